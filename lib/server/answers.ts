@@ -1,5 +1,5 @@
-// The answers to one request: one for each prompt, which the engine generates together.
-import type { GenerationEvent } from "../generate/generation.js";
+// The answers to one request: some for each prompt, which the engine generates together.
+import type { TokenLogprobs } from "../generate/generation.js";
 import type { Call } from "./endpoint.js";
 import { merge } from "./merge.js";
 import type { Observation } from "./observer.js";
@@ -11,12 +11,15 @@ export interface Part {
   /** Index of the answer. */
   index: number;
   text: string;
+  /** Log-probabilities of the part's tokens, if the request asks for them. */
+  logprobs?: readonly TokenLogprobs[] | undefined;
   finishReason: "stop" | "length" | null;
 }
 
 /** A whole answer. */
 export interface Answer {
   text: string;
+  logprobs?: TokenLogprobs[];
   finishReason: "stop" | "length";
 }
 
@@ -39,7 +42,7 @@ export class Answers {
     options: SamplingOptions,
     observation: Observation,
   ) {
-    const answers = prompts.map((tokens, i) => this.#answer(tokens, i, options, observation));
+    const answers = prompts.map((tokens, i) => this.#answer(tokens, i * (options.n ?? 1), options, observation));
     this.#parts = this.#observed(merge(answers), observation);
   }
 
@@ -74,9 +77,10 @@ export class Answers {
   /** Resolves to the whole answers. */
   async all(): Promise<Answer[]> {
     const answers: Answer[] = [];
-    for await (const { index, text, finishReason } of this.parts()) {
+    for await (const { index, text, logprobs, finishReason } of this.parts()) {
       const answer = (answers[index] ??= { text: "", finishReason: "stop" });
       answer.text += text;
+      if (logprobs) (answer.logprobs ??= []).push(...logprobs);
       if (finishReason) answer.finishReason = finishReason;
     }
     return answers;
@@ -84,19 +88,20 @@ export class Answers {
 
   async *#answer(
     tokens: Int32Array,
-    index: number,
+    first: number,
     options: SamplingOptions,
     observation: Observation,
   ): AsyncGenerator<Part, void, undefined> {
     const generation = this.served.engine.generate({ ...options, tokens, signal: this.call.signal });
-    for await (const event of generation as AsyncIterable<GenerationEvent>) {
-      this.usage.completionTokens += event.tokens.length;
-      observation.tokens(event.tokens.length);
-      yield { index, text: event.text, finishReason: null };
+    for await (const { choice, text, tokens, logprobs } of generation) {
+      this.usage.completionTokens += tokens.length;
+      observation.tokens(tokens.length);
+      yield { index: first + choice, text, logprobs, finishReason: null };
     }
-    const { finishReason, usage } = await generation;
+    const { choices, usage } = await generation;
     this.usage.promptTokens += usage.promptTokens;
-    yield { index, text: "", finishReason: finishReason as "stop" | "length" };
+    for (const [i, { finishReason }] of choices.entries())
+      yield { index: first + i, text: "", finishReason: finishReason as "stop" | "length" };
   }
 
   async *#observed(parts: AsyncGenerator<Part>, observation: Observation): AsyncGenerator<Part, void, undefined> {

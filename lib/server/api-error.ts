@@ -1,4 +1,5 @@
 // Errors in OpenAI's form: {"error": {"message", "type", "param", "code"}} with an HTTP status.
+import { BusyError } from "../engine/busy-error.js";
 import { type ErrorCode, HeedError } from "../errors.js";
 
 /** Fields of an `ApiError` besides its message. */
@@ -63,7 +64,7 @@ const invalid: readonly ErrorCode[] = ["ERR_ARGUMENT", "ERR_RANGE", "ERR_SHAPE"]
 function ofHeed(cause: HeedError): ApiError {
   const { code, message } = cause;
   if (invalid.includes(code)) return new ApiError(400, message, { code: "invalid_value" }, { cause });
-  if (code === "ERR_BUSY") return busy(cause);
+  if (code === "ERR_BUSY") return busy(cause instanceof BusyError ? cause.retryAfter : 1, cause);
   if (code === "ERR_DIVERGED") return new ApiError(500, message, { code: "diverged" }, { cause });
   if (code === "ERR_OOM")
     return new ApiError(503, "The device has no memory left.", { code: "out_of_memory", retryAfter: 1 }, { cause });
@@ -75,9 +76,10 @@ function failed(cause: unknown): ApiError {
 }
 
 /** Returns the error of a request for which there is no room now. */
-export function busy(cause?: unknown): ApiError {
+export function busy(seconds: number, cause?: unknown): ApiError {
   const message = "The server has too many requests. Try again later.";
-  return new ApiError(503, message, { code: "overloaded", retryAfter: 1 }, { cause });
+  const retryAfter = Math.max(1, Math.ceil(seconds));
+  return new ApiError(503, message, { code: "overloaded", retryAfter }, { cause });
 }
 
 /** Returns a name in OpenAI's style for the code of an error of fastify, such as FST_ERR_CTP_BODY_TOO_LARGE. */

@@ -3,6 +3,7 @@ import fastify, { type FastifyInstance, type FastifyServerOptions } from "fastif
 import { randomUUID } from "node:crypto";
 import type { SecureContextOptions } from "node:tls";
 import { ApiError } from "./api-error.js";
+import { closeIdleConnections } from "./connections.js";
 import { answerError, heedServer, type ServerOptions } from "./plugin.js";
 
 /** Options of `createServer`. */
@@ -36,6 +37,7 @@ export async function createServer(options: CreateServerOptions): Promise<Fastif
     return503OnClosing: false,
     forceCloseConnections: "idle",
   }) as FastifyInstance;
+  closeIdleConnections(app);
   app.setErrorHandler(answerError);
   app.setNotFoundHandler(({ method, url }) => {
     throw new ApiError(404, `There is no ${method} ${url}.`, { code: "unknown_url" });

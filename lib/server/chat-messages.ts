@@ -11,7 +11,11 @@ export interface MessageParameter {
 
 /** Returns the schema of a message's content: a text, or parts of these types. */
 export function contentSchema(...types: readonly string[]): Schema {
-  const others = { image_url: unsupported(), input_audio: unsupported(), file: unsupported(), refusal: unsupported() };
+  const others = {
+    ...{ image_url: unsupported(), input_audio: unsupported(), file: unsupported(), refusal: unsupported() },
+    // Parts of earlier answers have these fields.
+    ...{ annotations: unsupported([]), logprobs: unsupported([]) },
+  };
   const part = object({ type: { type: "string", enum: types }, text: { type: "string" }, ...others }, ["type"]);
   return {
     anyOf: [

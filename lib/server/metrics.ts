@@ -110,14 +110,14 @@ function readEngines(registry: Registry, models: ServedModels): void {
       ...{ ...common, name, help },
       collect() {
         this.reset();
-        for (const { id, metrics } of models.metrics()) this.inc({ model: id }, metrics[key]);
+        for (const { id, metrics } of models.metrics()) this.inc({ model: id }, metrics[key] as number);
       },
     });
   for (const [key, [name, help]] of figures(gauges))
     new Gauge({
       ...{ ...common, name, help },
       collect() {
-        for (const { id, metrics } of models.metrics()) this.set({ model: id }, metrics[key]);
+        for (const { id, metrics } of models.metrics()) this.set({ model: id }, metrics[key] as number);
       },
     });
 }

@@ -18,6 +18,7 @@ export interface SamplingParameters {
   typical_p?: number | null;
   repetition_penalty?: number | null;
   min_tokens?: number | null;
+  n?: number | null;
 }
 
 const number = (range: Schema, description: string): Schema => optional({ type: "number", ...range, description });
@@ -57,6 +58,7 @@ export const samplingSchemas: Readonly<Record<keyof SamplingParameters, Schema>>
   ),
   repetition_penalty: number({ exclusiveMinimum: 0 }, "heed's own: factor against tokens that occurred before."),
   min_tokens: integer({ minimum: 0 }, "heed's own: number of tokens before which the text does not end."),
+  n: integer({ minimum: 1, maximum: 128 }, "Number of answers to each prompt."),
 };
 
 /** Schemas of parameters that do not change the answer. */
@@ -67,12 +69,12 @@ export const ignoredSchemas: Readonly<Record<string, Schema>> = {
 };
 
 /** Options of the engine for a request. */
-export type SamplingOptions = Omit<EngineRequest, "prompt" | "tokens">;
+export type SamplingOptions = Omit<EngineRequest, "prompt" | "tokens" | "messages">;
 
 /** Returns the engine's options for the parameters. `param` is the parameter that sets `maxTokens`. */
 export function samplingOptions(
   given: SamplingParameters,
-  { maxTokens, param }: { maxTokens: number; param: string },
+  { maxTokens, param, logprobs }: { maxTokens: number; param: string; logprobs?: number | null },
   limits: RequestLimits,
 ): SamplingOptions {
   if (limits.maxTokens !== undefined && maxTokens > limits.maxTokens)
@@ -94,6 +96,8 @@ export function samplingOptions(
     // heed's seeds begin at 0, and OpenAI's may be negative.
     seed: typeof given.seed === "number" && given.seed < 0 ? 2 ** 53 + given.seed : given.seed,
     stop: given.stop,
+    n: given.n,
+    logprobs,
   };
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined && value !== null));
 }

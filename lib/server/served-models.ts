@@ -6,8 +6,9 @@ import { EmbeddingModel } from "../load/embedding-model.js";
 import { LanguageModel } from "../load/language-model.js";
 import type { ChatMessage } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
-import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
 import { ApiError } from "./api-error.js";
+import { Queue } from "./queue.js";
 
 /** Options of the engines of a server; see `EngineOptions`. */
 export type ServedEngineOptions = Omit<EngineOptions, "tokenizer" | "defaults">;
@@ -57,6 +58,8 @@ export class ServedLanguageModel {
 
 /** A model that embeds, under the name that clients give. */
 export class ServedEmbeddingModel {
+  readonly #queue = new Queue(1024);
+
   constructor(
     readonly id: string,
     readonly model: EmbeddingModel,
@@ -65,6 +68,16 @@ export class ServedEmbeddingModel {
   /** Largest number of tokens of a text. */
   get contextLength(): number {
     return this.model.recipe.maxLength ?? this.model.model.config.contextLength;
+  }
+
+  /** Resolves to the tokens of a text, however long. */
+  async tokensOf(text: string): Promise<Int32Array> {
+    return encodeText(this.model.tokenizer, this.model.recipe.lowercase ? text.toLowerCase() : text);
+  }
+
+  /** Calls `body` when the requests before it are done, since each of them fills the device. */
+  inTurn<T>(body: () => Promise<T>): Promise<T> {
+    return this.#queue.run(body);
   }
 }
 

@@ -5,6 +5,8 @@ import { object, optional, type Schema, unsupported } from "./json-schema.js";
 
 export const modelSchema = optional({ type: "string", description: "Name of a model; the first by default." });
 
+export const truncateSchema = optional({ type: "boolean", description: "heed's own: cut texts that are too long." });
+
 /** Parameters of a stream. */
 export interface StreamParameters {
   stream?: boolean | null;

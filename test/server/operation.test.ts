@@ -108,7 +108,7 @@ describe("keys and limits", () => {
     await until(async () => (await client.metric("heed_engine_requests_waiting")) === 1);
     for (const stream of [false, true]) {
       const refused = await client.post(path1, { ...endless, stream });
-      expect(refused.headers.get("retry-after")).toBe("1");
+      expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
       expect(await errorOf(refused)).toMatchObject({ status: 503, type: "server_error", code: "overloaded" });
     }
     controller.abort();
@@ -195,20 +195,13 @@ describe("clients", () => {
 describe("shutting down", () => {
   test("what runs is finished, and what comes is refused", async () => {
     const client = await start({ models: { long } });
-    const [first, second] = [connect(Number(new URL(client.url).port)), rawPost(client.url, endless)];
-    onTestFinished(() => void first.destroy());
-    const answers = [text(first), text(second)];
-    // A connection that is open, so that it can still ask.
-    first.write("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
-    first.write(
-      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n",
-    );
+    // A connection without a request does not keep the server from closing.
+    const unused = connect(Number(new URL(client.url).port), "127.0.0.1");
+    onTestFinished(() => void unused.destroy());
+    const answer = text(rawPost(client.url, endless));
     await until(async () => (await client.metric("heed_engine_requests_running")) === 1);
-    const closing = client.close();
-    await new Promise(setImmediate);
-    first.write('{"prompt":"a"}');
-    await closing;
-    expect(await answers[1]).toMatch(/^HTTP\/1.1 200 [\s\S]*"completion_tokens":1000/);
+    await client.close();
+    expect(await answer).toMatch(/^HTTP\/1.1 200 [\s\S]*"completion_tokens":1000/);
     await expect(fetch(`${client.url}/health`)).rejects.toThrow();
   });
 
