@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { batchCommand } from "./batch-command.js";
 import { convertCommand } from "./convert-command.js";
 import { generateCommand } from "./generate-command.js";
 import { infoCommand } from "./info-command.js";
@@ -24,6 +25,7 @@ Examples:
     trainCommand(),
     generateCommand(),
     serveCommand(),
+    batchCommand(),
     translateCommand(),
     convertCommand(),
     infoCommand(),

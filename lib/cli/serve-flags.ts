@@ -1,9 +1,7 @@
-import type { InferenceFlags, quantizedTypes } from "./inference-options.js";
+import type { ServedFlags } from "./served-models.js";
 
 /** The flags of `heed serve`. */
-export interface ServeFlags extends InferenceFlags {
-  model: string[];
-  name?: string[];
+export interface ServeFlags extends ServedFlags {
   host: string;
   port: number;
   maxTokens?: number;
@@ -17,5 +15,4 @@ export interface ServeFlags extends InferenceFlags {
   tlsCert?: string;
   tlsKey?: string;
   logLevel: string;
-  quantize?: keyof typeof quantizedTypes;
 }

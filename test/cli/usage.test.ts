@@ -12,6 +12,7 @@ describe("help", () => {
     ["train", "--help"],
     ["generate", "--help"],
     ["serve", "--help"],
+    ["batch", "--help"],
     ["convert", "--help"],
     ["translate", "--help"],
     ["info", "--help"],

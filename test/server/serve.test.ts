@@ -51,5 +51,5 @@ test("says which packages are missing", async () => {
   );
   const ended = await execute(process.execPath, ["--import", hook, main, "serve", "--model", "none"]);
   expect(ended).toMatchObject({ code: 1, stdout: "" });
-  expect(ended.stderr).toMatch(/^error: serve: expected the packages of the server .*npm install fastify [^\n]*\n$/);
+  expect(ended.stderr).toMatch(/^error: expected the packages of the server .*npm install fastify [^\n]*\n$/);
 });
