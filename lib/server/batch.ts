@@ -2,9 +2,9 @@
 // answer to one. Answers are appended as they come, so the output says what is done: a run that was killed is continued
 // by the next one, which first removes a line that was cut off.
 import { randomUUID } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import { createReadStream } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
-import { createInterface } from "node:readline";
 import { checkInteger } from "../check.js";
 import { describe, HeedError, oneOf } from "../errors.js";
 import { naming } from "../files.js";
@@ -69,7 +69,10 @@ const routes = new Map(
  * @throws the signal's reason if it is aborted.
  */
 export async function runBatch(input: string, output: string, options: BatchOptions): Promise<BatchResult> {
-  const { concurrency = 64, engine = {}, signal = new AbortController().signal } = options;
+  const { concurrency = 64, engine = {} } = options;
+  // Each request listens to it.
+  const signal = AbortSignal.any(options.signal ? [options.signal] : []);
+  setMaxListeners(0, signal);
   checkInteger("runBatch", "concurrency", concurrency, 1);
   const names = await customIds(input);
   const file = await naming(output, () => open(output, "a+"));
@@ -115,28 +118,30 @@ async function answer({ url, body }: BatchRequest, call: Call): Promise<{ status
   }
 }
 
-/** Calls `body` for each item, for at most `most` at a time. If one fails, waits for those that run and rejects. */
+/** Calls `body` for each item, for at most `most` at a time. If a call fails, waits for those that run and rejects. */
 async function concurrently<T>(most: number, items: AsyncIterable<T>, body: (item: T) => Promise<void>): Promise<void> {
-  const running = new Set<Promise<void>>();
-  try {
-    for await (const item of items) {
-      const one = body(item).finally(() => running.delete(one));
-      running.add(one);
-      if (running.size >= most) await Promise.race(running);
-    }
-    await Promise.all(running);
-  } finally {
-    await Promise.allSettled(running);
+  const running = new Set<Promise<unknown>>();
+  const failures: unknown[] = [];
+  for await (const item of items) {
+    const one = body(item)
+      .catch((cause: unknown) => failures.push(cause))
+      .finally(() => running.delete(one));
+    running.add(one);
+    if (running.size >= most) await Promise.race(running);
+    if (failures.length > 0) break;
   }
+  await Promise.all(running);
+  if (failures.length > 0) throw failures[0];
 }
 
 async function* linesOf(file: string): AsyncGenerator<string, void, undefined> {
-  const stream = createReadStream(file, "utf8");
-  try {
-    yield* createInterface({ input: stream, crlfDelay: Infinity });
-  } finally {
-    stream.destroy();
+  let rest = "";
+  for await (const piece of createReadStream(file, "utf8") as AsyncIterable<string>) {
+    const lines = (rest + piece).split("\n");
+    rest = lines.pop()!;
+    yield* lines;
   }
+  if (rest !== "") yield rest;
 }
 
 async function* requestsOf(file: string): AsyncGenerator<BatchRequest, void, undefined> {

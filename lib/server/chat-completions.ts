@@ -61,7 +61,7 @@ export const chatCompletions = endpoint<Body>({
   async run(body, call) {
     const served = call.models.language(body.model);
     const streamed = streams(body);
-    const tokens = await served.chatTokens(chatMessages(body.messages));
+    const tokens = await served.chatTokens(chatMessages(body.messages), "messages");
     const given = body.max_completion_tokens ?? body.max_tokens;
     const param = typeof body.max_completion_tokens === "number" ? "max_completion_tokens" : "max_tokens";
     const room = Math.min(served.contextLength, call.limits.maxTokens ?? Infinity);

@@ -72,7 +72,7 @@ async function promptTokens(prompt: Body["prompt"], served: ServedLanguageModel)
   const prompts = (single ? [prompt] : prompt) as Prompt[];
   return Promise.all(
     prompts.map(async (one) =>
-      typeof one === "string" ? served.textTokens(one) : Int32Array.from(served.fitting(one)),
+      typeof one === "string" ? served.textTokens(one) : Int32Array.from(served.fitting(one, "prompt")),
     ),
   );
 }

@@ -21,7 +21,10 @@ export function closeIdleConnections(app: FastifyInstance): void {
     done();
   });
   app.addHook("preClose", (done) => {
-    for (const socket of idle) socket.destroy();
+    // A request may be on its way. It is told that the server is shutting down, which is better than a lost connection.
+    setTimeout(() => {
+      for (const socket of idle) socket.destroy();
+    }, 250);
     done();
   });
 }

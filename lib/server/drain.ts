@@ -1,5 +1,6 @@
 // The end of a server: new requests are refused, and those that run have some time to finish.
 import type { FastifyInstance, FastifyReply } from "fastify";
+import { setMaxListeners } from "node:events";
 import { checkNumber } from "../check.js";
 import { ApiError } from "./api-error.js";
 
@@ -42,6 +43,8 @@ export class Drain {
   /** Returns the signal of a request, which is aborted if the client leaves or the server cannot wait any longer. */
   signalFor(reply: FastifyReply): AbortSignal {
     const controller = new AbortController();
+    // Each answer to a request listens to it.
+    setMaxListeners(0, controller.signal);
     this.#running.set(reply, controller);
     reply.raw.on("close", () => {
       this.#running.delete(reply);

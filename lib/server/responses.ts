@@ -72,7 +72,7 @@ export const responses = endpoint<Body>({
     const given: MessageParameter[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
     const first: MessageParameter[] =
       typeof instructions === "string" ? [{ role: "system", content: instructions }] : [];
-    const tokens = await served.chatTokens(chatMessages([...first, ...given]));
+    const tokens = await served.chatTokens(chatMessages([...first, ...given]), "input");
     const room = Math.min(served.contextLength, call.limits.maxTokens ?? Infinity);
     const limit = { maxTokens: body.max_output_tokens ?? room, param: "max_output_tokens" };
     const answers = await Answers.begin("chat", served, call, [tokens], samplingOptions(body, limit, call.limits));

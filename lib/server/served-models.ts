@@ -31,28 +31,28 @@ export class ServedLanguageModel {
 
   /** Resolves to the tokens of a text. An empty one is the end-of-text token, with which a new text begins. */
   async textTokens(text: string): Promise<Int32Array> {
-    return this.fitting(await encodePrompt(this.tokenizer, text));
+    return this.fitting(await encodePrompt(this.tokenizer, text), "prompt");
   }
 
-  /** Resolves to the tokens of a conversation and the beginning of its answer. */
-  async chatTokens(messages: readonly ChatMessage[]): Promise<Int32Array> {
+  /** Resolves to the tokens of a conversation, which is the value of `param`, and the beginning of its answer. */
+  async chatTokens(messages: readonly ChatMessage[], param: string): Promise<Int32Array> {
     const { tokenizer } = this;
     if (!(tokenizer instanceof HuggingFaceTokenizer) || !tokenizer.chatTemplate) {
       const text = `The model ${JSON.stringify(this.id)} has no chat template. Use /v1/completions.`;
       throw new ApiError(400, text, { param: "model", code: "no_chat_template" });
     }
-    return this.fitting(await tokenizer.encodeChatAsync(messages));
+    return this.fitting(await tokenizer.encodeChatAsync(messages), param);
   }
 
   /**
-   * Returns the tokens of a prompt.
+   * Returns the tokens of a prompt, which is the value of `param`.
    *
    * @throws An `ApiError` if the context has no room for them.
    */
-  fitting<T extends ArrayLike<number>>(tokens: T): T {
+  fitting<T extends ArrayLike<number>>(tokens: T, param: string): T {
     if (tokens.length <= this.contextLength) return tokens;
     const text = `This model's context is ${this.contextLength} tokens, but the prompt has ${tokens.length}. Shorten it.`;
-    throw new ApiError(400, text, { param: "prompt", code: "context_length_exceeded" });
+    throw new ApiError(400, text, { param, code: "context_length_exceeded" });
   }
 }
 

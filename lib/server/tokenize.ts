@@ -20,7 +20,9 @@ export const tokenize = endpoint<Body>({
     if ((prompt === undefined) === (messages === undefined))
       throw new ApiError(400, "Expected one of prompt and messages.", { param: "prompt", code: "invalid_value" });
     const tokens =
-      prompt === undefined ? await served.chatTokens(chatMessages(messages!)) : await served.textTokens(prompt);
+      prompt === undefined
+        ? await served.chatTokens(chatMessages(messages!), "messages")
+        : await served.textTokens(prompt);
     return { tokens: [...tokens], count: tokens.length, max_model_len: served.contextLength };
   },
 });

@@ -92,6 +92,13 @@ describe("runBatch", () => {
     expect(existsSync(output)).toBe(false);
   });
 
+  test("files that are missing or folders", async () => {
+    const [input, output] = files(request("a", { prompt: "a", max_tokens: 1 }));
+    await expect(runBatch(`${input}.none`, output, { models })).rejects.toMatchObject({ code: "ERR_IO" });
+    await expect(runBatch(path.dirname(input), output, { models })).rejects.toMatchObject({ code: "ERR_IO" });
+    await expect(runBatch(input, path.dirname(input), { models })).rejects.toMatchObject({ code: "ERR_IO" });
+  });
+
   test("an output of another input is left as it is", async () => {
     const [input, output] = files(request("a", { prompt: "a", max_tokens: 1 }));
     const other = `${JSON.stringify({ custom_id: "b" })}\n`;

@@ -210,7 +210,14 @@ describe("refusals", () => {
       "unsupported_parameter",
       "does not support",
     ],
-    [400, chat, { messages: [{ role: "user", content: "x".repeat(200) }] }, "prompt", "context_length_exceeded", "96"],
+    [
+      400,
+      chat,
+      { messages: [{ role: "user", content: "x".repeat(200) }] },
+      "messages",
+      "context_length_exceeded",
+      "96",
+    ],
     [400, "/tokenize", { prompt: "a", messages: hello }, "prompt", "invalid_value", "one of prompt and messages"],
     [404, "/v1/nothing", {}, null, "unknown_url", "There is no POST /v1/nothing"],
   ])("%d %s %j", async ([status, path, body, param, code, message]) => {

@@ -1,4 +1,5 @@
 /** The official client of OpenAI, against a running server. */
+/* eslint-disable @typescript-eslint/no-deprecated -- "seed" and "max_tokens" are what most programs send. */
 import OpenAI from "openai";
 import { describe, expect, test } from "vitest";
 import { chatModel, embeddingModel, start, until } from "./support.js";

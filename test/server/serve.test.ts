@@ -13,17 +13,21 @@ test("serves a model until a signal, and finishes what runs", async () => {
   using model = chatModel();
   await savePretrained(path.join(folder, "whale"), model.model, { tokenizer: model.tokenizer });
   let answer: Promise<[number, string]> | null = null;
+  let killed = false;
   const ended = await heed(["serve", "--model", "whale", "--port", "0"], {
     cwd: folder,
     watch: (stdout, kill) => {
       const url = /"msg":"Server listening at (http:[^"]+)"/.exec(stdout)?.[1];
-      if (!url || answer) return;
+      if (!url) return;
       const body = JSON.stringify({ model: "whale", prompt: "Call me", max_tokens: 80, min_tokens: 80 });
-      const headers = { "content-type": "application/json", connection: "close" };
-      answer = fetch(`${url}/v1/completions`, { method: "POST", headers, body }).then(
-        async (response): Promise<[number, string]> => [response.status, await response.text()],
-      );
-      setTimeout(() => kill("SIGTERM"), 50);
+      const init = { method: "POST", headers: { "content-type": "application/json" }, body };
+      answer ??= fetch(`${url}/v1/completions`, init).then(async (response): Promise<[number, string]> => [
+        response.status,
+        await response.text(),
+      ]);
+      if (killed || !stdout.includes('"msg":"incoming request"')) return;
+      killed = true;
+      kill("SIGTERM");
     },
   });
   expect(ended).toMatchObject({ code: 0, signal: null });
