@@ -106,12 +106,14 @@ export class Answers {
 
   async *#observed(parts: AsyncGenerator<Part>, observation: Observation): AsyncGenerator<Part, void, undefined> {
     const finishReasons: string[] = [];
-    let failure: unknown = undefined;
+    // It stays so if the reader leaves.
+    let failure: unknown = new DOMException("Nobody waits for the answer any more.", "AbortError");
     try {
       for await (const part of parts) {
         if (part.finishReason) finishReasons.push(part.finishReason);
         yield part;
       }
+      failure = undefined;
     } catch (error) {
       failure = error;
       throw error;
