@@ -128,7 +128,7 @@ describe("heed batch", () => {
     await savePretrained(path.join(folder, "whale"), model.model, { tokenizer: model.tokenizer });
   });
 
-  test("answers each line once, although it is killed again and again", async () => {
+  test("answers each line once, although it is killed again and again", { timeout: 180_000 }, async () => {
     const count = 120;
     const names = Array.from({ length: count }, (_, i) => `request ${i}`);
     const [input, output] = files(...names.map((name) => request(name, { prompt: name, max_tokens: 30, seed: 1 })));

@@ -95,7 +95,7 @@ export async function eventsOf<T>(response: Response): Promise<(T | "[DONE]")[]>
 
 /** Waits until a condition holds; fails after some seconds. */
 export async function until(condition: () => boolean | Promise<boolean>, interval = 5): Promise<void> {
-  const limit = performance.now() + 20_000;
+  const limit = performance.now() + 50_000;
   while (!(await condition())) {
     if (performance.now() > limit) throw new Error("waited in vain");
     await new Promise((resolve) => setTimeout(resolve, interval));
