@@ -27,7 +27,8 @@ const allowed = {
   generate: parts,
   engine: [...parts, "generate"],
   load: [...parts, "embed", "generate", "engine", "pretrained"],
-  cli: whole,
+  server: [...core, "tokenizer", "generate", "engine", "load"],
+  cli: [...whole, "server"],
 };
 
 const baseFiles = ["errors.ts", "check.ts", "dtype.ts", "shape.ts", "native.ts", "native-kinds.ts", "native-ops.ts"];

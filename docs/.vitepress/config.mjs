@@ -10,6 +10,7 @@ const guides = [
   ["Train a GPT", "train"],
   ["Chat with a model", "chat"],
   ["Serve many requests", "serving"],
+  ["Serve models over HTTP", "server"],
   ["Embeddings", "embeddings"],
   ["Devices and CUDA", "devices"],
   ["Memory and disposal", "memory"],

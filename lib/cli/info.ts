@@ -2,7 +2,7 @@ import { arch, cpus, release } from "node:os";
 import { devices, threads } from "../device.js";
 import { native } from "../native.js";
 import { print } from "./output.js";
-import { version } from "./version.js";
+import { version } from "../version.js";
 
 const isas = ["portable", "avx2", "avx512", "avx512vnni", "avx512bf16"];
 

@@ -1,10 +1,12 @@
 import { Command } from "commander";
+import { batchCommand } from "./batch-command.js";
 import { convertCommand } from "./convert-command.js";
 import { generateCommand } from "./generate-command.js";
 import { infoCommand } from "./info-command.js";
 import { trainCommand } from "./train-command.js";
+import { serveCommand } from "./serve-command.js";
 import { translateCommand } from "./translate-command.js";
-import { version } from "./version.js";
+import { version } from "../version.js";
 
 /** Returns the command line. Each command loads the native addon only when it runs and needs it. */
 export function createProgram(): Command {
@@ -19,7 +21,15 @@ Examples:
   $ heed generate --model runs/book "Once upon a time"
   $ heed info`,
     );
-  for (const command of [trainCommand(), generateCommand(), translateCommand(), convertCommand(), infoCommand()])
+  for (const command of [
+    trainCommand(),
+    generateCommand(),
+    serveCommand(),
+    batchCommand(),
+    translateCommand(),
+    convertCommand(),
+    infoCommand(),
+  ])
     program.addCommand(command);
   for (const command of [program, ...program.commands])
     command.exitOverride().configureOutput({

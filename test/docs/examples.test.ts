@@ -78,31 +78,37 @@ function inPages(): Example[] {
   });
 }
 
-/** Returns the names that heed exports. */
-function exported(): string[] {
+/** Returns the names that an entry of heed exports. */
+function exported(entry: string): string[] {
   const options = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022 };
-  const program = ts.createProgram([dist("index.d.ts")], options);
+  const program = ts.createProgram([dist(entry)], options);
   const checker = program.getTypeChecker();
-  const index = checker.getSymbolAtLocation(program.getSourceFile(dist("index.d.ts"))!)!;
+  const index = checker.getSymbolAtLocation(program.getSourceFile(dist(entry))!)!;
   return checker.getExportsOfModule(index).map(({ name }) => name);
 }
 
 /** Returns the program of an example. One of a docstring uses what heed exports without importing it. */
-function programOf({ code, declarations }: Example, names: readonly string[]): string {
+function programOf({ code, declarations }: Example, modules: Readonly<Record<string, readonly string[]>>): string {
   const program = [...declarations, code, "export {};"].join("\n");
   if (code.includes('from "heed"')) return program;
-  const used = names.filter((name) => uses(program, name) && !makes(code, name));
-  return `import { ${used.join(", ")} } from "heed";\n${program}\n`;
+  const imports = Object.entries(modules).map(([module, names]) => {
+    const used = names.filter((name) => uses(program, name) && !makes(code, name));
+    return used.length > 0 ? `import { ${used.join(", ")} } from "${module}";\n` : "";
+  });
+  return `${imports.join("")}${program}\n`;
 }
 
 const folder = sharedFolder();
 
 test("examples compile and run", { timeout: 240_000 }, async () => {
-  const names = exported();
+  const modules = {
+    ...{ heed: exported("index.d.ts"), "heed/server": exported("server/index.d.ts") },
+    fastify: ["fastify"],
+  };
   const programs = new Programs(folder);
   const examples = [...inDocstrings(), ...inPages()].map((example, i) => {
     const file = `${i}: ${example.name}`.replaceAll(/[/:]/g, "-");
-    programs.add(file, programOf(example, names));
+    programs.add(file, programOf(example, modules));
     return { ...example, file };
   });
   expect(examples.length).toBeGreaterThan(4);

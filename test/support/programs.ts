@@ -16,6 +16,7 @@ export class Programs {
     dist("index.js");
     mkdirSync(path.join(folder, "node_modules"), { recursive: true });
     symlinkSync(root, path.join(folder, "node_modules/heed"), "junction");
+    symlinkSync(path.join(root, "node_modules/fastify"), path.join(folder, "node_modules/fastify"), "junction");
     writeFileSync(path.join(folder, "package.json"), '{"type": "module"}');
   }
 

@@ -1,0 +1,6 @@
+import type { ServedFlags } from "./served-models.js";
+
+/** The flags of `heed batch`. */
+export interface BatchFlags extends ServedFlags {
+  concurrency: number;
+}

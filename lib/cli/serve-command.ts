@@ -1,0 +1,50 @@
+import { Command, Option } from "commander";
+import { integer, number, repeatable, text } from "./arguments.js";
+import { inferenceOptions } from "./inference-options.js";
+import type { ServeFlags } from "./serve-flags.js";
+
+export function serveCommand(): Command {
+  return new Command("serve")
+    .description("Serve models over OpenAI's HTTP interface.")
+    .requiredOption("--model <name>", "as in heed generate, or an encoder; may be given several times", repeatable)
+    .option(
+      "--name <name>",
+      "name by which clients choose the model; given once for each --model (default: the last part of its path)",
+      repeatable,
+    )
+    .option("--host <address>", "address to listen at", text, "127.0.0.1")
+    .option("--port <n>", "port to listen at; 0 takes a free one", integer(0, 65535), 8080)
+    .option("--max-tokens <n>", "most tokens that a request may ask for (default: the context)", integer(1))
+    .option("--max-sequences <n>", "most requests that run at the same time (default: 64)", integer(1))
+    .option("--max-queue <n>", "most requests that wait; further ones are refused (default: 1024)", integer(0))
+    .option("--api-keys <file>", "file with API keys, one a line, of which clients must give one", text)
+    .option(
+      "--requests-per-minute <n>",
+      "most requests in a minute for each API key, or for each address without keys (default: no limit)",
+      integer(1),
+    )
+    .option("--body-limit <n>", "most bytes of a request's body (default: 4 MiB)", integer(1))
+    .option("--cors-origin <origin>", "origin whose pages may ask; may be given several times", repeatable)
+    .option("--tls-cert <file>", "certificate in PEM, to speak HTTPS", text)
+    .option("--tls-key <file>", "key of the certificate, in PEM", text)
+    .option("--drain-seconds <x>", "time that requests have to finish after a signal (default: 30)", number(0, 86_400))
+    .addOption(
+      new Option("--log-level <level>", "least important level of the lines of the log, which goes to stdout")
+        .choices(["fatal", "error", "warn", "info", "debug", "silent"])
+        .default("info"),
+    )
+    .addOption(inferenceOptions.dtype)
+    .addOption(inferenceOptions.quantize)
+    .addOption(inferenceOptions.device)
+    .addOption(inferenceOptions.threads)
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ heed serve --model runs/book --port 8080
+  $ heed serve --model Qwen/Qwen3-0.6B --quantize int8 --name qwen
+  $ heed serve --model runs/book --host 0.0.0.0 --api-keys keys.txt --requests-per-minute 60
+  $ curl http://127.0.0.1:8080/v1/models`,
+    )
+    .action(async (flags: ServeFlags) => (await import("./serve.js")).run(flags));
+}

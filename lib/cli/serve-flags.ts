@@ -1,0 +1,18 @@
+import type { ServedFlags } from "./served-models.js";
+
+/** The flags of `heed serve`. */
+export interface ServeFlags extends ServedFlags {
+  host: string;
+  port: number;
+  maxTokens?: number;
+  maxQueue?: number;
+  maxSequences?: number;
+  apiKeys?: string;
+  requestsPerMinute?: number;
+  corsOrigin?: string[];
+  bodyLimit?: number;
+  drainSeconds?: number;
+  tlsCert?: string;
+  tlsKey?: string;
+  logLevel: string;
+}

@@ -1,0 +1,50 @@
+import { once } from "node:events";
+import { readTextFile } from "../files.js";
+import type { CreateServerOptions } from "../server/app.js";
+import { UsageError, usageOf } from "./failure.js";
+import { Interrupt } from "./interrupt.js";
+import { complain } from "./output.js";
+import type { ServeFlags } from "./serve-flags.js";
+import { loadServed, servedNames, serverModule } from "./served-models.js";
+
+/** Runs `heed serve` until a signal stops it. */
+export async function run(flags: ServeFlags): Promise<void> {
+  const { host, port } = flags;
+  const names = servedNames(flags);
+  const server = await serverModule();
+  const options = await optionsOf(flags, server.readApiKeys);
+  using interrupt = new Interrupt(() => complain("Shutting down: waiting for the requests that run."));
+  const models = await loadServed(names, flags);
+  try {
+    const app = await server.createServer({ models, ...options }).catch((cause: unknown) => {
+      throw usageOf(cause);
+    });
+    const url = await app.listen({ host, port });
+    complain(`Serving ${[...names.keys()].join(", ")} at ${url}`);
+    if (!interrupt.signal.aborted) await once(interrupt.signal, "abort");
+    await app.close();
+  } finally {
+    for (const model of Object.values(models)) model.dispose();
+  }
+}
+
+/** Resolves to the options of the server, with the content of the files that the flags name. */
+async function optionsOf(
+  flags: ServeFlags,
+  readApiKeys: (file: string) => Promise<string[]>,
+): Promise<Omit<CreateServerOptions, "models">> {
+  const { apiKeys, tlsCert, tlsKey, logLevel, maxSequences, maxQueue, bodyLimit, drainSeconds } = flags;
+  if ((tlsCert === undefined) !== (tlsKey === undefined))
+    throw new UsageError("--tls-cert: expected it together with --tls-key, got one of them");
+  return {
+    engine: { ...(maxSequences && { maxSequences }), ...(maxQueue !== undefined && { maxQueue }) },
+    maxTokens: flags.maxTokens,
+    requestsPerMinute: flags.requestsPerMinute,
+    corsOrigins: flags.corsOrigin ?? [],
+    apiKeys: apiKeys === undefined ? null : await readApiKeys(apiKeys),
+    tls: tlsCert === undefined ? null : { cert: await readTextFile(tlsCert), key: await readTextFile(tlsKey!) },
+    ...(bodyLimit !== undefined && { bodyLimit }),
+    ...(drainSeconds !== undefined && { drainSeconds }),
+    logger: logLevel === "silent" ? false : { level: logLevel },
+  };
+}

@@ -1,0 +1,57 @@
+import path from "node:path";
+import { setThreads } from "../device.js";
+import { HeedError } from "../errors.js";
+import type { EmbeddingModel } from "../load/embedding-model.js";
+import type { LanguageModel } from "../load/language-model.js";
+import { load } from "../load/load.js";
+import { UsageError } from "./failure.js";
+import { type InferenceFlags, quantizedTypes } from "./inference-options.js";
+
+/** The flags of commands that serve models by name. */
+export interface ServedFlags extends InferenceFlags {
+  model: string[];
+  name?: string[];
+  quantize?: keyof typeof quantizedTypes;
+}
+
+/** Returns the sources of the models, by the names that requests give. */
+export function servedNames({ model, name = [] }: ServedFlags): Map<string, string> {
+  if (name.length > 0 && name.length !== model.length)
+    throw new UsageError(`--name: expected one for each of ${model.length} models, got ${name.length}`);
+  const all = model.map((source, i) => name[i] ?? nameOf(source));
+  const names = new Map(model.map((source, i) => [all[i]!, source]));
+  if (names.size < model.length) throw new UsageError(`--name: expected different names, got ${all.join(", ")}`);
+  return names;
+}
+
+/** Returns the last part of a source, without the extension of a model's file. */
+function nameOf(source: string): string {
+  return path.basename(source.replace(/^hf:/, "")).replace(/\.(gguf|bin)$/, "");
+}
+
+/** Loads the models. The caller disposes them. */
+export async function loadServed(
+  names: ReadonlyMap<string, string>,
+  { threads, device, dtype, quantize }: ServedFlags,
+): Promise<Record<string, LanguageModel | EmbeddingModel>> {
+  if (threads !== undefined) setThreads(threads);
+  const models: Record<string, LanguageModel | EmbeddingModel> = {};
+  for (const [name, source] of names) {
+    const model = await load(source, { device, dtype, ...(quantize && { quantize: quantizedTypes[quantize] }) });
+    if (model.kind === "encoder-decoder")
+      throw new UsageError(`--model: expected a model that generates or embeds, got a translator: ${source}`);
+    models[name] = model;
+  }
+  return models;
+}
+
+/** Loads the server, whose packages are optional. */
+export async function serverModule(): Promise<typeof import("../server/index.js")> {
+  try {
+    return await import("../server/index.js");
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw cause;
+    const missing = "npm install fastify ajv @fastify/cors @fastify/rate-limit @fastify/swagger prom-client";
+    throw new HeedError("ERR_IO", `expected the packages of the server to be installed; run ${missing}`, { cause });
+  }
+}

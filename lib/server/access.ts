@@ -1,0 +1,51 @@
+// Who may ask, and how often: API keys, requests a minute, and pages of other origins.
+import cors from "@fastify/cors";
+import rateLimit from "@fastify/rate-limit";
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import { checkInteger } from "../check.js";
+import { ApiError } from "./api-error.js";
+import { ApiKeys } from "./api-keys.js";
+
+/** Options that say who may ask, and how often. */
+export interface AccessOptions {
+  /** Keys of which a client must give one (`Authorization: Bearer …`). @default null (none is needed) */
+  apiKeys?: readonly string[] | null;
+  /** Largest number of requests in a minute for each key, or for each address if there are no keys. @default none */
+  requestsPerMinute?: number | undefined;
+  /** Origins whose pages may ask, such as "https://example.org"; "*" stands for all. @default [] (none) */
+  corsOrigins?: readonly string[];
+}
+
+/** Configuration of routes that everybody may ask at any time. */
+export const open = { open: true, rateLimit: false };
+
+/** Restricts the routes that are added afterwards. */
+export async function restrictAccess(app: FastifyInstance, options: AccessOptions): Promise<void> {
+  const { apiKeys = null, requestsPerMinute: max, corsOrigins = [] } = options;
+  const origin = corsOrigins.includes("*") ? "*" : [...corsOrigins];
+  // Before the keys: a browser asks without a key if it may ask with one.
+  if (corsOrigins.length > 0) await app.register(cors, { origin, methods: ["GET", "POST"] });
+  const keys = apiKeys && new ApiKeys(apiKeys);
+  const keyOf = ({ headers }: FastifyRequest): number => keys?.find(headers.authorization) ?? -1;
+  if (keys)
+    app.addHook("onRequest", (request, _reply, done) => {
+      const { open } = request.routeOptions.config as { open?: boolean };
+      done(open || keyOf(request) !== -1 ? undefined : refused(request));
+    });
+  if (max === undefined) return;
+  checkInteger("server", "requestsPerMinute", max, 1);
+  await app.register(rateLimit, {
+    ...{ max, timeWindow: 60_000 },
+    keyGenerator: (request) => (keys ? `key ${keyOf(request)}` : request.ip),
+    errorResponseBuilder: (_request, { ttl }) => {
+      const text = `Expected at most ${max} requests a minute, got more. Try again later.`;
+      return new ApiError(429, text, { code: "rate_limit_exceeded", retryAfter: Math.ceil(ttl / 1000) });
+    },
+  });
+}
+
+function refused({ headers }: FastifyRequest): ApiError {
+  const given = headers.authorization === undefined ? "got none" : "got another one";
+  const text = `Expected the header "Authorization: Bearer KEY" with one of the server's API keys, ${given}.`;
+  return new ApiError(401, text, { code: "invalid_api_key" });
+}

@@ -1,0 +1,124 @@
+// The answers to one request: some for each prompt, which the engine generates together.
+import type { TokenLogprobs } from "../generate/generation.js";
+import type { Call } from "./endpoint.js";
+import { merge } from "./merge.js";
+import type { Observation } from "./observer.js";
+import type { SamplingOptions } from "./sampling.js";
+import type { ServedLanguageModel } from "./served-models.js";
+
+/** A part of an answer: text, or the reason why the answer ended, which comes last. */
+export interface Part {
+  /** Index of the answer. */
+  index: number;
+  text: string;
+  /** Log-probabilities of the part's tokens, if the request asks for them. */
+  logprobs?: readonly TokenLogprobs[] | undefined;
+  finishReason: "stop" | "length" | null;
+}
+
+/** A whole answer. */
+export interface Answer {
+  text: string;
+  logprobs?: TokenLogprobs[];
+  finishReason: "stop" | "length";
+}
+
+/** Numbers of tokens that were read and generated. */
+export interface Usage {
+  promptTokens: number;
+  completionTokens: number;
+}
+
+/** Answers that are being generated. */
+export class Answers {
+  readonly usage: Usage = { promptTokens: 0, completionTokens: 0 };
+  readonly #parts: AsyncGenerator<Part, void, undefined>;
+  #first: IteratorResult<Part, void> | null = null;
+
+  private constructor(
+    private readonly served: ServedLanguageModel,
+    private readonly call: Call,
+    prompts: readonly Int32Array[],
+    options: SamplingOptions,
+    observation: Observation,
+  ) {
+    const answers = prompts.map((tokens, i) => this.#answer(tokens, i * (options.n ?? 1), options, observation));
+    this.#parts = this.#observed(merge(answers), observation);
+  }
+
+  /**
+   * Begins to answer the prompts, and resolves when the first part is there. What goes wrong before that, such as a
+   * full queue, can therefore still be told by the HTTP status.
+   */
+  static async begin(
+    operation: "chat" | "text_completion",
+    served: ServedLanguageModel,
+    call: Call,
+    prompts: readonly Int32Array[],
+    options: SamplingOptions,
+  ): Promise<Answers> {
+    const answers = new Answers(served, call, prompts, options, call.observer.begin(operation, served.id));
+    answers.#first = await answers.#parts.next();
+    return answers;
+  }
+
+  /** Returns the parts as they come. They can be read once. */
+  async *parts(): AsyncGenerator<Part, void, undefined> {
+    if (this.#first?.done !== false) return;
+    try {
+      yield this.#first.value;
+      yield* this.#parts;
+    } finally {
+      // Also if the reader has left before it came to the rest.
+      await this.#parts.return();
+    }
+  }
+
+  /** Resolves to the whole answers. */
+  async all(): Promise<Answer[]> {
+    const answers: Answer[] = [];
+    for await (const { index, text, logprobs, finishReason } of this.parts()) {
+      const answer = (answers[index] ??= { text: "", finishReason: "stop" });
+      answer.text += text;
+      if (logprobs) (answer.logprobs ??= []).push(...logprobs);
+      if (finishReason) answer.finishReason = finishReason;
+    }
+    return answers;
+  }
+
+  async *#answer(
+    tokens: Int32Array,
+    first: number,
+    options: SamplingOptions,
+    observation: Observation,
+  ): AsyncGenerator<Part, void, undefined> {
+    const generation = this.served.engine.generate({ ...options, tokens, signal: this.call.signal });
+    for await (const { choice, text, tokens, logprobs } of generation) {
+      this.usage.completionTokens += tokens.length;
+      observation.tokens(tokens.length);
+      yield { index: first + choice, text, logprobs, finishReason: null };
+    }
+    const { choices, usage } = await generation;
+    this.usage.promptTokens += usage.promptTokens;
+    for (const [i, { finishReason }] of choices.entries())
+      yield { index: first + i, text: "", finishReason: finishReason as "stop" | "length" };
+  }
+
+  async *#observed(parts: AsyncGenerator<Part>, observation: Observation): AsyncGenerator<Part, void, undefined> {
+    const finishReasons: string[] = [];
+    // It stays so if the reader leaves.
+    let failure: unknown = new DOMException("Nobody waits for the answer any more.", "AbortError");
+    try {
+      for await (const part of parts) {
+        if (part.finishReason) finishReasons.push(part.finishReason);
+        yield part;
+      }
+      failure = undefined;
+    } catch (error) {
+      failure = error;
+      throw error;
+    } finally {
+      observation.end({ ...this.usage, finishReasons }, failure);
+    }
+  }
+}

@@ -1,0 +1,210 @@
+// Files of requests in OpenAI's batch format: each line of the input is a request, and each line of the output the
+// answer to one. Answers are appended as they come, so the output says what is done: a run that was killed is continued
+// by the next one, which first removes a line that was cut off.
+import { randomUUID } from "node:crypto";
+import { setMaxListeners } from "node:events";
+import { createReadStream } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
+import { checkInteger } from "../check.js";
+import { describe, HeedError, oneOf } from "../errors.js";
+import { naming } from "../files.js";
+import type { EmbeddingModel } from "../load/embedding-model.js";
+import type { LanguageModel } from "../load/language-model.js";
+import { ApiError, apiErrorOf } from "./api-error.js";
+import type { Call, Endpoint } from "./endpoint.js";
+import { endpoints } from "./endpoints.js";
+import { validator } from "./json-schema.js";
+import { observers } from "./observer.js";
+import { type ServedEngineOptions, ServedModels } from "./served-models.js";
+
+/** Options of `runBatch`. */
+export interface BatchOptions {
+  /** The models by the names that requests give. */
+  models: Readonly<Record<string, LanguageModel | EmbeddingModel>>;
+  /** Options of the engine of each model that generates. @default {} */
+  engine?: ServedEngineOptions;
+  /** Number of requests that run at the same time. @default 64 */
+  concurrency?: number;
+  /** Signal that stops the run. The requests that run then have no answer, and the next run makes them again. */
+  signal?: AbortSignal;
+}
+
+/** Numbers of requests of a batch. */
+export interface BatchResult {
+  /** Requests of the input. */
+  total: number;
+  /** Requests that an earlier run had answered. */
+  earlier: number;
+  /** Requests that this run answered with an error. */
+  failed: number;
+}
+
+interface BatchRequest {
+  custom_id: string;
+  method: "POST";
+  url: string;
+  body: { stream?: unknown };
+}
+
+const routes = new Map(
+  endpoints
+    .filter(({ url }) => url.startsWith("/v1/"))
+    .map((endpoint): [string, { endpoint: Endpoint; errorOf: ReturnType<typeof validator> }] => [
+      ...([endpoint.url, { endpoint, errorOf: validator(endpoint.schema) }] as const),
+    ]),
+);
+
+/**
+ * Answers the requests of a file, one a line, and appends each answer to another file as a line. If the output has the
+ * answers of an earlier run, this run continues it. Only one run at a time may write to the output.
+ *
+ * @example
+ * // This downloads a model.
+ * const model = await load("Qwen/Qwen3-0.6B", { kind: "causal" });
+ * const { total, failed } = await runBatch("in.jsonl", "out.jsonl", { models: { qwen: model } });
+ *
+ * @throws ERR_IO if a file cannot be read or written.
+ * @throws ERR_FORMAT if a line is no request, two have the same custom_id, or the output belongs to another input.
+ * @throws ERR_ARGUMENT or ERR_RANGE if an option is invalid.
+ * @throws the signal's reason if it is aborted.
+ */
+export async function runBatch(input: string, output: string, options: BatchOptions): Promise<BatchResult> {
+  const { concurrency = 64, engine = {} } = options;
+  // Each request listens to it.
+  const signal = AbortSignal.any(options.signal ? [options.signal] : []);
+  setMaxListeners(0, signal);
+  checkInteger("runBatch", "concurrency", concurrency, 1);
+  const names = await customIds(input);
+  const file = await naming(output, () => open(output, "a+"));
+  const models = new ServedModels(options.models, { maxQueue: Number.MAX_SAFE_INTEGER, ...engine });
+  try {
+    const done = await answered(output, file, names);
+    const call = { models, limits: {}, observer: observers([]), signal };
+    const result = { total: names.size, earlier: done.size, failed: 0 };
+    let writing: Promise<unknown> = Promise.resolve();
+    await concurrently(concurrency, requestsOf(input), async (request) => {
+      if (done.has(request.custom_id)) return;
+      signal.throwIfAborted();
+      const { status, body } = await answer(request, call);
+      if (status !== 200) result.failed++;
+      const response = { status_code: status, request_id: `req_${randomUUID()}`, body };
+      const line = { id: `batch_req_${randomUUID()}`, custom_id: request.custom_id, response, error: null };
+      writing = writing.then(() => naming(output, () => file.appendFile(`${JSON.stringify(line)}\n`)));
+      await writing;
+    });
+    await naming(output, () => file.sync());
+    return result;
+  } finally {
+    await models.close();
+    await file.close();
+  }
+}
+
+/** Returns the status and the body of the answer to a request. */
+async function answer({ url, body }: BatchRequest, call: Call): Promise<{ status: number; body: object }> {
+  try {
+    const { endpoint, errorOf } = routes.get(url)!;
+    const error = errorOf(body);
+    if (error) throw error;
+    if (body.stream)
+      throw new ApiError(400, "stream: expected false in a batch, got true.", {
+        ...{ param: "stream", code: "invalid_value" },
+      });
+    return { status: 200, body: await endpoint.run(body, call) };
+  } catch (cause) {
+    call.signal.throwIfAborted();
+    const error = apiErrorOf(cause);
+    return { status: error.status, body: error.body };
+  }
+}
+
+/** Calls `body` for each item, for at most `most` at a time. If a call fails, waits for those that run and rejects. */
+async function concurrently<T>(most: number, items: AsyncIterable<T>, body: (item: T) => Promise<void>): Promise<void> {
+  const running = new Set<Promise<unknown>>();
+  const failures: unknown[] = [];
+  for await (const item of items) {
+    const one = body(item)
+      .catch((cause: unknown) => failures.push(cause))
+      .finally(() => running.delete(one));
+    running.add(one);
+    if (running.size >= most) await Promise.race(running);
+    if (failures.length > 0) break;
+  }
+  await Promise.all(running);
+  if (failures.length > 0) throw failures[0];
+}
+
+async function* linesOf(file: string): AsyncGenerator<string, void, undefined> {
+  let rest = "";
+  for await (const piece of createReadStream(file, "utf8") as AsyncIterable<string>) {
+    const lines = (rest + piece).split("\n");
+    rest = lines.pop()!;
+    yield* lines;
+  }
+  if (rest !== "") yield rest;
+}
+
+async function* requestsOf(file: string): AsyncGenerator<BatchRequest, void, undefined> {
+  for await (const line of linesOf(file)) if (line.trim() !== "") yield JSON.parse(line) as BatchRequest;
+}
+
+/** Resolves to the names of the requests, after all lines have been checked. */
+async function customIds(file: string): Promise<Set<string>> {
+  const names = new Set<string>();
+  let number = 0;
+  const wrong = (expected: string, got: unknown): HeedError =>
+    new HeedError("ERR_FORMAT", `${file}, line ${number}: expected ${expected}, got ${describe(got)}`);
+  await naming(file, async () => {
+    for await (const line of linesOf(file)) {
+      number++;
+      if (line.trim() === "") continue;
+      const { custom_id: name, method, url, body } = parse(line, () => wrong("an object in JSON", line));
+      if (typeof name !== "string" || name === "") throw wrong("custom_id to be a text", name);
+      if (names.has(name)) throw wrong("a custom_id that no line before has", name);
+      if (method !== "POST") throw wrong('method to be "POST"', method);
+      if (!routes.has(url as string)) throw wrong(`url to be ${oneOf([...routes.keys()])}`, url);
+      if (typeof body !== "object" || body === null) throw wrong("body to be an object", body);
+      names.add(name);
+    }
+  });
+  return names;
+}
+
+/** Removes the end of the output that is no whole line, and resolves to the names of the requests that have answers. */
+async function answered(output: string, file: FileHandle, names: ReadonlySet<string>): Promise<Set<string>> {
+  await naming(output, async () => file.truncate(await lengthOfLines(file)));
+  const done = new Set<string>();
+  await naming(output, async () => {
+    for await (const line of linesOf(output)) {
+      const other = () =>
+        new HeedError("ERR_FORMAT", `${output}: expected answers to this input, each once, got ${describe(line)}`);
+      const { custom_id: name } = parse(line, other);
+      if (typeof name !== "string" || !names.has(name) || done.has(name)) throw other();
+      done.add(name);
+    }
+  });
+  return done;
+}
+
+function parse(line: string, error: () => HeedError): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(line);
+    if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
+  } catch {
+    // The error below says it.
+  }
+  throw error();
+}
+
+/** Resolves to the number of bytes of a file up to the end of its last line. */
+async function lengthOfLines(file: FileHandle): Promise<number> {
+  const { size } = await file.stat();
+  const piece = Buffer.alloc(2 ** 16);
+  for (let end = size; end > 0; end -= piece.length) {
+    const start = Math.max(0, end - piece.length);
+    const { bytesRead } = await file.read(piece, 0, end - start, start);
+    const at = piece.subarray(0, bytesRead).lastIndexOf(10);
+    if (at !== -1) return start + at + 1;
+  }
+  return 0;
+}

@@ -1,0 +1,100 @@
+// POST /v1/completions: continues texts.
+import { randomUUID } from "node:crypto";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { type Answer, Answers } from "./answers.js";
+import { endpoint, EventStream, type StreamEvent } from "./endpoint.js";
+import { object, optional, type Schema, unsupported } from "./json-schema.js";
+import { textLogprobs } from "./logprobs.js";
+import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
+import type { ServedLanguageModel } from "./served-models.js";
+import { modelSchema, streams, streamSchemas, type StreamParameters, usageOf } from "./shared-parameters.js";
+
+type Prompt = string | number[];
+
+interface Body extends SamplingParameters, StreamParameters {
+  model?: string | null;
+  prompt: Prompt | Prompt[];
+  max_tokens?: number | null;
+  logprobs?: number | null;
+}
+
+const tokens: Schema = { type: "array", minItems: 1, items: { type: "integer", minimum: 0, maximum: 2 ** 31 - 1 } };
+
+const schema = object(
+  {
+    model: modelSchema,
+    prompt: {
+      anyOf: [
+        { type: "string" },
+        { type: "array", minItems: 1, maxItems: 128, items: { type: "string" } },
+        tokens,
+        { type: "array", minItems: 1, maxItems: 128, items: tokens },
+      ],
+      description: "a text, an array of at most 128 texts, the tokens of a text, or an array of tokens of texts",
+    },
+    max_tokens: optional({ type: "integer", minimum: 1, description: "Most tokens to generate.", default: 16 }),
+    ...samplingSchemas,
+    ...streamSchemas,
+    ...ignoredSchemas,
+    best_of: unsupported(1),
+    logprobs: optional({
+      ...{ type: "integer", minimum: 0, maximum: 20 },
+      description: "Number of the most likely tokens at each place to give the log-probabilities of.",
+    }),
+    echo: unsupported(false),
+    suffix: unsupported(""),
+  },
+  ["prompt"],
+);
+
+export const completions = endpoint<Body>({
+  url: "/v1/completions",
+  summary: "Continue texts",
+  schema,
+  async run(body, call) {
+    const served = call.models.language(body.model);
+    const streamed = streams(body);
+    const prompts = await promptTokens(body.prompt, served);
+    const { max_tokens: maxTokens, logprobs = null } = body;
+    const limit = { maxTokens: maxTokens ?? 16, param: "max_tokens", logprobs };
+    const options = samplingOptions(body, limit, call.limits);
+    const answers = await Answers.begin("text_completion", served, call, prompts, options);
+    const created = Math.floor(Date.now() / 1000);
+    const head = { id: `cmpl-${randomUUID()}`, object: "text_completion", created, model: served.id };
+    if (streamed) return new EventStream(events(head, served.tokenizer, answers, streamed), "[DONE]");
+    const choices = (await answers.all()).map((answer, i) => choiceOf(answer, i, served.tokenizer));
+    return { ...head, choices, usage: usageOf(answers.usage) };
+  },
+});
+
+async function promptTokens(prompt: Body["prompt"], served: ServedLanguageModel): Promise<Int32Array[]> {
+  const single = typeof prompt === "string" || typeof prompt[0] === "number";
+  const prompts = (single ? [prompt] : prompt) as Prompt[];
+  return Promise.all(
+    prompts.map(async (one) =>
+      typeof one === "string" ? served.textTokens(one) : Int32Array.from(served.fitting(one, "prompt")),
+    ),
+  );
+}
+
+function choiceOf({ text, logprobs, finishReason }: Answer, index: number, tokenizer: Tokenizer): object {
+  return { index, text, logprobs: textLogprobs(tokenizer, logprobs), finish_reason: finishReason };
+}
+
+async function* events(
+  head: object,
+  tokenizer: Tokenizer,
+  answers: Answers,
+  { usage }: { usage: boolean },
+): AsyncGenerator<StreamEvent, void, undefined> {
+  const none = usage ? { usage: null } : {};
+  const offsets: number[] = [];
+  for await (const { index, text, logprobs, finishReason } of answers.parts()) {
+    if (text === "" && !logprobs && finishReason === null) continue;
+    const probabilities = textLogprobs(tokenizer, logprobs, offsets[index]);
+    offsets[index] = (offsets[index] ?? 0) + (probabilities?.tokens.join("").length ?? 0);
+    const choices = [{ index, text, logprobs: probabilities, finish_reason: finishReason }];
+    yield { data: { ...head, choices, ...none } };
+  }
+  if (usage) yield { data: { ...head, choices: [], usage: usageOf(answers.usage) } };
+}

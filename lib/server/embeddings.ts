@@ -1,0 +1,49 @@
+// POST /v1/embeddings: vectors that represent texts.
+import { endpoint } from "./endpoint.js";
+import { embed } from "./embed.js";
+import { object, unsupported } from "./json-schema.js";
+import { ignoredSchemas } from "./sampling.js";
+import { modelSchema, truncateSchema } from "./shared-parameters.js";
+
+interface Body {
+  model?: string | null;
+  input: string | string[];
+  encoding_format?: "float" | "base64" | null;
+  truncate?: boolean | null;
+}
+
+/** Largest number of texts of a request. */
+const mostTexts = 2048;
+
+export const embeddings = endpoint<Body>({
+  url: "/v1/embeddings",
+  summary: "Turn texts into vectors",
+  schema: object(
+    {
+      model: modelSchema,
+      input: {
+        anyOf: [
+          { type: "string", minLength: 1 },
+          { type: "array", minItems: 1, maxItems: mostTexts, items: { type: "string", minLength: 1 } },
+        ],
+        description: `a text, or an array of at most ${mostTexts} texts`,
+      },
+      encoding_format: { enum: ["float", "base64", null], default: "float" },
+      truncate: truncateSchema,
+      ...ignoredSchemas,
+      dimensions: unsupported(),
+    },
+    ["input"],
+  ),
+  async run({ model, input, encoding_format: format, truncate }, call) {
+    const served = call.models.embedding(model);
+    const texts = typeof input === "string" ? [input] : input;
+    const { vectors, tokens } = await embed(served, texts, truncate === true, call);
+    const data = vectors.map((vector, index) => {
+      // OpenAI's own clients ask for base64: the bytes of f32, little-endian, as they lie in memory.
+      const embedding = format === "base64" ? Buffer.from(vector.buffer).toString("base64") : Array.from(vector);
+      return { object: "embedding", index, embedding };
+    });
+    return { object: "list", data, model: served.id, usage: { prompt_tokens: tokens, total_tokens: tokens } };
+  },
+});

@@ -1,0 +1,48 @@
+// An endpoint is a route without HTTP: the plugin serves it, and `heed batch` calls it for each line of a file.
+import type { Schema } from "./json-schema.js";
+import type { Observer } from "./observer.js";
+import type { ServedModels } from "./served-models.js";
+
+/** Limits of each request. */
+export interface RequestLimits {
+  /** Largest number of tokens that a request may ask for, per answer. @default the model's context length */
+  maxTokens?: number | undefined;
+}
+
+/** Surroundings of a call of an endpoint. */
+export interface Call {
+  readonly models: ServedModels;
+  readonly limits: RequestLimits;
+  readonly observer: Observer;
+  /** Signal that is aborted when nobody waits for the answer any more. */
+  readonly signal: AbortSignal;
+}
+
+/** An event of a stream: its data, and its name if it has one. */
+export interface StreamEvent {
+  event?: string;
+  data: unknown;
+}
+
+/** A stream of events. Nothing of it is computed before it is read. */
+export class EventStream {
+  constructor(
+    readonly events: AsyncGenerator<StreamEvent, void, undefined>,
+    /** Text that ends the stream, after the events. */
+    readonly end = "",
+  ) {}
+}
+
+/** A route that takes a body. */
+export interface Endpoint<Body = unknown> {
+  readonly url: string;
+  readonly summary: string;
+  readonly schema: Schema;
+  /** Resolves to the answer to a body that matches the schema: an object, or an `EventStream`. */
+  run(body: Body, call: Call): Promise<object>;
+}
+
+/** Returns an endpoint whose body has been checked by its schema, and is of this type. */
+export function endpoint<Body>(definition: Endpoint<Body>): Endpoint {
+  return definition;
+}

@@ -1,0 +1,10 @@
+import { chatCompletions } from "./chat-completions.js";
+import { completions } from "./completions.js";
+import type { Endpoint } from "./endpoint.js";
+import { embeddings } from "./embeddings.js";
+import { rerank } from "./rerank.js";
+import { responses } from "./responses.js";
+import { tokenize } from "./tokenize.js";
+
+/** All endpoints that take a body. */
+export const endpoints: readonly Endpoint[] = [chatCompletions, completions, responses, embeddings, rerank, tokenize];

@@ -1,0 +1,65 @@
+// JSON schemas of the bodies. The server documents them (OpenAPI) and refuses what does not match them, by the name of
+// the first parameter that is wrong.
+import { Ajv, type ErrorObject } from "ajv";
+import { describe } from "../errors.js";
+import { ApiError } from "./api-error.js";
+
+/** A JSON schema. */
+export type Schema = Readonly<Record<string, unknown>>;
+
+/** Returns the schema of an object with these properties and no others. */
+export function object(properties: Readonly<Record<string, Schema>>, required: readonly string[] = []): Schema {
+  return { type: "object", properties, required, additionalProperties: false };
+}
+
+/** Returns a schema that also allows null, which has the same meaning as no value. */
+export function optional(schema: Schema): Schema {
+  return { ...schema, type: [schema.type, "null"].flat() };
+}
+
+/** Returns the schema of a parameter that OpenAI has and heed has not: only values that ask for nothing are allowed. */
+export function unsupported(...neutral: readonly unknown[]): Schema {
+  return { enum: [null, ...neutral], description: "Not supported.", "x-unsupported": true };
+}
+
+// One error is enough for the answer, and looking for all of them takes a time that grows with the body.
+const ajv = new Ajv({ allowUnionTypes: true, verbose: true, allErrors: false });
+ajv.addKeyword("x-unsupported");
+ajv.addKeyword("example");
+
+/** Returns a function that returns the error of a value that does not match the schema, or null. */
+export function validator(schema: Schema): (value: unknown) => ApiError | null {
+  const matches = ajv.compile(schema);
+  return (value) => (matches(value) ? null : apiErrorOfSchema(matches.errors!));
+}
+
+function apiErrorOfSchema(errors: readonly ErrorObject[]): ApiError {
+  // Of several alternatives, the one that matched furthest is the one that was meant.
+  const error = errors.reduce((found, next) => (depthOf(next) >= depthOf(found) ? next : found));
+  const { keyword, params, message, data, parentSchema } = error;
+  const at = error.instancePath.slice(1).replaceAll("/", ".");
+  const within = (name: unknown): string => [at, String(name)].filter(Boolean).join(".");
+  if (keyword === "additionalProperties") {
+    const param = within(params.additionalProperty);
+    return new ApiError(400, `Unknown parameter: ${describe(param)}.`, { param, code: "unknown_parameter" });
+  }
+  if (keyword === "required") {
+    const param = within(params.missingProperty);
+    return new ApiError(400, `Missing parameter: ${describe(param)}.`, { param, code: "missing_required_parameter" });
+  }
+  const param = at || null;
+  const name = param ?? "the body";
+  if (parentSchema?.["x-unsupported"]) {
+    const text = `Unsupported parameter: heed does not support ${describe(name)} with this value.`;
+    return new ApiError(400, text, { param, code: "unsupported_parameter" });
+  }
+  const { description } = parentSchema as { description?: string };
+  const choices = keyword === "enum" ? `: ${(params.allowedValues as unknown[]).join(", ")}` : "";
+  const wanted =
+    keyword === "anyOf" && description ? `expected ${description}` : `${message?.replace(",null", "")}${choices}`;
+  return new ApiError(400, `${name}: ${wanted}, got ${describe(data)}.`, { param, code: "invalid_value" });
+}
+
+function depthOf({ instancePath }: ErrorObject): number {
+  return instancePath.split("/").length;
+}

@@ -1,0 +1,123 @@
+// Figures for Prometheus: https://prometheus.io/docs/practices/naming/
+import type { FastifyInstance } from "fastify";
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { EngineMetrics } from "../engine/engine.js";
+import type { Observer } from "./observer.js";
+import type { ServedModels } from "./served-models.js";
+
+const seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
+const shortSeconds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1];
+
+/** Figures about the process, which all servers in it share. */
+let ofProcess: Registry | null = null;
+
+/** Serves /metrics, and returns an observer that counts. */
+export function serveMetrics(app: FastifyInstance, models: ServedModels): Observer {
+  const registry = new Registry();
+  if (!ofProcess) {
+    ofProcess = new Registry();
+    collectDefaultMetrics({ register: ofProcess });
+  }
+  countRequests(app, registry);
+  readEngines(registry, models);
+  app.get("/metrics", { schema: { summary: "Figures for Prometheus", hide: true } }, async (_request, reply) => {
+    reply.type(registry.contentType);
+    return Registry.merge([ofProcess!, registry]).metrics();
+  });
+  return countTokens(registry);
+}
+
+function countRequests(app: FastifyInstance, registry: Registry): void {
+  const registers = [registry];
+  const requests = new Counter({
+    ...{ name: "heed_http_requests_total", help: "Requests that were answered.", registers },
+    labelNames: ["method", "route", "status"],
+  });
+  const duration = new Histogram({
+    ...{ name: "heed_http_request_duration_seconds", help: "Time until the end of an answer.", registers },
+    ...{ labelNames: ["method", "route"], buckets: seconds },
+  });
+  app.addHook("onResponse", (request, reply, done) => {
+    const labels = { method: request.method, route: request.routeOptions.url ?? "none" };
+    requests.inc({ ...labels, status: reply.statusCode });
+    duration.observe(labels, reply.elapsedTime / 1000);
+    done();
+  });
+}
+
+function countTokens(registry: Registry): Observer {
+  const common = { registers: [registry], labelNames: ["model"] };
+  const counter = (name: string, help: string) => new Counter({ ...common, name, help });
+  const prompts = counter("heed_prompt_tokens_total", "Tokens of prompts and of embedded texts.");
+  const completions = counter("heed_completion_tokens_total", "Tokens of answers that were sent.");
+  const failures = counter("heed_failures_total", "Requests to a model that failed or were aborted.");
+  const answers = new Counter({
+    ...{ ...common, name: "heed_answers_total", help: "Answers, by the reason why they ended." },
+    labelNames: ["model", "finish_reason"],
+  });
+  const first = new Histogram({
+    ...{ ...common, name: "heed_time_to_first_token_seconds", help: "Time until the first token of an answer." },
+    buckets: seconds,
+  });
+  const between = new Histogram({
+    ...{ ...common, name: "heed_time_per_output_token_seconds", help: "Time between tokens after the first." },
+    buckets: shortSeconds,
+  });
+  return {
+    begin(_operation, model) {
+      let last = performance.now();
+      let begun = false;
+      return {
+        tokens(count) {
+          const now = performance.now();
+          const passed = (now - last) / 1000;
+          if (begun && count > 0) between.observe({ model }, passed / count);
+          else if (!begun) first.observe({ model }, passed);
+          [begun, last] = [true, now];
+          completions.inc({ model }, count);
+        },
+        end({ promptTokens, finishReasons }, error) {
+          prompts.inc({ model }, promptTokens);
+          for (const reason of finishReasons) answers.inc({ model, finish_reason: reason });
+          if (error !== undefined) failures.inc({ model });
+        },
+      };
+    },
+  };
+}
+
+/** Figures of the engine that only grow, and others. */
+const counters: Partial<Record<keyof EngineMetrics, [name: string, help: string]>> = {
+  steps: ["heed_engine_steps_total", "Steps of the engine."],
+  computedTokens: ["heed_engine_computed_tokens_total", "Tokens that steps computed, of prompts and answers."],
+  cachedTokens: ["heed_engine_cached_tokens_total", "Tokens of prompts that the prefix cache had."],
+  generatedTokens: ["heed_engine_generated_tokens_total", "Tokens that were generated."],
+  preemptions: ["heed_engine_preemptions_total", "Requests that lost their pages to others."],
+};
+const gauges: Partial<Record<keyof EngineMetrics, [name: string, help: string]>> = {
+  waiting: ["heed_engine_requests_waiting", "Requests that wait."],
+  running: ["heed_engine_requests_running", "Requests that run."],
+  pages: ["heed_engine_kv_pages", "Pages of KV memory."],
+  pagesUsed: ["heed_engine_kv_pages_used", "Pages that requests use."],
+  pagesShared: ["heed_engine_kv_pages_shared", "Pages that more than one request uses."],
+};
+
+function readEngines(registry: Registry, models: ServedModels): void {
+  const figures = (list: typeof counters) => Object.entries(list) as [keyof EngineMetrics, [string, string]][];
+  const common = { registers: [registry], labelNames: ["model"] };
+  for (const [key, [name, help]] of figures(counters))
+    new Counter({
+      ...{ ...common, name, help },
+      collect() {
+        this.reset();
+        for (const { id, metrics } of models.metrics()) this.inc({ model: id }, metrics[key] as number);
+      },
+    });
+  for (const [key, [name, help]] of figures(gauges))
+    new Gauge({
+      ...{ ...common, name, help },
+      collect() {
+        for (const { id, metrics } of models.metrics()) this.set({ model: id }, metrics[key] as number);
+      },
+    });
+}

@@ -1,0 +1,147 @@
+// The fastify plugin: serves the endpoints over HTTP.
+import swagger from "@fastify/swagger";
+import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from "fastify";
+import { Readable } from "node:stream";
+import { checkInteger } from "../check.js";
+import type { EmbeddingModel } from "../load/embedding-model.js";
+import type { LanguageModel } from "../load/language-model.js";
+import { version } from "../version.js";
+import { type AccessOptions, open, restrictAccess } from "./access.js";
+import { ApiError, apiErrorOf } from "./api-error.js";
+import { Drain, type DrainOptions } from "./drain.js";
+import { type Call, type Endpoint, EventStream, type RequestLimits } from "./endpoint.js";
+import { endpoints } from "./endpoints.js";
+import { eventLines } from "./event-lines.js";
+import { type Schema, validator } from "./json-schema.js";
+import { serveMetrics } from "./metrics.js";
+import { type Observer, observers } from "./observer.js";
+import { type ServedEngineOptions, ServedModels } from "./served-models.js";
+import { tracing } from "./tracing.js";
+
+/** Options of `heedServer`. */
+export interface ServerOptions extends RequestLimits, AccessOptions, DrainOptions {
+  /** The models by the names that clients give. They stay the caller's, who disposes them after the server's end. */
+  models: Readonly<Record<string, LanguageModel | EmbeddingModel>>;
+  /** Options of the engine of each model that generates. @default {} */
+  engine?: ServedEngineOptions;
+  /** Largest number of bytes of a body. @default 4 MiB */
+  bodyLimit?: number;
+}
+
+/**
+ * Serves models over OpenAI's HTTP interface, as a plugin of fastify.
+ *
+ * @example
+ * // This downloads a model.
+ * const model = await load("Qwen/Qwen3-0.6B", { kind: "causal" });
+ * const app = fastify();
+ * await app.register(heedServer, { models: { qwen: model } });
+ * await app.listen({ port: 8080 });
+ *
+ * @throws ERR_ARGUMENT or ERR_RANGE, when the plugin is loaded, if an option is invalid.
+ */
+export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options) => {
+  const { models, engine, maxTokens, bodyLimit = 4 * 2 ** 20 } = options;
+  checkInteger("server", "bodyLimit", bodyLimit, 1);
+  if (maxTokens !== undefined) checkInteger("server", "maxTokens", maxTokens, 1);
+  const served = new ServedModels(models, engine);
+  app.addHook("onClose", () => served.close());
+  app.setErrorHandler(answerError);
+  app.addHook("onRequest", (request, reply, done) => {
+    reply.header("x-request-id", request.id);
+    done();
+  });
+  app.setValidatorCompiler(({ schema }) => {
+    const errorOf = validator(schema as Schema);
+    return (value: unknown) => {
+      const error = errorOf(value);
+      return error ? { error } : { value };
+    };
+  });
+  await restrictAccess(app, options);
+  const drain = new Drain(app, options);
+  const spans = await tracing();
+  await documentApi(app);
+  const observer = observers([serveMetrics(app, served), ...(spans ? [spans] : [])]);
+  const context = { models: served, limits: { maxTokens }, observer };
+  for (const endpoint of endpoints) serve(app, endpoint, context, drain, bodyLimit);
+  serveModels(app, served);
+  const alive = { schema: { summary: "Say that the process runs" }, config: { ...open, drained: true } };
+  app.get("/health", alive, () => ({ status: "ok" }));
+  app.get("/ready", { schema: { summary: "Say that the server takes requests" }, config: open }, () => ({
+    status: "ready",
+  }));
+};
+
+async function documentApi(app: FastifyInstance): Promise<void> {
+  // An app that documents its own routes documents these too.
+  if (!app.hasDecorator("swagger")) {
+    const info = { title: "heed", description: "OpenAI's interface to models of heed", version: version() };
+    await app.register(swagger, { openapi: { openapi: "3.1.0", info } });
+  }
+  app.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
+}
+
+function serve(
+  app: FastifyInstance,
+  endpoint: Endpoint,
+  context: Omit<Call, "signal">,
+  drain: Drain,
+  bodyLimit: number,
+): void {
+  const { url, summary, schema } = endpoint;
+  app.post(url, { schema: { summary, body: schema }, bodyLimit }, async (request, reply) => {
+    const observer = observers([context.observer, logging(request.log)]);
+    const answer = await endpoint.run(request.body, { ...context, observer, signal: drain.signalFor(reply) });
+    if (!(answer instanceof EventStream)) return answer;
+    const lines = eventLines(answer, (error) => log(request, error));
+    // The stream asks for the next part of an answer only when the socket has taken the ones before.
+    return reply
+      .headers({ "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache" })
+      .header("x-accel-buffering", "no")
+      .send(Readable.from(lines, { objectMode: false }));
+  });
+}
+
+function serveModels(app: FastifyInstance, models: ServedModels): void {
+  const { created } = models;
+  const list = models.all.map(({ id, contextLength }) => ({
+    ...{ id, object: "model", created, owned_by: "heed", max_model_len: contextLength },
+  }));
+  app.get("/v1/models", { schema: { summary: "List the models" } }, () => ({ object: "list", data: list }));
+  // Names of models may contain slashes.
+  app.get<{ Params: { "*": string } }>("/v1/models/*", { schema: { summary: "Describe a model" } }, ({ params }) => {
+    const found = list.find(({ id }) => id === params["*"]);
+    if (found) return found;
+    const text = `The model ${JSON.stringify(params["*"])} does not exist.`;
+    throw new ApiError(404, text, { param: "model", code: "model_not_found" });
+  });
+}
+
+/** Answers with an error in OpenAI's form. */
+export function answerError(cause: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const error = apiErrorOf(cause);
+  log(request, cause);
+  if (error.retryAfter !== null) reply.header("retry-after", String(error.retryAfter));
+  return reply.status(error.status).send(error.body);
+}
+
+function log(request: FastifyRequest, cause: unknown): void {
+  const error = apiErrorOf(cause);
+  if (error.status >= 500 && error !== cause) request.log.error({ err: cause }, error.message);
+  else request.log.info({ status: error.status, code: error.code }, error.message);
+}
+
+/** Returns an observer that writes a line to the log at the end of each request to a model. */
+function logging(log: FastifyBaseLogger): Observer {
+  return {
+    begin(operation, model) {
+      const start = performance.now();
+      let firstToken: number | null = null;
+      return {
+        tokens: () => void (firstToken ??= performance.now() - start),
+        end: (outcome) => log.info({ operation, model, ...outcome, firstToken }, "request to a model"),
+      };
+    },
+  };
+}

@@ -1,0 +1,58 @@
+// POST /v1/rerank: sorts documents by how well they answer a query, in the form that Cohere's and Jina's clients know.
+// The relevance is the cosine of the vectors of the query and the document.
+import { randomUUID } from "node:crypto";
+import { embed } from "./embed.js";
+import { endpoint } from "./endpoint.js";
+import { object, optional } from "./json-schema.js";
+import { modelSchema, truncateSchema } from "./shared-parameters.js";
+
+type Document = string | { text: string };
+
+interface Body {
+  model?: string | null;
+  query: string;
+  documents: Document[];
+  top_n?: number | null;
+  return_documents?: boolean | null;
+  truncate?: boolean | null;
+}
+
+const text = { type: "string", minLength: 1 };
+
+export const rerank = endpoint<Body>({
+  url: "/v1/rerank",
+  summary: "Sort documents by their relevance to a query",
+  schema: object(
+    {
+      model: modelSchema,
+      query: text,
+      documents: {
+        type: "array",
+        ...{ minItems: 1, maxItems: 1024 },
+        items: { anyOf: [text, object({ text }, ["text"])], description: "a text, or an object with a text" },
+      },
+      top_n: optional({ type: "integer", minimum: 1, description: "Number of documents to return; all by default." }),
+      return_documents: optional({ type: "boolean", default: false }),
+      truncate: truncateSchema,
+    },
+    ["query", "documents"],
+  ),
+  async run({ model, query, documents, top_n: top, return_documents: withTexts, truncate }, call) {
+    const served = call.models.embedding(model);
+    const texts = documents.map((document) => (typeof document === "string" ? document : document.text));
+    const { vectors, tokens } = await embed(served, [query, ...texts], truncate === true, call);
+    const [wanted, ...found] = vectors as [Float32Array, ...Float32Array[]];
+    const results = found
+      .map((vector, index) => ({ index, relevance_score: cosine(wanted, vector) }))
+      .sort((a, b) => b.relevance_score - a.relevance_score || a.index - b.index)
+      .slice(0, top ?? undefined)
+      .map((result) => ({ ...result, ...(withTexts && { document: { text: texts[result.index] } }) }));
+    return { id: `rerank-${randomUUID()}`, model: served.id, results, usage: { total_tokens: tokens } };
+  },
+});
+
+function cosine(a: Float32Array, b: Float32Array): number {
+  const dot = (x: Float32Array, y: Float32Array): number => x.reduce((sum, value, i) => sum + value * y[i]!, 0);
+  const lengths = Math.sqrt(dot(a, a) * dot(b, b));
+  return lengths === 0 ? 0 : dot(a, b) / lengths;
+}

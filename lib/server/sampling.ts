@@ -1,0 +1,107 @@
+// The parameters of a request that say how tokens are chosen, and the engine's options for them.
+import type { EngineRequest } from "../engine/engine.js";
+import { ApiError } from "./api-error.js";
+import type { RequestLimits } from "./endpoint.js";
+import { optional, type Schema } from "./json-schema.js";
+
+/** Parameters that all endpoints for generation share. Null is the same as no value. */
+export interface SamplingParameters {
+  temperature?: number | null;
+  top_p?: number | null;
+  presence_penalty?: number | null;
+  frequency_penalty?: number | null;
+  logit_bias?: Record<string, number> | null;
+  seed?: number | null;
+  stop?: string | string[] | null;
+  top_k?: number | null;
+  min_p?: number | null;
+  typical_p?: number | null;
+  repetition_penalty?: number | null;
+  min_tokens?: number | null;
+  n?: number | null;
+}
+
+const number = (range: Schema, description: string): Schema => optional({ type: "number", ...range, description });
+const integer = (range: Schema, description: string): Schema => optional({ type: "integer", ...range, description });
+
+/** Schemas of `SamplingParameters`. */
+export const samplingSchemas: Readonly<Record<keyof SamplingParameters, Schema>> = {
+  temperature: number({ minimum: 0, maximum: 2 }, "Randomness of the choice; 0 takes the likeliest token."),
+  top_p: number(
+    { exclusiveMinimum: 0, maximum: 1 },
+    "Choose among the likeliest tokens with this probability together.",
+  ),
+  presence_penalty: number({ minimum: -2, maximum: 2 }, "Subtracted from the logits of tokens that were generated."),
+  frequency_penalty: number({ minimum: -2, maximum: 2 }, "Subtracted for each time that a token was generated."),
+  logit_bias: {
+    type: ["object", "null"],
+    propertyNames: { pattern: "^[0-9]+$" },
+    additionalProperties: { type: "number", minimum: -100, maximum: 100 },
+    description: "Numbers that are added to the logits of tokens, by token id.",
+  },
+  seed: integer({}, "The same seed gives the same text."),
+  stop: {
+    anyOf: [
+      { type: ["string", "null"], minLength: 1 },
+      { type: "array", items: { type: "string", minLength: 1 }, maxItems: 16 },
+    ],
+    description: "a text before which the answer ends, or at most 16 of them",
+  },
+  top_k: integer({ minimum: 0 }, "heed's own: choose among this many of the likeliest tokens; 0 is off."),
+  min_p: number(
+    { minimum: 0, maximum: 1 },
+    "heed's own: choose among tokens this many times as likely as the likeliest.",
+  ),
+  typical_p: number(
+    { exclusiveMinimum: 0, maximum: 1 },
+    "heed's own: probability of the most typical tokens together.",
+  ),
+  repetition_penalty: number({ exclusiveMinimum: 0 }, "heed's own: factor against tokens that occurred before."),
+  min_tokens: integer({ minimum: 0 }, "heed's own: number of tokens before which the text does not end."),
+  n: integer({ minimum: 1, maximum: 128 }, "Number of answers to each prompt."),
+};
+
+/** Schemas of parameters that do not change the answer. */
+export const ignoredSchemas: Readonly<Record<string, Schema>> = {
+  user: optional({ type: "string", description: "Name of the end user. It changes nothing." }),
+  safety_identifier: optional({ type: "string", description: "Name of the end user. It changes nothing." }),
+  prompt_cache_key: optional({ type: "string", description: "It changes nothing: every beginning is cached." }),
+};
+
+/** Options of the engine for a request. */
+export type SamplingOptions = Omit<EngineRequest, "prompt" | "tokens" | "messages">;
+
+/** Returns the engine's options for the parameters. `param` is the parameter that sets `maxTokens`. */
+export function samplingOptions(
+  given: SamplingParameters,
+  { maxTokens, param, logprobs }: { maxTokens: number; param: string; logprobs?: number | null },
+  limits: RequestLimits,
+): SamplingOptions {
+  if (limits.maxTokens !== undefined && maxTokens > limits.maxTokens)
+    throw outOfRange(param, `at most ${limits.maxTokens}, the server's limit`, maxTokens);
+  const minTokens = given.min_tokens ?? 0;
+  if (minTokens > maxTokens)
+    throw outOfRange("min_tokens", `at most ${maxTokens}, as many as are generated`, minTokens);
+  const options = {
+    ...{ maxTokens, minTokens },
+    temperature: given.temperature,
+    topP: given.top_p,
+    topK: given.top_k,
+    minP: given.min_p,
+    typicalP: given.typical_p,
+    repetitionPenalty: given.repetition_penalty,
+    presencePenalty: given.presence_penalty,
+    frequencyPenalty: given.frequency_penalty,
+    logitBias: given.logit_bias,
+    // heed's seeds begin at 0, and OpenAI's may be negative.
+    seed: typeof given.seed === "number" && given.seed < 0 ? 2 ** 53 + given.seed : given.seed,
+    stop: given.stop,
+    n: given.n,
+    logprobs,
+  };
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined && value !== null));
+}
+
+function outOfRange(param: string, wanted: string, got: number): ApiError {
+  return new ApiError(400, `${param}: expected ${wanted}, got ${got}.`, { param, code: "invalid_value" });
+}

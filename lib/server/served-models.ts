@@ -1,0 +1,140 @@
+// The models of a server by the names that clients give, with an engine for each that generates.
+import { Engine, type EngineMetrics, type EngineOptions } from "../engine/engine.js";
+import { HeedError } from "../errors.js";
+import { encodePrompt } from "../generate/generate-text.js";
+import { EmbeddingModel } from "../load/embedding-model.js";
+import { LanguageModel } from "../load/language-model.js";
+import type { ChatMessage } from "../tokenizer/chat-template.js";
+import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
+import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
+import { ApiError } from "./api-error.js";
+import { Queue } from "./queue.js";
+
+/** Options of the engines of a server; see `EngineOptions`. */
+export type ServedEngineOptions = Omit<EngineOptions, "tokenizer" | "defaults">;
+
+/** A model that generates, under the name that clients give. */
+export class ServedLanguageModel {
+  readonly engine: Engine;
+  readonly tokenizer: Tokenizer;
+  readonly contextLength: number;
+
+  constructor(
+    readonly id: string,
+    { model, tokenizer, defaults }: LanguageModel,
+    options: ServedEngineOptions,
+  ) {
+    this.tokenizer = tokenizer;
+    this.contextLength = model.config.contextLength;
+    this.engine = new Engine(model, { ...options, tokenizer, defaults });
+  }
+
+  /** Resolves to the tokens of a text. An empty one is the end-of-text token, with which a new text begins. */
+  async textTokens(text: string): Promise<Int32Array> {
+    return this.fitting(await encodePrompt(this.tokenizer, text), "prompt");
+  }
+
+  /** Resolves to the tokens of a conversation, which is the value of `param`, and the beginning of its answer. */
+  async chatTokens(messages: readonly ChatMessage[], param: string): Promise<Int32Array> {
+    const { tokenizer } = this;
+    if (!(tokenizer instanceof HuggingFaceTokenizer) || !tokenizer.chatTemplate) {
+      const text = `The model ${JSON.stringify(this.id)} has no chat template. Use /v1/completions.`;
+      throw new ApiError(400, text, { param: "model", code: "no_chat_template" });
+    }
+    return this.fitting(await tokenizer.encodeChatAsync(messages), param);
+  }
+
+  /**
+   * Returns the tokens of a prompt, which is the value of `param`.
+   *
+   * @throws An `ApiError` if the context has no room for them.
+   */
+  fitting<T extends ArrayLike<number>>(tokens: T, param: string): T {
+    if (tokens.length <= this.contextLength) return tokens;
+    const text = `This model's context is ${this.contextLength} tokens, but the prompt has ${tokens.length}. Shorten it.`;
+    throw new ApiError(400, text, { param, code: "context_length_exceeded" });
+  }
+}
+
+/** A model that embeds, under the name that clients give. */
+export class ServedEmbeddingModel {
+  readonly #queue = new Queue(1024);
+
+  constructor(
+    readonly id: string,
+    readonly model: EmbeddingModel,
+  ) {}
+
+  /** Largest number of tokens of a text. */
+  get contextLength(): number {
+    return this.model.recipe.maxLength ?? this.model.model.config.contextLength;
+  }
+
+  /** Resolves to the tokens of a text, however long. */
+  async tokensOf(text: string): Promise<Int32Array> {
+    return encodeText(this.model.tokenizer, this.model.recipe.lowercase ? text.toLowerCase() : text);
+  }
+
+  /** Calls `body` when the requests before it are done, since each of them fills the device. */
+  inTurn<T>(body: () => Promise<T>): Promise<T> {
+    return this.#queue.run(body);
+  }
+}
+
+/** Models of a server. The models stay the caller's; the engines are the server's. */
+export class ServedModels {
+  /** Time at which the server began to serve them, in seconds since 1970. */
+  readonly created = Math.floor(Date.now() / 1000);
+  readonly #language: ServedLanguageModel[] = [];
+  readonly #embedding: ServedEmbeddingModel[] = [];
+
+  /** @throws ERR_ARGUMENT if there is no model, or one is of another kind. */
+  constructor(models: Readonly<Record<string, LanguageModel | EmbeddingModel>>, options: ServedEngineOptions = {}) {
+    for (const [id, model] of Object.entries(models)) {
+      if (model instanceof LanguageModel) this.#language.push(new ServedLanguageModel(id, model, options));
+      else if (model instanceof EmbeddingModel) this.#embedding.push(new ServedEmbeddingModel(id, model));
+      else
+        throw new HeedError(
+          "ERR_ARGUMENT",
+          `server: expected ${JSON.stringify(id)} to be a LanguageModel or an EmbeddingModel, got another value`,
+        );
+    }
+    if (this.all.length === 0) throw new HeedError("ERR_ARGUMENT", "server: expected at least one model, got none");
+  }
+
+  get all(): readonly (ServedLanguageModel | ServedEmbeddingModel)[] {
+    return [...this.#language, ...this.#embedding];
+  }
+
+  /** Returns the model that a request names, or the first if it names none. */
+  language(id: string | null | undefined): ServedLanguageModel {
+    return this.#find(this.#language, id, "generates text");
+  }
+
+  /** Returns the model that a request names, or the first if it names none. */
+  embedding(id: string | null | undefined): ServedEmbeddingModel {
+    return this.#find(this.#embedding, id, "embeds text");
+  }
+
+  /** Returns the figures of each engine with the name of its model. */
+  metrics(): { id: string; metrics: EngineMetrics }[] {
+    return this.#language.map(({ id, engine }) => ({ id, metrics: engine.metrics }));
+  }
+
+  /** Closes the engines when their requests are done. */
+  async close(): Promise<void> {
+    await Promise.all(this.#language.map(({ engine }) => engine.close()));
+  }
+
+  #find<T extends { id: string }>(models: readonly T[], id: string | null | undefined, does: string): T {
+    const found = id === undefined || id === null ? models[0] : models.find((model) => model.id === id);
+    if (found) return found;
+    if (id !== undefined && id !== null && !this.all.some((model) => model.id === id))
+      throw new ApiError(404, `The model ${JSON.stringify(id)} does not exist. /v1/models lists those that do.`, {
+        ...{ param: "model", code: "model_not_found" },
+      });
+    throw new ApiError(400, `Expected a model that ${does}. /v1/models lists the models.`, {
+      ...{ param: "model", code: "unsupported_model" },
+    });
+  }
+}

@@ -1,0 +1,160 @@
+/** Files of requests: each line of the input has one answer in the output, also if runs are killed. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
+import { runBatch } from "../../lib/server/index.js";
+import { heed, main } from "../cli/support.js";
+import { sharedFolder, temporaryFolder } from "../support/folder.js";
+import { chatModel, embeddingModel, type ErrorBody, until } from "./support.js";
+
+interface Line {
+  custom_id: string;
+  response: { status_code: number; body: Partial<ErrorBody> & { choices: { text: string }[] } };
+  error: null;
+}
+
+const model = chatModel();
+const folder = sharedFolder();
+const models = { tiny: model, minilm: embeddingModel() };
+
+const request = (name: string, body: object, url = "/v1/completions"): string =>
+  JSON.stringify({ custom_id: name, method: "POST", url, body });
+const linesOf = (file: string): Line[] =>
+  readFileSync(file, "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Line);
+
+/** Writes an input with these lines and returns the names of the input and the output. */
+function files(...lines: string[]): [input: string, output: string] {
+  const own = temporaryFolder();
+  const input = path.join(own, "in.jsonl");
+  writeFileSync(input, lines.join("\n"));
+  return [input, path.join(own, "out.jsonl")];
+}
+
+describe("runBatch", () => {
+  test("answers each line, also those that fail", async () => {
+    const messages = [{ role: "user", content: "Why?" }];
+    const [input, output] = files(
+      request("text", { model: "tiny", prompt: "Call me", max_tokens: 5, seed: 1 }),
+      request("chat", { model: "tiny", messages, max_tokens: 5, seed: 1 }, "/v1/chat/completions"),
+      "",
+      request("vector", { model: "minilm", input: "the whale" }, "/v1/embeddings"),
+      request("wrong", { model: "tiny", prompt: "a", temperature: 9 }),
+      request("streamed", { model: "tiny", prompt: "a", stream: true }),
+      request("other", { model: "gpt-4o", prompt: "a" }),
+    );
+    expect(await runBatch(input, output, { models })).toEqual({ total: 6, earlier: 0, failed: 3 });
+    const lines = new Map(linesOf(output).map((line) => [line.custom_id, line.response]));
+    expect(lines.size).toBe(6);
+    const expected = await model.generate("Call me", { maxTokens: 5, seed: 1 });
+    expect(lines.get("text")).toMatchObject({ status_code: 200, body: { choices: [{ text: expected.text }] } });
+    expect(lines.get("chat")).toMatchObject({ status_code: 200, body: { object: "chat.completion" } });
+    expect(lines.get("vector")).toMatchObject({ status_code: 200, body: { data: [{ index: 0 }] } });
+    expect(lines.get("wrong")).toMatchObject({ status_code: 400, body: { error: { param: "temperature" } } });
+    expect(lines.get("streamed")).toMatchObject({ status_code: 400, body: { error: { param: "stream" } } });
+    expect(lines.get("other")).toMatchObject({ status_code: 404, body: { error: { code: "model_not_found" } } });
+  });
+
+  test("continues an output whose last line was cut off", async () => {
+    const names = Array.from({ length: 6 }, (_, i) => `request ${i}`);
+    const [input, output] = files(...names.map((name) => request(name, { prompt: name, max_tokens: 3, seed: 1 })));
+    await runBatch(input, output, { models });
+    const whole = readFileSync(output, "utf8");
+    const lines = whole.trimEnd().split("\n");
+    for (const cut of [0, 10, lines[0]!.length, lines[0]!.length + 1, whole.length - 1, whole.length]) {
+      writeFileSync(output, whole.slice(0, cut));
+      const earlier = whole.slice(0, cut).split("\n").length - 1;
+      expect(await runBatch(input, output, { models })).toEqual({ total: 6, earlier, failed: 0 });
+      expect(
+        linesOf(output)
+          .map((line) => line.custom_id)
+          .sort(),
+      ).toEqual(names);
+    }
+  });
+
+  test.for<[string, string[], string]>([
+    ["no JSON", ["{"], 'line 1: expected an object in JSON, got "{"'],
+    ["no name", [JSON.stringify({ method: "POST" })], "line 1: expected custom_id to be a text, got undefined"],
+    ["the same name", [request("a", {}), request("a", {})], "line 2: expected a custom_id that no line before has"],
+    ["another method", [request("a", {}).replace("POST", "GET")], 'expected method to be "POST", got "GET"'],
+    ["another route", [request("a", {}, "/v1/files")], "expected url to be /v1/chat/completions, "],
+    ["no body", [request("a", 1 as never)], "expected body to be an object, got 1"],
+  ])("an input with %s", async ([, lines, message]) => {
+    const [input, output] = files(...lines);
+    const running = runBatch(input, output, { models });
+    await expect(running).rejects.toMatchObject({ code: "ERR_FORMAT", message: expect.stringContaining(message) });
+    expect(existsSync(output)).toBe(false);
+  });
+
+  test("files that are missing or folders", async () => {
+    const [input, output] = files(request("a", { prompt: "a", max_tokens: 1 }));
+    await expect(runBatch(`${input}.none`, output, { models })).rejects.toMatchObject({ code: "ERR_IO" });
+    await expect(runBatch(path.dirname(input), output, { models })).rejects.toMatchObject({ code: "ERR_IO" });
+    await expect(runBatch(input, path.dirname(input), { models })).rejects.toMatchObject({ code: "ERR_IO" });
+  });
+
+  test("an output of another input is left as it is", async () => {
+    const [input, output] = files(request("a", { prompt: "a", max_tokens: 1 }));
+    const other = `${JSON.stringify({ custom_id: "b" })}\n`;
+    writeFileSync(output, other);
+    await expect(runBatch(input, output, { models })).rejects.toMatchObject({ code: "ERR_FORMAT" });
+    expect(readFileSync(output, "utf8")).toBe(other);
+  });
+
+  test("a signal stops it, and the next run continues", async () => {
+    const names = Array.from({ length: 20 }, (_, i) => `request ${i}`);
+    const [input, output] = files(...names.map((name) => request(name, { prompt: name, max_tokens: 40 })));
+    const controller = new AbortController();
+    const running = runBatch(input, output, { models, concurrency: 2, signal: controller.signal });
+    running.catch(() => undefined);
+    await until(() => existsSync(output) && readFileSync(output, "utf8").includes("\n"));
+    controller.abort(new Error("enough"));
+    await expect(running).rejects.toThrow("enough");
+    const { earlier } = await runBatch(input, output, { models });
+    expect(earlier).toBeGreaterThan(0);
+    expect(earlier).toBeLessThan(20);
+    expect(linesOf(output)).toHaveLength(20);
+  });
+});
+
+describe("heed batch", () => {
+  beforeAll(async () => {
+    await savePretrained(path.join(folder, "whale"), model.model, { tokenizer: model.tokenizer });
+  });
+
+  test("answers each line once, although it is killed again and again", { timeout: 180_000 }, async () => {
+    const count = 120;
+    const names = Array.from({ length: count }, (_, i) => `request ${i}`);
+    const [input, output] = files(...names.map((name) => request(name, { prompt: name, max_tokens: 30, seed: 1 })));
+    const args = ["batch", input, output, "--model", path.join(folder, "whale"), "--concurrency", "4"];
+    const size = (): number => (existsSync(output) ? readFileSync(output, "utf8").split("\n").length : 0);
+    for (let kills = 0; kills < 2; kills++) {
+      const before = size();
+      const child = spawn(process.execPath, [main, ...args], { stdio: "ignore" });
+      const ended = once(child, "exit");
+      await until(() => size() > before + 8 || child.exitCode !== null);
+      child.kill("SIGKILL");
+      await ended;
+      expect(child.signalCode).toBe("SIGKILL");
+      appendFileSync(output, '{"id":"batch_req_');
+    }
+    const last = await heed(args);
+    expect(last).toMatchObject({ code: 0, stdout: "" });
+    expect(last.stderr).toMatch(/^120 requests answered, \d+ of them by an earlier run; 0 failed\n$/);
+    expect(
+      linesOf(output)
+        .map((line) => line.custom_id)
+        .sort(),
+    ).toEqual([...names].sort());
+    expect(existsSync(`${output}.lock`)).toBe(false);
+    const expected = await model.generate("request 7", { maxTokens: 30, seed: 1 });
+    const found = linesOf(output).find((line) => line.custom_id === "request 7");
+    expect(found!.response.body.choices[0]!.text).toBe(expected.text);
+  });
+});

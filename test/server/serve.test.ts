@@ -1,0 +1,59 @@
+/** `heed serve` as a user runs it. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { expect, test } from "vitest";
+import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
+import { heed, main, execute } from "../cli/support.js";
+import { sharedFolder } from "../support/folder.js";
+import { chatModel } from "./support.js";
+
+const folder = sharedFolder();
+
+test("serves a model until a signal, and finishes what runs", async () => {
+  using model = chatModel();
+  await savePretrained(path.join(folder, "whale"), model.model, { tokenizer: model.tokenizer });
+  let answer: Promise<[number, string]> | null = null;
+  let killed = false;
+  const ended = await heed(["serve", "--model", "whale", "--port", "0"], {
+    cwd: folder,
+    watch: (stdout, kill) => {
+      const url = /"msg":"Server listening at (http:[^"]+)"/.exec(stdout)?.[1];
+      if (!url) return;
+      const body = JSON.stringify({ model: "whale", prompt: "Call me", max_tokens: 80, min_tokens: 80 });
+      const init = { method: "POST", headers: { "content-type": "application/json" }, body };
+      answer ??= fetch(`${url}/v1/completions`, init).then(async (response): Promise<[number, string]> => [
+        response.status,
+        await response.text(),
+      ]);
+      if (killed || !stdout.includes('"msg":"incoming request"')) return;
+      killed = true;
+      kill("SIGTERM");
+    },
+  });
+  expect(ended).toMatchObject({ code: 0, signal: null });
+  expect(ended.stderr).toMatch(/^Serving whale at http:\/\/127\.0\.0\.1:\d+\nShutting down/);
+  const [status, text] = await answer!;
+  expect(status).toBe(200);
+  expect(JSON.parse(text)).toMatchObject({ usage: { completion_tokens: 80 } });
+  // Each line of the log is an object; none contains what people wrote.
+  const lines = ended.stdout.trim().split("\n");
+  expect(lines.map((line) => JSON.parse(line) as object).length).toBeGreaterThan(2);
+  expect(ended.stdout).not.toContain("Call me");
+});
+
+test("says which packages are missing", async () => {
+  // A copy of the command line, outside of the folder in which fastify is installed.
+  const hook = path.join(folder, "hook.mjs");
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(
+    hook,
+    `import { register } from "node:module";
+    register("data:text/javascript," + encodeURIComponent(\`export async function resolve(name, context, next) {
+      if (name === "fastify") throw Object.assign(new Error("Cannot find package 'fastify'"), { code: "ERR_MODULE_NOT_FOUND" });
+      return next(name, context);
+    }\`));`,
+  );
+  const ended = await execute(process.execPath, ["--import", hook, main, "serve", "--model", "none"]);
+  expect(ended).toMatchObject({ code: 1, stdout: "" });
+  expect(ended.stderr).toMatch(/^error: expected the packages of the server .*npm install fastify [^\n]*\n$/);
+});
