@@ -1,6 +1,6 @@
 // Defines the CUDA backend's entry points; compare cpu/kernels/table.cc. Only the file that scripts/compile-kernels.mjs
-// writes about the toolkit includes it. HEED_HOST_FUNCTION(name) is the host function of that name, or a null pointer in
-// a build without kernels: that build finds no card, so that nothing calls an entry.
+// writes about the toolkit includes it. HEED_HOST_FUNCTION(name) is the host function of that name, or a null pointer
+// in a build without kernels: that build finds no card, so that nothing calls an entry.
 #pragma once
 #include "cuda/ops.h"
 
