@@ -136,7 +136,7 @@ function section(name: string, rows: readonly Row[]): string {
   );
   const gaps = rows.flatMap((row) =>
     Object.entries(row.peers).flatMap(([name, peer]) =>
-      "error" in peer ? [`- ${name} has no result for ${row.shape}, ${row.dtype}: ${peer.error}`] : [],
+      "error" in peer ? [`- ${name} has no result for ${row.shape}, ${row.dtype}:\n  ${peer.error}`] : [],
     ),
   );
   return [

@@ -1,7 +1,8 @@
 // Compiles native/cuda/kernels/*.cu for embedding; CMakeLists.txt and binding.gyp both call it.
 //
 //   node scripts/compile-kernels.mjs --toolkit DIR         looks for an nvcc that works and writes what it found into
-//                                                           DIR: toolkit.json, and toolkit.cc for the addon
+//                                                           DIR: toolkit.json, and toolkit.cc for the addon, which has
+//                                                           the table of the host functions
 //   node scripts/compile-kernels.mjs DIR FILE.cu OUT.cc    writes the C++ file that holds FILE's images, which are PTX
 //                                                           (and, with HEED_CUBINS=80,90, machine code), and its host
 //                                                           function
@@ -15,8 +16,8 @@
 //   ptx            the version of PTX that it needs instead of 7.4, such as "8.0"
 //
 // HEED_CUDA=0 leaves the kernels out. Without nvcc the kernels that the package ships (prebuilds/kernels) are taken;
-// without those the build goes on, and the addon says what it lacks. Uses no package: it runs where heed is built from
-// source.
+// without those the build goes on, and the addon says what it lacks. A build without kernels has no host functions
+// either, because nothing could call them. Uses no package: it runs where heed is built from source.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -146,11 +147,11 @@ function cubinsOf(nvcc, ptxFile, rules) {
   });
 }
 
-/** Returns the whole PTX of a file, or null if there is none. */
-function wholePtx(folder, source, target, { nvcc, problem }) {
+/** Returns the whole PTX of a file. */
+function wholePtx(folder, source, target, { nvcc }) {
   const name = `${path.basename(source, ".cu")}.ptx`;
   if (!nvcc) writeFileSync(`${target}.d`, `${target}: ${source}\n`);
-  if (!nvcc) return problem ? null : brotliDecompressSync(readFileSync(path.join(prebuilt, `${name}.br`))).toString();
+  if (!nvcc) return brotliDecompressSync(readFileSync(path.join(prebuilt, `${name}.br`))).toString();
   const file = path.join(folder, "whole", name);
   mkdirSync(path.dirname(file), { recursive: true });
   compilePtx(nvcc, source, file, ["-MD", "-MT", target, "-MF", `${target}.d`]);
@@ -219,23 +220,26 @@ function* definitions(images, rules) {
 
 function compile(folder, source, target) {
   const name = path.basename(source, ".cu");
+  const origin = `// Written from native/cuda/kernels/${name}.cu by scripts/compile-kernels.mjs.`;
   const toolkit = JSON.parse(readFileSync(path.join(folder, "toolkit.json"), "utf8"));
+  // Only node-gyp asks for this; CMake compiles no such file then.
+  if (toolkit.problem) return writeFileSync(target, `${origin}\n`);
   const rules = rulesOf(name);
   const whole = wholePtx(folder, source, target, toolkit);
   for (const old of readdirSync(folder))
     if (old.startsWith(`${name}.`) && /\.(ptx|cubin)$/.test(old)) rmSync(path.join(folder, old));
-  const images = splitPtx(whole ?? "", (kernel) => imageOf(name, rules, kernel)).map((one) => {
+  const images = splitPtx(whole, (kernel) => imageOf(name, rules, kernel)).map((one) => {
     const file = path.join(folder, `${one.image}.ptx`);
     writeFileSync(file, one.ptx);
     return { ...one, cubins: toolkit.nvcc ? cubinsOf(toolkit.nvcc, file, rules) : [] };
   });
   const text = [
-    `// Written from native/cuda/kernels/${name}.cu by scripts/compile-kernels.mjs.`,
+    origin,
     '#include "cuda/image.h"',
     "namespace {",
     ...(images.length > 0 ? definitions(images, rules) : []),
     "}  // namespace",
-    `#define HEED_IMAGE_OF(kernel) ${whole === null ? "heed::cuda::kNoImage" : "::image_of::kernel"}`,
+    "#define HEED_IMAGE_OF(kernel) ::image_of::kernel",
     `#include "cuda/kernels/${name}.cu"`,
   ];
   writeFileSync(target, `${text.join("\n")}\n`);
@@ -255,10 +259,14 @@ function main([first, ...rest]) {
   const problem = toolkit.problem
     ? JSON.stringify(`this build of heed has no CUDA kernels: ${toolkit.problem}`)
     : "nullptr";
-  write(
-    "toolkit.cc",
-    `// Written by scripts/compile-kernels.mjs.\n#include "cuda/image.h"\nconst char* const heed::cuda::kKernelsProblem = ${problem};\n`,
-  );
+  const text = [
+    "// Written by scripts/compile-kernels.mjs.",
+    '#include "cuda/image.h"',
+    `const char* const heed::cuda::kKernelsProblem = ${problem};`,
+    `#define HEED_HOST_FUNCTION(name) ${toolkit.problem ? "nullptr" : "&host::name"}`,
+    '#include "cuda/table.h"',
+  ];
+  write("toolkit.cc", `${text.join("\n")}\n`);
   if (toolkit.problem) console.log(`heed: building without CUDA kernels: ${toolkit.problem}`);
 }
 

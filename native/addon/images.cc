@@ -27,7 +27,7 @@ const cuda::Image& image_of(Call& call, size_t i) {
   size_t length = 0;
   napi_get_value_string_utf8(call.env, call[i], name, sizeof name, &length);
   for (const cuda::Image* image : all_images())
-    if (image->packed && !std::strcmp(image->name, name)) return *image;
+    if (!std::strcmp(image->name, name)) return *image;
   fail(Code::argument, "%s: expected the name of an image of kernels, got \"%s\"", call.name, name);
 }
 

@@ -36,7 +36,7 @@ class Card {
   // Loads an unpacked image with all its kernels. May be called from any thread.
   void load(const Image& image, const char* op, const char* unpacked);
   bool has_loaded(const Image& image);
-  bool can_load(const Image& image) const { return image.packed && image.runs_on(major, minor); }
+  bool can_load(const Image& image) const { return image.runs_on(major, minor); }
   // Returns the bytes that are free on the card at this moment.
   size_t free_memory();
 

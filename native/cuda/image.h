@@ -19,7 +19,7 @@ struct Image {
   const char* name;  // for example "fill" or "gemm_bf16.few"
   int architecture;  // architecture of its PTX: 80 stands for compute capability 8.0
   bool exact;        // true if it is only for cards of that compute capability (90a), not also for later ones
-  const unsigned char* packed;  // its pack; null if it was not built, and kKernelsProblem then says why
+  const unsigned char* packed;  // its pack
   size_t packed_bytes;
   size_t bytes;  // bytes of the unpacked pack
   size_t ptx;    // offset of the PTX in the unpacked pack
@@ -44,9 +44,6 @@ struct Image {
     return best;
   }
 };
-
-// The image of every kernel in a build without kernels.
-inline constexpr Image kNoImage{"none", 80, false, nullptr, 0, 0, 0, nullptr, 0};
 
 // The reason why the addon has no kernels, or null; also from scripts/compile-kernels.mjs.
 extern const char* const kKernelsProblem;
