@@ -1,9 +1,8 @@
 import path from "node:path";
 import { setThreads } from "../device.js";
 import { HeedError } from "../errors.js";
-import type { EmbeddingModel } from "../load/embedding-model.js";
-import type { LanguageModel } from "../load/language-model.js";
 import { load } from "../load/load.js";
+import type { ServableModel } from "../server/served-models.js";
 import { UsageError } from "./failure.js";
 import { type InferenceFlags, quantizedTypes } from "./inference-options.js";
 
@@ -33,13 +32,13 @@ function nameOf(source: string): string {
 export async function loadServed(
   names: ReadonlyMap<string, string>,
   { threads, device, dtype, quantize }: ServedFlags,
-): Promise<Record<string, LanguageModel | EmbeddingModel>> {
+): Promise<Record<string, ServableModel>> {
   if (threads !== undefined) setThreads(threads);
-  const models: Record<string, LanguageModel | EmbeddingModel> = {};
+  const models: Record<string, ServableModel> = {};
   for (const [name, source] of names) {
     const model = await load(source, { device, dtype, ...(quantize && { quantize: quantizedTypes[quantize] }) });
     if (model.kind === "encoder-decoder")
-      throw new UsageError(`--model: expected a model that generates or embeds, got a translator: ${source}`);
+      throw new UsageError(`--model: expected a model that generates, embeds or ranks, got a translator: ${source}`);
     models[name] = model;
   }
   return models;

@@ -8,19 +8,17 @@ import { type FileHandle, open } from "node:fs/promises";
 import { checkInteger } from "../check.js";
 import { describe, HeedError, oneOf } from "../errors.js";
 import { naming } from "../files.js";
-import type { EmbeddingModel } from "../load/embedding-model.js";
-import type { LanguageModel } from "../load/language-model.js";
 import { ApiError, apiErrorOf } from "./api-error.js";
 import type { Call, Endpoint } from "./endpoint.js";
 import { endpoints } from "./endpoints.js";
 import { validator } from "./json-schema.js";
 import { observers } from "./observer.js";
-import { type ServedEngineOptions, ServedModels } from "./served-models.js";
+import { type ServableModel, type ServedEngineOptions, ServedModels } from "./served-models.js";
 
 /** Options of `runBatch`. */
 export interface BatchOptions {
   /** The models by the names that requests give. */
-  models: Readonly<Record<string, LanguageModel | EmbeddingModel>>;
+  models: Readonly<Record<string, ServableModel>>;
   /** Options of the engine of each model that generates. @default {} */
   engine?: ServedEngineOptions;
   /** Number of requests that run at the same time. @default 64 */

@@ -38,7 +38,7 @@ export const embeddings = endpoint<Body>({
   async run({ model, input, encoding_format: format, truncate }, call) {
     const served = call.models.embedding(model);
     const texts = typeof input === "string" ? [input] : input;
-    const { vectors, tokens } = await embed(served, texts, truncate === true, call);
+    const { result: vectors, tokens } = await embed(served, texts, truncate === true, call);
     const data = vectors.map((vector, index) => {
       // OpenAI's own clients ask for base64: the bytes of f32, little-endian, as they lie in memory.
       const embedding = format === "base64" ? Buffer.from(vector.buffer).toString("base64") : Array.from(vector);

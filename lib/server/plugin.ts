@@ -3,8 +3,6 @@ import swagger from "@fastify/swagger";
 import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from "fastify";
 import { Readable } from "node:stream";
 import { checkInteger } from "../check.js";
-import type { EmbeddingModel } from "../load/embedding-model.js";
-import type { LanguageModel } from "../load/language-model.js";
 import { version } from "../version.js";
 import { type AccessOptions, open, restrictAccess } from "./access.js";
 import { ApiError, apiErrorOf } from "./api-error.js";
@@ -15,13 +13,13 @@ import { eventLines } from "./event-lines.js";
 import { type Schema, validator } from "./json-schema.js";
 import { serveMetrics } from "./metrics.js";
 import { type Observer, observers } from "./observer.js";
-import { type ServedEngineOptions, ServedModels } from "./served-models.js";
+import { type ServableModel, type ServedEngineOptions, ServedModels } from "./served-models.js";
 import { tracing } from "./tracing.js";
 
 /** Options of `heedServer`. */
 export interface ServerOptions extends RequestLimits, AccessOptions, DrainOptions {
   /** The models by the names that clients give. They stay the caller's, who disposes them after the server's end. */
-  models: Readonly<Record<string, LanguageModel | EmbeddingModel>>;
+  models: Readonly<Record<string, ServableModel>>;
   /** Options of the engine of each model that generates. @default {} */
   engine?: ServedEngineOptions;
   /** Largest number of bytes of a body. @default 4 MiB */

@@ -1,9 +1,11 @@
 // POST /v1/rerank: sorts documents by how well they answer a query, in the form that Cohere's and Jina's clients know.
-// The relevance is the cosine of the vectors of the query and the document.
+// A classifier with one label reads the query and each document together (a cross-encoder). With a model that embeds, the
+// relevance is the cosine of the vectors of the query and the document.
 import { randomUUID } from "node:crypto";
-import { embed } from "./embed.js";
-import { endpoint } from "./endpoint.js";
+import { embed, rank, type Read } from "./embed.js";
+import { type Call, endpoint } from "./endpoint.js";
 import { object, optional } from "./json-schema.js";
+import { ServedRankingModel, type ServedEmbeddingModel } from "./served-models.js";
 import { modelSchema, truncateSchema } from "./shared-parameters.js";
 
 type Document = string | { text: string };
@@ -38,18 +40,34 @@ export const rerank = endpoint<Body>({
     ["query", "documents"],
   ),
   async run({ model, query, documents, top_n: top, return_documents: withTexts, truncate }, call) {
-    const served = call.models.embedding(model);
+    const served = call.models.ranking(model);
     const texts = documents.map((document) => (typeof document === "string" ? document : document.text));
-    const { vectors, tokens } = await embed(served, [query, ...texts], truncate === true, call);
-    const [wanted, ...found] = vectors as [Float32Array, ...Float32Array[]];
-    const results = found
-      .map((vector, index) => ({ index, relevance_score: cosine(wanted, vector) }))
-      .sort((a, b) => b.relevance_score - a.relevance_score || a.index - b.index)
-      .slice(0, top ?? undefined)
-      .map((result) => ({ ...result, ...(withTexts && { document: { text: texts[result.index] } }) }));
+    const { result: ranked, tokens } =
+      served instanceof ServedRankingModel
+        ? await rank(served, query, texts, truncate === true, call)
+        : await byCosine(served, query, texts, truncate === true, call);
+    const results = ranked.slice(0, top ?? undefined).map(({ index, score }) => ({
+      ...{ index, relevance_score: score },
+      ...(withTexts && { document: { text: texts[index] } }),
+    }));
     return { id: `rerank-${randomUUID()}`, model: served.id, results, usage: { total_tokens: tokens } };
   },
 });
+
+async function byCosine(
+  served: ServedEmbeddingModel,
+  query: string,
+  texts: readonly string[],
+  truncate: boolean,
+  call: Call,
+): Promise<Read<{ index: number; score: number }[]>> {
+  const { result: vectors, tokens } = await embed(served, [query, ...texts], truncate, call);
+  const [wanted, ...found] = vectors as [Float32Array, ...Float32Array[]];
+  const result = found
+    .map((vector, index) => ({ index, score: cosine(wanted, vector) }))
+    .sort((a, b) => b.score - a.score || a.index - b.index);
+  return { result, tokens };
+}
 
 function cosine(a: Float32Array, b: Float32Array): number {
   const dot = (x: Float32Array, y: Float32Array): number => x.reduce((sum, value, i) => sum + value * y[i]!, 0);

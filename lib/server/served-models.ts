@@ -2,13 +2,14 @@
 import { Engine, type EngineMetrics, type EngineOptions } from "../engine/engine.js";
 import { HeedError } from "../errors.js";
 import { encodePrompt } from "../generate/generate-text.js";
+import { ClassifierModel } from "../load/classifier-model.js";
 import { EmbeddingModel } from "../load/embedding-model.js";
 import { LanguageModel } from "../load/language-model.js";
 import type { ChatMessage } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
 import { ApiError } from "./api-error.js";
-import { Queue } from "./queue.js";
+import { Limit } from "./limit.js";
 
 /** Options of the engines of a server; see `EngineOptions`. */
 export type ServedEngineOptions = Omit<EngineOptions, "tokenizer" | "defaults">;
@@ -58,7 +59,8 @@ export class ServedLanguageModel {
 
 /** A model that embeds, under the name that clients give. */
 export class ServedEmbeddingModel {
-  readonly #queue = new Queue(1024);
+  /** Requests that run or wait: they share batches, so none waits for another. */
+  readonly limit = new Limit(1024);
 
   constructor(
     readonly id: string,
@@ -74,12 +76,32 @@ export class ServedEmbeddingModel {
   async tokensOf(text: string): Promise<Int32Array> {
     return encodeText(this.model.tokenizer, this.model.recipe.lowercase ? text.toLowerCase() : text);
   }
+}
 
-  /** Calls `body` when the requests before it are done, since each of them fills the device. */
-  inTurn<T>(body: () => Promise<T>): Promise<T> {
-    return this.#queue.run(body);
+/** A model that compares documents with a query, under the name that clients give. */
+export class ServedRankingModel {
+  readonly limit = new Limit(1024);
+
+  constructor(
+    readonly id: string,
+    readonly model: ClassifierModel,
+  ) {}
+
+  /** Largest number of tokens of a query and a document together. */
+  get contextLength(): number {
+    return this.model.model.bert.config.contextLength;
+  }
+
+  /** Resolves to the tokens of a query and a document, however long. */
+  async tokensOf(query: string, document: string): Promise<Int32Array> {
+    const { tokenizer } = this.model;
+    if (tokenizer instanceof HuggingFaceTokenizer) return (await tokenizer.encodePairAsync(query, document)).ids;
+    return encodeText(tokenizer, query + document);
   }
 }
+
+/** A model that a server can serve. */
+export type ServableModel = LanguageModel | EmbeddingModel | ClassifierModel;
 
 /** Models of a server. The models stay the caller's; the engines are the server's. */
 export class ServedModels {
@@ -87,23 +109,25 @@ export class ServedModels {
   readonly created = Math.floor(Date.now() / 1000);
   readonly #language: ServedLanguageModel[] = [];
   readonly #embedding: ServedEmbeddingModel[] = [];
+  readonly #ranking: ServedRankingModel[] = [];
 
   /** @throws ERR_ARGUMENT if there is no model, or one is of another kind. */
-  constructor(models: Readonly<Record<string, LanguageModel | EmbeddingModel>>, options: ServedEngineOptions = {}) {
+  constructor(models: Readonly<Record<string, ServableModel>>, options: ServedEngineOptions = {}) {
     for (const [id, model] of Object.entries(models)) {
       if (model instanceof LanguageModel) this.#language.push(new ServedLanguageModel(id, model, options));
       else if (model instanceof EmbeddingModel) this.#embedding.push(new ServedEmbeddingModel(id, model));
+      else if (model instanceof ClassifierModel) this.#ranking.push(new ServedRankingModel(id, model));
       else
         throw new HeedError(
           "ERR_ARGUMENT",
-          `server: expected ${JSON.stringify(id)} to be a LanguageModel or an EmbeddingModel, got another value`,
+          `server: expected ${JSON.stringify(id)} to be a LanguageModel, an EmbeddingModel or a ClassifierModel, got another value`,
         );
     }
     if (this.all.length === 0) throw new HeedError("ERR_ARGUMENT", "server: expected at least one model, got none");
   }
 
-  get all(): readonly (ServedLanguageModel | ServedEmbeddingModel)[] {
-    return [...this.#language, ...this.#embedding];
+  get all(): readonly (ServedLanguageModel | ServedEmbeddingModel | ServedRankingModel)[] {
+    return [...this.#language, ...this.#embedding, ...this.#ranking];
   }
 
   /** Returns the model that a request names, or the first if it names none. */
@@ -114,6 +138,11 @@ export class ServedModels {
   /** Returns the model that a request names, or the first if it names none. */
   embedding(id: string | null | undefined): ServedEmbeddingModel {
     return this.#find(this.#embedding, id, "embeds text");
+  }
+
+  /** Returns the model that a request names, or the first if it names none: one that ranks rather than one that embeds. */
+  ranking(id: string | null | undefined): ServedRankingModel | ServedEmbeddingModel {
+    return this.#find([...this.#ranking, ...this.#embedding], id, "ranks or embeds text");
   }
 
   /** Returns the figures of each engine with the name of its model. */

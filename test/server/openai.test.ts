@@ -2,7 +2,7 @@
 /* eslint-disable @typescript-eslint/no-deprecated -- "seed" and "max_tokens" are what most programs send. */
 import OpenAI from "openai";
 import { describe, expect, test } from "vitest";
-import { chatModel, embeddingModel, start, until } from "./support.js";
+import { chatModel, embeddingModel, rankingModel, start, until } from "./support.js";
 
 const model = chatModel();
 const encoder = embeddingModel();
@@ -211,6 +211,25 @@ describe("embeddings", () => {
     expect(results[0]).toMatchObject({ index: 1, document: { text: "cafe unaffable" } });
     expect(results[0]!.relevance_score).toBeCloseTo(1, 5);
     expect(results[1]!.relevance_score).toBeLessThan(results[0]!.relevance_score);
+  });
+
+  test("documents by a cross-encoder", async () => {
+    using model = rankingModel();
+    const server = await start({ models: { cross: model }, logger: false });
+    const documents = ["un . s", "cafe unaffable", "affa", "cafe"];
+    const body = { query: "cafe", documents };
+    type Answer = { results: { index: number; relevance_score: number }[]; usage: { total_tokens: number } };
+    const [{ results, usage }, ...others] = await Promise.all([
+      server.answer<Answer>("/v1/rerank", body),
+      server.answer<Answer>("/v1/rerank", { ...body, documents: documents.slice(0, 2), top_n: 1 }),
+    ]);
+    const expected = await model.rank("cafe", documents);
+    expect(results).toEqual(expected.map(({ index, score }) => ({ index, relevance_score: score })));
+    expect(usage.total_tokens).toBeGreaterThan(4 * 4);
+    expect(others[0].results).toHaveLength(1);
+    const long = await server.post("/v1/rerank", { ...body, query: "cafe ".repeat(20) });
+    expect(long.status).toBe(400);
+    expect(await long.json()).toMatchObject({ error: { code: "context_length_exceeded" } });
   });
 });
 

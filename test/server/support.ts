@@ -1,6 +1,8 @@
 /** Servers of small random models, in the process of the test. */
 import { onTestFinished } from "vitest";
 import { Bert } from "../../lib/models/bert.js";
+import { BertForSequenceClassification } from "../../lib/models/bert-heads.js";
+import { ClassifierModel } from "../../lib/load/classifier-model.js";
 import { EmbeddingModel } from "../../lib/load/embedding-model.js";
 import { LanguageModel } from "../../lib/load/language-model.js";
 import type { CreateServerOptions } from "../../lib/server/app.js";
@@ -30,6 +32,19 @@ export function embeddingModel(): EmbeddingModel {
     tokenizer: new HuggingFaceTokenizer(wordPieceJson()),
     recipe: { normalize: true },
   });
+}
+
+/** Returns a random cross-encoder for WordPieces. */
+export function rankingModel(): ClassifierModel {
+  const size = { vocabularySize: wordPieces.length, contextLength: 16, layers: 1, heads: 2, width: 8, hidden: 12 };
+  const bert = new Bert(size, { device: "cpu", seed: 5 });
+  const model = new BertForSequenceClassification(bert, { labels: 1, seed: 2 });
+  const token = (id: string, type_id: number): unknown => ({ SpecialToken: { id, type_id } });
+  const text = (id: string, type_id: number): unknown => ({ Sequence: { id, type_id } });
+  const single = [token("[CLS]", 0), text("A", 0), token("[SEP]", 0)];
+  const json = wordPieceJson() as { post_processor: object };
+  const post_processor = { ...json.post_processor, single, pair: [...single, text("B", 1), token("[SEP]", 1)] };
+  return new ClassifierModel({ model, tokenizer: new HuggingFaceTokenizer({ ...json, post_processor }) });
 }
 
 /** Body of an error. */
