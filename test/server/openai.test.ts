@@ -218,7 +218,10 @@ describe("embeddings", () => {
     const server = await start({ models: { cross: model }, logger: false });
     const documents = ["un . s", "cafe unaffable", "affa", "cafe"];
     const body = { query: "cafe", documents };
-    interface Answer { results: { index: number; relevance_score: number }[]; usage: { total_tokens: number } }
+    interface Answer {
+      results: { index: number; relevance_score: number }[];
+      usage: { total_tokens: number };
+    }
     const [{ results, usage }, ...others] = await Promise.all([
       server.answer<Answer>("/v1/rerank", body),
       server.answer<Answer>("/v1/rerank", { ...body, documents: documents.slice(0, 2), top_n: 1 }),
