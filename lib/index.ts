@@ -291,7 +291,14 @@ export { beamSearch, type BeamSearchOptions, wuPenalty } from "./generate/beam-s
 export type { CausalModel } from "./generate/causal-model.js";
 export { DivergedError } from "./generate/diverged.js";
 export { generate } from "./generate/generate-text.js";
-export { Generation, type GenerationEvent, type GenerationResult } from "./generate/generation.js";
+export {
+  type GeneratedText,
+  Generation,
+  type GenerationEvent,
+  type GenerationResult,
+  type TokenLogprob,
+  type TokenLogprobs,
+} from "./generate/generation.js";
 export { type GeneratedTokens, generateTokens } from "./generate/generate-tokens.js";
 export type { TextOptions, TokenOptions } from "./generate/options.js";
 export { type Score, score, type ScoreOptions } from "./generate/score.js";

@@ -1,4 +1,7 @@
-/** Yields the values of several generators as they come. It throws the first error of one of them. */
+/**
+ * Yields the values of several generators as they come, each in its turn. It throws the first error of one of them. It
+ * reads at most one value ahead of its reader from each.
+ */
 export async function* merge<T>(
   generators: readonly AsyncGenerator<T, void, undefined>[],
 ): AsyncGenerator<T, void, undefined> {
@@ -13,11 +16,11 @@ export async function* merge<T>(
   try {
     while (pending.size > 0) {
       const [generator, { value, done }] = await Promise.race(pending.values());
-      if (done) pending.delete(generator);
-      else {
-        pending.set(generator, next(generator));
-        yield value;
-      }
+      // What comes last in the map is looked at last, so each generator has its turn.
+      pending.delete(generator);
+      if (done) continue;
+      pending.set(generator, next(generator));
+      yield value;
     }
   } finally {
     for (const generator of pending.keys()) void generator.return().catch(() => undefined);

@@ -1,7 +1,7 @@
 // The answers to one request: some for each prompt, which the engine generates together.
 import type { TokenLogprobs } from "../generate/generation.js";
 import type { Call } from "./endpoint.js";
-import { merge } from "./merge.js";
+import { merge } from "../generate/merge.js";
 import type { Observation } from "./observer.js";
 import type { SamplingOptions } from "./sampling.js";
 import type { ServedLanguageModel } from "./served-models.js";
