@@ -5,7 +5,7 @@
 // test/mutants-found.json and renews the table in docs/testing.md from it; of mutants that --only left out it keeps what
 // was found before.
 import { execFileSync, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs, stripVTControlCharacters } from "node:util";
@@ -21,6 +21,12 @@ const record = path.join(root, "test/mutants-found.json");
 /** Copies all files that are not built. The build folder of an earlier run stays, so that less has to be built. */
 function prepare() {
   mkdirSync(copy, { recursive: true });
+  // CMake compiles whatever files it finds.
+  const native = path.join(copy, "native");
+  if (existsSync(native))
+    for (const file of readdirSync(native, { recursive: true }))
+      if (!existsSync(path.join(root, "native", file)))
+        rmSync(path.join(native, file), { recursive: true, force: true });
   const files = execFileSync("git", ["ls-files", "-co", "--exclude-standard"], { cwd: root, encoding: "utf8" });
   for (const file of files.split("\n").filter(Boolean)) {
     const [from, to] = [path.join(root, file), path.join(copy, file)];

@@ -41,8 +41,8 @@ export const mutants = [
   {
     name: "dropped barrier: the warps' sums of a quantised weight's product are read",
     file: `${kernels}/gemm_quantized.cu`,
-    find: "  __syncthreads();\n  if (threadIdx.x >= R * kPanelColumns) return;",
-    replace: "  if (threadIdx.x >= R * kPanelColumns) return;",
+    find: "    __syncthreads();\n    if (threadIdx.x < R * kPanelColumns)\n      for",
+    replace: "    if (threadIdx.x < R * kPanelColumns)\n      for",
     tests: ["test/ops/quantize"],
   },
   {
@@ -82,9 +82,9 @@ export const mutants = [
   },
   {
     name: "off-by-one tail: a key behind the last is attended to in decoding",
-    file: `${kernels}/attention_decode.cu`,
-    find: "if (key < sees[r].first || key >= min(end, sees[r].end)) s[j] = -kInfinity;",
-    replace: "if (key < sees[r].first || key > min(end, sees[r].end)) s[j] = -kInfinity;",
+    file: `${kernels}/attention_forward_fma.cu`,
+    find: "if (at < sees[i].first || at >= min(sees[i].end, end)) s[i][j] = -kInfinity;",
+    replace: "if (at < sees[i].first || at > min(sees[i].end, end)) s[i][j] = -kInfinity;",
     tests: ["test/ops/attention", "test/generate/cache"],
   },
   {
