@@ -1,20 +1,16 @@
 // The tokenizers of published models: a tokenizer.json, as Hugging Face's libraries write it, with a BPE, WordPiece or
-// Unigram model. A text is normalized, cut into pieces and encoded in steps; the encoding of a long text can pause
-// between two steps.
+// Unigram model, and the special tokens and the chat template that lie beside it.
 import path from "node:path";
 import { checkInteger } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { ifThere, inFile, readJsonFile, readTextFile } from "../files.js";
 import { atOnce, inTurns, type Steps } from "../turns.js";
 import { type ChatMessage, type ChatOptions, ChatTemplate } from "./chat-template.js";
-import { type AddedToken, type Part, TokenFinder } from "./added-tokens.js";
-import { parseTokenizerJson, type TokenizerDefinition } from "./huggingface-json.js";
-import { firstIds, IdList, type IdParts, joinParts, joinPartsInTurns, partLength } from "./id-parts.js";
+import { firstIds, type IdParts, joinParts, joinPartsInTurns } from "./id-parts.js";
 import type { Piece, Templates } from "./post-processor.js";
+import { encodeSteps, prepare, type Prepared } from "./prepared-tokenizer.js";
 import { type EncodedPair, joinPair } from "./text-pair.js";
-import { compileDecoder, type TextDecoding } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type TokenStream } from "./token-stream.js";
-import type { WordCache } from "./token-model.js";
 
 /** Options for encoding a text. */
 export interface HuggingFaceEncodeOptions {
@@ -56,21 +52,6 @@ export interface HuggingFaceJson {
   tokenizer: unknown;
   config: Readonly<Record<string, unknown>>;
   chatTemplate: string | null;
-}
-
-/**
- * Finders of the tokens that are searched for in the original text, and of those searched for in the normalized text.
- */
-type Finders = readonly [TokenFinder, TokenFinder];
-
-/** The parts that are computed from a tokenizer.json, which takes a while. */
-interface Prepared {
-  readonly definition: TokenizerDefinition;
-  readonly decoding: TextDecoding;
-  /** Finders that do not find special tokens. */
-  readonly plain: Finders;
-  /** Finders that also find special tokens. */
-  readonly whole: Finders;
 }
 
 /**
@@ -339,8 +320,7 @@ export class HuggingFaceTokenizer {
 
   /** Yields the ids of a text without those that are put around it. */
   #textParts(text: string, { special = false }: HuggingFaceEncodeOptions): IdParts {
-    const { definition, plain, whole } = this.#prepared;
-    return trusting(encoded(text.toWellFormed(), definition, special ? whole : plain));
+    return encodeSteps(text.toWellFormed(), this.#prepared, special);
   }
 
   /**
@@ -387,73 +367,6 @@ export class HuggingFaceTokenizer {
   }
 }
 
-function* prepare(json: unknown): Steps<Prepared> {
-  return yield* trusting(
-    (function* () {
-      const definition = yield* parseTokenizerJson(json);
-      const decoding = compileDecoder(definition.decoder);
-      const plain = yield* findersOf(
-        definition,
-        definition.added.filter((token) => !token.special),
-      );
-      const whole = yield* findersOf(definition, definition.added);
-      // Encoding one letter reveals parts that fail on every text.
-      joinParts(encoded("a", definition, plain));
-      return { definition, decoding, plain, whole };
-    })(),
-  );
-}
-
-function* findersOf({ normalize }: TokenizerDefinition, tokens: readonly AddedToken[]): Steps<Finders> {
-  const [raw, normal]: [string, AddedToken][][] = [[], []];
-  for (const token of tokens)
-    if (token.normalized) normal!.push([yield* normalize(token.content), token]);
-    else raw!.push([token.content, token]);
-  return [yield* TokenFinder.of(raw!), yield* TokenFinder.of(normal!)];
-}
-
-/** Yields the ids of a text, and undefined whenever the caller may pause the work. */
-function* encoded(text: string, definition: TokenizerDefinition, finders: Finders): Generator<Int32Array | undefined> {
-  const { cut, model } = definition;
-  const words: WordCache = new Map();
-  let first = true;
-  let ids = new IdList();
-  for (const section of sectionsOf(text, definition, finders)) {
-    if (section === undefined) yield;
-    else if (typeof section === "number") ids.push(section);
-    else if (section !== "")
-      for (const piece of cut(section, first)) {
-        if (piece === undefined) yield;
-        else yield* model.encode(piece, ids, words);
-        if (ids.length < partLength) continue;
-        for (const [, chunk] of ids.chunks()) yield chunk;
-        ids = new IdList();
-      }
-    first &&= section === undefined;
-  }
-  for (const [, chunk] of ids.chunks()) yield chunk;
-}
-
-/**
- * Yields the ids of the added tokens in a text and the normalized text between them, and undefined whenever the caller
- * may pause the work.
- */
-function* sectionsOf(
-  text: string,
-  { normalize }: TokenizerDefinition,
-  [raw, normal]: Finders,
-): Generator<Part | undefined> {
-  for (const part of raw.split(text)) {
-    if (typeof part !== "string") {
-      yield part;
-      continue;
-    }
-    const within = yield* normalize(part);
-    if (within === "") yield "";
-    yield* normal.split(within);
-  }
-}
-
 /** Returns the ids before and after the text of a template. */
 function affixesOf({ single }: Templates<number>): [number[], number[]] {
   const at = single.findIndex((piece) => "text" in piece);
@@ -468,19 +381,6 @@ function affixesOf({ single }: Templates<number>): [number[], number[]] {
  */
 function mostOfSecond(first: Int32Array, most: number): number {
   return Math.max(most, first.length + 1);
-}
-
-/** Runs steps that rely on a valid tokenizer.json. Any error that is not a HeedError becomes an ERR_FORMAT. */
-function* trusting<Y, R>(steps: Generator<Y, R>): Generator<Y, R> {
-  try {
-    return yield* steps;
-  } catch (cause) {
-    if (cause instanceof HeedError) throw cause;
-    const { message } = cause as Error;
-    throw new HeedError("ERR_FORMAT", `tokenizer.json: expected parts that work together: ${message.slice(0, 500)}`, {
-      cause,
-    });
-  }
 }
 
 /** Returns the text of a special token, which the configuration gives as a string or in an object with `content`. */

@@ -16,7 +16,7 @@ const vocabularySize = 61;
 const contextLength = 40;
 
 const drawRequest = fc.record({
-  /** Which of three long texts the prompt begins with, and how much of it. */
+  /** Index of the long text, one of three, whose first `shared` tokens begin the prompt. */
   text: fc.integer({ min: 0, max: 2 }),
   shared: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 30 })),
   own: fc.integer({ min: 1, max: 10 }),

@@ -1,4 +1,4 @@
-/** What keeps a server alive: keys, limits, clients that leave or do not read, shutting down, metrics and traces. */
+/** Tests of a server's operation: keys, limits, clients that leave or do not read, shutting down, metrics and traces. */
 import { trace } from "@opentelemetry/api";
 import fastify from "fastify";
 import { once } from "node:events";
