@@ -12,26 +12,28 @@ const folder = sharedFolder();
 test("serves a model until a signal, and finishes what runs", async () => {
   using model = chatModel();
   await savePretrained(path.join(folder, "whale"), model.model, { tokenizer: model.tokenizer });
+  let page: Promise<number> | null = null;
   let answer: Promise<[number, string]> | null = null;
   let killed = false;
-  const ended = await heed(["serve", "--model", "whale", "--port", "0"], {
+  const ended = await heed(["serve", "--model", "whale", "--port", "0", "--no-playground"], {
     cwd: folder,
     watch: (stdout, kill) => {
       const url = /"msg":"Server listening at (http:[^"]+)"/.exec(stdout)?.[1];
       if (!url) return;
       const body = JSON.stringify({ model: "whale", prompt: "Call me", max_tokens: 80, min_tokens: 80 });
       const init = { method: "POST", headers: { "content-type": "application/json" }, body };
-      answer ??= fetch(`${url}/v1/completions`, init).then(async (response): Promise<[number, string]> => [
-        response.status,
-        await response.text(),
-      ]);
-      if (killed || !stdout.includes('"msg":"incoming request"')) return;
+      page ??= fetch(url).then(({ status }) => status);
+      answer ??= page
+        .then(() => fetch(`${url}/v1/completions`, init))
+        .then(async (response): Promise<[number, string]> => [response.status, await response.text()]);
+      if (killed || !stdout.includes('"url":"/v1/completions"')) return;
       killed = true;
       kill("SIGTERM");
     },
   });
   expect(ended).toMatchObject({ code: 0, signal: null });
   expect(ended.stderr).toMatch(/^Serving whale at http:\/\/127\.0\.0\.1:\d+\nShutting down/);
+  expect(await page!).toBe(404);
   const [status, text] = await answer!;
   expect(status).toBe(200);
   expect(JSON.parse(text)).toMatchObject({ usage: { completion_tokens: 80 } });

@@ -10,6 +10,10 @@ import { keepSettings, keepTheme } from "./settings.js";
 
 const routes = { chat: "/v1/chat/completions", completion: "/v1/completions" };
 type Mode = keyof typeof routes;
+const lacks: Record<Mode, string> = {
+  chat: "No model of this server has a chat template. Try a completion instead.",
+  completion: "No model of this server generates text.",
+};
 
 const chooser = byId("model", HTMLSelectElement);
 const settings = byId("settings");
@@ -30,11 +34,7 @@ function showMode(): void {
   const able = models.filter(({ routes: own }) => own.includes(routes[chosen]));
   chooser.replaceChildren(...able.map(({ id }) => element("option", { value: id, textContent: id })));
   if (able.some(({ id }) => id === before)) chooser.value = before;
-  fail(
-    models.length > 0 && able.length === 0
-      ? `No model of this server can do this. ${chosen === "chat" ? "A chat needs a model with a chat template; try a completion." : ""}`
-      : "",
-  );
+  fail(models.length > 0 && able.length === 0 ? lacks[chosen] : "");
 }
 
 async function loadModels(): Promise<void> {
