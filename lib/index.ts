@@ -1,3 +1,8 @@
+/**
+ * The engine: tensors, modules, models, training and inference.
+ *
+ * @module heed
+ */
 export { type ErrorCode, HeedError } from "./errors.js";
 export type { WarmUpModel, WarmUpOptions, WarmUpProgress } from "./kernel-images.js";
 export {
