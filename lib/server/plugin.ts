@@ -6,6 +6,7 @@ import { checkBoolean, checkInteger } from "../check.js";
 import { version } from "../version.js";
 import { type AccessOptions, open, restrictAccess } from "./access.js";
 import { ApiError, apiErrorOf } from "./api-error.js";
+import { limitBodies } from "./body.js";
 import { Drain, type DrainOptions } from "./drain.js";
 import { type Call, type Endpoint, EventStream, type RequestLimits } from "./endpoint.js";
 import { endpoints } from "./endpoints.js";
@@ -49,6 +50,7 @@ export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options
   const served = new ServedModels(models, engine);
   app.addHook("onClose", () => served.close());
   app.setErrorHandler(answerError);
+  limitBodies(app);
   app.addHook("onRequest", (request, reply, done) => {
     reply.header("x-request-id", request.id);
     done();
