@@ -75,7 +75,7 @@ export function peftNames(op: string, model: Module): PeftNames {
 /** Returns the order in which a file has the rows of a weight: the family's rule, applied to the rows' numbers. */
 function orderOf(saving: FamilySaving, model: Module, weight: string, rows: number): Float32Array | null {
   return (
-    values?.(
+    saving.values?.(
       model,
       weight,
       Float32Array.from({ length: rows }, (_, row) => row),
