@@ -276,6 +276,10 @@ export type {
   TrainerEvent,
   TrainingResult,
 } from "./train/events.js";
+export { chatExamples, textExample, withChatTemplate } from "./train/chat-examples.js";
+export { type PackedExamples, packExamples, type PackOptions, type TrainingExample } from "./train/pack-examples.js";
+export { readExamples } from "./train/read-examples.js";
+export type { SequenceSource, TrainingSequence } from "./train/sequence-source.js";
 export { type MaskedTokens, type MaskingOptions, maskTokens } from "./train/mask-tokens.js";
 export {
   sliceSource,

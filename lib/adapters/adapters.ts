@@ -6,7 +6,7 @@ import { DropoutSeeds } from "../nn/dropout.js";
 import { freeze } from "../nn/freeze.js";
 import { Initializer } from "../nn/init.js";
 import { Linear, LinearAdapter } from "../nn/linear.js";
-import { checkModule, type Module } from "../nn/module.js";
+import { checkModule, type Module, type StateDict } from "../nn/module.js";
 import { matchingNames } from "../nn/name-pattern.js";
 import { checkFunction, checkInteger } from "../check.js";
 import type { FloatTensor } from "../tensor.js";
@@ -249,6 +249,13 @@ export function mergeAdapter(model: Module): void {
     );
   for (const { layer, adapters } of layers) adapters.current?.mergeInto(layer);
   for (const name of adapterNames(model)) removeAdapter(model, name);
+}
+
+/** Returns the parameters of a model without those of its adapters, by name. */
+export function baseParameters(model: Module): StateDict {
+  const added = new Set<FloatTensor>();
+  for (const { adapters } of adaptedLayers(model)) for (const tensor of adapters.parameters()) added.add(tensor);
+  return Object.fromEntries([...model.namedParameters()].filter(([, tensor]) => !added.has(tensor)));
 }
 
 /** Returns the layers of an adapter, by their names in the model. */

@@ -20,6 +20,12 @@ const tensorName = new RegExp(
   `^${prefix.replaceAll(".", String.raw`\.`)}(.+)\\.(lora_[AB]|lora_magnitude_vector)(\\.weight)?$`,
 );
 
+/** Returns the layer and part that a parameter of an adapter belongs to; null if it is a parameter of another kind. */
+export function partOfParameter(parameter: string): { layer: string; part: PeftPart } | null {
+  const [, layer, part] = /^(.+)\.adapter\.[\w-]+\.(lora_[AB]|lora_magnitude_vector)$/.exec(parameter) ?? [];
+  return layer === undefined ? null : { layer, part: part as PeftPart };
+}
+
 /** Conversion between the adapters of a model and PEFT's files. */
 export interface PeftNames {
   /** Returns PEFT's name of a layer: its name in transformers. */

@@ -22,7 +22,7 @@ export interface Batch {
   /** Id that follows each input, [B, T]; −100 where the loss does not count. */
   targets: Int32Array;
   /** Lengths of the documents that each sequence is packed from; null if each sequence is one document. */
-  documents: readonly (readonly number[])[] | null;
+  documents?: readonly (readonly number[])[] | null;
 }
 
 /**

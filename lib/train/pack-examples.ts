@@ -79,7 +79,11 @@ export function packExamples(examples: Iterable<TrainingExample>, options: PackO
       `${op}: expected at least one example with a token to learn, got ${dropped === 0 ? "none" : `${dropped} without`}`,
     );
   const rows = packing ? packed(used, contextLength) : used.map((_, i) => [i]);
-  const sequence = (index: number): TrainingSequence => joined(rows[index]!.map((i) => used[i]!), contextLength);
+  const sequence = (index: number): TrainingSequence =>
+    joined(
+      rows[index]!.map((i) => used[i]!),
+      contextLength,
+    );
   return { sequences: rows.length, contextLength, sequence, examples: used.length, truncated, dropped, targets };
 }
 

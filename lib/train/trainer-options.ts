@@ -123,6 +123,12 @@ export interface CheckpointOptions {
   lock?: FolderLock | undefined;
   /** Tokenizer that is saved with the model, so that the checkpoint can be used on text. @default null (none) */
   tokenizer?: Tokenizer | null;
+  /**
+   * Path, or name on the hub, of the model before training. If only an adapter is trained, checkpoints contain the
+   * adapter and refer to this model.
+   * @default null (checkpoints contain the model)
+   */
+  base?: string | null;
   /** Values of the caller's own that are saved as `TrainerState.options`. @default {} */
   options?: Record<string, unknown>;
 }

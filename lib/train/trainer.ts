@@ -327,7 +327,7 @@ export class Trainer implements Disposable {
   async *#save(last = false): AsyncGenerator<TrainerEvent, void, undefined> {
     const { checkpoint, model } = this.#options;
     if (!checkpoint || this.#saved === this.#step) return;
-    const { folder, tokenizer = null, options = {} } = checkpoint;
+    const { folder, tokenizer = null, options = {}, base = null } = checkpoint;
     const state = {
       step: this.#step,
       seconds: this.#pace.seconds,
@@ -337,7 +337,7 @@ export class Trainer implements Disposable {
       evaluated: this.#evaluated,
       options,
     };
-    const content = { model, tokenizer, optimizer: this.optimizer, state };
+    const content = { model, tokenizer, optimizer: this.optimizer, state, base };
     const { keep, maxFailures } = this.#settings;
     let path: string;
     try {
