@@ -131,6 +131,6 @@ async function check(device: string, schedule: Case): Promise<void> {
 }
 
 describe.for(devices)("schedules on %s", (device) => {
-  const cases = device === "cpu" ? { ci: 25, nightly: 1000 } : { ci: 1, nightly: 50 };
+  const cases = device === "cpu" ? { ci: 12, nightly: 1000 } : { ci: 1, nightly: 50 };
   fuzz("each request gets what it gets alone", draw, cases, (schedule) => check(device, schedule));
 });
