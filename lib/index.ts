@@ -338,5 +338,6 @@ export {
   type EngineRequest,
   type RequestOptions,
 } from "./engine/engine.js";
+export type { KvType } from "./nn/kv-pages.js";
 export type { RequestSummary, TimeDistribution } from "./engine/statistics.js";
 export type { SpeculationOptions } from "./engine/speculation.js";

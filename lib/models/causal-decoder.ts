@@ -1,7 +1,7 @@
 import type { AttentionContext } from "../nn/attend.js";
 import type { AttentionCache } from "../nn/attention-cache.js";
 import { KvCache } from "../nn/kv-cache.js";
-import { KvPages } from "../nn/kv-pages.js";
+import { KvPages, type KvType } from "../nn/kv-pages.js";
 import { lastTokens } from "../nn/last-tokens.js";
 import type { Linear } from "../nn/linear.js";
 import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
@@ -104,10 +104,10 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
   }
 
   /** @internal Returns memory for the keys and values of sequences in `pages` pages of `pageSize` tokens. */
-  createPages(pages: number, pageSize: number): KvPages {
+  createPages(pages: number, pageSize: number, kvType: KvType | null = null): KvPages {
     const { headSize, device, dtype } = this;
     const { layers, kvHeads: heads } = this.config;
-    return new KvPages({ layers, pages, pageSize, heads, headSize, device, dtype });
+    return new KvPages({ layers, pages, pageSize, heads, headSize, device, dtype, kvType });
   }
 
   /**
