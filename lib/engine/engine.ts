@@ -11,6 +11,7 @@ import type { SavedTensor } from "../saved-tensor.js";
 import type { ChatMessage, ChatOptions } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import type { Tool, ToolChoice } from "../tokenizer/tools.js";
 import { BusyError } from "./busy-error.js";
 import { EngineLoop } from "./engine-loop.js";
 import { bytesOfPage, type PageCounts } from "./kv-memory.js";
@@ -82,14 +83,31 @@ export interface RequestOptions {
   deadline?: number;
 }
 
+/** Options of the answer to a conversation. */
+export interface ConversationOptions extends Pick<ChatOptions, "variables"> {
+  /** Tools that the model may call. The chat template presents them to the model. @default [] */
+  tools?: readonly Tool[];
+  /** Says if the model calls tools. @default "auto" */
+  toolChoice?: ToolChoice;
+  /** True if an answer may have more than one call of a tool. @default true */
+  parallelToolCalls?: boolean;
+}
+
 /** A request to an `Engine`: a prompt, messages of a chat, or tokens, with options. */
-export interface EngineRequest extends TextOptions, RequestOptions, Pick<ChatOptions, "tools" | "variables"> {
+export interface EngineRequest extends TextOptions, RequestOptions, ConversationOptions {
   /** Text to continue. */
   prompt?: string;
   /** Conversation to answer, which the tokenizer's chat template formats. */
   messages?: readonly ChatMessage[];
   /** Tokens to continue. */
   tokens?: ArrayLike<number>;
+  /**
+   * True if `tokens` are a conversation that the chat template has formatted, with the tools. Reasoning and calls of
+   * tools are then separated from the text, as they are in the answer to `messages`.
+   *
+   * @default false
+   */
+  chat?: boolean;
 }
 
 /** Figures about an `Engine`. */
@@ -329,7 +347,8 @@ export class Engine implements AsyncDisposable {
           "ERR_ARGUMENT",
           "generate: expected a model with a chat template for messages, got one without",
         );
-      return () => tokenizer.encodeChatAsync(messages, { tools: tools ?? null, variables: variables ?? {} });
+      const given = tools?.map((tool) => ({ type: "function", function: tool })) ?? null;
+      return () => tokenizer.encodeChatAsync(messages, { tools: given, variables: variables ?? {} });
     }
     if (typeof prompt !== "string")
       throw new HeedError("ERR_ARGUMENT", `generate: expected prompt to be a string, got ${describe(prompt)}`);

@@ -4,10 +4,11 @@ import type { CausalModel } from "./causal-model.js";
 import { checkTokens } from "./options.js";
 
 /**
- * Reason why a sequence ended: "stop" for one of `stopTokens` or a string of `stop`, "length" if it has as many tokens
- * as `maxTokens` or the context allows, "deadline" if the `deadline` of an engine's request passed.
+ * Reason why a sequence ended: "stop" for one of `stopTokens`, a string of `stop` or the end of what `format` allows,
+ * "length" if it has as many tokens as `maxTokens` or the context allows, "tool-calls" if the text ended with calls of
+ * tools, "deadline" if the `deadline` of an engine's request passed.
  */
-export type FinishReason = "stop" | "length" | "deadline";
+export type FinishReason = "stop" | "length" | "tool-calls" | "deadline";
 
 /** A prompt and the tokens that have been generated after it. */
 export interface Sequence {

@@ -5,14 +5,21 @@ import { loadJinja, type Node } from "./jinja.js";
 import { checkTemplateSource, outlineTemplate, RenderBounds, type TemplateOutline } from "./jinja-bounds.js";
 import { setGlobals } from "./jinja-globals.js";
 import { stripFunctions, withStripFunctions } from "./jinja-strip.js";
+import type { ToolCall } from "./tools.js";
 
 /** A message of a conversation. */
 export interface ChatMessage {
-  /** Author of the message: "system", "user", "assistant" or another role that the template knows. */
+  /** Author of the message: "system", "user", "assistant", "tool" or another role that the template knows. */
   role: string;
   /** Text of the message. */
   content: string;
-  /** Further fields that a template reads, such as `tool_calls` and `name`. */
+  /** Calls of tools that a message of the role "assistant" consists of. */
+  toolCalls?: readonly ToolCall[] | undefined;
+  /** Id of the call whose result a message of the role "tool" is. */
+  toolCallId?: string | undefined;
+  /** Reasoning of the model before the answer that a message of the role "assistant" is. */
+  reasoning?: string | undefined;
+  /** Further fields that a template reads, such as `name`. */
   [key: string]: unknown;
 }
 
