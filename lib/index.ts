@@ -205,6 +205,7 @@ export {
 } from "./tokenizer/huggingface-tokenizer.js";
 export { Llama2cTokenizer } from "./tokenizer/llama2c-tokenizer.js";
 export type { EncodedPair } from "./tokenizer/text-pair.js";
+export type { Tool, ToolCall, ToolCallDelta, ToolChoice } from "./tokenizer/tools.js";
 export type { TokenStream } from "./tokenizer/token-stream.js";
 export type { Tokenizer, TokenizerJSON } from "./tokenizer/tokenizer.js";
 
@@ -310,6 +311,8 @@ export type { EmbeddingTokenizer, TextPair } from "./embed/encode-texts.js";
 export type { ClassificationRecipe, ClassifyOptions, ScoreFunction } from "./embed/classification.js";
 
 // Generation
+export type { JsonSchema } from "./json-schema.js";
+export type { OutputFormat } from "./structured/output-format.js";
 export type { Hypothesis } from "./generate/beam.js";
 export { beamSearch, type BeamSearchOptions, wuPenalty } from "./generate/beam-search.js";
 export type { CausalModel } from "./generate/causal-model.js";
@@ -332,6 +335,7 @@ export { translate, type TranslateOptions, type TranslationModel } from "./gener
 // Serving
 export { BusyError } from "./engine/busy-error.js";
 export {
+  type ConversationOptions,
   Engine,
   type EngineMetrics,
   type EngineOptions,

@@ -7,7 +7,7 @@ const core = [...base, "core"];
 const ops = [...core, "ops"];
 const nn = [...ops, "nn"];
 const models = [...nn, "models"];
-const parts = [...models, "optim", "formats", "tokenizer", "hub", "adapters"];
+const parts = [...models, "optim", "formats", "tokenizer", "structured", "hub", "adapters"];
 const whole = [...parts, "embed", "train", "generate", "engine", "pretrained", "load"];
 
 /** Layers that each layer may import besides itself. */
@@ -21,6 +21,7 @@ const allowed = {
   optim: ops,
   formats: core,
   tokenizer: core,
+  structured: [...core, "tokenizer"],
   hub: [...core, "formats"],
   embed: parts,
   pretrained: [...parts, "embed"],
@@ -28,7 +29,7 @@ const allowed = {
   generate: parts,
   engine: [...parts, "generate"],
   load: [...parts, "embed", "generate", "engine", "pretrained"],
-  server: [...core, "tokenizer", "generate", "engine", "load"],
+  server: [...core, "tokenizer", "structured", "generate", "engine", "load"],
   cli: [...whole, "server"],
 };
 

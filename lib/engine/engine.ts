@@ -9,9 +9,11 @@ import type { GPT } from "../models/gpt.js";
 import type { Llama } from "../models/llama.js";
 import { checkKvType, type KvType } from "../nn/kv-pages.js";
 import type { SavedTensor } from "../saved-tensor.js";
+import { answerRules } from "../structured/answer-rules.js";
 import type { ChatMessage, ChatOptions } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { templateTools, type Tool, type ToolChoice } from "../tokenizer/tools.js";
 import { BusyError } from "./busy-error.js";
 import { EngineLoop } from "./engine-loop.js";
 import { bytesOfPage, type PageCounts, type PageShape } from "./kv-memory.js";
@@ -91,14 +93,31 @@ export interface RequestOptions {
   deadline?: number;
 }
 
+/** Options of the answer to a conversation. */
+export interface ConversationOptions extends Pick<ChatOptions, "variables"> {
+  /** Tools that the model may call. The chat template presents them to the model. @default [] */
+  tools?: readonly Tool[];
+  /** Says if the model calls tools. @default "auto" */
+  toolChoice?: ToolChoice;
+  /** True if an answer may have more than one call of a tool. @default true */
+  parallelToolCalls?: boolean;
+}
+
 /** A request to an `Engine`: a prompt, messages of a chat, or tokens, with options. */
-export interface EngineRequest extends TextOptions, RequestOptions, Pick<ChatOptions, "tools" | "variables"> {
+export interface EngineRequest extends TextOptions, RequestOptions, ConversationOptions {
   /** Text to continue. */
   prompt?: string;
   /** Conversation to answer, which the tokenizer's chat template formats. */
   messages?: readonly ChatMessage[];
   /** Tokens to continue. */
   tokens?: ArrayLike<number>;
+  /**
+   * True if `tokens` are a conversation that the chat template has formatted, with the tools. Reasoning and calls of
+   * tools are then separated from the text, as they are in the answer to `messages`.
+   *
+   * @default false
+   */
+  chat?: boolean;
 }
 
 /** Figures about an `Engine`. */
@@ -229,7 +248,8 @@ export class Engine implements AsyncDisposable {
    */
   generate(request: EngineRequest): Generation {
     checkObject("generate", "request", request);
-    const { prompt, tokens: _, messages: __, tools: ___, variables: ____, ...rest } = request;
+    const { prompt, tokens: _, messages: __, tools = [], variables: ____, ...asked } = request;
+    const { toolChoice = "auto", parallelToolCalls = true, chat = request.messages !== undefined, ...rest } = asked;
     const { n = 1, logprobs = null, priority = 0, deadline = Infinity, speculation = true, ...options } = rest;
     checkInteger("generate", "n", n, 1);
     if (logprobs !== null) checkInteger("generate", "logprobs", logprobs, 0, this.#model.config.vocabularySize);
@@ -243,8 +263,12 @@ export class Engine implements AsyncDisposable {
     };
     const chosen = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
     const given: TextOptions = { ...this.#defaults, ...chosen };
+    checkBoolean("generate", "parallelToolCalls", parallelToolCalls);
+    checkBoolean("generate", "chat", chat);
     const read = this.#promptOf(request);
-    return generateFrom(this.#model, this.#tokenizer, read, given, prompt ?? null, source);
+    const answering = { format: given.format ?? null, tools, toolChoice, parallelToolCalls };
+    const answers = chat ? answerRules(this.#chatTokenizer(), answering) : null;
+    return generateFrom(this.#model, this.#tokenizer, read, given, prompt ?? null, { ...source, answers });
   }
 
   /**
@@ -318,7 +342,14 @@ export class Engine implements AsyncDisposable {
   }
 
   /** Returns a function that returns the prompt's tokens. */
-  #promptOf({ prompt, tokens, messages, tools, variables }: EngineRequest): () => Int32Array | Promise<Int32Array> {
+  #promptOf({
+    prompt,
+    tokens,
+    messages,
+    tools,
+    toolChoice,
+    variables,
+  }: EngineRequest): () => Int32Array | Promise<Int32Array> {
     const given = Object.entries({ prompt, tokens, messages }).filter(([, value]) => value !== undefined);
     if (given.length !== 1)
       throw new HeedError(
@@ -336,22 +367,32 @@ export class Engine implements AsyncDisposable {
         `generate: expected tokens, since the engine has no tokenizer, got ${prompt === undefined ? "messages" : "a prompt"}`,
       );
     if (messages !== undefined) {
-      if (!(tokenizer instanceof HuggingFaceTokenizer) || !tokenizer.chatTemplate)
-        throw new HeedError(
-          "ERR_ARGUMENT",
-          "generate: expected a model with a chat template for messages, got one without",
-        );
-      return () => tokenizer.encodeChatAsync(messages, { tools: tools ?? null, variables: variables ?? {} });
+      const chatTokenizer = this.#chatTokenizer();
+      const shown = toolChoice === "none" ? null : templateTools(tools ?? []);
+      return () => chatTokenizer.encodeChatAsync(messages, { tools: shown, variables: variables ?? {} });
     }
     if (typeof prompt !== "string")
       throw new HeedError("ERR_ARGUMENT", `generate: expected prompt to be a string, got ${describe(prompt)}`);
     return () => encodePrompt(tokenizer, prompt);
   }
 
+  #chatTokenizer(): HuggingFaceTokenizer {
+    const tokenizer = this.#tokenizer;
+    if (tokenizer instanceof HuggingFaceTokenizer && tokenizer.chatTemplate) return tokenizer;
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      "generate: expected a model with a chat template for messages, got one without",
+    );
+  }
+
   /** Yields the tokens of a request as they come. */
   async *#tokens(sequence: Sequence, settings: RequestSettings): AsyncGenerator<DrawnToken> {
     const { signal, onToken } = settings;
     signal?.throwIfAborted();
+    if (sequence.constraint?.ended) {
+      sequence.finish = "stop";
+      return;
+    }
     const request = this.#admit(sequence, settings);
     const abort = (): void => request.finish({ error: signal!.reason });
     signal?.addEventListener("abort", abort);

@@ -1,5 +1,6 @@
 // The value that `generate` returns: a promise of the whole text that is also an iterator over its parts.
 import { HeedError } from "../errors.js";
+import type { ToolCall, ToolCallDelta } from "../tokenizer/tools.js";
 import type { FinishReason } from "./sequence.js";
 
 /** A token, and the natural logarithm of the probability that the model gave it. */
@@ -20,10 +21,14 @@ export interface GenerationEvent {
   /** Index of the text that the event belongs to: 0, unless the option `n` asks for several texts. */
   choice: number;
   /**
-   * The text that has been added. It never ends within a character. It is empty only if the last tokens have no text,
-   * or if there is no tokenizer.
+   * The text that has been added. It never ends within a character. It is empty if what has been added is reasoning or a
+   * call of a tool, if the last tokens have no text, or if there is no tokenizer.
    */
   text: string;
+  /** Reasoning that has been added, in the answer to a conversation. */
+  reasoning?: string;
+  /** Parts of calls of tools that have been added, in the answer to a conversation. */
+  toolCalls?: ToolCallDelta[];
   /** The tokens of this text, including earlier ones that did not complete any text. */
   tokens: number[];
   /** Log-probabilities of these tokens, if the option `logprobs` asks for them. */
@@ -32,8 +37,15 @@ export interface GenerationEvent {
 
 /** A text that has been generated. */
 export interface GeneratedText {
-  /** The text that was generated. With `echo`, it begins with the prompt. */
+  /**
+   * The text that was generated. With `echo`, it begins with the prompt. The answer to a conversation lacks the reasoning
+   * and the calls of tools.
+   */
   text: string;
+  /** Reasoning before the answer to a conversation, if there is any. */
+  reasoning?: string;
+  /** Calls of tools in the answer to a conversation, if there are any. */
+  toolCalls?: ToolCall[];
   /** The tokens that were generated, without the stop token. */
   tokens: number[];
   /** Log-probabilities of these tokens, if the option `logprobs` asks for them. */
@@ -146,6 +158,8 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
       for await (const event of await this.#events(this.#end)) {
         const choice = this.#choices[event.choice]!;
         choice.text += event.text;
+        if (event.reasoning) choice.reasoning = (choice.reasoning ?? "") + event.reasoning;
+        for (const delta of event.toolCalls ?? []) addToolCallDelta((choice.toolCalls ??= []), delta);
         choice.tokens.push(...event.tokens);
         choice.logprobs?.push(...(event.logprobs ?? []));
         yield event;
@@ -166,6 +180,15 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
     const completionTokens = choices.reduce((sum, { tokens }) => sum + tokens.length, 0);
     return { ...choices[0]!, choices, usage: { promptTokens, completionTokens } };
   }
+}
+
+/** @internal Adds a part of a call to the calls of a text. */
+export function addToolCallDelta(
+  calls: ToolCall[],
+  { index, id = "", name = "", arguments: added }: ToolCallDelta,
+): void {
+  const call = (calls[index] ??= { id, name, arguments: "" });
+  call.arguments += added;
 }
 
 async function drain(events: AsyncGenerator<GenerationEvent>): Promise<void> {

@@ -1,6 +1,7 @@
 import { HeedError } from "../errors.js";
 import { checkInteger, checkNumber, checkObject, describe, largestFloat } from "../ops/check.js";
 import { checkSampling, type SamplingOptions } from "../ops/sample.js";
+import type { OutputFormat } from "../structured/output-format.js";
 import type { CausalModel } from "./causal-model.js";
 import type { TokenBiases } from "./logit-rules.js";
 
@@ -45,6 +46,13 @@ export interface TextOptions extends TokenOptions {
   stop?: string | readonly string[];
   /** True if the text begins with the prompt. @default false */
   echo?: boolean;
+  /**
+   * Form that the text has to have. A text that ends with the finish reason "stop" has it, and one that ends otherwise is
+   * the beginning of such a text; strings of `stop` may cut it anywhere. It needs a tokenizer that decodes to bytes.
+   *
+   * @default null
+   */
+  format?: OutputFormat | null | undefined;
 }
 
 /** The options after they have been checked and filled in with defaults. */

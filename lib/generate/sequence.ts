@@ -1,13 +1,15 @@
 import { HeedError } from "../errors.js";
 import { describe } from "../ops/check.js";
+import type { Constraint } from "../structured/constraint.js";
 import type { CausalModel } from "./causal-model.js";
 import { checkTokens } from "./options.js";
 
 /**
- * Reason why a sequence ended: "stop" for one of `stopTokens` or a string of `stop`, "length" if it has as many tokens
- * as `maxTokens` or the context allows, "deadline" if the `deadline` of an engine's request passed.
+ * Reason why a sequence ended: "stop" for one of `stopTokens`, a string of `stop` or the end of what `format` allows,
+ * "length" if it has as many tokens as `maxTokens` or the context allows, "tool-calls" if the text ended with calls of
+ * tools, "deadline" if the `deadline` of an engine's request passed.
  */
-export type FinishReason = "stop" | "length" | "deadline";
+export type FinishReason = "stop" | "length" | "tool-calls" | "deadline";
 
 /** A prompt and the tokens that have been generated after it. */
 export interface Sequence {
@@ -21,6 +23,8 @@ export interface Sequence {
   readonly limit: number;
   /** Index of its first random number in the seed's sequence. */
   readonly stream: number;
+  /** Form that the text has to have; null if it has none. */
+  constraint: Constraint | null;
   finish: FinishReason | null;
   /** True if the model diverged on this sequence. It has then ended, and `finish` stays null. */
   diverged: boolean;
@@ -81,7 +85,7 @@ export function sequencesOf(
     const room = contextLength + 1 - tokens.length;
     const limit = slide ? maxTokens : Math.min(maxTokens, room);
     const stream = streamOf(copy) + prompt.length;
-    return { index, tokens, prompt: tokens.length, limit, stream, finish: null, diverged: false };
+    return { index, tokens, prompt: tokens.length, limit, stream, constraint: null, finish: null, diverged: false };
   });
 }
 

@@ -1,14 +1,14 @@
 // The class that `load` returns for causal models: `generate` with the model's own tokenizer, defaults and chat
 // template.
 import { checkObject } from "../check.js";
-import { Engine, type RequestOptions } from "../engine/engine.js";
+import { type ConversationOptions, Engine, type RequestOptions } from "../engine/engine.js";
 import { describe, HeedError } from "../errors.js";
 import type { Generation } from "../generate/generation.js";
 import type { TextOptions } from "../generate/options.js";
 import type { GPT } from "../models/gpt.js";
 import type { Llama } from "../models/llama.js";
 import type { GenerationDefaults } from "../pretrained/generation-config.js";
-import type { ChatMessage, ChatOptions } from "../tokenizer/chat-template.js";
+import type { ChatMessage } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { definedOptions, Loaded, needed, ofOtherKind } from "./loaded.js";
@@ -24,7 +24,7 @@ export interface LanguageModelParts {
 }
 
 /** Options of `LanguageModel.chat`. */
-export interface ChatGenerationOptions extends TextOptions, RequestOptions, Pick<ChatOptions, "tools" | "variables"> {}
+export interface ChatGenerationOptions extends TextOptions, RequestOptions, ConversationOptions {}
 
 /**
  * A model that continues texts, with its tokenizer.
