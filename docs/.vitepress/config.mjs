@@ -12,6 +12,8 @@ const guides = [
   ["Serve many requests", "serving"],
   ["Serve models over HTTP", "server"],
   ["Embeddings", "embeddings"],
+  ["Models for the AI SDK", "ai-sdk"],
+  ["Models for LangChain", "langchain"],
   ["Devices and CUDA", "devices"],
   ["Memory and disposal", "memory"],
   ["Make it fast", "performance"],
