@@ -5,9 +5,12 @@ import {
   createProviderRegistry,
   embed,
   embedMany,
+  generateObject,
   generateText,
+  Output,
   rerank,
   stepCountIs,
+  streamObject,
   streamText,
   tool,
   ToolLoopAgent,
@@ -180,6 +183,14 @@ describe("tools and reasoning", () => {
     expect(scripted.asked[0]!.options.tools).toBeUndefined();
   });
 
+  test("the setting reasoning of ai 7 has no effect, which a warning says", async () => {
+    const prompt = [{ role: "user" as const, content: [{ type: "text" as const, text: "Why?" }] }];
+    const call = { prompt, maxOutputTokens: 1, reasoning: "high" };
+    const { warnings } = await model.doGenerate(call);
+    expect(warnings).toMatchObject([{ type: "unsupported", feature: "reasoning" }]);
+    expect((await model.doGenerate({ ...call, reasoning: "provider-default" } as typeof call)).warnings).toEqual([]);
+  });
+
   test("an error in the middle of a stream is a part of it", async () => {
     const failing = new ScriptedModel({
       ...{ finishReason: "stop" },
@@ -197,6 +208,37 @@ describe("tools and reasoning", () => {
     for await (const _ of fullStream);
     expect(errors).toEqual([new Error("The device has gone.")]);
     expect(await finishReason).toBe("error");
+  });
+});
+
+describe("objects", () => {
+  const schema = z.object({ city: z.string() });
+  const answering = () =>
+    new ScriptedModel({ events: [{ text: '{"city":' }, { text: '"Oslo"}' }], finishReason: "stop" });
+  const format = { type: "json-schema", schema: { type: "object", required: ["city"] } };
+
+  test("by a schema, whole and in parts", async () => {
+    const models = Array.from({ length: 4 }, answering);
+    const [a, b, c, d] = models as [ScriptedModel, ScriptedModel, ScriptedModel, ScriptedModel];
+    const output = Output.object({ schema });
+    expect((await generateText({ model: heed(a), prompt: "?", output })).output).toEqual({ city: "Oslo" });
+    const { partialOutputStream } = streamText({ model: heed(b), prompt: "?", output });
+    const parts: unknown[] = [];
+    for await (const part of partialOutputStream) parts.push(part);
+    expect(parts.at(-1)).toEqual({ city: "Oslo" });
+    /* eslint-disable @typescript-eslint/no-deprecated -- Many programs use them. */
+    expect((await generateObject({ model: heed(c), prompt: "?", schema })).object).toEqual({ city: "Oslo" });
+    const streamed = streamObject({ model: heed(d), prompt: "?", schema });
+    for await (const _ of streamed.partialObjectStream);
+    expect(await streamed.object).toEqual({ city: "Oslo" });
+    for (const { asked } of models) expect(asked[0]!.options.format).toMatchObject(format);
+  });
+
+  test("without a schema", async () => {
+    const scripted = answering();
+    const { output } = await generateText({ model: heed(scripted), prompt: "?", output: Output.json() });
+    expect(output).toEqual({ city: "Oslo" });
+    expect(scripted.asked[0]!.options.format).toEqual({ type: "json" });
   });
 });
 

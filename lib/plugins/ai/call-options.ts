@@ -69,12 +69,16 @@ function toolChoiceOf(choice: LanguageModelV3ToolChoice | undefined): ToolChoice
 }
 
 function warningsOf(
-  { tools = [] }: LanguageModelV3CallOptions,
+  // `ai` 7 has the setting `reasoning`.
+  { tools = [], reasoning = "provider-default" }: LanguageModelV3CallOptions & { reasoning?: string },
   functions: readonly LanguageModelV3FunctionTool[],
 ): SharedV3Warning[] {
   const provided = tools.filter((tool) => tool.type === "provider");
   const exemplified = functions.filter(({ inputExamples = [] }) => inputExamples.length > 0);
   return [
+    ...(reasoning === "provider-default"
+      ? []
+      : [unsupported("reasoning", "The chat template may have a variable for it: providerOptions.heed.variables.")]),
     ...provided.map(({ id }) => unsupported(`the provider's tool ${id}`, "The program has to run tools itself.")),
     ...exemplified.map(({ name }) =>
       unsupported(
