@@ -188,7 +188,8 @@ describe("tools and reasoning", () => {
     const call = { prompt, maxOutputTokens: 1, reasoning: "high" };
     const { warnings } = await model.doGenerate(call);
     expect(warnings).toMatchObject([{ type: "unsupported", feature: "reasoning" }]);
-    expect((await model.doGenerate({ ...call, reasoning: "provider-default" } as typeof call)).warnings).toEqual([]);
+    const usual = { ...call, reasoning: "provider-default" };
+    expect((await model.doGenerate(usual)).warnings).toEqual([]);
   });
 
   test("an error in the middle of a stream is a part of it", async () => {
