@@ -7,7 +7,7 @@ const core = [...base, "core"];
 const ops = [...core, "ops"];
 const nn = [...ops, "nn"];
 const models = [...nn, "models"];
-const parts = [...models, "optim", "formats", "tokenizer", "structured", "hub"];
+const parts = [...models, "optim", "formats", "tokenizer", "structured", "hub", "adapters"];
 const whole = [...parts, "embed", "train", "generate", "engine", "pretrained", "load"];
 
 /** Layers that each layer may import besides itself. */
@@ -17,6 +17,7 @@ const allowed = {
   ops: core,
   nn: ops,
   models: nn,
+  adapters: models,
   optim: ops,
   formats: core,
   tokenizer: core,

@@ -11,6 +11,7 @@ const guides = [
   ["Chat with a model", "chat"],
   ["Serve many requests", "serving"],
   ["Serve models over HTTP", "server"],
+  ["Deploy a server", "deploy"],
   ["Embeddings", "embeddings"],
   ["Models for the AI SDK", "ai-sdk"],
   ["Models for LangChain", "langchain"],

@@ -14,5 +14,6 @@ export interface ServeFlags extends ServedFlags {
   drainSeconds?: number;
   tlsCert?: string;
   tlsKey?: string;
+  playground: boolean;
   logLevel: string;
 }
