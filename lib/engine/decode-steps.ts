@@ -6,7 +6,7 @@ import type { CausalDecoder } from "../models/causal-decoder.js";
 import { type KvPages, PagedPass } from "../nn/kv-pages.js";
 import { reshape } from "../ops/views.js";
 import { keep } from "../scope.js";
-import type { IntTensor } from "../tensor.js";
+import type { FloatTensor, IntTensor } from "../tensor.js";
 import { idlePage } from "./page-table.js";
 import type { Request } from "./request.js";
 
@@ -43,6 +43,8 @@ export class DecodeSteps implements Disposable {
   #pageCount = 0;
   #warm = false;
   #recorded: Graph | null = null;
+  /** Logits of the latest pass, if tokens are drawn from them when it is known which are allowed. */
+  #logits: FloatTensor | null = null;
 
   constructor(model: CausalDecoder, memory: KvPages, shape: StepShape) {
     this.#model = model;
@@ -63,29 +65,38 @@ export class DecodeSteps implements Disposable {
     this.#draws.set(requests);
   }
 
-  /** Enqueues a step, and resolves to the drawn tokens. Every request must have a page for its next token. */
-  run(): Promise<Drawn> {
+  /**
+   * Enqueues a step, and returns a function that resolves to the drawn tokens. Every request must have a page for its
+   * next token. If texts have to have a form, the tokens are drawn when the function is called, which must be after the
+   * tokens of the step before it have been accepted; meanwhile the device runs the model.
+   */
+  run(): () => Promise<Drawn> {
     const spare = Array<number>(this.#shape.rows - this.#requests.length).fill(0);
     const starts = [...this.#requests.map(({ computed }) => computed), ...spare];
     this.#starts.set(starts);
     this.#keyLengths.set(starts.map((start) => start + 1));
     this.#setPages();
-    this.#draws.prepare();
-    if (!this.#warm || !Graph.supported(this.#model.device)) this.#step();
-    else {
-      this.#recorded ??= Graph.capture(this.#model.device, () => this.#step());
-      this.#recorded.launch();
+    if (this.#shape.constrained) {
+      this.#launch(() => this.#pass());
+      return () => {
+        this.#draws.prepare();
+        this.#draws.draw(this.#logits!);
+        return this.#read();
+      };
     }
-    this.#warm = true;
-    this.#draws.append();
-    const drawn = this.#draws.read();
-    // Nobody reads the tokens of a step in flight if another step fails, so its rejection counts as handled.
-    drawn.catch(() => undefined);
-    return drawn;
+    this.#draws.prepare();
+    this.#launch(() => {
+      this.#pass();
+      this.#draws.draw(this.#logits!);
+      this.#forget();
+    });
+    const drawn = this.#read();
+    return () => drawn;
   }
 
   dispose(): void {
     this.#recorded?.dispose();
+    this.#forget();
     for (const one of [this.#starts, this.#keyLengths, this.#pages, this.#draws]) one.dispose();
   }
 
@@ -105,15 +116,39 @@ export class DecodeSteps implements Disposable {
     this.#pages.set(table);
   }
 
-  #step(): void {
+  /** Enqueues the operations of a step, which are recorded the second time. */
+  #launch(step: () => void): void {
+    if (!this.#warm || !Graph.supported(this.#model.device)) step();
+    else {
+      this.#recorded ??= Graph.capture(this.#model.device, step);
+      this.#recorded.launch();
+    }
+    this.#warm = true;
+  }
+
+  #read(): Promise<Drawn> {
+    this.#draws.append();
+    const drawn = this.#draws.read();
+    // Nobody reads the tokens of a step in flight if another step fails, so its rejection counts as handled.
+    drawn.catch(() => undefined);
+    return drawn;
+  }
+
+  #forget(): void {
+    this.#logits?.dispose();
+    this.#logits = null;
+  }
+
+  /** Enqueues the model's pass over the latest tokens. */
+  #pass(): void {
+    this.#forget();
     const model = this.#model;
     const { rows } = this.#shape;
-    using logits = infer(model, () => {
+    this.#logits = infer(model, () => {
       const group = { tokens: 1, starts: this.#starts, keyLengths: this.#keyLengths, pages: this.#pages };
       const row = (x: IntTensor): IntTensor => reshape(x, [1, rows]);
       const cache = new PagedPass(this.#memory, [group], row(this.#starts));
       return reshape(model.forward(row(this.#draws.inputs), { cache }), [rows, model.config.vocabularySize]);
     });
-    this.#draws.draw(logits);
   }
 }

@@ -126,7 +126,7 @@ export class DraftModel implements Drafter {
     const steps = this.#recorded.for(this.#model, this.#pages, sequences);
     steps.begin(sequences);
     const reading = Array.from({ length: count }, () => {
-      const drawn = steps.run();
+      const drawn = steps.run()();
       for (const sequence of sequences) sequence.computed++;
       return drawn;
     });

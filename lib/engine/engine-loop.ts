@@ -150,13 +150,14 @@ export class EngineLoop {
   /**
    * Runs steps of one token for the same requests, until one of them ends or another one can join. The device runs one
    * step ahead of the host: a step is enqueued before the tokens of the one before it are read. If one of those tokens
-   * ends a request, the step computed one token in vain.
+   * ends a request, the step computed one token in vain. If a text has to have a form, the step's token is drawn after
+   * the one before it has been read, since that decides which tokens are allowed.
    */
   async #decode(work: readonly Work[]): Promise<void> {
     const requests = work.map(({ request }) => request);
     const steps = this.#recorded.for(this.#model, this.#pages, requests);
     steps.begin(requests);
-    let reading = steps.run();
+    let reading = steps.run()();
     this.#enqueued(work);
     for (;;) {
       const ahead = this.#mayRunAhead(work) ? steps.run() : null;
@@ -164,7 +165,7 @@ export class EngineLoop {
       this.#accept(work, await reading);
       this.#speculation?.finished(work);
       if (!ahead) return;
-      reading = ahead;
+      reading = ahead();
     }
   }
 

@@ -8,10 +8,11 @@ import { CausalDecoder } from "../models/causal-decoder.js";
 import type { GPT } from "../models/gpt.js";
 import type { Llama } from "../models/llama.js";
 import type { SavedTensor } from "../saved-tensor.js";
+import { answerRules } from "../structured/answer-rules.js";
 import type { ChatMessage, ChatOptions } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import type { Tool, ToolChoice } from "../tokenizer/tools.js";
+import { templateTools, type Tool, type ToolChoice } from "../tokenizer/tools.js";
 import { BusyError } from "./busy-error.js";
 import { EngineLoop } from "./engine-loop.js";
 import { bytesOfPage, type PageCounts } from "./kv-memory.js";
@@ -235,7 +236,8 @@ export class Engine implements AsyncDisposable {
    */
   generate(request: EngineRequest): Generation {
     checkObject("generate", "request", request);
-    const { prompt, tokens: _, messages: __, tools: ___, variables: ____, ...rest } = request;
+    const { prompt, tokens: _, messages: __, tools = [], variables: ____, ...asked } = request;
+    const { toolChoice = "auto", parallelToolCalls = true, chat = request.messages !== undefined, ...rest } = asked;
     const { n = 1, logprobs = null, priority = 0, deadline = Infinity, speculation = true, ...options } = rest;
     checkInteger("generate", "n", n, 1);
     if (logprobs !== null) checkInteger("generate", "logprobs", logprobs, 0, this.#model.config.vocabularySize);
@@ -249,8 +251,12 @@ export class Engine implements AsyncDisposable {
     };
     const chosen = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
     const given: TextOptions = { ...this.#defaults, ...chosen };
+    checkBoolean("generate", "parallelToolCalls", parallelToolCalls);
+    checkBoolean("generate", "chat", chat);
     const read = this.#promptOf(request);
-    return generateFrom(this.#model, this.#tokenizer, read, given, prompt ?? null, source);
+    const answering = { format: given.format ?? null, tools, toolChoice, parallelToolCalls };
+    const answers = chat ? answerRules(this.#chatTokenizer(), answering) : null;
+    return generateFrom(this.#model, this.#tokenizer, read, given, prompt ?? null, { ...source, answers });
   }
 
   /**
@@ -324,7 +330,14 @@ export class Engine implements AsyncDisposable {
   }
 
   /** Returns a function that returns the prompt's tokens. */
-  #promptOf({ prompt, tokens, messages, tools, variables }: EngineRequest): () => Int32Array | Promise<Int32Array> {
+  #promptOf({
+    prompt,
+    tokens,
+    messages,
+    tools,
+    toolChoice,
+    variables,
+  }: EngineRequest): () => Int32Array | Promise<Int32Array> {
     const given = Object.entries({ prompt, tokens, messages }).filter(([, value]) => value !== undefined);
     if (given.length !== 1)
       throw new HeedError(
@@ -342,23 +355,32 @@ export class Engine implements AsyncDisposable {
         `generate: expected tokens, since the engine has no tokenizer, got ${prompt === undefined ? "messages" : "a prompt"}`,
       );
     if (messages !== undefined) {
-      if (!(tokenizer instanceof HuggingFaceTokenizer) || !tokenizer.chatTemplate)
-        throw new HeedError(
-          "ERR_ARGUMENT",
-          "generate: expected a model with a chat template for messages, got one without",
-        );
-      const given = tools?.map((tool) => ({ type: "function", function: tool })) ?? null;
-      return () => tokenizer.encodeChatAsync(messages, { tools: given, variables: variables ?? {} });
+      const chatTokenizer = this.#chatTokenizer();
+      const shown = toolChoice === "none" ? null : templateTools(tools ?? []);
+      return () => chatTokenizer.encodeChatAsync(messages, { tools: shown, variables: variables ?? {} });
     }
     if (typeof prompt !== "string")
       throw new HeedError("ERR_ARGUMENT", `generate: expected prompt to be a string, got ${describe(prompt)}`);
     return () => encodePrompt(tokenizer, prompt);
   }
 
+  #chatTokenizer(): HuggingFaceTokenizer {
+    const tokenizer = this.#tokenizer;
+    if (tokenizer instanceof HuggingFaceTokenizer && tokenizer.chatTemplate) return tokenizer;
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      "generate: expected a model with a chat template for messages, got one without",
+    );
+  }
+
   /** Yields the tokens of a request as they come. */
   async *#tokens(sequence: Sequence, settings: RequestSettings): AsyncGenerator<DrawnToken> {
     const { signal, onToken } = settings;
     signal?.throwIfAborted();
+    if (sequence.constraint?.ended) {
+      sequence.finish = "stop";
+      return;
+    }
     const request = this.#admit(sequence, settings);
     const abort = (): void => request.finish({ error: signal!.reason });
     signal?.addEventListener("abort", abort);

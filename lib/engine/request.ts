@@ -1,3 +1,4 @@
+import type { Constraint } from "../structured/constraint.js";
 import type { Drawn } from "../generate/draws.js";
 import type { TokenLogprobs } from "../generate/generation.js";
 import type { TokenSettings } from "../generate/options.js";
@@ -26,6 +27,8 @@ export class Request {
   /** Index of its first random number in the seed's sequence. */
   readonly stream: number;
   readonly settings: RequestSettings;
+  /** Form that the text has to have; null if it has none. */
+  readonly constraint: Constraint | null;
   /** Number of the request in the order of arrival. */
   readonly arrival: number;
   /** Log-probabilities of the generated tokens, if they are read. */
@@ -49,7 +52,13 @@ export class Request {
   #wake: (() => void) | null = null;
 
   constructor(
-    { tokens, prompt, limit, stream }: Pick<Sequence, "tokens" | "prompt" | "limit" | "stream">,
+    {
+      tokens,
+      prompt,
+      limit,
+      stream,
+      constraint,
+    }: Pick<Sequence, "tokens" | "prompt" | "limit" | "stream" | "constraint">,
     settings: RequestSettings,
     arrival: number,
   ) {
@@ -58,7 +67,9 @@ export class Request {
     this.limit = limit;
     this.stream = stream;
     this.settings = settings;
-    this.speculates = settings.speculation;
+    this.constraint = constraint;
+    // What may follow a draft is not known before the draft is accepted.
+    this.speculates = settings.speculation && constraint === null;
     this.arrival = arrival;
   }
 
@@ -104,9 +115,19 @@ export class Request {
       this.tokens.push(token);
       this.times.lastToken = performance.now();
       if (this.generated === 1) this.times.firstToken = this.times.lastToken;
-      if (this.generated >= this.limit) this.end = "length";
+      this.end = this.#endAfter(token);
     }
     this.notify();
+  }
+
+  #endAfter(token: number): Request["end"] {
+    try {
+      this.constraint?.accept(token);
+    } catch (error) {
+      return { error };
+    }
+    if (this.constraint?.ended) return "stop";
+    return this.generated >= this.limit ? "length" : null;
   }
 
   /** Ends the request, if it has not ended. */

@@ -36,10 +36,12 @@ export function runStep(model: CausalDecoder, memory: KvPages, work: readonly Wo
 
 /** Returns the sequences whose next tokens are drawn: the request's tokens, and these with more and more of its drafts. */
 function drawRows({ request, drafts }: Work): DrawRow[] {
-  const { tokens, prompt, stream, settings } = request;
+  const { tokens, prompt, stream, settings, constraint } = request;
   return [
     request,
-    ...drafts.map((_, i) => ({ tokens: [...tokens, ...drafts.slice(0, i + 1)], prompt, stream, settings })),
+    ...drafts.map((_, i) => ({
+      ...{ tokens: [...tokens, ...drafts.slice(0, i + 1)], prompt, stream, settings, constraint },
+    })),
   ];
 }
 

@@ -52,6 +52,8 @@ export class DecodingBatch implements Disposable {
   /** True if a step may be enqueued before the tokens of the last one are read. */
   get canRunAhead(): boolean {
     const live = this.#live();
+    // What may follow in a text that has a form is known when its last token is read.
+    if (this.#rows.some(({ constraint }) => constraint !== null)) return false;
     const last = live.every((row) => generated(this.#rows[row]!) + 1 >= this.#rows[row]!.limit);
     return !last && !this.#sparse(live) && this.#full(live).length === 0;
   }
@@ -100,7 +102,9 @@ export class DecodingBatch implements Disposable {
         continue;
       }
       sequence.tokens.push(token);
-      if (generated(sequence) >= sequence.limit) sequence.finish = "length";
+      sequence.constraint?.accept(token);
+      if (sequence.constraint?.ended) sequence.finish = "stop";
+      else if (generated(sequence) >= sequence.limit) sequence.finish = "length";
       advanced.push(sequence);
     }
     return advanced;

@@ -7,7 +7,9 @@ import { narrow, reshape } from "../ops/views.js";
 import { keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { TokenLogprobs } from "./generation.js";
-import { allowedTokens, logitBiases } from "./logit-rules.js";
+import type { Constraint } from "../structured/constraint.js";
+import { AllowedTokens } from "./allowed-tokens.js";
+import { logitBiases } from "./logit-rules.js";
 import type { TokenSettings } from "./options.js";
 import { TokenHistory } from "./token-history.js";
 
@@ -20,6 +22,8 @@ export interface DrawRow {
   /** Index of its first random number in the seed's sequence. */
   readonly stream: number;
   readonly settings: DrawSettings;
+  /** Form that the text has to have, which knows the generated tokens; null if it has none. */
+  readonly constraint: Constraint | null;
 }
 
 /** Options that determine how the tokens of a sequence are drawn. */
@@ -37,6 +41,8 @@ export interface DrawShape {
   readonly penalisesGenerated: boolean;
   readonly bias: boolean;
   readonly minTokens: boolean;
+  /** True if a row's text has to have a form. The tokens that are allowed then differ from draw to draw. */
+  readonly constrained: boolean;
   /** Number of most likely tokens whose log-probabilities are read; null if none are read. */
   readonly logprobs: number | null;
 }
@@ -49,6 +55,7 @@ export function drawShape(rows: readonly DrawRow[]): DrawShape {
     penalisesGenerated: rows.some(penalisesGenerated),
     bias: rows.some(({ settings }) => settings.logitBias.length > 0),
     minTokens: rows.some((row) => generatedBy(row) < row.settings.minTokens),
+    constrained: rows.some(({ constraint }) => constraint !== null),
     logprobs: tops.length > 0 ? Math.max(...tops) : null,
   };
 }
@@ -84,8 +91,7 @@ export class Draws implements Disposable {
   readonly #history: TokenHistory | null;
   readonly #generated: TokenHistory | null;
   readonly #bias: FloatTensor | null;
-  /** Bits of the tokens that may be chosen. */
-  readonly #allowed: IntTensor | null;
+  readonly #allowed: AllowedTokens | null;
   /** The drawn and the most likely tokens, and their log-probabilities, [R, 1 + n]. */
   readonly #likely: { readonly tokens: IntTensor; readonly logprobs: FloatTensor } | null;
   #sequences: readonly DrawRow[] = [];
@@ -110,7 +116,7 @@ export class Draws implements Disposable {
     this.#history = shape.penalisesHistory ? history() : null;
     this.#generated = shape.penalisesGenerated ? history() : null;
     this.#bias = shape.bias ? keep(empty([rows, vocabularySize], { device })) : null;
-    this.#allowed = shape.minTokens ? ints(rows, Math.ceil(vocabularySize / 32)) : null;
+    this.#allowed = shape.minTokens || shape.constrained ? new AllowedTokens(rows, vocabularySize, device) : null;
     const columns = shape.logprobs === null ? 0 : 1 + Math.min(shape.logprobs, vocabularySize);
     this.#likely =
       columns === 0 ? null : { tokens: ints(rows, columns), logprobs: keep(empty([rows, columns], { device })) };
@@ -140,18 +146,12 @@ export class Draws implements Disposable {
   prepare(): void {
     const generated = this.#before.map((count) => count + this.#draws);
     this.#offsets.set(this.#padded(this.#sequences.map(({ stream }, i) => stream + generated[i]!)));
-    if (this.#allowed) {
-      const none: ReadonlySet<number> = new Set();
-      // What is allowed changes only when a sequence has its least number of tokens.
-      const changes = this.#sequences.some(({ settings }, i) => settings.minTokens === generated[i]!);
-      if (this.#draws === 0 || changes) {
-        const excluded = this.#sequences.map(({ settings }, i) =>
-          generated[i]! < settings.minTokens ? settings.stopTokens : none,
-        );
-        while (excluded.length < this.rows) excluded.push(none);
-        this.#allowed.set(allowedTokens(excluded, this.#vocabulary));
-      }
-    }
+    this.#allowed?.set(
+      this.#sequences.map(({ settings, constraint }, i) => ({
+        ...{ constraint, stopTokens: settings.stopTokens },
+        mayStop: generated[i]! >= settings.minTokens,
+      })),
+    );
     this.#draws++;
   }
 
@@ -161,7 +161,7 @@ export class Draws implements Disposable {
       history: this.#history?.tokens ?? null,
       generated: this.#generated?.tokens ?? null,
       bias: this.#bias,
-      allowed: this.#allowed,
+      allowed: this.#allowed?.bits ?? null,
     };
     sampleInto({ ids: this.ids, inputs: this.inputs }, logits, this.#offsets, this.#sampling, inputs);
     if (this.#likely) scope(() => this.#readLikely(logits));
@@ -199,7 +199,7 @@ export class Draws implements Disposable {
   dispose(): void {
     for (const part of [this.ids, this.inputs, this.#offsets, this.#sampling, this.#history, this.#generated])
       part?.dispose();
-    for (const part of [this.#bias, this.#allowed, this.#likely?.tokens, this.#likely?.logprobs]) part?.dispose();
+    for (const part of [this.#bias, this.#allowed?.bits, this.#likely?.tokens, this.#likely?.logprobs]) part?.dispose();
   }
 
   /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */

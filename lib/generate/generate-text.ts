@@ -1,6 +1,10 @@
 import { HeedError } from "../errors.js";
 import { describe } from "../ops/check.js";
+import { AnswerParser, type AnswerParts } from "../structured/answer.js";
+import type { AnswerRules } from "../structured/answer-rules.js";
+import { Grammar, readFormat } from "../structured/compile.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
+import { byteStream, type TokenStream } from "../tokenizer/token-stream.js";
 import type { CausalModel } from "./causal-model.js";
 import { decode } from "./decode.js";
 import { divergence } from "./diverged.js";
@@ -29,13 +33,19 @@ export interface TextSource {
   readonly n: number;
   /** True if the tokens have log-probabilities. */
   readonly logprobs: boolean;
+  /** Returns what the answers to a prompt consist of; null if they are plain texts. */
+  readonly answers?: ((prompt: Int32Array) => AnswerRules) | null;
 }
 
 interface TextSettings extends TokenSettings {
   stop: readonly string[];
   /** True if the text begins with the decoded prompt; a string is shown instead of it. */
   echo: boolean | string;
+  /** Rules of a text that is no answer to a conversation. */
+  rules: AnswerRules;
 }
+
+const plain: AnswerRules = { root: null, shown: new Set(), form: null };
 
 /**
  * Continues a prompt, which is a text or tokens (for example of a chat). By default the text ends with the tokenizer's
@@ -96,7 +106,11 @@ export function generateFrom(
   const end = tokenizer?.endOfText ?? null;
   const { stopTokens = end === null ? [] : [end] } = options;
   const settings = checkTokenOptions("generate", model, { ...options, stopTokens });
-  const text = { ...settings, stop, echo: echo && (echoed ?? true) };
+  const { format = null } = options;
+  if (tokenizer === null && format !== null)
+    throw new HeedError("ERR_ARGUMENT", "generate: expected a tokenizer for the option format, got none");
+  const rules = { ...plain, root: format === null ? null : readFormat(format) };
+  const text = { ...settings, stop, echo: echo && (echoed ?? true), rules };
   const { n, logprobs } = source;
   return new Generation((end) => eventsOf(model, tokenizer, prompt, text, source, end), n, logprobs);
 }
@@ -129,7 +143,7 @@ async function eventsOf(
   tokenizer: Tokenizer | null,
   promptTokens: () => Int32Array | Promise<Int32Array>,
   settings: TextSettings,
-  { tokens, n }: TextSource,
+  { tokens, n, answers }: TextSource,
   end: GenerationEnd,
 ): Promise<AsyncGenerator<GenerationEvent, void, undefined>> {
   settings.signal?.throwIfAborted();
@@ -137,8 +151,14 @@ async function eventsOf(
   const prompts = Array<Int32Array>(n).fill(prompt);
   const sequences = sequencesOf("generate", model, prompts, settings, () => "prompt");
   end.promptTokens = prompt.length;
+  const rules = answers?.(prompt) ?? settings.rules;
+  const { root, shown } = rules;
+  if (root !== null) {
+    const grammar = await Grammar.for(tokenizer!, model.config.vocabularySize, root, shown);
+    for (const sequence of sequences) sequence.constraint = grammar.start();
+  }
   const events = (given: TextSettings): AsyncGenerator<GenerationEvent, void, undefined>[] =>
-    sequences.map((sequence) => textOf(sequence, prompt, tokenizer, given, tokens, end));
+    sequences.map((sequence) => textOf(sequence, prompt, tokenizer, { ...given, rules }, tokens, end));
   // A further generator around the events would cost each token some microtasks.
   return n === 1 ? events(settings)[0]! : together(events, settings);
 }
@@ -168,31 +188,53 @@ async function* textOf(
   end: GenerationEnd,
 ): AsyncGenerator<GenerationEvent, void, undefined> {
   const choice = sequence.index;
-  const decoder = tokenizer?.stream();
+  const { root, form } = settings.rules;
+  const started = tokenizer?.stream();
   // Models often have more embeddings than the tokenizer has tokens, to make their number round. Such an id has no
   // text.
-  const added = (id: number): string => (decoder && id < tokenizer!.vocabularySize ? decoder.push(id) : "");
+  const decoded = (decoder: TokenStream | undefined, id: number): string =>
+    decoder && id < tokenizer!.vocabularySize ? decoder.push(id) : "";
   // The text of a token may depend on whether it begins the text, and the prompt comes first. If the prompt ends
   // within a character, the character appears with the token that completes it.
-  const shown = Array.from(prompt, added).join("");
+  const shown = Array.from(prompt, (id) => decoded(started, id)).join("");
   const echoed = settings.echo === true ? shown : settings.echo;
   if (echoed) yield { choice, text: echoed, tokens: [] };
+  const decoder = tokenizer && (root || form) ? exactStream(tokenizer, settings.rules.shown) : started;
   const filter = new StopFilter(settings.stop);
+  const parser = form && new AnswerParser(form);
+  const read = (text: string): AnswerParts => parser?.push(text) ?? { text };
   let event: GenerationEvent = { choice, text: "", tokens: [] };
   for await (const { token, logprobs } of source(sequence, settings)) {
     event.tokens.push(token);
     if (logprobs) (event.logprobs ??= []).push(logprobs);
-    event.text = filter.push(added(token));
+    Object.assign(event, read(filter.push(decoded(decoder, token))));
     if (filter.stopped) sequence.finish = "stop";
-    if (event.text === "" && tokenizer) continue;
+    if (tokenizer && !hasParts(event)) continue;
     yield event;
     event = { choice, text: "", tokens: [] };
   }
   if (sequence.diverged) throw divergence("generate", `token ${generated(sequence) + 1} after the prompt`);
   const rest = filter.push(decoder?.end() ?? "");
-  end.finishReasons[choice] = filter.stopped ? "stop" : sequence.finish!;
-  event.text = rest + filter.end();
-  if (event.text !== "" || event.tokens.length > 0) yield event;
+  const reason = filter.stopped ? "stop" : sequence.finish!;
+  end.finishReasons[choice] = reason === "stop" && parser?.hasCalls ? "tool-calls" : reason;
+  for (const parts of [read(rest + filter.end()), ...(parser ? [parser.end()] : [])]) {
+    Object.assign(event, parts);
+    if (hasParts(event) || event.tokens.length > 0) yield event;
+    event = { choice, text: "", tokens: [] };
+  }
+}
+
+function hasParts({ text, reasoning, toolCalls }: AnswerParts): boolean {
+  return text !== "" || reasoning !== undefined || toolCalls !== undefined;
+}
+
+/**
+ * Returns a stream that decodes each token as a format sees it, wherever it stands. Special tokens have no text, but for
+ * those of `shown`.
+ */
+function exactStream(tokenizer: Tokenizer, shown: ReadonlySet<number>): TokenStream {
+  if (!tokenizer.bytesOf) return tokenizer.stream();
+  return byteStream((id) => tokenizer.bytesOf!(id, { special: shown.has(id) }));
 }
 
 /** Yields the tokens of a sequence that is decoded alone. */
@@ -201,6 +243,10 @@ async function* decodedTokens(
   sequence: Sequence,
   settings: TokenSettings,
 ): AsyncGenerator<DrawnToken> {
+  if (sequence.constraint?.ended) {
+    sequence.finish = "stop";
+    return;
+  }
   for await (const [advanced] of decode(model, [sequence], settings))
     yield { token: advanced!.tokens.at(-1)!, logprobs: null };
 }

@@ -159,7 +159,7 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
         const choice = this.#choices[event.choice]!;
         choice.text += event.text;
         if (event.reasoning) choice.reasoning = (choice.reasoning ?? "") + event.reasoning;
-        for (const delta of event.toolCalls ?? []) addDelta((choice.toolCalls ??= []), delta);
+        for (const delta of event.toolCalls ?? []) addToolCallDelta((choice.toolCalls ??= []), delta);
         choice.tokens.push(...event.tokens);
         choice.logprobs?.push(...(event.logprobs ?? []));
         yield event;
@@ -182,7 +182,11 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
   }
 }
 
-function addDelta(calls: ToolCall[], { index, id = "", name = "", arguments: added }: ToolCallDelta): void {
+/** @internal Adds a part of a call to the calls of a text. */
+export function addToolCallDelta(
+  calls: ToolCall[],
+  { index, id = "", name = "", arguments: added }: ToolCallDelta,
+): void {
   const call = (calls[index] ??= { id, name, arguments: "" });
   call.arguments += added;
 }

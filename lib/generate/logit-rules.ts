@@ -11,15 +11,6 @@ export function logitBiases(rows: readonly TokenBiases[], vocabulary: number): F
   return values;
 }
 
-/** Returns bits i32 [B, ⌈V/32⌉] that allow every token in a row but the excluded ones. */
-export function allowedTokens(excluded: readonly ReadonlySet<number>[], vocabulary: number): Int32Array {
-  const words = Math.ceil(vocabulary / 32);
-  const values = new Int32Array(excluded.length * words).fill(-1);
-  for (const [row, tokens] of excluded.entries())
-    for (const token of tokens) values[row * words + (token >> 5)]! &= ~(1 << (token & 31));
-  return values;
-}
-
 /** Returns the latest tokens of each row, i32 [B, W] with -1 before them. */
 export function latestTokens(rows: readonly (readonly number[])[], window: number): Int32Array {
   const values = new Int32Array(rows.length * window).fill(-1);

@@ -1,5 +1,6 @@
 import { HeedError } from "../errors.js";
 import { describe } from "../ops/check.js";
+import type { Constraint } from "../structured/constraint.js";
 import type { CausalModel } from "./causal-model.js";
 import { checkTokens } from "./options.js";
 
@@ -22,6 +23,8 @@ export interface Sequence {
   readonly limit: number;
   /** Index of its first random number in the seed's sequence. */
   readonly stream: number;
+  /** Form that the text has to have; null if it has none. */
+  constraint: Constraint | null;
   finish: FinishReason | null;
   /** True if the model diverged on this sequence. It has then ended, and `finish` stays null. */
   diverged: boolean;
@@ -82,7 +85,7 @@ export function sequencesOf(
     const room = contextLength + 1 - tokens.length;
     const limit = slide ? maxTokens : Math.min(maxTokens, room);
     const stream = streamOf(copy) + prompt.length;
-    return { index, tokens, prompt: tokens.length, limit, stream, finish: null, diverged: false };
+    return { index, tokens, prompt: tokens.length, limit, stream, constraint: null, finish: null, diverged: false };
   });
 }
 

@@ -1,5 +1,6 @@
 // The answers to one request: some for each prompt, which the engine generates together.
-import type { TokenLogprobs } from "../generate/generation.js";
+import { addToolCallDelta, type GeneratedText, type TokenLogprobs } from "../generate/generation.js";
+import type { ToolCall, ToolCallDelta } from "../tokenizer/tools.js";
 import type { Call } from "./endpoint.js";
 import { merge } from "../generate/merge.js";
 import type { Observation } from "./observer.js";
@@ -11,16 +12,23 @@ export interface Part {
   /** Index of the answer. */
   index: number;
   text: string;
+  reasoning?: string | undefined;
+  toolCalls?: readonly ToolCallDelta[] | undefined;
   /** Log-probabilities of the part's tokens, if the request asks for them. */
   logprobs?: readonly TokenLogprobs[] | undefined;
-  finishReason: "stop" | "length" | null;
+  finishReason: AnswerEnd | null;
 }
+
+/** Reason why an answer ended, in OpenAI's words. */
+export type AnswerEnd = "stop" | "length" | "tool_calls";
 
 /** A whole answer. */
 export interface Answer {
   text: string;
+  reasoning: string;
+  toolCalls: ToolCall[];
   logprobs?: TokenLogprobs[];
-  finishReason: "stop" | "length";
+  finishReason: AnswerEnd;
 }
 
 /** Numbers of tokens that were read and generated. */
@@ -78,9 +86,11 @@ export class Answers {
   /** Resolves to the whole answers. */
   async all(): Promise<Answer[]> {
     const answers: Answer[] = [];
-    for await (const { index, text, logprobs, finishReason } of this.parts()) {
-      const answer = (answers[index] ??= { text: "", finishReason: "stop" });
+    for await (const { index, text, reasoning, toolCalls, logprobs, finishReason } of this.parts()) {
+      const answer = (answers[index] ??= { text: "", reasoning: "", toolCalls: [], finishReason: "stop" });
       answer.text += text;
+      answer.reasoning += reasoning ?? "";
+      for (const delta of toolCalls ?? []) addToolCallDelta(answer.toolCalls, delta);
       if (logprobs) (answer.logprobs ??= []).push(...logprobs);
       if (finishReason) answer.finishReason = finishReason;
     }
@@ -94,15 +104,15 @@ export class Answers {
     observation: Observation,
   ): AsyncGenerator<Part, void, undefined> {
     const generation = this.served.engine.generate({ ...options, tokens, signal: this.call.signal });
-    for await (const { choice, text, tokens, logprobs } of generation) {
+    for await (const { choice, tokens, ...part } of generation) {
       this.usage.completionTokens += tokens.length;
       observation.tokens(tokens.length);
-      yield { index: first + choice, text, logprobs, finishReason: null };
+      yield { ...part, index: first + choice, finishReason: null };
     }
     const { choices, usage } = await generation;
     this.usage.promptTokens += usage.promptTokens;
     for (const [i, { finishReason }] of choices.entries())
-      yield { index: first + i, text: "", finishReason: finishReason as "stop" | "length" };
+      yield { index: first + i, text: "", finishReason: endOf(finishReason) };
   }
 
   async *#observed(parts: AsyncGenerator<Part>, observation: Observation): AsyncGenerator<Part, void, undefined> {
@@ -122,4 +132,9 @@ export class Answers {
       observation.end({ ...this.usage, finishReasons }, failure);
     }
   }
+}
+
+function endOf(reason: GeneratedText["finishReason"]): AnswerEnd {
+  if (reason === "tool-calls") return "tool_calls";
+  return reason === "length" ? "length" : "stop";
 }

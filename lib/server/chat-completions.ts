@@ -1,6 +1,8 @@
 // POST /v1/chat/completions: answers a conversation.
 import { randomUUID } from "node:crypto";
+import type { JsonSchema } from "../json-schema.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import type { ToolCall, ToolCallDelta } from "../tokenizer/tools.js";
 import { type Answer, Answers, type Part } from "./answers.js";
 import { ApiError } from "./api-error.js";
 import { chatMessages, type MessageParameter, messagesSchema } from "./chat-messages.js";
@@ -8,6 +10,14 @@ import { endpoint, EventStream, type StreamEvent } from "./endpoint.js";
 import { object, optional, unsupported } from "./json-schema.js";
 import { chatLogprobs } from "./logprobs.js";
 import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
+import {
+  answerOptions,
+  functionFields,
+  functionName,
+  type FunctionParameter,
+  jsonSchemaFields,
+  toolChoiceSchema,
+} from "./structured-output.js";
 import { modelSchema, streams, streamSchemas, type StreamParameters, usageOf } from "./shared-parameters.js";
 
 interface Body extends SamplingParameters, StreamParameters {
@@ -17,6 +27,11 @@ interface Body extends SamplingParameters, StreamParameters {
   max_completion_tokens?: number | null;
   logprobs?: boolean | null;
   top_logprobs?: number | null;
+  response_format?:
+    { type: "text" | "json_object" } | { type: "json_schema"; json_schema: { schema?: JsonSchema } } | null;
+  tools?: { function: FunctionParameter }[] | null;
+  tool_choice?: "auto" | "none" | "required" | { function: { name: string } } | null;
+  parallel_tool_calls?: boolean | null;
 }
 
 const limit = (description: string) => optional({ type: "integer", minimum: 1, description });
@@ -35,12 +50,28 @@ const schema = object(
       ...{ type: "integer", minimum: 0, maximum: 20 },
       description: "Number of the most likely tokens at each place to give the log-probabilities of.",
     }),
-    tools: unsupported([]),
-    tool_choice: unsupported("none", "auto"),
-    parallel_tool_calls: unsupported(true, false),
+    tools: optional({
+      ...{ type: "array", maxItems: 128, description: "Functions that the model may call." },
+      items: object({ type: { type: "string", enum: ["function"] }, function: object(functionFields, ["name"]) }, [
+        ...["type", "function"],
+      ]),
+    }),
+    tool_choice: toolChoiceSchema(
+      object({ type: { type: "string", enum: ["function"] }, function: functionName }, ["function"]),
+    ),
+    parallel_tool_calls: optional({ type: "boolean", description: "Allow more than one call in an answer." }),
     functions: unsupported([]),
     function_call: unsupported("none", "auto"),
-    response_format: unsupported({ type: "text" }),
+    response_format: optional({
+      ...object(
+        {
+          type: { type: "string", enum: ["text", "json_object", "json_schema"] },
+          json_schema: object(jsonSchemaFields),
+        },
+        ["type"],
+      ),
+      description: "Form that the answer has to have: any text, any JSON, or JSON of a schema.",
+    }),
     modalities: unsupported(["text"]),
     audio: unsupported(),
     prediction: unsupported(),
@@ -61,11 +92,14 @@ export const chatCompletions = endpoint<Body>({
   async run(body, call) {
     const served = call.models.language(body.model);
     const streamed = streams(body);
-    const tokens = await served.chatTokens(chatMessages(body.messages), "messages");
+    const answering = answerOptionsOf(body);
+    const tools = answering.toolChoice === "none" ? [] : answering.tools;
+    const tokens = await served.chatTokens(chatMessages(body.messages), "messages", tools);
     const given = body.max_completion_tokens ?? body.max_tokens;
     const param = typeof body.max_completion_tokens === "number" ? "max_completion_tokens" : "max_tokens";
     const room = Math.min(served.contextLength, call.limits.maxTokens ?? Infinity);
-    const options = samplingOptions(body, { maxTokens: given ?? room, param, logprobs: logprobsOf(body) }, call.limits);
+    const limit = { maxTokens: given ?? room, param, logprobs: logprobsOf(body) };
+    const options = { ...samplingOptions(body, limit, call.limits), ...answering, chat: true };
     const answers = await Answers.begin("chat", served, call, [tokens], options);
     const head = { id: `chatcmpl-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model: served.id };
     if (streamed) return new EventStream(events(head, served.tokenizer, answers, streamed), "[DONE]");
@@ -83,9 +117,32 @@ function logprobsOf({ logprobs, top_logprobs: top }: Body): number | null {
   });
 }
 
-function choiceOf({ text, logprobs, finishReason }: Answer, index: number, tokenizer: Tokenizer): object {
-  const message = { role: "assistant", content: text, refusal: null };
+function answerOptionsOf(body: Body): ReturnType<typeof answerOptions> {
+  const { response_format: format, tool_choice: chosen } = body;
+  return answerOptions({
+    format: format?.type === "json_schema" ? { type: "json_schema", ...format.json_schema } : format,
+    tools: (body.tools ?? []).map((tool) => tool.function),
+    toolChoice: typeof chosen === "object" && chosen ? chosen.function : chosen,
+    parallelToolCalls: body.parallel_tool_calls,
+  });
+}
+
+function choiceOf(answer: Answer, index: number, tokenizer: Tokenizer): object {
+  const { text, reasoning, toolCalls, logprobs, finishReason } = answer;
+  const message = {
+    ...{ role: "assistant", content: text === "" && toolCalls.length > 0 ? null : text, refusal: null },
+    ...(reasoning !== "" && { reasoning_content: reasoning }),
+    ...(toolCalls.length > 0 && { tool_calls: toolCalls.map(toolCallOf) }),
+  };
   return { index, message, logprobs: chatLogprobs(tokenizer, logprobs), finish_reason: finishReason };
+}
+
+function toolCallOf({ id, name, arguments: given }: ToolCall): object {
+  return { id, type: "function", function: { name, arguments: given } };
+}
+
+function toolDeltaOf({ index, id, name, arguments: added }: ToolCallDelta): object {
+  return { index, ...(id && { id, type: "function" }), function: { ...(name && { name }), arguments: added } };
 }
 
 async function* events(
@@ -100,11 +157,15 @@ async function* events(
   };
   const begun = new Set<number>();
   for await (const part of answers.parts()) {
-    const { index, text, logprobs, finishReason } = part;
+    const { index, text, reasoning, toolCalls, logprobs, finishReason } = part;
+    const delta = {
+      ...((text !== "" || (logprobs && !reasoning && !toolCalls)) && { content: text }),
+      ...(reasoning && { reasoning_content: reasoning }),
+      ...(toolCalls && { tool_calls: toolCalls.map(toolDeltaOf) }),
+    };
     if (!begun.has(index)) yield chunk({ index, text: "", finishReason: null }, { role: "assistant", content: "" });
     begun.add(index);
-    if (text !== "" || logprobs) yield chunk(part, { content: text });
-    else if (finishReason) yield chunk(part, {});
+    if (finishReason || Object.keys(delta).length > 0) yield chunk(part, delta);
   }
   if (usage) yield { data: { ...head, object: "chat.completion.chunk", choices: [], usage: usageOf(answers.usage) } };
 }

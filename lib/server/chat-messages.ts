@@ -1,12 +1,22 @@
 // The messages of a conversation in OpenAI's form.
 import type { ChatMessage } from "../tokenizer/chat-template.js";
+import { ApiError } from "./api-error.js";
 import { object, optional, type Schema, unsupported } from "./json-schema.js";
 
 /** A message, whose content is a text or parts of it. */
 export interface MessageParameter {
-  role: "developer" | "system" | "user" | "assistant";
-  content: string | readonly { text: string }[];
+  role: "developer" | "system" | "user" | "assistant" | "tool";
+  content?: string | readonly { text: string }[] | null;
   name?: string | null;
+  tool_calls?: readonly ToolCallParameter[] | null;
+  tool_call_id?: string | null;
+  reasoning_content?: string | null;
+}
+
+/** A call of a tool in a message. */
+export interface ToolCallParameter {
+  id: string;
+  function: { name: string; arguments: string };
 }
 
 /** Returns the schema of a message's content: a text, or parts of these types. */
@@ -32,30 +42,58 @@ export function contentSchema(...types: readonly string[]): Schema {
 
 export const rolesSchema: Schema = { type: "string", enum: ["developer", "system", "user", "assistant"] };
 
+const toolCallSchema = object(
+  {
+    id: { type: "string" },
+    type: { type: "string", enum: ["function"] },
+    function: object({ name: { type: "string" }, arguments: { type: "string" } }, ["name", "arguments"]),
+    index: { type: "integer" },
+  },
+  ["id", "function"],
+);
+
 export const messagesSchema: Schema = {
   type: "array",
   minItems: 1,
   items: object(
     {
-      role: rolesSchema,
-      content: contentSchema("text"),
+      role: { type: "string", enum: [...(rolesSchema.enum as string[]), "tool"] },
+      content: optionalContent(contentSchema("text")),
       name: optional({ type: "string" }),
       // Clients send back the messages of earlier answers, which have these fields.
       refusal: unsupported(),
       annotations: unsupported([]),
       audio: unsupported(),
-      tool_calls: unsupported([]),
+      tool_calls: optional({ type: "array", items: toolCallSchema }),
+      tool_call_id: optional({ type: "string" }),
+      reasoning_content: optional({ type: "string" }),
       function_call: unsupported(),
+      parsed: {},
     },
-    ["role", "content"],
+    ["role"],
   ),
 };
 
 /** Returns the messages for a chat template. Templates know the role "system", which OpenAI now calls "developer". */
 export function chatMessages(messages: readonly MessageParameter[]): ChatMessage[] {
-  return messages.map(({ role, content, name }) => ({
-    role: role === "developer" ? "system" : role,
-    content: typeof content === "string" ? content : content.map(({ text }) => text).join(""),
-    ...(typeof name === "string" && { name }),
-  }));
+  return messages.map(({ role, content, name, ...rest }, i) => {
+    const calls = rest.tool_calls ?? [];
+    if (calls.length === 0 && typeof content !== "string" && !content)
+      throw new ApiError(400, `Missing parameter: "messages.${i}.content".`, {
+        ...{ param: `messages.${i}.content`, code: "missing_required_parameter" },
+      });
+    return {
+      role: role === "developer" ? "system" : role,
+      content: typeof content === "string" ? content : (content ?? []).map(({ text }) => text).join(""),
+      ...(typeof name === "string" && { name }),
+      ...(calls.length > 0 && { toolCalls: calls.map(({ id, function: called }) => ({ id, ...called })) }),
+      ...(typeof rest.tool_call_id === "string" && { toolCallId: rest.tool_call_id }),
+      ...(typeof rest.reasoning_content === "string" && { reasoning: rest.reasoning_content }),
+    };
+  });
+}
+
+/** Returns the schema of content that a message with calls of tools need not have. */
+function optionalContent(schema: Schema): Schema {
+  return { ...schema, anyOf: [...(schema.anyOf as Schema[]), { type: "null" }] };
 }

@@ -1,40 +1,41 @@
 // POST /v1/responses: answers without a memory of earlier ones.
 import { randomUUID } from "node:crypto";
-import { Answers, type Usage } from "./answers.js";
+import type { JsonSchema } from "../json-schema.js";
+import type { ToolCall } from "../tokenizer/tools.js";
+import { type Answer, type AnswerEnd, Answers, type Usage } from "./answers.js";
 import { apiErrorOf } from "./api-error.js";
-import { chatMessages, contentSchema, type MessageParameter, rolesSchema } from "./chat-messages.js";
+import { chatMessages } from "./chat-messages.js";
 import { endpoint, EventStream, type StreamEvent } from "./endpoint.js";
-import { object, optional, type Schema, unsupported } from "./json-schema.js";
+import { object, optional, unsupported } from "./json-schema.js";
+import { inputMessages, inputSchema, type InputItem } from "./response-input.js";
 import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
 import { modelSchema } from "./shared-parameters.js";
+import {
+  answerOptions,
+  functionFields,
+  type FunctionParameter,
+  jsonSchemaFields,
+  toolChoiceSchema,
+} from "./structured-output.js";
 
 interface Body extends SamplingParameters {
   model?: string | null;
-  input: string | MessageParameter[];
+  input: string | InputItem[];
   instructions?: string | null;
   max_output_tokens?: number | null;
   stream?: boolean | null;
+  text?: { format?: { type: "text" | "json_object" } | { type: "json_schema"; schema?: JsonSchema } | null } | null;
+  tools?: FunctionParameter[] | null;
+  tool_choice?: "auto" | "none" | "required" | { name: string } | null;
+  parallel_tool_calls?: boolean | null;
 }
 
-const message: Schema = object(
-  {
-    type: { type: "string", enum: ["message"] },
-    role: rolesSchema,
-    content: contentSchema("input_text", "output_text"),
-    // Clients send back the messages of earlier answers, which have these fields.
-    id: { type: "string" },
-    status: { type: "string" },
-  },
-  ["role", "content"],
-);
+const functionType = { type: "string", enum: ["function"] };
 
 const schema = object(
   {
     model: modelSchema,
-    input: {
-      anyOf: [{ type: "string" }, { type: "array", minItems: 1, items: message }],
-      description: "a text, or an array of messages",
-    },
+    input: inputSchema,
     instructions: optional({ type: "string", description: "Message of the role system that comes first." }),
     max_output_tokens: optional({ type: "integer", minimum: 1, description: "Most tokens to generate." }),
     stream: optional({ type: "boolean", description: "Send the answer in parts, as server-sent events." }),
@@ -47,11 +48,23 @@ const schema = object(
     prompt: unsupported(),
     background: unsupported(false),
     include: unsupported([]),
-    tools: unsupported([]),
-    tool_choice: unsupported("none", "auto"),
-    parallel_tool_calls: unsupported(true, false),
+    tools: optional({
+      ...{ type: "array", maxItems: 128, description: "Functions that the model may call." },
+      items: object({ type: functionType, ...functionFields }, ["type", "name"]),
+    }),
+    tool_choice: toolChoiceSchema(object({ type: functionType, name: { type: "string" } }, ["name"])),
+    parallel_tool_calls: optional({ type: "boolean", description: "Allow more than one call in an answer." }),
     max_tool_calls: unsupported(),
-    text: unsupported({}, { format: { type: "text" } }),
+    text: optional(
+      object({
+        format: optional(
+          object({ type: { type: "string", enum: ["text", "json_object", "json_schema"] }, ...jsonSchemaFields }, [
+            "type",
+          ]),
+        ),
+        verbosity: unsupported("medium"),
+      }),
+    ),
     reasoning: unsupported({}),
     truncation: unsupported("disabled"),
     stream_options: unsupported({}, { include_obfuscation: false }),
@@ -68,33 +81,40 @@ export const responses = endpoint<Body>({
   schema,
   async run(body, call) {
     const served = call.models.language(body.model);
-    const { input, instructions } = body;
-    const given: MessageParameter[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
-    const first: MessageParameter[] =
-      typeof instructions === "string" ? [{ role: "system", content: instructions }] : [];
-    const tokens = await served.chatTokens(chatMessages([...first, ...given]), "input");
+    const messages = inputMessages(body.input, body.instructions ?? null);
+    const answering = answerOptions({
+      format: body.text?.format,
+      tools: body.tools ?? [],
+      toolChoice: body.tool_choice,
+      parallelToolCalls: body.parallel_tool_calls,
+    });
+    const tools = answering.toolChoice === "none" ? [] : answering.tools;
+    const tokens = await served.chatTokens(chatMessages(messages), "input", tools);
     const room = Math.min(served.contextLength, call.limits.maxTokens ?? Infinity);
     const limit = { maxTokens: body.max_output_tokens ?? room, param: "max_output_tokens" };
-    const answers = await Answers.begin("chat", served, call, [tokens], samplingOptions(body, limit, call.limits));
+    const options = { ...samplingOptions(body, limit, call.limits), ...answering, chat: true };
+    const answers = await Answers.begin("chat", served, call, [tokens], options);
     const response = new Response(body, served.id);
     if (body.stream) return new EventStream(events(response, answers));
     const [answer] = await answers.all();
-    return response.ended(answer!.text, answer!.finishReason, answers.usage);
+    return response.ended(itemsOf(answer!), answer!.finishReason, answers.usage);
   },
 });
 
 /** A response in its states. */
 class Response {
   readonly #head: object;
-  readonly #message = `msg_${randomUUID()}`;
 
-  constructor({ instructions, max_output_tokens: limit, temperature, top_p: topP }: Body, model: string) {
+  constructor(body: Body, model: string) {
+    const { instructions, max_output_tokens: limit, temperature, top_p: topP, text, tools } = body;
     this.#head = {
       ...{ id: `resp_${randomUUID()}`, object: "response", created_at: Math.floor(Date.now() / 1000), model },
       ...{ instructions: instructions ?? null, max_output_tokens: limit ?? null },
       ...{ temperature: temperature ?? null, top_p: topP ?? null },
-      ...{ error: null, metadata: {}, parallel_tool_calls: false, previous_response_id: null, store: false },
-      ...{ text: { format: { type: "text" } }, tool_choice: "none", tools: [], truncation: "disabled" },
+      ...{ error: null, metadata: {}, previous_response_id: null, store: false, truncation: "disabled" },
+      ...{ parallel_tool_calls: body.parallel_tool_calls ?? true, tools: tools ?? [] },
+      tool_choice: body.tool_choice ?? (tools?.length ? "auto" : "none"),
+      text: { format: text?.format ?? { type: "text" } },
     };
   }
 
@@ -102,13 +122,14 @@ class Response {
     return { ...this.#head, status: "in_progress", incomplete_details: null, output: [], usage: null };
   }
 
-  ended(text: string, finishReason: "stop" | "length", usage: Usage): object {
-    const complete = finishReason === "stop";
+  ended(items: readonly OutputItem[], finishReason: AnswerEnd, usage: Usage): object {
+    const complete = finishReason !== "length";
+    const status = complete ? "completed" : "incomplete";
     return {
       ...this.#head,
-      status: complete ? "completed" : "incomplete",
+      status,
       incomplete_details: complete ? null : { reason: "max_output_tokens" },
-      output: [this.item(text, complete ? "completed" : "incomplete")],
+      output: items.map((item) => item.object(status)),
       usage: {
         ...{ input_tokens: usage.promptTokens, input_tokens_details: { cached_tokens: 0 } },
         ...{ output_tokens: usage.completionTokens, output_tokens_details: { reasoning_tokens: 0 } },
@@ -120,49 +141,120 @@ class Response {
   failed(error: { code: string | null; message: string }): object {
     return { ...this.begun, status: "failed", error };
   }
+}
 
-  /** Returns the message that contains the answer, or begins it if `text` is null. */
-  item(text: string | null, status: string): object {
-    const content = text === null ? [] : [partOf(text)];
-    return { type: "message", id: this.#message, status, role: "assistant", content };
+/** A part of the output: reasoning, a message, or a call of a function. */
+class OutputItem {
+  readonly id: string;
+  text = "";
+
+  constructor(
+    readonly kind: "reasoning" | "message" | "function_call",
+    readonly call: Pick<ToolCall, "id" | "name"> | null = null,
+  ) {
+    this.id = `${{ reasoning: "rs", message: "msg", function_call: "fc" }[kind]}_${randomUUID()}`;
   }
 
-  /** Place of the answer's text in the response. */
-  get place(): object {
-    return { item_id: this.#message, output_index: 0, content_index: 0 };
+  /** Returns the item as the response has it. */
+  object(status: string): object {
+    const { kind: type, id, text, call } = this;
+    if (type === "reasoning") return { type, id, status, summary: [], content: [{ type: "reasoning_text", text }] };
+    if (type === "function_call") return { type, id, status, call_id: call!.id, name: call!.name, arguments: text };
+    return { type, id, status, role: "assistant", content: status === "in_progress" ? [] : [partOf(text)] };
   }
+}
+
+/** Returns the output of a whole answer. There is a message unless there are calls. */
+function itemsOf({ text, reasoning, toolCalls }: Answer): OutputItem[] {
+  const filled = (item: OutputItem, content: string): OutputItem => Object.assign(item, { text: content });
+  return [
+    ...(reasoning === "" ? [] : [filled(new OutputItem("reasoning"), reasoning)]),
+    ...(text === "" && toolCalls.length > 0 ? [] : [filled(new OutputItem("message"), text)]),
+    ...toolCalls.map((call) => filled(new OutputItem("function_call", call), call.arguments)),
+  ];
 }
 
 function partOf(text: string): object {
   return { type: "output_text", text, annotations: [], logprobs: [] };
 }
 
+type Emit = (type: string, fields: object) => StreamEvent;
+
+/** Output items in the order in which they begin, with their events. */
+class OutputStream {
+  readonly items: OutputItem[] = [];
+  readonly #event: Emit;
+  #open: OutputItem | null = null;
+
+  constructor(event: Emit) {
+    this.#event = event;
+  }
+
+  /** Yields the events of a text that is added to an item, which begins unless it is the last one. */
+  *add(kind: OutputItem["kind"], delta: string, call: OutputItem["call"] = null): Generator<StreamEvent> {
+    if (this.#open?.kind !== kind || call) {
+      yield* this.close("completed");
+      this.#open = new OutputItem(kind, call);
+      this.items.push(this.#open);
+      yield this.#event("response.output_item.added", { ...this.#index, item: this.#open.object("in_progress") });
+      if (kind === "message") yield this.#event("response.content_part.added", { ...this.#place, part: partOf("") });
+    }
+    const item = this.#open;
+    item.text += delta;
+    if (delta === "") return;
+    if (kind === "message") yield this.#event("response.output_text.delta", { ...this.#place, delta, logprobs: [] });
+    else if (kind === "reasoning") yield this.#event("response.reasoning_text.delta", { ...this.#place, delta });
+    else yield this.#event("response.function_call_arguments.delta", { item_id: item.id, ...this.#index, delta });
+  }
+
+  /** Yields the events that end the last item. */
+  *close(status: string): Generator<StreamEvent> {
+    const item = this.#open;
+    if (!item) return;
+    const { text, kind, call } = item;
+    if (kind === "message") {
+      yield this.#event("response.output_text.done", { ...this.#place, text, logprobs: [] });
+      yield this.#event("response.content_part.done", { ...this.#place, part: partOf(text) });
+    } else if (kind === "reasoning") yield this.#event("response.reasoning_text.done", { ...this.#place, text });
+    else
+      yield this.#event("response.function_call_arguments.done", {
+        ...{ item_id: item.id, ...this.#index, name: call!.name, arguments: text },
+      });
+    yield this.#event("response.output_item.done", { ...this.#index, item: item.object(status) });
+    this.#open = null;
+  }
+
+  get #index(): object {
+    return { output_index: this.items.length - 1 };
+  }
+
+  get #place(): object {
+    return { item_id: this.items.at(-1)!.id, ...this.#index, content_index: 0 };
+  }
+}
+
 async function* events(response: Response, answers: Answers): AsyncGenerator<StreamEvent, void, undefined> {
   let number = 0;
-  const event = (type: string, fields: object): StreamEvent => ({
-    ...{ event: type, data: { type, sequence_number: number++, ...fields } },
-  });
-  const { place } = response;
+  const event: Emit = (type, fields) => ({ event: type, data: { type, sequence_number: number++, ...fields } });
   yield event("response.created", { response: response.begun });
   yield event("response.in_progress", { response: response.begun });
-  yield event("response.output_item.added", { output_index: 0, item: response.item(null, "in_progress") });
-  yield event("response.content_part.added", { ...place, part: partOf("") });
-  let text = "";
-  let reason: "stop" | "length" = "stop";
+  const output = new OutputStream(event);
+  let reason: AnswerEnd = "stop";
   try {
-    for await (const part of answers.parts()) {
-      text += part.text;
-      reason = part.finishReason ?? reason;
-      if (part.text !== "") yield event("response.output_text.delta", { ...place, delta: part.text, logprobs: [] });
+    for await (const { text, reasoning = "", toolCalls = [], finishReason } of answers.parts()) {
+      reason = finishReason ?? reason;
+      if (reasoning !== "") yield* output.add("reasoning", reasoning);
+      if (text !== "") yield* output.add("message", text);
+      for (const { id, name, arguments: added } of toolCalls)
+        yield* output.add("function_call", added, id && name ? { id, name } : null);
     }
   } catch (cause) {
     const { code, message } = apiErrorOf(cause);
     yield event("response.failed", { response: response.failed({ code: code ?? "server_error", message }) });
     throw cause;
   }
-  const status = reason === "stop" ? "completed" : "incomplete";
-  yield event("response.output_text.done", { ...place, text, logprobs: [] });
-  yield event("response.content_part.done", { ...place, part: partOf(text) });
-  yield event("response.output_item.done", { output_index: 0, item: response.item(text, status) });
-  yield event(`response.${status}`, { response: response.ended(text, reason, answers.usage) });
+  if (!output.items.some(({ kind }) => kind !== "reasoning")) yield* output.add("message", "");
+  const status = reason === "length" ? "incomplete" : "completed";
+  yield* output.close(status);
+  yield event(`response.${status}`, { response: response.ended(output.items, reason, answers.usage) });
 }

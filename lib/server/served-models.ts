@@ -8,6 +8,7 @@ import { LanguageModel } from "../load/language-model.js";
 import type { ChatMessage } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
+import { templateTools, type Tool } from "../tokenizer/tools.js";
 import { ApiError } from "./api-error.js";
 import { Limit } from "./limit.js";
 
@@ -42,13 +43,13 @@ export class ServedLanguageModel {
   }
 
   /** Resolves to the tokens of a conversation, which is the value of `param`, and the beginning of its answer. */
-  async chatTokens(messages: readonly ChatMessage[], param: string): Promise<Int32Array> {
+  async chatTokens(messages: readonly ChatMessage[], param: string, tools: readonly Tool[] = []): Promise<Int32Array> {
     const { tokenizer } = this;
     if (!hasChatTemplate(tokenizer)) {
       const text = `The model ${JSON.stringify(this.id)} has no chat template. Use /v1/completions.`;
       throw new ApiError(400, text, { param: "model", code: "no_chat_template" });
     }
-    return this.fitting(await tokenizer.encodeChatAsync(messages), param);
+    return this.fitting(await tokenizer.encodeChatAsync(messages, { tools: templateTools(tools) }), param);
   }
 
   /**

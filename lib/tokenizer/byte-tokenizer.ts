@@ -31,10 +31,12 @@ export class ByteTokenizer implements Tokenizer {
   }
 
   stream(): TokenStream {
-    return byteStream((id) => {
-      checkId(this, id);
-      return Uint8Array.of(id);
-    });
+    return byteStream((id) => this.bytesOf(id));
+  }
+
+  bytesOf(id: number): Uint8Array {
+    checkId(this, id);
+    return Uint8Array.of(id);
   }
 
   toHuggingFace(): HuggingFaceTokenizer {

@@ -103,6 +103,11 @@ export class CharTokenizer implements Tokenizer {
     return { push, end: () => "" };
   }
 
+  bytesOf(id: number): Uint8Array {
+    checkId(this, id);
+    return Buffer.from(this.characters[id]!);
+  }
+
   /**
    * Returns the same tokenizer as a tokenizer.json. As byte-pair encoding does, it leaves out characters that are not
    * in the vocabulary instead of throwing an error.

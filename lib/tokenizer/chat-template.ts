@@ -5,7 +5,7 @@ import { loadJinja, type Node } from "./jinja.js";
 import { checkTemplateSource, outlineTemplate, RenderBounds, type TemplateOutline } from "./jinja-bounds.js";
 import { setGlobals } from "./jinja-globals.js";
 import { stripFunctions, withStripFunctions } from "./jinja-strip.js";
-import type { ToolCall } from "./tools.js";
+import { templateMessage, type ToolCall } from "./tools.js";
 
 /** A message of a conversation. */
 export interface ChatMessage {
@@ -82,11 +82,18 @@ export class ChatTemplate {
     const { addGenerationPrompt = true, tools = null, variables = {} } = options;
     try {
       const { Environment, Interpreter } = loadJinja();
-      const seen = { ...this.#variables, ...variables, messages, tools, add_generation_prompt: addGenerationPrompt };
+      const given = messages.map(templateMessage);
+      const seen = {
+        ...this.#variables,
+        ...variables,
+        messages: given,
+        tools,
+        add_generation_prompt: addGenerationPrompt,
+      };
       const environment = new Environment();
       const interpreter = new Interpreter(environment);
       // Only what the caller gives raises the bounds; the variables that came with the template do not.
-      const bounds = new RenderBounds(interpreter, this.#outline, { variables, messages, tools });
+      const bounds = new RenderBounds(interpreter, this.#outline, { variables, messages: given, tools });
       setGlobals(environment, bounds);
       for (const [name, value] of Object.entries({ ...stripFunctions, ...seen })) environment.set(name, value);
       return interpreter.run(this.#program).value as string;

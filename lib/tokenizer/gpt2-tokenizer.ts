@@ -106,6 +106,11 @@ export class Gpt2Tokenizer implements Tokenizer {
     });
   }
 
+  bytesOf(id: number, { special = false }: { special?: boolean } = {}): Uint8Array {
+    checkId(this, id);
+    return id === this.endOfText && !special ? new Uint8Array(0) : this.tokens[id]!;
+  }
+
   toHuggingFace(): HuggingFaceTokenizer {
     const characters = [...byteLevel.keys()];
     const written = (bytes: string): string => Array.from(bytes, (byte) => characters[byte.charCodeAt(0)]!).join("");

@@ -267,6 +267,26 @@ export class HuggingFaceTokenizer {
     });
   }
 
+  /** Returns the bytes that a token adds to a text that it does not begin; none for a special token, unless `special` is true. */
+  bytesOf(id: number, { special = false }: HuggingFaceDecodeOptions = {}): Uint8Array {
+    checkId(this, id);
+    const { tokens, special: hidden } = this.#prepared.definition;
+    const token = tokens[id];
+    return token === undefined || (!special && hidden.has(id))
+      ? new Uint8Array(0)
+      : this.#prepared.decoding.bytesOf(token, false);
+  }
+
+  /** @internal Returns the id of a token that has its name in texts, such as "<think>"; null if there is none. */
+  tokenId(name: string): number | null {
+    return this.#prepared.definition.idOf(name) ?? null;
+  }
+
+  /** @internal True if a token is special: texts do not show it. */
+  isSpecial(id: number): boolean {
+    return this.#prepared.definition.special.has(id);
+  }
+
   /** Returns an object from which `tokenizerFromJSON` creates the tokenizer again. */
   toJSON(): HuggingFaceJson {
     const { tokenizer, ...parts } = this.toFile();

@@ -133,6 +133,12 @@ export class Llama2cTokenizer implements Tokenizer {
     });
   }
 
+  bytesOf(id: number): Uint8Array {
+    checkId(this, id);
+    // The tokens that stand for unknown text, and for the beginning and the end of a text.
+    return id < firstByte ? new Uint8Array(0) : this.#bytesOf(id);
+  }
+
   /** Returns the same tokenizer as a tokenizer.json, for libraries that read this format. */
   toHuggingFace(): HuggingFaceTokenizer {
     const names: Record<number, [string, PieceKind]> = {

@@ -34,6 +34,11 @@ export interface Tokenizer {
    * @throws ERR_RANGE if an id is not in the vocabulary.
    */
   decode(ids: Iterable<number>): string;
+  /**
+   * Returns the bytes that a token adds to a text that it does not begin; none for a special token, unless `special` is
+   * true. The method is missing if tokens have no bytes of their own; texts can then have no `format`.
+   */
+  bytesOf?(id: number, options?: { special?: boolean }): Uint8Array;
   /** Returns a stream that decodes ids one by one, for example while a text is generated. */
   stream(): TokenStream;
   /**

@@ -38,3 +38,44 @@ export interface ToolCallDelta {
   /** Text that has been added to the arguments. */
   arguments: string;
 }
+
+/** Returns tools in the form that chat templates expect; null if there are none. */
+export function templateTools(tools: readonly Tool[]): unknown[] | null {
+  if (tools.length === 0) return null;
+  return tools.map(({ name, description = "", parameters = { type: "object", properties: {} } }) => ({
+    ...{ type: "function", function: { name, description, parameters } },
+  }));
+}
+
+/** A message with the fields that templates may read besides `role` and `content`. */
+interface MessageFields {
+  toolCalls?: readonly ToolCall[] | undefined;
+  toolCallId?: string | undefined;
+  reasoning?: string | undefined;
+  [key: string]: unknown;
+}
+
+/** Returns a message with its calls of tools in the form that chat templates expect: the arguments are objects. */
+export function templateMessage(message: MessageFields): object {
+  const { toolCalls, toolCallId, reasoning, ...rest } = message;
+  return {
+    ...rest,
+    ...(toolCalls && toolCalls.length > 0 && { tool_calls: toolCalls.map(templateCall) }),
+    ...(toolCallId !== undefined && { tool_call_id: toolCallId }),
+    ...(reasoning !== undefined && { reasoning_content: reasoning }),
+  };
+}
+
+function templateCall({ id, name, arguments: given }: ToolCall): object {
+  return { id, type: "function", function: { name, arguments: objectOf(given) } };
+}
+
+/** Returns the object that JSON stands for, or the text itself if it is none. */
+function objectOf(text: string): unknown {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null ? value : text;
+  } catch {
+    return text;
+  }
+}

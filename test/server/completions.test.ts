@@ -192,7 +192,7 @@ describe("refusals", () => {
     [400, text, { prompt: Array(97).fill(1) }, "prompt", "context_length_exceeded", "the prompt has 97"],
     [404, text, { prompt: "a", model: "gpt-9" }, "model", "model_not_found", "does not exist"],
     [400, chat, { messages: [] }, "messages", "invalid_value", "must NOT have fewer than 1 items"],
-    [400, chat, { messages: hello, tools: [{}] }, "tools", "unsupported_parameter", "does not support"],
+    [400, chat, { messages: hello, functions: [{}] }, "functions", "unsupported_parameter", "does not support"],
     [400, chat, { messages: [{ role: "tool", content: "" }] }, "messages.0.role", "invalid_value", "allowed values"],
     [
       400,

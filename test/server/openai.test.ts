@@ -244,8 +244,8 @@ describe("errors", () => {
     await expect(ask({ model: "other" })).rejects.toBeInstanceOf(OpenAI.NotFoundError);
     await expect(ask({ model: "minilm" })).rejects.toMatchObject({ code: "unsupported_model" });
     await expect(ask({ temperature: 5 })).rejects.toBeInstanceOf(OpenAI.BadRequestError);
-    await expect(ask({ tools: [{ type: "function", function: { name: "f" } }] })).rejects.toMatchObject({
-      ...{ status: 400, code: "unsupported_parameter", param: "tools", type: "invalid_request_error" },
+    await expect(ask({ functions: [{ name: "f" }] })).rejects.toMatchObject({
+      ...{ status: 400, code: "unsupported_parameter", param: "functions", type: "invalid_request_error" },
     });
     await expect(ask({ messages: [{ role: "user", content: "x".repeat(500) }] })).rejects.toMatchObject({
       code: "context_length_exceeded",

@@ -1,0 +1,78 @@
+// The parameters of a request that say what an answer has to be: formats and tools.
+import type { ConversationOptions } from "../engine/engine.js";
+import type { JsonSchema } from "../json-schema.js";
+import type { OutputFormat } from "../structured/output-format.js";
+import type { Tool, ToolChoice } from "../tokenizer/tools.js";
+import { ApiError } from "./api-error.js";
+import { object, optional, type Schema } from "./json-schema.js";
+
+/** A format of an answer: a text, any JSON, or JSON with a schema. */
+export type FormatParameter =
+  { type: "text" } | { type: "json_object" } | { type: "json_schema"; schema?: JsonSchema | null };
+
+/** A tool that the model may call. */
+export interface FunctionParameter {
+  name: string;
+  description?: string | null;
+  parameters?: JsonSchema | null;
+}
+
+/** A choice of tools. */
+export type ToolChoiceParameter = "auto" | "none" | "required" | { name: string };
+
+const anyObject: Schema = { type: "object", additionalProperties: true };
+const name: Schema = { type: "string", pattern: "^[a-zA-Z0-9_.-]{1,128}$" };
+
+/** Fields of a format with a schema. `strict` changes nothing: schemas are always followed. */
+export const jsonSchemaFields: Readonly<Record<string, Schema>> = {
+  name: { type: "string" },
+  description: optional({ type: "string" }),
+  schema: optional(anyObject),
+  strict: optional({ type: "boolean", description: "It changes nothing: schemas are always followed." }),
+};
+
+/** Fields of a tool that is a function. */
+export const functionFields: Readonly<Record<string, Schema>> = {
+  name,
+  description: optional({ type: "string" }),
+  parameters: optional(anyObject),
+  strict: optional({ type: "boolean", description: "It changes nothing: schemas are always followed." }),
+};
+
+/** Returns the schema of a choice of tools; a function is named by `named`. */
+export function toolChoiceSchema(named: Schema): Schema {
+  return {
+    anyOf: [{ type: ["string", "null"], enum: ["auto", "none", "required", null] }, named],
+    description: '"auto", "none", "required" or a function',
+  };
+}
+
+export const functionName: Schema = object({ name }, ["name"]);
+
+/** Options of an answer that follow from its format and tools. */
+export interface AnswerParameters {
+  readonly format?: FormatParameter | null | undefined;
+  readonly tools: readonly FunctionParameter[];
+  readonly toolChoice?: ToolChoiceParameter | null | undefined;
+  readonly parallelToolCalls?: boolean | null | undefined;
+}
+
+/** Returns the engine's options for the format and tools of a request. */
+export function answerOptions(given: AnswerParameters): ConversationOptions & { format?: OutputFormat; tools: Tool[] } {
+  const format = formatOf(given.format);
+  return {
+    ...(format && { format }),
+    tools: given.tools.map(({ name, description, parameters }) => ({
+      ...{ name, description: description ?? undefined, parameters: parameters ?? undefined },
+    })),
+    toolChoice: (given.toolChoice ?? "auto") as ToolChoice,
+    parallelToolCalls: given.parallelToolCalls ?? true,
+  };
+}
+
+function formatOf(given: FormatParameter | null | undefined): OutputFormat | null {
+  if (given?.type === "json_object") return { type: "json" };
+  if (given?.type !== "json_schema") return null;
+  if (given.schema) return { type: "json-schema", schema: given.schema };
+  throw new ApiError(400, "Expected a schema for the format json_schema, got none.", { code: "invalid_value" });
+}

@@ -1,0 +1,117 @@
+// What the answers to a prompt may be, and how they are read.
+import { describe, HeedError } from "../errors.js";
+import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
+import type { Tool, ToolChoice } from "../tokenizer/tools.js";
+import { type AnswerForm, reasoningOf, withReasoning } from "./answer.js";
+import { readFormat, remembered } from "./compile.js";
+import { checkExpression, choice, type Expression } from "./expression.js";
+import type { OutputFormat } from "./output-format.js";
+import { answersWithTools, type ToolFormat, toolFormatOf } from "./tool-format.js";
+
+/** Rules of the answers to a prompt. */
+export interface AnswerRules {
+  /** Texts that are allowed; null if all are. */
+  readonly root: Expression | null;
+  /** Special tokens that texts show, since they separate the parts of an answer. */
+  readonly shown: ReadonlySet<number>;
+  /** Parts of an answer; null if it is a plain text. */
+  readonly form: AnswerForm | null;
+}
+
+/** Options of the answers to a conversation. */
+export interface AnswerOptions {
+  readonly format: OutputFormat | null;
+  readonly tools: readonly Tool[];
+  readonly toolChoice: ToolChoice;
+  readonly parallelToolCalls: boolean;
+}
+
+/**
+ * Returns a function that returns the rules of the answers to a prompt.
+ *
+ * @throws ERR_ARGUMENT if an option is invalid, or does not fit the chat template.
+ */
+export function answerRules(
+  tokenizer: HuggingFaceTokenizer,
+  options: AnswerOptions,
+): (prompt: Int32Array) => AnswerRules {
+  checkTools(options);
+  const template = tokenizer.chatTemplate?.source ?? "";
+  const reasoning = reasoningOf(template);
+  const tools = options.tools.length === 0 ? null : toolFormat(template, options);
+  const answers = allowedAnswers(tools, options);
+  const names = [reasoning?.begin, reasoning?.end, ...(tools?.names ?? [])].filter((name) => name !== undefined);
+  const ids = names.map((name) => tokenizer.tokenId(name)).filter((id) => id !== null);
+  const shown = new Set(ids.filter((id) => tokenizer.isSpecial(id)));
+  return (prompt) => {
+    const open = reasoning !== null && isOpen(tokenizer, prompt, reasoning);
+    const form = reasoning || tools ? { reasoning, open, tools } : null;
+    const root =
+      answers && reasoning
+        ? remembered(`${answers.key} ${reasoning.begin} ${open}`, () => withReasoning(answers.root, reasoning, open))
+        : (answers?.root ?? null);
+    return { root, shown, form };
+  };
+}
+
+/** Returns true if a prompt ends within reasoning that it has begun. */
+function isOpen(
+  tokenizer: HuggingFaceTokenizer,
+  prompt: Int32Array,
+  { begin, end }: { begin: string; end: string },
+): boolean {
+  const text = tokenizer.decode(prompt.subarray(-32), { special: true });
+  return text.lastIndexOf(begin) > text.lastIndexOf(end);
+}
+
+function allowedAnswers(tools: ToolFormat | null, options: AnswerOptions): { key: string; root: Expression } | null {
+  const { format, toolChoice, parallelToolCalls } = options;
+  const key = JSON.stringify([tools?.marker, tools?.names, options]);
+  const both = format !== null && toolChoice === "auto";
+  const calls =
+    tools && (format === null || toolChoice !== "none")
+      ? answersWithTools(tools, options.tools, both ? "required" : toolChoice, parallelToolCalls)
+      : null;
+  if (!calls) return format && { key, root: readFormat(format) };
+  const root = remembered(key, () => {
+    checkExpression(calls, "tools");
+    return both ? choice(readFormat(format), calls) : calls;
+  });
+  return { key, root };
+}
+
+function toolFormat(template: string, { toolChoice }: AnswerOptions): ToolFormat | null {
+  const found = toolFormatOf(template);
+  if (found || toolChoice === "auto" || toolChoice === "none") return found;
+  throw new HeedError(
+    "ERR_ARGUMENT",
+    "toolChoice: expected a chat template whose calls of tools heed knows (Llama 3, Qwen, Hermes, Mistral), got another one",
+  );
+}
+
+function checkTools({ tools, toolChoice }: AnswerOptions): void {
+  if (!Array.isArray(tools))
+    throw new HeedError("ERR_ARGUMENT", `tools: expected an array of tools, got ${describe(tools)}`);
+  for (const [i, tool] of (tools as unknown[]).entries()) {
+    const { name, parameters = {} } = Object(tool) as { name?: unknown; parameters?: unknown };
+    if (typeof name !== "string" || !/^[\w.-]{1,128}$/.test(name))
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        `tools[${i}].name: expected 1 to 128 letters, digits, "_", "-" and ".", got ${describe(name)}`,
+      );
+    if (typeof parameters !== "object" || parameters === null)
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        `tools[${i}].parameters: expected a JSON schema, got ${describe(parameters)}`,
+      );
+  }
+  if (toolChoice === "auto" || toolChoice === "none") return;
+  if (tools.length === 0) throw new HeedError("ERR_ARGUMENT", "toolChoice: expected tools to choose from, got none");
+  if (toolChoice === "required") return;
+  const { name } = Object(toolChoice) as { name?: unknown };
+  if (!tools.some((tool) => tool.name === name))
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `toolChoice: expected "auto", "none", "required" or the name of a tool, got ${describe(name ?? toolChoice)}`,
+    );
+}

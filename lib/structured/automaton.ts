@@ -1,0 +1,311 @@
+// Which tokens may follow: an automaton over bytes whose states are made when they are first reached, and the tokens
+// that each state allows.
+//
+// A state is a set of items: what is left of a rule, and the frames of the rules that called it, as in a stack machine.
+// All of them are interned, so that equal ones are found by their number, and states by the numbers of their items.
+//
+// The tokens of an item depend on the frames below it only where a token goes on after the end of the item's rule. So
+// the tokens are found once for what is left of the rule, together with the places in the tree of tokens where the rule
+// ends; from these the walk goes on for each frame. Without this, every string of a schema would need a walk over the
+// whole vocabulary (compare Dong et al. 2024, arXiv:2411.15100).
+import type { Expression, Repeat } from "./expression.js";
+import type { TokenTrie } from "./token-trie.js";
+
+/** What is left of a rule: an expression, and what comes after it. */
+interface Rest {
+  readonly id: number;
+  readonly head: Expression;
+  readonly tail: Rest | null;
+  /** Longer lists that end with this one, by their heads. */
+  longer: Map<Expression, Rest> | null;
+  own: OwnTokens | null;
+}
+
+/** A caller of a rule: what is left of it after the call, and its own caller. */
+interface Frame {
+  readonly id: number;
+  readonly rest: Rest;
+  readonly parent: Frame | null;
+}
+
+interface Item {
+  readonly id: number;
+  /** Null if nothing is left, at the bottom of the frames. */
+  readonly rest: Rest | null;
+  readonly frame: Frame | null;
+  readonly bottom: Bottom;
+}
+
+/** What is below the last frame: the end of the text, or a caller that is not known. */
+type Bottom = "root" | "open";
+
+/** Tokens that may follow an item, as far as its rule decides, and the nodes at which the rule has ended. */
+interface OwnTokens {
+  readonly tokens: TokenSet;
+  /** True if the rule may end before the first token. */
+  readonly ends: boolean;
+  readonly pops: Int32Array;
+}
+
+/** A set of tokens: their ids if they are few, or a bit for each token. */
+export type TokenSet = { readonly ids: Int32Array } | { readonly bits: Int32Array };
+
+/** Bytes with which a state goes on, and what is left after them. */
+interface Edge {
+  readonly low: number;
+  readonly high: number;
+  readonly tail: Rest | null;
+  readonly frame: Frame | null;
+  readonly bottom: Bottom;
+}
+
+/** A state. */
+export interface State {
+  readonly id: number;
+  readonly items: readonly Item[];
+  /** True if the text may end here. */
+  accepts: boolean;
+  /** True if the rule of an unknown caller may end here. */
+  open: boolean;
+  edges: readonly Edge[];
+  /** Number of the state after each byte; 0 if it is not known, and 1 if there is none. */
+  readonly next: Int32Array;
+  allowed: TokenSet | null;
+}
+
+const unknown = 0;
+const dead = 1;
+
+/** States and the tokens that they allow, for one vocabulary. Grammars share it, and so the work for common rules. */
+export class Automaton {
+  readonly trie: TokenTrie;
+  readonly #words: number;
+  readonly #roots = new Map<Expression, Rest>();
+  readonly #frames = new Map<string, Frame>();
+  readonly #items = new Map<string, Item>();
+  readonly #states: State[] = [];
+  readonly #known = new Map<string, State>();
+  readonly #sets = new Map<string, TokenSet>();
+  readonly #repeats = new Map<Expression, Map<string, Repeat>>();
+  #count = 0;
+  /** Bytes of the token sets. */
+  #bytes = 0;
+
+  constructor(trie: TokenTrie) {
+    this.trie = trie;
+    this.#words = Math.ceil(trie.size / 32);
+    // The numbers 0 and 1 have meanings of their own.
+    this.#states.push(this.#state([]), this.#state([]));
+  }
+
+  /** True if it has become so large that a new one should take its place. */
+  get full(): boolean {
+    return this.#states.length > 20_000 || this.#bytes > 2 ** 27;
+  }
+
+  /** Returns the state before a text that has to match. */
+  start(root: Expression): State {
+    return this.#stateOf([this.#item(this.#push(root, null), null, "root")]);
+  }
+
+  /** Returns the state after the bytes, or null if no text goes on with them. */
+  after(state: State, bytes: Uint8Array): State | null {
+    let at = state;
+    for (const one of bytes) {
+      const next = this.#next(at, one);
+      if (next === dead) return null;
+      at = this.#states[next]!;
+    }
+    return at;
+  }
+
+  /** Returns the tokens that may follow. */
+  allowed(state: State): TokenSet {
+    if (state.allowed) return state.allowed;
+    const items = state.items.map(({ rest, frame, bottom }) => this.#item(rest && this.#clamped(rest), frame, bottom));
+    const key = items.map(({ id }) => id).join();
+    let found = this.#sets.get(key);
+    if (!found) {
+      const bits = new Int32Array(this.#words);
+      for (const item of items) this.#add(bits, item);
+      found = this.#compact(bits);
+      this.#sets.set(key, found);
+    }
+    return (state.allowed = found);
+  }
+
+  /** Adds the tokens that may follow an item. */
+  #add(bits: Int32Array, { rest, frame, bottom }: Item): void {
+    if (!rest) return;
+    const { tokens, ends, pops } = this.#ownTokens(rest);
+    if ("bits" in tokens) for (const [i, word] of tokens.bits.entries()) bits[i]! |= word;
+    else for (const id of tokens.ids) bits[id >> 5]! |= 1 << (id & 31);
+    if (!frame) return;
+    const caller = this.#item(frame.rest, frame.parent, bottom);
+    if (ends) this.#add(bits, caller);
+    const state = this.#stateOf([caller]);
+    for (const node of pops) this.#walk(state, node + 1, this.trie.ends[node]!, this.trie.depths[node]!, bits, null);
+  }
+
+  #ownTokens(rest: Rest): OwnTokens {
+    if (rest.own) return rest.own;
+    const bits = new Int32Array(this.#words);
+    const pops: number[] = [];
+    const state = this.#stateOf([this.#item(rest, null, "open")]);
+    this.#walk(state, 0, this.trie.bytes.length, 0, bits, pops);
+    return (rest.own = { tokens: this.#compact(bits), ends: state.open, pops: Int32Array.from(pops) });
+  }
+
+  /** Walks over the nodes from `first` to `end`, which are below one of `depth` bytes, as far as there are states. */
+  #walk(start: State, first: number, end: number, depth: number, bits: Int32Array, pops: number[] | null): void {
+    const { bytes, depths, ends, firsts, ids } = this.trie;
+    const path: State[] = [];
+    path[depth] = start;
+    for (let node = first; node < end;) {
+      const level = depths[node]!;
+      const from = path[level - 1]!;
+      const one = bytes[node]!;
+      const next = from.next[one]! || this.#next(from, one);
+      if (next === dead) {
+        node = ends[node]!;
+        continue;
+      }
+      const to = this.#states[next]!;
+      path[level] = to;
+      for (let i = firsts[node]!; i < firsts[node + 1]!; i++) bits[ids[i]! >> 5]! |= 1 << (ids[i]! & 31);
+      if (to.open) pops?.push(node);
+      node++;
+    }
+  }
+
+  #next(state: State, one: number): number {
+    const known = state.next[one]!;
+    if (known !== unknown) return known;
+    const items = state.edges
+      .filter(({ low, high }) => low <= one && one <= high)
+      .map(({ tail, frame, bottom }) => this.#item(tail, frame, bottom));
+    return (state.next[one] = items.length === 0 ? dead : this.#stateOf(items).id);
+  }
+
+  #stateOf(items: readonly Item[]): State {
+    const sorted = [...new Set(items)].sort((a, b) => a.id - b.id);
+    const key = sorted.map(({ id }) => id).join();
+    const known = this.#known.get(key);
+    if (known) return known;
+    const state = this.#state(sorted);
+    this.#states.push(state);
+    this.#known.set(key, state);
+    this.#close(state);
+    return state;
+  }
+
+  #state(items: readonly Item[]): State {
+    return {
+      ...{ id: this.#states.length, items, accepts: false, open: false },
+      ...{ edges: [], next: new Int32Array(256), allowed: null },
+    };
+  }
+
+  /** Finds what the items of a state can begin with. */
+  #close(state: State): void {
+    const edges: Edge[] = [];
+    const seen = new Set<Item>();
+    const visit = (rest: Rest | null, frame: Frame | null, bottom: Bottom): void => {
+      if (rest) begin(rest.head, rest.tail, frame, bottom);
+      else if (frame) visit(frame.rest, frame.parent, bottom);
+      else if (bottom === "root") state.accepts = true;
+      else state.open = true;
+    };
+    const begin = (head: Expression, tail: Rest | null, frame: Frame | null, bottom: Bottom): void => {
+      if (head.kind === "byte") edges.push({ low: head.low, high: head.high, tail, frame, bottom });
+      else if (head.kind === "choice") for (const option of head.options) begin(option, tail, frame, bottom);
+      else if (head.kind === "sequence") {
+        const { parts } = head;
+        let after = tail;
+        for (let i = parts.length - 1; i > 0; i--) after = this.#push(parts[i]!, after);
+        if (parts.length === 0) visit(tail, frame, bottom);
+        else begin(parts[0]!, after, frame, bottom);
+      } else {
+        // Only repetitions and rules can come back to themselves.
+        const item = this.#item(this.#push(head, tail), frame, bottom);
+        if (seen.has(item)) return;
+        seen.add(item);
+        if (head.kind === "rule") {
+          // A call at the end of a rule needs no frame.
+          begin(head.body, null, tail ? this.#frame(tail, frame, bottom) : frame, bottom);
+          return;
+        }
+        if (head.least === 0) visit(tail, frame, bottom);
+        if (head.most > 0) begin(head.of, this.#push(this.#fewer(head), tail), frame, bottom);
+      }
+    };
+    for (const { rest, frame, bottom } of state.items) visit(rest, frame, bottom);
+    state.edges = edges;
+  }
+
+  #fewer({ of, least, most }: Repeat): Repeat {
+    return this.#repeat(of, Math.max(0, least - 1), most - 1);
+  }
+
+  #repeat(of: Expression, least: number, most: number): Repeat {
+    let known = this.#repeats.get(of);
+    if (!known) this.#repeats.set(of, (known = new Map<string, Repeat>()));
+    const key = `${least},${most}`;
+    let found = known.get(key);
+    if (!found) known.set(key, (found = { kind: "repeat", of, least, most }));
+    return found;
+  }
+
+  /**
+   * Returns the same with numbers of repetitions that no token can tell apart, so that the tokens of a long text with a
+   * limit are found once.
+   */
+  #clamped(rest: Rest): Rest {
+    const { head, tail } = rest;
+    const after = tail && this.#clamped(tail);
+    const { longest } = this.trie;
+    if (head.kind !== "repeat" || head.of.kind === "repeat") return after === tail ? rest : this.#push(head, after);
+    const least = Math.min(head.least, longest + 1);
+    const most = head.most > longest ? Infinity : head.most;
+    return this.#push(this.#repeat(head.of, least, most), after);
+  }
+
+  #push(head: Expression, tail: Rest | null): Rest {
+    const known = tail ? (tail.longer ??= new Map<Expression, Rest>()) : this.#roots;
+    let found = known.get(head);
+    if (!found) known.set(head, (found = { id: this.#count++, head, tail, longer: null, own: null }));
+    return found;
+  }
+
+  #frame(rest: Rest, parent: Frame | null, bottom: Bottom): Frame {
+    const key = `${rest.id},${parent ? parent.id : bottom}`;
+    let found = this.#frames.get(key);
+    if (!found) this.#frames.set(key, (found = { id: this.#count++, rest, parent }));
+    return found;
+  }
+
+  #item(rest: Rest | null, frame: Frame | null, bottom: Bottom): Item {
+    // What comes after the end of a rule is left of its caller.
+    if (!rest && frame) return this.#item(frame.rest, frame.parent, bottom);
+    const key = `${rest ? rest.id : ""},${frame ? frame.id : bottom}`;
+    let found = this.#items.get(key);
+    if (!found) this.#items.set(key, (found = { id: this.#count++, rest, frame, bottom }));
+    return found;
+  }
+
+  /** Returns the set in the form that needs less memory. */
+  #compact(bits: Int32Array): TokenSet {
+    let count = 0;
+    for (const word of bits) for (let rest = word; rest !== 0; rest &= rest - 1) count++;
+    if (count >= bits.length) {
+      this.#bytes += bits.byteLength;
+      return { bits };
+    }
+    const ids = new Int32Array(count);
+    let at = 0;
+    for (const [i, word] of bits.entries())
+      for (let rest = word; rest !== 0; rest &= rest - 1) ids[at++] = 32 * i + 31 - Math.clz32(rest & -rest);
+    this.#bytes += ids.byteLength;
+    return { ids };
+  }
+}

@@ -1,0 +1,87 @@
+// Formats and vocabularies are prepared once, and kept for further texts.
+import { HeedError } from "../errors.js";
+import { inTurns } from "../turns.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { Automaton } from "./automaton.js";
+import { Constraint } from "./constraint.js";
+import type { Expression } from "./expression.js";
+import { formatExpression } from "./format-expression.js";
+import type { OutputFormat } from "./output-format.js";
+import { type TokenTrie, tokenTrie } from "./token-trie.js";
+
+/** Largest number of formats that are kept. */
+const mostFormats = 64;
+
+const formats = new Map<string, Expression>();
+
+/** Returns the texts of a format, which are read once. */
+export function readFormat(format: OutputFormat): Expression {
+  return remembered(JSON.stringify(format), () => formatExpression(format));
+}
+
+/** Returns what was made for a key before, or makes it. The latest few are kept. */
+export function remembered(key: string, make: () => Expression): Expression {
+  const found = formats.get(key) ?? make();
+  formats.delete(key);
+  formats.set(key, found);
+  const [oldest] = formats.keys();
+  if (formats.size > mostFormats) formats.delete(oldest!);
+  return found;
+}
+
+/** The tokens of a vocabulary, and the automaton that knows which of them may follow. */
+interface Vocabulary {
+  readonly trie: TokenTrie;
+  automaton: Automaton;
+}
+
+const vocabularies = new WeakMap<Tokenizer, Map<string, Promise<Vocabulary>>>();
+
+/**
+ * A vocabulary whose tokens are bytes, for texts that have to match.
+ *
+ * Special tokens have no text, but for those of `shown`, which formats can contain by their names.
+ */
+export class Grammar {
+  readonly #vocabulary: Vocabulary;
+  readonly #root: Expression;
+
+  private constructor(vocabulary: Vocabulary, root: Expression) {
+    this.#vocabulary = vocabulary;
+    this.#root = root;
+  }
+
+  /**
+   * Resolves to a grammar for the tokens of a model.
+   *
+   * @throws ERR_ARGUMENT if the tokens of the tokenizer are not bytes.
+   */
+  static async for(tokenizer: Tokenizer, size: number, root: Expression, shown: ReadonlySet<number>): Promise<Grammar> {
+    const known = vocabularies.get(tokenizer) ?? new Map<string, Promise<Vocabulary>>();
+    vocabularies.set(tokenizer, known);
+    const key = [size, ...shown].join();
+    let found = known.get(key);
+    if (!found) known.set(key, (found = vocabularyOf(tokenizer, size, shown)));
+    return new Grammar(await found, root);
+  }
+
+  /** Returns a text that has not begun. */
+  start(): Constraint {
+    const vocabulary = this.#vocabulary;
+    if (vocabulary.automaton.full) vocabulary.automaton = new Automaton(vocabulary.trie);
+    return new Constraint(vocabulary.automaton, this.#root);
+  }
+
+  /** Returns the bytes of a token. */
+  bytesOf(token: number): Uint8Array {
+    return this.#vocabulary.trie.tokens[token]!;
+  }
+}
+
+async function vocabularyOf(tokenizer: Tokenizer, size: number, shown: ReadonlySet<number>): Promise<Vocabulary> {
+  if (!tokenizer.bytesOf)
+    throw new HeedError("ERR_ARGUMENT", "format: expected a tokenizer with the method bytesOf, got one without");
+  const bytesOf = (id: number): Uint8Array => tokenizer.bytesOf!(id, { special: shown.has(id) });
+  const trie = await inTurns(tokenTrie(bytesOf, tokenizer.vocabularySize, size));
+  return { trie, automaton: new Automaton(trie) };
+}

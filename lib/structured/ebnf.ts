@@ -1,0 +1,191 @@
+// Grammars in EBNF as llama.cpp writes it (GBNF): rules `name ::= …` with texts in quotes, sets of characters, groups,
+// alternatives, and the repetitions *, +, ? and {least,most}.
+import { HeedError } from "../errors.js";
+import { allCharacters, type Characters, charactersOf, complement, oneOfCharacters } from "./characters.js";
+import { choice, empty, type Expression, literal, repeat, rule, type Rule, sequence } from "./expression.js";
+
+/** Largest number of repetitions that a grammar may ask for. */
+const mostRepetitions = 100_000;
+
+/**
+ * Returns the texts of a grammar, which are those of its rule `root`.
+ *
+ * @throws ERR_ARGUMENT with the line, if the grammar is invalid.
+ */
+export function ebnfExpression(grammar: string): Expression {
+  return new Parser(grammar).grammar();
+}
+
+const escapes: Readonly<Record<string, string>> = { n: "\n", r: "\r", t: "\t" };
+
+class Parser {
+  readonly #source: string;
+  readonly #rules = new Map<string, Rule>();
+  readonly #defined = new Set<string>();
+  /** Where each rule is used first. */
+  readonly #uses = new Map<string, number>();
+  #at = 0;
+
+  constructor(source: string) {
+    this.#source = source;
+  }
+
+  grammar(): Expression {
+    this.#skip();
+    while (this.#at < this.#source.length) this.#definition();
+    for (const [name, at] of this.#uses)
+      if (!this.#defined.has(name)) throw this.#error(`a rule named ${name}`, "none", at);
+    const root = this.#rules.get("root");
+    if (!root || !this.#defined.has("root")) throw this.#error("a rule named root", "none", 0);
+    return root;
+  }
+
+  #definition(): void {
+    const at = this.#at;
+    const name = this.#name();
+    if (name === null) throw this.#error("the name of a rule");
+    this.#skip();
+    if (!this.#take("::=")) throw this.#error('"::="');
+    if (this.#defined.has(name)) throw this.#error(`one rule named ${name}`, "a second one", at);
+    this.#defined.add(name);
+    this.#skip();
+    this.#rule(name).body = this.#alternatives();
+  }
+
+  #rule(name: string): Rule {
+    const found = this.#rules.get(name) ?? rule(name, empty);
+    this.#rules.set(name, found);
+    return found;
+  }
+
+  #alternatives(): Expression {
+    const options: Expression[] = [];
+    do {
+      this.#skip();
+      options.push(this.#sequence());
+    } while (this.#take("|"));
+    return choice(...options);
+  }
+
+  #sequence(): Expression {
+    const parts: Expression[] = [];
+    for (let part = this.#atom(); part !== null; part = this.#atom()) {
+      parts.push(this.#repeated(part));
+      this.#skip();
+    }
+    return sequence(...parts);
+  }
+
+  #repeated(of: Expression): Expression {
+    if (this.#take("*")) return repeat(of, 0);
+    if (this.#take("+")) return repeat(of, 1);
+    if (this.#take("?")) return repeat(of, 0, 1);
+    if (!this.#take("{")) return of;
+    const found = /^\s*(\d+)\s*(?:(,)\s*(\d*)\s*)?\}/.exec(this.#source.slice(this.#at, this.#at + 100));
+    if (!found) throw this.#error('numbers of repetitions, such as "2,5}"');
+    const [all, low, comma, high] = found;
+    const least = Number(low);
+    const most = comma === undefined ? least : high === "" ? Infinity : Number(high);
+    if (least > mostRepetitions || (most !== Infinity && most > mostRepetitions) || most < least)
+      throw this.#error(`numbers of repetitions up to ${mostRepetitions}, the smaller one first`);
+    this.#at += all.length;
+    return repeat(of, least, most);
+  }
+
+  /** Returns the next part of a sequence, or null at its end. */
+  #atom(): Expression | null {
+    const next = this.#source[this.#at];
+    if (next === '"' || next === "'") return this.#text(next);
+    if (next === "[") return this.#set();
+    if (this.#take(".")) return oneOfCharacters(allCharacters);
+    if (this.#take("(")) {
+      const of = this.#alternatives();
+      if (!this.#take(")")) throw this.#error('")"');
+      return of;
+    }
+    const at = this.#at;
+    const name = this.#name();
+    if (name === null) {
+      if (next === undefined || next === "|" || next === ")") return null;
+      throw this.#error("a text, a set of characters, a name or a group");
+    }
+    this.#skip();
+    // The name of the next rule ends this one.
+    if (this.#source.startsWith("::=", this.#at)) {
+      this.#at = at;
+      return null;
+    }
+    if (!this.#uses.has(name)) this.#uses.set(name, at);
+    return this.#rule(name);
+  }
+
+  #text(quote: string): Expression {
+    this.#at++;
+    let text = "";
+    while (!this.#take(quote)) text += this.#character();
+    return literal(text);
+  }
+
+  #set(): Expression {
+    this.#at++;
+    const negated = this.#take("^");
+    const ranges: [number, number][] = [];
+    while (!this.#take("]")) {
+      const low = this.#character().codePointAt(0)!;
+      const isRange = this.#source[this.#at] === "-" && this.#source[this.#at + 1] !== "]";
+      if (isRange) this.#at++;
+      const high = isRange ? this.#character().codePointAt(0)! : low;
+      if (high < low) throw this.#error("a range of characters whose first is the smaller one");
+      ranges.push([low, high]);
+    }
+    const found: Characters = charactersOf(ranges);
+    return oneOfCharacters(negated ? complement(found) : found);
+  }
+
+  #character(): string {
+    const point = this.#source.codePointAt(this.#at);
+    if (point === undefined) throw this.#error("the end of a text or set");
+    const character = String.fromCodePoint(point);
+    this.#at += character.length;
+    if (character !== "\\") return character;
+    const name = this.#source[this.#at++] ?? "";
+    const digits = { x: 2, u: 4, U: 8 }[name];
+    if (digits === undefined) return escapes[name] ?? name;
+    const hexadecimal = this.#source.slice(this.#at, this.#at + digits);
+    if (!/^[0-9a-fA-F]+$/.test(hexadecimal) || hexadecimal.length < digits || parseInt(hexadecimal, 16) > 0x10ffff)
+      throw this.#error(`${digits} hexadecimal digits of a code point`);
+    this.#at += digits;
+    return String.fromCodePoint(parseInt(hexadecimal, 16));
+  }
+
+  #name(): string | null {
+    const found = /^[A-Za-z_][A-Za-z0-9_-]*/.exec(this.#source.slice(this.#at, this.#at + 200))?.[0] ?? null;
+    if (found !== null) this.#at += found.length;
+    return found;
+  }
+
+  #take(text: string): boolean {
+    const found = this.#source.startsWith(text, this.#at);
+    if (found) this.#at += text.length;
+    return found;
+  }
+
+  /** Skips white space and comments. */
+  #skip(): void {
+    for (;;) {
+      while (/\s/.test(this.#source[this.#at] ?? "")) this.#at++;
+      if (this.#source[this.#at] !== "#") return;
+      while (this.#at < this.#source.length && this.#source[this.#at] !== "\n") this.#at++;
+    }
+  }
+
+  #error(wanted: string, got = this.#found(), at = this.#at): HeedError {
+    const lines = this.#source.slice(0, at).split("\n");
+    const place = `line ${lines.length}, column ${lines.at(-1)!.length + 1}`;
+    return new HeedError("ERR_ARGUMENT", `grammar, ${place}: expected ${wanted}, got ${got}`);
+  }
+
+  #found(): string {
+    return this.#at >= this.#source.length ? "the end" : JSON.stringify(this.#source.slice(this.#at, this.#at + 20));
+  }
+}

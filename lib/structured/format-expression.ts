@@ -1,0 +1,59 @@
+import { describe, HeedError, oneOf } from "../errors.js";
+import type { JsonSchema } from "../json-schema.js";
+import { oneOfCharacters } from "./characters.js";
+import { ebnfExpression } from "./ebnf.js";
+import { checkExpression, choice, type Expression, literal } from "./expression.js";
+import { anyArray, anyObject } from "./json-expressions.js";
+import type { OutputFormat } from "./output-format.js";
+import { regularExpression } from "./regular-expression.js";
+import { schemaExpression } from "./schema-expression.js";
+
+const kinds = ["json", "json-schema", "regex", "choice", "grammar"];
+
+/**
+ * Returns the texts of a format.
+ *
+ * @throws ERR_ARGUMENT if the format is invalid or not supported; the message names the place.
+ */
+export function formatExpression(format: OutputFormat): Expression {
+  const made = read(format);
+  checkExpression(made, `format "${format.type}"`);
+  return made;
+}
+
+function read(format: OutputFormat): Expression {
+  if (typeof format !== "object" || format === null)
+    throw new HeedError("ERR_ARGUMENT", `format: expected an object, got ${describe(format)}`);
+  switch (format.type) {
+    case "json":
+      return choice(anyObject, anyArray);
+    case "json-schema":
+      return schemaExpression(objectOf(format.schema, "schema"));
+    case "regex": {
+      const pattern = textOf(format.pattern, "pattern");
+      return regularExpression(pattern, { character: oneOfCharacters, search: false, what: "format.pattern" });
+    }
+    case "choice": {
+      const { choices } = format;
+      if (!Array.isArray(choices) || choices.length === 0)
+        throw new HeedError("ERR_ARGUMENT", `format.choices: expected an array of texts, got ${describe(choices)}`);
+      return choice(...(choices as unknown[]).map((one, i) => literal(textOf(one, `choices[${i}]`))));
+    }
+    case "grammar":
+      return ebnfExpression(textOf(format.grammar, "grammar"));
+    default: {
+      const { type } = format as { type?: unknown };
+      throw new HeedError("ERR_ARGUMENT", `format.type: expected ${oneOf(kinds)}, got ${describe(type)}`);
+    }
+  }
+}
+
+function textOf(value: unknown, name: string): string {
+  if (typeof value === "string") return value;
+  throw new HeedError("ERR_ARGUMENT", `format.${name}: expected a string, got ${describe(value)}`);
+}
+
+function objectOf(value: unknown, name: string): JsonSchema {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as JsonSchema;
+  throw new HeedError("ERR_ARGUMENT", `format.${name}: expected an object, got ${describe(value)}`);
+}

@@ -1,0 +1,87 @@
+// The tokens of a vocabulary, sorted by their bytes: tokens that begin alike are looked at together.
+import type { Steps } from "../turns.js";
+
+/** Tokens by their bytes. The nodes of the tree stand in the order of a walk: each before those below it. */
+export interface TokenTrie {
+  /** V, the number of tokens of the model, of which those without bytes are in no node. */
+  readonly size: number;
+  /** Bytes of each token; none for a token that no text contains. */
+  readonly tokens: readonly Uint8Array[];
+  /** Number of bytes of the longest token. */
+  readonly longest: number;
+  /** Last byte of each node. */
+  readonly bytes: Uint8Array;
+  /** Number of bytes of each node. */
+  readonly depths: Uint16Array;
+  /** Index after the last node below each node. */
+  readonly ends: Int32Array;
+  /** Index in `ids` of the first token of each node; those of the node end where those of the next one begin. */
+  readonly firsts: Int32Array;
+  readonly ids: Int32Array;
+}
+
+/** Number of tokens between two pauses. */
+const piece = 1024;
+
+/** Returns the tree of the tokens that have bytes. */
+export function* tokenTrie(bytesOf: (id: number) => Uint8Array, count: number, size: number): Steps<TokenTrie> {
+  const tokens: Uint8Array[] = [];
+  const buckets = new Map<string, { key: string; id: number }[]>();
+  for (let id = 0; id < size; id++) {
+    const bytes = id < count ? bytesOf(id) : new Uint8Array(0);
+    tokens.push(bytes);
+    if (id % piece === 0) yield;
+    if (bytes.length === 0 || bytes.length > 0xffff) continue;
+    // One character for each byte, so that texts are compared as bytes are.
+    const key = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
+    const start = key.slice(0, 2);
+    const bucket = buckets.get(start);
+    if (bucket) bucket.push({ key, id });
+    else buckets.set(start, [{ key, id }]);
+  }
+  const starts = [...buckets.keys()].sort();
+  const sorted: { key: string; id: number }[] = [];
+  for (const start of starts) {
+    const bucket = buckets.get(start)!;
+    sorted.push(...bucket.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.id - b.id)));
+    yield;
+  }
+  return yield* nodesOf(sorted, tokens, size);
+}
+
+function* nodesOf(
+  sorted: readonly { key: string; id: number }[],
+  tokens: readonly Uint8Array[],
+  size: number,
+): Steps<TokenTrie> {
+  const most = sorted.reduce((sum, { key }) => sum + key.length, 0);
+  const bytes = new Uint8Array(most);
+  const depths = new Uint16Array(most);
+  const ends = new Int32Array(most);
+  const firsts = new Int32Array(most + 1);
+  const path: number[] = [];
+  let nodes = 0;
+  let before = "";
+  let longest = 0;
+  for (const [i, { key }] of sorted.entries()) {
+    if (i % piece === 0) yield;
+    longest = Math.max(longest, key.length);
+    let shared = 0;
+    while (shared < before.length && shared < key.length && before[shared] === key[shared]) shared++;
+    while (path.length > shared) ends[path.pop()!] = nodes;
+    for (let at = shared; at < key.length; at++) {
+      bytes[nodes] = key.charCodeAt(at);
+      depths[nodes] = at + 1;
+      // A node has no tokens of its own unless it is the last of a key.
+      firsts[nodes] = i;
+      path.push(nodes++);
+    }
+    firsts[nodes] = i + 1;
+    before = key;
+  }
+  while (path.length > 0) ends[path.pop()!] = nodes;
+  return {
+    ...{ size, tokens, longest, bytes: bytes.slice(0, nodes), depths: depths.slice(0, nodes) },
+    ...{ ends: ends.slice(0, nodes), firsts: firsts.slice(0, nodes + 1), ids: Int32Array.from(sorted, ({ id }) => id) },
+  };
+}

@@ -1,0 +1,128 @@
+// How models write calls of tools, by their chat templates.
+import { HeedError } from "../errors.js";
+import type { Tool, ToolChoice } from "../tokenizer/tools.js";
+import { CallScanner, NamedCallScanner } from "./call-scanner.js";
+import { complement, oneOfCharacters } from "./characters.js";
+import { choice, empty, type Expression, literal, optionalPart, repeat, sequence } from "./expression.js";
+import { textUntil } from "./free-text.js";
+import { anyCharacter, colon, objectOf, separator, space } from "./json-expressions.js";
+import { schemaExpression } from "./schema-expression.js";
+
+/** Reads a call: returns what characters add to it, and how many of them belong to it. */
+export type Scanner = CallScanner | NamedCallScanner;
+
+/** A way to write calls. */
+export interface ToolFormat {
+  /** Text before the first call. */
+  readonly marker: string;
+  /** True if calls may begin without the marker, where an answer begins with a brace. */
+  readonly bare: boolean;
+  /** Texts between and after calls, which belong to no call. */
+  readonly around: RegExp;
+  /** Texts that are tokens of their own in some vocabularies. */
+  readonly names: readonly string[];
+  /** Beginning of a call. */
+  readonly begin: RegExp;
+  scanner(index: number): Scanner;
+  /** Returns a call of a tool with these arguments. */
+  call(name: string, parameters: Expression): Expression;
+  /** Returns the text after the marker, up to the end of the answer. */
+  calls(call: Expression, several: boolean): Expression;
+}
+
+function jsonCall(key: string) {
+  return (name: string, parameters: Expression): Expression =>
+    objectOf(
+      sequence(
+        literal('"name"'),
+        colon,
+        literal(JSON.stringify(name)),
+        separator,
+        literal(`"${key}"`),
+        colon,
+        parameters,
+      ),
+    );
+}
+
+const hermes: ToolFormat = {
+  ...{
+    marker: "<tool_call>",
+    names: ["<tool_call>", "</tool_call>"],
+    bare: false,
+    around: /^(?:\s|<\/tool_call>|<tool_call>)+/,
+    begin: /^\{/,
+  },
+  scanner: (index) => new CallScanner(index),
+  call: jsonCall("arguments"),
+  calls(call, several) {
+    const one = sequence(literal("\n"), call, literal("\n</tool_call>"));
+    return sequence(one, several ? repeat(sequence(literal("\n<tool_call>"), one), 0) : empty);
+  },
+};
+
+const mistral: ToolFormat = {
+  ...{ marker: "[TOOL_CALLS]", names: ["[TOOL_CALLS]"], bare: false, around: /^[\s,[\]]+/, begin: /^\{/ },
+  scanner: (index) => new CallScanner(index),
+  call: jsonCall("arguments"),
+  calls: (call, several) =>
+    sequence(space, literal("["), call, several ? repeat(sequence(separator, call), 0) : empty, literal("]")),
+};
+
+const mistralArguments: ToolFormat = {
+  ...{
+    marker: "[TOOL_CALLS]",
+    names: ["[TOOL_CALLS]", "[ARGS]"],
+    bare: false,
+    around: /^(?:\s|\[TOOL_CALLS\])+/,
+    begin: /^[\w.-]/,
+  },
+  scanner: (index) => new NamedCallScanner(index, "[ARGS]"),
+  call: (name, parameters) => sequence(literal(`${name}[ARGS]`), parameters),
+  calls: (call, several) => sequence(call, several ? repeat(sequence(literal("[TOOL_CALLS]"), call), 0) : empty),
+};
+
+const llama: ToolFormat = {
+  ...{ marker: "<|python_tag|>", names: ["<|python_tag|>"], bare: true, around: /^[\s;]+/, begin: /^\{/ },
+  scanner: (index) => new CallScanner(index),
+  call: jsonCall("parameters"),
+  calls: (call, several) => sequence(call, several ? repeat(sequence(literal("; "), call), 0) : empty),
+};
+
+/** Returns how the model of a chat template writes calls; null if the template says nothing that heed knows. */
+export function toolFormatOf(template: string): ToolFormat | null {
+  if (!template.includes("tools")) return null;
+  if (template.includes("<tool_call>")) return hermes;
+  if (template.includes("[TOOL_CALLS]")) return template.includes("[ARGS]") ? mistralArguments : mistral;
+  if (template.includes("<|python_tag|>") || /"parameters"|ipython/.test(template)) return llama;
+  return null;
+}
+
+/** Returns the answers that a choice of tools allows; null if any answer is allowed. */
+export function answersWithTools(
+  format: ToolFormat,
+  tools: readonly Tool[],
+  toolChoice: ToolChoice,
+  several: boolean,
+): Expression | null {
+  if (toolChoice === "none" || tools.length === 0) return null;
+  const chosen = typeof toolChoice === "object" ? tools.filter(({ name }) => name === toolChoice.name) : tools;
+  const call = choice(...chosen.map((tool) => format.call(tool.name, parametersOf(tool))));
+  const calls = format.calls(call, several);
+  const { marker, bare } = format;
+  if (toolChoice !== "auto") return sequence(bare ? optionalPart(literal(marker)) : literal(marker), calls);
+  if (!bare) return textUntil(marker, calls, true);
+  const other = oneOfCharacters(complement([[0x7b, 0x7b]]));
+  return choice(calls, sequence(literal(marker), calls), sequence(other, repeat(anyCharacter, 0)), empty);
+}
+
+function parametersOf({ name, parameters }: Tool): Expression {
+  const schema = parameters ?? {};
+  const { type = "object", properties = {} } = schema;
+  try {
+    return schemaExpression({ ...schema, type, properties });
+  } catch (cause) {
+    if (!(cause instanceof HeedError)) throw cause;
+    throw new HeedError(cause.code, `tool ${JSON.stringify(name)}: parameters: ${cause.message}`, { cause });
+  }
+}
