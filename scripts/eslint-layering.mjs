@@ -30,6 +30,7 @@ const allowed = {
   engine: [...parts, "generate"],
   load: [...parts, "embed", "generate", "engine", "pretrained"],
   server: [...core, "tokenizer", "structured", "generate", "engine", "load"],
+  plugins: [...core, "tokenizer", "structured", "embed", "generate", "engine", "load"],
   cli: [...whole, "server"],
 };
 

@@ -13,6 +13,8 @@ const guides = [
   ["Serve models over HTTP", "server"],
   ["Deploy a server", "deploy"],
   ["Embeddings", "embeddings"],
+  ["Models for the AI SDK", "ai-sdk"],
+  ["Models for LangChain", "langchain"],
   ["Devices and CUDA", "devices"],
   ["Memory and disposal", "memory"],
   ["Make it fast", "performance"],

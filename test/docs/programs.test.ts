@@ -7,6 +7,7 @@ import { Bert } from "../../lib/models/bert.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { smallGpt } from "../generate/models.js";
+import { rankingModel } from "../server/support.js";
 import { sharedFolder } from "../support/folder.js";
 import { Programs } from "../support/programs.js";
 import { writeTinyTranslator } from "../support/tiny-translator.js";
@@ -30,11 +31,13 @@ beforeAll(async () => {
 
   const chatTemplate = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>{% endfor %}";
   const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" }, chatTemplate });
-  using gpt = smallGpt("cpu", { vocabularySize: 272, contextLength: 512 });
+  using gpt = smallGpt("cpu", { vocabularySize: 272, contextLength: 8192 });
   await savePretrained(path.join(models, "gpt"), gpt, { tokenizer });
   const size = { vocabularySize: wordPieces.length, contextLength: 12, layers: 1, heads: 2, width: 8, hidden: 12 };
   using bert = new Bert(size, { device: "cpu", seed: 5 });
   await savePretrained(path.join(models, "bert"), bert, { tokenizer: new HuggingFaceTokenizer(wordPieceJson()) });
+  using ranker = rankingModel();
+  await savePretrained(path.join(models, "ranker"), ranker.model, { tokenizer: ranker.tokenizer });
 }, 60_000);
 
 test("train, resume and worker", async () => {
@@ -57,6 +60,15 @@ test("search", async () => {
   const found = await programs.run("search", ["notes.txt", "ships sail", path.join(models, "bert")]);
   expect(found.split("\n")[0]).toBe("1.000 ships sail");
   expect(found.trim().split("\n")).toHaveLength(3);
+});
+
+test("answers", async () => {
+  const docs = path.join(examples, "../docs");
+  const names = ["bert", "ranker", "gpt"].map((name) => path.join(models, name));
+  const answer = await programs.run("answers", [docs, "cafe?", ...names]);
+  const [, text, files] = /^(.+)\n\nFrom: (.+)\n$/s.exec(answer)!;
+  expect(text!.length).toBeGreaterThan(50);
+  for (const file of files!.split(", ")) expect(readdirSync(docs, { recursive: true })).toContain(file);
 });
 
 test("translate", async () => {
