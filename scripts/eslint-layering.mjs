@@ -21,6 +21,7 @@ const allowed = {
   formats: core,
   tokenizer: core,
   hub: [...core, "formats"],
+  inspect: models,
   embed: parts,
   pretrained: [...parts, "embed"],
   train: [...parts, "pretrained"],

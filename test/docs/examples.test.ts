@@ -103,6 +103,7 @@ const folder = sharedFolder();
 test("examples compile and run", { timeout: 240_000 }, async () => {
   const modules = {
     ...{ heed: exported("index.d.ts"), "heed/server": exported("server/index.d.ts") },
+    "heed/inspect": exported("inspect/index.d.ts"),
     fastify: ["fastify"],
   };
   const programs = new Programs(folder);
