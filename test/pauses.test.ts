@@ -217,6 +217,11 @@ describe("tokenizers", { timeout }, () => {
     const tokenizer = new HuggingFaceTokenizer({ ...largeByteLevel(100), added_tokens: added });
     await expectNoPause(() => tokenizer.encodeAsync("<xxx<xxxx<x<".repeat(30_000)));
   });
+
+  test("a word of a million characters that have several bytes each", async () => {
+    const tokenizer = new HuggingFaceTokenizer(largeByteLevel(100));
+    await expectNoPause(() => tokenizer.encodeAsync("€".repeat(1e6)));
+  });
 });
 
 describe("training and generating", { timeout }, () => {
