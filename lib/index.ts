@@ -283,6 +283,7 @@ export type {
   TrainingResult,
 } from "./train/events.js";
 export { chatExamples, textExample, withChatTemplate } from "./train/chat-examples.js";
+export { dpoLoss, type PreferencePair } from "./train/dpo.js";
 export { type PackedExamples, packExamples, type PackOptions, type TrainingExample } from "./train/pack-examples.js";
 export { readExamples } from "./train/read-examples.js";
 export type { SequenceSource, TrainingSequence } from "./train/sequence-source.js";
