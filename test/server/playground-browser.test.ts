@@ -12,7 +12,8 @@ import { dist } from "../support/dist.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 import { embeddingModel, start, until } from "./support.js";
 
-const size = { contextLength: 4096, layers: 1, heads: 1, width: 8 };
+// Large enough that thousands of tokens are not there before a slow browser can stop them.
+const size = { contextLength: 4096, layers: 4, heads: 4, width: 64 };
 /** A name, a message and tokens that are HTML. */
 const html = `<img src=x onerror="document.title='run'">`;
 const chatTemplate = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>{% endfor %}assistant: ";
