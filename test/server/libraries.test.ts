@@ -6,18 +6,33 @@ import { ChatOpenAI, OpenAIEmbeddings } from "@langchain/openai";
 import { embedMany, generateText, streamText } from "ai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createServer } from "../../lib/server/index.js";
+import { conformsByAiSdk, conformsByLangChain, toolModel } from "../plugins/conformance.js";
 import { chatModel, embeddingModel, until } from "./support.js";
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
 
 const model = chatModel();
 const encoder = embeddingModel();
-const app = await createServer({ models: { tiny: model, minilm: encoder }, apiKeys: ["alpha"] });
+const app = await createServer({ models: { tiny: model, tools: toolModel(), minilm: encoder }, apiKeys: ["alpha"] });
 let url = "";
 beforeAll(async () => {
   url = `${await app.listen({ host: "127.0.0.1", port: 0 })}/v1`;
 });
 afterAll(() => app.close());
+
+/** Returns true if a route takes tools. Until it does, the tests of tools and objects over HTTP are skipped. */
+async function takesTools(url: string, body: object): Promise<boolean> {
+  const headers = { authorization: "Bearer alpha" };
+  const { statusCode } = await app.inject({ method: "POST", url, headers, body: { model: "tools", ...body } });
+  return statusCode === 200;
+}
+const time = { name: "time", parameters: {} };
+const toolsByChats = await takesTools("/v1/chat/completions", {
+  ...{ messages: [{ role: "user", content: "?" }], tools: [{ type: "function", function: time }], max_tokens: 1 },
+});
+const toolsByResponses = await takesTools("/v1/responses", {
+  ...{ input: "?", tools: [{ type: "function", ...time }], max_output_tokens: 1 },
+});
 
 const messages = [{ role: "user" as const, content: "Why?" }];
 const endless = { [model.tokenizer.endOfText!]: -100 };
@@ -37,11 +52,20 @@ const compatible = (apiKey = "alpha") =>
 const openai = (apiKey = "alpha") => createOpenAI({ baseURL: url, apiKey });
 
 describe.each([
-  ["the AI SDK's provider for compatible servers", (name: string, key?: string) => compatible(key)(name)],
-  ["the AI SDK's provider for OpenAI, by /v1/responses", (name: string, key?: string) => openai(key)(name)],
-  ["the AI SDK's provider for OpenAI, by /v1/chat/completions", (name: string, key?: string) => openai(key).chat(name)],
-])("%s", (_, at) => {
+  ["the AI SDK's provider for compatible servers", toolsByChats, (name: string, key?: string) => compatible(key)(name)],
+  [
+    "the AI SDK's provider for OpenAI, by /v1/responses",
+    toolsByResponses,
+    (name: string, key?: string) => openai(key)(name),
+  ],
+  [
+    "the AI SDK's provider for OpenAI, by /v1/chat/completions",
+    toolsByChats,
+    (name: string, key?: string) => openai(key).chat(name),
+  ],
+] as const)("%s", (_, tools, at) => {
   const settings = { maxOutputTokens: 8, maxRetries: 0 };
+  describe.runIf(tools)("tools and objects", () => conformsByAiSdk(() => at("tools")));
 
   test("an answer, and a further turn with it", async () => {
     const { text, usage, finishReason, response } = await generateText({
@@ -109,6 +133,10 @@ describe("LangChain's ChatOpenAI", () => {
       ...{ model: "tiny", apiKey: "alpha", maxTokens: 8, maxRetries: 0, configuration: { baseURL: url } },
       ...{ modelKwargs: { seed: 1 }, ...fields },
     });
+
+  describe.runIf(toolsByChats)("tools and objects", () =>
+    conformsByLangChain(() => chat({ model: "tools", maxTokens: 300, modelKwargs: {} })),
+  );
 
   test("an answer, and a stream", async () => {
     const answer = await chat().invoke([new HumanMessage("Why?")]);
