@@ -283,6 +283,7 @@ export type {
   TrainingResult,
 } from "./train/events.js";
 export { chatExamples, textExample, withChatTemplate } from "./train/chat-examples.js";
+export { dpoLoss, type PreferencePair } from "./train/dpo.js";
 export { type PackedExamples, packExamples, type PackOptions, type TrainingExample } from "./train/pack-examples.js";
 export { readExamples } from "./train/read-examples.js";
 export type { SequenceSource, TrainingSequence } from "./train/sequence-source.js";
@@ -342,5 +343,6 @@ export {
   type EngineRequest,
   type RequestOptions,
 } from "./engine/engine.js";
+export type { KvType } from "./nn/kv-pages.js";
 export type { RequestSummary, TimeDistribution } from "./engine/statistics.js";
 export type { SpeculationOptions } from "./engine/speculation.js";

@@ -23,6 +23,7 @@ const allowed = {
   tokenizer: core,
   structured: [...core, "tokenizer"],
   hub: [...core, "formats"],
+  inspect: models,
   embed: parts,
   pretrained: [...parts, "embed"],
   train: [...parts, "pretrained"],

@@ -3,7 +3,7 @@ import { once, setMaxListeners } from "node:events";
 import { Agent, type IncomingMessage, request } from "node:http";
 import { requestsOf, type ServingRequest, type Traffic } from "./load.js";
 
-/** Order to begin. Another message ends the callers, which then are reported as done, with the error of one of them. */
+/** Order to begin. Another message ends the callers, and is answered when they have ended. */
 export interface ClientOrder {
   url: string;
   callers: number;
@@ -27,7 +27,8 @@ async function ask(
   const sent = request(`${url}/v1/completions`, {
     ...{ method: "POST", agent, signal, headers: { "content-type": "application/json" } },
   });
-  sent.end(JSON.stringify(body));
+  // An answer that is cut off fails twice.
+  sent.on("error", () => undefined).end(JSON.stringify(body));
   const [answer] = (await once(sent, "response")) as [IncomingMessage];
   let last = "";
   answer.on("data", (data: Buffer) => (last = data.toString("latin1")));
@@ -39,10 +40,7 @@ async function ask(
 process.on("message", (order: ClientOrder | "stop") => {
   if (order === "stop") {
     stop.abort();
-    all.then(
-      () => process.send!(null),
-      (error: unknown) => process.send!(String(error)),
-    );
+    void all.then(() => process.send!("stopped"));
     return;
   }
   stop = new AbortController();
@@ -57,5 +55,4 @@ process.on("message", (order: ClientOrder | "stop") => {
         });
     }),
   );
-  all.catch(() => undefined);
 });

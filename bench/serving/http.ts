@@ -45,19 +45,22 @@ export async function compareHttp(options: ServerOptions, scenario: HttpScenario
   const app = await createServer({ models: { model: new LanguageModel({ model, tokenizer }) }, engine: limits });
   const engine = new Engine(model, { ...limits, tokenizer });
   const client = fork(fileURLToPath(new URL("http-client.js", import.meta.url)), { stdio: ["ignore", 2, 2, "ipc"] });
+  // It has printed what went wrong.
+  client.on("exit", (code) => code && process.exit(code));
   try {
     const url = await app.listen({ host: "127.0.0.1", port: 0 });
     const turns: Record<Way, Turn[]> = { engine: [], streamed: [], whole: [] };
     // The first round is not counted.
     for (let round = 0; round <= rounds; round++)
       for (const way of ["engine", "streamed", "whole"] as const) {
+        const generated = () =>
+          way === "engine" ? Promise.resolve(engine.metrics.generatedTokens) : generatedTokens(url);
+        const first = (await generated()) + 3 * callers;
         const load =
           way === "engine"
             ? inProcess(engine, scenario, vocabulary)
             : overHttp(client, url, scenario, vocabulary, way === "streamed");
-        const generated = () =>
-          way === "engine" ? Promise.resolve(engine.metrics.generatedTokens) : generatedTokens(url);
-        const turn = await measured(load, generated, scenario.seconds);
+        const turn = await measured(load, generated, first, scenario.seconds);
         if (round > 0) turns[way].push(turn);
       }
     return findings(turns, callers);
@@ -137,14 +140,19 @@ function overHttp(
     stop: async () => {
       const stopped = once(client, "message");
       client.send("stop");
-      const [error] = (await stopped) as [string | null];
-      if (error !== null) throw new Error(`a caller failed: ${error}`);
+      await stopped;
     },
   };
 }
 
-async function measured(load: Running, generated: () => Promise<number>, seconds: number): Promise<Turn> {
-  await setTimeout(500 * Math.min(2, seconds));
+/** Measures a load from when its first prompts have been read. `first` is the number of tokens that there are then. */
+async function measured(
+  load: Running,
+  generated: () => Promise<number>,
+  first: number,
+  seconds: number,
+): Promise<Turn> {
+  while ((await generated()) < first) await setTimeout(100);
   const [time, work, tokens] = [performance.now(), mainThreadWork(), await generated()];
   await setTimeout(1000 * seconds);
   const [passed, worked, count] = [performance.now() - time, mainThreadWork() - work, (await generated()) - tokens];

@@ -53,7 +53,7 @@ export function fullPlan(): Plan[] {
   // The context of stories260K is 512 tokens.
   const short: Traffic = { prompt: [16, 200], answer: [16, 128] };
   const equal = [8, 32].map((streams) => ({ ...batch, streams }));
-  const http = (traffic: Traffic): Scenario => ({ kind: "http", callers: 32, traffic, seconds: 5, rounds: 5 });
+  const http = (traffic: Traffic): Scenario => ({ kind: "http", callers: 32, traffic, seconds: 5, rounds: 3 });
   const plans = (["bf16", "int8"] as const).flatMap((format): Plan[] => [
     { model: "stories260K", format, loads: loadsOf(short, [1, 8, 32, 128], 128), scenarios: [...equal, http(short)] },
     { model: "gpt2", format, loads: loadsOf(traffic, [1, 8, 32, 128], 256), scenarios: [...equal, http(traffic)] },

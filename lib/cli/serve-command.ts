@@ -17,6 +17,12 @@ export function serveCommand(): Command {
     .option("--max-tokens <n>", "most tokens that a request may ask for (default: the context)", integer(1))
     .option("--max-sequences <n>", "most requests that run at the same time (default: 64)", integer(1))
     .option("--max-queue <n>", "most requests that wait; further ones are refused (default: 1024)", integer(0))
+    .addOption(
+      new Option(
+        "--kv-type <type>",
+        "int8 stores keys and values in 8 bits, so that about twice as many tokens fit (default: the dtype)",
+      ).choices(["int8"]),
+    )
     .option("--api-keys <file>", "file with API keys, one a line, of which clients must give one", text)
     .option(
       "--requests-per-minute <n>",

@@ -12,8 +12,11 @@ import type { PretrainedKinds } from "../../lib/pretrained/families/index.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { loadAdapter, saveAdapter } from "../../lib/pretrained/peft.js";
+import { dpoLoss } from "../../lib/train/dpo.js";
+import type { TrainingExample } from "../../lib/train/pack-examples.js";
 import { expectNear, expectWithin } from "../support/close.js";
 import { decode, decodeInts, type FixtureArray, readFixture } from "../support/fixtures.js";
+import { expectError } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { onEachDevice } from "../support/targets.js";
 import { fixtureTraining, trainedLosses } from "../support/training.js";
@@ -34,7 +37,9 @@ interface FixtureAdapter {
 }
 
 const kinds = ["lora", "dora", "rslora"] as const;
-type Fixture = Record<(typeof kinds)[number], FixtureAdapter>;
+type Fixture = Record<(typeof kinds)[number], FixtureAdapter> & {
+  dpo: Omit<FixtureAdapter, "logits"> & { beta: number; ids: FixtureArray; mask: FixtureArray };
+};
 
 async function writeTensors(file: string, tensors: Record<string, FixtureArray>): Promise<void> {
   await writeSafetensors(
@@ -120,6 +125,35 @@ describe.each(["llama", "qwen3", "gpt2"])("adapters of %s beside PyTorch", (name
       expectWithin("losses", losses, expected, () => 1e-4);
       model.dispose();
     });
+
+    test.runIf(name !== "gpt2")(
+      "DPO: ten losses of training, with the model without the adapter as reference",
+      async () => {
+        const { dpo } = adapters;
+        const base = await modelFolder(fixture);
+        const { model } = await loadPretrained(base, { device });
+        await loadAdapter(model, await adapterFolder({ ...dpo, logits: dpo.losses }, base));
+        const [ids, mask] = [decode(dpo.ids) as Int32Array, decode(dpo.mask)];
+        const width = dpo.ids.shape[1]!;
+        const [chosen, rejected, better, worse] = [0, 1, 2, 3].map((row) => ({
+          ids: ids.slice(row * width, (row + 1) * width),
+          mask: Uint8Array.from(mask.slice(row * width, (row + 1) * width)),
+        })) as [TrainingExample, TrainingExample, TrainingExample, TrainingExample];
+        const pairs = [
+          { chosen, rejected },
+          { chosen: better, rejected: worse },
+        ];
+        using optimizer = new AdamW(model.namedParameters(), fixtureTraining);
+        const losses = await trainedLosses(optimizer, 10, () => dpoLoss(model, pairs, { beta: dpo.beta }));
+        expectWithin("losses", losses, decode(dpo.losses), () => 1e-4);
+        expectError(() => dpoLoss(model, []), "ERR_ARGUMENT", /at least one pair/);
+        const none = { ids: chosen.ids, mask: new Uint8Array(width) };
+        expectError(() => dpoLoss(model, [{ chosen, rejected: none }]), "ERR_ARGUMENT", /a token that counts/);
+        setAdapter(model, null);
+        expectError(() => dpoLoss(model, pairs), "ERR_ARGUMENT", /active adapter/);
+        model.dispose();
+      },
+    );
 
     test.runIf(name === "llama")("gradient checkpointing gives the same losses to the bit", async () => {
       for (const kind of ["lora", "dora"] as const) {

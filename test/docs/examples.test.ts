@@ -103,6 +103,7 @@ const folder = sharedFolder();
 test("examples compile and run", { timeout: 240_000 }, async () => {
   const modules = {
     ...{ heed: exported("index.d.ts"), "heed/server": exported("server/index.d.ts") },
+    ...{ "heed/inspect": exported("inspect/index.d.ts") },
     ...{ "heed/ai": exported("plugins/ai/index.d.ts"), "heed/langchain": exported("plugins/langchain/index.d.ts") },
     ...{ ai: ["generateText", "streamText"], fastify: ["fastify"] },
   };

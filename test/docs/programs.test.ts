@@ -50,6 +50,16 @@ test("train, resume and worker", async () => {
   expect((await programs.run("worker", ["my-run", "It was"])).length).toBeGreaterThan(50);
 });
 
+test("fine-tune", async () => {
+  const messages = [
+    { role: "user", content: "Hi" },
+    { role: "assistant", content: "Hello" },
+  ];
+  writeFileSync(path.join(folder, "chats.jsonl"), `${JSON.stringify({ messages })}\n`.repeat(6));
+  const said = await programs.run("fine-tune", ["chats.jsonl", "Hi", path.join(models, "gpt"), "20"]);
+  expect(said).toMatch(/^before: [^]*\d+ adapted layers, 6 examples in 1 sequences\nstep 10: [^]*step 20: [^]*after: /);
+});
+
 test("chat", async () => {
   const said = await programs.run("chat", [path.join(models, "gpt")], { input: "Hello\nWhy?\n" });
   expect(said.split("> ")).toHaveLength(4);

@@ -47,6 +47,7 @@ const draw = fc.record({
   window: fc.constantFrom(0, 0, 7),
   kvHeads: fc.constantFrom(1, 4),
   dtype: fc.constantFrom("f32", "f32", "bf16"),
+  kvType: fc.constantFrom(null, null, "int8"),
   pageSize: fc.integer({ min: 1, max: 9 }),
   /** Pages beyond those of one sequence of the whole context; null for memory that grows. */
   spare: fc.option(fc.integer({ min: 0, max: 30 })),
@@ -71,9 +72,9 @@ function optionsOf(one: Drawn): TokenOptions & { maxTokens: number } {
 }
 
 /** Returns the texts of a request that an engine has to itself. */
-async function aloneIn(model: GPT, one: Drawn): Promise<GeneratedText[]> {
+async function aloneIn(model: GPT, kvType: Case["kvType"], one: Drawn): Promise<GeneratedText[]> {
   const { n, logprobs } = one;
-  await using engine = new Engine(model, { pageSize: 16 });
+  await using engine = new Engine(model, { kvType, pageSize: 16 });
   return (await engine.generate({ tokens: tokensOf(one), ...optionsOf(one), n, logprobs })).choices;
 }
 
@@ -108,22 +109,24 @@ async function run(engine: Engine, one: Drawn, alone: readonly GeneratedText[]):
 }
 
 async function check(device: string, schedule: Case): Promise<void> {
-  const { positions, window, kvHeads, dtype, pageSize, spare, requests } = schedule;
+  const { positions, window, kvHeads, dtype, kvType, pageSize, spare, requests } = schedule;
   using model = smallGpt(device, { vocabularySize, contextLength, positions, window, kvHeads });
   model.dtype = dtype;
   const alone: GeneratedText[][] = [];
   for (const one of requests) {
     const tokens = tokensOf(one);
-    const twin = await generateTokens(model, Array<number[]>(one.n).fill(tokens), optionsOf(one));
-    const own = await aloneIn(model, one);
-    expect(own.map(({ tokens, finishReason }) => ({ tokens, finishReason }))).toEqual(twin);
+    const own = await aloneIn(model, kvType, one);
+    if (kvType === null) {
+      const twin = await generateTokens(model, Array<number[]>(one.n).fill(tokens), optionsOf(one));
+      expect(own.map(({ tokens, finishReason }) => ({ tokens, finishReason }))).toEqual(twin);
+    }
     alone.push(own);
   }
   const { maxBatchTokens, maxSequences } = schedule;
   const pages = Math.ceil(contextLength / pageSize) + (spare ?? 0);
-  const bytes = 2 * 2 * kvHeads * 8 * (dtype === "f32" ? 4 : 2) * pageSize;
+  const bytes = 2 * 2 * kvHeads * (kvType ? 8 + 4 : 8 * (dtype === "f32" ? 4 : 2)) * pageSize;
   await using engine = new Engine(model, {
-    ...{ pageSize, maxBatchTokens, maxSequences },
+    ...{ kvType, pageSize, maxBatchTokens, maxSequences },
     ...(spare !== null && { kvMemory: pages * bytes }),
   });
   await Promise.all(requests.map((one, i) => run(engine, one, alone[i]!)));

@@ -125,7 +125,7 @@ describe.skipIf(!chromiumPath)("in Chromium (apt-get install chromium, or HEED_C
     // The same seed gives the same text again; another message another one.
     const texts = page.locator("article .text");
     const before = await texts.allTextContents();
-    await page.getByRole("button", { name: "Regenerate" }).click();
+    await page.getByRole("button", { name: "Regenerate" }).dblclick();
     await until(async () => (await finished(page).count()) === 1);
     expect(await texts.allTextContents()).toEqual(before);
     await page.getByRole("button", { name: "Edit" }).first().click();
@@ -195,6 +195,15 @@ describe.skipIf(!chromiumPath)("in Chromium (apt-get install chromium, or HEED_C
     expect(await page.locator("#alternatives th").textContent()).toBe(html.replaceAll(" ", "␣"));
     expect(await page.locator("img").count()).toBe(0);
     expect(await page.title()).toBe("heed playground");
+    // An answer may have no tokens at all.
+    const usage = { prompt_tokens: 3, completion_tokens: 0 };
+    const nothing = `data: ${JSON.stringify({ choices: [], usage })}\n\ndata: [DONE]\n\n`;
+    await page.route("**/v1/completions", (route) =>
+      route.fulfill({ body: nothing, contentType: "text/event-stream" }),
+    );
+    await page.getByText("Completion", { exact: true }).click();
+    await page.getByRole("button", { name: "Continue" }).click();
+    await page.locator("#output footer", { hasText: /^0 tokens · prompt of 3 tokens$/ }).waitFor();
     expect(problems).toEqual([]);
   });
 
@@ -210,7 +219,7 @@ describe.skipIf(!chromiumPath)("in Chromium (apt-get install chromium, or HEED_C
     }
     await until(async () => (await page.locator("#model option").count()) === 1);
     expect(await page.locator("#key-form").isVisible()).toBe(false);
-    await set(page, { top_p: 7, max_tokens: 5 });
+    await set(page, { top_p: 7, max_tokens: 5, min_tokens: 5 });
     await page.fill("#message", "a");
     await page.press("#message", "Enter");
     const failure = page.locator(".message .failure");

@@ -151,9 +151,10 @@ const readSlowly: Client = async (lane) => {
   const was = lane.broken();
   const response = await open(lane, path, JSON.stringify({ ...body, stream: true }));
   let received = "";
+  let pauses = 1 + lane.random.integer(8);
   for await (const part of response as AsyncIterable<Buffer>) {
     received += part.toString("latin1");
-    await sleep(lane.random.integer(200));
+    if (pauses-- > 0) await sleep(lane.random.integer(200));
   }
   const text = Buffer.from(received, "latin1").toString();
   const broken = was || lane.broken();

@@ -20,7 +20,7 @@ const MiB = 2 ** 20;
 /** Number of clients that act at the same time. */
 const lanes = 12;
 /** Seconds that clients may take after the end of their period, beyond which they count as hanging. */
-const patience = 60;
+const patience = 120;
 /** The longest turn of the server's event loop, in milliseconds of work. */
 const longestTurn = 50;
 /** Bytes by which the server may grow from the third quarter to the last: V8's heap varies by half of it. */
@@ -55,7 +55,7 @@ function answer<T extends Begun | Measured | null>(order: Order | null): Promise
 const begun = await answer<Begun>(null);
 let fault = "no fault";
 let stopping = false;
-const total = { done: 0, refused: 0, busy: 0, asleep: 0 };
+const total = { done: 0, refused: 0, asleep: 0 };
 const refusals: Record<string, number> = {};
 const lane: Lane = {
   ...{ ...begun, random },
@@ -113,14 +113,18 @@ async function period(seconds: number): Promise<void> {
   clearTimeout(hangs);
 }
 
-console.log(`soak of the server: ${minutes} minutes, --seed ${seed}, ${begun.faults.length} kinds of faults`);
-const seconds = Math.min(10, (60 * minutes) / begun.faults.length);
+// A run of a few seconds has only the first faults.
+const faults = begun.faults.slice(0, Math.max(1, Math.floor(60 * minutes)));
+const seconds = Math.min(10, (60 * minutes) / faults.length);
+console.log(`soak of the server: ${minutes} minutes, --seed ${seed}, ${faults.length} kinds of faults`);
 const started = performance.now();
+/** The longest turn of the server's event loop in each period, in milliseconds of work. */
+const turns: number[] = [];
 /** Everything that the server holds, at the end of each period. */
 const series: Record<string, number[]> = {};
 
-for (let count = 0; count < begun.faults.length || performance.now() - started < 60_000 * minutes; count++) {
-  fault = begun.faults[count % begun.faults.length]!;
+for (let count = 0; count < faults.length || performance.now() - started < 60_000 * minutes; count++) {
+  fault = faults[count % faults.length]!;
   const since = performance.now();
   const { done, refused } = total;
   await answer({ fault });
@@ -136,7 +140,7 @@ for (let count = 0; count < begun.faults.length || performance.now() - started <
   await settled();
   const { size, held, pauses } = await answer<Measured>("measure");
   for (const [name, value] of Object.entries({ ...held, bytes: size })) (series[name] ??= []).push(value);
-  total.busy = Math.max(total.busy, pauses.busy);
+  turns.push(pauses.busy);
   total.asleep = Math.max(total.asleep, pauses.asleep);
   const columns = [
     String(count + 1).padStart(4),
@@ -183,15 +187,17 @@ async function shutDown(): Promise<number> {
 const sizes = series.bytes!;
 // If half of a run has been through all faults only once, it does not yet show growth. Shorter runs share the machine
 // with other tests, so that their turns say little.
-const judged = sizes.length >= 4 * begun.faults.length;
+const judged = sizes.length >= 4 * faults.length;
 const grown = growth(sizes);
 for (const [name, values] of judged ? Object.entries(series) : []) {
   const allowed = name === "bytes" ? tolerance : 0;
   if (growth(values) > allowed)
     fail("what is held", `expected ${name} to grow by at most ${allowed} in the second half, got ${growth(values)}`);
 }
-if (judged && total.busy > longestTurn)
-  fail("event loop", `expected turns of at most ${longestTurn} ms, got ${total.busy.toFixed(0)} ms`);
+// In the first round, JavaScript is compiled.
+const longest = Math.max(...turns.slice(faults.length));
+if (judged && longest > longestTurn)
+  fail("event loop", `expected turns of at most ${longestTurn} ms, got ${longest.toFixed(0)} ms`);
 const generated = await metric("heed_engine_generated_tokens_total");
 strictEqual(await metric("heed_engine_requests_running"), 0);
 const drained = await shutDown().catch((error: unknown) => {
@@ -210,7 +216,7 @@ refused           ${
 }
 resident memory   ${(sizes[0]! / MiB).toFixed(0)} MiB after the first period, ${(sizes.at(-1)! / MiB).toFixed(0)} MiB after the last
 growth            ${judged ? `${(grown / MiB).toFixed(1)} MiB in the second half, of ${tolerance / MiB} MiB allowed` : "not judged in so short a time"}
-event loop        worked for at most ${total.busy.toFixed(0)} ms in a turn, and slept for at most ${total.asleep.toFixed(0)} ms within one
+event loop        worked for at most ${Math.max(...turns).toFixed(0)} ms in a turn, and slept for at most ${total.asleep.toFixed(0)} ms within one
 shutting down     took ${drained.toFixed(1)} s
 failures          ${failures.length}`);
 process.exitCode = failures.length === 0 ? 0 : 1;

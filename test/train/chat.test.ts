@@ -116,7 +116,7 @@ describe("readExamples", () => {
     expect(examples.map((example) => learned(tokenizer, example))).toEqual([
       "Hello<|im_end|>\nBye ab<|im_end|>\n",
       " c<|end|>",
-      "abc<|end|>",
+      "<|begin|>abc<|end|>",
     ]);
     expect(await textExample(tokenizer, "abc")).toEqual(examples[2]);
   });
@@ -246,7 +246,7 @@ onEachDevice((device) => {
     const expected = losses(await collect(whole.run()));
 
     const folder = temporaryFolder();
-    const checkpoint = { folder, ...(refers && { base }), tokenizer: new ByteTokenizer() };
+    const checkpoint = { folder, ...(refers && { base }) };
     using half = await prepare();
     const stop = new AbortController();
     using first = new Trainer({ ...options, model: half, checkpoint, signal: stop.signal });

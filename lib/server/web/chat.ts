@@ -72,6 +72,8 @@ function add(role: Message["role"], model: () => string): Message {
 /** Generates an answer again. The messages after it answered another text, so they go. */
 async function regenerate(message: Message, model: () => string): Promise<void> {
   await stop();
+  // A second click on its button comes when the message has gone.
+  if (!messages.includes(message)) return;
   for (const later of messages.slice(messages.indexOf(message))) remove(later);
   await answer(model);
 }

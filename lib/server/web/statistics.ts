@@ -31,17 +31,25 @@ export class Statistics {
   }
 
   toString(): string {
-    if (this.#first === null) return this.#end;
-    const seconds = (this.#last - this.#first) / 1000;
-    const later = this.#tokens - this.#firstTokens;
+    const known = this.#first !== null || this.#promptTokens !== null;
     const parts = [
-      count(this.#tokens, "token"),
-      seconds > 0 && later > 0 ? `${rounded(later / seconds)} tokens/s` : "",
-      `first token after ${rounded((this.#first - this.#begun) / 1000)} s`,
+      known ? count(this.#tokens, "token") : "",
+      ...this.#speed(),
       this.#promptTokens === null ? "" : `prompt of ${count(this.#promptTokens, "token")}`,
       this.#end,
     ];
     return parts.filter((part) => part !== "").join(" · ");
+  }
+
+  /** Returns nothing for an answer without tokens. */
+  #speed(): string[] {
+    if (this.#first === null) return [];
+    const seconds = (this.#last - this.#first) / 1000;
+    const later = this.#tokens - this.#firstTokens;
+    return [
+      seconds > 0 && later > 0 ? `${rounded(later / seconds)} tokens/s` : "",
+      `first token after ${rounded((this.#first - this.#begun) / 1000)} s`,
+    ];
   }
 }
 
