@@ -6,13 +6,14 @@ import { ChatOpenAI, OpenAIEmbeddings } from "@langchain/openai";
 import { embedMany, generateText, streamText } from "ai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createServer } from "../../lib/server/index.js";
+import { conformsByAiSdk, conformsByLangChain, toolModel } from "../plugins/conformance.js";
 import { chatModel, embeddingModel, until } from "./support.js";
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
 
 const model = chatModel();
 const encoder = embeddingModel();
-const app = await createServer({ models: { tiny: model, minilm: encoder }, apiKeys: ["alpha"] });
+const app = await createServer({ models: { tiny: model, tools: toolModel(), minilm: encoder }, apiKeys: ["alpha"] });
 let url = "";
 beforeAll(async () => {
   url = `${await app.listen({ host: "127.0.0.1", port: 0 })}/v1`;
@@ -40,8 +41,9 @@ describe.each([
   ["the AI SDK's provider for compatible servers", (name: string, key?: string) => compatible(key)(name)],
   ["the AI SDK's provider for OpenAI, by /v1/responses", (name: string, key?: string) => openai(key)(name)],
   ["the AI SDK's provider for OpenAI, by /v1/chat/completions", (name: string, key?: string) => openai(key).chat(name)],
-])("%s", (_, at) => {
+] as const)("%s", (_, at) => {
   const settings = { maxOutputTokens: 8, maxRetries: 0 };
+  describe("tools and objects", () => conformsByAiSdk(() => at("tools")));
 
   test("an answer, and a further turn with it", async () => {
     const { text, usage, finishReason, response } = await generateText({
@@ -109,6 +111,9 @@ describe("LangChain's ChatOpenAI", () => {
       ...{ model: "tiny", apiKey: "alpha", maxTokens: 8, maxRetries: 0, configuration: { baseURL: url } },
       ...{ modelKwargs: { seed: 1 }, ...fields },
     });
+
+  describe("tools and objects", () =>
+    conformsByLangChain(() => chat({ model: "tools", maxTokens: 300, modelKwargs: {} })));
 
   test("an answer, and a stream", async () => {
     const answer = await chat().invoke([new HumanMessage("Why?")]);
