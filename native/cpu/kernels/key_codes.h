@@ -11,6 +11,17 @@ namespace {
 
 constexpr float kMostCode = 127;
 
+// The int8 codes of a vector as f32.
+inline vf widen_codes(vu8 codes) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32((__m128i)codes));
+#elif defined(__AVX2__)
+  return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128((long long)codes)));
+#else
+  return __builtin_convertvector(widen(codes) << 24 >> 24, vf);
+#endif
+}
+
 // A row that is stored as codes. Without codes it stands for no row.
 struct CodedRow {
   const uint8_t* codes = nullptr;
@@ -24,7 +35,7 @@ struct CodedRow {
       bytes = load_as<vu8>(codes + d);
     else if (d < D)
       __builtin_memcpy(&bytes, codes + d, static_cast<size_t>(D - d));
-    return __builtin_convertvector(widen(bytes) << 24 >> 24, vf) * set1(scale);
+    return widen_codes(bytes) * set1(scale);
   }
   // out[D] = the numbers in T.
   template <class T>
