@@ -263,7 +263,7 @@ onEachDevice((device) => {
       const prompt = chatty.encodeChat(messages);
       const expected = await model.generate(prompt, { maxTokens: 8 });
       expect(await model.chat(messages, { maxTokens: 8 })).toEqual(expected);
-      const told = await model.chat(messages, { maxTokens: 8, tools: [{ name: "look_up" }] });
+      const told = await model.chat(messages, { maxTokens: 8, overflow: "slide", tools: [{ name: "look_up" }] });
       expect(told.usage.promptTokens).toBeGreaterThan(expected.usage.promptTokens);
       await expect(model.chat([])).rejects.toMatchObject({ code: "ERR_ARGUMENT" });
       using plain = await load(at("model.bin"), { kind: "causal", device });
