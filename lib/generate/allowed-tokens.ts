@@ -14,7 +14,7 @@ export interface AllowedRow {
   readonly mayStop: boolean;
 }
 
-/** What the bits of a row follow from. */
+/** Facts from which the bits of a row follow. */
 interface Known extends Omit<AllowedRow, "constraint"> {
   readonly tokens: TokenSet | null;
   readonly accepts: boolean;

@@ -74,7 +74,7 @@ export function inputMessages(input: string | readonly InputItem[], instructions
       messages.push({ role: "tool", content: one.output, tool_call_id: one.call_id });
     } else if (one.role === "assistant") {
       const current: MessageParameter | null = answer;
-      if (current && current.content === "") current.content = one.content ?? "";
+      if (current?.content === "") current.content = one.content ?? "";
       else messages.push((answer = { role: one.role, content: one.content ?? "" }));
     } else {
       answer = null;

@@ -2,7 +2,7 @@
 import type { ConversationOptions } from "../engine/engine.js";
 import type { JsonSchema } from "../json-schema.js";
 import type { OutputFormat } from "../structured/output-format.js";
-import type { Tool, ToolChoice } from "../tokenizer/tools.js";
+import type { Tool } from "../tokenizer/tools.js";
 import { ApiError } from "./api-error.js";
 import { object, optional, type Schema } from "./json-schema.js";
 
@@ -65,7 +65,7 @@ export function answerOptions(given: AnswerParameters): ConversationOptions & { 
     tools: given.tools.map(({ name, description, parameters }) => ({
       ...{ name, description: description ?? undefined, parameters: parameters ?? undefined },
     })),
-    toolChoice: (given.toolChoice ?? "auto") as ToolChoice,
+    toolChoice: given.toolChoice ?? "auto",
     parallelToolCalls: given.parallelToolCalls ?? true,
   };
 }

@@ -1,6 +1,6 @@
 // What the answers to a prompt may be, and how they are read.
 import { describe, HeedError } from "../errors.js";
-import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
+import type { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tool, ToolChoice } from "../tokenizer/tools.js";
 import { type AnswerForm, reasoningOf, withReasoning } from "./answer.js";
 import { readFormat, remembered } from "./compile.js";
@@ -109,7 +109,7 @@ function checkTools({ tools, toolChoice }: AnswerOptions): void {
   if (tools.length === 0) throw new HeedError("ERR_ARGUMENT", "toolChoice: expected tools to choose from, got none");
   if (toolChoice === "required") return;
   const { name } = Object(toolChoice) as { name?: unknown };
-  if (!tools.some((tool) => tool.name === name))
+  if (!tools.some((tool: Tool) => tool.name === name))
     throw new HeedError(
       "ERR_ARGUMENT",
       `toolChoice: expected "auto", "none", "required" or the name of a tool, got ${describe(name ?? toolChoice)}`,

@@ -11,7 +11,7 @@
 import type { Expression, Repeat } from "./expression.js";
 import type { TokenTrie } from "./token-trie.js";
 
-/** What is left of a rule: an expression, and what comes after it. */
+/** Rest of a rule: an expression, and what comes after it. */
 interface Rest {
   readonly id: number;
   readonly head: Expression;
@@ -36,7 +36,7 @@ interface Item {
   readonly bottom: Bottom;
 }
 
-/** What is below the last frame: the end of the text, or a caller that is not known. */
+/** Bottom of the frames: the end of the text, or a caller that is not known. */
 type Bottom = "root" | "open";
 
 /** Tokens that may follow an item, as far as its rule decides, and the nodes at which the rule has ended. */

@@ -22,7 +22,7 @@ class Parser {
   readonly #source: string;
   readonly #rules = new Map<string, Rule>();
   readonly #defined = new Set<string>();
-  /** Where each rule is used first. */
+  /** Place of the first use of each rule. */
   readonly #uses = new Map<string, number>();
   #at = 0;
 

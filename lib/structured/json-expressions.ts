@@ -68,7 +68,7 @@ export function stringCharacter(of: Characters): Expression {
   return choice(oneOfCharacters(intersection(of, plain)), ...escaped);
 }
 
-/** A character of a key that is written without an escape, other than these. */
+/** Returns a character of a key that is written without an escape, other than these. */
 export function keyCharacter(except: readonly string[]): Expression {
   const points = except.map((one) => one.codePointAt(0)!).sort((a, b) => a - b);
   const rest: [number, number][] = [];

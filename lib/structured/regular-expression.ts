@@ -229,7 +229,7 @@ class Parser {
     return new HeedError(
       "ERR_ARGUMENT",
       `${this.#options.what}: expected a regular expression without ${what}, which heed does not support, got ` +
-        `${JSON.stringify(this.#characters.join(""))}`,
+        JSON.stringify(this.#characters.join("")),
     );
   }
 }

@@ -172,7 +172,7 @@ class SchemaReader {
   #constants(values: unknown, schema: JsonSchema, place: string): Expression {
     if (!Array.isArray(values) || values.length === 0) throw invalid(place, "an array of values", values);
     const asserted = Object.keys(schema).find((name) => !["enum", "const", "type", ...annotations].includes(name));
-    if (asserted !== undefined) throw unsupported(`${place}`, `${asserted} beside it`);
+    if (asserted !== undefined) throw unsupported(place, `${asserted} beside it`);
     const types = schema.type === undefined ? null : typesOf(schema, place);
     const fitting = (values as unknown[]).filter(
       (value) => types === null || types.some((type) => hasType(value, type)),
@@ -229,7 +229,7 @@ class SchemaReader {
     const first = Math.max(low, Math.floor(above) + 1);
     const last = Math.min(high, Math.ceil(below) - 1);
     const found = type === "integer" ? integersBetween(first, last) : numbersBetween(first, last);
-    if (found === never) throw unsupported(`${place}`, "bounds between which there is no integer");
+    if (found === never) throw unsupported(place, "bounds between which there is no integer");
     return found;
   }
 

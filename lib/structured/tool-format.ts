@@ -117,10 +117,8 @@ export function answersWithTools(
 }
 
 function parametersOf({ name, parameters }: Tool): Expression {
-  const schema = parameters ?? {};
-  const { type = "object", properties = {} } = schema;
   try {
-    return schemaExpression({ ...schema, type, properties });
+    return schemaExpression(parameters ?? { type: "object", additionalProperties: false });
   } catch (cause) {
     if (!(cause instanceof HeedError)) throw cause;
     throw new HeedError(cause.code, `tool ${JSON.stringify(name)}: parameters: ${cause.message}`, { cause });

@@ -282,7 +282,7 @@ export class HuggingFaceTokenizer {
     return this.#prepared.definition.idOf(name) ?? null;
   }
 
-  /** @internal True if a token is special: texts do not show it. */
+  /** @internal Returns true if a token is special: texts do not show it. */
   isSpecial(id: number): boolean {
     return this.#prepared.definition.special.has(id);
   }

@@ -45,7 +45,7 @@ const stop = 7;
 const defaults = { stopTokens: [stop, 266], temperature: 0 };
 
 beforeAll(async () => {
-  using gpt = smallGpt("cpu", { vocabularySize: 272, contextLength: 64 });
+  using gpt = smallGpt("cpu", { vocabularySize: 272, contextLength: 192 });
   await savePretrained(at("gpt"), gpt, { tokenizer: chatty, defaults });
   await savePretrained(at("bare"), gpt);
   using optimizer = new AdamW(gpt.namedParameters());
@@ -263,7 +263,7 @@ onEachDevice((device) => {
       const prompt = chatty.encodeChat(messages);
       const expected = await model.generate(prompt, { maxTokens: 8 });
       expect(await model.chat(messages, { maxTokens: 8 })).toEqual(expected);
-      const told = await model.chat(messages, { maxTokens: 8, tools: [{ name: "look_up" }] });
+      const told = await model.chat(messages, { maxTokens: 8, overflow: "slide", tools: [{ name: "look_up" }] });
       expect(told.usage.promptTokens).toBeGreaterThan(expected.usage.promptTokens);
       await expect(model.chat([])).rejects.toMatchObject({ code: "ERR_ARGUMENT" });
       using plain = await load(at("model.bin"), { kind: "causal", device });

@@ -193,7 +193,7 @@ describe("refusals", () => {
     [404, text, { prompt: "a", model: "gpt-9" }, "model", "model_not_found", "does not exist"],
     [400, chat, { messages: [] }, "messages", "invalid_value", "must NOT have fewer than 1 items"],
     [400, chat, { messages: hello, functions: [{}] }, "functions", "unsupported_parameter", "does not support"],
-    [400, chat, { messages: [{ role: "tool", content: "" }] }, "messages.0.role", "invalid_value", "allowed values"],
+    [400, chat, { messages: [{ role: "critic", content: "" }] }, "messages.0.role", "invalid_value", "allowed values"],
     [
       400,
       chat,
@@ -205,10 +205,10 @@ describe("refusals", () => {
     [
       400,
       chat,
-      { messages: hello, response_format: { type: "json_object" } },
-      "response_format",
-      "unsupported_parameter",
-      "does not support",
+      { messages: hello, response_format: { type: "xml" } },
+      "response_format.type",
+      "invalid_value",
+      "allowed values: text, json_object, json_schema",
     ],
     [
       400,
