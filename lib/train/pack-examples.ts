@@ -7,7 +7,7 @@ import { ignored, type SequenceSource, type TrainingSequence } from "./sequence-
 export interface TrainingExample {
   /** Ids of the tokens. */
   ids: Int32Array;
-  /** For each token, 1 if the model learns to predict it, otherwise 0. */
+  /** Mask of the tokens: 1 if the model learns to predict the token, otherwise 0. */
   mask: Uint8Array;
 }
 
@@ -18,8 +18,8 @@ export interface PackOptions {
   /** True if short examples share a sequence, false if each has one of its own, with padding. @default true */
   packing?: boolean;
   /**
-   * What becomes of an example of more than T + 1 tokens: its end is cut off ("end"), its beginning is ("start"), or the
-   * example is left out ("drop").
+   * Rule for an example of more than T + 1 tokens: its end is cut off ("end"), its beginning is ("start"), or the example
+   * is left out ("drop").
    * @default "end"
    */
   truncation?: "end" | "start" | "drop";

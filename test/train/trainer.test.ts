@@ -309,8 +309,16 @@ onEachDevice(() => {
         { ...good, model: {} },
         "Trainer: expected model to be a model with loss(), such as a GPT or a Llama, got an object",
       ],
-      ["no data", { ...good, data: [1, 2] }, "Trainer: expected data to be a source of tokens or sequences, got an array of 2"],
-      ["no validation", { ...good, validation: 3 }, "Trainer: expected validation to be a source of tokens or sequences, got 3"],
+      [
+        "no data",
+        { ...good, data: [1, 2] },
+        "Trainer: expected data to be a source of tokens or sequences, got an array of 2",
+      ],
+      [
+        "no validation",
+        { ...good, validation: 3 },
+        "Trainer: expected validation to be a source of tokens or sequences, got 3",
+      ],
       ["no end", { ...good, steps: undefined }, "Trainer: expected steps or maxSeconds to be given, got undefined"],
       ["steps", { ...good, steps: 0 }, "Trainer: expected steps to be an integer from 1"],
       ["time", { ...good, maxSeconds: -1 }, "Trainer: expected maxSeconds to be a number from 0"],
