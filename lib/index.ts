@@ -1,3 +1,8 @@
+/**
+ * The engine: tensors, modules, models, training and inference.
+ *
+ * @module heed
+ */
 export { type ErrorCode, HeedError } from "./errors.js";
 export type { WarmUpModel, WarmUpOptions, WarmUpProgress } from "./kernel-images.js";
 export {
@@ -101,8 +106,10 @@ export { cast, contiguous, narrow, reshape, transpose } from "./ops/views.js";
 
 // Modules
 export { Module, type ParameterOptions, type StateDict } from "./nn/module.js";
+export { freeze, unfreeze } from "./nn/freeze.js";
+export type { NamePattern } from "./nn/name-pattern.js";
 export { Initializer } from "./nn/init.js";
-export { Linear, type LinearConfig } from "./nn/linear.js";
+export { Linear, LinearAdapter, type LinearConfig } from "./nn/linear.js";
 export { QuantizedWeight } from "./nn/quantized-weight.js";
 export { LayerNorm } from "./nn/layer-norm.js";
 export {
@@ -164,6 +171,19 @@ export { T5 } from "./models/t5.js";
 export { fromHuggingFaceT5Config, toHuggingFaceT5Config } from "./pretrained/families/t5-config.js";
 export type { T5Config } from "./models/t5-config.js";
 export { LstmLanguageModel, type LstmLanguageModelConfig } from "./models/lstm-language-model.js";
+
+// Adapters
+export {
+  activeAdapter,
+  adapterNames,
+  addAdapter,
+  mergeAdapter,
+  removeAdapter,
+  setAdapter,
+  withAdapter,
+} from "./adapters/adapters.js";
+export type { LoraOptions } from "./adapters/lora-options.js";
+export { loadAdapter, type LoadAdapterOptions, saveAdapter, type SaveAdapterOptions } from "./pretrained/peft.js";
 
 // Optimisation
 export { AdamW, type AdamWOptions } from "./optim/adamw.js";
@@ -262,6 +282,11 @@ export type {
   TrainerEvent,
   TrainingResult,
 } from "./train/events.js";
+export { chatExamples, textExample, withChatTemplate } from "./train/chat-examples.js";
+export { dpoLoss, type PreferencePair } from "./train/dpo.js";
+export { type PackedExamples, packExamples, type PackOptions, type TrainingExample } from "./train/pack-examples.js";
+export { readExamples } from "./train/read-examples.js";
+export type { SequenceSource, TrainingSequence } from "./train/sequence-source.js";
 export { type MaskedTokens, type MaskingOptions, maskTokens } from "./train/mask-tokens.js";
 export {
   sliceSource,
@@ -318,5 +343,6 @@ export {
   type EngineRequest,
   type RequestOptions,
 } from "./engine/engine.js";
+export type { KvType } from "./nn/kv-pages.js";
 export type { RequestSummary, TimeDistribution } from "./engine/statistics.js";
 export type { SpeculationOptions } from "./engine/speculation.js";

@@ -91,7 +91,8 @@ export async function warmUp(device: number, model: WarmUpModel, options: WarmUp
 interface NamedImage {
   name: string;
   dtype: string | undefined;
-  masked: boolean;
+  /** True if a call decides whether it is needed: because of a mask of blocks, or of keys in 8 bits. */
+  optional: boolean;
   quantized: boolean;
   /** Name of the file if its images differ by head size. */
   attention: string | undefined;
@@ -108,14 +109,14 @@ function parse(name: string): NamedImage {
     attention,
     size: size === undefined ? undefined : Number(size),
     dtype: words.find((word) => /^(?:b?f16|t?f32)$/.test(word)),
-    masked: words.includes("masked"),
+    optional: words.includes("masked") || words.includes("int8"),
     quantized: words.includes("quantized") || words.includes("quantize"),
   };
 }
 
 /**
  * Returns those images that a model may need: images for its dtypes and head sizes, and images for any dtype and head size.
- * Kernels for masks of blocks are not among them, since a call decides on such a mask, not the model.
+ * Kernels for masks of blocks and for keys in 8 bits are not among them, since a call decides on these, not the model.
  */
 export function neededImages(
   names: readonly string[],
@@ -131,7 +132,7 @@ export function neededImages(
   const candidates = names
     .map(parse)
     .filter(
-      ({ dtype, masked, quantized }) => (!dtype || used.has(dtype)) && !masked && (!quantized || model.isQuantized),
+      ({ dtype, optional, quantized }) => (!dtype || used.has(dtype)) && !optional && (!quantized || model.isQuantized),
     );
   /** Returns whether the image's size is the least that is large enough, or the file's largest where none is. */
   const serves = ({ attention, dtype, size }: NamedImage, head: number): boolean => {

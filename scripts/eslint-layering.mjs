@@ -7,7 +7,7 @@ const core = [...base, "core"];
 const ops = [...core, "ops"];
 const nn = [...ops, "nn"];
 const models = [...nn, "models"];
-const parts = [...models, "optim", "formats", "tokenizer", "structured", "hub"];
+const parts = [...models, "optim", "formats", "tokenizer", "structured", "hub", "adapters"];
 const whole = [...parts, "embed", "train", "generate", "engine", "pretrained", "load"];
 
 /** Layers that each layer may import besides itself. */
@@ -17,11 +17,13 @@ const allowed = {
   ops: core,
   nn: ops,
   models: nn,
+  adapters: models,
   optim: ops,
   formats: core,
   tokenizer: core,
   structured: [...core, "tokenizer"],
   hub: [...core, "formats"],
+  inspect: models,
   embed: parts,
   pretrained: [...parts, "embed"],
   train: [...parts, "pretrained"],
@@ -29,6 +31,7 @@ const allowed = {
   engine: [...parts, "generate"],
   load: [...parts, "embed", "generate", "engine", "pretrained"],
   server: [...core, "tokenizer", "structured", "generate", "engine", "load"],
+  plugins: [...core, "tokenizer", "structured", "embed", "generate", "engine", "load"],
   cli: [...whole, "server"],
 };
 

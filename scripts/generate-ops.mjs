@@ -73,7 +73,7 @@ const source = read("native/core/ops.def");
 function parameterOf(word, name) {
   if (/^(In|Out|InOut)List$/.test(word))
     return { type: "readonly View[]", native: "readonly Handle[]", value: `${name}.map(handleOf)` };
-  if (/^Opt(Mixed|F32|I32|U8|Any)?(In|Out)$/.test(word))
+  if (/^Opt(Mixed|F32|I32|U8|Any)?(In|Out|InOut)$/.test(word))
     return { type: "View | null", optional: true, native: "Handle | null", value: `${name} ? ${name}.handle : null` };
   if (/^(Mixed|F32|Bf16|I32|U8|Any)?(In|Out|InOut)$/.test(word))
     return { type: "View", native: "Handle", value: `${name}.handle` };

@@ -14,9 +14,10 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const sources = JSON.parse(readFileSync(path.join(root, "native/sources.json"), "utf8"));
 
-/** Returns the files of `folder/*.ext`, relative to the package and with forward slashes. */
+/** Returns a file, or the files of `folder/*.ext`, relative to the package and with forward slashes. */
 function expand(pattern) {
-  const { dir, ext } = path.posix.parse(pattern);
+  const { dir, name, ext } = path.posix.parse(pattern);
+  if (name !== "*") return [pattern];
   const names = readdirSync(path.join(root, dir)).filter((name) => name.endsWith(ext));
   return names.sort().map((name) => `${dir}/${name}`);
 }
@@ -31,7 +32,7 @@ function features() {
 
 /** Returns the files of one group of native/sources.json; undefined if there is no such group. */
 export function filesOf(group) {
-  return sources[group]?.flatMap(expand);
+  return sources[group] && [...new Set(sources[group].flatMap(expand))];
 }
 
 /** Returns the instruction sets to build kernels for. */

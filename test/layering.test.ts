@@ -29,6 +29,7 @@ test.each([
   ["lib/train/a.ts", 'import { x } from "../formats/b.js"; import { y } from "../models/b.js";'],
   ["lib/cli/a.ts", 'import { x } from "../train/b.js"; import { y } from "commander";'],
   ["lib/server/a.ts", 'import { x } from "../engine/b.js"; import { y } from "../load/b.js";'],
+  ["lib/plugins/ai/a.ts", 'import { x } from "../lazy-model.js"; import { y } from "../../load/b.js";'],
   ["lib/tensor.ts", 'import { x } from "./autograd.js"; import { y } from "./native.js";'],
   ["lib/index.ts", 'export { x } from "./cli/b.js";'],
   ["test/a.ts", 'import { x } from "../lib/cli/b.js";'],
@@ -54,6 +55,9 @@ test.each([
   ["lib/server/a.ts", 'import { x } from "../ops/b.js";'],
   ["lib/server/a.ts", 'import { x } from "../models/b.js";'],
   ["lib/engine/a.ts", 'import { x } from "../server/b.js";'],
+  ["lib/plugins/ai/a.ts", 'import { x } from "../../server/b.js";'],
+  ["lib/plugins/ai/a.ts", 'import { x } from "../../models/b.js";'],
+  ["lib/load/a.ts", 'import { x } from "../plugins/ai/b.js";'],
   ["lib/cli/a.ts", 'import { x } from "../../bench/b.js";'],
 ])("%s may not: %s", (file, code) => {
   expect(lint(file, code)).toEqual([expect.stringContaining("may not import")]);

@@ -1,4 +1,4 @@
-import { type Device, Engine, type GPT, type Llama } from "heed";
+import { type Device, Engine, type EngineOptions, type GPT, type Llama } from "heed";
 import type { Server } from "./drive.js";
 import type { ServingRequest } from "./load.js";
 import { createModel, type Format, type ModelName } from "./models.js";
@@ -28,13 +28,9 @@ export class HeedServer implements Server {
     readonly engine: Engine,
   ) {}
 
-  static async start({ model: name, format, device, sequences, length }: ServerOptions): Promise<HeedServer> {
-    const model = await createModel(name, format, device);
-    const engine = new Engine(model, {
-      ...{ maxSequences: sequences, maxBatchTokens, pageSize },
-      kvMemory: kvMemory(model, sequences, length),
-    });
-    return new HeedServer(model, engine);
+  static async start(options: ServerOptions): Promise<HeedServer> {
+    const model = await createModel(options.model, options.format, options.device);
+    return new HeedServer(model, new Engine(model, engineOptions(model, options)));
   }
 
   get vocabulary(): number {
@@ -53,6 +49,11 @@ export class HeedServer implements Server {
     await this.engine.close();
     this.model.dispose();
   }
+}
+
+/** Returns the options of an engine with room for the requests. */
+export function engineOptions(model: GPT | Llama, { sequences, length }: ServerOptions): EngineOptions {
+  return { maxSequences: sequences, maxBatchTokens, pageSize, kvMemory: kvMemory(model, sequences, length) };
 }
 
 /** Returns the bytes for the keys and values of this many sequences; one of the whole context must fit. */

@@ -53,9 +53,10 @@ export function fullPlan(): Plan[] {
   // The context of stories260K is 512 tokens.
   const short: Traffic = { prompt: [16, 200], answer: [16, 128] };
   const equal = [8, 32].map((streams) => ({ ...batch, streams }));
+  const http = (traffic: Traffic): Scenario => ({ kind: "http", callers: 32, traffic, seconds: 5, rounds: 3 });
   const plans = (["bf16", "int8"] as const).flatMap((format): Plan[] => [
-    { model: "stories260K", format, loads: loadsOf(short, [1, 8, 32, 128], 128), scenarios: equal },
-    { model: "gpt2", format, loads: loadsOf(traffic, [1, 8, 32, 128], 256), scenarios: equal },
+    { model: "stories260K", format, loads: loadsOf(short, [1, 8, 32, 128], 128), scenarios: [...equal, http(short)] },
+    { model: "gpt2", format, loads: loadsOf(traffic, [1, 8, 32, 128], 256), scenarios: [...equal, http(traffic)] },
     {
       ...{ model: "gpt2 for 5120 tokens", format, loads: [] },
       scenarios: [
@@ -76,6 +77,7 @@ export function smokePlan(): Plan[] {
     { ...batch, streams: 3, prompt: 8, answer: 8, rounds: 1 },
     { kind: "long prompt", streams: 2, prompt: 100 },
     { kind: "shared prompt", requests: 3, shared: 130 },
+    { kind: "http", callers: 4, traffic, seconds: 0.2, rounds: 1 },
   ];
   const loads = loadsOf(traffic, [1, 4], 70);
   return [

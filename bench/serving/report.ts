@@ -140,6 +140,8 @@ heed's \`Engine\` and by one context of llama.cpp with a sequence for each reque
   rounding allows.
 - Times are the median / the 99th percentile / the longest. A pause is the longest time that the event loop did not run.
 - Memory is the most that the process had beyond what it had before it loaded the model.
+- Over HTTP, the callers are a process of their own, which shares the cores with the server. What they are compared with
+  are callers in the process who read the text in parts, too.
 - transformers.js is not measured: it computes each call by itself, and reads other files.
 
 The machine is ${run.machine}, ${run.date}.`,

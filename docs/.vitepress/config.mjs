@@ -8,10 +8,14 @@ import { defineConfig } from "vitepress";
 const docs = fileURLToPath(new URL("..", import.meta.url));
 const guides = [
   ["Train a GPT", "train"],
+  ["Fine-tune a model", "fine-tune"],
   ["Chat with a model", "chat"],
   ["Serve many requests", "serving"],
   ["Serve models over HTTP", "server"],
+  ["Deploy a server", "deploy"],
   ["Embeddings", "embeddings"],
+  ["Models for the AI SDK", "ai-sdk"],
+  ["Models for LangChain", "langchain"],
   ["Devices and CUDA", "devices"],
   ["Memory and disposal", "memory"],
   ["Make it fast", "performance"],

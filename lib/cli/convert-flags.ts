@@ -8,3 +8,9 @@ export interface ConvertFlags {
   dtype: (typeof convertTypes)[number];
   force?: boolean;
 }
+
+/** The flags of `heed merge`. */
+export interface MergeFlags extends Omit<ConvertFlags, "from"> {
+  model: string;
+  adapter?: string;
+}

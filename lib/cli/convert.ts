@@ -1,16 +1,36 @@
 import { mkdir, readdir } from "node:fs/promises";
 import path from "node:path";
 import cliProgress from "cli-progress";
+import { activeAdapter, mergeAdapter } from "../adapters/adapters.js";
 import { saveGguf } from "../pretrained/gguf/save-gguf.js";
 import { type LoadedParts, loadModel } from "../pretrained/load-model.js";
 import { saveLlama2c } from "../pretrained/save-llama2c.js";
 import { savePretrained } from "../pretrained/save-pretrained.js";
-import type { ConvertFlags } from "./convert-flags.js";
+import type { ConvertFlags, MergeFlags } from "./convert-flags.js";
 import { UsageError } from "./failure.js";
 import type { SaveProgress } from "../pretrained/save-progress.js";
 
 /** Runs `heed convert`: writes a model in another format. */
-export async function run({ from, to, dtype, force = false }: ConvertFlags): Promise<void> {
+export async function run(flags: ConvertFlags): Promise<void> {
+  // The parameters only pass through the host's memory, so no other device is needed.
+  await write(flags, () => loadModel(flags.from, { device: "cpu" }));
+}
+
+/** Runs `heed merge`: writes a model with an adapter as a model without one. */
+export async function merge({ model: from, adapter, ...flags }: MergeFlags): Promise<void> {
+  await write(flags, async () => {
+    const loaded = await loadModel(from, { device: "cpu", ...(adapter !== undefined && { adapter }) });
+    if (activeAdapter(loaded.model) === null)
+      throw new UsageError(`--model ${from}: expected a model with an adapter, got one without; see --adapter`);
+    mergeAdapter(loaded.model);
+    return loaded;
+  });
+}
+
+async function write(
+  { to, dtype, force = false }: Omit<ConvertFlags, "from">,
+  load: () => Promise<LoadedParts["causal"]>,
+): Promise<void> {
   const format = formatOf(to);
   if (dtype.startsWith("q") && format !== "gguf")
     throw new UsageError(`--dtype ${dtype}: works only if --to ends in .gguf`);
@@ -19,8 +39,7 @@ export async function run({ from, to, dtype, force = false }: ConvertFlags): Pro
   for (const name of force ? [] : written)
     if (await isTaken(name)) throw new UsageError(`--to ${to}: ${name} exists already; add --force to replace it`);
   await mkdir(path.dirname(path.resolve(to)), { recursive: true });
-  // The parameters only pass through the host's memory, so no other device is needed.
-  const loaded = await loadModel(from, { device: "cpu" });
+  const loaded = await load();
   const bar = createBar();
   try {
     await save(loaded, { to, format, dtype, force, onProgress: ({ written, total }) => bar.show(written, total) });

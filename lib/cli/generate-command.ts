@@ -14,6 +14,7 @@ export function generateCommand(): Command {
       "a run's folder, a folder in Hugging Face's format, a .gguf file, a llama2.c .bin file, or a model on the hub: owner/name or hf:owner/name/file.gguf",
       text,
     )
+    .option("--adapter <folder>", "an adapter in PEFT's format to add to the model", text)
     .option("--prompt <text>", "the text to continue, instead of the argument")
     .option("--chat", "treat the prompt as a message, and answer it by the model's chat template")
     .option("--system <text>", "with --chat: instructions to the model that come before the message")

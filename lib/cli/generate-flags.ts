@@ -3,6 +3,7 @@ import type { InferenceFlags, quantizedTypes } from "./inference-options.js";
 /** The flags of `heed generate`. */
 export interface GenerateFlags extends InferenceFlags {
   model: string;
+  adapter?: string;
   prompt?: string;
   chat?: boolean;
   system?: string;

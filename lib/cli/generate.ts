@@ -11,13 +11,26 @@ import { print } from "./output.js";
 
 /** Runs `heed generate`: prints a text while it is generated. */
 export async function run(argument: string | undefined, flags: GenerateFlags): Promise<void> {
-  const { model: name, prompt, chat = false, system, threads, device, dtype, quantize, echo, ...options } = flags;
+  const {
+    model: name,
+    adapter,
+    prompt,
+    chat = false,
+    system,
+    threads,
+    device,
+    dtype,
+    quantize,
+    echo,
+    ...options
+  } = flags;
   if (argument !== undefined && prompt !== undefined)
     throw new UsageError("--prompt: expected one prompt, got another as an argument");
   if (system !== undefined && !chat) throw new UsageError("--system: works only with --chat");
   if (threads !== undefined) setThreads(threads);
   using model = await load(name, {
     ...{ kind: "causal", device, dtype },
+    ...(adapter !== undefined && { adapter }),
     ...(quantize && { quantize: quantizedTypes[quantize] }),
   });
   const words = prompt ?? argument;

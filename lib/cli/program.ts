@@ -3,6 +3,7 @@ import { batchCommand } from "./batch-command.js";
 import { convertCommand } from "./convert-command.js";
 import { generateCommand } from "./generate-command.js";
 import { infoCommand } from "./info-command.js";
+import { mergeCommand } from "./merge-command.js";
 import { trainCommand } from "./train-command.js";
 import { serveCommand } from "./serve-command.js";
 import { translateCommand } from "./translate-command.js";
@@ -28,6 +29,7 @@ Examples:
     batchCommand(),
     translateCommand(),
     convertCommand(),
+    mergeCommand(),
     infoCommand(),
   ])
     program.addCommand(command);

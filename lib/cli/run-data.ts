@@ -6,15 +6,18 @@ import { CharTokenizer } from "../tokenizer/char-tokenizer.js";
 import { Gpt2Tokenizer } from "../tokenizer/gpt2-tokenizer.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
 import { splitSource, tokenData, type TokenSource } from "../train/token-data.js";
+import { packExamples } from "../train/pack-examples.js";
+import { readExamples } from "../train/read-examples.js";
+import type { SequenceSource } from "../train/sequence-source.js";
 import { Turns } from "../turns.js";
-import { UsageError } from "./failure.js";
+import { asUsage, UsageError } from "./failure.js";
 import type { RunFlags } from "./train-flags.js";
 
 /** The encoded texts of a training run. */
 export interface RunData {
   tokenizer: Tokenizer;
-  train: TokenSource;
-  validation: TokenSource | null;
+  train: TokenSource | SequenceSource;
+  validation: TokenSource | SequenceSource | null;
   /** SHA-256 of the data's file. A resumed run must have the same data. */
   hash: string;
 }
@@ -36,6 +39,8 @@ export async function readData(flags: RunFlags, known: Tokenizer | null, expecte
       "ERR_FORMAT",
       `${flags.data}: expected the text with which the run began, got another one; give --data to train on it`,
     );
+  if (flags.data.endsWith(".jsonl") && known && flags.from !== undefined)
+    return { ...(await readPacked(flags, known)), tokenizer: known, hash };
   const heldOut = flags.validation === undefined ? null : await read(flags.validation);
   const tokenizer = known ?? (await createTokenizer(flags.tokenizer, heldOut ? [data, heldOut] : [data]));
   const { documents } = flags;
@@ -53,6 +58,21 @@ export async function readData(flags: RunFlags, known: Tokenizer | null, expecte
     validation: validates ? validation : null,
     hash,
   };
+}
+
+/** Reads the examples of a fine-tuning run. Without a file for validation, it gets the last share of the examples. */
+async function readPacked(flags: RunFlags, tokenizer: Tokenizer): Promise<Pick<RunData, "train" | "validation">> {
+  const all = await readExamples(flags.data, tokenizer);
+  const border = all.length - Math.floor(all.length * flags.validationFraction);
+  const [train, heldOut] =
+    flags.validation === undefined
+      ? [all.slice(0, border), all.slice(border)]
+      : [all, await readExamples(flags.validation, tokenizer)];
+  const options = { contextLength: flags.context };
+  return asUsage(() => ({
+    train: packExamples(train, options),
+    validation: heldOut.length > 0 ? packExamples(heldOut, options) : null,
+  }));
 }
 
 async function read(file: string): Promise<Buffer> {

@@ -1,14 +1,23 @@
+import { existsSync } from "node:fs";
 import path from "node:path";
 import { HeedError } from "../errors.js";
 import { Llama } from "../models/llama.js";
 import type { Checkpoint } from "../train/checkpoint.js";
 import { UsageError } from "./failure.js";
-import { defaults, type RunFlags, type TrainFlags } from "./train-flags.js";
+import { defaults, modelFlags, type RunFlags, type TrainFlags, tunedDefaults } from "./train-flags.js";
 
 const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   data: "string",
   validation: "string",
   validationFraction: "number",
+  from: "string",
+  lora: "number",
+  loraAlpha: "number",
+  loraDropout: "number",
+  loraTargets: "string",
+  dora: "boolean",
+  rslora: "boolean",
+  freeze: "string",
   tokenizer: "string",
   documents: "boolean",
   family: "string",
@@ -42,17 +51,16 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
 
 /** The flags that cannot change when a run is resumed. */
 const fixed = [
-  "tokenizer",
-  "family",
-  "layers",
-  "heads",
-  "width",
-  "kvHeads",
-  "hidden",
-  "positions",
-  "window",
+  ...modelFlags,
+  "from",
+  "lora",
+  "loraAlpha",
+  "loraDropout",
+  "loraTargets",
+  "dora",
+  "rslora",
+  "freeze",
   "context",
-  "dropout",
   "seed",
 ] as const;
 
@@ -71,16 +79,35 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
   for (const name of Object.keys(types) as (keyof RunFlags)[])
     if (given[name] !== undefined) Object.assign(chosen, { [name]: given[name] });
   const { data, maxMinutes, steps = maxMinutes === undefined ? defaults.steps : undefined } = chosen;
+  checkTuning(chosen, given);
   if (data === undefined) throw new UsageError("required option '--data <file>' not specified");
+  const { from } = chosen;
   return {
     ...defaults,
+    ...(from === undefined ? {} : tunedDefaults),
     warmup: Math.min(defaults.warmup, Math.floor((steps ?? Infinity) / 10)),
     ...chosen,
     steps,
     data: path.resolve(data),
+    // A model may also be a name on the hub.
+    ...(from === undefined ? {} : { from: existsSync(from) ? path.resolve(from) : from }),
     ...(chosen.validation === undefined ? {} : { validation: path.resolve(chosen.validation) }),
     ...(chosen.log === undefined ? {} : { log: path.resolve(chosen.log) }),
   };
+}
+
+/** Checks that flags for a trained model and those for a new one are not combined. */
+function checkTuning(chosen: Partial<RunFlags>, given: TrainFlags): void {
+  if (chosen.from === undefined) {
+    for (const name of ["lora", "freeze"] as const)
+      if (chosen[name] !== undefined) throw new UsageError(`--${name}: works only with --from, on a trained model`);
+  } else
+    for (const name of modelFlags)
+      if (given[name] !== undefined)
+        throw new UsageError(`--${dashed(name)}: the model of --from decides it; leave this flag out`);
+  for (const name of ["loraAlpha", "loraDropout", "loraTargets", "dora", "rslora"] as const)
+    if (given[name] !== undefined && chosen.lora === undefined)
+      throw new UsageError(`--${dashed(name)}: works only with --lora`);
 }
 
 /** Returns the flags of a checkpoint. Those about the model's shape are taken from the model itself. */
@@ -93,6 +120,7 @@ function storedFlags({ path: at, model, state }: Checkpoint): Partial<RunFlags> 
       throw new HeedError("ERR_FORMAT", `${at}: expected ${name} in trainer.json to be a ${type}, got ${typeof value}`);
     Object.assign(stored, { [name]: value });
   }
+  if (stored.from !== undefined) return { ...stored, seed: state.seed };
   const { layers, heads, width, kvHeads, hidden, window, contextLength: context, dropout } = model.config;
   const family = model instanceof Llama ? "llama" : "gpt";
   const own = model instanceof Llama ? {} : { positions: model.config.positions };

@@ -17,6 +17,12 @@ export function serveCommand(): Command {
     .option("--max-tokens <n>", "most tokens that a request may ask for (default: the context)", integer(1))
     .option("--max-sequences <n>", "most requests that run at the same time (default: 64)", integer(1))
     .option("--max-queue <n>", "most requests that wait; further ones are refused (default: 1024)", integer(0))
+    .addOption(
+      new Option(
+        "--kv-type <type>",
+        "int8 stores keys and values in 8 bits, so that about twice as many tokens fit (default: the dtype)",
+      ).choices(["int8"]),
+    )
     .option("--api-keys <file>", "file with API keys, one a line, of which clients must give one", text)
     .option(
       "--requests-per-minute <n>",
@@ -25,6 +31,7 @@ export function serveCommand(): Command {
     )
     .option("--body-limit <n>", "most bytes of a request's body (default: 4 MiB)", integer(1))
     .option("--cors-origin <origin>", "origin whose pages may ask; may be given several times", repeatable)
+    .option("--no-playground", "serve no page to try the models at /")
     .option("--tls-cert <file>", "certificate in PEM, to speak HTTPS", text)
     .option("--tls-key <file>", "key of the certificate, in PEM", text)
     .option("--drain-seconds <x>", "time that requests have to finish after a signal (default: 30)", number(0, 86_400))
@@ -44,7 +51,9 @@ Examples:
   $ heed serve --model runs/book --port 8080
   $ heed serve --model Qwen/Qwen3-0.6B --quantize int8 --name qwen
   $ heed serve --model runs/book --host 0.0.0.0 --api-keys keys.txt --requests-per-minute 60
-  $ curl http://127.0.0.1:8080/v1/models`,
+  $ curl http://127.0.0.1:8080/v1/models
+
+A browser finds a page to try the models at http://127.0.0.1:8080/.`,
     )
     .action(async (flags: ServeFlags) => (await import("./serve.js")).run(flags));
 }

@@ -1,3 +1,4 @@
+import type { KvType } from "../nn/kv-pages.js";
 import type { ServedFlags } from "./served-models.js";
 
 /** The flags of `heed serve`. */
@@ -7,6 +8,7 @@ export interface ServeFlags extends ServedFlags {
   maxTokens?: number;
   maxQueue?: number;
   maxSequences?: number;
+  kvType?: KvType;
   apiKeys?: string;
   requestsPerMinute?: number;
   corsOrigin?: string[];
@@ -14,5 +16,6 @@ export interface ServeFlags extends ServedFlags {
   drainSeconds?: number;
   tlsCert?: string;
   tlsKey?: string;
+  playground: boolean;
   logLevel: string;
 }

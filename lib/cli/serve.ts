@@ -33,14 +33,19 @@ async function optionsOf(
   flags: ServeFlags,
   readApiKeys: (file: string) => Promise<string[]>,
 ): Promise<Omit<CreateServerOptions, "models">> {
-  const { apiKeys, tlsCert, tlsKey, logLevel, maxSequences, maxQueue, bodyLimit, drainSeconds } = flags;
+  const { apiKeys, tlsCert, tlsKey, logLevel, maxSequences, maxQueue, kvType, bodyLimit, drainSeconds } = flags;
   if ((tlsCert === undefined) !== (tlsKey === undefined))
     throw new UsageError("--tls-cert: expected it together with --tls-key, got one of them");
   return {
-    engine: { ...(maxSequences && { maxSequences }), ...(maxQueue !== undefined && { maxQueue }) },
+    engine: {
+      ...(maxSequences && { maxSequences }),
+      ...(maxQueue !== undefined && { maxQueue }),
+      ...(kvType && { kvType }),
+    },
     maxTokens: flags.maxTokens,
     requestsPerMinute: flags.requestsPerMinute,
     corsOrigins: flags.corsOrigin ?? [],
+    playground: flags.playground,
     apiKeys: apiKeys === undefined ? null : await readApiKeys(apiKeys),
     tls: tlsCert === undefined ? null : { cert: await readTextFile(tlsCert), key: await readTextFile(tlsKey!) },
     ...(bodyLimit !== undefined && { bodyLimit }),

@@ -6,10 +6,14 @@ export function trainCommand(): Command {
   const or = (name: keyof typeof defaults, note = ""): string => `(default: ${defaults[name]}${note})`;
   return new Command("train")
     .description(
-      "Train a GPT or a Llama on a text. Ctrl-C saves the run and stops; --resume continues exactly from there.",
+      "Train a GPT or a Llama on a text, or fine-tune a trained model on texts or conversations. Ctrl-C saves the run and stops; --resume continues exactly from there.",
     )
     .optionsGroup("Data:")
-    .option("--data <file>", "the text to train on", text)
+    .option(
+      "--data <file>",
+      "the text to train on; with --from also a .jsonl file of texts, completions or conversations",
+      text,
+    )
     .option("--validation <file>", "a text to evaluate on (default: the end of --data)", text)
     .option(
       "--validation-fraction <x>",
@@ -27,6 +31,23 @@ export function trainCommand(): Command {
       "with GPT-2's tokens: <|endoftext|> begins a document, and tokens attend only within their document",
     )
     .requiredOption("--out <folder>", "folder for checkpoints and the log", text)
+    .optionsGroup("Fine-tuning:")
+    .option("--from <model>", "a trained model to continue from, as for heed generate --model", text)
+    .option("--lora <rank>", "train an adapter of this rank instead of the model itself", integer(1))
+    .option("--lora-alpha <x>", "numerator of the adapter's scale, alpha/rank (default: the rank)", number(0))
+    .option(
+      "--lora-dropout <x>",
+      `share of the adapter's inputs dropped in training ${or("loraDropout")}`,
+      number(0, 1),
+    )
+    .option(
+      "--lora-targets <names>",
+      "layers to adapt, separated by commas, such as q_proj,v_proj (default: all in the blocks)",
+      text,
+    )
+    .option("--dora", "train the lengths of the weights' rows too (DoRA)")
+    .option("--rslora", "scale the adapter by alpha/√rank, for large ranks")
+    .option("--freeze <names>", "parameters or layers that are not trained, separated by commas", text)
     .optionsGroup("Model:")
     .addOption(
       new Option("--family <name>", `architecture: GPT-2's blocks or Llama's ${or("family")}`).choices(trainFamilies),
@@ -93,6 +114,7 @@ Examples:
   $ heed train --data book.txt --out runs/book
   $ heed train --data book.txt --out runs/book --resume --steps 5000
   $ heed train --data book.txt --out runs/llama --family llama --kv-heads 2
+  $ heed train --from Qwen/Qwen3-0.6B --data chats.jsonl --lora 8 --steps 500 --out runs/tuned
   $ heed train --data book.txt --out runs/large --tokenizer gpt2 --layers 8 --heads 8 --width 512 \\
       --context 256 --batch 8 --accumulate 4 --dropout 0.1 --max-minutes 600`,
     )

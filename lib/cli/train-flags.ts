@@ -20,6 +20,14 @@ export interface RunFlags {
   data: string;
   validation?: string;
   validationFraction: number;
+  from?: string;
+  lora?: number;
+  loraAlpha?: number;
+  loraDropout: number;
+  loraTargets?: string;
+  dora: boolean;
+  rslora: boolean;
+  freeze?: string;
   tokenizer: (typeof tokenizers)[number];
   documents: boolean;
   family: (typeof trainFamilies)[number];
@@ -62,6 +70,9 @@ export interface TrainFlags extends Partial<RunFlags> {
 /** Defaults of a run's flags. */
 export const defaults = {
   validationFraction: 0.1,
+  loraDropout: 0,
+  dora: false,
+  rslora: false,
   tokenizer: "char",
   documents: false,
   family: "gpt",
@@ -87,3 +98,25 @@ export const defaults = {
   checkpointEvery: 250,
   keep: 2,
 } as const satisfies Partial<RunFlags>;
+
+/** Defaults of the flags of a run that continues from a trained model, where they differ. */
+export const tunedDefaults = {
+  context: 512,
+  batch: 8,
+  lr: 2e-4,
+  weightDecay: 0.01,
+} as const satisfies Partial<RunFlags>;
+
+/** The flags that describe a new model. A run that continues from a trained model has none of them. */
+export const modelFlags = [
+  "tokenizer",
+  "family",
+  "layers",
+  "heads",
+  "width",
+  "kvHeads",
+  "hidden",
+  "positions",
+  "window",
+  "dropout",
+] as const satisfies (keyof RunFlags)[];

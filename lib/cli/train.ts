@@ -5,7 +5,10 @@ import { listVersions } from "../formats/versioned-folder.js";
 import { GPT } from "../models/gpt.js";
 import { Llama } from "../models/llama.js";
 import { type Checkpoint, loadCheckpoint } from "../train/checkpoint.js";
+import type { SequenceSource } from "../train/sequence-source.js";
+import type { TokenSource } from "../train/token-data.js";
 import { Trainer } from "../train/trainer.js";
+import { loadTuned } from "./fine-tune.js";
 import { asUsage, UsageError } from "./failure.js";
 import { Interrupt, interrupted } from "./interrupt.js";
 import { complain } from "./output.js";
@@ -22,8 +25,11 @@ export async function run(given: TrainFlags): Promise<void> {
   const checkpoint = await openRun(given);
   const flags = runFlags(given, checkpoint);
   const hash = given.data === undefined ? checkpoint?.state.options.hash : undefined;
-  const data = await readData(flags, checkpoint?.tokenizer ?? null, hash);
-  const model = checkpoint?.model ?? asUsage(() => createModel(flags, data, device));
+  const tuned =
+    flags.from !== undefined && !checkpoint ? await loadTuned({ ...flags, from: flags.from }, device ?? "auto") : null;
+  if (tuned && given.context === undefined) flags.context = Math.min(flags.context, tuned.model.config.contextLength);
+  const data = await readData(flags, checkpoint?.tokenizer ?? tuned?.tokenizer ?? null, hash);
+  const model = checkpoint?.model ?? tuned?.model ?? asUsage(() => createModel(flags, data, device));
 
   const progress = createProgress();
   using interrupt = new Interrupt(() => progress.note("stopping after this step; press Ctrl-C again to quit at once"));
@@ -40,7 +46,7 @@ export async function run(given: TrainFlags): Promise<void> {
   } finally {
     progress.end();
   }
-  const unit = { char: "character", byte: "byte", gpt2: "token" }[flags.tokenizer];
+  const unit = flags.from === undefined ? { char: "character", byte: "byte", gpt2: "token" }[flags.tokenizer] : "token";
   if (interrupt.signal.aborted) {
     console.log(`stopped at step ${trainer.step}, saved in ${saved}; continue with: heed train --out ${out} --resume`);
     process.exitCode = interrupted;
@@ -95,6 +101,7 @@ function createTrainer(run: {
     documentStart: flags.documents ? data.tokenizer.endOfText : null,
     validation: data.validation,
     batchSize: flags.batch,
+    contextLength: flags.context,
     gradientAccumulation: flags.accumulate,
     steps,
     maxSeconds: maxMinutes === undefined ? undefined : maxMinutes * 60,
@@ -112,6 +119,7 @@ function createTrainer(run: {
       every: flags.checkpointEvery,
       keep: flags.keep,
       tokenizer: data.tokenizer,
+      base: flags.from ?? null,
       options: { ...flags, hash: data.hash },
     },
     resume: checkpoint,
@@ -125,8 +133,12 @@ function summary(model: GPT | Llama, { train, validation }: RunData, checkpoint:
   const count = (n: number): string => n.toLocaleString("en");
   const parts = [
     `${count(model.parameterCount({ trainable: true }))} parameters`,
-    `${count(train.length)} tokens to train on`,
-    validation ? `${count(validation.length)} for validation` : "no validation",
+    `${count(tokensIn(train))} tokens to train on`,
+    validation ? `${count(tokensIn(validation))} for validation` : "no validation",
   ];
   return parts.join(", ") + (checkpoint ? `; continuing from step ${checkpoint.state.step}` : "");
+}
+
+function tokensIn(source: TokenSource | SequenceSource): number {
+  return "sequence" in source ? source.sequences * source.contextLength : source.length;
 }

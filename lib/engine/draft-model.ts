@@ -60,10 +60,10 @@ export class DraftModel implements Drafter {
   readonly #recorded = new RecordedSteps();
   readonly #sequences = new Map<Request, DraftSequence>();
 
-  constructor(model: CausalDecoder, { pageSize, first, most }: PageCounts) {
+  constructor(model: CausalDecoder, pages: PageCounts) {
     this.#model = model;
-    this.#table = new PageTable(first, pageSize, most);
-    this.#memory = new KvMemory(model, pageSize);
+    this.#table = new PageTable(pages.first, pages.pageSize, pages.most);
+    this.#memory = new KvMemory(model, pages);
   }
 
   available(request: Request, most: number): number {

@@ -29,7 +29,7 @@ export class EngineLoop {
 
   constructor(model: CausalDecoder, pages: PageCounts, limits: StepLimits, speculation: Speculation | null) {
     this.#model = model;
-    this.#memory = new KvMemory(model, pages.pageSize);
+    this.#memory = new KvMemory(model, pages);
     this.#weights = new WeightsWatch(model);
     this.table = new PageTable(pages.first, pages.pageSize, pages.most);
     this.scheduler = new Scheduler(this.table, limits);
@@ -39,6 +39,11 @@ export class EngineLoop {
   /** Makes the memory for the pages that there are. Without this call, the first request does it. */
   allocate(): void {
     this.#memory.pages(this.table.pages + 1);
+  }
+
+  /** Bytes of the memory for keys and values that there is now. */
+  get kvBytes(): number {
+    return this.#memory.bytes;
   }
 
   /** Adds a request. The steps begin in the next microtask. */
@@ -58,7 +63,7 @@ export class EngineLoop {
     await this.#running;
     this.free();
     this.#model = model;
-    this.#memory = new KvMemory(model, pages.pageSize);
+    this.#memory = new KvMemory(model, pages);
     this.#weights = new WeightsWatch(model);
     this.table = new PageTable(pages.first, pages.pageSize, pages.most);
     this.scheduler.use(this.table, limits);

@@ -7,6 +7,7 @@ import type { FinishReason, Sequence } from "../generate/sequence.js";
 import { CausalDecoder } from "../models/causal-decoder.js";
 import type { GPT } from "../models/gpt.js";
 import type { Llama } from "../models/llama.js";
+import { checkKvType, type KvType } from "../nn/kv-pages.js";
 import type { SavedTensor } from "../saved-tensor.js";
 import { answerRules } from "../structured/answer-rules.js";
 import type { ChatMessage, ChatOptions } from "../tokenizer/chat-template.js";
@@ -15,7 +16,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { templateTools, type Tool, type ToolChoice } from "../tokenizer/tools.js";
 import { BusyError } from "./busy-error.js";
 import { EngineLoop } from "./engine-loop.js";
-import { bytesOfPage, type PageCounts } from "./kv-memory.js";
+import { bytesOfPage, type PageCounts, type PageShape } from "./kv-memory.js";
 import { Request, type RequestSettings } from "./request.js";
 import type { StepLimits } from "./scheduler.js";
 import { checkSpeculation, createSpeculation, type Speculation, type SpeculationOptions } from "./speculation.js";
@@ -51,6 +52,14 @@ export interface EngineOptions {
   kvMemory?: number;
   /** Number of tokens of a page of that memory. Requests share whole pages. @default 64 */
   pageSize?: number;
+  /**
+   * "int8" stores keys and values in 8 bits, with a scale for each head of each token, so that the same memory holds
+   * about twice as many tokens as in bf16 and f16: a head of D numbers takes D + 4 bytes. Keys and values change a
+   * little, and with them the tokens. Null stores them in the dtype of the model.
+   *
+   * @default null
+   */
+  kvType?: KvType | null;
   /**
    * Speculative decoding: tokens are guessed, and several of them are computed in one step. "ngram" guesses that the text
    * repeats what came before. Requests get the same tokens as without.
@@ -119,6 +128,8 @@ export interface EngineMetrics {
   running: number;
   /** Pages of KV memory. */
   pages: number;
+  /** Bytes of the KV memory that there is now. It is made when it is first needed, unless `kvMemory` reserves it. */
+  kvBytes: number;
   /** Pages that requests use. */
   pagesUsed: number;
   /** Pages that more than one request uses. */
@@ -162,7 +173,7 @@ export class Engine implements AsyncDisposable {
   #defaults: TextOptions;
   readonly #maxQueue: number;
   readonly #kvMemory: number | undefined;
-  readonly #pageSize: number;
+  readonly #pages: PageShape;
   readonly #limits: Omit<StepLimits, "contextLength">;
   readonly #onFinish: ((summary: RequestSummary) => void) | undefined;
   readonly #speculation: Speculation | null;
@@ -182,11 +193,12 @@ export class Engine implements AsyncDisposable {
     checkDecoder(model);
     checkObject("Engine", "options", options);
     const { tokenizer = null, defaults = {}, maxBatchTokens = 512, maxSequences = 64, maxQueue = 1024 } = options;
-    const { pageSize = 64, kvMemory, speculation = null, onFinish } = options;
+    const { pageSize = 64, kvType = null, kvMemory, speculation = null, onFinish } = options;
     checkInteger("Engine", "maxBatchTokens", maxBatchTokens, 1);
     checkInteger("Engine", "maxSequences", maxSequences, 1);
     checkInteger("Engine", "maxQueue", maxQueue, 0);
     checkInteger("Engine", "pageSize", pageSize, 1);
+    checkKvType("Engine", kvType);
     checkObject("Engine", "defaults", defaults);
     if (onFinish !== undefined) checkFunction("Engine: onFinish", onFinish);
     this.#model = model;
@@ -194,7 +206,7 @@ export class Engine implements AsyncDisposable {
     this.#defaults = defaults;
     this.#maxQueue = maxQueue;
     this.#kvMemory = kvMemory;
-    this.#pageSize = pageSize;
+    this.#pages = { pageSize, kvType };
     this.#limits = { maxBatchTokens, maxSequences };
     this.#onFinish = onFinish;
     const speculates = checkSpeculation(model, speculation);
@@ -207,14 +219,14 @@ export class Engine implements AsyncDisposable {
 
   /** Current figures. */
   get metrics(): EngineMetrics {
-    const { scheduler, table, statistics, steps, computed } = this.#loop;
+    const { scheduler, table, statistics, steps, computed, kvBytes } = this.#loop;
     scheduler.removeEnded();
     const { pages, used: pagesUsed, shared: pagesShared } = table;
     const { waiting, running, preemptions, cachedTokens } = scheduler;
     const { generated, tokensPerSecond, timeToFirstToken, timeBetweenTokens } = statistics;
     const { draftedTokens = 0, acceptedTokens = 0 } = this.#speculation ?? {};
     return {
-      ...{ waiting, running, pages, pagesUsed, pagesShared, steps, computedTokens: computed, cachedTokens },
+      ...{ waiting, running, pages, kvBytes, pagesUsed, pagesShared, steps, computedTokens: computed, cachedTokens },
       ...{ generatedTokens: generated, tokensPerSecond, timeToFirstToken, timeBetweenTokens, preemptions },
       ...{ draftedTokens, acceptedTokens },
     };
@@ -425,13 +437,13 @@ export class Engine implements AsyncDisposable {
 
   /** Returns how many pages a model's memory has. */
   #pagesFor(model: CausalDecoder): PageCounts {
-    const [pageSize, kvMemory] = [this.#pageSize, this.#kvMemory];
+    const [shape, kvMemory] = [this.#pages, this.#kvMemory];
     const { contextLength } = model.config;
-    const bytes = bytesOfPage(model, pageSize) + (this.#draft ? bytesOfPage(this.#draft, pageSize) : 0);
-    const least = Math.ceil(contextLength / pageSize);
+    const bytes = bytesOfPage(model, shape) + (this.#draft ? bytesOfPage(this.#draft, shape) : 0);
+    const least = Math.ceil(contextLength / shape.pageSize);
     if (kvMemory === undefined) {
       const most = Math.max(least, Math.min(16 * least, Math.floor(2 ** 30 / bytes)));
-      return { pageSize, first: Math.min(most, 8), most };
+      return { ...shape, first: Math.min(most, 8), most };
     }
     checkInteger("Engine", "kvMemory", kvMemory, 1);
     const pages = Math.floor(kvMemory / bytes);
@@ -440,7 +452,7 @@ export class Engine implements AsyncDisposable {
         "ERR_RANGE",
         `Engine: expected kvMemory of at least ${least * bytes} bytes, which a sequence of ${contextLength} tokens needs, got ${kvMemory}`,
       );
-    return { pageSize, first: pages, most: pages };
+    return { ...shape, first: pages, most: pages };
   }
 }
 

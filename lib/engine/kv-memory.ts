@@ -1,18 +1,25 @@
 import type { CausalDecoder } from "../models/causal-decoder.js";
-import type { KvPages } from "../nn/kv-pages.js";
+import { bytesOfHead, type KvPages, type KvType } from "../nn/kv-pages.js";
 import { ops } from "../native.js";
 import { narrow } from "../ops/views.js";
 import { scope } from "../scope.js";
 
 /** Returns the bytes of a page of `pageSize` tokens. */
-export function bytesOfPage(model: CausalDecoder, pageSize: number): number {
+export function bytesOfPage(model: CausalDecoder, { pageSize, kvType }: PageShape): number {
   const { layers, kvHeads } = model.config;
-  return 2 * layers * kvHeads * model.kvHeadSize * (model.dtype === "f32" ? 4 : 2) * pageSize;
+  return 2 * layers * kvHeads * bytesOfHead(model.kvHeadSize, model.dtype, kvType) * pageSize;
 }
 
-/** Numbers of pages of an engine's memory. */
-export interface PageCounts {
+/** Content of a page. */
+export interface PageShape {
+  /** Number of tokens. */
   readonly pageSize: number;
+  /** "int8" if keys and values are stored in 8 bits, and null if they have the dtype of the model. */
+  readonly kvType: KvType | null;
+}
+
+/** Pages of an engine's memory. */
+export interface PageCounts extends PageShape {
   /** Number of pages at the beginning. */
   readonly first: number;
   /** Largest number of pages. */
@@ -22,17 +29,22 @@ export interface PageCounts {
 /** Memory for the keys and values of a model, which is made when it is first needed, and grows with the page table. */
 export class KvMemory implements Disposable {
   readonly #model: CausalDecoder;
-  readonly #pageSize: number;
+  readonly #shape: PageShape;
   #pages: KvPages | null = null;
 
-  constructor(model: CausalDecoder, pageSize: number) {
+  constructor(model: CausalDecoder, shape: PageShape) {
     this.#model = model;
-    this.#pageSize = pageSize;
+    this.#shape = shape;
   }
 
   /** Number of pages that there are. */
   get count(): number {
     return this.#pages?.pages ?? 0;
+  }
+
+  /** Their bytes. */
+  get bytes(): number {
+    return this.#pages?.bytes ?? 0;
   }
 
   /**
@@ -42,15 +54,11 @@ export class KvMemory implements Disposable {
   pages(count: number): KvPages {
     const old = this.#pages;
     if (old && old.pages >= count) return old;
-    const pages = this.#model.createPages(count, this.#pageSize);
+    const pages = this.#model.createPages(count, this.#shape.pageSize, this.#shape.kvType);
     if (old) {
-      for (const [layer, { keys, values }] of old.layers.entries()) {
-        const into = pages.layers[layer]!;
-        scope(() => {
-          ops.copy({ out: narrow(into.keys, 0, 0, old.pages), inp: keys });
-          ops.copy({ out: narrow(into.values, 0, 0, old.pages), inp: values });
-        });
-      }
+      const into = pages.parts();
+      for (const [i, inp] of old.parts().entries())
+        scope(() => ops.copy({ out: narrow(into[i]!, 0, 0, old.pages), inp }));
       old.dispose();
     }
     this.#pages = pages;

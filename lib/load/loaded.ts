@@ -23,7 +23,7 @@ export abstract class Loaded<M extends Module> implements Disposable {
 }
 
 /** Returns the options that are not undefined, so that an undefined option does not replace a default. */
-export function definedOptions<T extends object>(options: T): Partial<T> {
+export function definedOptions<T extends object>(options: { [K in keyof T]: T[K] | undefined }): Partial<T> {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>;
 }
 

@@ -9,8 +9,11 @@ import type { Initializer } from "../nn/init.js";
 import { LayerNorm } from "../nn/layer-norm.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
+import { type Observer, see } from "../nn/observer.js";
+import { projectHeads } from "../nn/project-heads.js";
+import { ResidualStream } from "../nn/residual-stream.js";
 import type { Activation } from "../ops/activation.js";
-import { add } from "../ops/binary.js";
+import { add, mul } from "../ops/binary.js";
 import { checkDType, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
 import { tanh } from "../ops/unary.js";
 import { narrow, reshape } from "../ops/views.js";
@@ -62,11 +65,19 @@ class BertOutput extends Module {
   /**
    * Returns the norm of residual + dropout(part). Without dropout, `part` receives the residual and adds it itself,
    * fused into its last product; with dropout it receives null.
+   *
+   * @param names names of the part, of the norm and of the sum for an observer of the layer
    */
-  join(residual: FloatTensor, part: (residual: FloatTensor | null) => FloatTensor): FloatTensor {
+  join(
+    residual: FloatTensor,
+    part: (residual: FloatTensor | null) => FloatTensor,
+    [name, norm, place]: readonly ["attn" | "mlp", string, string],
+    observer: Observer | null | undefined,
+  ): FloatTensor {
     const { training, p } = this.dropout;
-    if (training && p > 0) return this.LayerNorm.add(this.dropout.forward(part(null)), residual).out;
-    return this.LayerNorm.forward(part(residual));
+    if (!observer && training && p > 0) return this.LayerNorm.add(this.dropout.forward(part(null)), residual).out;
+    const sum = new ResidualStream(this.dropout, observer).add(name, place, residual, part);
+    return this.LayerNorm.forward(sum, observer?.at(norm));
   }
 }
 
@@ -111,7 +122,12 @@ class BertAttention extends Module {
   /** Returns the normalised sum [B, T, C] of x [B, T, C] and its attention. */
   forward(x: FloatTensor, context: BertContext): FloatTensor {
     const y = this.self.forward(x, context);
-    return this.output.join(x, (residual) => this.output.dense.forward(y, { residual }));
+    const { heads } = this.self;
+    const { dense } = this.output;
+    const { observer } = context;
+    const project = (residual: FloatTensor | null): FloatTensor =>
+      projectHeads(y, dense, { heads, residual, observer: observer?.at("attn") });
+    return this.output.join(x, project, ["attn", "ln1", "mid"], observer);
   }
 }
 
@@ -134,9 +150,12 @@ class BertLayer extends Module {
   forward(x: FloatTensor, context: BertContext): FloatTensor {
     const { activation } = this;
     const layers = { up: this.intermediate.dense, down: this.output.dense };
+    const { observer } = context;
     return scope(() => {
-      const h = this.attention.forward(x, context);
-      return this.output.join(h, (residual) => twoLayers(h, layers, { activation, residual }));
+      const h = this.attention.forward(see(observer, "hook_resid_pre", x), context);
+      const part = (residual: FloatTensor | null): FloatTensor =>
+        twoLayers(h, layers, { activation, residual, observer: observer?.at("mlp") });
+      return see(observer, "hook_normalized_resid_post", this.output.join(h, part, ["mlp", "ln2", "post"], observer));
     });
   }
 }
@@ -164,16 +183,31 @@ class BertEmbeddings extends Module {
     this.firstPosition = firstPosition;
   }
 
-  /** Returns the normalised vectors [B, T, C] of ids i32 [B, T]. */
-  forward(ids: IntTensor, tokenTypes: IntTensor | null, dtype: FloatDType): FloatTensor {
+  /**
+   * Returns the normalised vectors [B, T, C] of ids i32 [B, T]. An observer sees hook_embed, hook_pos_embed and
+   * hook_token_type_embed, all [B, T, C], and the norm `ln`.
+   */
+  forward(
+    ids: IntTensor,
+    tokenTypes: IntTensor | null,
+    dtype: FloatDType,
+    observer: Observer | null = null,
+  ): FloatTensor {
     const { position_embeddings: positions, token_type_embeddings: types, firstPosition } = this;
     const rows = (table: Embedding, first: number, count: number): FloatTensor => {
       const cut = narrow(table.weight, 0, first, count);
       return cut.dtype === dtype ? cut : cut.to(dtype);
     };
-    let x = add(this.word_embeddings.forward(ids, { dtype }), rows(positions, firstPosition, ids.shape[1]!));
-    if (types) x = add(x, tokenTypes ? types.forward(tokenTypes, { dtype }) : rows(types, 0, 1));
-    return this.dropout.forward(this.LayerNorm.forward(x));
+    const words = see(observer, "hook_embed", this.word_embeddings.forward(ids, { dtype }));
+    /** Returns vectors as the hook of this name receives and replaces them, [B, T, C]. */
+    const seen = (name: string, vectors: FloatTensor): FloatTensor => {
+      const listener = observer?.listener(name);
+      return listener ? listener(add(vectors, mul(words, 0))) : vectors;
+    };
+    let x = add(words, seen("hook_pos_embed", rows(positions, firstPosition, ids.shape[1]!)));
+    if (types)
+      x = add(x, seen("hook_token_type_embed", tokenTypes ? types.forward(tokenTypes, { dtype }) : rows(types, 0, 1)));
+    return this.dropout.forward(this.LayerNorm.forward(x, observer?.at("ln")));
   }
 }
 
@@ -233,7 +267,8 @@ export class Bert extends Model {
     checkPass("Bert", ids, { observer }, this.config.contextLength);
     if (tokenTypes) this.#checkTokenTypes(tokenTypes, ids);
     return scope(() => {
-      let x = this.embeddings.forward(ids, tokenTypes, this.dtype); // [B, T, C]
+      const embedded = this.embeddings.forward(ids, tokenTypes, this.dtype, observer?.at("embed")); // [B, T, C]
+      let x = see(observer, "hook_full_embed", embedded);
       for (const [i, layer] of this.encoder.layer.entries()) {
         const next = layer.forward(x, { keyLengths, observer: observer?.at(`blocks.${i}`) ?? null });
         x.dispose();

@@ -1,9 +1,10 @@
 import type { AttentionContext } from "../nn/attend.js";
 import type { AttentionCache } from "../nn/attention-cache.js";
 import { KvCache } from "../nn/kv-cache.js";
-import { KvPages } from "../nn/kv-pages.js";
+import { KvPages, type KvType } from "../nn/kv-pages.js";
 import { lastTokens } from "../nn/last-tokens.js";
 import type { Linear } from "../nn/linear.js";
+import type { Observer } from "../nn/observer.js";
 import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
 import { checkInteger, checkObject } from "../ops/check.js";
 import { embedding } from "../ops/embedding.js";
@@ -50,7 +51,7 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
 
   protected abstract get blocks(): readonly Block<Context>[];
   /** Returns the norm that follows the last block. */
-  protected abstract get finalNorm(): { forward(x: FloatTensor): FloatTensor };
+  protected abstract get finalNorm(): { forward(x: FloatTensor, observer?: Observer | null): FloatTensor };
   /** Returns D, the size of a head of keys and values. */
   protected abstract get headSize(): number;
   /** Returns the input of the first block, [B, T, C], for ids i32 [B, T]. */
@@ -104,10 +105,10 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
   }
 
   /** @internal Returns memory for the keys and values of sequences in `pages` pages of `pageSize` tokens. */
-  createPages(pages: number, pageSize: number): KvPages {
+  createPages(pages: number, pageSize: number, kvType: KvType | null = null): KvPages {
     const { headSize, device, dtype } = this;
     const { layers, kvHeads: heads } = this.config;
-    return new KvPages({ layers, pages, pageSize, heads, headSize, device, dtype });
+    return new KvPages({ layers, pages, pageSize, heads, headSize, device, dtype, kvType });
   }
 
   /**
@@ -137,7 +138,7 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
       if (rows)
         x = embedding(rows, reshape(x, [batch * tokens, x.shape[2]!])); // [R, C]
       else if (lastOnly) x = lastTokens(x, counts); // [B, C]
-      return this.finalNorm.forward(x);
+      return this.finalNorm.forward(x, observer?.at("ln_final"));
     });
   }
 

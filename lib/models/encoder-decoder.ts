@@ -38,13 +38,13 @@ abstract class Stack extends Module {
   }
 
   /** Returns the input of the first block, [B, T, C], for embedded words [B, T, C]. */
-  protected place(words: FloatTensor, cache: AttentionCache | null): FloatTensor {
-    return this.drop.forward(this.positions ? this.positions.forward(words, { cache }) : words);
+  protected place(words: FloatTensor, cache: AttentionCache | null, observer: Observer | null): FloatTensor {
+    return this.drop.forward(this.positions ? this.positions.forward(words, { cache, observer }) : words);
   }
 
-  /** Returns the stack's output for the last block's output x, both [..., C]. */
-  finish(x: FloatTensor): FloatTensor {
-    return this.ln_f ? this.ln_f.forward(x) : x;
+  /** Returns the stack's output for the last block's output x, both [..., C]. `observer` is that of the norm. */
+  finish(x: FloatTensor, observer: Observer | null | undefined): FloatTensor {
+    return this.ln_f ? this.ln_f.forward(x, observer) : x;
   }
 }
 
@@ -57,14 +57,14 @@ class Encoder extends Stack {
     this.h = Array.from({ length: config.layers }, () => new TransformerBlock(block, init, seeds));
   }
 
-  /** Returns the encoded source [B, S, C] for embedded words [B, S, C]. */
+  /** Returns the last block's output [B, S, C] for embedded words [B, S, C]. */
   forward(words: FloatTensor, keyLengths: IntTensor | null, listening: Observer | null): FloatTensor {
-    let x = this.place(words, null);
+    let x = this.place(words, null, listening);
     for (const [layer, block] of this.h.entries()) {
       const observer = listening?.at(String(layer)) ?? null;
       x = replace(x, block.forward(x, { keyLengths, observer }));
     }
-    return this.finish(x);
+    return x;
   }
 }
 
@@ -85,7 +85,7 @@ class Decoder extends Stack {
 
   /** Returns the last block's output [B, T, C] for embedded words [B, T, C]. */
   forward(words: FloatTensor, source: EncodedSource, context: DecoderContext): FloatTensor {
-    let x = this.place(words, context.cache ?? null);
+    let x = this.place(words, context.cache ?? null, context.observer ?? null);
     for (const [layer, block] of this.h.entries()) {
       const observer = context.observer?.at(String(layer)) ?? null;
       const seen = { ...source.layers[layer]!, keyLengths: source.lengths, observer };
@@ -194,11 +194,12 @@ export class EncoderDecoder extends SequenceToSequence {
   }
 
   protected encodeWords(words: FloatTensor, lengths: IntTensor | null, observer: Observer | null): FloatTensor {
-    return this.encoder.forward(words, lengths, observer);
+    const x = this.encoder.forward(words, lengths, observer?.at("encoder") ?? null);
+    return this.encoder.finish(x, observer?.at("encoder_final_ln"));
   }
 
-  protected finish(x: FloatTensor): FloatTensor {
-    return this.decoder.finish(x);
+  protected finish(x: FloatTensor, observer: Observer | null): FloatTensor {
+    return this.decoder.finish(x, observer?.at("decoder_final_ln"));
   }
 
   #embed(embedding: Embedding, ids: IntTensor): FloatTensor {

@@ -4,6 +4,7 @@ import { Embedding } from "../nn/embedding.js";
 import { checkComputed } from "../nn/init.js";
 import type { LayerNorm } from "../nn/layer-norm.js";
 import { Linear } from "../nn/linear.js";
+import { see } from "../nn/observer.js";
 import { PositionEmbedding } from "../nn/position-embedding.js";
 import type { RmsNorm } from "../nn/rms-norm.js";
 import { normOf, TransformerBlock } from "../nn/transformer-block.js";
@@ -96,11 +97,11 @@ export class GPT extends CausalDecoder {
     return pass;
   }
 
-  protected embed(ids: IntTensor, { cache = null, documents = null }: GptForwardOptions): FloatTensor {
+  protected embed(ids: IntTensor, { cache = null, documents = null, observer = null }: GptForwardOptions): FloatTensor {
     const { dtype, wte, wpe, drop } = this;
     const { embeddingScale: scale } = this.config;
     const embedded = wte.forward(ids, { dtype }); // [B, T, C]
-    const words = scale === 1 ? embedded : mul(embedded, scale);
-    return drop.forward(wpe ? wpe.forward(words, { cache, documents }) : words);
+    const words = see(observer, "hook_embed", scale === 1 ? embedded : mul(embedded, scale));
+    return drop.forward(wpe ? wpe.forward(words, { cache, documents, observer }) : words);
   }
 }

@@ -6,6 +6,8 @@ import { GroupedAttention, type GroupedAttentionContext } from "../nn/grouped-at
 import { checkComputed, type Initializer } from "../nn/init.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
+import { see } from "../nn/observer.js";
+import { ResidualStream } from "../nn/residual-stream.js";
 import { RmsNorm } from "../nn/rms-norm.js";
 import { rotaryTable } from "../ops/rotary-table.js";
 import { keep, scope } from "../scope.js";
@@ -49,10 +51,13 @@ export class LlamaBlock extends Module {
 
   /** Returns the block's output [B, T, C] for x [B, T, C]. */
   forward(x: FloatTensor, context: GroupedAttentionContext): FloatTensor {
-    const { input_layernorm, self_attn, post_attention_layernorm, mlp, residualDropout: drop } = this;
+    const { input_layernorm: ln_1, self_attn: attn, post_attention_layernorm: ln_2, mlp } = this;
+    const stream = new ResidualStream(this.residualDropout, context.observer);
+    const [ln1, ln2, layers] = stream.observers("ln1", "ln2", "mlp");
     return scope(() => {
-      const h = drop.residual(x, (sum) => self_attn.forward(input_layernorm.forward(x), context, sum));
-      return drop.residual(h, (sum) => mlp.forward(post_attention_layernorm.forward(h), sum));
+      x = stream.see("hook_resid_pre", x);
+      const h = stream.add("attn", "mid", x, (sum) => attn.forward(ln_1.forward(x, ln1), context, sum));
+      return stream.add("mlp", "post", h, (sum) => mlp.forward(ln_2.forward(h, ln2), sum, layers));
     });
   }
 }
@@ -128,7 +133,8 @@ export class Llama extends CausalDecoder<GroupedAttentionContext> {
     return { ...pass, table: this.model.table };
   }
 
-  protected embed(ids: IntTensor): FloatTensor {
-    return this.drop.forward(this.model.embed_tokens.forward(ids, { dtype: this.dtype })); // [B, T, C]
+  protected embed(ids: IntTensor, { observer = null }: LlamaForwardOptions): FloatTensor {
+    const words = this.model.embed_tokens.forward(ids, { dtype: this.dtype }); // [B, T, C]
+    return this.drop.forward(see(observer, "hook_embed", words));
   }
 }

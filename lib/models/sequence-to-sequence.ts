@@ -1,6 +1,6 @@
 import type { AttentionContext } from "../nn/attend.js";
 import type { EncodedSource } from "../nn/cross-memory.js";
-import type { Observer } from "../nn/observer.js";
+import { type Observer, see } from "../nn/observer.js";
 import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
 import { checkObject, checkShapeIs } from "../ops/check.js";
 import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
@@ -61,7 +61,7 @@ export abstract class SequenceToSequence extends Model {
   /** Returns the encoder's output [B, S, C] for embedded words [B, S, C]. */
   protected abstract encodeWords(words: FloatTensor, lengths: IntTensor | null, observer: Observer | null): FloatTensor;
   /** Returns the states to project to logits, for the output x of the decoder's last block; both are [..., C]. */
-  protected abstract finish(x: FloatTensor): FloatTensor;
+  protected abstract finish(x: FloatTensor, observer: Observer | null): FloatTensor;
 
   /** Returns the bias of the logits, [V], or null. */
   protected logitsBias(): FloatTensor | null {
@@ -84,7 +84,10 @@ export abstract class SequenceToSequence extends Model {
     const { lengths = null, observer = null } = options;
     checkPass(op, source, { observer }, this.config.contextLength);
     checkLengths(this.name, "lengths", lengths, source);
-    return scope(() => this.encodeWords(this.embedSource(source), lengths, observer?.at("encoder") ?? null));
+    return scope(() => {
+      const words = see(observer, "encoder.hook_embed", this.embedSource(source)); // [B, S, C]
+      return this.encodeWords(words, lengths, observer);
+    });
   }
 
   /**
@@ -142,11 +145,10 @@ export abstract class SequenceToSequence extends Model {
     checkSources(op, ids, source);
     return scope(() => {
       cache?.begin(ids.shape[1]!, counts);
-      const context = { cache, observer: observer?.at("decoder") ?? null };
-      let x = this.decoder.forward(this.embedTarget(ids), source, context); // [B, T, C]
+      let x = this.#decoded(ids, source, { cache }, observer); // [B, T, C]
       cache?.advance();
       if (lastOnly) x = lastTokens(x, counts); // [B, C]
-      return logitsOf(this.finish(x), this.projection, { bias: this.decodingBias() });
+      return logitsOf(this.finish(x, observer), this.projection, { bias: this.decodingBias() });
     });
   }
 
@@ -159,8 +161,13 @@ export abstract class SequenceToSequence extends Model {
       checkShapeIs(this.name, "target", target, [source.shape[0]!, -1]);
       checkLengths(this.name, "targetLengths", keyLengths, target);
       const seen = this.decoder.remember(encoded, sourceLengths);
-      const context = { keyLengths, observer: observer?.at("decoder") ?? null };
-      return this.finish(this.decoder.forward(this.embedTarget(target), seen, context));
+      return this.finish(this.#decoded(target, seen, { keyLengths }, observer), observer);
     });
+  }
+
+  /** Returns the output of the decoder's last block, [B, T, C]. */
+  #decoded(ids: IntTensor, source: EncodedSource, context: DecoderContext, observer: Observer | null): FloatTensor {
+    const words = see(observer, "decoder.hook_embed", this.embedTarget(ids)); // [B, T, C]
+    return this.decoder.forward(words, source, { ...context, observer: observer?.at("decoder") ?? null });
   }
 }

@@ -9,9 +9,12 @@ import { splitHeads } from "../nn/heads.js";
 import type { Initializer } from "../nn/init.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
+import { type Observer, see } from "../nn/observer.js";
+import { projectHeads } from "../nn/project-heads.js";
 import { RelativePositionBias } from "../nn/relative-position-bias.js";
+import { ResidualStream } from "../nn/residual-stream.js";
 import { RmsNorm } from "../nn/rms-norm.js";
-import type { Activation } from "../ops/activation.js";
+import { activate, type Activation } from "../ops/activation.js";
 import { add } from "../ops/binary.js";
 import { gated } from "../ops/gated.js";
 import { scope } from "../scope.js";
@@ -58,7 +61,7 @@ class T5Attention extends Module implements AttentionRules {
   /** Returns the self-attention [B, T, C] of x [B, T, C], plus `residual` if there is one. */
   self(x: FloatTensor, context: SelfContext, residual: Residual): FloatTensor {
     const [q, k, v] = [this.#split(this.q, x), this.#split(this.k, x), this.#split(this.v, x)];
-    return this.o.forward(attend(q, k, v, this, context), { residual });
+    return this.#project(attend(q, k, v, this, context), residual, context.observer?.at("attn"));
   }
 
   /** Returns the keys and values [B, S, H, D] of an encoded source [B, S, C]. */
@@ -69,7 +72,12 @@ class T5Attention extends Module implements AttentionRules {
   /** Returns the attention [B, T, C] of x [B, T, C] to an encoded source, plus `residual` if there is one. */
   cross(x: FloatTensor, { keys, values, ...context }: CrossSource, residual: Residual): FloatTensor {
     const rules = { scale: this.scale, part: "cross_attn", dropout: this.dropout };
-    return this.o.forward(attend(this.#split(this.q, x), keys, values, rules, context), { residual });
+    const z = attend(this.#split(this.q, x), keys, values, rules, context); // [B, T, H·D]
+    return this.#project(z, residual, context.observer?.at("cross_attn"));
+  }
+
+  #project(z: FloatTensor, residual: Residual, observer: Observer | null | undefined): FloatTensor {
+    return projectHeads(z, this.o, { heads: this.heads, residual, observer });
   }
 
   /** Projects x [B, T, C] to heads [B, T, H, D]. */
@@ -102,10 +110,20 @@ class T5Dense extends Module {
   }
 
   /** Returns the output [B, T, C] for x [B, T, C], plus `residual` if there is one. */
-  forward(x: FloatTensor, residual: Residual): FloatTensor {
-    const { wi, wi_0: gate, wi_1: up, activation } = this;
-    const hidden = wi ? wi.forward(x, { activation }) : gated(gate!.forward(x), up!.forward(x), activation);
-    return this.wo.forward(this.dropout.forward(hidden), { residual });
+  forward(x: FloatTensor, residual: Residual, observer: Observer | null): FloatTensor {
+    const hidden = this.wi ? this.#plain(this.wi, x, observer) : this.#gated(x, observer);
+    return this.wo.forward(this.dropout.forward(see(observer, "hook_post", hidden)), { residual });
+  }
+
+  #plain(wi: Linear, x: FloatTensor, observer: Observer | null): FloatTensor {
+    const { activation } = this;
+    const listener = observer?.listener("hook_pre");
+    return listener ? activate(listener(wi.forward(x)), activation) : wi.forward(x, { activation });
+  }
+
+  #gated(x: FloatTensor, observer: Observer | null): FloatTensor {
+    const gate = see(observer, "hook_pre", this.wi_0!.forward(x));
+    return gated(gate, see(observer, "hook_pre_linear", this.wi_1!.forward(x)), this.activation);
   }
 }
 
@@ -120,10 +138,16 @@ abstract class T5Part extends Module {
     this.dropout = new Dropout(dropout, seeds);
   }
 
-  protected add(x: FloatTensor, part: (normed: FloatTensor, residual: Residual) => FloatTensor): FloatTensor {
+  /** @param names names of the part, of its norm and of the sum for an observer of the block */
+  protected add(
+    x: FloatTensor,
+    part: (normed: FloatTensor, residual: Residual) => FloatTensor,
+    [name, norm, place]: readonly ["attn" | "cross_attn" | "mlp", string, string],
+    observer: Observer | null | undefined,
+  ): FloatTensor {
     return scope(() => {
-      const normed = this.layer_norm.forward(x);
-      return this.dropout.residual(x, (residual) => part(normed, residual));
+      const normed = this.layer_norm.forward(x, observer?.at(norm));
+      return new ResidualStream(this.dropout, observer).add(name, place, x, (residual) => part(normed, residual));
     });
   }
 }
@@ -137,7 +161,9 @@ class T5SelfAttention extends T5Part {
   }
 
   forward(x: FloatTensor, context: SelfContext): FloatTensor {
-    return this.add(x, (normed, residual) => this.SelfAttention.self(normed, context, residual));
+    const part = (normed: FloatTensor, residual: Residual): FloatTensor =>
+      this.SelfAttention.self(normed, context, residual);
+    return this.add(x, part, ["attn", "ln1", "mid"], context.observer);
   }
 }
 
@@ -150,7 +176,9 @@ class T5CrossAttention extends T5Part {
   }
 
   forward(x: FloatTensor, source: CrossSource): FloatTensor {
-    return this.add(x, (normed, residual) => this.EncDecAttention.cross(normed, source, residual));
+    const part = (normed: FloatTensor, residual: Residual): FloatTensor =>
+      this.EncDecAttention.cross(normed, source, residual);
+    return this.add(x, part, ["cross_attn", "ln2", "mid_cross"], source.observer);
   }
 }
 
@@ -162,8 +190,11 @@ class T5FeedForward extends T5Part {
     this.DenseReluDense = new T5Dense(config, init, seeds);
   }
 
-  forward(x: FloatTensor): FloatTensor {
-    return this.add(x, (normed, residual) => this.DenseReluDense.forward(normed, residual));
+  /** @param norm name of the norm for an observer of the block */
+  forward(x: FloatTensor, norm: string, observer: Observer | null): FloatTensor {
+    const part = (normed: FloatTensor, residual: Residual): FloatTensor =>
+      this.DenseReluDense.forward(normed, residual, observer?.at("mlp") ?? null);
+    return this.add(x, part, ["mlp", norm, "post"], observer);
   }
 }
 
@@ -191,9 +222,12 @@ class T5Block extends Module {
   /** Returns the block's output [B, T, C] for x [B, T, C]. A decoder's block needs the `source` that it attends to. */
   forward(x: FloatTensor, context: SelfContext, source: CrossSource | null): FloatTensor {
     const [attend, ...rest] = this.layer;
+    const { observer = null } = context;
     return scope(() => {
-      x = attend.forward(x, context);
-      for (const part of rest) x = part instanceof T5FeedForward ? part.forward(x) : part.forward(x, source!);
+      x = attend.forward(see(observer, "hook_resid_pre", x), context);
+      for (const part of rest)
+        x =
+          part instanceof T5FeedForward ? part.forward(x, `ln${rest.length + 1}`, observer) : part.forward(x, source!);
       return x;
     });
   }
@@ -247,9 +281,9 @@ export class T5Stack extends Module {
     return x;
   }
 
-  /** Returns dropout(norm(x)) for the last block's output x [..., C]. */
-  finish(x: FloatTensor): FloatTensor {
-    return this.dropout.forward(this.final_layer_norm.forward(x));
+  /** Returns dropout(norm(x)) for the last block's output x [..., C]. `observer` is that of the norm. */
+  finish(x: FloatTensor, observer: Observer | null | undefined): FloatTensor {
+    return this.dropout.forward(this.final_layer_norm.forward(x, observer));
   }
 
   /** Returns the bias of positions for every block, [B or 1, H, T, Tk]. */

@@ -75,11 +75,12 @@ export class T5 extends SequenceToSequence {
 
   protected encodeWords(words: FloatTensor, lengths: IntTensor | null, observer: Observer | null): FloatTensor {
     const mask = lengths && paddingMask(lengths, words.shape[1]!, this.dtype);
-    return this.encoder.finish(this.encoder.forward(words, null, { mask, observer }));
+    const x = this.encoder.forward(words, null, { mask, observer: observer?.at("encoder") ?? null });
+    return this.encoder.finish(x, observer?.at("encoder_final_ln"));
   }
 
-  protected finish(x: FloatTensor): FloatTensor {
-    const finished = this.decoder.finish(x);
+  protected finish(x: FloatTensor, observer: Observer | null): FloatTensor {
+    const finished = this.decoder.finish(x, observer?.at("decoder_final_ln"));
     return this.lm_head ? finished : mul(finished, this.config.width ** -0.5);
   }
 }

@@ -9,6 +9,7 @@ import { headSizeOf, type HeadsConfig } from "./heads.js";
 import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
+import { projectHeads } from "./project-heads.js";
 import { RmsNorm } from "./rms-norm.js";
 
 /** Configuration of an `Attention` module. */
@@ -110,7 +111,7 @@ export class Attention extends Module implements AttentionRules {
     checkFloat("Attention", "x", x);
     checkShapeIs("Attention", "x", x, [-1, -1, -1]);
     const z = attendPacked(this.c_attn.forward(x), this, context); // [B, T, H·D]
-    return this.c_proj.forward(z, { residual });
+    return projectHeads(z, this.c_proj, { heads: this.heads, residual, observer: context.observer?.at("attn") });
   }
 }
 

@@ -6,6 +6,7 @@ import { cutHeads, headSizeOf, type HeadsConfig, splitHeads } from "./heads.js";
 import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
+import { projectHeads } from "./project-heads.js";
 
 /** Configuration of a `CrossAttention` module. */
 export interface CrossAttentionConfig extends Pick<HeadsConfig, "width" | "heads"> {
@@ -75,6 +76,6 @@ export class CrossAttention extends Module implements AttentionRules {
     checkObject("CrossAttention", "source", source);
     const q = splitHeads(this.q_attn.forward(x), this.heads); // [B, T, H, D]
     const z = attend(q, source.keys, source.values, this, source); // [B, T, C]
-    return this.c_proj.forward(z, { residual });
+    return projectHeads(z, this.c_proj, { heads: this.heads, residual, observer: source.observer?.at(this.part) });
   }
 }

@@ -8,6 +8,7 @@ import { FeedForward, type FeedForwardConfig } from "./feed-forward.js";
 import type { Initializer } from "./init.js";
 import { LayerNorm } from "./layer-norm.js";
 import { Module } from "./module.js";
+import { ResidualStream } from "./residual-stream.js";
 
 /** Configuration of a `DecoderBlock`. */
 export interface DecoderBlockConfig
@@ -65,17 +66,24 @@ export class DecoderBlock extends Module {
 
   /** Returns the block's output [B, T, C] for x [B, T, C]. */
   forward(x: FloatTensor, context: DecoderContext): FloatTensor {
-    const { ln_1, attn, ln_cross, cross, ln_2, mlp, residualDropout: drop } = this;
+    const { ln_1, attn, ln_cross, cross, ln_2, mlp } = this;
     const { source } = context;
+    const stream = new ResidualStream(this.residualDropout, context.observer);
+    const [ln1, ln2, ln3, layers] = stream.observers("ln1", "ln2", "ln3", "mlp");
     return scope(() => {
+      x = stream.see("hook_resid_pre", x);
       if (this.norm === "post") {
-        const h = ln_1.forward(drop.residual(x, (sum) => attn.forward(x, context, sum)));
-        const g = ln_cross.forward(drop.residual(h, (sum) => cross.forward(h, source, sum)));
-        return ln_2.forward(drop.residual(g, (sum) => mlp.forward(g, sum)));
+        const mid = stream.add("attn", "mid", x, (sum) => attn.forward(x, context, sum));
+        const h = ln_1.forward(mid, ln1);
+        const crossed = stream.add("cross_attn", "mid_cross", h, (sum) => cross.forward(h, source, sum));
+        const g = ln_cross.forward(crossed, ln2);
+        const post = stream.add("mlp", "post", g, (sum) => mlp.forward(g, sum, layers));
+        return stream.see("hook_normalized_resid_post", ln_2.forward(post, ln3));
       }
-      const h = drop.residual(x, (sum) => attn.forward(ln_1.forward(x), context, sum));
-      const g = drop.residual(h, (sum) => cross.forward(ln_cross.forward(h), source, sum));
-      return drop.residual(g, (sum) => mlp.forward(ln_2.forward(g), sum));
+      const h = stream.add("attn", "mid", x, (sum) => attn.forward(ln_1.forward(x, ln1), context, sum));
+      const read = (): FloatTensor => ln_cross.forward(h, ln2);
+      const g = stream.add("cross_attn", "mid_cross", h, (sum) => cross.forward(read(), source, sum));
+      return stream.add("mlp", "post", g, (sum) => mlp.forward(ln_2.forward(g, ln3), sum, layers));
     });
   }
 }

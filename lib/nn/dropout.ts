@@ -88,11 +88,17 @@ export class Dropout extends Module {
 
   /**
    * Returns residual + scale · dropout(part). If there is neither dropout nor a scale, `part` receives the residual and
-   * adds it itself, fused into its last product; otherwise `part` receives null.
+   * adds it itself, fused into its last product; otherwise `part` receives null. A `listener` receives what is added to
+   * the residual and returns the tensor to add instead; nothing is fused then.
    */
-  residual(residual: FloatTensor, part: (residual: FloatTensor | null) => FloatTensor, scale = 1): FloatTensor {
-    if (scale === 1 && !(this.training && this.p > 0)) return part(residual);
+  residual(
+    residual: FloatTensor,
+    part: (residual: FloatTensor | null) => FloatTensor,
+    { scale = 1, listener = null }: { scale?: number; listener?: ((x: FloatTensor) => FloatTensor) | null } = {},
+  ): FloatTensor {
+    if (!listener && scale === 1 && !(this.training && this.p > 0)) return part(residual);
     const dropped = this.forward(part(null));
-    return add(residual, scale === 1 ? dropped : mul(dropped, scale));
+    const added = scale === 1 ? dropped : mul(dropped, scale);
+    return add(residual, listener ? listener(added) : added);
   }
 }

@@ -1,10 +1,12 @@
-import type { Activation } from "../ops/activation.js";
+import { activate, type Activation } from "../ops/activation.js";
 import { feedForward } from "../ops/feed-forward.js";
-import { packedGated } from "../ops/gated.js";
+import { gated, packedGated } from "../ops/gated.js";
+import { contiguous, narrow } from "../ops/views.js";
 import type { FloatTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
+import { type Observer, see } from "./observer.js";
 
 /** Configuration of a `FeedForward` module. */
 export interface FeedForwardConfig {
@@ -30,17 +32,43 @@ export interface FeedForwardConfig {
   outputStd?: number;
 }
 
+/** Options of the functions that compute feed-forward layers. */
+export interface LayersOptions {
+  activation: Activation;
+  residual: FloatTensor | null;
+  /** Observer of the layers. @default null */
+  observer?: Observer | null | undefined;
+}
+
 /**
  * Returns down(activation(up(x))) + residual. One fused operation computes it if both layers are plain products (not
- * quantised, for example).
+ * quantised, for example). An observer sees hook_pre, the values before the activation, and hook_post after it.
  */
 export function twoLayers(
   x: FloatTensor,
   { up, down }: { up: Linear; down: Linear },
-  { activation, residual }: { activation: Activation; residual: FloatTensor | null },
+  { activation, residual, observer = null }: LayersOptions,
 ): FloatTensor {
+  if (observer) {
+    const pre = observer.listener("hook_pre");
+    const hidden = pre ? activate(pre(up.forward(x)), activation) : up.forward(x, { activation });
+    return down.forward(observer.see("hook_post", hidden), { residual });
+  }
   if (!up.plain || !down.plain) return down.forward(up.forward(x, { activation }), { residual });
   return feedForward(x, { up, down }, { activation, layout: up.layout, residual });
+}
+
+/**
+ * Returns down(activation(gate) · up) + residual. An observer sees the gate as hook_pre, `up` as hook_pre_linear, and
+ * their product as hook_post.
+ */
+export function gatedLayers(
+  [gate, up]: readonly [gate: FloatTensor, up: FloatTensor],
+  down: Linear,
+  { activation, residual, observer = null }: LayersOptions,
+): FloatTensor {
+  const hidden = gated(see(observer, "hook_pre", gate), see(observer, "hook_pre_linear", up), activation);
+  return down.forward(see(observer, "hook_post", hidden), { residual });
 }
 
 /**
@@ -68,10 +96,17 @@ export class FeedForward extends Module {
     this.c_proj = new Linear({ inputs: hidden, outputs: width, bias, std: config.outputStd ?? std, layout }, init);
   }
 
-  /** Returns the output [..., C] for x [..., C], plus `residual` [..., C] if one is given. */
-  forward(x: FloatTensor, residual: FloatTensor | null = null): FloatTensor {
+  /**
+   * Returns the output [..., C] for x [..., C], plus `residual` [..., C] if one is given. An observer sees the values of
+   * `twoLayers` or `gatedLayers`.
+   */
+  forward(x: FloatTensor, residual: FloatTensor | null = null, observer: Observer | null = null): FloatTensor {
     const { c_fc: up, c_proj: down, activation } = this;
-    if (this.gated) return down.forward(packedGated(up.forward(x), activation), { residual });
-    return twoLayers(x, { up, down }, { activation, residual });
+    if (!this.gated) return twoLayers(x, { up, down }, { activation, residual, observer });
+    const packed = up.forward(x); // [..., 2·F]
+    if (!observer) return down.forward(packedGated(packed, activation), { residual });
+    const hidden = packed.shape.at(-1)! / 2;
+    const half = (i: 0 | 1): FloatTensor => contiguous(narrow(packed, -1, i * hidden, hidden));
+    return gatedLayers([half(0), half(1)], down, { activation, residual, observer });
   }
 }

@@ -1,10 +1,11 @@
 import type { Activation } from "../ops/activation.js";
 import { checkInteger, checkObject } from "../ops/check.js";
-import { gated } from "../ops/gated.js";
 import type { FloatTensor } from "../tensor.js";
+import { gatedLayers } from "./feed-forward.js";
 import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
+import type { Observer } from "./observer.js";
 
 /** Configuration of a `GatedFeedForward` module. */
 export interface GatedFeedForwardConfig {
@@ -49,9 +50,12 @@ export class GatedFeedForward extends Module {
     this.down_proj = new Linear({ inputs: hidden, outputs: width, bias, std: outputStd }, init);
   }
 
-  /** Returns the output [..., C] for x [..., C], plus `residual` [..., C] if one is given. */
-  forward(x: FloatTensor, residual: FloatTensor | null = null): FloatTensor {
-    const hidden = gated(this.gate_proj.forward(x), this.up_proj.forward(x), this.activation); // [..., F]
-    return this.down_proj.forward(hidden, { residual });
+  /**
+   * Returns the output [..., C] for x [..., C], plus `residual` [..., C] if one is given. An observer sees the values of
+   * `gatedLayers`.
+   */
+  forward(x: FloatTensor, residual: FloatTensor | null = null, observer: Observer | null = null): FloatTensor {
+    const { gate_proj, up_proj, down_proj, activation } = this;
+    return gatedLayers([gate_proj.forward(x), up_proj.forward(x)], down_proj, { activation, residual, observer });
   }
 }

@@ -6,6 +6,7 @@ import { headSizeOf, type HeadsConfig, splitHeads } from "./heads.js";
 import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
+import { projectHeads } from "./project-heads.js";
 import { RmsNorm } from "./rms-norm.js";
 
 /** Configuration of a `GroupedAttention` module. */
@@ -93,6 +94,7 @@ export class GroupedAttention extends Module {
     const k = splitHeads(this.k_proj.forward(x), this.kvHeads); // [B, T, Hkv, D]
     const v = splitHeads(this.v_proj.forward(x), this.kvHeads);
     const rules = { causal: true, window, rotaryTable: context.table, interleaved, q_norm, k_norm, dropout };
-    return this.o_proj.forward(attend(q, k, v, rules, context), { residual });
+    const z = attend(q, k, v, rules, context); // [B, T, H·D]
+    return projectHeads(z, this.o_proj, { heads: this.heads, residual, observer: context.observer?.at("attn") });
   }
 }

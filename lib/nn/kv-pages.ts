@@ -1,11 +1,13 @@
-import { checkInteger, checkObject } from "../check.js";
+import { checkChoice, checkInteger, checkObject } from "../check.js";
 import { type Device, device as deviceOf } from "../device.js";
-import type { FloatDType } from "../dtype.js";
+import type { DType, FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { attentionInto, type AttentionOptions } from "../ops/attention.js";
-import { cacheWrite } from "../ops/cache-write.js";
-import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
-import type { AttentionCache, LayerCache } from "./attention-cache.js";
+import { cacheWriteInto } from "../ops/cache-write.js";
+import { type StoredKeys, tensorsOf } from "../ops/quantized-keys.js";
+import type { Shape } from "../shape.js";
+import { allocate, type FloatTensor, type IntTensor, type Tensor } from "../tensor.js";
+import type { AttentionCache } from "./attention-cache.js";
 
 /** Configuration of `KvPages`. */
 export interface KvPagesConfig {
@@ -23,6 +25,27 @@ export interface KvPagesConfig {
   device: Device;
   /** Dtype of keys and values. @default "f32" */
   dtype?: FloatDType;
+  /** "int8" stores keys and values in 8 bits, with a scale for each head of a token. @default the dtype */
+  kvType?: KvType | null;
+}
+
+/** Types in which keys and values may be stored instead of the dtype of the model. */
+export type KvType = "int8";
+
+/** @internal Checks the type of keys and values; null stands for the dtype of the model. */
+export function checkKvType(op: string, value: unknown): void {
+  if (value !== null) checkChoice(op, "kvType", value, ["int8"]);
+}
+
+/** @internal Returns the bytes of one head of keys or values with D numbers. */
+export function bytesOfHead(headSize: number, dtype: FloatDType, kvType: KvType | null): number {
+  return kvType === "int8" ? headSize + 4 : headSize * (dtype === "f32" ? 4 : 2);
+}
+
+/** Keys and values of a layer. */
+export interface LayerPages {
+  readonly keys: StoredKeys;
+  readonly values: StoredKeys;
 }
 
 /**
@@ -30,30 +53,41 @@ export interface KvPagesConfig {
  * list of pages, and sequences may share pages. What a page holds is known to the caller only.
  */
 export class KvPages implements Disposable {
-  readonly layers: LayerCache[];
+  readonly layers: LayerPages[];
   /** N, the number of pages. */
   readonly pages: number;
   /** S, the number of tokens of a page. */
   readonly pageSize: number;
+  /** Bytes of all pages. */
+  readonly bytes: number;
 
   constructor(config: KvPagesConfig) {
     checkObject("KvPages", "config", config);
-    const { layers, pages, pageSize, heads, headSize, dtype = "f32" } = config;
+    const { layers, pages, pageSize, heads, headSize, dtype = "f32", kvType = null } = config;
     for (const [name, value] of Object.entries({ layers, pages, pageSize, heads, headSize }))
       checkInteger("KvPages", name, value, 1);
     const device = deviceOf(config.device);
-    const make = (): FloatTensor => allocate([pages, pageSize, heads, headSize], dtype, device, false);
+    checkKvType("KvPages", kvType);
+    const rows = [pages, pageSize, heads];
+    const tensorOf = <D extends DType>(shape: Shape, type: D): Tensor<D> => allocate(shape, type, device, false);
+    const make = (): StoredKeys =>
+      kvType === "int8"
+        ? { codes: tensorOf([...rows, headSize], "u8"), scales: tensorOf(rows, "f32") }
+        : tensorOf<FloatDType>([...rows, headSize], dtype);
     this.pages = pages;
     this.pageSize = pageSize;
+    this.bytes = 2 * layers * pages * pageSize * heads * bytesOfHead(headSize, dtype, kvType);
     this.layers = Array.from({ length: layers }, () => ({ keys: make(), values: make() }));
+  }
+
+  /** Returns all tensors, each with the pages along its first axis. */
+  parts(): Tensor[] {
+    return this.layers.flatMap(({ keys, values }) => [...tensorsOf(keys), ...tensorsOf(values)]);
   }
 
   /** Frees the memory. */
   dispose(): void {
-    for (const { keys, values } of this.layers) {
-      keys.dispose();
-      values.dispose();
-    }
+    for (const part of this.parts()) part.dispose();
   }
 
   /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
@@ -117,8 +151,8 @@ export class PagedPass implements AttentionCache {
     let first = 0;
     for (const { tokens, starts, keyLengths, pages } of this.#groups) {
       const part = (x: FloatTensor): FloatTensor => groupOf(x, first, starts.shape[0]!, tokens);
-      cacheWrite(keys, part(k), starts, pages);
-      cacheWrite(values, part(v), starts, pages);
+      cacheWriteInto(keys, part(k), starts, pages);
+      cacheWriteInto(values, part(v), starts, pages);
       attentionInto(part(out), part(q), keys, values, { ...masks, keyLengths, queryStarts: starts, pages });
       first += starts.shape[0]! * tokens;
     }

@@ -1,8 +1,12 @@
+import { activate } from "../ops/activation.js";
+import { add } from "../ops/binary.js";
 import { checkInteger, checkObject } from "../ops/check.js";
 import { linear, type LinearOptions } from "../ops/linear.js";
 import { quantizedLinear } from "../ops/quantize.js";
+import { scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
+import { Module } from "./module.js";
 import { WeightLayer } from "./weight-layer.js";
 
 /** Configuration of a `Linear` layer. */
@@ -19,9 +23,18 @@ export interface LinearConfig {
   layout?: "oi" | "io";
 }
 
+/** Trained change of a linear layer beside its own weight, such as a LoRA. */
+export abstract class LinearAdapter extends Module {
+  /** Returns true if the change takes part in the layer's result. */
+  abstract get active(): boolean;
+
+  /** Returns the changed product, with bias, plus `residual`: x [..., in] → [..., out]. */
+  abstract forward(x: FloatTensor, layer: Linear, residual: FloatTensor | null): FloatTensor;
+}
+
 /**
  * Linear layer x·W + b, optionally with an activation and a residual fused in. Every projection of a model goes through
- * this class, so that it alone knows about quantised weights.
+ * this class, so that it alone knows about quantised weights and adapters.
  *
  * @example
  * const up = new Linear({ inputs: 8, outputs: 32 }, new Initializer(1, device()));
@@ -31,6 +44,8 @@ export class Linear extends WeightLayer {
   readonly weight: FloatTensor;
   readonly bias: FloatTensor | null;
   readonly layout: "oi" | "io";
+  /** Adapters of the layer; null if it has none. */
+  adapter: LinearAdapter | null = null;
 
   constructor(config: LinearConfig, init: Initializer) {
     super();
@@ -45,13 +60,34 @@ export class Linear extends WeightLayer {
 
   /** True if the layer is a product with `weight` and nothing else, so that a fused operation may compute it. */
   get plain(): boolean {
-    return this.quantized === null;
+    return this.quantized === null && !this.adapter?.active;
+  }
+
+  /** Number of inputs. */
+  get inputs(): number {
+    return this.quantized?.inputs ?? this.weight.shape[this.layout === "oi" ? 1 : 0]!;
+  }
+
+  /** Number of outputs. */
+  get outputs(): number {
+    return this.quantized?.outputs ?? this.weight.shape[this.layout === "oi" ? 0 : 1]!;
   }
 
   /** Returns activation(x·W + b) + residual, [..., out], for x [..., in]; activation and residual are optional. */
   forward(x: FloatTensor, options: Pick<LinearOptions, "activation" | "residual"> = {}): FloatTensor {
-    const { bias, layout, quantized } = this;
-    if (quantized) return quantizedLinear(x, quantized, { bias, ...options });
-    return linear(x, this.weight, { bias, layout, ...options });
+    const { adapter, bias } = this;
+    if (!adapter?.active) return this.product(x, { bias, ...options });
+    const { activation = "none", residual = null } = options;
+    if (activation === "none") return adapter.forward(x, this, residual);
+    return scope(() => {
+      const y = activate(adapter.forward(x, this, null), activation);
+      return residual ? add(y, residual) : y;
+    });
+  }
+
+  /** @internal Returns activation(x·W + b) + residual without adapters; b is the bias in the options, not the layer's. */
+  product(x: FloatTensor, options: Omit<LinearOptions, "layout"> = {}): FloatTensor {
+    const { layout, quantized } = this;
+    return quantized ? quantizedLinear(x, quantized, options) : linear(x, this.weight, { layout, ...options });
   }
 }

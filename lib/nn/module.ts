@@ -1,6 +1,6 @@
 import type { Device } from "../device.js";
 import { dtypes, type FloatDType } from "../dtype.js";
-import { HeedError } from "../errors.js";
+import { describe, HeedError } from "../errors.js";
 import { checkObject } from "../check.js";
 import { checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
 import { checkSaved, type SavedTensor } from "../saved-tensor.js";
@@ -197,4 +197,14 @@ export abstract class Module {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/**
+ * Checks that an argument is a module.
+ *
+ * @throws ERR_ARGUMENT if it is not.
+ */
+export function checkModule(op: string, model: unknown): asserts model is Module {
+  if (model instanceof Module) return;
+  throw new HeedError("ERR_ARGUMENT", `${op}: expected a model or another module, got ${describe(model)}`);
 }

@@ -1,5 +1,6 @@
 import { checkFunction } from "../check.js";
 import { checkFloat, checkObject, checkShapeIs } from "../ops/check.js";
+import { reshape } from "../ops/views.js";
 import type { FloatTensor } from "../tensor.js";
 
 /**
@@ -45,15 +46,26 @@ export class Observer {
     return this.#hooks.has(this.#path + name);
   }
 
+  /** Returns the function that passes this value to its hook, or null if no hook listens to it. */
+  listener(name: string): ((value: FloatTensor) => FloatTensor) | null {
+    return this.wants(name) ? (value) => this.see(name, value) : null;
+  }
+
   /**
    * Passes a value to its hook and returns the tensor to continue with: the hook's if it returns one, else the value.
    */
   see(name: string, value: FloatTensor): FloatTensor {
     const full = this.#path + name;
     const given = this.#hooks.get(full)?.(value, full);
-    if (given === undefined) return value;
+    if (given === undefined || given === value) return value;
     checkFloat(full, "the hook's result", given, value);
     checkShapeIs(full, "the hook's result", given, value.shape);
-    return given;
+    // The model frees what its parts return. A hook's tensor may be the user's own, so the pass continues with a view.
+    return reshape(given, given.shape);
   }
+}
+
+/** Passes a value to the observer's hook, if there is one, and returns the tensor to continue with. */
+export function see(observer: Observer | null | undefined, name: string, value: FloatTensor): FloatTensor {
+  return observer ? observer.see(name, value) : value;
 }

@@ -1,29 +1,32 @@
+import { add } from "../ops/binary.js";
 import { crossEntropy } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
 import { linearCrossEntropy, type LinearCrossEntropyOptions } from "../ops/linear-cross-entropy.js";
 import { quantizedLinear } from "../ops/quantize.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
-import type { QuantizedWeight } from "./quantized-weight.js";
+import type { Embedding } from "./embedding.js";
+import { Linear } from "./linear.js";
 
 /** Projection from states to logits: a linear layer or, if the weights are tied, the token embedding. */
-export interface OutputProjection {
-  /** Weight [V, C]. */
-  readonly weight: FloatTensor;
-  readonly quantized: QuantizedWeight | null;
-}
+export type OutputProjection = Linear | Embedding;
 
 /** Returns the logits [..., V] of states x [..., C]. */
 export function logitsOf(
   x: FloatTensor,
-  { weight, quantized }: OutputProjection,
+  projection: OutputProjection,
   { bias = null }: { bias?: FloatTensor | null } = {},
 ): FloatTensor {
+  const { weight, quantized } = projection;
+  if (isAdapted(projection)) {
+    const logits = projection.forward(x);
+    return bias ? add(logits, bias) : logits;
+  }
   return quantized ? quantizedLinear(x, quantized, { bias }) : linear(x, weight, { bias });
 }
 
 /**
  * Returns the cross-entropy of the logits of states x. The logits are never held in memory all together, unless the
- * weight is quantised.
+ * weight is quantised or has an adapter.
  */
 export function logitsLoss(
   x: FloatTensor,
@@ -31,7 +34,12 @@ export function logitsLoss(
   targets: IntTensor,
   options: LinearCrossEntropyOptions,
 ): FloatTensor {
-  if (!projection.quantized) return linearCrossEntropy(x, projection.weight, targets, options);
+  if (!projection.quantized && !isAdapted(projection))
+    return linearCrossEntropy(x, projection.weight, targets, options);
   const { bias = null, ...rest } = options;
   return crossEntropy(logitsOf(x, projection, { bias }), targets, rest);
+}
+
+function isAdapted(projection: OutputProjection): projection is Linear {
+  return projection instanceof Linear && !!projection.adapter?.active;
 }

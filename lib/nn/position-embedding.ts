@@ -1,14 +1,15 @@
-import { add } from "../ops/binary.js";
+import { add, mul } from "../ops/binary.js";
 import { checkInteger } from "../ops/check.js";
 import { embedding } from "../ops/embedding.js";
 import { sinusoidalTable, type Sinusoids } from "../ops/sinusoidal-table.js";
-import { narrow } from "../ops/views.js";
+import { narrow, reshape } from "../ops/views.js";
 import { keep } from "../scope.js";
-import { tensor } from "../creation.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { ones, tensor } from "../creation.js";
+import type { FloatTensor } from "../tensor.js";
 import { checkComputed, type Initializer } from "./init.js";
 import type { AttentionCache } from "./attention-cache.js";
 import { Module } from "./module.js";
+import type { Observer } from "./observer.js";
 
 /** Configuration of a `PositionEmbedding`. */
 export interface PositionEmbeddingConfig {
@@ -20,6 +21,15 @@ export interface PositionEmbeddingConfig {
   sinusoids: Sinusoids | null;
   /** Standard deviation of the learned table's initial values. @default 0.02 */
   std?: number;
+}
+
+/** Lengths of the documents in each sequence. */
+type Documents = readonly ArrayLike<number>[];
+
+interface PositionOptions {
+  cache?: AttentionCache | null;
+  documents?: Documents | null;
+  observer?: Observer | null;
 }
 
 /**
@@ -47,30 +57,31 @@ export class PositionEmbedding extends Module {
   /**
    * Returns x [B, T, C] plus the vectors of its positions. With a cache, on which `begin` was called, x continues at
    * the end of each sequence. With `documents`, the lengths of the documents in each sequence, positions restart at 0
-   * in each document.
+   * in each document. An observer sees the vectors of the positions as hook_pos_embed [B, T, C].
    */
-  forward(
-    x: FloatTensor,
-    {
-      cache = null,
-      documents = null,
-    }: { cache?: AttentionCache | null; documents?: readonly ArrayLike<number>[] | null } = {},
-  ): FloatTensor {
+  forward(x: FloatTensor, { cache = null, documents = null, observer = null }: PositionOptions = {}): FloatTensor {
     const [batch, tokens] = x.shape as [number, number, number];
-    const { dtype } = x;
-    if (!cache && !documents) return add(x, narrow(this.weight, 0, 0, tokens).to(dtype)); // [T, C]
-    if (!documents) return this.#added(x, cache!.positions(tokens, this.weight.shape[0]! - 1));
-    return this.#added(x, tensor(inDocuments(documents, tokens), [batch, tokens], { device: this.weight.device }));
+    const vectors = this.#vectors(x, cache, documents); // [B, T, C] or [T, C]
+    const listener = observer?.listener("hook_pos_embed");
+    if (!listener) return add(x, vectors);
+    const { device, dtype } = x;
+    const each = ones([batch, 1, 1], { device, dtype });
+    return add(x, listener(mul(reshape(vectors, [-1, tokens, x.shape[2]!]), each)));
   }
 
-  /** Returns x plus the vectors of positions i32 [B, T]. */
-  #added(x: FloatTensor, positions: IntTensor): FloatTensor {
-    return add(x, embedding(positions, this.weight, { dtype: x.dtype })); // [B, T, C]
+  /** Returns the vectors of the positions of x [B, T, C]: [T, C] if all sequences begin at 0, else [B, T, C]. */
+  #vectors({ shape, dtype }: FloatTensor, cache: AttentionCache | null, documents: Documents | null): FloatTensor {
+    const [batch, tokens] = shape as [number, number, number];
+    if (!cache && !documents) return narrow(this.weight, 0, 0, tokens).to(dtype);
+    const positions = documents
+      ? tensor(inDocuments(documents, tokens), [batch, tokens], { device: this.weight.device })
+      : cache!.positions(tokens, this.weight.shape[0]! - 1);
+    return embedding(positions, this.weight, { dtype });
   }
 }
 
 /** Returns positions [B, T] that start at 0 in each document. */
-function inDocuments(documents: readonly ArrayLike<number>[], tokens: number): Int32Array {
+function inDocuments(documents: Documents, tokens: number): Int32Array {
   const positions = new Int32Array(documents.length * tokens);
   for (const [b, lengths] of documents.entries()) {
     let at = b * tokens;

@@ -1,8 +1,11 @@
+import { mul } from "../ops/binary.js";
 import { checkInteger, checkNumber, checkObject } from "../ops/check.js";
 import { addRmsNorm, rmsNorm } from "../ops/rms-norm.js";
 import type { FloatTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import { Module } from "./module.js";
+import { scaled } from "./observed-norm.js";
+import type { Observer } from "./observer.js";
 
 /**
  * RMS norm over the last dimension with a learned scale (Zhang & Sennrich 2019).
@@ -27,9 +30,14 @@ export class RmsNorm extends Module {
     this.weight = init.constant([width], 1);
   }
 
-  /** Returns x [..., C] normalised over C. */
-  forward(x: FloatTensor): FloatTensor {
-    return rmsNorm(x, this);
+  /**
+   * Returns x [..., C] normalised over C. An observer sees, as in TransformerLens, hook_scale, the root mean square f32
+   * [..., 1] that x is divided by, and hook_normalized, the f32 quotient before it is multiplied by the weight.
+   */
+  forward(x: FloatTensor, observer: Observer | null = null): FloatTensor {
+    if (!observer) return rmsNorm(x, this);
+    const normalized = observer.see("hook_normalized", scaled(x.to("f32"), this.eps, observer));
+    return mul(normalized, this.weight.to("f32")).to(x.dtype);
   }
 
   /** Returns x + residual and its norm, both [..., C], computed in one pass over memory. */

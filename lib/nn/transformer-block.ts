@@ -8,6 +8,7 @@ import { FeedForward, type FeedForwardConfig } from "./feed-forward.js";
 import type { Initializer } from "./init.js";
 import { LayerNorm } from "./layer-norm.js";
 import { Module } from "./module.js";
+import { ResidualStream } from "./residual-stream.js";
 import { RmsNorm } from "./rms-norm.js";
 
 /** Configuration of a `TransformerBlock`. */
@@ -76,18 +77,18 @@ export class TransformerBlock extends Module {
   /** Returns the block's output [B, T, C] for x [B, T, C]. */
   forward(x: FloatTensor, context: AttentionContext = {}): FloatTensor {
     const { ln_1, attn, ln_2, mlp } = this;
+    const stream = new ResidualStream(this.residualDropout, context.observer, this.residualScale);
+    const [ln1, ln2, layers] = stream.observers("ln1", "ln2", "mlp");
     return scope(() => {
+      x = stream.see("hook_resid_pre", x);
       if (this.norm === "post") {
-        const h = ln_1.forward(this.#add(x, (sum) => attn.forward(x, context, sum)));
-        return ln_2.forward(this.#add(h, (sum) => mlp.forward(h, sum)));
+        const mid = stream.add("attn", "mid", x, (sum) => attn.forward(x, context, sum));
+        const h = ln_1.forward(mid, ln1);
+        const post = stream.add("mlp", "post", h, (sum) => mlp.forward(h, sum, layers));
+        return stream.see("hook_normalized_resid_post", ln_2.forward(post, ln2));
       }
-      const h = this.#add(x, (sum) => attn.forward(ln_1.forward(x), context, sum));
-      return this.#add(h, (sum) => mlp.forward(ln_2.forward(h), sum));
+      const mid = stream.add("attn", "mid", x, (sum) => attn.forward(ln_1.forward(x, ln1), context, sum));
+      return stream.add("mlp", "post", mid, (sum) => mlp.forward(ln_2.forward(mid, ln2), sum, layers));
     });
-  }
-
-  /** Returns x + residualScale · dropout(part); see `Dropout.residual`. */
-  #add(x: FloatTensor, part: (sum: FloatTensor | null) => FloatTensor): FloatTensor {
-    return this.residualDropout.residual(x, part, this.residualScale);
   }
 }

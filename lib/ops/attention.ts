@@ -2,7 +2,7 @@ import { needsGrad, record } from "../autograd.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { formatShape } from "../shape.js";
-import { allocate, type FloatTensor, type IntTensor, type Tensor } from "../tensor.js";
+import { allocate, type FloatTensor, type IntTensor, Tensor } from "../tensor.js";
 import {
   checkDType,
   checkFloat,
@@ -13,6 +13,7 @@ import {
   checkTensor,
   largestFloat,
 } from "./check.js";
+import type { QuantizedKeys, StoredKeys } from "./quantized-keys.js";
 import { contiguous, reshape } from "./views.js";
 
 /**
@@ -107,32 +108,12 @@ function attend(
   const scale = options.scale ?? 1 / Math.sqrt(size);
   const blockMask = blocks?.mask ?? null;
   const blockSize = blocks?.size ?? 0;
-  const pages = options.pages ?? null;
   const device = q.device;
-  if (pages !== null && needsGrad(sources))
+  if (options.pages && needsGrad(sources))
     throw new HeedError("ERR_ARGUMENT", "attention: expected no operand that needs a gradient with pages, got one");
   const out: FloatTensor = into ?? allocate([batch, queries, heads, size], q.dtype, device);
   const lse = needsGrad(sources) ? allocate([batch, heads, queries], "f32", device, false) : null;
-  ops.attention_forward({
-    out,
-    lse,
-    q,
-    k,
-    v,
-    pages,
-    keyLengths,
-    queryStarts,
-    keyRanges,
-    slopes,
-    causal,
-    window,
-    softcap,
-    scale,
-    dropoutP: dropout,
-    seed,
-    blockMask,
-    blockSize,
-  });
+  runForward({ out, lse, q, k, v }, options);
   disposeAll({ q, k, v });
   if (lse) {
     const masks = { keyLengths, queryStarts, keyRanges, slopes, blockMask };
@@ -187,8 +168,29 @@ function attend(
   return out;
 }
 
+/** Operands of the forward kernel. */
+interface ForwardOperands {
+  out: FloatTensor;
+  lse?: FloatTensor | null;
+  q: FloatTensor;
+  k: Tensor;
+  v: Tensor;
+  kScales?: FloatTensor;
+  vScales?: FloatTensor;
+}
+
+/** Enqueues the forward kernel. Operands and options were checked. */
+function runForward(operands: ForwardOperands, options: AttentionOptions): void {
+  const { causal = false, window = 0, softcap = 0, dropout: dropoutP = 0, seed = 0 } = options;
+  const { pages, keyLengths, queryStarts, keyRanges, slopes, blocks } = options;
+  const { scale = 1 / Math.sqrt(operands.q.shape[3]!) } = options;
+  const masks = { pages, keyLengths, queryStarts, keyRanges, slopes, causal, window };
+  const blockMask = { blockMask: blocks?.mask ?? null, blockSize: blocks?.size ?? 0 };
+  ops.attention_forward({ ...operands, ...masks, softcap, scale, dropoutP, seed, ...blockMask });
+}
+
 /** Checks that the options fit attention from q [B, Tq, H, D] to k [B, Tk, Hkv, D]. */
-function checkOptions(options: AttentionOptions, q: FloatTensor, k: FloatTensor): void {
+function checkOptions(options: AttentionOptions, q: FloatTensor, k: Tensor): void {
   const { window = 0, softcap = 0, dropout = 0, seed = 0 } = options;
   const { keyLengths = null, queryStarts = null, keyRanges = null, slopes = null, blocks = null } = options;
   const [batch, queries, heads, size] = q.shape as [number, number, number, number];
@@ -289,19 +291,47 @@ export function attention(q: FloatTensor, k: FloatTensor, v: FloatTensor, option
   return attentionInto(null, q, k, v, options);
 }
 
-/** @internal Does the same as `attention`, and writes to `into` [B, Tq, H, D] unless it is null. */
+/**
+ * @internal Does the same as `attention`, and writes to `into` [B, Tq, H, D] unless it is null. Keys and values may also
+ * be in 8 bits, both or none.
+ */
 export function attentionInto(
   into: FloatTensor | null,
   q: FloatTensor,
-  k: FloatTensor,
-  v: FloatTensor,
+  k: StoredKeys,
+  v: StoredKeys,
   options: AttentionOptions,
 ): FloatTensor {
+  if (!(k instanceof Tensor) || !(v instanceof Tensor))
+    return quantizedAttention(into, q, k as QuantizedKeys, v as QuantizedKeys, options);
   checkOperands(q, k, v, options);
   const given = [q, k, v];
   const sources = given.map((t) => (t.strides[3] === 1 || t.shape[3]! <= 1 ? t : contiguous(t)));
   const out = attend(sources, ([a, b, c]) => ({ q: a!.alias(), k: b!.alias(), v: c!.alias() }), options, into);
   for (const [i, source] of sources.entries()) if (source !== given[i]) source.dispose();
+  return out;
+}
+
+/** Returns attention to keys and values in 8 bits. */
+function quantizedAttention(
+  into: FloatTensor | null,
+  q: FloatTensor,
+  k: QuantizedKeys,
+  v: QuantizedKeys,
+  options: AttentionOptions,
+): FloatTensor {
+  checkFloat("attention", "q", q);
+  checkShapeIs("attention", "q", q, [-1, -1, -1, -1]);
+  if (needsGrad([q]))
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      "attention: expected no gradient with keys in 8 bits, got queries that need one",
+    );
+  checkOptions(options, q, k.codes);
+  const queries = q.strides[3] === 1 || q.shape[3]! <= 1 ? q : contiguous(q);
+  const out: FloatTensor = into ?? allocate(q.shape, q.dtype, q.device);
+  runForward({ out, q: queries, k: k.codes, v: v.codes, kScales: k.scales, vScales: v.scales }, options);
+  if (queries !== q) queries.dispose();
   return out;
 }
 

@@ -1,6 +1,7 @@
 import { ops } from "../native.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { type FloatTensor, type IntTensor, Tensor } from "../tensor.js";
 import { checkDType, checkFloat, checkShapeIs, checkTensor } from "./check.js";
+import type { StoredKeys } from "./quantized-keys.js";
 
 /**
  * Writes keys or values into a cache: cache[b, starts[b] + t] = values[b, t]. It is not recorded, since caches are for
@@ -26,8 +27,19 @@ export function cacheWrite(
   pages: IntTensor | null = null,
 ): void {
   checkFloat("cacheWrite", "cache", cache);
-  checkShapeIs("cacheWrite", "cache", cache, [-1, -1, -1, -1]);
   checkFloat("cacheWrite", "values", values, cache);
+  cacheWriteInto(cache, values, starts, pages);
+}
+
+/** @internal Does the same as `cacheWrite`, for a cache that may also be in 8 bits: then it stores the values' codes. */
+export function cacheWriteInto(
+  stored: StoredKeys,
+  values: FloatTensor,
+  starts: IntTensor | null = null,
+  pages: IntTensor | null = null,
+): void {
+  const [cache, scales] = stored instanceof Tensor ? [stored, null] : [stored.codes, stored.scales];
+  checkShapeIs("cacheWrite", "cache", cache, [-1, -1, -1, -1]);
   checkShapeIs("cacheWrite", "values", values, [pages ? -1 : cache.shape[0]!, -1, cache.shape[2]!, cache.shape[3]!]);
   const batch = values.shape[0]!;
   if (starts) {
@@ -40,6 +52,7 @@ export function cacheWrite(
     checkDType("cacheWrite", "pages", pages, "i32");
     checkShapeIs("cacheWrite", "pages", pages, [batch, -1]);
   }
-  ops.cache_write({ cache, values, starts, pages });
+  ops.cache_write({ cache, scales, values, starts, pages });
   cache.overwritten();
+  scales?.overwritten();
 }

@@ -76,7 +76,9 @@ export function feedForward(
     using d = asInOut(downWeight, layout);
     product(out, b, d, { bias: down.bias ?? null, residual: added });
   }
-  const saved = { input, preact, up: upWeight, down: downWeight };
+  // Only the weight's gradient needs the input.
+  const kept = up.weight.requiresGrad ? input : null;
+  const saved = { input: kept, preact, up: upWeight, down: downWeight };
   record(op, out, inputs, saved, (context) => {
     const { dout, needs, gradient, pass, saved } = context;
     pass(5, dout);
@@ -92,7 +94,7 @@ export function feedForward(
     using dT = transposed(d);
     product(dh, dy, dT, { dactPreact: saved.preact, activation: kind });
     using dhRows = asMatrix(dh);
-    using xRows = asMatrix(saved.input);
+    using xRows = saved.input && asMatrix(saved.input);
     projectionGradients(context as never, 1, xRows, dhRows, layout);
     if (needs(0)) {
       const { out: dx, accumulate } = gradient(0);

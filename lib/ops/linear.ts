@@ -61,7 +61,9 @@ export function linear(x: FloatTensor, weight: FloatTensor, options: LinearOptio
     using w = asInOut(operand, layout);
     product(out, a, w, { bias, residual: added, preact, activation: kind });
   }
-  record("linear", out, [input, weight, bias, added], { input, weight: operand, preact }, (context) => {
+  // Only the weight's gradient needs the input.
+  const kept = weight.requiresGrad ? input : null;
+  record("linear", out, [input, weight, bias, added], { input: kept, weight: operand, preact }, (context) => {
     const { dout, needs, gradient, pass, saved } = context;
     pass(3, dout);
     using before = saved.preact ? activationBackward(dout, saved.preact, activation) : dout.alias();
@@ -72,7 +74,7 @@ export function linear(x: FloatTensor, weight: FloatTensor, options: LinearOptio
       using wT = transposed(w);
       product(dx, dy, wT, { accumulate });
     }
-    using rows = asMatrix(saved.input);
+    using rows = saved.input && asMatrix(saved.input);
     projectionGradients(context as never, 1, rows, dy, layout);
   });
   preact?.dispose();

@@ -107,11 +107,14 @@ export function checkResidual(
     );
 }
 
-/** Writes the gradients of weight (input `at`) and bias (input `at` + 1) of x·W + b, from the matrices x and dy. */
+/**
+ * Writes the gradients of weight (input `at`) and bias (input `at` + 1) of x·W + b, from the matrices x and dy. `x` may
+ * be null if the weight needs no gradient.
+ */
 export function projectionGradients(
   { needs, gradient }: Backward<never>,
   at: number,
-  x: FloatTensor,
+  x: FloatTensor | null,
   dy: FloatTensor,
   layout: Layout,
 ): void {
@@ -122,19 +125,19 @@ export function projectionGradients(
 
 /**
  * Computes dW = xᵀ·dy, or its transpose dyᵀ·x, and in the same pass db = Σ dy over the rows. A gradient that is null is
- * left out.
+ * left out; x is needed for dW only.
  */
 export function writeProjectionGradients(
   dWeight: GradientSlot | null,
   dBias: GradientSlot | null,
-  x: FloatTensor,
+  x: FloatTensor | null,
   dy: FloatTensor,
   layout: Layout,
 ): void {
   // A product whose result is empty sums nothing.
   const together = dWeight !== null && dWeight.out.size > 0;
   if (dWeight) {
-    const [left, right] = layout === "io" ? [x, dy] : [dy, x];
+    const [left, right] = layout === "io" ? [x!, dy] : [dy, x!];
     using leftT = transposed(left);
     const sum = together && dBias ? { ...dBias, of: layout === "io" ? ("b" as const) : ("a" as const) } : null;
     product(dWeight.out, leftT, right, { accumulate: dWeight.accumulate, sum });

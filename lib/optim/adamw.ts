@@ -57,7 +57,10 @@ function noMoments({ shape, device }: FloatTensor): Moments {
   return { m: zeros(), v: zeros() };
 }
 
-/** Checks that there is at least one named f32 tensor, and returns all of them. Nothing is allocated before this. */
+/**
+ * Checks that there is at least one named tensor, and that those that are trained are f32, and returns all of them.
+ * Nothing is allocated before this.
+ */
 function checkParameters(parameters: Iterable<[string, FloatTensor]>): [string, FloatTensor][] {
   if (typeof (parameters as Partial<typeof parameters> | null)?.[Symbol.iterator] !== "function")
     throw new HeedError("ERR_ARGUMENT", `AdamW: expected named parameters, got ${describe(parameters)}`);
@@ -69,14 +72,14 @@ function checkParameters(parameters: Iterable<[string, FloatTensor]>): [string, 
     if (typeof name !== "string")
       throw new HeedError("ERR_ARGUMENT", `AdamW: expected the name of a parameter, got ${describe(name)}`);
     checkTensor("AdamW", name, tensor);
-    checkDType("AdamW", name, tensor, "f32");
+    if (!tensor.isFrozen) checkDType("AdamW", name, tensor, "f32");
   }
   return list;
 }
 
 /**
  * Optimiser AdamW, with decoupled weight decay, bias-corrected moments, and clipping by the global norm of the
- * gradients. It runs entirely on the device: a step reads nothing back. Parameters must be f32.
+ * gradients. It runs entirely on the device: a step reads nothing back. Parameters that are trained must be f32.
  *
  * A frozen parameter (`requiresGrad` is false) never changes. It can be frozen and trained again at any time.
  *
@@ -110,8 +113,8 @@ export class AdamW implements Disposable {
   /**
    * Makes an optimiser for named parameters, such as those of `model.namedParameters()`.
    *
-   * @throws ERR_ARGUMENT if there is no parameter or one has no name; ERR_DTYPE if one is not f32; ERR_RANGE if an
-   *   option is out of range.
+   * @throws ERR_ARGUMENT if there is no parameter or one has no name; ERR_DTYPE if one that is trained is not f32;
+   *   ERR_RANGE if an option is out of range.
    */
   constructor(parameters: Iterable<[string, FloatTensor]>, options: AdamWOptions = {}) {
     checkObject("AdamW", "options", options);
@@ -142,13 +145,15 @@ export class AdamW implements Disposable {
    * moments and counts of steps. If `maxNorm` is set and the norm of the gradients is not finite, no parameter changes,
    * but the counts increase.
    *
-   * @throws ERR_AUTOGRAD if no parameter that is trained has a gradient; ERR_RANGE if `lr` is negative or not finite.
+   * @throws ERR_AUTOGRAD if no parameter that is trained has a gradient; ERR_DTYPE if one that was frozen at first is
+   *   not f32; ERR_RANGE if `lr` is negative or not finite.
    */
   step(): void {
     checkNumber("AdamW", "lr", this.lr, 0, Number.MAX_VALUE);
     const used = this.#entries.filter(({ parameter }) => parameter.grad && !parameter.isFrozen);
     if (used.length === 0)
       throw new HeedError("ERR_AUTOGRAD", "AdamW: expected gradients; call backward() before step()");
+    for (const { name, parameter } of used) checkDType("AdamW", name, parameter, "f32");
     const gradients = (entries: readonly Entry[]) => entries.map(({ parameter }) => parameter.grad!);
     if (this.gradientNorm) ops.global_norm({ norm: this.gradientNorm, grads: gradients(used) });
     for (const entry of used) {

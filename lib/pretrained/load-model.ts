@@ -1,9 +1,11 @@
 // Loads models from any source, together with their tokenizers.
 import path from "node:path";
+import { adapterNames } from "../adapters/adapters.js";
 import { checkChoice, checkObject } from "../check.js";
 import type { ClassificationRecipe } from "../embed/classification.js";
 import type { EmbeddingEncoder, EmbeddingRecipe } from "../embed/embed-texts.js";
 import { describe, HeedError } from "../errors.js";
+import { exists } from "../files.js";
 import type { PretrainedOptions } from "../hub/pretrained-options.js";
 import type { ModelOptions } from "../models/model.js";
 import { tokenizerFromFile } from "../tokenizer/from-json.js";
@@ -19,6 +21,7 @@ import { kindsOfFolder, loadFolder, modelKinds, readBlueprint } from "./load-fol
 import { loadLlama2c } from "./load-llama2c.js";
 import { folderTokenizer } from "./load-pretrained.js";
 import { findModel, type ModelSource } from "./model-source.js";
+import { adapterFiles, loadAdapter, readAdapterConfig } from "./peft.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
 import { readRecipe } from "./sentence-transformers.js";
 
@@ -35,6 +38,8 @@ export interface LoadModelOptions<K extends ModelKind = ModelKind>
   kind?: K;
   /** Tokenizer to use instead of the source's. @default the tokenizer of the source */
   tokenizer?: Tokenizer;
+  /** Folder of an adapter in PEFT's layout, which is added to the model and active. @default none */
+  adapter?: string;
 }
 
 /** Conversion of source texts to tokens, and of target tokens to texts. */
@@ -85,7 +90,9 @@ export async function loadModel(name: string, options: LoadModelOptions = {}): P
  */
 export async function loadParts(op: string, name: string, options: LoadModelOptions): Promise<LoadedParts[ModelKind]> {
   checkObject(op, "options", options);
-  const { kind, tokenizer } = options;
+  const { kind, tokenizer, adapter } = options;
+  if (adapter !== undefined && typeof adapter !== "string")
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected adapter to be the path of a folder, got ${describe(adapter)}`);
   if (kind !== undefined) checkChoice(op, "kind", kind, modelKinds);
   if (tokenizer !== undefined && typeof (tokenizer as Tokenizer | null)?.encode !== "function")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected tokenizer to be a tokenizer, got ${describe(tokenizer)}`);
@@ -102,17 +109,67 @@ export async function loadParts(op: string, name: string, options: LoadModelOpti
     const wanted = checkKind(kinds);
     await readBlueprint(folder, kinds.includes("causal") ? "causal" : wanted);
   });
-  return partsOf(name, source, checkKind(await kindsOf(source)), options);
+  if (source.format === "adapter") return adapted(op, name, source.folder, options);
+  const parts = await partsOf(name, source, checkKind(await kindsOf(source)), options);
+  const own = source.format === "folder" ? await ownAdapter(source.folder) : null;
+  return withAdapters(parts, [own, adapter ?? null]);
 }
 
-async function kindsOf(source: ModelSource): Promise<readonly ModelKind[]> {
+/** Loads the model that an adapter refers to, and adds the adapter. */
+async function adapted(
+  op: string,
+  name: string,
+  folder: string,
+  { adapter, ...options }: LoadModelOptions,
+): Promise<LoadedParts[ModelKind]> {
+  const { base } = await readAdapterConfig(folder);
+  if (base === null)
+    throw new HeedError(
+      "ERR_FORMAT",
+      `${name}: expected adapter_config.json to name its model (base_model_name_or_path), got none; load the model, and pass the folder as its adapter`,
+    );
+  const tokenizer = options.tokenizer ?? (await tokenizerIn(folder)) ?? undefined;
+  const parts = await loadParts(op, base, { ...options, ...(tokenizer && { tokenizer }) });
+  if (adapterNames(parts.model).length > 0) {
+    parts.model.dispose();
+    throw new HeedError(
+      "ERR_FORMAT",
+      `${name}: expected an adapter of a model without adapters, got one of ${base}; merge that first (heed merge)`,
+    );
+  }
+  return withAdapters(parts, [folder, adapter ?? null]);
+}
+
+/** Returns the folder itself if it has an adapter beside its model, as a checkpoint of heed may have. */
+async function ownAdapter(folder: string): Promise<string | null> {
+  return (await exists(path.join(folder, adapterFiles.config))) ? folder : null;
+}
+
+/** Adds the adapters in the folders to a model; the last one is active. */
+async function withAdapters<P extends LoadedParts[ModelKind]>(
+  parts: P,
+  folders: readonly (string | null)[],
+): Promise<P> {
+  const { training } = parts.model;
+  try {
+    for (const [i, folder] of folders.entries())
+      if (folder !== null) await loadAdapter(parts.model, folder, { name: i === 0 ? "default" : "adapter" });
+  } catch (error) {
+    parts.model.dispose();
+    throw error;
+  }
+  if (!training) parts.model.eval();
+  return parts;
+}
+
+async function kindsOf(source: Exclude<ModelSource, { format: "adapter" }>): Promise<readonly ModelKind[]> {
   if (source.format === "folder") return kindsOfFolder(source.folder);
   return source.format === "ctranslate2" ? ["encoder-decoder"] : ["causal"];
 }
 
 async function partsOf(
   name: string,
-  source: ModelSource,
+  source: Exclude<ModelSource, { format: "adapter" }>,
   kind: ModelKind,
   options: LoadModelOptions,
 ): Promise<LoadedParts[ModelKind]> {
@@ -138,9 +195,7 @@ async function folderParts(
   kind: ModelKind,
   { tokenizer: given, ...options }: LoadModelOptions,
 ): Promise<LoadedParts[ModelKind]> {
-  // Checkpoints of heed have a tokenizer file of their own.
-  const heeds = given ? null : await tokenizerFromFile(path.join(folder, "heed-tokenizer.json"));
-  const own = given ? null : (heeds ?? (await folderTokenizer(folder)));
+  const own = given ? null : await tokenizerIn(folder);
   const tokenizer = given ?? own;
   if (kind === "causal") {
     const defaults = await folderDefaults(folder);
@@ -161,6 +216,11 @@ async function folderParts(
   }
   const { model } = await loadFolder(folder, kind, options);
   return checked(name, { kind, model, codec: tokenizer && codecOf(tokenizer) }, own, given);
+}
+
+/** Returns the tokenizer in a folder, or null if it has none. Checkpoints of heed have a file of their own. */
+async function tokenizerIn(folder: string): Promise<Tokenizer | null> {
+  return (await tokenizerFromFile(path.join(folder, "heed-tokenizer.json"))) ?? (await folderTokenizer(folder));
 }
 
 /**

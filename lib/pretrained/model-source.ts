@@ -9,12 +9,15 @@ import { isLlama2cTokenizer } from "../formats/llama2c.js";
 import { latestVersion } from "../formats/versioned-folder.js";
 import { inspectedFolder } from "../hub/pretrained-folder.js";
 import type { Inspection, PretrainedOptions } from "../hub/pretrained-options.js";
+import { adapterFiles } from "./peft.js";
 import { isCTranslate2 } from "./load-ctranslate2.js";
 
 /** Place and format of a model. */
 export type ModelSource =
   /** A folder with a config.json, such as a checkpoint of heed. */
   | { format: "folder"; folder: string }
+  /** A folder with an adapter in PEFT's layout and without a model. */
+  | { format: "adapter"; folder: string }
   | { format: "ctranslate2"; folder: string }
   /** A GGUF file. If the model has several files, this is one of them. */
   | { format: "gguf"; file: string }
@@ -84,9 +87,11 @@ async function ofFile(file: string): Promise<ModelSource> {
 
 async function inFolder(folder: string): Promise<ModelSource> {
   const latest = await latestVersion(folder);
+  const at = latest ?? folder;
+  if (await isCTranslate2(at)) return { format: "ctranslate2", folder: at };
+  if (await exists(path.join(at, "config.json"))) return { format: "folder", folder: at };
+  if (await exists(path.join(at, adapterFiles.config))) return { format: "adapter", folder: at };
   if (latest) return { format: "folder", folder: latest };
-  if (await isCTranslate2(folder)) return { format: "ctranslate2", folder };
-  if (await exists(path.join(folder, "config.json"))) return { format: "folder", folder };
   const names = await naming(folder, () => readdir(folder));
   const models = names.filter((name) => isFirstGguf(name) || (name.endsWith(".bin") && !isLlama2cTokenizer(name)));
   if (models.length === 1) return ofFile(path.join(folder, models[0]!));

@@ -51,7 +51,8 @@ export class Answers {
     observation: Observation,
   ) {
     const answers = prompts.map((tokens, i) => this.#answer(tokens, i * (options.n ?? 1), options, observation));
-    this.#parts = this.#observed(merge(answers), observation);
+    // Merging costs each token some microtasks.
+    this.#parts = this.#observed(answers.length === 1 ? answers[0]! : merge(answers), observation);
   }
 
   /**

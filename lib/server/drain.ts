@@ -48,6 +48,8 @@ export class Drain {
     this.#running.set(reply, controller);
     reply.raw.on("close", () => {
       this.#running.delete(reply);
+      // The answer may be complete.
+      if (reply.raw.writableFinished) return;
       controller.abort(new ApiError(499, "The client has closed the connection.", { code: "client_closed" }));
     });
     return controller.signal;

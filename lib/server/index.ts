@@ -1,3 +1,8 @@
+/**
+ * The HTTP server: OpenAI's interface over the engine.
+ *
+ * @module heed/server
+ */
 export { createServer, type CreateServerOptions } from "./app.js";
 export type { AccessOptions } from "./access.js";
 export { readApiKeys } from "./api-keys.js";
@@ -5,4 +10,4 @@ export { type BatchOptions, type BatchResult, runBatch } from "./batch.js";
 export type { DrainOptions } from "./drain.js";
 export { heedServer, type ServerOptions } from "./plugin.js";
 export type { RequestLimits } from "./endpoint.js";
-export type { ServedEngineOptions } from "./served-models.js";
+export type { ServableModel, ServedEngineOptions } from "./served-models.js";

@@ -98,6 +98,7 @@ const gauges: Partial<Record<keyof EngineMetrics, [name: string, help: string]>>
   waiting: ["heed_engine_requests_waiting", "Requests that wait."],
   running: ["heed_engine_requests_running", "Requests that run."],
   pages: ["heed_engine_kv_pages", "Pages of KV memory."],
+  kvBytes: ["heed_engine_kv_bytes", "Bytes of KV memory."],
   pagesUsed: ["heed_engine_kv_pages_used", "Pages that requests use."],
   pagesShared: ["heed_engine_kv_pages_shared", "Pages that more than one request uses."],
 };

@@ -2,10 +2,11 @@
 import swagger from "@fastify/swagger";
 import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from "fastify";
 import { Readable } from "node:stream";
-import { checkInteger } from "../check.js";
+import { checkBoolean, checkInteger } from "../check.js";
 import { version } from "../version.js";
 import { type AccessOptions, open, restrictAccess } from "./access.js";
 import { ApiError, apiErrorOf } from "./api-error.js";
+import { limitBodies } from "./body.js";
 import { Drain, type DrainOptions } from "./drain.js";
 import { type Call, type Endpoint, EventStream, type RequestLimits } from "./endpoint.js";
 import { endpoints } from "./endpoints.js";
@@ -13,6 +14,7 @@ import { eventLines } from "./event-lines.js";
 import { type Schema, validator } from "./json-schema.js";
 import { serveMetrics } from "./metrics.js";
 import { type Observer, observers } from "./observer.js";
+import { servePlayground } from "./playground.js";
 import { type ServableModel, type ServedEngineOptions, ServedModels } from "./served-models.js";
 import { tracing } from "./tracing.js";
 
@@ -24,6 +26,8 @@ export interface ServerOptions extends RequestLimits, AccessOptions, DrainOption
   engine?: ServedEngineOptions;
   /** Largest number of bytes of a body. @default 4 MiB */
   bodyLimit?: number;
+  /** If true, the route "/" is a page to try the models. The page itself needs no API key. @default true */
+  playground?: boolean;
 }
 
 /**
@@ -39,12 +43,14 @@ export interface ServerOptions extends RequestLimits, AccessOptions, DrainOption
  * @throws ERR_ARGUMENT or ERR_RANGE, when the plugin is loaded, if an option is invalid.
  */
 export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options) => {
-  const { models, engine, maxTokens, bodyLimit = 4 * 2 ** 20 } = options;
+  const { models, engine, maxTokens, bodyLimit = 4 * 2 ** 20, playground = true } = options;
   checkInteger("server", "bodyLimit", bodyLimit, 1);
   if (maxTokens !== undefined) checkInteger("server", "maxTokens", maxTokens, 1);
+  checkBoolean("server", "playground", playground);
   const served = new ServedModels(models, engine);
   app.addHook("onClose", () => served.close());
   app.setErrorHandler(answerError);
+  limitBodies(app);
   app.addHook("onRequest", (request, reply, done) => {
     reply.header("x-request-id", request.id);
     done();
@@ -64,6 +70,7 @@ export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options
   const context = { models: served, limits: { maxTokens }, observer };
   for (const endpoint of endpoints) serve(app, endpoint, context, drain, bodyLimit);
   serveModels(app, served);
+  if (playground) servePlayground(app);
   const alive = { schema: { summary: "Say that the process runs" }, config: { ...open, drained: true } };
   app.get("/health", alive, () => ({ status: "ok" }));
   app.get("/ready", { schema: { summary: "Say that the server takes requests" }, config: open }, () => ({
@@ -103,8 +110,8 @@ function serve(
 
 function serveModels(app: FastifyInstance, models: ServedModels): void {
   const { created } = models;
-  const list = models.all.map(({ id, contextLength }) => ({
-    ...{ id, object: "model", created, owned_by: "heed", max_model_len: contextLength },
+  const list = models.all.map(({ id, contextLength, routes }) => ({
+    ...{ id, object: "model", created, owned_by: "heed", max_model_len: contextLength, routes },
   }));
   app.get("/v1/models", { schema: { summary: "List the models" } }, () => ({ object: "list", data: list }));
   // Names of models may contain slashes.

@@ -31,6 +31,12 @@ export class ServedLanguageModel {
     this.engine = new Engine(model, { ...options, tokenizer, defaults });
   }
 
+  /** Routes that the model answers. */
+  get routes(): readonly string[] {
+    const chat = hasChatTemplate(this.tokenizer) ? ["/v1/chat/completions", "/v1/responses"] : [];
+    return [...chat, "/v1/completions", "/tokenize"];
+  }
+
   /** Resolves to the tokens of a text. An empty one is the end-of-text token, with which a new text begins. */
   async textTokens(text: string): Promise<Int32Array> {
     return this.fitting(await encodePrompt(this.tokenizer, text), "prompt");
@@ -39,7 +45,7 @@ export class ServedLanguageModel {
   /** Resolves to the tokens of a conversation, which is the value of `param`, and the beginning of its answer. */
   async chatTokens(messages: readonly ChatMessage[], param: string, tools: readonly Tool[] = []): Promise<Int32Array> {
     const { tokenizer } = this;
-    if (!(tokenizer instanceof HuggingFaceTokenizer) || !tokenizer.chatTemplate) {
+    if (!hasChatTemplate(tokenizer)) {
       const text = `The model ${JSON.stringify(this.id)} has no chat template. Use /v1/completions.`;
       throw new ApiError(400, text, { param: "model", code: "no_chat_template" });
     }
@@ -58,8 +64,14 @@ export class ServedLanguageModel {
   }
 }
 
+function hasChatTemplate(tokenizer: Tokenizer): tokenizer is HuggingFaceTokenizer {
+  return tokenizer instanceof HuggingFaceTokenizer && tokenizer.chatTemplate !== null;
+}
+
 /** A model that embeds, under the name that clients give. */
 export class ServedEmbeddingModel {
+  /** Routes that the model answers. */
+  readonly routes = ["/v1/embeddings", "/v1/rerank"];
   /** Requests that run or wait: they share batches, so none waits for another. */
   readonly limit = new Limit(1024);
 
@@ -81,6 +93,8 @@ export class ServedEmbeddingModel {
 
 /** A model that compares documents with a query, under the name that clients give. */
 export class ServedRankingModel {
+  /** Routes that the model answers. */
+  readonly routes = ["/v1/rerank"];
   readonly limit = new Limit(1024);
 
   constructor(

@@ -66,6 +66,11 @@ export class ChatTemplate {
     }
   }
 
+  /** @internal Returns a template of another source with the same variables. */
+  like(source: string): ChatTemplate {
+    return new ChatTemplate(source, this.#variables);
+  }
+
   /**
    * Returns the conversation as text.
    *
@@ -102,6 +107,41 @@ export class ChatTemplate {
       );
     }
   }
+}
+
+/** Characters that stand for the borders of the assistant's text. Unicode keeps them for programs' own use. */
+const [opening, closing] = ["\uFDD0", "\uFDD1"];
+
+/**
+ * @internal Returns the conversation as text, and the parts of it that the template marks as the assistant's own by
+ * {% generation %} … {% endgeneration %}; null if the template has no such marks.
+ *
+ * @throws ERR_ARGUMENT or ERR_RANGE as `render` does, and ERR_ARGUMENT if a message contains U+FDD0 or U+FDD1.
+ */
+export function renderMarked(
+  template: ChatTemplate,
+  messages: readonly ChatMessage[],
+  options: ChatOptions = {},
+): { text: string; answers: [from: number, to: number][] } | null {
+  const marked = template.source.replaceAll(
+    /{%(-?)\s*(end)?generation\s*(-?)%}/g,
+    (_, left: string, end: string | undefined, right: string) =>
+      `{%${left} if true %}{{ "${end === undefined ? opening : closing}" }}{% endif ${right}%}`,
+  );
+  if (marked === template.source) return null;
+  if (/[\uFDD0\uFDD1]/.test(JSON.stringify(messages)))
+    throw new HeedError("ERR_ARGUMENT", "chat template: expected messages without U+FDD0 and U+FDD1, got one of them");
+  const answers: [number, number][] = [];
+  let text = "";
+  for (const part of template
+    .like(marked)
+    .render(messages, options)
+    .split(/(?=[\uFDD0\uFDD1])/)) {
+    if (part.startsWith(opening)) answers.push([text.length, text.length]);
+    else if (part.startsWith(closing) && answers.length > 0) answers.at(-1)![1] = text.length;
+    text += part.replace(/^[\uFDD0\uFDD1]/, "");
+  }
+  return { text, answers };
 }
 
 /** Returns why a template failed. JavaScript throws a RangeError if the stack or a string overflows. */

@@ -209,9 +209,8 @@ function* toBytes(text: string): Generator<string | undefined> {
   }
   const parts: string[] = [];
   for (const slice of slicesOf(text, 2 ** 12)) {
-    let written = "";
-    for (const byte of Buffer.from(slice)) written += byteCharacters[byte]!;
-    parts.push(written);
+    // Adding the characters up with + would make a tree of them, and flattening the trees of all slices takes long.
+    parts.push(Array.from(Buffer.from(slice), (byte) => byteCharacters[byte]!).join(""));
     if (parts.length > 1) yield;
   }
   yield parts.length === 1 ? parts[0]! : yield* joinTexts(parts);

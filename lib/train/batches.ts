@@ -1,5 +1,6 @@
 import { HeedError } from "../errors.js";
 import { Permutation } from "../permutation.js";
+import { type SequenceSource, windowsOf } from "./sequence-source.js";
 import type { TokenSource } from "./token-data.js";
 
 /** Options of `Batches`. */
@@ -18,15 +19,18 @@ export interface BatchOptions {
 export interface Batch {
   /** Ids of the windows, [B, T], one window after the other. */
   inputs: Int32Array;
-  /** Id that follows each input, [B, T]. */
+  /** Id that follows each input, [B, T]; −100 where the loss does not count. */
   targets: Int32Array;
+  /** Lengths of the documents that each sequence is packed from; null if each sequence is one document. */
+  documents?: readonly (readonly number[])[] | null;
 }
 
 /**
  * Batches of windows of a token source. Windows lie side by side: the target of a window's last token is the first
  * token of the next window. A rest at the end that does not fill a window is left out. Each epoch takes every window
  * exactly once, in its own order, and the next epoch follows at once, even within a batch. `batch(step)` depends only
- * on the seed and the step, so that a run that resumes at a step sees the same data.
+ * on the seed and the step, so that a run that resumes at a step sees the same data. If the source has sequences of its
+ * own (`packExamples`), they take the place of windows.
  *
  * @example
  * const data = tokenData(tokenizer.encode("to be or not to be"));
@@ -42,10 +46,11 @@ export class Batches {
   private readonly seed: number;
   private readonly shuffle: boolean;
   private permutation: { epoch: number; order: Permutation } | undefined;
+  private readonly source: SequenceSource;
 
   /** @throws ERR_RANGE if a size is not a positive integer or the source does not fill one window with its targets. */
   constructor(
-    private readonly source: TokenSource,
+    source: TokenSource | SequenceSource,
     { batchSize, contextLength, seed = 0, shuffle = true }: BatchOptions,
   ) {
     for (const [name, size] of Object.entries({ batchSize, contextLength }))
@@ -53,16 +58,17 @@ export class Batches {
         throw new HeedError("ERR_RANGE", `Batches: expected ${name} to be an integer of at least 1, got ${size}`);
     if (!Number.isSafeInteger(seed) || seed < 0)
       throw new HeedError("ERR_RANGE", `Batches: expected seed to be an integer of at least 0, got ${seed}`);
-    if (source.length < contextLength + 1)
+    this.source = "sequence" in source ? source : windowsOf(source, contextLength);
+    if (this.source.contextLength !== contextLength)
       throw new HeedError(
         "ERR_RANGE",
-        `Batches: expected at least ${contextLength + 1} tokens for a window of contextLength ${contextLength} and its targets, got ${source.length}`,
+        `Batches: expected contextLength ${this.source.contextLength}, to which the examples are packed, got ${contextLength}`,
       );
     this.batchSize = batchSize;
     this.contextLength = contextLength;
     this.seed = seed;
     this.shuffle = shuffle;
-    this.windows = Math.floor((source.length - 1) / contextLength);
+    this.windows = this.source.sequences;
   }
 
   /** Number of whole batches in an epoch. */
@@ -98,13 +104,15 @@ export class Batches {
       throw new HeedError("ERR_RANGE", `Batches: expected a first window of at least 0, got ${first}`);
     const inputs = new Int32Array(count * T);
     const targets = new Int32Array(count * T);
-    const window = new Int32Array(T + 1);
+    const documents: (readonly number[] | null)[] = [];
     for (let b = 0; b < count; b++) {
-      this.source.read(this.windowOf(first + b) * T, T + 1, window);
-      inputs.set(window.subarray(0, T), b * T);
-      targets.set(window.subarray(1), b * T);
+      const sequence = this.source.sequence(this.windowOf(first + b));
+      inputs.set(sequence.inputs, b * T);
+      targets.set(sequence.targets, b * T);
+      documents.push(sequence.documents);
     }
-    return { inputs, targets };
+    const packed = documents.filter((lengths) => lengths !== null);
+    return { inputs, targets, documents: packed.length === count ? packed : null };
   }
 
   /** Returns the index in the source of the window with number `count`, counted over all epochs. */

@@ -1,19 +1,26 @@
 // Checkpoints are versions of a folder (formats/versioned-folder.ts), so that a complete one exists whenever the
 // process is killed. Each holds the model in files that Hugging Face's transformers can read too (config.json and
 // model.safetensors, f32), heed's tokenizer (heed-tokenizer.json), and the state from which training resumes
-// (optimizer.safetensors and trainer.json).
+// (optimizer.safetensors and trainer.json). An adapter is saved in PEFT's layout. If nothing else is trained and the model
+// came from elsewhere, the model itself is left out.
 import path from "node:path";
+import { activeAdapter, baseParameters, lorasOf } from "../adapters/adapters.js";
 import type { Device } from "../device.js";
+import { type FloatDType, isFloat } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { exists, readJsonFile } from "../files.js";
 import { readSafetensors, type SafetensorsInput, writeSafetensors } from "../formats/safetensors.js";
 import { listVersions, saveVersion } from "../formats/versioned-folder.js";
+import { unfreeze } from "../nn/freeze.js";
 import type { Module, StateDict } from "../nn/module.js";
 import { describe } from "../ops/check.js";
 import type { AdamW } from "../optim/adamw.js";
 import type { PretrainedKinds } from "../pretrained/families/index.js";
 import { savedPieces, savingOf } from "../pretrained/families/saving.js";
 import { loadFolder } from "../pretrained/load-folder.js";
+import { loadModel } from "../pretrained/load-model.js";
+import { loadAdapter, readAdapterConfig, saveAdapter } from "../pretrained/peft.js";
+import { partOfParameter, peftNames } from "../pretrained/peft-names.js";
 import type { Shape } from "../shape.js";
 import type { FloatTensor } from "../tensor.js";
 import { tokenizerFromFile, tokenizerToFile } from "../tokenizer/from-json.js";
@@ -45,6 +52,10 @@ interface SavedRun {
   steps: OptimizerState["steps"];
   /** Names of the parameters that were not trained; a file without the list belongs to a model without frozen ones. */
   frozen: readonly string[];
+  /** Name of the adapter that is in the checkpoint; null if there is none. */
+  adapter: string | null;
+  /** Dtype of the model that the checkpoint refers to; null if it contains its model. */
+  baseDtype: FloatDType | null;
 }
 
 /** Contents of a checkpoint to save. */
@@ -57,6 +68,11 @@ export interface CheckpointContent {
   optimizer: AdamW;
   /** State of the run. */
   state: TrainerState;
+  /**
+   * Path, or name on the hub, of the model before training. If only an adapter is trained, the checkpoint refers to this
+   * model and does not contain it. @default null (the checkpoint contains the model)
+   */
+  base?: string | null;
 }
 
 /** Version of the format of trainer.json. */
@@ -100,7 +116,7 @@ const files = {
 /**
  * Saves a checkpoint as the latest in a run's folder, deletes all but the newest `keep`, and resolves to its path.
  * `spoilt` lists the paths of incomplete checkpoints, which count as the oldest. Do not train the model until the
- * promise resolves. If it rejects, the earlier checkpoints stay.
+ * promise resolves. If it rejects, the earlier checkpoints stay. Of several adapters the active one is saved.
  *
  * @example
  * const optimizer = new AdamW(gpt.namedParameters());
@@ -112,28 +128,56 @@ const files = {
  */
 export async function saveCheckpoint(
   folder: string,
-  { model, tokenizer = null, optimizer, state }: CheckpointContent,
+  { model, tokenizer = null, optimizer, state, base = null }: CheckpointContent,
   options: { keep?: number; spoilt?: readonly string[] } = {},
 ): Promise<string> {
-  const saving = savingOf("saveCheckpoint", model);
+  const saving = savingOf("saveCheckpoint", model, { adapted: true });
   const config = saving.toConfig(model);
+  const adapter = activeAdapter(model);
+  const names = adapter === null ? null : peftNames("saveCheckpoint", model);
+  const own = baseParameters(model);
+  const refers = adapter !== null && base !== null && Object.values(own).every(({ isFrozen }) => isFrozen);
+  const baseDtype = refers ? Object.values(own)[0]!.dtype : null;
+  const saved = new Set([...Object.values(own), ...(adapter === null ? [] : adapterParameters(model, adapter))]);
   const name = `step-${String(state.step).padStart(8, "0")}`;
   const write = async (to: string): Promise<void> => {
-    const asSaved: AsSaved = (name, tensor) => savedPieces(saving, model, name, tensor);
-    // Hugging Face's loader requires the format entry.
-    await writeTensors(path.join(to, files.model), model.stateDict(), asSaved, { format: "pt" });
+    const asSaved: AsSaved = (name, tensor) => {
+      const of = partOfParameter(name);
+      return of && names
+        ? oneByOne(tensor, (values) => names.toFile(of.layer, of.part, values))
+        : savedPieces(saving, model, name, tensor);
+    };
+    if (!refers) {
+      // Hugging Face's loader requires the format entry.
+      await writeTensors(path.join(to, files.model), own, asSaved, { format: "pt" });
+      await writeJsonFile(path.join(to, files.config), config);
+    }
+    if (adapter !== null) await saveAdapter(to, model, { name: adapter, base: refers ? base : null });
     // The moments of a parameter are saved in the parameter's layout.
     const momentAsSaved: AsSaved = (name, moment) => asSaved(name.replace(/^[mv]\./, ""), moment);
     await writeTensors(path.join(to, files.optimizer), optimizer.stateDict(), momentAsSaved, {});
-    await writeJsonFile(path.join(to, files.config), config);
     if (tokenizer) await writeJsonFile(path.join(to, files.tokenizer), tokenizerToFile(tokenizer));
     const { steps } = optimizer;
-    const frozen = [...model.namedParameters()].flatMap(([name, { isFrozen }]) => (isFrozen ? [name] : []));
-    await writeJsonFile(path.join(to, files.trainer), { format: "heed-trainer", version, ...state, steps, frozen });
+    const frozen = [...model.namedParameters()].flatMap(([name, tensor]) =>
+      tensor.isFrozen && saved.has(tensor) ? [name] : [],
+    );
+    const run = { format: "heed-trainer", version, ...state, steps, frozen, adapter, baseDtype };
+    await writeJsonFile(path.join(to, files.trainer), run);
   };
-  const tensors = [...Object.values(model.stateDict()), ...Object.values(optimizer.stateDict())];
+  const tensors = [...(refers ? [] : Object.values(own)), ...Object.values(optimizer.stateDict())];
   const bytes = 4 * tensors.reduce((sum, { size }) => sum + size, 0);
   return saveVersion(folder, name, write, { ...options, bytes });
+}
+
+function adapterParameters(model: Module, name: string): FloatTensor[] {
+  return [...lorasOf(model, name).values()].flatMap(({ lora }) => lora.parameters());
+}
+
+async function* oneByOne(
+  tensor: FloatTensor,
+  convert: (values: Float32Array) => Float32Array,
+): AsyncGenerator<Float32Array> {
+  yield convert(await tensor.data());
 }
 
 /** Function that yields the elements of a named tensor in pieces, in the layout of the file. */
@@ -194,17 +238,45 @@ export async function loadCheckpoint(folder: string, options: { device?: Device 
 
 async function load(at: string, options: { device?: Device | string }): Promise<Omit<Checkpoint, "skipped">> {
   const trainer = path.join(at, files.trainer);
-  const { state, steps, frozen } = checkState(await readJsonFile(trainer), trainer);
+  const { state, steps, frozen, adapter, baseDtype } = checkState(await readJsonFile(trainer), trainer);
   const optimizer = { moments: await readTensors(path.join(at, files.optimizer)), steps };
-  const { model } = await loadFolder(at, "causal", { ...options, seed: state.dropoutSeed });
+  const model = await modelOf(at, { ...options, seed: state.dropoutSeed }, baseDtype);
   try {
+    if (adapter !== null) {
+      await loadAdapter(model, at, { name: adapter });
+      unfreeze(model);
+      optimizer.moments = fromFile(optimizer.moments, model);
+    }
     model.train();
-    freeze(model, frozen, trainer);
+    freezeNamed(model, frozen, trainer);
     return { path: at, model, tokenizer: await loadTokenizer(at, model.config.vocabularySize), optimizer, state };
   } catch (error) {
     model.dispose();
     throw error;
   }
+}
+
+/** Loads the model in a checkpoint, or the one that its adapter refers to. */
+async function modelOf(
+  at: string,
+  options: { device?: Device | string; seed: number },
+  baseDtype: FloatDType | null,
+): Promise<Checkpoint["model"]> {
+  if (baseDtype === null) return (await loadFolder(at, "causal", options)).model;
+  const { base } = await readAdapterConfig(at);
+  if (base === null)
+    throw new HeedError("ERR_FORMAT", `${at}: expected base_model_name_or_path in adapter_config.json, got none`);
+  return (await loadModel(base, { ...options, dtype: baseDtype })).model;
+}
+
+/** Returns moments, which are saved in the layout of PEFT's files, in the layout of the model. */
+function fromFile(moments: LoadedTensors, model: Module): LoadedTensors {
+  const names = peftNames("loadCheckpoint", model);
+  const converted = Object.entries(moments).map(([name, { shape, values }]) => {
+    const of = partOfParameter(name.replace(/^[mv]\./, ""));
+    return [name, { shape, values: of ? names.fromFile(of.layer, of.part, values) : values }] as const;
+  });
+  return Object.fromEntries(converted);
 }
 
 /** Returns true if an error means missing or spoilt files, and not, for example, a lack of permission. */
@@ -237,7 +309,7 @@ async function readTensors(name: string): Promise<LoadedTensors> {
   }
 }
 
-function freeze(model: Module, names: readonly string[], file: string): void {
+function freezeNamed(model: Module, names: readonly string[], file: string): void {
   const parameters = new Map(model.namedParameters());
   for (const name of names) {
     const parameter = parameters.get(name);
@@ -263,6 +335,8 @@ function checkState(json: unknown, file: string): SavedRun {
     options,
     steps,
     frozen = [],
+    adapter = null,
+    baseDtype = null,
   } = content;
   const position = positionIn(content.position);
   const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
@@ -280,8 +354,17 @@ function checkState(json: unknown, file: string): SavedRun {
   for (const [name, count] of Object.entries(steps as object))
     if (!Number.isSafeInteger(count) || count < 0)
       throw fault(`steps of ${name} to be an integer of at least 0`, count);
+  if (adapter !== null && typeof adapter !== "string") throw fault("adapter to be a name", adapter);
+  if (baseDtype !== null && !(typeof baseDtype === "string" && isFloat(baseDtype as FloatDType)))
+    throw fault("baseDtype to be a floating dtype", baseDtype);
   const state = { step, seconds, seed, dropoutSeed, evaluated, position, options } as TrainerState;
-  return { state, steps: steps as Record<string, number>, frozen: frozen as string[] };
+  return {
+    state,
+    steps: steps as Record<string, number>,
+    frozen: frozen as string[],
+    adapter,
+    baseDtype: baseDtype as FloatDType | null,
+  };
 }
 
 /** Returns a file's position in the data, still unchecked, or null if the file has none. */

@@ -2,7 +2,8 @@ import { noGrad } from "../autograd.js";
 import { checkInteger } from "../ops/check.js";
 import { scope } from "../scope.js";
 import { type Batch, Batches } from "./batches.js";
-import { batchLoss } from "./batch-loss.js";
+import { batchLoss, countedTargets } from "./batch-loss.js";
+import type { SequenceSource } from "./sequence-source.js";
 import type { TokenSource } from "./token-data.js";
 import type { TrainableModel } from "./trainable-model.js";
 
@@ -46,7 +47,7 @@ const ahead = 2;
  */
 export async function evaluate(
   model: TrainableModel,
-  tokens: TokenSource,
+  tokens: TokenSource | SequenceSource,
   options: EvaluationOptions = {},
 ): Promise<Evaluation> {
   const {
@@ -61,24 +62,25 @@ export async function evaluate(
   const { windows } = batches;
   const total = Math.ceil(windows / batchSize);
   const count = Math.min(limit ?? Infinity, total);
-  const pending: { size: number; loss: Promise<Float32Array> }[] = [];
+  const pending: { targets: number; loss: Promise<Float32Array> }[] = [];
   let [sum, seen] = [0, 0];
   for (let i = 0; i < count + ahead; i++) {
     signal?.throwIfAborted();
     if (i < count) {
       const first = Math.floor((i * total) / count) * batchSize;
-      // The last batch may be smaller and counts by its number of windows.
+      // Batches count by the number of their targets: the last one may be smaller, and masks differ.
       const size = Math.min(batchSize, windows - first);
-      const loss = lossOf(model, batches.take(first, size), [size, contextLength], documentStart);
-      pending.push({ size, loss });
+      const batch = batches.take(first, size);
+      const loss = lossOf(model, batch, [size, contextLength], documentStart);
+      pending.push({ targets: countedTargets(batch), loss });
     }
     if (i < ahead) continue;
-    const { size, loss } = pending[i - ahead]!;
-    sum += size * (await loss)[0]!;
-    seen += size;
+    const { targets, loss } = pending[i - ahead]!;
+    sum += targets * (await loss)[0]!;
+    seen += targets;
   }
   const loss = sum / seen;
-  return { loss, perplexity: Math.exp(loss), tokens: seen * contextLength };
+  return { loss, perplexity: Math.exp(loss), tokens: seen };
 }
 
 function lossOf(

@@ -7,6 +7,7 @@ import { cosineSchedule, type Schedule } from "../optim/schedule.js";
 import { savingOf } from "../pretrained/families/saving.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { Checkpoint } from "./checkpoint.js";
+import type { SequenceSource } from "./sequence-source.js";
 import type { TokenSource } from "./token-data.js";
 import type { TrainableModel } from "./trainable-model.js";
 
@@ -14,10 +15,13 @@ import type { TrainableModel } from "./trainable-model.js";
 export interface TrainerOptions {
   /** Model to train: a GPT, a Llama, or another model that predicts the next token. */
   model: TrainableModel;
-  /** Tokens to train on. They are read in windows of `contextLength` tokens, in an order that follows from the seed. */
-  data: TokenSource;
-  /** Held-out tokens to evaluate on. @default null (no evaluation) */
-  validation?: TokenSource | null;
+  /**
+   * Tokens to train on, which are read in windows of `contextLength` tokens, or the sequences of `packExamples`. Their
+   * order follows from the seed.
+   */
+  data: TokenSource | SequenceSource;
+  /** Held-out tokens or sequences to evaluate on. @default null (no evaluation) */
+  validation?: TokenSource | SequenceSource | null;
   /**
    * Dtype of the activations. "bf16" halves their memory and uses the fast matrix units of a GPU; parameters, gradients
    * and checkpoints stay f32.
@@ -38,7 +42,7 @@ export interface TrainerOptions {
   documentStart?: number | null | undefined;
   /** B, the number of sequences in a micro-batch. @default 8 */
   batchSize?: number;
-  /** T, the number of tokens in a sequence. @default the model's `contextLength` */
+  /** T, the number of tokens in a sequence. @default that of the packed examples, or the model's `contextLength` */
   contextLength?: number;
   /** Number of micro-batches whose gradients make one step. @default 1 */
   gradientAccumulation?: number;
@@ -119,6 +123,12 @@ export interface CheckpointOptions {
   lock?: FolderLock | undefined;
   /** Tokenizer that is saved with the model, so that the checkpoint can be used on text. @default null (none) */
   tokenizer?: Tokenizer | null;
+  /**
+   * Path, or name on the hub, of the model before training. If only an adapter is trained, checkpoints contain the
+   * adapter and refer to this model.
+   * @default null (checkpoints contain the model)
+   */
+  base?: string | null;
   /** Values of the caller's own that are saved as `TrainerState.options`. @default {} */
   options?: Record<string, unknown>;
 }
@@ -168,14 +178,14 @@ export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
   if (gradientCheckpointing !== undefined) checkBoolean(op, "gradientCheckpointing", gradientCheckpointing);
   if (gradientCheckpointing && model.gradientCheckpointing === undefined)
     throw expected("model to be a model with gradientCheckpointing, such as a GPT or a Llama", model);
-  if (typeof data?.read !== "function") throw expected("data to be a source of tokens", data);
-  if (validation && typeof validation.read !== "function")
-    throw expected("validation to be a source of tokens", validation);
+  if (!isSource(data)) throw expected("data to be a source of tokens or sequences", data);
+  if (validation && !isSource(validation))
+    throw expected("validation to be a source of tokens or sequences", validation);
   if (resume && resume.model !== model) throw expected("model to be the one of the checkpoint to resume", model);
   if (checkpoint) {
     if (typeof checkpoint.folder !== "string") throw expected("checkpoint.folder to be a path", checkpoint.folder);
     // Fails now, and not after hours of training, if the model cannot be saved.
-    savingOf(op, model).toConfig(model);
+    savingOf(op, model, { adapted: true }).toConfig(model);
   }
   if (options.newData !== undefined) checkBoolean(op, "newData", options.newData);
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw expected("signal to be an AbortSignal", signal);
@@ -201,7 +211,7 @@ export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
     batchSize: integer("batchSize", options.batchSize, 8),
     contextLength: integer(
       "contextLength",
-      options.contextLength,
+      options.contextLength ?? ("sequence" in data ? data.contextLength : undefined),
       model.config.contextLength,
       1,
       model.config.contextLength,
@@ -220,6 +230,11 @@ export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
     maxFailures: integer("checkpoint.maxFailures", checkpoint?.maxFailures, 3),
     seed: resume?.state.seed ?? integer("seed", options.seed, 0, 0),
   };
+}
+
+function isSource(value: unknown): boolean {
+  const { read, sequence } = (value ?? {}) as { read?: unknown; sequence?: unknown };
+  return typeof read === "function" || typeof sequence === "function";
 }
 
 function expected(what: string, value: unknown): HeedError {

@@ -2,7 +2,7 @@ import { HeedError } from "../errors.js";
 import { type FolderLock, lockFolder } from "../formats/folder-lock.js";
 import { AdamW } from "../optim/adamw.js";
 import { scope } from "../scope.js";
-import { batchLoss } from "./batch-loss.js";
+import { batchLoss, countedTargets } from "./batch-loss.js";
 import { Batches } from "./batches.js";
 import { type OptimizerState, saveCheckpoint } from "./checkpoint.js";
 import { evaluate, type Evaluation } from "./evaluate.js";
@@ -206,9 +206,9 @@ export class Trainer implements Disposable {
           this.#pace.restart();
         }
         if (over() || aborted()) break;
-        const losses = this.#differentiate();
+        const loss = this.#differentiate();
         yield* this.#drain();
-        this.#pending = this.#update(await losses);
+        this.#pending = this.#update(await loss);
       }
       yield* this.#drain();
       if (!aborted()) yield* this.#evaluate();
@@ -231,29 +231,38 @@ export class Trainer implements Disposable {
     if (pending) yield await this.#settle(pending);
   }
 
-  /** Enqueues the forward and backward passes of a step; resolves to the losses, before the gradients are ready. */
-  #differentiate(): Promise<number[]> {
+  /**
+   * Enqueues the forward and backward passes of a step; resolves to its loss, before the gradients are ready. Each
+   * micro-batch counts by the number of its targets, so that the loss is the mean over all targets of the step, however
+   * they are spread.
+   */
+  #differentiate(): Promise<number> {
     const { accumulation, batchSize, contextLength, documentStart } = this.#settings;
     const { model } = this;
     const shape = [batchSize, contextLength] as const;
     const losses: Promise<number>[] = [];
     const { sequences, microBatches } = this.#position;
-    for (let i = 0; i < accumulation; i++) {
-      const batch = this.#batches.take(sequences + i * batchSize, batchSize);
+    const batches = Array.from({ length: accumulation }, (_, i) =>
+      this.#batches.take(sequences + i * batchSize, batchSize),
+    );
+    const counts = batches.map(countedTargets);
+    const total = counts.reduce((a, b) => a + b, 0);
+    for (const [i, batch] of batches.entries()) {
       model.dropoutSeeds.step = microBatches + i;
       scope(() => {
         const loss = batchLoss(model, batch, shape, documentStart);
         losses.push(unawaited(loss.item()));
-        loss.backward(1 / accumulation);
+        loss.backward(counts[i]! / total);
       });
     }
-    return unawaited(Promise.all(losses));
+    const mean = (values: readonly number[]): number =>
+      values.reduce((sum, loss, i) => sum + loss * counts[i]!, 0) / total;
+    return unawaited(Promise.all(losses).then(mean));
   }
 
   /** Enqueues the update with a step's gradients. */
-  #update(losses: readonly number[]): PendingStep {
+  #update(loss: number): PendingStep {
     const { optimizer } = this;
-    const loss = losses.reduce((a, b) => a + b, 0) / losses.length;
     if (!Number.isFinite(loss)) throw this.#diverged(`expected a finite loss, got ${loss} at step ${this.#step + 1}`);
     const lr = (optimizer.lr = this.#settings.schedule(this.#scheduleStep()));
     optimizer.step();
@@ -318,7 +327,7 @@ export class Trainer implements Disposable {
   async *#save(last = false): AsyncGenerator<TrainerEvent, void, undefined> {
     const { checkpoint, model } = this.#options;
     if (!checkpoint || this.#saved === this.#step) return;
-    const { folder, tokenizer = null, options = {} } = checkpoint;
+    const { folder, tokenizer = null, options = {}, base = null } = checkpoint;
     const state = {
       step: this.#step,
       seconds: this.#pace.seconds,
@@ -328,7 +337,7 @@ export class Trainer implements Disposable {
       evaluated: this.#evaluated,
       options,
     };
-    const content = { model, tokenizer, optimizer: this.optimizer, state };
+    const content = { model, tokenizer, optimizer: this.optimizer, state, base };
     const { keep, maxFailures } = this.#settings;
     let path: string;
     try {

@@ -48,6 +48,7 @@ using OptU8In = In;
 using AnyIn = In;
 using AnyOut = Out;
 using AnyInOut = Word<Role::in_out>;
+using OptF32InOut = Word<Role::in_out>;
 using InList = In;
 using OutList = Out;
 using InOutList = Word<Role::in_out>;

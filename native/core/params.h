@@ -34,6 +34,7 @@ using OptU8In = const TensorView*;
 using AnyIn = const TensorView&;
 using AnyOut = const TensorView&;
 using AnyInOut = const TensorView&;
+using OptF32InOut = const TensorView*;
 using InList = const ViewList&;
 using OutList = const ViewList&;
 using InOutList = const ViewList&;

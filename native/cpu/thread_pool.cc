@@ -74,7 +74,7 @@ class ThreadPool {
   void run(int64_t tasks, void (*body)(void*, int64_t), void* context) {
     if (background_loops) return run_in_background(tasks, body, context);
     const Traffic::Loop counted(traffic_);
-    while (due_.load(std::memory_order_relaxed) > 0) sched_yield();
+    while (due_.load(std::memory_order_relaxed) > 0) std::this_thread::yield();
     const std::lock_guard loop(loop_mutex_);
     if (tasks == 1) return body(context, 0);
     yields_ = false;
@@ -131,7 +131,7 @@ class ThreadPool {
       if (spins < kSpins)
         relax();
       else
-        sched_yield();
+        std::this_thread::yield();
     }
     return std::min(next_.load(std::memory_order_relaxed), tasks);
   }

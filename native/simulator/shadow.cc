@@ -2,7 +2,19 @@
 
 #include <algorithm>
 
+#include "simulator/clones.h"
+
 namespace heed::simulator {
+
+namespace {
+
+HEED_CLONES uint32_t equal_lanes(const uint32_t* values, uint32_t value) {
+  uint32_t equal = 0;
+  for (int i = 0; i < warp_size; i++) equal |= values[i] == value ? 1u << i : 0;
+  return equal;
+}
+
+}  // namespace
 
 void SharedShadow::reset(uint32_t bytes, uint32_t granule_shift, uint32_t warps) {
   shift_ = granule_shift;
@@ -123,10 +135,27 @@ void SharedShadow::write(const Warp& warp, int lane, uint32_t address, uint32_t 
   }
 }
 
+bool SharedShadow::share(const Warp& warp, uint32_t address, uint32_t bytes) {
+  const uint32_t first = address >> shift_, end = (address + bytes - 1) >> shift_, floor = floor_[warp.index];
+  for (uint32_t g = first; g <= end; g++)
+    if (write_[g] >= floor) return false;
+  for (uint32_t g = first; g <= end; g++) {
+    if (read_[g] & many_bit) continue;
+    read_[g] |= many_bit;
+    readers_[g] = 1u << warp.index;
+  }
+  return true;
+}
+
+// The lanes of a warp often read few different addresses: the rows and columns of a tile.
 void SharedShadow::read(const Warp& warp, const uint32_t* address, uint32_t bytes) {
-  for (uint32_t m = warp.mask; m; m &= m - 1) {
+  for (uint32_t m = warp.mask; m;) {
     const int lane = __builtin_ctz(m);
+    uint32_t others = equal_lanes(address, address[lane]) & m & ~(1u << lane);
     read(warp, lane, address[lane], bytes);
+    m &= ~(others | 1u << lane);
+    if (!others || share(warp, address[lane], bytes)) continue;
+    for (; others; others &= others - 1) read(warp, __builtin_ctz(others), address[lane], bytes);
   }
 }
 

@@ -52,6 +52,9 @@ class SharedShadow {
   [[noreturn]] void fault(const Warp& warp, int lane, uint32_t granule, uint32_t record, const char* now,
                           const char* before) const;
   void check_written(const Warp& warp, int lane, uint32_t granule) const;
+  // Records that other lanes of the warp read what one of them has just read. Returns false, and records nothing, if
+  // each of them must be checked.
+  bool share(const Warp& warp, uint32_t address, uint32_t bytes);
 
   uint32_t shift_ = 2, warps_ = 0, granules_ = 0;
   uint32_t time_ = 1;

@@ -31,7 +31,8 @@ export function execute(command: string, args: readonly string[], options: RunOp
       });
     child.on("error", reject);
     child.on("close", (code, signal) => resolve({ code, signal, ...output }));
-    child.stdin.end(input);
+    // A program may end before it has read its input.
+    child.stdin.on("error", () => undefined).end(input);
   });
 }
 

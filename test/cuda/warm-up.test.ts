@@ -19,7 +19,8 @@ import { Initializer } from "../../lib/nn/init.js";
 import { TransformerBlock } from "../../lib/nn/transformer-block.js";
 import { expectChild } from "../support/child.js";
 import { expectRejection } from "../support/errors.js";
-import { type Pauses, pausesOf } from "../support/pauses.js";
+import { pausesOf } from "../support/pauses.js";
+import type { Pauses } from "../support/turns.js";
 import { simulated } from "../support/cuda.js";
 
 const config = { vocabularySize: 64, contextLength: 32, layers: 1, heads: 2, width: 128 };

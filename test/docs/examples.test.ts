@@ -69,10 +69,10 @@ function inPages(): Example[] {
     .map((name) => path.join("docs", name));
   return ["README.md", ...pages].flatMap((page) => {
     const text = readFileSync(path.join(root, page), "utf8");
-    const blocks = [...text.matchAll(/```ts\n([\s\S]*?)```/g)].filter(([block]) => block.includes('from "heed"'));
+    const blocks = [...text.matchAll(/```ts\n([\s\S]*?)```/g)].filter(([block]) => /from "heed["/]/.test(block));
     return blocks.map(([, code], i) => {
       // The program needs a download or a file of the reader's.
-      const compiledOnly = /\bload\w*\(|"node:fs|my-run/.test(code!);
+      const compiledOnly = /\bload\w*\(|"heed\/(ai|langchain)"|"node:fs|my-run/.test(code!);
       return { name: `program ${i + 1} of ${page}`, code: code!, declarations: [], compiledOnly };
     });
   });
@@ -90,7 +90,7 @@ function exported(entry: string): string[] {
 /** Returns the program of an example. One of a docstring uses what heed exports without importing it. */
 function programOf({ code, declarations }: Example, modules: Readonly<Record<string, readonly string[]>>): string {
   const program = [...declarations, code, "export {};"].join("\n");
-  if (code.includes('from "heed"')) return program;
+  if (/from "heed["/]/.test(code)) return program;
   const imports = Object.entries(modules).map(([module, names]) => {
     const used = names.filter((name) => uses(program, name) && !makes(code, name));
     return used.length > 0 ? `import { ${used.join(", ")} } from "${module}";\n` : "";
@@ -103,7 +103,9 @@ const folder = sharedFolder();
 test("examples compile and run", { timeout: 240_000 }, async () => {
   const modules = {
     ...{ heed: exported("index.d.ts"), "heed/server": exported("server/index.d.ts") },
-    fastify: ["fastify"],
+    ...{ "heed/inspect": exported("inspect/index.d.ts") },
+    ...{ "heed/ai": exported("plugins/ai/index.d.ts"), "heed/langchain": exported("plugins/langchain/index.d.ts") },
+    ...{ ai: ["generateText", "streamText"], fastify: ["fastify"] },
   };
   const programs = new Programs(folder);
   const examples = [...inDocstrings(), ...inPages()].map((example, i) => {

@@ -7,6 +7,7 @@ import { Bert } from "../../lib/models/bert.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { smallGpt } from "../generate/models.js";
+import { rankingModel } from "../server/support.js";
 import { sharedFolder } from "../support/folder.js";
 import { Programs } from "../support/programs.js";
 import { writeTinyTranslator } from "../support/tiny-translator.js";
@@ -30,11 +31,13 @@ beforeAll(async () => {
 
   const chatTemplate = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>{% endfor %}";
   const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" }, chatTemplate });
-  using gpt = smallGpt("cpu", { vocabularySize: 272, contextLength: 512 });
+  using gpt = smallGpt("cpu", { vocabularySize: 272, contextLength: 8192 });
   await savePretrained(path.join(models, "gpt"), gpt, { tokenizer });
   const size = { vocabularySize: wordPieces.length, contextLength: 12, layers: 1, heads: 2, width: 8, hidden: 12 };
   using bert = new Bert(size, { device: "cpu", seed: 5 });
   await savePretrained(path.join(models, "bert"), bert, { tokenizer: new HuggingFaceTokenizer(wordPieceJson()) });
+  using ranker = rankingModel();
+  await savePretrained(path.join(models, "ranker"), ranker.model, { tokenizer: ranker.tokenizer });
 }, 60_000);
 
 test("train, resume and worker", async () => {
@@ -47,6 +50,16 @@ test("train, resume and worker", async () => {
   expect((await programs.run("worker", ["my-run", "It was"])).length).toBeGreaterThan(50);
 });
 
+test("fine-tune", async () => {
+  const messages = [
+    { role: "user", content: "Hi" },
+    { role: "assistant", content: "Hello" },
+  ];
+  writeFileSync(path.join(folder, "chats.jsonl"), `${JSON.stringify({ messages })}\n`.repeat(6));
+  const said = await programs.run("fine-tune", ["chats.jsonl", "Hi", path.join(models, "gpt"), "20"]);
+  expect(said).toMatch(/^before: [^]*\d+ adapted layers, 6 examples in 1 sequences\nstep 10: [^]*step 20: [^]*after: /);
+});
+
 test("chat", async () => {
   const said = await programs.run("chat", [path.join(models, "gpt")], { input: "Hello\nWhy?\n" });
   expect(said.split("> ")).toHaveLength(4);
@@ -57,6 +70,15 @@ test("search", async () => {
   const found = await programs.run("search", ["notes.txt", "ships sail", path.join(models, "bert")]);
   expect(found.split("\n")[0]).toBe("1.000 ships sail");
   expect(found.trim().split("\n")).toHaveLength(3);
+});
+
+test("answers", async () => {
+  const docs = path.join(examples, "../docs");
+  const names = ["bert", "ranker", "gpt"].map((name) => path.join(models, name));
+  const answer = await programs.run("answers", [docs, "cafe?", ...names]);
+  const [, text, files] = /^(.+)\n\nFrom: (.+)\n$/s.exec(answer)!;
+  expect(text!.length).toBeGreaterThan(50);
+  for (const file of files!.split(", ")) expect(readdirSync(docs, { recursive: true })).toContain(file);
 });
 
 test("translate", async () => {

@@ -28,56 +28,64 @@ function engineFor(model: GPT | Llama, options: EngineOptions = {}): Engine {
 }
 
 /** Bytes of `pages` pages of a small model's KV memory. */
-const bytesOf = ({ config, kvHeadSize }: GPT, pages: number, pageSize: number): number =>
-  2 * config.layers * config.kvHeads * kvHeadSize * 4 * pages * pageSize;
+const bytesOf = ({ config, kvHeadSize }: GPT, pages: number, pageSize: number, kvType: "int8" | null = null): number =>
+  2 * config.layers * config.kvHeads * (kvType ? kvHeadSize + 4 : kvHeadSize * 4) * pages * pageSize;
 
-const kinds: Record<string, Partial<GptConfig>> = {
+const kinds: Record<string, Partial<GptConfig> & Pick<EngineOptions, "kvType">> = {
   "learned positions": {},
   "rotary positions, grouped heads and a window": { positions: "rotary", kvHeads: 2, window: 9 },
   "ALiBi and soft caps": { positions: "alibi", softcap: 5 },
+  "keys and values in 8 bits": { kvType: "int8", kvHeads: 2 },
 };
 
 describe.for(devices)("Engine on %s", (device) => {
-  test.for(Object.entries(kinds))("each request gets the tokens that it gets alone: %s", async ([, config]) => {
-    using model = smallGpt(device, { contextLength: 48, ...config });
-    const random = new Random(2);
-    const count = device === "cpu" ? 24 : 8;
-    const shared = someTokens(20, 99);
-    const requests = Array.from({ length: count }, (_, i): EngineRequest & { tokens: number[]; seed: number } => {
-      const own = someTokens(random.integer(12) + 1, i);
-      return {
-        tokens: random.integer(2) ? [...shared, ...own] : own,
-        maxTokens: random.integer(15) + 1,
-        seed: i,
-        temperature: random.integer(2),
-        topK: random.integer(2) * 20,
-        repetitionPenalty: 1 + random.integer(2) * 0.2,
-        frequencyPenalty: random.integer(2) * 0.5,
-        minTokens: 0,
-        stopTokens: [random.integer(61)],
-        priority: random.integer(3),
-      };
-    });
-    const alone = [];
-    for (const { tokens, priority: _, ...options } of requests)
-      alone.push(...(await generateTokens(model, [tokens], options)));
-    // Few and small pages, and a small budget: prompts come in pieces, and requests lose their pages.
-    const options = { pageSize: 4, kvMemory: bytesOf(model, 13, 4), maxBatchTokens: 13, maxSequences: 7 };
-    const engine = engineFor(model, options);
-    const results = [];
-    for (const request of requests) {
-      results.push(Promise.resolve(engine.generate(request)));
-      if (random.integer(2)) await new Promise(setImmediate);
-    }
-    for (const [i, result] of (await Promise.all(results)).entries()) {
-      expect(result.tokens, `request ${i}`).toEqual(alone[i]!.tokens);
-      expect(result.finishReason).toBe(alone[i]!.finishReason);
-    }
-    const { running, waiting, pagesUsed, preemptions, cachedTokens } = engine.metrics;
-    expect({ running, waiting, pagesUsed }).toEqual({ running: 0, waiting: 0, pagesUsed: 0 });
-    expect(preemptions).toBeGreaterThan(0);
-    expect(cachedTokens).toBeGreaterThan(0);
-  });
+  test.for(Object.entries(kinds))(
+    "each request gets the tokens that it gets alone: %s",
+    async ([, { kvType = null, ...config }]) => {
+      using model = smallGpt(device, { contextLength: 48, ...config });
+      const random = new Random(2);
+      const count = device === "cpu" ? 24 : 8;
+      const shared = someTokens(20, 99);
+      const requests = Array.from({ length: count }, (_, i): EngineRequest & { tokens: number[]; seed: number } => {
+        const own = someTokens(random.integer(12) + 1, i);
+        return {
+          tokens: random.integer(2) ? [...shared, ...own] : own,
+          maxTokens: random.integer(15) + 1,
+          seed: i,
+          temperature: random.integer(2),
+          topK: random.integer(2) * 20,
+          repetitionPenalty: 1 + random.integer(2) * 0.2,
+          frequencyPenalty: random.integer(2) * 0.5,
+          minTokens: 0,
+          stopTokens: [random.integer(61)],
+          priority: random.integer(3),
+        };
+      });
+      const alone = [];
+      for (const { tokens, priority: _, ...options } of requests) {
+        if (kvType) {
+          await using own = new Engine(model, { kvType });
+          alone.push(await own.generate({ tokens, ...options }));
+        } else alone.push(...(await generateTokens(model, [tokens], options)));
+      }
+      // Few and small pages, and a small budget: prompts come in pieces, and requests lose their pages.
+      const kvMemory = bytesOf(model, 13, 4, kvType);
+      const engine = engineFor(model, { pageSize: 4, kvType, kvMemory, maxBatchTokens: 13, maxSequences: 7 });
+      const results = [];
+      for (const request of requests) {
+        results.push(Promise.resolve(engine.generate(request)));
+        if (random.integer(2)) await new Promise(setImmediate);
+      }
+      for (const [i, result] of (await Promise.all(results)).entries()) {
+        expect(result.tokens, `request ${i}`).toEqual(alone[i]!.tokens);
+        expect(result.finishReason).toBe(alone[i]!.finishReason);
+      }
+      const { running, waiting, pagesUsed, preemptions, cachedTokens } = engine.metrics;
+      expect({ running, waiting, pagesUsed }).toEqual({ running: 0, waiting: 0, pagesUsed: 0 });
+      expect(preemptions).toBeGreaterThan(0);
+      expect(cachedTokens).toBeGreaterThan(0);
+    },
+  );
 });
 
 describe("Engine", () => {
@@ -265,6 +273,7 @@ describe("Engine", () => {
     expect(() => new Engine({} as never)).toThrow(/expected a GPT or Llama, got an object/);
     expect(() => new Engine(model, { maxBatchTokens: 0 })).toThrow(/maxBatchTokens to be an integer from 1/);
     expect(() => new Engine(model, { kvMemory: 10 })).toThrow(/expected kvMemory of at least \d+ bytes/);
+    expect(() => new Engine(model, { kvType: "int4" as never })).toThrow(/expected kvType to be .*int8.*got "int4"/);
     const engine = engineFor(model);
     expect(() => engine.generate({})).toThrow(/expected one of prompt, tokens and messages, got none/);
     expect(() => engine.generate({ prompt: "a" })).toThrow(/the engine has no tokenizer/);
@@ -276,6 +285,21 @@ describe("Engine", () => {
     await expect(engine.generate({ tokens: [256] })).rejects.toMatchObject({ code: "ERR_RANGE" });
     await expect(engine.generate({ tokens: [] })).rejects.toMatchObject({ code: "ERR_ARGUMENT" });
   });
+});
+
+test.for(devices)("keys and values in 8 bits take about half of the memory of 16 bits on %s", async (device) => {
+  using model = smallGpt(device, { width: 128, heads: 2, contextLength: 64 }).eval();
+  model.dtype = "bf16";
+  const bytesWith = async (kvType: "int8" | null): Promise<number> => {
+    const before = model.device.memory().live;
+    await using engine = new Engine(model, { kvType, pageSize: 16, kvMemory: 2 ** 20 });
+    const { pages, kvBytes } = engine.metrics;
+    expect(model.device.memory().live - before).toBe(kvBytes);
+    // There is a page more, for rows without a request.
+    return kvBytes / (pages + 1);
+  };
+  // A head has 64 numbers: 64 codes and a scale of 4 bytes instead of 128 bytes.
+  expect((await bytesWith("int8")) / (await bytesWith(null))).toBe(68 / 128);
 });
 
 describe.for(devices)("requests of an engine on %s", (device) => {

@@ -20,21 +20,31 @@ const passes = [
   [1, 1, 1],
 ];
 
-const cases = devices.flatMap((device) => (["f32", "bf16"] as const).map((dtype) => [device, dtype] as const));
-test.for(cases)("pages, pieces and neighbours on %s, %s", async ([device, dtype]) => {
+const kinds = [
+  ["f32", null],
+  ["bf16", null],
+  ["f32", "int8"],
+  ["bf16", "int8"],
+] as const;
+const cases = devices.flatMap((device) => kinds.map(([dtype, kvType]) => [device, dtype, kvType] as const));
+test.for(cases)("pages, pieces and neighbours on %s, %s, keys and values in %s", async ([device, dtype, kvType]) => {
   using model = modelOn(device, dtype);
   const texts = passes[0]!.map((_, b) => someTokens(280, b));
-  using memory = model.createPages(40, pageSize);
+  using memory = model.createPages(40, pageSize, kvType);
   const lengths = texts.map(() => 0);
   const parts: Buffer[][] = texts.map(() => []);
-  for (const counts of passes) {
-    const logits = await bytesOf(() => {
+  const row = (values: number[]): IntTensor => ints(values, [1, values.length], device);
+  /** Returns the logits of a pass over pages that reads `counts` tokens of the texts after the first `lengths`. */
+  const pass = (counts: readonly number[], lengths: readonly number[]): Promise<Buffer> =>
+    bytesOf(() => {
       const ids = counts.flatMap((count, b) => texts[b]!.slice(lengths[b], lengths[b]! + count));
       const positions = counts.flatMap((count, b) => Array.from({ length: count }, (_, t) => lengths[b]! + t));
-      const groups = [...new Set(counts)].map((count) => groupOf(count, counts, lengths, device));
-      const row = (values: number[]): IntTensor => ints(values, [1, values.length], device);
+      const sizes = [...new Set(counts)].filter((count) => count > 0);
+      const groups = sizes.map((count) => groupOf(count, counts, lengths, device));
       return model.forward(row(ids), { cache: new PagedPass(memory, groups, row(positions)) });
     });
+  for (const counts of passes) {
+    const logits = await pass(counts, lengths);
     let first = 0;
     for (const [b, count] of counts.entries()) {
       parts[b]!.push(logits.subarray(first * vocabularySize * 4, (first + count) * vocabularySize * 4));
@@ -43,7 +53,13 @@ test.for(cases)("pages, pieces and neighbours on %s, %s", async ([device, dtype]
     }
   }
   for (const [b, text] of texts.entries()) {
-    const alone = await bytesOf(() => model.forward(ints(text.slice(0, lengths[b]), [1, lengths[b]!], device)));
+    const count = lengths[b]!;
+    const alone = kvType
+      ? await pass(
+          texts.map((_, other) => (other === b ? count : 0)),
+          texts.map(() => 0),
+        )
+      : await bytesOf(() => model.forward(row(text.slice(0, count))));
     expect(Buffer.concat(parts[b]!).equals(alone), `text ${b}`).toBe(true);
   }
 });

@@ -97,7 +97,7 @@ afterAll(() => {
 
 const tested = productTargets.filter(({ device }) => device === "cpu" || nightly);
 describe.each(tested)("on $name", ({ device, select }) => {
-  const cases = { ci: 6, nightly: device === "cpu" ? 2000 : 30 };
+  const cases = { ci: 3, nightly: device === "cpu" ? 2000 : 30 };
   for (const dtype of ["f32", "bf16", "f16"] as const)
     fuzz(`${dtype}: a text alone, in chunks and beside others`, draw, cases, async (one) => {
       select();

@@ -41,7 +41,7 @@ if (hasJinja2)
   fuzz(
     "chat templates, 50 in a case",
     fc.array(fc.tuple(template, messages), { minLength: 50, maxLength: 50 }),
-    { ci: 6, nightly: 400 },
+    { ci: 4, nightly: 400 },
     (list) => {
       const own = list.map(([source, given]) => new ChatTemplate(source, { bos_token: "<s>" }).render(given));
       const variables = { bos_token: "<s>", add_generation_prompt: true, tools: null };

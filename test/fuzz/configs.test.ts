@@ -94,7 +94,7 @@ const kinds: [string, (draw: Draw) => RandomModel][] = [
 ];
 
 for (const [name, random] of kinds)
-  fuzz(`${name}: a folder is loaded as what was saved`, fc.gen(), { ci: 20, nightly: 2000 }, async (draw) => {
+  fuzz(`${name}: a folder is loaded as what was saved`, fc.gen(), { ci: 10, nightly: 2000 }, async (draw) => {
     const made = random(draw);
     await saved(made, (folder) => expectLoadedAlike(made, folder));
   });
@@ -130,7 +130,7 @@ if (hasPython) {
     ["GPT-2s", (draw: Draw) => randomGpt(draw, true)],
     ["Llamas, Mistrals and Qwens", randomLlama],
   ] as const) {
-    fuzz(`${name}: NumPy computes a folder alike`, fc.gen(), { ci: 8, nightly: 700 }, async (draw) => {
+    fuzz(`${name}: NumPy computes a folder alike`, fc.gen(), { ci: 4, nightly: 700 }, async (draw) => {
       const made = random(draw);
       await saved(made, async (folder) => {
         const { model, run, ids } = made;
@@ -138,7 +138,7 @@ if (hasPython) {
       });
     });
 
-    fuzz(`${name}: entries that change are followed, or refused`, fc.gen(), { ci: 15, nightly: 1400 }, async (draw) => {
+    fuzz(`${name}: entries that change are followed, or refused`, fc.gen(), { ci: 8, nightly: 1400 }, async (draw) => {
       const made = random(draw);
       await saved(made, async (folder) => {
         const file = path.join(folder, "config.json");
@@ -250,7 +250,7 @@ for (const [name, random, tolerance] of [
   ["GPT-2s", (draw: Draw) => randomGpt(draw, true), 5e-3],
   ["Llamas, Mistrals and Qwens", randomLlama, rounding],
 ] as const)
-  fuzz(`${name}: a GGUF file is what was saved, for llama.cpp too`, fc.gen(), { ci: 8, nightly: 700 }, async (draw) => {
+  fuzz(`${name}: a GGUF file is what was saved, for llama.cpp too`, fc.gen(), { ci: 4, nightly: 700 }, async (draw) => {
     const { model, run, ids, vocabularySize } = random(draw);
     using _ = model;
     const folder = temporaryFolder();

@@ -101,7 +101,7 @@ function expectedOf(prepared: Prepared): { expected: Float64Array[]; allowed: nu
 }
 
 onEachDevice((name) => {
-  fuzz("gradients of random graphs", cases, { ci: 250, nightly: 20_000 }, async (given) => {
+  fuzz("gradients of random graphs", cases, { ci: 150, nightly: 20_000 }, async (given) => {
     const before = device(name).memory();
     const prepared = prepare(given);
     const { program, inputs, ends, scale } = prepared;

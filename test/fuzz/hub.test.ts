@@ -69,7 +69,7 @@ function spoil(model: string, how: Step["spoil"], which: number): void {
 fuzz(
   "a folder that is returned has the content that the hub published",
   fc.array(step, { minLength: 1, maxLength: 5 }),
-  { ci: 40, nightly: 1000 },
+  { ci: 20, nightly: 1000 },
   async (steps) => {
     const cacheDir = mkdtempSync(path.join(tmpdir(), "heed-"));
     const model = path.join(cacheDir, "models--owner--tiny");

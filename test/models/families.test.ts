@@ -2,11 +2,10 @@
  * Compares every family of models with PyTorch. test/fixtures/families.py wrote a tiny model of each, as the files of a
  * folder, with its logits, every gradient, and ten losses of training, in float64.
  */
-import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
-import { readSafetensors, writeSafetensors } from "../../lib/formats/safetensors.js";
+import { readSafetensors } from "../../lib/formats/safetensors.js";
 import type { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
 import type { T5 } from "../../lib/models/t5.js";
 import type { Module } from "../../lib/nn/module.js";
@@ -18,19 +17,16 @@ import { scope } from "../../lib/scope.js";
 import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { expectWithin } from "../support/close.js";
 import { decode, decodeInts, type FixtureArray, readFixture } from "../support/fixtures.js";
-import { temporaryFolder } from "../support/folder.js";
+import { folderOfModel, type FixtureWeights } from "../support/fixture-model.js";
 import { maxAbs } from "../support/nd.js";
 import { onEachDevice } from "../support/targets.js";
 import { fixtureTraining, trainedLosses } from "../support/training.js";
 
 type Inputs = Record<"ids" | "keyLengths" | "tokenTypes" | "decoderIds", IntTensor>;
 
-interface FixtureModel {
-  kind: keyof PretrainedKinds;
-  config: Record<string, unknown>;
+interface FixtureModel extends FixtureWeights {
   inputs: Record<keyof Inputs, FixtureArray>;
   targets: FixtureArray;
-  weights: Record<string, FixtureArray>;
   logits: FixtureArray;
   grads: Record<string, FixtureArray>;
   /** Largest error of each gradient that PyTorch computes in float32. */
@@ -98,16 +94,7 @@ describe.each(families)("%s beside PyTorch", (name) => {
   const fixture = readFixture(`models/${name}`) as FixtureModel;
   const kind = kinds[fixture.kind]!;
 
-  /** Writes the files of the model to a folder and returns it. */
-  async function folderOf(): Promise<string> {
-    const folder = temporaryFolder();
-    writeFileSync(path.join(folder, "config.json"), JSON.stringify(fixture.config));
-    const weights = Object.entries(fixture.weights).map(([name, array]) => {
-      return { name, dtype: "F32" as const, shape: array.shape, data: decode(array) as Float32Array };
-    });
-    await writeSafetensors(path.join(folder, "model.safetensors"), weights);
-    return folder;
-  }
+  const folderOf = (): Promise<string> => folderOfModel(fixture);
 
   test("is saved unchanged, name by name", async () => {
     const from = await folderOf();

@@ -2,10 +2,10 @@
 // cache.
 #include "core/allocator.h"
 
-#include <cstdlib>
 #include <deque>
 
 #include "check.h"
+#include "core/platform.h"
 
 namespace heed::test {
 namespace {
@@ -27,10 +27,10 @@ class Limited final : public CachingAllocator {
   void* system_allocate(size_t bytes) override {
     if (bytes > left) return nullptr;
     left -= bytes;
-    return std::aligned_alloc(64, bytes);
+    return allocate_aligned(64, bytes);
   }
   void system_free(void* block, size_t bytes, uint64_t last_use) override {
-    std::free(block);
+    free_aligned(block);
     if (last_use > run)
       releasing.push_back(bytes);
     else

@@ -37,7 +37,7 @@ TEST(cache_write) {
       Operand values{{c.B, c.T, 3 * c.H * c.D}, c.dtype, Layout::contiguous, 0, 200};
       values.window = [&](const TensorView& packed) { return keys_of(packed, c.H, c.D); };
       const auto write = [&](const Views& v) {
-        ops.cache_write(stream, v[0], v[1], c.starts.empty() ? nullptr : &starts, nullptr);
+        ops.cache_write(stream, v[0], nullptr, v[1], c.starts.empty() ? nullptr : &starts, nullptr);
       };
       s.check("cache_write", 1, {{{c.B, c.S, c.H, c.D}, c.dtype, Layout::contiguous, 0, 200}, values}, write);
       s.check("cache_write", 1, {{{c.B, c.H, c.S, c.D}, c.dtype, Layout::contiguous, 0, 200, heads_first}, values},
@@ -48,8 +48,8 @@ TEST(cache_write) {
 
 TEST(cache_write_empty) {
   const Array<float> cache({2, 5, 1, 4}), values({2, 0, 1, 4}), no_cache({0, 5, 1, 4}), no_values({0, 5, 1, 4});
-  ops.cache_write(stream, cache, values, nullptr, nullptr);
-  ops.cache_write(stream, no_cache, no_values, nullptr, nullptr);
+  ops.cache_write(stream, cache, nullptr, values, nullptr, nullptr);
+  ops.cache_write(stream, no_cache, nullptr, no_values, nullptr, nullptr);
 }
 
 TEST(cache_write_errors) {
@@ -60,7 +60,9 @@ TEST(cache_write_errors) {
   TensorView wide = values, wide_starts = starts;
   wide.strides[3] = 2;
   wide_starts.strides[0] = 2;
-  const auto error = [&](In c, In v, OptIn s) { return error_of([&] { ops.cache_write(stream, c, v, s, nullptr); }); };
+  const auto error = [&](In c, In v, OptIn s) {
+    return error_of([&] { ops.cache_write(stream, c, nullptr, v, s, nullptr); });
+  };
   EXPECT(error(flat, values, nullptr) ==
          "ERR_SHAPE: cache_write: expected cache with 4 dimensions, got shape [2, 5, 4]");
   EXPECT(error(cache, flat, nullptr) ==
@@ -79,7 +81,7 @@ TEST(cache_write_errors) {
 
   for (const int32_t start : {-1, 4, INT32_MIN, INT32_MAX}) {
     starts[1] = start;
-    ops.cache_write(stream, cache, values, &starts, nullptr);
+    ops.cache_write(stream, cache, nullptr, values, &starts, nullptr);
     EXPECT(synchronize(stream) == "ERR_RANGE: cache_write: expected starts from 0 to 3, got " + std::to_string(start));
   }
 }

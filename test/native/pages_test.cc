@@ -19,8 +19,15 @@ TEST(attention_over_pages) {
         s.check("attention over pages", 1,
                 {rows, rows, pool, pool, integers({c.B, c.P}, pages), integers({c.B}, c.P * c.S + 1)},
                 [&](const Views& x) {
-                  ops.attention_forward(stream, x[0], nullptr, x[1], x[2], x[3], &x[4], &x[5], nullptr, nullptr,
-                                        nullptr, true, 0, 0, 0.3f, 0, 0, nullptr, 0);
+                  ops.attention_forward(stream, x[0], nullptr, x[1], x[2], x[3], nullptr, nullptr, &x[4], &x[5],
+                                        nullptr, nullptr, nullptr, true, 0, 0, 0.3f, 0, 0, nullptr, 0);
+                });
+        const Operand codes{pool.shape, DType::u8, Layout::contiguous, 0, 255}, scales{{pages, c.S, c.Hkv}};
+        s.check("attention over pages of codes", 1,
+                {rows, rows, codes, codes, scales, scales, integers({c.B, c.P}, pages), integers({c.B}, c.P * c.S + 1)},
+                [&](const Views& x) {
+                  ops.attention_forward(stream, x[0], nullptr, x[1], x[2], x[3], &x[4], &x[5], &x[6], &x[7], nullptr,
+                                        nullptr, nullptr, true, 0, 0, 0.3f, 0, 0, nullptr, 0);
                 });
       }
   });
@@ -34,7 +41,11 @@ TEST(cache_write_into_pages) {
   sweep(stream, [&](Sweep& s) {
     for (const DType dtype : {DType::f32, DType::bf16, DType::u8})
       s.check("cache_write into pages", 1, {{{7, 5, 2, 3}, dtype}, {{2, 4, 2, 3}, dtype}},
-              [&](const Views& x) { ops.cache_write(stream, x[0], x[1], &starts, &table); });
+              [&](const Views& x) { ops.cache_write(stream, x[0], nullptr, x[1], &starts, &table); });
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
+      for (const int64_t D : {3, 16, 37})
+        s.check("cache_write of codes into pages", 2, {{{7, 5, 2, D}, DType::u8}, {{7, 5, 2}}, {{2, 4, 2, D}, dtype}},
+                [&](const Views& x) { ops.cache_write(stream, x[0], &x[1], x[2], &starts, &table); });
   });
 }
 
@@ -44,8 +55,8 @@ TEST(pages_errors) {
   Array<int32_t> table({2, 3}), short_table({1, 3}), flat({6}), starts({2});
   const auto attend = [&](In keys, In pages) {
     return error_of([&] {
-      ops.attention_forward(stream, out, nullptr, rows, keys, keys, &pages, nullptr, nullptr, nullptr, nullptr, true, 0,
-                            0, 1, 0, 0, nullptr, 0);
+      ops.attention_forward(stream, out, nullptr, rows, keys, keys, nullptr, nullptr, &pages, nullptr, nullptr, nullptr,
+                            nullptr, true, 0, 0, 1, 0, 0, nullptr, 0);
     });
   };
   EXPECT(attend(pool, table) == "");
@@ -61,7 +72,7 @@ TEST(pages_errors) {
     EXPECT(attend(pool, table) == "");
     EXPECT(synchronize(stream) == "ERR_RANGE: attention_forward: " + expected);
     starts[1] = 7;
-    ops.cache_write(stream, cache, rows, &starts, &table);
+    ops.cache_write(stream, cache, nullptr, rows, &starts, &table);
     EXPECT(synchronize(stream) == "ERR_RANGE: cache_write: " + expected);
   }
 }

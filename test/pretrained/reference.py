@@ -3,6 +3,7 @@
     python3 reference.py FOLDER IDS
 
 prints the logits of one sequence, whose ids are JSON, as JSON. Entries that config.json lacks have transformers' defaults.
+If the folder has an adapter in PEFT's layout, it is applied by the formulas of LoRA and DoRA.
 It needs only NumPy and safetensors.
 """
 
@@ -27,7 +28,26 @@ def read_weights(folder):
             assert file.metadata() == {"format": "pt"}
             for key in file.keys():
                 weights[key] = file.get_tensor(key).astype(np.float64)
+    if (folder / "adapter_config.json").exists():
+        apply_adapter(weights, folder)
     return weights
+
+
+def apply_adapter(weights, folder):
+    config = json.loads((folder / "adapter_config.json").read_text())
+    scale = config["lora_alpha"] / (config["r"] ** 0.5 if config["use_rslora"] else config["r"])
+    with safetensors.safe_open(folder / "adapter_model.safetensors", framework="np") as file:
+        parts = {key: file.get_tensor(key).astype(np.float64) for key in file.keys()}
+    while parts:
+        layer = next(iter(parts)).split(".lora_")[0]
+        change = scale * parts.pop(f"{layer}.lora_B.weight") @ parts.pop(f"{layer}.lora_A.weight")
+        name = layer.removeprefix("base_model.model.")
+        assert any(f".{name}".endswith(f".{target}") for target in config["target_modules"])
+        key = name.removeprefix("transformer.") + ".weight"
+        weight = (weights[key].T if config["fan_in_fan_out"] else weights[key]) + change
+        if config["use_dora"]:
+            weight *= (parts.pop(f"{layer}.lora_magnitude_vector") / np.linalg.norm(weight, axis=1))[:, None]
+        weights[key] = weight.T if config["fan_in_fan_out"] else weight
 
 
 def softmax(x):

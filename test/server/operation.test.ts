@@ -101,6 +101,18 @@ describe("keys and limits", () => {
     expect(found).toMatchObject({ status: 413, code: "body_too_large", type: "invalid_request_error" });
   });
 
+  test("a body with too many values is refused before it is parsed, and one with a long text is not", async () => {
+    const { post } = await start({ models: { tiny: model } });
+    const many = Array.from({ length: 200_000 }, () => 0);
+    const names = Object.fromEntries(Array.from({ length: 20_001 }, (_, i) => [`n${i}`, 0]));
+    for (const body of [{ prompt: many }, { prompt: "a", logit_bias: names }, { prompt: many.map(() => []) }])
+      expect(await errorOf(await post(path1, body))).toMatchObject({ status: 413, code: "body_too_large" });
+    const long = `${"[{,:}]".repeat(50_000)}"\\\\"`;
+    expect(await errorOf(await post(path1, { prompt: long }))).toMatchObject({ code: "context_length_exceeded" });
+    const tokens = await post(path1, { prompt: many.slice(1000) });
+    expect(await errorOf(tokens)).toMatchObject({ code: "context_length_exceeded" });
+  });
+
   test("a request beyond the queue is told to come again", async () => {
     const client = await start({ models: { long }, engine: { maxSequences: 1, maxQueue: 1 } });
     const controller = new AbortController();

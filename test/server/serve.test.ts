@@ -1,10 +1,12 @@
 /** `heed serve` as a user runs it. */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { heed, main, execute } from "../cli/support.js";
 import { sharedFolder } from "../support/folder.js";
+import { sharedModel } from "../support/shared.js";
+import { startServe } from "./process.js";
 import { chatModel } from "./support.js";
 
 const folder = sharedFolder();
@@ -12,26 +14,28 @@ const folder = sharedFolder();
 test("serves a model until a signal, and finishes what runs", async () => {
   using model = chatModel();
   await savePretrained(path.join(folder, "whale"), model.model, { tokenizer: model.tokenizer });
+  let page: Promise<number> | null = null;
   let answer: Promise<[number, string]> | null = null;
   let killed = false;
-  const ended = await heed(["serve", "--model", "whale", "--port", "0"], {
+  const ended = await heed(["serve", "--model", "whale", "--port", "0", "--no-playground"], {
     cwd: folder,
     watch: (stdout, kill) => {
       const url = /"msg":"Server listening at (http:[^"]+)"/.exec(stdout)?.[1];
       if (!url) return;
       const body = JSON.stringify({ model: "whale", prompt: "Call me", max_tokens: 80, min_tokens: 80 });
       const init = { method: "POST", headers: { "content-type": "application/json" }, body };
-      answer ??= fetch(`${url}/v1/completions`, init).then(async (response): Promise<[number, string]> => [
-        response.status,
-        await response.text(),
-      ]);
-      if (killed || !stdout.includes('"msg":"incoming request"')) return;
+      page ??= fetch(url).then(({ status }) => status);
+      answer ??= page
+        .then(() => fetch(`${url}/v1/completions`, init))
+        .then(async (response): Promise<[number, string]> => [response.status, await response.text()]);
+      if (killed || !stdout.includes('"url":"/v1/completions"')) return;
       killed = true;
       kill("SIGTERM");
     },
   });
   expect(ended).toMatchObject({ code: 0, signal: null });
   expect(ended.stderr).toMatch(/^Serving whale at http:\/\/127\.0\.0\.1:\d+\nShutting down/);
+  expect(await page!).toBe(404);
   const [status, text] = await answer!;
   expect(status).toBe(200);
   expect(JSON.parse(text)).toMatchObject({ usage: { completion_tokens: 80 } });
@@ -39,6 +43,20 @@ test("serves a model until a signal, and finishes what runs", async () => {
   const lines = ended.stdout.trim().split("\n");
   expect(lines.map((line) => JSON.parse(line) as object).length).toBeGreaterThan(2);
   expect(ended.stdout).not.toContain("Call me");
+});
+
+const stories = sharedModel("stories260K");
+
+test.skipIf(!stories || process.platform !== "linux")("answers within two seconds of its start", async () => {
+  const { url, child } = await startServe(["--model", stories!]);
+  const body = JSON.stringify({ prompt: "Once upon a time", max_tokens: 16, temperature: 0 });
+  const headers = { "content-type": "application/json" };
+  const answer = await fetch(`${url}/v1/completions`, { method: "POST", headers, body });
+  const { choices } = (await answer.json()) as { choices: { text: string }[] };
+  expect(choices[0]!.text).toBe(", there was a little girl named Lily. She loved to play");
+  // The time for which it had a core, since other tests need the cores too. Fields 14 and 15 are in hundredths of seconds.
+  const fields = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ").at(-1)!.split(" ");
+  expect((Number(fields[11]) + Number(fields[12])) / 100).toBeLessThan(2);
 });
 
 test("says which packages are missing", async () => {

@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import path from "node:path";
-import { type Device, empty, type ErrorCode, HeedError, type Tensor } from "heed";
+import type { Device, ErrorCode } from "heed";
 import type { Random } from "../support/random.js";
 import {
   abortGeneration,
@@ -18,6 +18,7 @@ import {
   trainOnBadTokens,
   wantMuch,
 } from "./broken.js";
+import { hoard } from "./hoard.js";
 import { employ, usual } from "./usual.js";
 import type { Work } from "./world.js";
 
@@ -46,20 +47,6 @@ const failedOperations: Fault = {
 };
 
 const KiB = 2 ** 10;
-const MiB = 2 ** 20;
-
-/** Takes all memory of a device except some. */
-function hoard(device: Device, random: Random): Tensor[] {
-  const hoarded: Tensor[] = [];
-  for (const bytes of [64 * MiB, 4 * MiB, 256 * KiB, 4 * KiB])
-    try {
-      for (;;) hoarded.push(empty([bytes], { dtype: "u8", device }));
-    } catch (error) {
-      if (!(error instanceof HeedError) || error.code !== "ERR_OOM") throw error;
-    }
-  for (let left = random.integer(20); left > 0; left--) hoarded.pop()?.dispose();
-  return hoarded;
-}
 
 const noDeviceMemory = (device: Device): Fault => ({
   name: "no memory",

@@ -1,7 +1,7 @@
 /**
- * npm run soak [-- --minutes n] [--seed n]: works as a server would for hours, under changing faults, and checks that
- * nothing is left over, lost or wrong (docs/testing.md). It prints a line for each period and closing figures; the exit
- * code is 1 if a check failed.
+ * npm run soak [-- --minutes n] [--seed n] [--server]: works as a server would for hours, under changing faults, and
+ * checks that nothing is left over, lost or wrong (docs/testing.md). It prints a line for each period and closing
+ * figures; the exit code is 1 if a check failed. With --server, the work is that of a server that is asked over HTTP.
  *
  * The work runs in a process of its own, with a small disk that can be filled and with small CUDA devices: the software
  * device, unless HEED_CUDA_DRIVER names another driver.
@@ -19,6 +19,7 @@ const { values: flags } = parseArgs({
   options: {
     minutes: { type: "string", default: "20" },
     seed: { type: "string", default: String(randomInt(2 ** 31)) },
+    server: { type: "boolean", default: false },
   },
 });
 const minutes = Number(flags.minutes);
@@ -30,9 +31,9 @@ const root = mkdtempSync(path.join(tmpdir(), "heed-soak-"));
 const disk = path.join(root, "disk");
 mkdirSync(disk);
 const small = noMounts === null;
-const through = small ? mounted(`mount -t tmpfs -o size=4m tmpfs "${disk}"`) : [];
-const period = fileURLToPath(new URL("soak.js", import.meta.url));
-const [command, ...args] = [...through, process.execPath, period, String(minutes), String(seed), root, String(small)];
+const through = small && !flags.server ? mounted(`mount -t tmpfs -o size=4m tmpfs "${disk}"`) : [];
+const program = fileURLToPath(new URL(flags.server ? "http.js" : "soak.js", import.meta.url));
+const [command, ...args] = [...through, process.execPath, program, String(minutes), String(seed), root, String(small)];
 const { status, signal, error } = spawnSync(command, args, {
   stdio: "inherit",
   env: {

@@ -1,50 +1,17 @@
 /** Measures how long the event loop is held up. */
-import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
-
-/** Durations of the longest turns of the event loop on the main thread, in milliseconds. */
-export interface Pauses {
-  /** CPU time in milliseconds. */
-  busy: number;
-  /** Time asleep within a turn, in milliseconds: waiting for a lock, a file or another thread. */
-  asleep: number;
-}
-
-/**
- * Returns the milliseconds for which the main thread has had a core so far, and for which it has waited for one. On a
- * machine with more work than cores, a turn is long although nothing holds it up. If the system does not tell, all time
- * counts as work.
- */
-function coreTimes(): [busy: number, waiting: number] {
-  try {
-    const [busy, waiting] = readFileSync("/proc/self/schedstat", "utf8").split(" ");
-    return [Number(busy) / 1e6, Number(waiting) / 1e6];
-  } catch {
-    return [performance.now(), 0];
-  }
-}
+import { type Pauses, TurnWatch } from "./turns.js";
 
 /** Returns the longest pauses while `work` runs. */
 export async function pausesOf(work: () => Promise<unknown>): Promise<Pauses> {
-  const longest: Pauses = { busy: 0, asleep: 0 };
-  let last = [performance.now(), ...coreTimes()] as const;
-  const turn = (): void => {
-    const now = [performance.now(), ...coreTimes()] as const;
-    const [all, busy, waiting] = [now[0] - last[0], now[1] - last[1], now[2] - last[2]];
-    longest.busy = Math.max(longest.busy, busy);
-    // The event loop itself sleeps no longer than until the next millisecond.
-    longest.asleep = Math.max(longest.asleep, all - busy - waiting);
-    last = now;
-  };
-  const timer = setInterval(turn, 1);
+  const watch = new TurnWatch();
   try {
     await work();
   } finally {
-    clearInterval(timer);
-    turn();
+    watch.stop();
   }
-  return longest;
+  return watch.longest();
 }
 
 /**

@@ -16,7 +16,8 @@ export class Programs {
     dist("index.js");
     mkdirSync(path.join(folder, "node_modules"), { recursive: true });
     symlinkSync(root, path.join(folder, "node_modules/heed"), "junction");
-    symlinkSync(path.join(root, "node_modules/fastify"), path.join(folder, "node_modules/fastify"), "junction");
+    for (const name of ["ai", "fastify", "@langchain", "zod"])
+      symlinkSync(path.join(root, "node_modules", name), path.join(folder, "node_modules", name), "junction");
     writeFileSync(path.join(folder, "package.json"), '{"type": "module"}');
   }
 

@@ -39,5 +39,6 @@ export const gptFamily: Family<GPT> = {
   saving: {
     owns: (model) => model instanceof GPT,
     toConfig: ({ config }) => toHuggingFaceGptConfig(config),
+    layerInTransformers: (layer) => (layer === "lm_head" ? layer : `transformer.${layer}`),
   },
 };

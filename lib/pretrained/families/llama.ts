@@ -36,6 +36,7 @@ export const llamaFamily: Family<Llama> = {
   saving: {
     owns: (model) => model instanceof Llama,
     toConfig: ({ config }) => toHuggingFaceLlamaConfig(config),
+    layerInTransformers: (layer) => layer,
     values({ config }, parameter, values) {
       const [, part, kind] = /\.self_attn\.([qk])_(proj|norm)\./.exec(parameter) ?? [];
       if (!config.interleaved || part === undefined) return values;

@@ -1,4 +1,5 @@
 // Finds out how a model is saved, and reads its parameters in the form that the file stores.
+import { adapterNames } from "../../adapters/adapters.js";
 import { describe, HeedError } from "../../errors.js";
 import { Module } from "../../nn/module.js";
 import type { FloatTensor } from "../../tensor.js";
@@ -7,13 +8,26 @@ import { inPieces, joined } from "../../turns.js";
 import type { FamilySaving } from "./family.js";
 import { families } from "./index.js";
 
+/** Properties that a model to be saved may have. */
+interface Savable {
+  /** True if the model may have adapters, which are saved apart. @default false */
+  adapted?: boolean;
+}
+
 /**
- * Checks that a model is not quantised: the formats store the original numbers, which a quantised model no longer has.
+ * Checks that a model is not quantised, because the formats store the original numbers, which a quantised model no
+ * longer has, and that it has no adapters, for which they have no place.
  *
- * @throws ERR_ARGUMENT if the model is quantised.
+ * @throws ERR_ARGUMENT if the model is quantised or has adapters.
  */
-export function checkSavable(op: string, model: Module): void {
-  if (model instanceof Module && model.isQuantized)
+export function checkSavable(op: string, model: Module, { adapted = false }: Savable = {}): void {
+  if (!(model instanceof Module)) return;
+  if (!adapted && adapterNames(model).length > 0)
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected a model without adapters, got one with ${adapterNames(model).join(", ")}; call mergeAdapter(model), or save the adapter alone with saveAdapter()`,
+    );
+  if (!adapted && model.isQuantized)
     throw new HeedError(
       "ERR_ARGUMENT",
       `${op}: expected a model that is not quantised, got a quantised one; save the model from which it was made`,
@@ -25,8 +39,8 @@ export function checkSavable(op: string, model: Module): void {
  *
  * @throws ERR_ARGUMENT if the model is quantised or belongs to no family that can be saved.
  */
-export function savingOf(op: string, model: Module): FamilySaving {
-  checkSavable(op, model);
+export function savingOf(op: string, model: Module, options: Savable = {}): FamilySaving {
+  checkSavable(op, model, options);
   for (const list of Object.values(families)) for (const { saving } of list) if (saving?.owns(model)) return saving;
   const given = (model as object | null)?.constructor.name ?? describe(model);
   throw new HeedError("ERR_ARGUMENT", `${op}: expected a model of a family that can be saved, got ${given}`);

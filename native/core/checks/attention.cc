@@ -25,6 +25,12 @@ void expect_page_table(const char* op, const TensorView& pages, int64_t B) {
   expect_contiguous(op, "pages", pages);
 }
 
+// f32 [N, S, Hkv] of keys or values [N, S, Hkv, D], contiguous.
+void expect_scales(const char* op, const char* name, const TensorView& scales, const TensorView& x) {
+  expect_f32(op, name, scales);
+  expect_shape(op, name, scales, {x.shape[0], x.shape[1], x.shape[2]});
+}
+
 void check_block_mask(const char* op, const TensorView& mask, int64_t block_size, const AttentionSizes& sizes) {
   expect_rank(op, "block_mask", mask, 4);
   expect_dtype(op, "block_mask", mask, DType::u8);
@@ -65,11 +71,19 @@ AttentionSizes check_attention(const char* op, In q, In k, In v, const Attention
   if (pages && Tk > 0 && k.shape[0] == 0) fail(Code::shape, "%s: expected at least 1 page of keys, got 0", op);
   const AttentionSizes sizes{q.shape[0], q.shape[1], Tk, q.shape[2], k.shape[2], q.shape[3]};
   expect_queries(op, "q", q, sizes, q.dtype);
+  const OptIn k_scales = options.k_scales, v_scales = options.v_scales;
+  if (!k_scales != !v_scales) fail(Code::argument, "%s: expected scales of keys and of values, got those of one", op);
+  const DType dtype = k_scales ? DType::u8 : q.dtype;
   for (const auto& [name, x] : {std::pair{"k", &k}, std::pair{"v", &v}})
     if (pages)
-      expect_heads(op, name, *x, k.shape[0], k.shape[1], sizes.Hkv, sizes.D, q.dtype);
+      expect_heads(op, name, *x, k.shape[0], k.shape[1], sizes.Hkv, sizes.D, dtype);
     else
-      expect_keys(op, name, *x, sizes, q.dtype);
+      expect_keys(op, name, *x, sizes, dtype);
+  if (k_scales) {
+    expect_scales(op, "k_scales", *k_scales, k);
+    expect_scales(op, "v_scales", *v_scales, v);
+    if (options.block_mask) fail(Code::argument, "%s: expected no block_mask with keys in 8 bits, got one", op);
+  }
   if (sizes.Tk > INT32_MAX)
     fail(Code::shape, "%s: expected at most %d keys, got %lld", op, INT32_MAX, static_cast<long long>(sizes.Tk));
   if (sizes.D < 1) fail(Code::shape, "%s: expected a head size of at least 1, got 0", op);
@@ -91,7 +105,7 @@ AttentionSizes check_attention(const char* op, In q, In k, In v, const Attention
   return sizes;
 }
 
-void check_cache_write(const char* op, AnyInOut cache, In values, OptIn starts, OptIn pages) {
+void check_cache_write(const char* op, AnyInOut cache, OptIn scales, In values, OptIn starts, OptIn pages) {
   expect_rank(op, "cache", cache, 4);
   expect_rank(op, "values", values, 4);
   if (pages) expect_page_table(op, *pages, values.shape[0]);
@@ -99,7 +113,13 @@ void check_cache_write(const char* op, AnyInOut cache, In values, OptIn starts, 
   const int64_t S = pages ? pages->shape[1] * cache.shape[1] : cache.shape[1];
   const int64_t T = values.shape[1];
   expect_shape(op, "values", values, {B, T, H, D});
-  expect_dtype(op, "values", values, cache.dtype);
+  if (scales) {
+    expect_dtype(op, "cache", cache, DType::u8);
+    expect_float(op, "values", values);
+    expect_scales(op, "scales", *scales, cache);
+  } else {
+    expect_dtype(op, "values", values, cache.dtype);
+  }
   if (T > S)
     fail(Code::shape, "%s: expected values of at most the cache's %lld tokens, got %lld", op, static_cast<long long>(S),
          static_cast<long long>(T));

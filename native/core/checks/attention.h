@@ -11,7 +11,7 @@ struct AttentionSizes {
 
 // Arguments of an attention besides its operands; ops.def has their meaning.
 struct AttentionOptions {
-  OptIn pages, key_lengths, query_starts, key_ranges, slopes, block_mask;
+  OptIn k_scales, v_scales, pages, key_lengths, query_starts, key_ranges, slopes, block_mask;
   int64_t block_size;
   bool causal;
   int64_t window;
@@ -19,7 +19,7 @@ struct AttentionOptions {
   int64_t seed;
 };
 
-// Checks q [B, Tq, H, D], k and v [B, Tk, Hkv, D], or [N, S, Hkv, D] with pages, and the options.
+// Checks q [B, Tq, H, D], k and v [B, Tk, Hkv, D], or [N, S, Hkv, D] with pages, as numbers or codes, and the options.
 AttentionSizes check_attention(const char* op, In q, In k, In v, const AttentionOptions& options);
 // Check a further tensor that has the shape of q or of k, and their dtype.
 void expect_queries(const char* op, const char* name, const TensorView& x, const AttentionSizes& sizes, DType dtype);
@@ -27,6 +27,6 @@ void expect_keys(const char* op, const char* name, const TensorView& x, const At
 // Checks that lse is f32 [B, H, Tq] and contiguous.
 void expect_lse(const char* op, const TensorView& lse, const AttentionSizes& sizes);
 
-void check_cache_write(const char* op, AnyInOut cache, In values, OptIn starts, OptIn pages);
+void check_cache_write(const char* op, AnyInOut cache, OptIn scales, In values, OptIn starts, OptIn pages);
 
 }  // namespace heed

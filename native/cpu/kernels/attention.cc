@@ -46,12 +46,12 @@ struct Forward {
   template <class Words>
   WordRows keys(int64_t group, int64_t key) const {
     using Keys = PackedKeys<Words>;
-    return packs_keys ? Keys(a, Keys::along, k_words).from(group, key) : in_place(a.k, group, key);
+    return packs_keys ? Keys(a, Keys::along, k_words).from(group, key) : in_place(a.k.view, group, key);
   }
   template <class Words>
   WordRows values(int64_t group, int64_t key) const {
     using Keys = PackedKeys<Words>;
-    return packs_keys ? Keys(a, Keys::across, v_words).from(group, key) : in_place(a.v, group, key);
+    return packs_keys ? Keys(a, Keys::across, v_words).from(group, key) : in_place(a.v.view, group, key);
   }
   WordRows in_place(const TensorView& x, int64_t group, int64_t key) const {
     return {reinterpret_cast<const float*>(a.key_row(x, group / a.Hkv, group % a.Hkv, key)), x.strides[1]};
@@ -276,15 +276,15 @@ void combine_row(const Forward& f, int64_t b, int64_t g, int64_t r) {
 }  // namespace
 }  // namespace HEED_ISA
 
-void HEED_ISA::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn pages, OptIn key_lengths,
-                                 OptIn query_starts, OptIn key_ranges, OptIn slopes, Bool causal, Int window,
-                                 Float softcap, Float scale, Float dropout_p, Int seed, OptIn block_mask,
-                                 Int block_size) {
+void HEED_ISA::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn k_scales, OptIn v_scales,
+                                 OptIn pages, OptIn key_lengths, OptIn query_starts, OptIn key_ranges, OptIn slopes,
+                                 Bool causal, Int window, Float softcap, Float scale, Float dropout_p, Int seed,
+                                 OptIn block_mask, Int block_size) {
   constexpr const char* op = "attention_forward";
   Forward f{};
   f.a = make_attention(op, q, k, v,
-                       {pages, key_lengths, query_starts, key_ranges, slopes, block_mask, block_size, causal, window,
-                        softcap, scale, dropout_p, seed});
+                       {k_scales, v_scales, pages, key_lengths, query_starts, key_ranges, slopes, block_mask,
+                        block_size, causal, window, softcap, scale, dropout_p, seed});
   const Attention& a = f.a;
   expect_queries(op, "out", out, a.sizes(), q.dtype);
   if (lse) expect_lse(op, *lse, a.sizes());
@@ -310,8 +310,9 @@ void HEED_ISA::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k
   const int64_t scratch = f.few_rows ? few_rows_scratch(a, together) : block_scratch(a);
   const int64_t partials = f.apart ? a.groups() * f.splits * a.rows : 0;
   // f32 is read where it lies unless a head's keys and values outgrow the L2 cache: many rows far apart are beyond the
-  // hardware's prefetcher. Tiles may reach across the borders of pages, so keys in pages are packed too.
-  f.packs_keys = !f.few_rows && (pages || a.dtype != DType::f32 || (f.blocks >= 8 && a.Tk * a.D >= kPackedKeys));
+  // hardware's prefetcher. Tiles may reach across the borders of pages, so keys in pages are packed too, and codes.
+  f.packs_keys =
+      !f.few_rows && (pages || a.coded() || a.dtype != DType::f32 || (f.blocks >= 8 && a.Tk * a.D >= kPackedKeys));
   int64_t packed_k = 0, packed_v = 0;
   if (f.packs_keys)
     with_words(f.bf16_words, [&](auto words) {

@@ -7,7 +7,7 @@
 #pragma once
 #include "core/checks/attention.h"
 #include "core/visible_keys.h"
-#include "cpu/kernels/kernel.h"
+#include "cpu/kernels/key_codes.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
@@ -28,6 +28,12 @@ struct KeyPages {
   int64_t page(int64_t b, int64_t j) const { return table[b * columns + j / size]; }
 };
 
+// Keys or values: in the dtype of the queries, or codes with their scales (ops.def).
+struct KeyTensor {
+  TensorView view;
+  const float* scales;  // [view.shape[0], view.shape[1], Hkv] or null
+};
+
 // The mask of blocks (ops.def).
 struct KeyBlocks {
   const uint8_t* mask;  // or null
@@ -36,9 +42,11 @@ struct KeyBlocks {
 };
 
 struct Attention {
-  TensorView q, k, v;
-  DType dtype;           // of q, k, v and all tensors of their shapes
+  TensorView q;
+  KeyTensor k, v;
+  DType dtype;           // of q, k, v and all tensors of their shapes, unless k and v are codes
   int64_t element_size;  // in bytes
+  int64_t key_size;      // of an element of k and v, in bytes
   int64_t B, Tq, Tk, H, Hkv, D, G;
   int64_t rows;   // of a group: Tq · G
   int64_t width;  // D, padded to whole vectors
@@ -60,15 +68,18 @@ struct Attention {
 
   // Returns row r of group g in a tensor with q's shape.
   char* query_row(const TensorView& x, int64_t b, int64_t g, int64_t r) const {
-    return element(x, b * x.strides[0] + (r / G) * x.strides[1] + head(g, r) * x.strides[2]);
+    return x.ptr<char>() + (b * x.strides[0] + (r / G) * x.strides[1] + head(g, r) * x.strides[2]) * element_size;
   }
   // Returns key j of group g in a tensor with k's shape.
   char* key_row(const TensorView& x, int64_t b, int64_t g, int64_t j) const {
-    if (pages.table)
-      return element(x, pages.page(b, j) * x.strides[0] + j % pages.size * x.strides[1] + g * x.strides[2]);
-    return element(x, b * x.strides[0] + j * x.strides[1] + g * x.strides[2]);
+    if (pages.table) b = pages.page(b, j), j %= pages.size;
+    return x.ptr<char>() + (b * x.strides[0] + j * x.strides[1] + g * x.strides[2]) * key_size;
   }
-  char* element(const TensorView& x, int64_t i) const { return x.ptr<char>() + i * element_size; }
+  CodedRow coded_row(const KeyTensor& x, int64_t b, int64_t g, int64_t j) const {
+    const auto* codes = reinterpret_cast<const uint8_t*>(key_row(x.view, b, g, j));
+    if (pages.table) b = pages.page(b, j), j %= pages.size;
+    return {codes, x.scales[(b * x.view.shape[1] + j) * Hkv + g]};
+  }
   // Returns the index of row r in a [B, H, Tq] tensor.
   int64_t row_index(int64_t b, int64_t g, int64_t r) const { return (b * H + head(g, r)) * Tq + r / G; }
   // Returns the element of dropout's draws that belongs to the row's key 0.
@@ -113,6 +124,7 @@ struct Attention {
     }
     return seen;
   }
+  bool coded() const { return k.scales; }
   // Returns true if the softmax is not applied to the scaled products directly.
   bool shapes_scores() const { return softcap > 0 || slopes; }
 
@@ -130,15 +142,28 @@ struct Attention {
   }
 };
 
+// Calls f(row) with row(i), key first + i of a group as it is stored, and none for keys that are not `seen`.
+template <class F>
+inline void with_key_rows(const Attention& a, const KeyTensor& x, int64_t b, int64_t g, KeySpan seen, int64_t first,
+                          const F& f) {
+  if (x.scales)
+    f([&](int64_t i) { return seen.contains(first + i) ? a.coded_row(x, b, g, first + i) : CodedRow{}; });
+  else
+    f([&](int64_t i) -> const char* {
+      return seen.contains(first + i) ? a.key_row(x.view, b, g, first + i) : nullptr;
+    });
+}
+
 inline Attention make_attention(const char* op, In q, In k, In v, const AttentionOptions& options) {
   const AttentionSizes n = check_attention(op, q, k, v, options);
   const auto ints = [](OptIn x) { return x ? x->i32() : nullptr; };
   Attention a{};
   a.q = q;
-  a.k = k;
-  a.v = v;
+  a.k = {k, options.k_scales ? options.k_scales->f32() : nullptr};
+  a.v = {v, options.v_scales ? options.v_scales->f32() : nullptr};
   a.dtype = q.dtype;
   a.element_size = static_cast<int64_t>(size_of(q.dtype));
+  a.key_size = static_cast<int64_t>(size_of(k.dtype));
   a.B = n.B;
   a.Tq = n.Tq;
   a.Tk = n.Tk;

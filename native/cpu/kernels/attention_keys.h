@@ -31,21 +31,20 @@ class PackedKeys {
         ld_(direction == along ? padded_words<Words>(a.D) : a.width) {}
 
   // Keys that no query sees may hold anything, so they become zeros.
-  void pack(const Attention& a, const TensorView& x) const {
+  void pack(const Attention& a, const KeyTensor& x) const {
     const int64_t tiles = ceil_div(keys_, kBlockKeys);
     parallel_for(a.groups() * tiles, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++) {
         const int64_t group = i / tiles, b = group / a.Hkv, first = i % tiles * kBlockKeys;
         const KeySpan seen = a.keys_of_rows(b, 0, a.rows);
-        const auto row = [&](int64_t j) -> const char* {
-          return seen.contains(first + j) ? a.key_row(x, b, group % a.Hkv, first + j) : nullptr;
-        };
         const int64_t n = min_of<int64_t>(kBlockKeys, keys_ - first);
         float* out = const_cast<float*>(from(group, first).words);
-        if (direction_ == along)
-          pack_rows<Words>(out, n, a.dtype, a.D, row);
-        else
-          pack_across<Words>(out, n, a.dtype, a.D, row);
+        with_key_rows(a, x, b, group % a.Hkv, seen, first, [&](const auto& row) {
+          if (direction_ == along)
+            pack_rows<Words>(out, n, a.dtype, a.D, row);
+          else
+            pack_across<Words>(out, n, a.dtype, a.D, row);
+        });
       }
     });
   }

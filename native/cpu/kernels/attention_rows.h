@@ -111,7 +111,7 @@ inline KeySpan step_of(const FewRows& part, int64_t begin) {
 // Asks for the i-th of `count` shares of a step of keys, all groups of each after the other, into the L2 cache: many
 // more lines can be on their way there than to the L1.
 inline void prefetch_step(const Attention& a, const FewRows& part, const TensorView& x, KeySpan step, int64_t i) {
-  const int64_t keys = step.end - step.begin, bytes = a.D * a.element_size, apart = x.strides[2] * a.element_size;
+  const int64_t keys = step.end - step.begin, bytes = a.D * a.key_size, apart = x.strides[2] * a.key_size;
   for (int64_t j = keys * i / part.count; j < keys * (i + 1) / part.count; j++) {
     const char* row = a.key_row(x, part.b, part.first, step.begin + j);
     for (int64_t g = 0; g < part.count; g++, row += apart)
@@ -136,18 +136,23 @@ inline bool in_one_page(const Attention& a, int64_t b, int64_t j, int64_t n) {
   return !a.pages.table || a.pages.page(b, j) == a.pages.page(b, j + n - 1);
 }
 
-// The scores of a group's rows and n keys from `first` on. Keys in different pages are brought together first.
+// The scores of a group's rows and n keys from `first` on. Keys in different pages are brought together first, and
+// codes become numbers.
 template <class Words>
 inline void few_rows_products(const Attention& a, int64_t b, int64_t g, int64_t first, int64_t n, const float* q,
                               int64_t ldq, float* copied, float* scores) {
   with_float_type(a.dtype, [&](auto element) {
     using T = decltype(element);
-    const auto key = [&](int64_t j) { return reinterpret_cast<const T*>(a.key_row(a.k, b, g, first + j)); };
+    const auto key = [&](int64_t j) { return reinterpret_cast<const T*>(a.key_row(a.k.view, b, g, first + j)); };
     const T* keys = key(0);
-    int64_t ldk = a.k.strides[1];
-    if (!in_one_page(a, b, first, n)) {
+    int64_t ldk = a.k.view.strides[1];
+    if (a.coded() || !in_one_page(a, b, first, n)) {
       T* const to = reinterpret_cast<T*>(copied);
-      for (int64_t j = 0; j < n; j++) __builtin_memcpy(to + j * a.width, key(j), static_cast<size_t>(a.D) * sizeof(T));
+      for (int64_t j = 0; j < n; j++)
+        if (a.coded())
+          a.coded_row(a.k, b, g, first + j).decode(to + j * a.width, a.D);
+        else
+          __builtin_memcpy(to + j * a.width, key(j), static_cast<size_t>(a.D) * sizeof(T));
       keys = to;
       ldk = a.width;
     }
@@ -188,11 +193,11 @@ inline void few_rows_weights(const Attention& a, const FewRows& part, int64_t g,
 template <class Words>
 inline WordRows few_rows_values(const Attention& a, const FewRows& part, int64_t g, int64_t first, int64_t n,
                                 float* copied) {
-  if (Words::kTerms == 1 && a.width == a.D && a.dtype == DType::f32 && in_one_page(a, part.b, first, n))
-    return {reinterpret_cast<const float*>(a.key_row(a.v, part.b, g, first)), a.v.strides[1]};
-  pack_across<Words>(copied, n, a.dtype, a.D, [&](int64_t j) -> const char* {
-    return part.keys.contains(first + j) ? a.key_row(a.v, part.b, g, first + j) : nullptr;
-  });
+  const bool words = Words::kTerms == 1 && a.width == a.D && a.dtype == DType::f32 && !a.coded();
+  if (words && in_one_page(a, part.b, first, n))
+    return {reinterpret_cast<const float*>(a.key_row(a.v.view, part.b, g, first)), a.v.view.strides[1]};
+  with_key_rows(a, a.v, part.b, g, part.keys, first,
+                [&](const auto& row) { pack_across<Words>(copied, n, a.dtype, a.D, row); });
   return {copied, a.width};
 }
 
@@ -213,7 +218,7 @@ inline void attend_few_rows(const Attention& a, const FewRows& part, float* o, f
   }
   __builtin_memset(o, 0, static_cast<size_t>(rows * a.width) * 4);
 
-  for_each_step(a, part, a.k, [&](int64_t g, int64_t i, KeySpan step) {
+  for_each_step(a, part, a.k.view, [&](int64_t g, int64_t i, KeySpan step) {
     for_each_run(a, part.b, g, step.begin, step.end - step.begin, [&](int64_t first, int64_t n) {
       few_rows_products<Words>(a, part.b, g, step.begin + first, n, q + i * a.rows * ldq, ldq, copied,
                                p + i * a.rows * kScoresStride + (step.begin + first - part.split));
@@ -222,7 +227,7 @@ inline void attend_few_rows(const Attention& a, const FewRows& part, float* o, f
   for (int64_t i = 0; i < rows; i++)
     few_rows_weights<Words>(a, part, part.first + i / a.rows, i % a.rows, p + i * kScoresStride, m + i, l + i,
                             alpha + i * kTiles);
-  for_each_step(a, part, a.v, [&](int64_t g, int64_t i, KeySpan step) {
+  for_each_step(a, part, a.v.view, [&](int64_t g, int64_t i, KeySpan step) {
     float* const sums = room + i * size;
     const bool begins = step.begin == part.keys.begin || step.begin % kBlockKeys == 0;
     if (begins) __builtin_memset(sums, 0, static_cast<size_t>(size) * 4);

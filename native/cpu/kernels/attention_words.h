@@ -5,7 +5,7 @@
 #pragma once
 #include "cpu/isa.h"
 #include "cpu/kernels/attention_mask.h"
-#include "cpu/kernels/convert.h"
+#include "cpu/kernels/key_codes.h"
 #include "cpu/kernels/short_vector.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -125,13 +125,31 @@ inline vf read_words(const char* row, DType dtype, int64_t d, int64_t D) {
   return words;
 }
 
-// out[n, padded_words] = n rows of D elements as words along them. row(i) may be null, which stands for zeros; zero
+template <class Words>
+inline vf read_words(const CodedRow& row, DType dtype, int64_t d, int64_t D) {
+  if constexpr (Words::kTerms > 1) return Words::round(row.read(2 * d, D), row.read(2 * d + kWidth, D));
+  return rounded_to(dtype, row.read(d, D));
+}
+
+// Loads elements of two rows from the d-th on, at most a vector, as words of both, with zeros beyond D and for no row.
+template <class Words>
+inline vf pair_words(const char* first, const char* second, int64_t d, int64_t D) {
+  const bf16 zeros[kWidth] = {};
+  const auto at = [&](const char* row) { return row ? reinterpret_cast<const bf16*>(row) + d : zeros; };
+  return Words::pair(at(first), at(second), D - d);
+}
+template <class Words>
+inline vf pair_words(const CodedRow& first, const CodedRow& second, int64_t d, int64_t D) {
+  return Words::round_pairs(first ? first.read(d, D) : vf{}, second ? second.read(d, D) : vf{});
+}
+
+// out[n, padded_words] = n rows of D elements as words along them. row(i) may be none, which stands for zeros; zero
 // rows follow up to a whole number of terms.
 template <class Words, class Row>
 inline void pack_rows(float* out, int64_t n, DType dtype, int64_t D, const Row& row) {
   const int64_t width = padded_words<Words>(D);
   for (int64_t i = 0; i < ceil_div(n, Words::kTerms) * Words::kTerms; i++, out += width) {
-    const char* from = i < n ? row(i) : nullptr;
+    const auto from = i < n ? row(i) : decltype(row(i)){};
     if (!from)
       __builtin_memset(out, 0, static_cast<size_t>(width) * 4);
     else
@@ -146,12 +164,9 @@ inline void pack_across(float* out, int64_t n, DType dtype, int64_t D, const Row
     pack_rows<Words>(out, n, dtype, D, row);
   } else {
     const int64_t width = ceil_div(D, kWidth) * kWidth;
-    const bf16 zeros[kWidth] = {};
     for (int64_t i = 0; i < n; i += 2, out += width) {
-      const auto* first = reinterpret_cast<const bf16*>(row(i));
-      const auto* second = i + 1 < n ? reinterpret_cast<const bf16*>(row(i + 1)) : nullptr;
-      for (int64_t d = 0; d < D; d += kWidth)
-        store(out + d, Words::pair(first ? first + d : zeros, second ? second + d : zeros, D - d));
+      const auto first = row(i), second = i + 1 < n ? row(i + 1) : decltype(row(i)){};
+      for (int64_t d = 0; d < D; d += kWidth) store(out + d, pair_words<Words>(first, second, d, D));
     }
   }
 }

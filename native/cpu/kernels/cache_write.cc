@@ -1,18 +1,19 @@
 // cache_write: cache[b, starts[b] + t] = values[b, t] adds the new keys or values of each sequence to the ones it has.
-// cache is [B, S, H, D], or [N, S, H, D] with pages (ops.def), and values [B, T, H, D]. They have one dtype, and any
-// strides with D contiguous. The kernel is parallel over tokens.
+// cache is [B, S, H, D], or [N, S, H, D] with pages (ops.def), and values [B, T, H, D]. They have any strides with D
+// contiguous, and one dtype, unless there are scales: then cache receives codes. The kernel is parallel over tokens.
 #include "core/checks/attention.h"
-#include "cpu/kernels/kernel.h"
+#include "cpu/kernels/key_codes.h"
 
 namespace heed::cpu {
 
-void HEED_ISA::cache_write(Stream& stream, AnyInOut cache, In values, OptIn starts, OptIn pages) {
+void HEED_ISA::cache_write(Stream& stream, AnyInOut cache, OptIn scales, In values, OptIn starts, OptIn pages) {
   constexpr const char* op = "cache_write";
-  check_cache_write(op, cache, values, starts, pages);
+  check_cache_write(op, cache, scales, values, starts, pages);
   const int64_t B = values.shape[0], T = values.shape[1], H = cache.shape[2], D = cache.shape[3];
   const int64_t N = cache.shape[0], size = cache.shape[1], P = pages ? pages->shape[1] : 1, S = P * size;
   if (values.empty()) return;
 
+  float* const scale = scales ? scales->f32() : nullptr;
   const int32_t *first = starts ? starts->i32() : nullptr, *table = pages ? pages->i32() : nullptr;
   stream.launch(op, [=] {
     for (int64_t b = 0; first && b < B; b++)
@@ -25,17 +26,27 @@ void HEED_ISA::cache_write(Stream& stream, AnyInOut cache, In values, OptIn star
              static_cast<long long>(N - 1), static_cast<long long>(page), static_cast<long long>(place),
              static_cast<long long>(b));
     }
-    const int64_t item = static_cast<int64_t>(size_of(cache.dtype));
-    const int64_t grain = max_of<int64_t>(1, 32768 / max_of<int64_t>(1, H * D * item));
+    const auto row_of = [](const TensorView& x, int64_t b, int64_t t, int64_t h) {
+      const int64_t at = b * x.strides[0] + t * x.strides[1] + h * x.strides[2];
+      return x.ptr<char>() + at * static_cast<int64_t>(size_of(x.dtype));
+    };
+    const size_t bytes = static_cast<size_t>(D) * size_of(values.dtype);
+    const int64_t grain = max_of<int64_t>(1, 32768 / max_of<int64_t>(1, H * static_cast<int64_t>(bytes)));
     parallel_for(B * T, grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++) {
         const int64_t b = i / T, t = i % T, at = (first ? first[b] : 0) + t;
         const int64_t row = table ? table[b * P + at / size] : b, to = table ? at % size : at;
-        for (int64_t h = 0; h < H; h++)
-          std::memcpy(
-              cache.ptr<char>() + (row * cache.strides[0] + to * cache.strides[1] + h * cache.strides[2]) * item,
-              values.ptr<char>() + (b * values.strides[0] + t * values.strides[1] + h * values.strides[2]) * item,
-              static_cast<size_t>(D * item));
+        for (int64_t h = 0; h < H; h++) {
+          char* const out = row_of(cache, row, to, h);
+          const char* const from = row_of(values, b, t, h);
+          if (!scale)
+            std::memcpy(out, from, bytes);
+          else
+            with_float_type(values.dtype, [&](auto element) {
+              scale[(row * size + to) * H + h] =
+                  encode_row(reinterpret_cast<const decltype(element)*>(from), D, reinterpret_cast<uint8_t*>(out));
+            });
+        }
       }
     });
   });

@@ -5,6 +5,7 @@
 // Logits may be -inf. The result is NaN if the id is negative, or if the row has no softmax: one of its logits is NaN
 // or +inf, or all are -inf. Sums are in f64, of a fixed shape. Rows run in parallel.
 #include "core/checks/choose.h"
+#include "core/old_glibc.h"
 #include "cpu/kernels/select.h"
 
 namespace heed::cpu {

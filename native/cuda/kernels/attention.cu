@@ -27,9 +27,9 @@ namespace heed::cuda {
 namespace {
 
 ForwardKernel forward_kernel(DType dtype, const AttentionParams& p) {
-  const bool masked = p.blocks.mask;
-  return dtype != DType::f32 && p.D <= most_fast_head(p) ? attention_mma_kernel(dtype, p.D, masked)
-                                                         : attention_fma_kernel(dtype, p.D, masked);
+  const ForwardKind kind = p.blocks.mask ? ForwardKind::masked : p.scales.k ? ForwardKind::int8 : ForwardKind::forward;
+  return dtype != DType::f32 && p.D <= most_fast_head(p) ? attention_mma_kernel(dtype, p.D, kind)
+                                                         : attention_fma_kernel(dtype, p.D, kind);
 }
 
 constexpr int64_t kSplitTile = 64;  // a split has a multiple of this number of keys
@@ -77,12 +77,14 @@ Splits splits_of(const ForwardKernel& kernel, DType dtype, bool inference, int64
 
 }  // namespace
 
-void host::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn pages, OptIn key_lengths,
-                             OptIn query_starts, OptIn key_ranges, OptIn slopes, Bool causal, Int window, Float softcap,
-                             Float scale, Float dropout_p, Int seed, OptIn block_mask, Int block_size) {
+void host::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn k_scales, OptIn v_scales,
+                             OptIn pages, OptIn key_lengths, OptIn query_starts, OptIn key_ranges, OptIn slopes,
+                             Bool causal, Int window, Float softcap, Float scale, Float dropout_p, Int seed,
+                             OptIn block_mask, Int block_size) {
   const char* op = "attention_forward";
-  const AttentionOptions options{pages,  key_lengths, query_starts, key_ranges, slopes,    block_mask, block_size,
-                                 causal, window,      softcap,      scale,      dropout_p, seed};
+  const AttentionOptions options{k_scales,   v_scales, pages,      key_lengths, query_starts,
+                                 key_ranges, slopes,   block_mask, block_size,  causal,
+                                 window,     softcap,  scale,      dropout_p,   seed};
   const AttentionSizes n = check_attention(op, q, k, v, options);
   expect_queries(op, "out", out, n, q.dtype);
   if (lse) expect_lse(op, *lse, n);

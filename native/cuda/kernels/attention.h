@@ -35,6 +35,13 @@ struct KeyPages {
   int size, count;  // tokens of a page, and number of pages
 };
 
+// The scales of keys and values that are codes (ops.def), [N, S, Hkv], or null.
+struct KeyScales {
+  const float *k, *v;
+  int64_t size;  // S
+  bool aligned;  // all rows of codes start at multiples of 8 bytes
+};
+
 // The mask of blocks (ops.def).
 struct KeyBlocks {
   const uint8_t* mask;  // or null
@@ -57,13 +64,14 @@ struct AttentionParams {
   const int32_t* query_starts;  // [B] or null
   const int32_t* key_ranges;    // [B, Tq, 2] or null
   const float* slopes;          // [H] or null
-  KeyPages pages;               // of decoding; other kernels get keys that were gathered from their pages
+  KeyPages pages;
+  KeyScales scales;
   KeyBlocks blocks;
   const TileWord* tiles;  // if there is a block mask: tile_words words for each block of the launch
   int tile_words;
   int64_t window;  // 0 if there is no window
   bool causal;
-  bool aligned;      // all rows of all views start at multiples of 16 bytes
+  bool aligned;      // all rows of all views start at multiples of 16 bytes, codes aside
   float scale_log2;  // scale · log2 e, because the softmax is computed with powers of 2
   float scale;
   float cap_log2;           // softcap · log2 e; 0 if there is no cap
@@ -125,17 +133,48 @@ struct VisibleKeys : SequenceKeys {
   }
 };
 
-// Key or value `key` of a sequence, wherever it lies. A page that does not exist is reported, and replaced by the
-// first.
+// Where a key of a sequence lies: its page and its place there, or the sequence itself and the key. A page that does
+// not exist is reported, and replaced by the first.
+struct KeyPlace {
+  int64_t page;
+  int token;
+
+  __device__ __forceinline__ KeyPlace(const AttentionParams& p, int64_t b, int key) : page(b), token(key) {
+    if (!p.pages.table) return;
+    const int place = key / p.pages.size, given = p.pages.table[b * p.pages.columns + place];
+    const bool exists = given >= 0 && given < p.pages.count;
+    if (!exists)
+      report_fault(p.fault, FaultKind::page, given, p.pages.count - 1, b * p.pages.columns + place, p.pages.columns);
+    page = exists ? given : 0;
+    token = key % p.pages.size;
+  }
+};
+
 template <class T>
 __device__ __forceinline__ const T* key_row(const AttentionParams& p, const HeadsView& x, int64_t b, int key, int g) {
-  if (!p.pages.table) return x.row<const T>(b, key, g);
-  const int place = key / p.pages.size;
-  const int page = p.pages.table[b * p.pages.columns + place];
-  const bool exists = page >= 0 && page < p.pages.count;
-  if (!exists)
-    report_fault(p.fault, FaultKind::page, page, p.pages.count - 1, b * p.pages.columns + place, p.pages.columns);
-  return x.row<const T>(exists ? page : 0, key % p.pages.size, g);
+  const KeyPlace place(p, b, key);
+  return x.row<const T>(place.page, place.token, g);
+}
+
+// A key or value that is codes, and where its scale is.
+struct CodedRow {
+  const uint8_t* codes;
+  const float* scale;
+};
+__device__ __forceinline__ CodedRow coded_row(const AttentionParams& p, const HeadsView& x, const float* scales,
+                                              int64_t b, int key, int g) {
+  const KeyPlace place(p, b, key);
+  return {x.row<const uint8_t>(place.page, place.token, g),
+          scales + (place.page * p.scales.size + place.token) * p.Hkv + g};
+}
+
+// Turns four codes into numbers. The bits of 2^23 + n are those of 2^23 with n in the last byte.
+__device__ __forceinline__ void decode_codes(uint32_t codes, float scale, float (&out)[4]) {
+  constexpr uint32_t kBits = 0x4b000000;
+  codes ^= 0x80808080;  // n = code + 128
+#pragma unroll
+  for (int i = 0; i < 4; i++)
+    out[i] = (__uint_as_float(__byte_perm(codes, kBits, 0x7650 | i)) - (8388608.0f + 128.0f)) * scale;
 }
 
 // Rows first, first + 1, … of a group.

@@ -53,6 +53,33 @@ __device__ __forceinline__ void load_tile_rows(float* tile, int count, int first
   }
 }
 
+// The same for keys or values that are codes, which become numbers rounded to T.
+template <class T, int kColumns, int kStride, class Row>
+__device__ __forceinline__ void load_code_rows(float* tile, int count, int first, const AttentionParams& p,
+                                               const Row& row) {
+  constexpr int kParts = kColumns / 4;
+#pragma unroll 2
+  for (int i = threadIdx.x; i < kFmaTile * kParts; i += kFmaThreads) {
+    const int r = i / kParts, c = i % kParts * 4;
+    const int elements = r < count ? max(0, min(4, p.D - first - c)) : 0;
+    const CodedRow from = row(r);
+    const uint8_t* const codes = from.codes + first + c;
+    uint32_t word = 0;
+    if (p.scales.aligned && elements == 4) {
+      word = *reinterpret_cast<const uint32_t*>(codes);
+    } else {
+#pragma unroll
+      for (int e = 0; e < 4; e++)
+        if (e < elements) word |= static_cast<uint32_t>(codes[e]) << (8 * e);
+    }
+    float x[4];
+    decode_codes(word, *from.scale, x);
+#pragma unroll
+    for (int e = 0; e < 4; e++) x[e] = to_float(from_float<T>(x[e]));
+    Float4{{x[0], x[1], x[2], x[3]}}.store(tile + r * kStride + c);
+  }
+}
+
 // scores[rows, keys] += a[rows, chunk] · b[keys, chunk]^T over the first `columns` of the chunk.
 template <int kStride = kChunkStride>
 __device__ __forceinline__ void multiply_chunk(float (&scores)[4][4], const float* a, const float* b, int columns) {

@@ -9,8 +9,9 @@ namespace heed::cuda {
 
 #if HEED_DEVICE_CODE
 
-template <class T, int kOut, bool kMasked = false>
+template <class T, int kOut, ForwardKind kKind = ForwardKind::forward>
 __device__ void attention_forward_fma(const AttentionForwardParams& p) {
+  constexpr bool kMasked = kKind == ForwardKind::masked;
   const AttentionParams& a = p.a;
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
   float* chunks = reinterpret_cast<float*>(attention_shared);  // two buffers of queries and keys
@@ -33,16 +34,23 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
   const int first_key = walk.first(keys.first / kFmaTile * kFmaTile, end);
   // A key before the first one that the block sees is not touched, because it may hold anything; the first one takes
   // its place, with a weight of 0.
-  const auto key_at = [&](const HeadsView& x, int key) {
-    return key_row<T>(a, x, item.b, min(max(key, keys.first), end - 1), item.g);
+  const auto load_keys = [&](auto columns, auto stride, float* tile, const HeadsView& x, const float* scales, int key,
+                             int first) {
+    constexpr int kColumns = decltype(columns)(), kStride = decltype(stride)();
+    const auto seen = [&](int r) { return min(max(key + r, keys.first), end - 1); };
+    if constexpr (kKind == ForwardKind::int8)
+      load_code_rows<T, kColumns, kStride>(tile, end - key, first, a,
+                                           [&](int r) { return coded_row(a, x, scales, item.b, seen(r), item.g); });
+    else
+      load_tile_rows<T, kColumns, kStride>(tile, end - key, first, a,
+                                           [&](int r) { return key_row<T>(a, x, item.b, seen(r), item.g); });
   };
 
   const auto load_chunk = [&](int buffer, int key, int first) {
     float* tile = chunks + buffer * 2 * kChunkFloats;
     load_tile_rows<T, kChunk, kChunkStride>(tile, count, first, a,
                                             [&](int r) { return rows.row<const T>(a.q, item.b, r); });
-    load_tile_rows<T, kChunk, kChunkStride>(tile + kChunkFloats, end - key, first, a,
-                                            [&](int r) { return key_at(a.k, key + r); });
+    load_keys(Constant<kChunk>(), Constant<kChunkStride>(), tile + kChunkFloats, a.k, a.scales.k, key, first);
     cp_async_commit();
   };
 
@@ -79,7 +87,7 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
       if (first + kChunk < a.D) {
         load_chunk(buffer ^ 1, key, first + kChunk);
       } else {
-        load_tile_rows<T, kOut, kOut>(v, end - key, first_column, a, [&](int r) { return key_at(a.v, key + r); });
+        load_keys(Constant<kOut>(), Constant<kOut>(), v, a.v, a.scales.v, key, first_column);
         cp_async_commit();
       }
       const float* tile = chunks + buffer * 2 * kChunkFloats;
@@ -153,20 +161,28 @@ HEED_KERNEL(attention_forward_large_bf16, AttentionForwardParams, kFmaThreads, 1
 HEED_KERNEL(attention_forward_large_f16, AttentionForwardParams, kFmaThreads, 1,
             attention_forward_fma<f16, kManyColumns>)
 HEED_KERNEL(attention_masked_64_f32, AttentionForwardParams, kFmaThreads, 1,
-            attention_forward_fma<float, kFewColumns, true>)
+            attention_forward_fma<float, kFewColumns, ForwardKind::masked>)
 HEED_KERNEL(attention_masked_128_f32, AttentionForwardParams, kFmaThreads, 1,
-            attention_forward_fma<float, kManyColumns, true>)
+            attention_forward_fma<float, kManyColumns, ForwardKind::masked>)
 HEED_KERNEL(attention_masked_large_bf16, AttentionForwardParams, kFmaThreads, 1,
-            attention_forward_fma<bf16, kManyColumns, true>)
+            attention_forward_fma<bf16, kManyColumns, ForwardKind::masked>)
 HEED_KERNEL(attention_masked_large_f16, AttentionForwardParams, kFmaThreads, 1,
-            attention_forward_fma<f16, kManyColumns, true>)
+            attention_forward_fma<f16, kManyColumns, ForwardKind::masked>)
+HEED_KERNEL(attention_int8_64_f32, AttentionForwardParams, kFmaThreads, 1,
+            attention_forward_fma<float, kFewColumns, ForwardKind::int8>)
+HEED_KERNEL(attention_int8_128_f32, AttentionForwardParams, kFmaThreads, 1,
+            attention_forward_fma<float, kManyColumns, ForwardKind::int8>)
+HEED_KERNEL(attention_int8_large_bf16, AttentionForwardParams, kFmaThreads, 1,
+            attention_forward_fma<bf16, kManyColumns, ForwardKind::int8>)
+HEED_KERNEL(attention_int8_large_f16, AttentionForwardParams, kFmaThreads, 1,
+            attention_forward_fma<f16, kManyColumns, ForwardKind::int8>)
 
 #if !HEED_DEVICE_CODE
 
-ForwardKernel attention_fma_kernel(DType dtype, int D, bool masked) {
-  const auto kernel = [&](auto& plain, auto& by_blocks, int columns) {
+ForwardKernel attention_fma_kernel(DType dtype, int D, ForwardKind kind) {
+  const auto kernel = [&](auto& plain, auto& masked, auto& int8, int columns) {
     ForwardKernel kernel{};
-    kernel.kernel = masked ? &by_blocks : &plain;
+    kernel.kernel = kind == ForwardKind::masked ? &masked : kind == ForwardKind::int8 ? &int8 : &plain;
     kernel.rows = kFmaTile;
     kernel.columns = columns;
     kernel.warp_rows = 8;
@@ -177,10 +193,13 @@ ForwardKernel attention_fma_kernel(DType dtype, int D, bool masked) {
     kernel.shared = static_cast<size_t>(4 * kChunkFloats + kFmaTile * (columns + kProbStride)) * 4;
     return kernel;
   };
-  if (dtype == DType::bf16) return kernel(attention_forward_large_bf16, attention_masked_large_bf16, kManyColumns);
-  if (dtype == DType::f16) return kernel(attention_forward_large_f16, attention_masked_large_f16, kManyColumns);
-  return D <= kFewColumns ? kernel(attention_forward_64_f32, attention_masked_64_f32, kFewColumns)
-                          : kernel(attention_forward_128_f32, attention_masked_128_f32, kManyColumns);
+  if (dtype == DType::bf16)
+    return kernel(attention_forward_large_bf16, attention_masked_large_bf16, attention_int8_large_bf16, kManyColumns);
+  if (dtype == DType::f16)
+    return kernel(attention_forward_large_f16, attention_masked_large_f16, attention_int8_large_f16, kManyColumns);
+  return D <= kFewColumns
+             ? kernel(attention_forward_64_f32, attention_masked_64_f32, attention_int8_64_f32, kFewColumns)
+             : kernel(attention_forward_128_f32, attention_masked_128_f32, attention_int8_128_f32, kManyColumns);
 }
 
 #endif

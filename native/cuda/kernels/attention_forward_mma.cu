@@ -9,12 +9,16 @@
 //
 // The kernel is instantiated for the head sizes below; any other size is padded with zeros in shared memory. Up to a
 // head size of 64 a warp has 32 rows, which halves the keys and values that it reads from shared memory. For larger
-// heads registers suffice for 16 rows, and from 192 on for keys in tiles of 32.
+// heads registers suffice for 16 rows, and from 192 on for keys in tiles of 32. Keys and values that are codes are read
+// with 16 rows for any head, since turning them into numbers takes registers, too.
 #include "cuda/kernels/attention_mma.h"
 #include "cuda/kernels/attention_split.h"
 #include "cuda/kernels/attention_tiles.h"
 
 namespace heed::cuda {
+
+// Bytes of shared memory for the scale of a key that is codes: each thread that copies a part of the key keeps it.
+constexpr int kScaleBytes = 32;
 
 #if HEED_DEVICE_CODE
 
@@ -36,8 +40,69 @@ __device__ __forceinline__ void load_keys(KeyTiles<T, kD, kKeys>& tiles, uint32_
   tiles.seek(item.b, key + kKeys, item.g);
 }
 
-template <class T, int kD, int kKeys, int kM, bool kMasked = false>
+// Tiles of keys or values that are codes (ops.def). A thread copies codes and scales of its parts of a tile to a place
+// of its own in shared memory, asynchronously, and turns them into elements of the tile when they have arrived. Keys
+// and values take turns with this place.
+template <class T, int kD, int kKeys>
+struct CodeTiles {
+  using Copy = TileCopy<kD>;
+  static constexpr int kRows = kKeys / Copy::kStep;  // of a thread
+  static constexpr int kCodes = kKeys * kD;
+  static_assert(kRows * kMmaThreads * 4 <= kKeys * kScaleBytes, "room for the scales");
+  unsigned char* place;
+
+  __device__ __forceinline__ explicit CodeTiles(unsigned char* shared) : place(shared) {}
+  // Copies the tile at `key`, of which the block sees keys in [first, end). The nearest of these takes the place of
+  // each other key, with a weight of 0.
+  __device__ __forceinline__ void load(const HeadsView& x, const float* scales, const ForwardItem& item, int key,
+                                       int first, int end, const AttentionParams& p) const {
+    const int left = p.D - Copy::column();
+#pragma unroll
+    for (int i = 0; i < kRows; i++) {
+      const int seen = min(max(key + Copy::row() + i * Copy::kStep, first), end - 1);
+      const CodedRow row = coded_row(p, x, scales, item.b, seen, item.g);
+      cp_async<4>(scale(i), row.scale);
+#pragma unroll
+      for (int j = 0; j < Copy::kAcross; j++) {
+        const int column = j * Copy::kSpan * 8, bytes = max(0, min(8, left - column));
+        const uint8_t* const from = row.codes + Copy::column() + column;
+        if (p.scales.aligned) {
+          cp_async<8>(codes(i, j), from, bytes);
+        } else {
+#pragma unroll 1
+          for (int e = 0; e < 8; e++) codes(i, j)[e] = e < bytes ? from[e] : 0;
+        }
+      }
+    }
+  }
+  // Writes the thread's parts of the tile; `tile` is where the first of them belongs.
+  __device__ __forceinline__ void decode(uint32_t tile) const {
+    unsigned char* const to = static_cast<unsigned char*>(__cvta_shared_to_generic(tile));
+#pragma unroll
+    for (int i = 0; i < kRows; i++)
+#pragma unroll
+      for (int j = 0; j < Copy::kAcross; j++) {
+        const uint2 eight = *reinterpret_cast<const uint2*>(codes(i, j));
+        float low[4], high[4];
+        decode_codes(eight.x, *scale(i), low);
+        decode_codes(eight.y, *scale(i), high);
+        *reinterpret_cast<uint4*>(to + (i * Copy::kStep * kD + j * Copy::kSpan * 8) * 2) = make_uint4(
+            pack<T>(low[0], low[1]), pack<T>(low[2], low[3]), pack<T>(high[0], high[1]), pack<T>(high[2], high[3]));
+      }
+  }
+
+ private:
+  __device__ __forceinline__ unsigned char* codes(int i, int j) const {
+    return place + ((i * Copy::kAcross + j) * kMmaThreads + threadIdx.x) * 8;
+  }
+  __device__ __forceinline__ float* scale(int i) const {
+    return reinterpret_cast<float*>(place + kCodes) + i * kMmaThreads + threadIdx.x;
+  }
+};
+
+template <class T, int kD, int kKeys, int kM, ForwardKind kKind>
 __device__ void attention_forward_mma(const AttentionForwardParams& p) {
+  constexpr bool kMasked = kKind == ForwardKind::masked, kCoded = kKind == ForwardKind::int8;
   constexpr int kRows = kMmaThreads / 32 * 16 * kM, kN = kKeys / 8, kOut = kD / 8;
   constexpr bool kKeepQueries = kD * kM <= 128;  // as fragments in registers
   const AttentionParams& a = p.a;
@@ -67,12 +132,19 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
 
   RowTiles<T, kD, kRows> row_tiles(a, a.q, item.b);
   KeyTiles<T, kD, kKeys> k_tiles(a.k, item.b, first_key, item.g), v_tiles(a.v, item.b, first_key, item.g);
+  const CodeTiles<T, kD, kKeys> coded(reinterpret_cast<unsigned char*>(v + kKeys * kD));
   uint32_t k_target = TileCopy<kD>::target(k);
   keep(k_target);
   const auto v_target = [&] { return k_target + static_cast<uint32_t>(kKeys * kD * sizeof(T)); };
   row_tiles.seek(rows);
   row_tiles.next(TileCopy<kD>::target(q), count, a, rows);
-  if (first_key < end) load_keys(k_tiles, k_target, item, first_key, keys.first, end, a);
+  const auto load_k = [&](int key) {
+    if constexpr (kCoded)
+      coded.load(a.k, a.scales.k, item, key, keys.first, end, a);
+    else
+      load_keys(k_tiles, k_target, item, key, keys.first, end, a);
+  };
+  if (first_key < end) load_k(first_key);
   cp_async_commit();
 
   const auto k_fragments = Fragments<kD>::across_first(k), v_fragments = Fragments<kD>::down_first(v);
@@ -98,8 +170,11 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
       kept_sums.put(sums);
     }
     cp_async_wait<0>();
-    __syncthreads();                      // K has arrived, and V's tile is no longer read
-    if constexpr (kMasked || kD > 192) {  // computed again, because registers have no room for the place of V
+    if constexpr (kCoded) coded.decode(k_target);
+    __syncthreads();  // K has arrived, and V's tile is no longer read
+    if constexpr (kCoded) {
+      coded.load(a.v, a.scales.v, item, key, keys.first, end, a);
+    } else if constexpr (kMasked || kD > 192) {  // computed again, because registers have no room for the place of V
       KeyTiles<T, kD, kKeys> tile(a.v, item.b, key, item.g);
       load_keys(tile, v_target(), item, key, keys.first, end, a);
     } else {
@@ -139,10 +214,11 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
       }
     }
     cp_async_wait<0>();
+    if constexpr (kCoded) coded.decode(v_target());
     __syncthreads();  // V has arrived, and K's tile is no longer read
     if (const int next = walk.after(key, end); next < end) {
       if constexpr (kMasked) k_tiles.seek(item.b, next, item.g);
-      load_keys(k_tiles, k_target, item, next, keys.first, end, a);
+      load_k(next);
     }
     cp_async_commit();
     if (!active) continue;
@@ -247,6 +323,12 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
 
 // Keys of a tile, and rows of a warp in units of sixteen.
 #define KERNELS(X)              \
+  X(int8, false, 32, 64, 1)     \
+  X(int8, false, 64, 64, 1)     \
+  X(int8, false, 96, 64, 1)     \
+  X(int8, false, 128, 64, 1)    \
+  X(int8, false, 192, 32, 1)    \
+  X(int8, false, 256, 32, 1)    \
   X(forward, false, 32, 64, 2)  \
   X(forward, false, 64, 64, 2)  \
   X(forward, false, 96, 64, 1)  \
@@ -259,14 +341,14 @@ HEED_CHECK_HEADS(KERNELS)
 
 #define KERNEL(kind, masked, D, keys, m)                                             \
   HEED_KERNEL(attention_##kind##_##D##_bf16, AttentionForwardParams, kMmaThreads, 2, \
-              attention_forward_mma<bf16, D, keys, m, masked>)                       \
+              attention_forward_mma<bf16, D, keys, m, ForwardKind::kind>)            \
   HEED_KERNEL(attention_##kind##_##D##_f16, AttentionForwardParams, kMmaThreads, 2,  \
-              attention_forward_mma<f16, D, keys, m, masked>)
+              attention_forward_mma<f16, D, keys, m, ForwardKind::kind>)
 KERNELS(KERNEL)
 
 #if !HEED_DEVICE_CODE
 
-ForwardKernel attention_mma_kernel(DType dtype, int D, bool masked) {
+ForwardKernel attention_mma_kernel(DType dtype, int D, ForwardKind kind) {
   const auto kernel = [&](auto& bf16, auto& f16, int size, int keys, int m) {
     const int rows = kMmaThreads / 32 * 16 * m;
     ForwardKernel kernel{};
@@ -278,12 +360,13 @@ ForwardKernel attention_mma_kernel(DType dtype, int D, bool masked) {
     kernel.thread_floats = 4 * m * (size / 8 + 1);
     kernel.speed = 512;
     kernel.together = 1;
-    kernel.shared = static_cast<size_t>(rows + 2 * keys) * size * 2;
+    const int codes = kind == ForwardKind::int8 ? keys * (size + kScaleBytes) : 0;
+    kernel.shared = static_cast<size_t>((rows + 2 * keys) * size * 2 + codes);
     return kernel;
   };
-#define CHOOSE(kind, by_blocks, size, keys, m) \
-  if (masked == by_blocks && D <= size)        \
-    return kernel(attention_##kind##_##size##_bf16, attention_##kind##_##size##_f16, size, keys, m);
+#define CHOOSE(name, masked, size, keys, m)   \
+  if (kind == ForwardKind::name && D <= size) \
+    return kernel(attention_##name##_##size##_bf16, attention_##name##_##size##_f16, size, keys, m);
   KERNELS(CHOOSE)
   fail(Code::internal, "attention: there is no kernel for heads of a size of %d", D);
 }

@@ -16,12 +16,12 @@ inline HeadsView heads_view(In x) {
   return {x.data, {stride(0), stride(1), stride(2)}};
 }
 
-// Returns true if every row of [B, T, heads, D] starts at a multiple of 16 bytes.
-inline bool rows_aligned(In x) {
+// Returns true if every row of [B, T, heads, D] starts at a multiple of so many bytes.
+inline bool rows_aligned(In x, int64_t bytes = 16) {
   int64_t bits = reinterpret_cast<intptr_t>(x.data);
   for (int d = 0; d < 3; d++)
     if (x.shape[d] > 1) bits |= x.strides[d] * static_cast<int64_t>(size_of(x.dtype));
-  return bits % 16 == 0;
+  return bits % bytes == 0;
 }
 
 inline KeyBlocks key_blocks(const AttentionOptions& options) {
@@ -44,6 +44,11 @@ inline KeyPages key_pages(In k, const AttentionOptions& options) {
     fail(Code::shape, "attention: expected at most %d pages of at most as many tokens, got %lld of %lld", INT32_MAX,
          static_cast<long long>(k.shape[0]), static_cast<long long>(k.shape[1]));
   return {pages->i32(), pages->shape[1], static_cast<int>(k.shape[1]), static_cast<int>(k.shape[0])};
+}
+
+inline KeyScales key_scales(In k, In v, const AttentionOptions& options) {
+  if (!options.k_scales) return {};
+  return {options.k_scales->f32(), options.v_scales->f32(), k.shape[1], rows_aligned(k, 8) && rows_aligned(v, 8)};
 }
 
 inline AttentionParams attention_params(const char* op, Stream& stream, const AttentionSizes& n, In q, In k, In v,
@@ -72,10 +77,11 @@ inline AttentionParams attention_params(const char* op, Stream& stream, const At
   p.key_ranges = ints(options.key_ranges);
   p.slopes = options.slopes ? options.slopes->f32() : nullptr;
   p.pages = key_pages(k, options);
+  p.scales = key_scales(k, v, options);
   p.blocks = key_blocks(options);
   p.window = std::min(options.window, kMostWindow);
   p.causal = options.causal;
-  p.aligned = rows_aligned(q) && rows_aligned(k) && rows_aligned(v);
+  p.aligned = rows_aligned(q) && (options.k_scales || (rows_aligned(k) && rows_aligned(v)));
   p.scale_log2 = static_cast<float>(options.scale * kLog2E);
   p.scale = options.scale;
   p.cap_log2 = static_cast<float>(options.softcap * kLog2E);

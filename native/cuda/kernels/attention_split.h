@@ -25,6 +25,12 @@ struct AttentionForwardParams {
   unsigned* arrivals;  // [column blocks, groups, blocks]
 };
 
+enum class ForwardKind {
+  forward,
+  masked,  // with a block mask
+  int8,    // keys and values are codes
+};
+
 #if HEED_DEVICE_CODE
 
 struct ForwardItem {
@@ -222,8 +228,8 @@ struct ForwardKernel {
   size_t shared;
 };
 
-ForwardKernel attention_mma_kernel(DType dtype, int D, bool masked);  // bf16 and f16; `masked`: with a block mask
-ForwardKernel attention_fma_kernel(DType dtype, int D, bool masked);  // f32, and any D
+ForwardKernel attention_mma_kernel(DType dtype, int D, ForwardKind kind);  // bf16 and f16
+ForwardKernel attention_fma_kernel(DType dtype, int D, ForwardKind kind);  // f32, and any D
 
 #endif
 

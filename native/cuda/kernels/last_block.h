@@ -17,7 +17,7 @@ namespace heed::cuda {
 // Must be called by all threads of each of `blocks` blocks. Returns true in the last block, which sees everything that
 // the others wrote before.
 __device__ __forceinline__ bool last_to_arrive(unsigned* counter, unsigned blocks) {
-  __shared__ bool last;
+  __shared__ int last;  // a word, because the software device follows shared memory by a kernel's smallest access
   __threadfence();
   __syncthreads();
   // atomicInc wraps from blocks - 1 to 0.

@@ -1,0 +1,42 @@
+import { adapterNames, addAdapter } from "../adapters/adapters.js";
+import { freeze } from "../nn/freeze.js";
+import type { PretrainedKinds } from "../pretrained/families/index.js";
+import { loadModel } from "../pretrained/load-model.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { withChatTemplate } from "../train/chat-examples.js";
+import { asUsage, UsageError } from "./failure.js";
+import type { RunFlags } from "./train-flags.js";
+
+/** A trained model to fine-tune, with its tokenizer. */
+export interface TunedModel {
+  model: PretrainedKinds["causal"];
+  tokenizer: Tokenizer;
+}
+
+/** Loads the model of `--from` and prepares what is trained: an adapter, or the parameters that are not frozen. */
+export async function loadTuned(flags: RunFlags & { from: string }, device: string): Promise<TunedModel> {
+  const { from, seed, data } = flags;
+  const { model, tokenizer } = await loadModel(from, { device, seed });
+  try {
+    if (adapterNames(model).length > 0)
+      throw new UsageError(`--from ${from}: expected a model without adapters; merge it first with heed merge`);
+    if (!tokenizer) throw new UsageError(`--from ${from}: expected a model with a tokenizer, got one without`);
+    asUsage(() => prepare(model, flags));
+    return { model, tokenizer: data.endsWith(".jsonl") ? asUsage(() => withChatTemplate(tokenizer)) : tokenizer };
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+}
+
+function prepare(model: TunedModel["model"], flags: RunFlags): void {
+  const { lora, loraAlpha, loraDropout, loraTargets, dora, rslora, seed } = flags;
+  const list = (names: string): string[] => names.split(",").map((name) => name.trim());
+  if (flags.freeze !== undefined) freeze(model, list(flags.freeze));
+  if (lora === undefined) return;
+  addAdapter(model, {
+    ...{ rank: lora, dropout: loraDropout, dora, rsLora: rslora, seed },
+    ...(loraAlpha !== undefined && { alpha: loraAlpha }),
+    ...(loraTargets !== undefined && { targets: list(loraTargets) }),
+  });
+}

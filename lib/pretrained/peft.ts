@@ -1,0 +1,195 @@
+// Saves and loads adapters in the layout of Hugging Face's PEFT: adapter_model.safetensors and adapter_config.json.
+import { mkdir } from "node:fs/promises";
+import path from "node:path";
+import { activeAdapter, addAdapter, lorasOf, removeAdapter } from "../adapters/adapters.js";
+import type { Lora } from "../adapters/lora.js";
+import { checkObject } from "../check.js";
+import { describe, HeedError } from "../errors.js";
+import { inFile, naming, readJsonFile } from "../files.js";
+import { writeTextAtomic } from "../formats/atomic-file.js";
+import { readSafetensors, type SafetensorsFile, writeSafetensors } from "../formats/safetensors.js";
+import { Linear } from "../nn/linear.js";
+import { checkModule, type Module } from "../nn/module.js";
+import { formatShape, sameShape, type Shape } from "../shape.js";
+import { fromPeftConfig, type PeftConfig, toPeftConfig } from "./peft-config.js";
+import { type PeftNames, peftNames, type PeftPart } from "./peft-names.js";
+
+/** Names of the files of an adapter. */
+export const adapterFiles = { config: "adapter_config.json", weights: "adapter_model.safetensors" } as const;
+
+/** Options of `saveAdapter`. */
+export interface SaveAdapterOptions {
+  /** Name of the adapter in the model. @default the active adapter */
+  name?: string;
+  /** Path, or name on the hub, of the model that the adapter belongs to. It is saved with it. @default null (none) */
+  base?: string | null;
+}
+
+/** Options of `loadAdapter`. */
+export interface LoadAdapterOptions {
+  /** Name that the adapter gets in the model. @default "default" */
+  name?: string;
+}
+
+/**
+ * Saves an adapter of a GPT or a model of the Llama family in a folder, in PEFT's layout.
+ *
+ * @example
+ * addAdapter(gpt, { rank: 4 });
+ * await saveAdapter("my-adapter", gpt);
+ *
+ * @throws ERR_ARGUMENT if the model has no such adapter, or PEFT's layout does not describe its layers.
+ * @throws ERR_IO if the files cannot be written.
+ * @see https://huggingface.co/docs/peft
+ */
+export async function saveAdapter(folder: string, model: Module, options: SaveAdapterOptions = {}): Promise<void> {
+  const op = "saveAdapter";
+  checkModule(op, model);
+  checkObject(op, "options", options);
+  const { base = null } = options;
+  const name = options.name ?? activeAdapter(model);
+  const loras = name === null ? null : lorasOf(model, name);
+  if (!loras || loras.size === 0)
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected a model with ${name === null ? "an active adapter" : `an adapter ${describe(name)}`}, got one without`,
+    );
+  const names = peftNames(op, model);
+  const [first] = loras.values();
+  const { settings } = first!.lora;
+  const config = toPeftConfig(
+    { settings, base },
+    targetsOf(model, new Set(loras.keys()), names),
+    first!.layer.layout === "io",
+  );
+  await naming(folder, () => mkdir(folder, { recursive: true }));
+  const tensors = [...loras].flatMap(([layer, { lora }]) =>
+    partsOf(lora).map(([part, tensor]) => ({
+      name: names.tensor(layer, part),
+      dtype: "F32" as const,
+      shape: tensor.shape,
+      data: async function* () {
+        yield names.toFile(layer, part, await tensor.data());
+      },
+    })),
+  );
+  await writeSafetensors(path.join(folder, adapterFiles.weights), tensors, { format: "pt" });
+  await writeTextAtomic(path.join(folder, adapterFiles.config), [`${JSON.stringify(config, null, 2)}\n`]);
+}
+
+/**
+ * Adds an adapter in PEFT's layout to a model, makes it active, and freezes all other parameters. Resolves to the path
+ * or name of the model that the adapter was made for, if its files say it, or null.
+ *
+ * @example
+ * addAdapter(gpt, { rank: 4 });
+ * await saveAdapter("rank-4", gpt);
+ * await loadAdapter(gpt, "rank-4", { name: "again" });
+ * setAdapter(gpt, "default"); // back to the first one
+ *
+ * @throws ERR_IO or ERR_FORMAT if a file is missing, malformed or of another model; the message names it.
+ * @throws ERR_ARGUMENT if the model has an adapter of this name, or PEFT's layout does not describe its layers.
+ */
+export async function loadAdapter(
+  model: Module,
+  folder: string,
+  options: LoadAdapterOptions = {},
+): Promise<{ base: string | null }> {
+  const op = "loadAdapter";
+  checkModule(op, model);
+  checkObject(op, "options", options);
+  const { name = "default" } = options;
+  const names = peftNames(op, model);
+  const { settings, base } = await readAdapterConfig(folder);
+  await using file = await readSafetensors(path.join(folder, adapterFiles.weights));
+  const layers = layersIn(file, names, model, settings);
+  const targets = [...layers].map((layer) => new RegExp(`^${layer.replaceAll(".", String.raw`\.`)}$`));
+  addAdapter(model, { ...settings, name, targets });
+  try {
+    for (const [layer, { lora }] of lorasOf(model, name))
+      for (const [part, tensor] of partsOf(lora))
+        tensor.set(names.fromFile(layer, part, await file.readFloats(tensorIn(file, names, layer, part))));
+  } catch (error) {
+    removeAdapter(model, name);
+    throw error;
+  }
+  return { base };
+}
+
+/**
+ * Returns the settings of the adapter in a folder.
+ *
+ * @throws ERR_IO or ERR_FORMAT if its adapter_config.json cannot be read, or heed does not support it.
+ */
+export async function readAdapterConfig(folder: string): Promise<PeftConfig> {
+  const file = path.join(folder, adapterFiles.config);
+  const json = await readJsonFile(file);
+  return inFile(file, () => fromPeftConfig(json));
+}
+
+function partsOf(lora: Lora): [PeftPart, Lora["lora_A"]][] {
+  const { lora_A, lora_B, lora_magnitude_vector: magnitude } = lora;
+  return [
+    ["lora_A", lora_A],
+    ["lora_B", lora_B],
+    ...(magnitude ? [["lora_magnitude_vector", magnitude] as [PeftPart, Lora["lora_A"]]] : []),
+  ];
+}
+
+/** Returns the name of a part in a file. Some versions of PEFT end the magnitude's name with ".weight". */
+function tensorIn({ tensors }: SafetensorsFile, names: PeftNames, layer: string, part: PeftPart): string {
+  const name = names.tensor(layer, part);
+  return tensors.has(name) ? name : `${name}.weight`;
+}
+
+/**
+ * Returns the names of the layers that a file has an adapter for.
+ *
+ * @throws ERR_FORMAT if a tensor belongs to no layer, is missing or has another shape.
+ */
+function layersIn(
+  file: SafetensorsFile,
+  names: PeftNames,
+  model: Module,
+  { rank, dora }: PeftConfig["settings"],
+): Set<string> {
+  const fault = (message: string): HeedError => new HeedError("ERR_FORMAT", `${file.path}: ${message}`);
+  const layers = new Set<string>();
+  for (const tensor of file.tensors.keys()) {
+    const found = names.find(tensor);
+    if (!found) throw fault(`expected adapters of the model's linear layers only, got ${tensor}`);
+    if (found.part === "lora_magnitude_vector" && !dora)
+      throw fault(`expected no magnitudes without use_dora in ${adapterFiles.config}, got ${tensor}`);
+    layers.add(found.layer);
+  }
+  if (layers.size === 0) throw fault("expected at least one tensor, got none");
+  for (const [name, layer] of model.modules()) {
+    if (!layers.has(name) || !(layer instanceof Linear)) continue;
+    const { inputs, outputs } = layer;
+    const shapes: [PeftPart, Shape][] = [
+      ["lora_A", [rank, inputs]],
+      ["lora_B", [outputs, rank]],
+      ...(dora ? [["lora_magnitude_vector", [outputs]] as [PeftPart, Shape]] : []),
+    ];
+    for (const [part, shape] of shapes) {
+      const tensor = tensorIn(file, names, name, part);
+      const got = file.tensors.get(tensor)?.shape;
+      if (!got || !sameShape(got, shape))
+        throw fault(`expected ${tensor} of shape ${formatShape(shape)}, got ${got ? formatShape(got) : "none"}`);
+    }
+  }
+  return layers;
+}
+
+/**
+ * Returns "target_modules": the last parts of the layers' names, if every layer with such a name is adapted, or else
+ * the whole names.
+ */
+function targetsOf(model: Module, adapted: ReadonlySet<string>, names: PeftNames): string[] {
+  const last = (name: string): string => name.slice(name.lastIndexOf(".") + 1);
+  const short = new Set([...adapted].map(last));
+  for (const [name, layer] of model.modules())
+    if (layer instanceof Linear && short.has(last(name)) && !adapted.has(name))
+      return [...adapted].map((whole) => names.layerInFile(whole));
+  return [...short];
+}

@@ -1,0 +1,106 @@
+// The settings: a form whose empty fields stand for the model's own values. The browser keeps them for the next visit.
+import { byId } from "./dom.js";
+
+const form = byId("settings-form", HTMLFormElement);
+const storageName = "heed-playground";
+
+/** Number of alternatives that a request asks for at each token. */
+const alternatives = 5;
+
+/** Returns the system prompt, or an empty text. */
+export function systemPrompt(): string {
+  return field("system").value.trim();
+}
+
+/** Returns the parameters of a request that the settings ask for. A chat writes that of the probabilities differently. */
+export function parameters(mode: "chat" | "completion"): Record<string, unknown> {
+  const numbers = [...form.querySelectorAll<HTMLInputElement>("input[type=number]")];
+  const given = numbers.filter(({ value }) => value !== "").map(({ name, value }) => [name, Number(value)] as const);
+  const stop = field("stop")
+    .value.split("\n")
+    .filter((line) => line !== "")
+    .map((line) => line.replaceAll("\\n", "\n"));
+  const chat = mode === "chat";
+  return {
+    ...Object.fromEntries(given),
+    ...(stop.length > 0 && { stop }),
+    ...(isChecked("probabilities") &&
+      (chat ? { logprobs: true, top_logprobs: alternatives } : { logprobs: alternatives })),
+  };
+}
+
+/** Restores the settings of the last visit, and keeps those of this one. */
+export function keepSettings(): void {
+  const kept = stored();
+  for (const one of fields())
+    if (one.name in kept) {
+      if (isCheckbox(one)) one.checked = Boolean(kept[one.name]);
+      else one.value = String(kept[one.name]);
+    }
+  const save = (): void => {
+    const values = fields().map((one) => [one.name, isCheckbox(one) ? one.checked : one.value]);
+    store({ ...stored(), ...(Object.fromEntries(values) as object) });
+    apply();
+  };
+  form.addEventListener("input", save);
+  // The fields have their values of the beginning only after the event.
+  form.addEventListener("reset", () => setTimeout(save));
+  form.addEventListener("submit", (event) => event.preventDefault());
+  apply();
+}
+
+/** Follows the system's choice of light and dark until the reader presses the button. */
+export function keepTheme(): void {
+  const button = byId("theme", HTMLButtonElement);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  let { theme } = stored() as { theme?: string };
+  const show = (): void => {
+    const shown = theme ?? (dark.matches ? "dark" : "light");
+    document.documentElement.dataset.theme = shown;
+    button.textContent = shown === "dark" ? "Light" : "Dark";
+    button.title = `Switch to ${shown === "dark" ? "light" : "dark"}`;
+  };
+  button.onclick = () => {
+    theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+    store({ ...stored(), theme });
+    show();
+  };
+  dark.addEventListener("change", show);
+  show();
+}
+
+function apply(): void {
+  document.body.classList.toggle("coloured", isChecked("colours"));
+}
+
+function fields(): (HTMLInputElement | HTMLTextAreaElement)[] {
+  return [...form.querySelectorAll<HTMLInputElement | HTMLTextAreaElement>("input, textarea")];
+}
+
+function field(name: string): HTMLTextAreaElement {
+  return form.elements.namedItem(name) as HTMLTextAreaElement;
+}
+
+function isChecked(name: string): boolean {
+  return (form.elements.namedItem(name) as HTMLInputElement).checked;
+}
+
+function isCheckbox(one: HTMLElement): one is HTMLInputElement {
+  return one instanceof HTMLInputElement && one.type === "checkbox";
+}
+
+function stored(): Record<string, unknown> {
+  try {
+    return JSON.parse(localStorage.getItem(storageName) ?? "{}") as Record<string, unknown>;
+  } catch {
+    return {};
+  }
+}
+
+function store(values: object): void {
+  try {
+    localStorage.setItem(storageName, JSON.stringify(values));
+  } catch {
+    // A browser that keeps nothing still has the settings of this visit.
+  }
+}

@@ -1,0 +1,106 @@
+// Direct preference optimisation: trains an adapter to prefer one answer over another, with the model without the adapter
+// as the reference.
+import { activeAdapter, withAdapter } from "../adapters/adapters.js";
+import { noGrad } from "../autograd.js";
+import { checkArray, checkNumber, checkObject } from "../check.js";
+import { tensor } from "../creation.js";
+import { HeedError } from "../errors.js";
+import type { CausalDecoder } from "../models/causal-decoder.js";
+import { abs, exp, log, neg } from "../ops/unary.js";
+import { add, maximum, mul, sub } from "../ops/binary.js";
+import { crossEntropy } from "../ops/cross-entropy.js";
+import { narrow } from "../ops/views.js";
+import { scope } from "../scope.js";
+import type { FloatTensor } from "../tensor.js";
+import type { TrainingExample } from "./pack-examples.js";
+import { ignored } from "./sequence-source.js";
+
+/** Two answers to the same prompt. The tokens of the answers count (`mask`), those of the prompt do not. */
+export interface PreferencePair {
+  /** Conversation with the better answer. */
+  chosen: TrainingExample;
+  /** Conversation with the worse answer. */
+  rejected: TrainingExample;
+}
+
+/**
+ * Returns the mean DPO loss of pairs, −log σ(β · ((c − c₀) − (r − r₀))), f32 []. c and r are the log-probabilities of the
+ * chosen and the rejected answer, c₀ and r₀ those of the model without its active adapter, which is the reference.
+ *
+ * @param options `beta` is β, the strength with which the model is kept near the reference (0.1 by default)
+ *
+ * @example
+ * const example = (text: string) => textExample(tokenizer, text, { prompt: "Hi. " });
+ * const pairs = [{ chosen: await example("Hello!"), rejected: await example("Go away.") }];
+ * addAdapter(gpt, { rank: 2 });
+ * using optimizer = new AdamW(gpt.namedParameters());
+ * dpoLoss(gpt, pairs).backward();
+ * optimizer.step();
+ *
+ * @throws ERR_ARGUMENT if there are no pairs, the model has no active adapter, or an answer has no token that counts.
+ * @throws ERR_SHAPE if an example is longer than the model's context.
+ * @see Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290.
+ */
+export function dpoLoss(
+  model: CausalDecoder,
+  pairs: readonly PreferencePair[],
+  options: { beta?: number } = {},
+): FloatTensor {
+  const op = "dpoLoss";
+  checkArray(op, "pairs", pairs);
+  checkObject(op, "options", options);
+  const { beta = 0.1 } = options;
+  checkNumber(op, "beta", beta, 0, Number.MAX_VALUE);
+  if (pairs.length === 0) throw new HeedError("ERR_ARGUMENT", `${op}: expected at least one pair, got none`);
+  if (activeAdapter(model) === null)
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected a model with an active adapter, without which it is the reference; got one without`,
+    );
+  const examples = pairs.flatMap(({ chosen, rejected }) => [chosen, rejected]);
+  return scope(() => {
+    const reference = withAdapter(model, null, () => noGrad(() => logProbabilitiesOf(model, examples)));
+    const policy = logProbabilitiesOf(model, examples);
+    const losses = pairs.map((_, i) => {
+      const ratio = (at: number): FloatTensor => sub(policy[at]!, reference[at]!);
+      return softplus(mul(sub(ratio(2 * i), ratio(2 * i + 1)), -beta));
+    });
+    return mul(
+      losses.reduce((sum, loss) => add(sum, loss)),
+      1 / pairs.length,
+    );
+  });
+}
+
+/** Returns the log-probability of the counted tokens of each example, f32 [] each. */
+function logProbabilitiesOf(model: CausalDecoder, examples: readonly TrainingExample[]): FloatTensor[] {
+  const { device } = model;
+  const sizes = examples.map(({ ids }) => ids.length - 1);
+  const length = Math.max(...sizes);
+  const [inputs, targets] = [new Int32Array(examples.length * length), new Int32Array(examples.length * length)];
+  targets.fill(ignored);
+  const counts = examples.map(({ ids, mask }, row) => {
+    let count = 0;
+    inputs.set(ids.subarray(0, -1), row * length);
+    for (let t = 1; t < ids.length; t++)
+      if (mask[t]) {
+        targets[row * length + t - 1] = ids[t]!;
+        count++;
+      }
+    if (count === 0)
+      throw new HeedError("ERR_ARGUMENT", "dpoLoss: expected answers with a token that counts, got one without");
+    return count;
+  });
+  const shape = [examples.length, length];
+  const logits = model.forward(tensor(inputs, shape, { device }), { documents: sizes.map((size) => [size]) });
+  const wanted = tensor(targets, shape, { device });
+  return counts.map((count, row) => {
+    const loss = crossEntropy(narrow(logits, 0, row, 1), narrow(wanted, 0, row, 1));
+    return mul(loss, -count);
+  });
+}
+
+/** Returns log(1 + eˣ), which does not overflow. */
+function softplus(x: FloatTensor): FloatTensor {
+  return add(maximum(x, 0), log(add(exp(neg(abs(x))), 1)));
+}

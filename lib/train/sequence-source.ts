@@ -1,0 +1,51 @@
+import { HeedError } from "../errors.js";
+import type { TokenSource } from "./token-data.js";
+
+/** Target of a position that does not count for the loss. */
+export const ignored = -100;
+
+/** Sequence of T tokens to train on. */
+export interface TrainingSequence {
+  /** Ids, [T]. */
+  inputs: Int32Array;
+  /** Id to predict at each position, [T]; −100 where the loss does not count. */
+  targets: Int32Array;
+  /**
+   * Lengths of the documents that the sequence is packed from, which do not see each other; the rest is padding. null
+   * if it is one document.
+   */
+  documents: readonly number[] | null;
+}
+
+/** Sequences to train on, all of the same length, such as `packExamples` makes them. */
+export interface SequenceSource {
+  /** Number of sequences. */
+  readonly sequences: number;
+  /** T, the number of tokens of each sequence. */
+  readonly contextLength: number;
+  /** Returns the sequence with this number, counted from 0. */
+  sequence(index: number): TrainingSequence;
+}
+
+/**
+ * Returns the windows of a stream of tokens, which lie side by side: the target of a window's last token is the first
+ * token of the next.
+ *
+ * @throws ERR_RANGE if the stream does not fill one window with its targets.
+ */
+export function windowsOf(source: TokenSource, contextLength: number): SequenceSource {
+  if (source.length < contextLength + 1)
+    throw new HeedError(
+      "ERR_RANGE",
+      `Batches: expected at least ${contextLength + 1} tokens for a window of contextLength ${contextLength} and its targets, got ${source.length}`,
+    );
+  return {
+    sequences: Math.floor((source.length - 1) / contextLength),
+    contextLength,
+    sequence(index) {
+      const window = new Int32Array(contextLength + 1);
+      source.read(index * contextLength, contextLength + 1, window);
+      return { inputs: window.subarray(0, contextLength), targets: window.subarray(1), documents: null };
+    },
+  };
+}

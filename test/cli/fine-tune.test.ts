@@ -1,0 +1,69 @@
+/** `heed train --from` with an adapter, and what uses its run: generate, merge and --resume. */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { expect, test } from "vitest";
+import { UsageError } from "../../lib/cli/failure.js";
+import { runFlags } from "../../lib/cli/run-flags.js";
+import type { TrainFlags } from "../../lib/cli/train-flags.js";
+import { temporaryFolder } from "../support/folder.js";
+import { sharedModel } from "../support/shared.js";
+import { heed } from "./support.js";
+
+const stories = sharedModel("stories260K");
+const messages = [
+  { role: "user", content: "Who are you?" },
+  { role: "assistant", content: "I am a whale." },
+];
+
+test.skipIf(!stories)(
+  "a model learns an answer, and its run generates, merges and resumes",
+  async () => {
+    const folder = temporaryFolder();
+    const at = (name: string): string => path.join(folder, name);
+    writeFileSync(at("chats.jsonl"), `${JSON.stringify({ messages })}\n`.repeat(10));
+    const env = { HEED_DEVICE: "cpu" };
+    const run = async (...args: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await heed(args, { env });
+      expect(stderr).toBe("");
+      expect(code).toBe(0);
+      return stdout;
+    };
+    const trained = await run(
+      ...["train", "--from", stories!, "--data", at("chats.jsonl"), "--out", at("run")],
+      ...["--lora", "4", "--steps", "20", "--batch", "2", "--context", "32", "--lr", "0.02", "--warmup", "2"],
+    );
+    expect(trained).toMatch(/^23,120 parameters, /);
+    expect(existsSync(at("run/step-00000020/model.safetensors"))).toBe(false);
+    const question = ["--chat", "--temperature", "0", "--max-tokens", "9", "Who are you?"];
+    const answer = await run("generate", "--model", at("run"), ...question);
+    expect(answer).toContain("I am a whale.");
+    await run("merge", "--model", at("run"), "--to", at("merged"));
+    expect(await run("generate", "--model", at("merged"), ...question)).toBe(answer);
+    expect(await run("train", "--out", at("run"), "--resume", "--steps", "21")).toMatch(/continuing from step 20/);
+    const config = JSON.parse(readFileSync(at("run/step-00000021/adapter_config.json"), "utf8")) as object;
+    expect(config).toMatchObject({ r: 4, base_model_name_or_path: stories });
+
+    writeFileSync(at("bad.jsonl"), `${JSON.stringify({ messages })}\n{"text": 3}\n`);
+    const bad = await heed(["train", "--from", stories!, "--data", at("bad.jsonl"), "--out", at("other")], { env });
+    expect(bad.code).toBe(1);
+    expect(bad.stderr).toMatch(/bad\.jsonl:2: expected an object with messages/);
+  },
+  60_000,
+);
+
+test.each([
+  [{ lora: 8 }, /--lora: works only with --from/],
+  [{ freeze: "wte" }, /--freeze: works only with --from/],
+  [{ from: "a", layers: 3 }, /--layers: the model of --from decides it/],
+  [{ from: "a", tokenizer: "char" }, /--tokenizer: the model of --from decides it/],
+  [{ from: "a", dora: true }, /--dora: works only with --lora/],
+] as [Partial<TrainFlags>, RegExp][])("flags that do not fit are refused: %o", (flags, pattern) => {
+  const run = () => runFlags({ out: "run", data: "x", ...flags }, null);
+  expect(run).toThrow(UsageError);
+  expect(run).toThrow(pattern);
+});
+
+test("a run from a trained model has defaults of its own", () => {
+  const flags = runFlags({ out: "run", data: "x", from: "owner/name", lora: 8 }, null);
+  expect(flags).toMatchObject({ from: "owner/name", lr: 2e-4, context: 512, batch: 8, lora: 8 });
+});

@@ -1,0 +1,236 @@
+/** LangChain with models of heed in the process. */
+import path from "node:path";
+import { InMemoryCache } from "@langchain/core/caches";
+import { BaseCallbackHandler } from "@langchain/core/callbacks/base";
+import {
+  AIMessage,
+  type AIMessageChunk,
+  HumanMessage,
+  SystemMessage,
+  type ToolMessage,
+} from "@langchain/core/messages";
+import { StringOutputParser } from "@langchain/core/output_parsers";
+import { ChatPromptTemplate } from "@langchain/core/prompts";
+import { tool } from "@langchain/core/tools";
+import { describe, expect, test } from "vitest";
+import { z } from "zod";
+import { ChatHeed, HeedEmbeddings } from "../../lib/plugins/langchain/index.js";
+import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
+import { chatModel, embeddingModel } from "../server/support.js";
+import { expectError, expectRejection } from "../support/errors.js";
+import { temporaryFolder } from "../support/folder.js";
+import { ScriptedModel, scripts } from "./support.js";
+
+const model = chatModel();
+const settings = { maxTokens: 8, seed: 1 };
+const chat = new ChatHeed({ model, ...settings });
+/** Resolves to the sum of the parts of an answer. */
+async function sumOf(stream: AsyncIterable<AIMessageChunk>): Promise<AIMessageChunk> {
+  const chunks: AIMessageChunk[] = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  return chunks.reduce((sum, chunk) => sum.concat(chunk));
+}
+const question = [{ role: "user", content: "Why?" }];
+
+describe("invoke and stream", () => {
+  test("the answer is that of the model", async () => {
+    const expected = await model.chat([{ role: "system", content: "Be brief." }, ...question], settings);
+    const answer = await chat.invoke([new SystemMessage("Be brief."), new HumanMessage("Why?")]);
+    expect(answer.content).toBe(expected.text);
+    const { promptTokens: input, completionTokens: output } = expected.usage;
+    expect(answer.usage_metadata).toEqual({ input_tokens: input, output_tokens: output, total_tokens: input + output });
+    expect(answer.response_metadata).toMatchObject({ model_name: "GPT", finish_reason: expected.finishReason });
+  });
+
+  test("parts add up to the answer", async () => {
+    const expected = await chat.invoke("Why?");
+    const tokens: string[] = [];
+    class Listener extends BaseCallbackHandler {
+      name = "listener";
+      override handleLLMNewToken(token: string): void {
+        tokens.push(token);
+      }
+    }
+    const whole = await sumOf(await chat.stream("Why?", { callbacks: [new Listener()] }));
+    const { content, usage_metadata, response_metadata } = expected;
+    expect(whole).toMatchObject({ content, usage_metadata });
+    expect(response_metadata).toMatchObject(whole.response_metadata);
+    expect(tokens.join("")).toBe(content);
+  });
+
+  test("a batch, and a chain", async () => {
+    const alone = await Promise.all(["Why?", "Who?"].map((text) => chat.invoke(text)));
+    const batch = await chat.batch(["Why?", "Who?"]);
+    expect(batch.map(({ content }) => content)).toEqual(alone.map(({ content }) => content));
+    const chain = ChatPromptTemplate.fromTemplate("{word}?").pipe(chat).pipe(new StringOutputParser());
+    expect(await chain.invoke({ word: "Why" })).toBe(alone[0]!.content);
+  });
+
+  test("settings of the model and of a call", async () => {
+    const scripted = new ScriptedModel(scripts[1], scripts[1]);
+    const warm = new ChatHeed({ model: scripted, temperature: 0.7, minP: 0.1, stop: ["."] });
+    await warm.invoke("Why?");
+    await warm.invoke("Why?", { temperature: 0, stop: ["!"], variables: { enable_thinking: false } });
+    const { contextLength: maxTokens } = model.model.config;
+    expect(scripted.asked.map(({ options }) => options)).toEqual([
+      { maxTokens, temperature: 0.7, minP: 0.1, stop: ["."] },
+      { maxTokens, temperature: 0, minP: 0.1, stop: ["!"], variables: { enable_thinking: false } },
+    ]);
+  });
+
+  test("a cache tells settings apart", async () => {
+    const cache = new InMemoryCache();
+    const greedy = new ChatHeed({ model, cache, maxTokens: 4, temperature: 0 });
+    const first = await greedy.invoke("Why?");
+    expect((await greedy.invoke("Why?")).content).toBe(first.content);
+    const other = new ChatHeed({ model, cache, maxTokens: 8, temperature: 0 });
+    expect(await other.invoke("Why?")).toMatchObject({ usage_metadata: { output_tokens: 8 } });
+  });
+
+  test("abort", async () => {
+    await expect(chat.invoke("Why?", { signal: AbortSignal.abort() })).rejects.toThrow(/abort/i);
+    const leaving = new AbortController();
+    const endless = new ChatHeed({ model, logitBias: { [model.tokenizer.endOfText!]: -100 } });
+    const read = async (): Promise<void> => {
+      for await (const _ of await endless.stream("Why?", { signal: leaving.signal })) leaving.abort();
+    };
+    await expect(read()).rejects.toThrow(/abort/i);
+  });
+});
+
+describe("tools", () => {
+  const weather = tool(({ city }) => ({ city, celsius: city === "Oslo" ? 3 : 21 }), {
+    name: "weather",
+    description: "Returns the weather of a city",
+    schema: z.object({ city: z.string() }),
+  });
+
+  test("are called, and get their results", async () => {
+    const scripted = new ScriptedModel(...scripts);
+    const bound = new ChatHeed({ model: scripted }).bindTools([weather], { tool_choice: "any" });
+    const asked = new HumanMessage("Oslo or Rome?");
+    const calling = await bound.invoke([asked]);
+    expect(calling.tool_calls).toMatchObject([
+      { id: "call_1", name: "weather", args: { city: "Oslo" } },
+      { id: "call_2", name: "weather", args: { city: "Rome" } },
+    ]);
+    expect(calling.additional_kwargs.reasoning_content).toBe("They ask for the weather.");
+    const results = await Promise.all(calling.tool_calls!.map((call) => weather.invoke(call)));
+    const answer = await bound.invoke([asked, calling, ...(results as ToolMessage[])]);
+    expect(answer.content).toBe("Cold in Oslo, warm in Rome.");
+    const [first, second] = scripted.asked;
+    expect(first!.options).toMatchObject({
+      tools: [{ name: "weather", description: "Returns the weather of a city", parameters: { required: ["city"] } }],
+      toolChoice: "required",
+    });
+    expect(second!.messages).toEqual([
+      { role: "user", content: "Oslo or Rome?" },
+      {
+        ...{ role: "assistant", content: "Let me see.", reasoning: "They ask for the weather." },
+        toolCalls: [
+          { id: "call_1", name: "weather", arguments: '{"city":"Oslo"}' },
+          { id: "call_2", name: "weather", arguments: '{"city":"Rome"}' },
+        ],
+      },
+      { role: "tool", name: "weather", toolCallId: "call_1", content: '{"city":"Oslo","celsius":3}' },
+      { role: "tool", name: "weather", toolCallId: "call_2", content: '{"city":"Rome","celsius":21}' },
+    ]);
+  });
+
+  test("calls come in parts", async () => {
+    const bound = new ChatHeed({ model: new ScriptedModel(scripts[0]) }).bindTools([weather]);
+    const whole = await sumOf(await bound.stream("Oslo?"));
+    expect(whole.tool_calls).toMatchObject([{ args: { city: "Oslo" } }, { args: { city: "Rome" } }]);
+    expect(whole.response_metadata.finish_reason).toBe("tool-calls");
+  });
+
+  test("a call without JSON is invalid", async () => {
+    const toolCalls = [{ index: 0, id: "call_1", name: "weather", arguments: '{"city":' }];
+    const scripted = new ScriptedModel({ events: [{ text: "", toolCalls }], finishReason: "length" });
+    const answer = await new ChatHeed({ model: scripted }).invoke("Oslo?");
+    expect(answer.tool_calls).toEqual([]);
+    expect(answer.invalid_tool_calls).toMatchObject([{ id: "call_1", name: "weather", args: '{"city":' }]);
+  });
+
+  test.each([
+    ["auto", "auto"],
+    ["none", "none"],
+    ["required", "required"],
+    ["weather", { name: "weather" }],
+    [{ type: "function", function: { name: "weather" } }, { name: "weather" }],
+  ])("the choice %j", async (tool_choice, expected) => {
+    const scripted = new ScriptedModel(scripts[1]);
+    await new ChatHeed({ model: scripted }).invoke("?", { tools: [weather], tool_choice });
+    expect(scripted.asked[0]!.options.toolChoice).toEqual(expected);
+  });
+});
+
+describe("structured output", () => {
+  const schema = z.object({ city: z.string() });
+  const answering = (text: string) => new ScriptedModel({ events: [{ text }], finishReason: "stop" });
+
+  test("by a schema", async () => {
+    const scripted = answering('{"city":"Oslo"}');
+    const structured = new ChatHeed({ model: scripted }).withStructuredOutput(schema);
+    const found: { city: string } = await structured.invoke("Where?");
+    expect(found).toEqual({ city: "Oslo" });
+    expect(scripted.asked[0]!.options.format).toMatchObject({
+      ...{ type: "json-schema", schema: { type: "object", properties: { city: { type: "string" } } } },
+    });
+    const json = { type: "object", properties: { city: { type: "string" } } };
+    const raw = new ChatHeed({ model: answering('{"city":"Oslo"}') }).withStructuredOutput(json, { includeRaw: true });
+    expect(await raw.invoke("Where?")).toMatchObject({ parsed: { city: "Oslo" }, raw: { content: '{"city":"Oslo"}' } });
+  });
+
+  test("by a tool, and as any JSON", async () => {
+    const toolCalls = [{ index: 0, id: "call_1", name: "place", arguments: '{"city":"Oslo"}' }];
+    const scripted = new ScriptedModel({ events: [{ text: "", toolCalls }], finishReason: "tool-calls" });
+    const options = { method: "functionCalling", name: "place" };
+    const called = new ChatHeed({ model: scripted }).withStructuredOutput(schema, options);
+    expect(await called.invoke("Where?")).toEqual({ city: "Oslo" });
+    expect(scripted.asked[0]!.options.toolChoice).toEqual({ name: "place" });
+    const any = answering('{"city":"Oslo"}');
+    const parsed = await new ChatHeed({ model: any }).withStructuredOutput(schema, { method: "jsonMode" }).invoke("?");
+    expect(parsed).toEqual({ city: "Oslo" });
+    expect(any.asked[0]!.options.format).toEqual({ type: "json" });
+  });
+});
+
+test("embeddings are those of the model", async () => {
+  const encoder = embeddingModel();
+  const texts = ["unaffable", "cafe ."];
+  const embeddings = new HeedEmbeddings({ model: encoder });
+  const expected = (await encoder.embed(texts)).map((vector) => Array.from(vector));
+  expect(await embeddings.embedDocuments(texts)).toEqual(expected);
+  expect(await embeddings.embedQuery("cafe .")).toEqual(expected[1]);
+  const [longer] = await encoder.embed(["cafe ."], { normalize: false });
+  const own = new HeedEmbeddings({ model: encoder, normalize: false });
+  expect(await own.embedQuery("cafe .")).toEqual(Array.from(longer!));
+});
+
+test("a model by name is loaded when it is first used", async () => {
+  const folder = path.join(temporaryFolder(), "gpt");
+  const load = { device: "cpu", tokenizer: model.tokenizer } as const;
+  await using named = new ChatHeed({ model: folder, load, maxTokens: 6, temperature: 0 });
+  await savePretrained(folder, model.model, { tokenizer: model.tokenizer });
+  const expected = await new ChatHeed({ model, maxTokens: 6, temperature: 0 }).invoke("Why?");
+  for (const { content } of await named.batch(["Why?", "Why?"])) expect(content).toBe(expected.content);
+  await named.close();
+  expect((await named.invoke("Why?")).content).toBe(expected.content);
+});
+
+describe("bad input", () => {
+  test("models of another kind, methods and tools", async () => {
+    expectError(() => new ChatHeed({ model: embeddingModel() as never }), "ERR_ARGUMENT");
+    expectError(() => new HeedEmbeddings({ model: model as never }), "ERR_ARGUMENT");
+    expectError(() => chat.withStructuredOutput({}, { method: "magic" }), "ERR_ARGUMENT");
+    await expectRejection(chat.invoke("?", { tools: [{ type: "magic" }] }), "ERR_ARGUMENT");
+  });
+
+  test("messages with images, and prompts beyond the context", async () => {
+    const image = new HumanMessage({ content: [{ type: "image_url", image_url: { url: "data:" } }] });
+    await expectRejection(chat.invoke([image]), "ERR_ARGUMENT", /expected the blocks .* got one of type "image_url"/);
+    await expectRejection(chat.invoke("Why? ".repeat(50)), "ERR_RANGE");
+    await expect(chat.invoke([new AIMessage("Hm.")])).resolves.toBeInstanceOf(AIMessage);
+  });
+});

@@ -1,0 +1,222 @@
+/**
+ * Puts a load on a server over HTTP: node http.js MINUTES SEED, started by main.ts. The server is a process of its own
+ * (http-server.ts), so that its pauses and its memory are its own. At the end it gets SIGTERM while requests run.
+ */
+import { deepStrictEqual, ok, strictEqual } from "node:assert/strict";
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { connect } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { Random } from "../support/random.js";
+import { ask, clients, type Lane } from "./http-clients.js";
+import { apiKeys, type Begun, drainSeconds, type Measured, type Order } from "./http-settings.js";
+import { growth } from "./measure.js";
+import { pick } from "./world.js";
+
+const [minutes, seed] = process.argv.slice(2, 4).map(Number) as [number, number];
+const random = new Random(seed);
+const MiB = 2 ** 20;
+/** Number of clients that act at the same time. */
+const lanes = 12;
+/** Seconds that clients may take after the end of their period, beyond which they count as hanging. */
+const patience = 120;
+/** The longest turn of the server's event loop, in milliseconds of work. */
+const longestTurn = 50;
+/** Bytes by which the server may grow from the third quarter to the last: V8's heap varies by half of it. */
+const tolerance = 32 * MiB;
+
+const failures: string[] = [];
+function fail(where: string, error: unknown): void {
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  failures.push(`${where}: ${text}`);
+  console.log(`FAILED ${where}: ${text}`);
+}
+
+const server = fork(fileURLToPath(new URL("http-server.js", import.meta.url)), [String(seed)]);
+const exit = once(server, "exit") as Promise<[number | null, string | null]>;
+type Told = { failure: string } | { done: Begun | Measured | null };
+let answered: (done: Begun | Measured | null) => void = () => undefined;
+server.on("message", (told: Told) => {
+  if ("failure" in told) fail("the server", told.failure);
+  else answered(told.done);
+});
+
+/** Resolves when the server has done what it was told, or at its beginning. */
+function answer<T extends Begun | Measured | null>(order: Order | null): Promise<T> {
+  const done = new Promise<T>((resolve, reject) => {
+    answered = resolve as typeof answered;
+    void exit.then(([code, signal]) => reject(new Error(`the server has ended: ${signal ?? code}`)));
+  });
+  if (order !== null) server.send(order);
+  return done;
+}
+
+const begun = await answer<Begun>(null);
+let fault = "no fault";
+let stopping = false;
+const total = { done: 0, refused: 0, asleep: 0 };
+const refusals: Record<string, number> = {};
+const lane: Lane = {
+  ...{ ...begun, random },
+  broken: () => /^(failed steps|broken weights|no memory)/.test(fault),
+  refused: (code) => {
+    total.refused++;
+    refusals[code] = (refusals[code] ?? 0) + 1;
+  },
+};
+
+async function metric(name: string): Promise<number> {
+  const headers = { authorization: `Bearer ${apiKeys[0]}` };
+  const lines = (await (await fetch(`${begun.url}/metrics`, { headers })).text()).split("\n");
+  const values = lines.filter((line) => line.startsWith(name)).map((line) => Number(line.split(" ").at(-1)));
+  return values.reduce((sum, value) => sum + value, 0);
+}
+
+/** Waits until no request runs and every page has been given back. */
+async function settled(): Promise<void> {
+  const names = ["heed_engine_requests_running", "heed_engine_requests_waiting", "heed_engine_kv_pages_used"];
+  let held: number[] = [];
+  for (let tries = 0; tries < 200; tries++) {
+    held = await Promise.all(names.map(metric));
+    if (held.every((count) => count === 0)) return;
+    await sleep(50);
+  }
+  fail(`after ${fault}`, `expected no requests and no pages in use, got ${held.join(", ")}`);
+}
+
+/** Lets clients act for some seconds. */
+async function period(seconds: number): Promise<void> {
+  const end = performance.now() + 1000 * seconds;
+  const acting = new Map<number, string>();
+  const hangs = setTimeout(
+    () => {
+      console.log(`FAILED ${[...acting.values()].join(", ")} with ${fault}: does not end`);
+      server.kill("SIGKILL");
+      process.exit(1);
+    },
+    1000 * (seconds + patience),
+  );
+  await Promise.all(
+    Array.from({ length: lanes }, async (_, i) => {
+      while (performance.now() < end) {
+        const client = pick(random, clients);
+        acting.set(i, client.name);
+        await client(lane).then(
+          () => total.done++,
+          (error: unknown) => fail(`${client.name} with ${fault}`, error),
+        );
+      }
+      acting.delete(i);
+    }),
+  );
+  clearTimeout(hangs);
+}
+
+// A run of a few seconds has only the first faults.
+const faults = begun.faults.slice(0, Math.max(1, Math.floor(60 * minutes)));
+const seconds = Math.min(10, (60 * minutes) / faults.length);
+console.log(`soak of the server: ${minutes} minutes, --seed ${seed}, ${faults.length} kinds of faults`);
+const started = performance.now();
+/** The longest turn of the server's event loop in each period, in milliseconds of work. */
+const turns: number[] = [];
+/** Everything that the server holds, at the end of each period. */
+const series: Record<string, number[]> = {};
+
+for (let count = 0; count < faults.length || performance.now() - started < 60_000 * minutes; count++) {
+  fault = faults[count % faults.length]!;
+  const since = performance.now();
+  const { done, refused } = total;
+  await answer({ fault });
+  await period(seconds);
+  await answer("calm");
+  await settled();
+  const struck = fault;
+  fault = "no fault";
+  // Whatever there was, the server answers as before.
+  await Promise.all(Array.from({ length: 8 }, () => ask(lane))).catch((error: unknown) =>
+    fail(`after ${struck}`, error),
+  );
+  await settled();
+  const { size, held, pauses } = await answer<Measured>("measure");
+  for (const [name, value] of Object.entries({ ...held, bytes: size })) (series[name] ??= []).push(value);
+  turns.push(pauses.busy);
+  total.asleep = Math.max(total.asleep, pauses.asleep);
+  const columns = [
+    String(count + 1).padStart(4),
+    struck.padEnd(24),
+    `${((performance.now() - since) / 1000).toFixed(1).padStart(5)} s`,
+    `${String(total.done - done).padStart(5)} done`,
+    `${String(total.refused - refused).padStart(5)} refused`,
+    `${(size / MiB).toFixed(0).padStart(5)} MiB`,
+    `longest turn ${pauses.busy.toFixed(0).padStart(3)} ms`,
+  ];
+  console.log(columns.join("  "));
+}
+
+/** Shuts the server down while requests run: each is answered, or told that the server goes. */
+async function shutDown(): Promise<number> {
+  const port = Number(new URL(begun.url).port);
+  const unused = connect(port, "127.0.0.1").on("error", () => undefined);
+  await once(unused, "connect");
+  const since = performance.now();
+  const asking = Array.from({ length: lanes }, async () => {
+    while (!stopping || performance.now() - since < 1000)
+      try {
+        await ask(lane);
+      } catch (error) {
+        if (!stopping) throw error;
+        // A connection is refused or closed, or a request is told to come again.
+        if (error instanceof TypeError) return;
+        ok(String(error).includes("shutting_down"), String(error));
+      }
+  });
+  await sleep(200);
+  stopping = true;
+  server.kill("SIGTERM");
+  const signalled = performance.now();
+  await Promise.all(asking);
+  const [code, signal] = await exit;
+  deepStrictEqual([code, signal], [0, null]);
+  unused.destroy();
+  const took = (performance.now() - signalled) / 1000;
+  ok(took < drainSeconds + 5, `expected the server to end within ${drainSeconds + 5} s, it took ${took} s`);
+  return took;
+}
+
+const sizes = series.bytes!;
+// If half of a run has been through all faults only once, it does not yet show growth. Shorter runs share the machine
+// with other tests, so that their turns say little.
+const judged = sizes.length >= 4 * faults.length;
+const grown = growth(sizes);
+for (const [name, values] of judged ? Object.entries(series) : []) {
+  const allowed = name === "bytes" ? tolerance : 0;
+  if (growth(values) > allowed)
+    fail("what is held", `expected ${name} to grow by at most ${allowed} in the second half, got ${growth(values)}`);
+}
+// In the first round, JavaScript is compiled.
+const longest = Math.max(...turns.slice(faults.length));
+if (judged && longest > longestTurn)
+  fail("event loop", `expected turns of at most ${longestTurn} ms, got ${longest.toFixed(0)} ms`);
+const generated = await metric("heed_engine_generated_tokens_total");
+strictEqual(await metric("heed_engine_requests_running"), 0);
+const drained = await shutDown().catch((error: unknown) => {
+  fail("shutting down", error);
+  server.kill("SIGKILL");
+  return NaN;
+});
+console.log(`
+seed              ${seed}
+time              ${((performance.now() - started) / 60_000).toFixed(1)} minutes, ${sizes.length} periods
+clients           ${total.done} done, ${generated} tokens
+refused           ${
+  Object.entries(refusals)
+    .map(([code, count]) => `${count} ${code}`)
+    .join(", ") || "none"
+}
+resident memory   ${(sizes[0]! / MiB).toFixed(0)} MiB after the first period, ${(sizes.at(-1)! / MiB).toFixed(0)} MiB after the last
+growth            ${judged ? `${(grown / MiB).toFixed(1)} MiB in the second half, of ${tolerance / MiB} MiB allowed` : "not judged in so short a time"}
+event loop        worked for at most ${Math.max(...turns).toFixed(0)} ms in a turn, and slept for at most ${total.asleep.toFixed(0)} ms within one
+shutting down     took ${drained.toFixed(1)} s
+failures          ${failures.length}`);
+process.exitCode = failures.length === 0 ? 0 : 1;

@@ -1,0 +1,269 @@
+/** Instruction tuning: which tokens count, how examples share sequences, and how micro-batches are weighed. */
+import { writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { addAdapter } from "../../lib/adapters/adapters.js";
+import { noGrad } from "../../lib/autograd.js";
+import { tensor } from "../../lib/creation.js";
+import { GPT } from "../../lib/models/gpt.js";
+import { Llama } from "../../lib/models/llama.js";
+import { freeze } from "../../lib/nn/freeze.js";
+import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
+import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
+import { chatExamples, textExample, withChatTemplate } from "../../lib/train/chat-examples.js";
+import { loadCheckpoint } from "../../lib/train/checkpoint.js";
+import { evaluate } from "../../lib/train/evaluate.js";
+import { packExamples, type TrainingExample } from "../../lib/train/pack-examples.js";
+import { readExamples } from "../../lib/train/read-examples.js";
+import { Trainer } from "../../lib/train/trainer.js";
+import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
+import { load } from "../../lib/load/load.js";
+import { expectError, expectRejection } from "../support/errors.js";
+import { temporaryFolder } from "../support/folder.js";
+import { Random } from "../support/random.js";
+import { onEachDevice } from "../support/targets.js";
+import { byteLevelJson } from "../tokenizer/fixtures.js";
+import { collect, losses, values } from "./support.js";
+
+const config = { bos_token: "<|begin|>", eos_token: "<|end|>" };
+const withTemplate = (chatTemplate: string) => new HuggingFaceTokenizer(byteLevelJson(), { config, chatTemplate });
+const chatml =
+  "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' + '\n' }}{% endfor %}" +
+  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+const marking =
+  "{% for m in messages %}\n  {%- if m.role == 'assistant' %}\nA: {% generation %}\n{{ m.content }}!{% endgeneration %}\n" +
+  "  {%- else %}\nQ: {{ m.content }}\n  {%- endif %}\n{% endfor %}";
+/** Hides what was thought in earlier answers, as the templates of reasoning models do. */
+const hiding =
+  "{% for m in messages %}{{ m.role }}:{% if m.role == 'assistant' and loop.last %}<think></think>{% endif %}{{ m.content }};{% endfor %}" +
+  "{% if add_generation_prompt %}assistant:{% endif %}";
+const messages = [
+  { role: "system", content: "Be kind." },
+  { role: "user", content: "Hi ab" },
+  { role: "assistant", content: "Hello" },
+  { role: "user", content: "And?" },
+  { role: "assistant", content: "Bye ab" },
+];
+
+/** Returns the text of the tokens that count. */
+const learned = (tokenizer: HuggingFaceTokenizer, { ids, mask }: TrainingExample): string =>
+  tokenizer.decode(
+    [...ids].filter((_, i) => mask[i] === 1),
+    { special: true },
+  );
+
+describe("chatExamples", () => {
+  test("the assistant's tokens and the end of its turns count, and nothing else", async () => {
+    const tokenizer = withTemplate(chatml);
+    const [example, ...others] = await chatExamples(tokenizer, messages);
+    expect(others).toEqual([]);
+    expect(example!.ids).toEqual(tokenizer.encodeChat(messages, { addGenerationPrompt: false }));
+    expect(learned(tokenizer, example!)).toBe("Hello<|im_end|>\nBye ab<|im_end|>\n");
+  });
+
+  test("the template's own marks decide, if it has them", async () => {
+    const tokenizer = withTemplate(marking);
+    const [example] = await chatExamples(tokenizer, messages);
+    expect(example!.ids).toEqual(tokenizer.encodeChat(messages, { addGenerationPrompt: false }));
+    expect(learned(tokenizer, example!)).toBe("Hello!Bye ab!");
+    const strange = [{ role: "assistant", content: "\uFDD0" }];
+    await expectRejection(chatExamples(tokenizer, strange), "ERR_ARGUMENT", /U\+FDD0/);
+  });
+
+  test("a template that changes earlier turns gives an example for each answer", async () => {
+    const tokenizer = withTemplate(hiding);
+    const examples = await chatExamples(tokenizer, messages);
+    expect(examples.map((example) => learned(tokenizer, example))).toEqual([
+      "<think></think>Hello;",
+      "<think></think>Bye ab;",
+    ]);
+    expect(tokenizer.decode(examples[1]!.ids)).toContain("assistant:Hello;");
+  });
+
+  test("a tokenizer without a template gets a plain one", async () => {
+    const tokenizer = withChatTemplate(new ByteTokenizer());
+    const [example] = await chatExamples(tokenizer, messages.slice(0, 3));
+    expect(tokenizer.decode(example!.ids)).toBe("system: Be kind.\nuser: Hi ab\nassistant: Hello\n");
+    expect(learned(tokenizer, example!)).toBe(" Hello\n");
+    const own = withTemplate(chatml);
+    expect(withChatTemplate(own)).toBe(own);
+  });
+
+  test("bad conversations are refused", async () => {
+    const tokenizer = withTemplate(chatml);
+    await expectRejection(chatExamples(tokenizer, messages.slice(0, 2)), "ERR_ARGUMENT", /message of the assistant/);
+    await expectRejection(chatExamples(new ByteTokenizer(), messages), "ERR_ARGUMENT", /withChatTemplate/);
+    const lying = withTemplate("{% if add_generation_prompt %}X{% endif %}{{ messages[0].content }}");
+    await expectRejection(chatExamples(lying, messages), "ERR_ARGUMENT", /continues the prompt of an answer/);
+  });
+});
+
+describe("readExamples", () => {
+  const tokenizer = withTemplate(chatml);
+  const read = (...lines: string[]) => {
+    const file = path.join(temporaryFolder(), "chats.jsonl");
+    writeFileSync(file, lines.join("\n"));
+    return readExamples(file, tokenizer);
+  };
+
+  test("reads conversations, completions and texts", async () => {
+    const examples = await read(
+      JSON.stringify({ messages }),
+      "",
+      '{"prompt": "ab:", "completion": " c"}\r',
+      '{"text": "abc"}',
+    );
+    expect(examples.map((example) => learned(tokenizer, example))).toEqual([
+      "Hello<|im_end|>\nBye ab<|im_end|>\n",
+      " c<|end|>",
+      "<|begin|>abc<|end|>",
+    ]);
+    expect(await textExample(tokenizer, "abc")).toEqual(examples[2]);
+  });
+
+  test.each([
+    ["{", /chats.jsonl:2: .*JSON/],
+    ["3", /chats.jsonl:2: expected an object with messages.* got 3/],
+    ['{"prompt": "a"}', /:2: expected an object with messages/],
+    ['{"messages": []}', /:2: expected messages to be an array/],
+    ['{"messages": [{"role": "user"}]}', /:2: expected messages\[0\] to have a role and a content/],
+    ['{"messages": [{"role": "user", "content": "a"}]}', /:2: chatExamples: expected a message of the assistant/],
+  ])("names the file and the line of %s", async (line, pattern) => {
+    await expectRejection(read('{"text": "a"}', line), "ERR_FORMAT", pattern);
+  });
+
+  test("a missing file is named", async () => {
+    await expectRejection(readExamples("/nowhere.jsonl", tokenizer), "ERR_IO", /nowhere/);
+  });
+});
+
+/** Returns examples of these lengths, of which the tokens at `counted` places count. */
+function examplesOf(lengths: readonly number[], seed = 5): TrainingExample[] {
+  const random = new Random(seed);
+  return lengths.map((length) => ({
+    ids: Int32Array.from({ length }, () => random.integer(11)),
+    mask: Uint8Array.from({ length }, (_, i) => Number(i === length - 1 || random.uniform() < 0.5)),
+  }));
+}
+
+describe("packExamples", () => {
+  test("fills sequences by best fit, without loss of a token", () => {
+    const examples = examplesOf([3, 6, 9, 4, 5, 2]);
+    const packed = packExamples(examples, { contextLength: 8 });
+    expect(packed.sequences).toBe(3);
+    const rows = Array.from({ length: 3 }, (_, i) => packed.sequence(i));
+    expect(rows.map(({ documents }) => documents)).toEqual([[8], [5, 3], [4, 2, 1]]);
+    expect(rows[1]!.inputs).toEqual(Int32Array.of(...examples[1]!.ids.slice(0, -1), ...examples[3]!.ids.slice(0, -1)));
+    const counted = rows.flatMap(({ targets }) => [...targets].filter((target) => target !== -100)).length;
+    expect(counted).toBe(packed.targets);
+    expect(packExamples(examples, { contextLength: 8, packing: false }).sequences).toBe(6);
+  });
+
+  test("cuts long examples by the rule, and drops those without anything to learn", () => {
+    const ids = Int32Array.from({ length: 9 }, (_, i) => i);
+    const example = { ids, mask: Uint8Array.of(0, 0, 0, 0, 0, 0, 1, 1, 1) };
+    const whole = { ids: Int32Array.of(1, 2), mask: Uint8Array.of(0, 1) };
+    const pack = (truncation: "end" | "start" | "drop") =>
+      packExamples([example, whole], { contextLength: 4, truncation });
+    expect(pack("start").sequence(0)).toMatchObject({
+      inputs: Int32Array.of(4, 5, 6, 7),
+      targets: Int32Array.of(-100, 6, 7, 8),
+    });
+    expect(pack("start")).toMatchObject({ examples: 2, truncated: 1, dropped: 0, targets: 4 });
+    for (const rule of ["end", "drop"] as const)
+      expect(pack(rule)).toMatchObject({ examples: 1, truncated: 0, dropped: 1 });
+    expectError(() => packExamples([example], { contextLength: 4 }), "ERR_ARGUMENT", /token to learn, got 1 without/);
+    expectError(() => packExamples([], { contextLength: 4 }), "ERR_ARGUMENT", /got none/);
+    expectError(() => packExamples([{ ids, mask: new Uint8Array(2) }], { contextLength: 4 }), "ERR_SHAPE");
+    expectError(() => packExamples([whole], { contextLength: 0 }), "ERR_RANGE");
+    expectError(() => packExamples([whole], { contextLength: 4, truncation: "no" as never }), "ERR_ARGUMENT");
+  });
+});
+
+const size = { vocabularySize: 11, contextLength: 8, layers: 2, heads: 2, width: 16 };
+
+onEachDevice((device) => {
+  const models = [
+    ["GPT", () => new GPT(size, { device, seed: 1 })],
+    ["Llama", () => new Llama({ ...size, hidden: 24 }, { device, seed: 1 })],
+  ] as const;
+  const examples = examplesOf([3, 6, 9, 4, 5, 2, 7, 8]);
+
+  test.each(models)("%s: a packed example has the loss that it has alone", async (_, make) => {
+    using model = make();
+    const { loss, tokens } = await evaluate(model, packExamples(examples, size), { batchSize: 2 });
+    let [sum, count] = [0, 0];
+    for (const { ids, mask } of examples) {
+      const shape = [1, ids.length - 1];
+      const targets = ids.slice(1).map((id, i) => (mask[i + 1] ? id : -100));
+      const counted = targets.filter((id) => id >= 0).length;
+      using inputs = tensor(ids.slice(0, -1), shape, { device });
+      using wanted = tensor(targets, shape, { device });
+      sum += counted * (await noGrad(() => model.loss(inputs, wanted)).item());
+      count += counted;
+    }
+    expect(tokens).toBe(count);
+    expect(loss).toBeCloseTo(sum / count, 5);
+  });
+
+  test("micro-batches with uneven masks make the step that one batch makes", async () => {
+    const data = packExamples(examplesOf([9, 9, 9, 9, 9, 9, 9, 3], 7), { ...size, packing: false });
+    const runs: { losses: number[]; after: Record<string, Float32Array> }[] = [];
+    for (const [batchSize, gradientAccumulation] of [
+      [8, 1],
+      [2, 4],
+      [1, 8],
+    ] as const) {
+      using model = models[0][1]();
+      using trainer = new Trainer({ model, data, batchSize, gradientAccumulation, steps: 2, lr: 1e-2, minLr: 1e-2 });
+      runs.push({ losses: losses(await collect(trainer.run())), after: await values(model) });
+    }
+    for (const { losses, after } of runs.slice(1)) {
+      for (const [i, loss] of losses.entries()) expect(loss).toBeCloseTo(runs[0]!.losses[i]!, 5);
+      for (const [name, numbers] of Object.entries(after))
+        for (const [i, x] of numbers.entries())
+          expect(Math.abs(x - runs[0]!.after[name]![i]!), name).toBeLessThan(2e-4);
+    }
+  });
+
+  test.each([
+    [false, "frozen"],
+    [true, "frozen"],
+    [true, "partly trained"],
+  ] as const)("a run with an adapter resumes to the bit (reference: %s, model: %s)", async (refers, kind) => {
+    const base = temporaryFolder();
+    using source = new Llama({ ...size, hidden: 24, interleaved: true }, { device, seed: 1 });
+    await savePretrained(base, source);
+    const prepare = async () => {
+      const { model } = await load(base, { device, kind: "causal" });
+      addAdapter(model, { rank: 2, dropout: 0.25, dora: true, name: "polite" });
+      if (kind === "partly trained") model.parameters().at(-1)!.requiresGrad = true;
+      return model;
+    };
+    const options = { data: packExamples(examples, size), batchSize: 2, lr: 1e-2, steps: 6 };
+    using one = await prepare();
+    using whole = new Trainer({ ...options, model: one });
+    const expected = losses(await collect(whole.run()));
+
+    const folder = temporaryFolder();
+    const checkpoint = { folder, ...(refers && { base }) };
+    using half = await prepare();
+    const stop = new AbortController();
+    using first = new Trainer({ ...options, model: half, checkpoint, signal: stop.signal });
+    const begun: number[] = [];
+    for await (const event of first.run()) if (event.type === "step" && begun.push(event.loss) === 3) stop.abort();
+    const resume = await loadCheckpoint(folder, { device });
+    const contents = Object.keys(resume.optimizer.moments);
+    expect(contents.every((name) => name.includes(".adapter.polite.") || kind !== "frozen")).toBe(true);
+    using rest = new Trainer({ ...options, model: resume.model, resume, checkpoint });
+    expect([...begun.slice(0, resume.state.step), ...losses(await collect(rest.run()))]).toEqual(expected);
+    expect(await values(resume.model)).toEqual(await values(one));
+    resume.model.dispose();
+  });
+
+  test("freezing all but some layers gives the same run, resumed or not, and saves them", () => {
+    using model = models[0][1]();
+    expect(freeze(model, ["wte", "wpe", "h.0"]).length).toBe(14);
+    expect(model.parameterCount({ trainable: true })).toBeLessThan(model.parameterCount());
+  });
+});
