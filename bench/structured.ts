@@ -20,7 +20,7 @@ function randomTokenizer(): HuggingFaceTokenizer {
   const random = (n: number): number => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) % n;
   while (vocab.size < vocabularySize - 1) {
     const word = Array.from({ length: 1 + random(9) }, () => letters.charAt(Math.min(random(26), random(26)))).join("");
-    const token = (random(2) ? "Ġ" : "") + word + ends[random(ends.length)];
+    const token = `${random(2) ? "Ġ" : ""}${word}${ends[random(ends.length)]!}`;
     if (!vocab.has(token)) vocab.set(token, vocab.size);
   }
   const end = { id: vocab.size, content: "<|end|>", special: true, normalized: false };
