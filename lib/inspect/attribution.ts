@@ -94,7 +94,7 @@ function partsOf(
   at: (name: DecoderHookName) => FloatTensor,
 ): StreamParts[] {
   const scale = model instanceof GPT ? model.config.residualScale : 1;
-  /** [B, 1, C] → [1, B, C] */
+  /** Returns a single part, whose x [B, 1, C] becomes [1, B, C]. */
   const one = (name: string, x: FloatTensor): StreamParts => ({ names: [name], added: transpose(x, [1, 0, 2]) });
   const blocks = Array.from({ length: model.config.layers }, (_, layer) => {
     const block = `blocks.${layer}` as const;

@@ -59,7 +59,7 @@ export function integratedGradients<M extends InspectedModel>(
         const gradient = run.gradients.get(name).to("f32");
         return noGrad(() => (total ? add(total, gradient) : mul(gradient, 1)));
       });
-      (total as FloatTensor | null)?.dispose();
+      total?.dispose();
       total = next;
     }
     const result = noGrad(() => mul(mul(total!, 1 / steps), difference.to("f32")));

@@ -90,7 +90,7 @@ export async function activationPatching(
   const patched = Array.from({ length: layers }, (_, layer) =>
     grid.slice(layer * places.length, (layer + 1) * places.length),
   );
-  return { clean: whole!, corrupted: broken!, patched };
+  return { clean: whole, corrupted: broken, patched };
 }
 
 /** Options of `causalTrace`. */
