@@ -16,6 +16,7 @@ const guides = [
   ["Embeddings", "embeddings"],
   ["Models for the AI SDK", "ai-sdk"],
   ["Models for LangChain", "langchain"],
+  ["Inside a transformer", "inside-a-transformer"],
   ["Devices and CUDA", "devices"],
   ["Memory and disposal", "memory"],
   ["Make it fast", "performance"],

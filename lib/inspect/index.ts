@@ -19,3 +19,15 @@ export {
 } from "./hook-names.js";
 export { logitDifference } from "./metrics.js";
 export { type CacheOptions, type HooksOf, type InputOf, run, type RunOptions, runWithCache } from "./run.js";
+export { type AttributionOptions, type LogitContribution, logitAttribution } from "./attribution.js";
+export { type HeadBehaviour, headScores, type HeadScoreOptions } from "./head-scores.js";
+export { integratedGradients, type IntegratedGradientsOptions } from "./integrated-gradients.js";
+export { logitLens } from "./logit-lens.js";
+export {
+  activationPatching,
+  causalTrace,
+  type CausalTraceOptions,
+  type PatchingGrid,
+  type PatchingOptions,
+  type PatchSite,
+} from "./patching.js";

@@ -142,6 +142,17 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
     });
   }
 
+  /**
+   * Returns the logits [..., V] that follow from a residual stream x [..., C]: the last norm and the projection. An
+   * observer sees `ln_final`.
+   *
+   * @example
+   * gpt.unembed(randn([2, 16], { seed: 1 })).shape; // [2, 256]
+   */
+  unembed(x: FloatTensor, { observer = null }: ObserverOption = {}): FloatTensor {
+    return scope(() => logitsOf(this.finalNorm.forward(x, observer?.at("ln_final")), this.#projection));
+  }
+
   get #projection(): OutputProjection {
     return this.lm_head ?? this.tokens;
   }
