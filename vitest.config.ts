@@ -11,6 +11,7 @@ process.execPath = process.env.HEED_TEST_NODE ?? process.execPath;
 
 const simulator = path.join(fileURLToPath(new URL(".", import.meta.url)), "build/Release/libheed_cuda_simulator.so");
 const operations = ["test/ops/**/*.test.ts"];
+const packages = ["**/node_modules/**"];
 
 export default defineConfig({
   // `using` needs compiling for Node 20.
@@ -32,7 +33,7 @@ export default defineConfig({
     projects: [
       // Memory of its own for every tensor, so that the software device sees an access just outside of it.
       { extends: true, test: { name: "operations", include: operations, env: { HEED_CUDA_CACHE: "0" } } },
-      { extends: true, test: { name: "the rest", include: ["test/**/*.test.ts"], exclude: operations } },
+      { extends: true, test: { name: "the rest", include: ["test/**/*.test.ts"], exclude: [...operations, ...packages] } },
     ],
   },
 });

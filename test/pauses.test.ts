@@ -139,8 +139,14 @@ describe("texts", { timeout }, () => {
     writeFileSync(data, text);
     await expectNoPause(async () => {
       const { train, validation } = await readData({ ...defaults, tokenizer, data }, null);
-      expect(train).toHaveProperty("length", expect.toSatisfy((length: number) => length > text.length / 10));
-      expect(validation).toHaveProperty("length", expect.toSatisfy((length: number) => length > text.length / 100));
+      expect(train).toHaveProperty(
+        "length",
+        expect.toSatisfy((length: number) => length > text.length / 10),
+      );
+      expect(validation).toHaveProperty(
+        "length",
+        expect.toSatisfy((length: number) => length > text.length / 100),
+      );
     });
   });
 });

@@ -5,7 +5,8 @@ import { noGrad } from "../autograd.js";
 import { checkArray, checkNumber, checkObject } from "../check.js";
 import { tensor } from "../creation.js";
 import { HeedError } from "../errors.js";
-import type { CausalDecoder } from "../models/causal-decoder.js";
+import type { GPT } from "../models/gpt.js";
+import type { Llama } from "../models/llama.js";
 import { abs, exp, log, neg } from "../ops/unary.js";
 import { add, maximum, mul, sub } from "../ops/binary.js";
 import { crossEntropy } from "../ops/cross-entropy.js";
@@ -42,7 +43,7 @@ export interface PreferencePair {
  * @see Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290.
  */
 export function dpoLoss(
-  model: CausalDecoder,
+  model: GPT | Llama,
   pairs: readonly PreferencePair[],
   options: { beta?: number } = {},
 ): FloatTensor {
@@ -73,7 +74,7 @@ export function dpoLoss(
 }
 
 /** Returns the log-probability of the counted tokens of each example, f32 [] each. */
-function logProbabilitiesOf(model: CausalDecoder, examples: readonly TrainingExample[]): FloatTensor[] {
+function logProbabilitiesOf(model: GPT | Llama, examples: readonly TrainingExample[]): FloatTensor[] {
   const { device } = model;
   const sizes = examples.map(({ ids }) => ids.length - 1);
   const length = Math.max(...sizes);
