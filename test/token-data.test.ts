@@ -216,8 +216,12 @@ describe("Batches", () => {
   test("keep the source's order on request", () => {
     const batches = new Batches(counting(9), { batchSize: 2, contextLength: 2, shuffle: false });
     expect(batches.batchesPerEpoch).toBe(2);
-    expect(batches.batch(0)).toEqual({ inputs: Int32Array.of(0, 1, 2, 3), targets: Int32Array.of(1, 2, 3, 4) });
-    expect(batches.batch(1)).toEqual({ inputs: Int32Array.of(4, 5, 6, 7), targets: Int32Array.of(5, 6, 7, 8) });
+    const [first, second] = [
+      { inputs: Int32Array.of(0, 1, 2, 3), targets: Int32Array.of(1, 2, 3, 4), documents: null },
+      { inputs: Int32Array.of(4, 5, 6, 7), targets: Int32Array.of(5, 6, 7, 8), documents: null },
+    ];
+    expect(batches.batch(0)).toEqual(first);
+    expect(batches.batch(1)).toEqual(second);
     expect(batches.batch(2)).toEqual(batches.batch(0));
   });
 

@@ -302,14 +302,17 @@ export function attentionInto(
   v: StoredKeys,
   options: AttentionOptions,
 ): FloatTensor {
-  if (!(k instanceof Tensor) || !(v instanceof Tensor))
-    return quantizedAttention(into, q, k as QuantizedKeys, v as QuantizedKeys, options);
-  checkOperands(q, k, v, options);
-  const given = [q, k, v];
-  const sources = given.map((t) => (t.strides[3] === 1 || t.shape[3]! <= 1 ? t : contiguous(t)));
+  if (isQuantized(k) && isQuantized(v)) return quantizedAttention(into, q, k, v, options);
+  const tensors: [FloatTensor, FloatTensor, FloatTensor] = [q, k as FloatTensor, v as FloatTensor];
+  checkOperands(...tensors, options);
+  const sources = tensors.map((t) => (t.strides[3] === 1 || t.shape[3]! <= 1 ? t : contiguous(t)));
   const out = attend(sources, ([a, b, c]) => ({ q: a!.alias(), k: b!.alias(), v: c!.alias() }), options, into);
-  for (const [i, source] of sources.entries()) if (source !== given[i]) source.dispose();
+  for (const [i, source] of sources.entries()) if (source !== tensors[i]) source.dispose();
   return out;
+}
+
+function isQuantized(x: StoredKeys): x is QuantizedKeys {
+  return x !== null && typeof x === "object" && !(x instanceof Tensor) && "codes" in x;
 }
 
 /** Returns attention to keys and values in 8 bits. */
@@ -322,6 +325,8 @@ function quantizedAttention(
 ): FloatTensor {
   checkFloat("attention", "q", q);
   checkShapeIs("attention", "q", q, [-1, -1, -1, -1]);
+  checkTensor("attention", "k", k.codes, q);
+  checkTensor("attention", "v", v.codes, q);
   if (needsGrad([q]))
     throw new HeedError(
       "ERR_ARGUMENT",

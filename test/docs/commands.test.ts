@@ -63,6 +63,11 @@ beforeAll(async () => {
   writeTinyTranslator(path.join(folder, "models/ar-en"));
   writeFileSync(path.join(folder, "book.txt"), "The whiteness of the whale appalled me. ".repeat(200));
   writeFileSync(path.join(folder, "keys.txt"), "alpha\n");
+  const messages = [
+    { role: "user", content: "Who are you?" },
+    { role: "assistant", content: "I am Ishmael." },
+  ];
+  writeFileSync(path.join(folder, "chats.jsonl"), `${JSON.stringify({ messages })}\n`.repeat(8));
   const request = {
     custom_id: "1",
     method: "POST",
