@@ -4,6 +4,7 @@
  */
 import { expect, test } from "vitest";
 import { expectChild, patience, runChild } from "./support/child.js";
+import { nightly } from "./support/nightly.js";
 import { onEachDevice } from "./support/targets.js";
 import { trainProgram } from "./support/train-program.js";
 
@@ -55,10 +56,10 @@ onEachDevice((name) => {
   `;
     const output = await expectChild(`
     const source = ${JSON.stringify(source)};
-    for (let round = 0; round < 10; round++) {
+    for (let delay = 0; delay < 50; delay += ${nightly ? 5 : 12}) {
       const workers = [worker(source), worker(source)];
       await Promise.all(workers.map((w) => once(w, "message")));
-      await new Promise((resolve) => setTimeout(resolve, round * 5));
+      await new Promise((resolve) => setTimeout(resolve, delay));
       await Promise.all(workers.map((w) => w.terminate()));
     }
     const x = heed.add(heed.tensor([1, 2]), 1);

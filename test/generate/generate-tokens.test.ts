@@ -8,6 +8,7 @@ import { scope } from "../../lib/scope.js";
 import { tensor } from "../../lib/creation.js";
 import type { IntTensor } from "../../lib/tensor.js";
 import type { GPT } from "../../lib/models/gpt.js";
+import { nightly } from "../support/nightly.js";
 import { circle, devices, RoteModel, smallGpt, someTokens } from "./models.js";
 
 /**
@@ -68,7 +69,10 @@ describe.for(devices)("generateTokens on %s", (device) => {
     },
   };
 
-  describe.for(Object.entries(ways))("%s", ([, way]) => {
+  // The software device is slow, so it takes these only at night.
+  const others = ["sampled", "greedy with a repetition penalty", "sampled with a repetition penalty"];
+  const tested = Object.entries(ways).filter(([name]) => device === "cpu" || nightly || !others.includes(name));
+  describe.for(tested)("%s", ([, way]) => {
     // Lengths at, near and above the context; with twice as many tokens every sequence slides several times.
     const contextLength = device === "cpu" ? 24 : 12;
     const prompts = [3, contextLength, 1, 9, contextLength - 1, 40].map((length, i) => someTokens(length, i));

@@ -31,6 +31,7 @@ import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { bound, expectWithin, type Tolerance } from "./close.js";
 import { leastRoundoff, roundoff, roundTo } from "./dtypes.js";
 import { dot, map, maxAbs, type Nd, normal } from "./nd.js";
+import { nightly } from "./nightly.js";
 import { Random } from "./random.js";
 import { bestIsa, devicesTested, type Target, targets } from "./targets.js";
 
@@ -389,13 +390,21 @@ function expectNothingLeft<F extends string, I extends string, O>(
   }
 }
 
+/**
+ * Returns true if a 16-bit type is tested on a case. Both are at night; in every run the cases take turns, and a case that
+ * is tested in bf16 on the CPU is tested in f16 on CUDA.
+ */
+function hasTurn({ device, dtype }: Run, index: number): boolean {
+  return nightly || ((index % 2 === 0) === (device === "cpu")) === (dtype === "bf16");
+}
+
 /** Registers the tests of one operation. */
 export function opTest<F extends string, I extends string = never, O = undefined>(spec: OpTest<F, I, O>): void {
   describe(spec.name, () => {
     afterAll(() => native.selectIsa(bestIsa));
-    for (const given of spec.cases) {
+    for (const [index, given] of spec.cases.entries()) {
       const known = new Map<boolean, Expected>();
-      test.for(spec.short === false ? runs.filter(({ dtype }) => dtype === "f32") : runs)(
+      test.for(runs.filter((run) => run.dtype === "f32" || (spec.short !== false && hasTurn(run, index))))(
         `${given.name} on $name`,
         async (run) => {
           run.select();
