@@ -33,7 +33,10 @@ export default defineConfig({
     projects: [
       // Memory of its own for every tensor, so that the software device sees an access just outside of it.
       { extends: true, test: { name: "operations", include: operations, env: { HEED_CUDA_CACHE: "0" } } },
-      { extends: true, test: { name: "the rest", include: ["test/**/*.test.ts"], exclude: [...operations, ...packages] } },
+      {
+        extends: true,
+        test: { name: "the rest", include: ["test/**/*.test.ts"], exclude: [...operations, ...packages] },
+      },
     ],
   },
 });
