@@ -10,6 +10,7 @@ export function servingChartOf(rows: readonly ServingRow[]): Promise<string> {
         "error" in result ? [] : [{ row: `${model}, ${format}, ${load}`, contestant, rate: result.tokensPerSecond }],
       ),
     );
+  const domainMin = 10 ** Math.floor(Math.log10(Math.min(...values.map(({ rate }) => Math.max(rate, 1)))));
   const y = { field: "row", type: "nominal", sort: null, title: null, axis: { labelLimit: 600 } };
   const contestant = { field: "contestant", type: "nominal", sort: null };
   return drawn({
@@ -21,7 +22,15 @@ export function servingChartOf(rows: readonly ServingRow[]): Promise<string> {
     encoding: {
       y,
       yOffset: contestant,
-      x: { field: "rate", type: "quantitative", scale: { type: "log" }, title: null, axis: { gridOpacity: 0.4 } },
+      x: {
+        field: "rate",
+        type: "quantitative",
+        scale: { type: "log", nice: true, domainMin },
+        title: null,
+        axis: { gridOpacity: 0.4 },
+      },
+      // A logarithmic axis has no zero from which a bar could begin.
+      x2: { datum: domainMin },
       color: { ...contestant, title: null, scale: { scheme: "tableau10" } },
     },
     config: { axis: { labelFontSize: 10 } },
