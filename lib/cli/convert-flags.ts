@@ -1,5 +1,8 @@
+import { type Command, Option } from "commander";
+import { text } from "./arguments.js";
+
 /** The types in which `heed convert` can write numbers. */
-export const convertTypes = ["f32", "bf16", "f16", "q8_0", "q4_0"] as const;
+const convertTypes = ["f32", "bf16", "f16", "q8_0", "q4_0"] as const;
 
 /** The flags of `heed convert`. */
 export interface ConvertFlags {
@@ -13,4 +16,20 @@ export interface ConvertFlags {
 export interface MergeFlags extends Omit<ConvertFlags, "from"> {
   model: string;
   adapter?: string;
+}
+
+/** Adds the flags about the model that a command writes. */
+export function addOutputFlags(command: Command): Command {
+  return command
+    .requiredOption(
+      "--to <name>",
+      "a folder in Hugging Face's format, or a file that ends in .gguf or .bin (llama2.c)",
+      text,
+    )
+    .addOption(
+      new Option("--dtype <type>", "type of the numbers in the new file; q8_0 and q4_0 need a .gguf file")
+        .choices(convertTypes)
+        .default("f32"),
+    )
+    .option("--force", "replace an existing file or folder");
 }

@@ -8,7 +8,7 @@ import { type FixtureWeights, folderOfModel } from "../support/fixture-model.js"
 interface Activations {
   logits: FixtureArray;
   activations: Record<string, FixtureArray>;
-  /** For each name, the logits of the last position if the activation x is replaced by 0.5·x + 0.1. */
+  /** Logits of the last position by name: those of a pass in which that activation x is replaced by 0.5·x + 0.1. */
   replaced: Record<string, FixtureArray>;
 }
 

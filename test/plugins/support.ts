@@ -50,3 +50,22 @@ export const scripts: [Script, Script] = [
   },
   { events: [{ text: "Cold in Oslo, " }, { text: "warm in Rome." }], finishReason: "stop" },
 ];
+
+/** Conversation with which a library asks again after it has run the tools that `scripts` calls. */
+export const askedAgain = [
+  { role: "user", content: "Oslo or Rome?" },
+  {
+    ...{ role: "assistant", content: "Let me see.", reasoning: "They ask for the weather." },
+    toolCalls: [
+      { id: "call_1", name: "weather", arguments: '{"city":"Oslo"}' },
+      { id: "call_2", name: "weather", arguments: '{"city":"Rome"}' },
+    ],
+  },
+  { role: "tool", name: "weather", toolCallId: "call_1", content: '{"city":"Oslo","celsius":3}' },
+  { role: "tool", name: "weather", toolCallId: "call_2", content: '{"city":"Rome","celsius":21}' },
+];
+
+/** Tools that a library presents to the model. */
+export const shownTools = [
+  { name: "weather", description: "Returns the weather of a city", parameters: { required: ["city"] } },
+];

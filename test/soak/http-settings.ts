@@ -1,4 +1,4 @@
-/** What the process of the server and that of its clients tell each other. */
+/** Messages between the process of the server and that of its clients, and settings that both know. */
 import type { Pauses } from "../support/turns.js";
 import type { Held } from "./measure.js";
 
@@ -13,7 +13,7 @@ export interface Question {
   chat: string;
 }
 
-/** What the parent gets first. */
+/** First message of the server's process, which says that it serves. */
 export interface Begun {
   url: string;
   questions: Question[];
@@ -33,7 +33,7 @@ export interface Measured {
   pauses: Pauses;
 }
 
-/** What the parent asks for: to begin a fault, to end it, or to measure. */
+/** Message to the server's process: it begins a fault, ends it, or measures its state. */
 export type Order = { fault: string } | "calm" | "measure";
 
 /** API keys. */
