@@ -246,7 +246,11 @@ export class Trainer implements Disposable {
       this.#batches.take(sequences + i * batchSize, batchSize),
     );
     const counts = batches.map(countedTargets);
-    const total = counts.reduce((a, b) => a + b, 0);
+    // Without any target, loss and gradients are zero.
+    const total = Math.max(
+      1,
+      counts.reduce((a, b) => a + b, 0),
+    );
     for (const [i, batch] of batches.entries()) {
       model.dropoutSeeds.step = microBatches + i;
       scope(() => {

@@ -226,6 +226,16 @@ onEachDevice((device) => {
     }
   });
 
+  test("a step without a target has no loss and no gradient", async () => {
+    using model = models[0][1]();
+    const before = await values(model);
+    const sequence = () => ({ inputs: new Int32Array(8), targets: new Int32Array(8).fill(-100), documents: [8] });
+    const data = { sequences: 4, contextLength: 8, sequence };
+    using trainer = new Trainer({ model, data, batchSize: 2, steps: 1, lr: 1e-2, optimizer: { weightDecay: 0 } });
+    expect(losses(await collect(trainer.run()))).toEqual([0]);
+    expect(await values(model)).toEqual(before);
+  });
+
   test.each([
     [false, "frozen"],
     [true, "frozen"],
