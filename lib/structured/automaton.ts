@@ -47,6 +47,14 @@ interface OwnTokens {
   readonly pops: Int32Array;
 }
 
+/** Expression that comes next, what is left after it, and the callers of its rule. */
+interface Place {
+  readonly head: Expression;
+  readonly tail: Rest | null;
+  readonly frame: Frame | null;
+  readonly bottom: Bottom;
+}
+
 /** A set of tokens: their ids if they are few, or a bit for each token. */
 export type TokenSet = { readonly ids: Int32Array } | { readonly bits: Int32Array };
 
@@ -210,36 +218,39 @@ export class Automaton {
   #close(state: State): void {
     const edges: Edge[] = [];
     const seen = new Set<Item>();
+    // A list instead of recursion, because rules may call each other thousands of times before the first byte.
+    const pending: Place[] = [];
     const visit = (rest: Rest | null, frame: Frame | null, bottom: Bottom): void => {
-      if (rest) begin(rest.head, rest.tail, frame, bottom);
+      if (rest) pending.push({ head: rest.head, tail: rest.tail, frame, bottom });
       else if (frame) visit(frame.rest, frame.parent, bottom);
       else if (bottom === "root") state.accepts = true;
       else state.open = true;
     };
-    const begin = (head: Expression, tail: Rest | null, frame: Frame | null, bottom: Bottom): void => {
+    for (const { rest, frame, bottom } of state.items) visit(rest, frame, bottom);
+    for (let place = pending.pop(); place; place = pending.pop()) {
+      const { head, tail, frame, bottom } = place;
       if (head.kind === "byte") edges.push({ low: head.low, high: head.high, tail, frame, bottom });
-      else if (head.kind === "choice") for (const option of head.options) begin(option, tail, frame, bottom);
+      else if (head.kind === "choice") for (const option of head.options) pending.push({ ...place, head: option });
       else if (head.kind === "sequence") {
         const { parts } = head;
         let after = tail;
-        for (let i = parts.length - 1; i > 0; i--) after = this.#push(parts[i]!, after);
-        if (parts.length === 0) visit(tail, frame, bottom);
-        else begin(parts[0]!, after, frame, bottom);
+        for (let i = parts.length - 1; i >= 0; i--) after = this.#push(parts[i]!, after);
+        visit(after, frame, bottom);
       } else {
         // Only repetitions and rules can come back to themselves.
         const item = this.#item(this.#push(head, tail), frame, bottom);
-        if (seen.has(item)) return;
+        if (seen.has(item)) continue;
         seen.add(item);
         if (head.kind === "rule") {
           // A call at the end of a rule needs no frame.
-          begin(head.body, null, tail ? this.#frame(tail, frame, bottom) : frame, bottom);
-          return;
+          const caller = tail ? this.#frame(tail, frame, bottom) : frame;
+          pending.push({ head: head.body, tail: null, frame: caller, bottom });
+          continue;
         }
         if (head.least === 0) visit(tail, frame, bottom);
-        if (head.most > 0) begin(head.of, this.#push(this.#fewer(head), tail), frame, bottom);
+        if (head.most > 0) pending.push({ head: head.of, tail: this.#push(this.#fewer(head), tail), frame, bottom });
       }
-    };
-    for (const { rest, frame, bottom } of state.items) visit(rest, frame, bottom);
+    }
     state.edges = edges;
   }
 
@@ -261,13 +272,15 @@ export class Automaton {
    * limit are found once.
    */
   #clamped(rest: Rest): Rest {
-    const { head, tail } = rest;
-    const after = tail && this.#clamped(tail);
+    const rests: Rest[] = [];
+    for (let one: Rest | null = rest; one; one = one.tail) rests.push(one);
+    return rests.reduceRight<Rest | null>((after, { head }) => this.#push(this.#fewRepeats(head), after), null)!;
+  }
+
+  #fewRepeats(head: Expression): Expression {
+    if (head.kind !== "repeat" || head.of.kind === "repeat") return head;
     const { longest } = this.trie;
-    if (head.kind !== "repeat" || head.of.kind === "repeat") return after === tail ? rest : this.#push(head, after);
-    const least = Math.min(head.least, longest + 1);
-    const most = head.most > longest ? Infinity : head.most;
-    return this.#push(this.#repeat(head.of, least, most), after);
+    return this.#repeat(head.of, Math.min(head.least, longest + 1), head.most > longest ? Infinity : head.most);
   }
 
   #push(head: Expression, tail: Rest | null): Rest {

@@ -82,12 +82,39 @@ export function literal(text: string): Expression {
 }
 
 /**
+ * Returns one of the texts. Texts that begin alike share their beginning, so that each byte leaves few of them: there may
+ * be thousands.
+ */
+export function oneOfTexts(texts: readonly string[]): Expression {
+  const sorted = [...new Set(texts)].map((text) => encoder.encode(text)).sort((a, b) => Buffer.compare(a, b));
+  return branches(sorted, 0);
+}
+
+/** Returns one of the sorted texts, without their first `from` bytes, which are the same. */
+function branches(texts: readonly Uint8Array[], from: number): Expression {
+  const [first, last] = [texts[0]!, texts.at(-1)!];
+  let same = from;
+  while (same < first.length && first[same] === last[same]) same++;
+  const groups: Uint8Array[][] = [];
+  for (const text of texts) {
+    const group = groups.at(-1);
+    if (group && group[0]![same] === text[same]) group.push(text);
+    else groups.push([text]);
+  }
+  const start = Array.from(first.subarray(from, same), (one) => byte(one));
+  if (groups.length === 1) return sequence(...start);
+  const options = groups.map((group) => (group[0]!.length === same ? empty : branches(group, same)));
+  return sequence(...start, choice(...options));
+}
+
+/**
  * Checks that every rule can end, and that none begins with itself.
  *
  * @throws ERR_ARGUMENT with `what` if one cannot.
  */
 export function checkExpression(root: Expression, what: string): void {
-  const rules = rulesOf(root);
+  // Rules that are called come before their callers, so that a chain of rules is done in one round.
+  const rules = [...rulesOf(root)].reverse();
   const [ends, nullable] = [new Set<Rule>(), new Set<Rule>()];
   for (let before = -1; before < ends.size + nullable.size;) {
     before = ends.size + nullable.size;
@@ -96,7 +123,7 @@ export function checkExpression(root: Expression, what: string): void {
       if (isNullable(one.body, nullable)) nullable.add(one);
     }
   }
-  const endless = [...rules].find((one) => !ends.has(one));
+  const endless = rules.find((one) => !ends.has(one));
   if (endless || !canEnd(root, ends))
     throw new HeedError(
       "ERR_ARGUMENT",

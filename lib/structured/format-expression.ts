@@ -2,7 +2,7 @@ import { describe, HeedError, oneOf } from "../errors.js";
 import type { JsonSchema } from "../json-schema.js";
 import { oneOfCharacters } from "./characters.js";
 import { ebnfExpression } from "./ebnf.js";
-import { checkExpression, choice, type Expression, literal } from "./expression.js";
+import { checkExpression, choice, type Expression, oneOfTexts } from "./expression.js";
 import { anyArray, anyObject } from "./json-expressions.js";
 import type { OutputFormat } from "./output-format.js";
 import { regularExpression } from "./regular-expression.js";
@@ -16,9 +16,16 @@ const kinds = ["json", "json-schema", "regex", "choice", "grammar"];
  * @throws ERR_ARGUMENT if the format is invalid or not supported; the message names the place.
  */
 export function formatExpression(format: OutputFormat): Expression {
-  const made = read(format);
-  checkExpression(made, `format "${format.type}"`);
-  return made;
+  try {
+    const made = read(format);
+    checkExpression(made, `format "${format.type}"`);
+    return made;
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    throw new HeedError("ERR_ARGUMENT", "format: expected parts that are nested less deeply, got too many levels", {
+      cause,
+    });
+  }
 }
 
 function read(format: OutputFormat): Expression {
@@ -37,7 +44,7 @@ function read(format: OutputFormat): Expression {
       const { choices } = format;
       if (!Array.isArray(choices) || choices.length === 0)
         throw new HeedError("ERR_ARGUMENT", `format.choices: expected an array of texts, got ${describe(choices)}`);
-      return choice(...(choices as unknown[]).map((one, i) => literal(textOf(one, `choices[${i}]`))));
+      return oneOfTexts((choices as unknown[]).map((one, i) => textOf(one, `choices[${i}]`)));
     }
     case "grammar":
       return ebnfExpression(textOf(format.grammar, "grammar"));

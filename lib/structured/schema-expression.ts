@@ -13,6 +13,7 @@ import {
   rule,
   type Rule,
   sequence,
+  oneOfTexts,
 } from "./expression.js";
 import {
   anyArray,
@@ -177,7 +178,10 @@ class SchemaReader {
     const fitting = (values as unknown[]).filter(
       (value) => types === null || types.some((type) => hasType(value, type)),
     );
-    return choice(...fitting.map(jsonLiteral));
+    const plain = fitting.filter((value) => typeof value !== "object" || value === null);
+    const others = fitting.filter((value) => !plain.includes(value)).map(jsonLiteral);
+    const texts = plain.map((value) => JSON.stringify(value));
+    return choice(...(texts.length > 0 ? [oneOfTexts(texts)] : []), ...others);
   }
 
   #typed(type: string, schema: JsonSchema, place: string): Expression {
@@ -290,6 +294,8 @@ class SchemaReader {
     if (least > members.filter(({ needed }) => needed).length) throw unsupported(`${place}/minProperties`);
     if (members.some(({ needed, value }) => needed && value === never)) return never;
     const possible = members.filter(({ value }) => value !== never);
+    if (possible.filter(({ needed }) => !needed).length > mostOptional)
+      throw unsupported(`${place}/properties`, `more than ${mostOptional} properties that are not required`);
     if (most < Infinity && (additional !== false || most < possible.length))
       throw unsupported(`${place}/maxProperties`);
     if (possible.length === 0 && additional === true && names.length === 0) return anyObject;
@@ -318,6 +324,12 @@ class SchemaReader {
     return found.kind === "rule" || found === never ? found : rule(place, found);
   }
 }
+
+/**
+ * Largest number of an object's properties that are not required. Each of them may come next, and all of those are
+ * looked at for each token.
+ */
+const mostOptional = 256;
 
 interface Member {
   readonly name: string;

@@ -2,6 +2,7 @@
 import { Ajv2020 } from "ajv/dist/2020.js";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { JsonSchema } from "../../lib/json-schema.js";
 import { formatExpression } from "../../lib/structured/format-expression.js";
 import type { OutputFormat } from "../../lib/structured/output-format.js";
 import { Constraint } from "../../lib/structured/constraint.js";
@@ -206,6 +207,39 @@ const refused: [OutputFormat, RegExp][] = [
   [{ type: "grammar", grammar: 'root ::= root "a" | "b"' }, /expected no rule to begin with itself, got root/],
   [{ type: "xml" } as never, /format.type: expected json, .*got "xml"/],
 ];
+
+test("choices that begin alike are told apart", () => {
+  const text = fc.string({ unit: fc.constantFrom("a", "b", "é", "\u{1f40b}", '"'), maxLength: 5 });
+  const [, automaton] = automata[0]!;
+  fc.assert(
+    fc.property(fc.array(text, { minLength: 1, maxLength: 12 }), fc.array(text), (choices, others) => {
+      const start = automaton.start(formatExpression({ type: "choice", choices }));
+      for (const one of [...choices, ...others])
+        expect(automaton.after(start, Buffer.from(one))?.accepts ?? false, one).toBe(choices.includes(one));
+    }),
+    { numRuns: nightly ? 5000 : 200 },
+  );
+});
+
+test("a format may be long, but not nested without a limit", () => {
+  const names = Array.from({ length: 3000 }, (_, i) => `name ${i}`);
+  const properties = Object.fromEntries(names.map((name) => [name, { type: "null" }]));
+  const schema = { type: "object", properties, required: names };
+  const [, automaton] = automata[0]!;
+  for (const format of [{ type: "choice", choices: names } as const, { type: "json-schema", schema } as const])
+    expect(new Constraint(automaton, formatExpression(format)).ended).toBe(false);
+  const optional: OutputFormat = { type: "json-schema", schema: { type: "object", properties } };
+  expectError(() => formatExpression(optional), "ERR_ARGUMENT", /more than 256 properties that are not required/);
+  let deep: JsonSchema = { type: "null" };
+  for (let i = 0; i < 20_000; i++) deep = { type: "array", items: deep };
+  const nested: OutputFormat[] = [
+    { type: "json-schema", schema: deep },
+    { type: "regex", pattern: `${"(?:".repeat(50_000)}a${")".repeat(50_000)}` },
+    { type: "grammar", grammar: `root ::= ${"(".repeat(50_000)}"a"${")".repeat(50_000)}` },
+  ];
+  for (const format of nested)
+    expectError(() => formatExpression(format), "ERR_ARGUMENT", /expected parts that are nested less deeply/);
+});
 
 test.each(refused)("%j is refused", (format, message) => {
   expectError(() => formatExpression(format), "ERR_ARGUMENT", message);
