@@ -15,8 +15,9 @@
 //   architecture   what it is compiled for instead of 80, such as "90a"; cards without that do not load it
 //   ptx            the version of PTX that it needs instead of 7.4, such as "8.0"
 //
-// HEED_CUDA=0 leaves the kernels out. Without nvcc the kernels that the package ships (prebuilds/kernels) are taken;
-// without those the build goes on, and the addon says what it lacks. A build without kernels has no host functions
+// HEED_CUDA=0 leaves the kernels out. The kernels that the package ships (prebuilds/kernels) are taken, if it has any,
+// unless HEED_NVCC, CUDACXX or HEED_CUBINS ask for a build of them. Without those and without an nvcc that works the
+// build goes on, and the addon says what it lacks. A build without kernels has no host functions
 // either, because nothing could call them. Uses no package: it runs where heed is built from source.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -84,22 +85,25 @@ function portable(ptx, version) {
 
 function findToolkit(folder) {
   if (process.env.HEED_CUDA === "0") return { nvcc: null, problem: "HEED_CUDA=0 left them out when heed was built" };
-  const nvcc = process.env.HEED_NVCC || process.env.CUDACXX || "nvcc";
+  const named = process.env.HEED_NVCC || process.env.CUDACXX;
+  const hash = path.join(prebuilt, "sources.sha256");
+  const areShipped = existsSync(hash);
+  const areCurrent = areShipped && readFileSync(hash, "utf8").trim() === sourceHash();
+  // The shipped kernels are what nvcc would write, and cost a minute less.
+  if (areCurrent && !named && !process.env.HEED_CUBINS) return { nvcc: null, problem: null };
+  const nvcc = named || "nvcc";
   const probe = path.join(folder, "probe.cu");
   writeFileSync(probe, 'extern "C" __global__ void probe(float* x) { *x = 1; }\n');
   const args = [...flags(architecture), "-o", path.join(folder, "probe.ptx"), probe];
   const { status, stderr, error } = spawnSync(nvcc, args, { encoding: "utf8" });
   if (status === 0) return { nvcc, problem: null };
+  if (areCurrent) return { nvcc: null, problem: null };
   const reason = error
     ? error.code === "ENOENT"
       ? `${nvcc} was not found`
       : error.message
     : `${nvcc} does not work: ${stderr.trim().split("\n")[0]}`;
-  const shipped = path.join(prebuilt, "sources.sha256");
-  if (existsSync(shipped)) {
-    if (readFileSync(shipped, "utf8").trim() === sourceHash()) return { nvcc: null, problem: null };
-    return { nvcc: null, problem: `${reason}, and prebuilds/kernels was made from other sources` };
-  }
+  if (areShipped) return { nvcc: null, problem: `${reason}, and prebuilds/kernels was made from other sources` };
   return { nvcc: null, problem: `${reason} when heed was built` };
 }
 
