@@ -2,7 +2,7 @@
 // not load, or npm is called with --build-from-source, it builds the addon by node-gyp: on all cores, with kernels for
 // this machine's processor and portable ones (HEED_ISAS=all builds every instruction set), and says how far it has come.
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, openSync, rmSync, writeSync } from "node:fs";
+import { existsSync, openSync, readdirSync, rmSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -72,6 +72,7 @@ build.on("close", (code) => {
   if (compiled === 0) return;
   show(code === 0 ? "heed: built" : "heed: the build failed");
   // Objects are a hundred times as large as the addon, and nothing is built from them again.
-  const objects = code === 0 ? ["obj", "obj.target", ".deps"] : [];
-  for (const name of objects) rmSync(path.join(root, "build/Release", name), { recursive: true, force: true });
+  const release = path.join(root, "build/Release");
+  const objects = code === 0 ? readdirSync(release).filter((name) => !name.endsWith(".node")) : [];
+  for (const name of objects) rmSync(path.join(release, name), { recursive: true, force: true });
 });

@@ -18,9 +18,6 @@ export interface ServerOptions {
 /** Tokens of a page of keys and values. */
 export const pageSize = 64;
 
-/** Most tokens of a step. */
-export const maxBatchTokens = 512;
-
 /** heed's engine. */
 export class HeedServer implements Server {
   private constructor(
@@ -53,7 +50,7 @@ export class HeedServer implements Server {
 
 /** Returns the options of an engine with room for the requests. */
 export function engineOptions(model: GPT | Llama, { sequences, length }: ServerOptions): EngineOptions {
-  return { maxSequences: sequences, maxBatchTokens, pageSize, kvMemory: kvMemory(model, sequences, length) };
+  return { maxSequences: sequences, pageSize, kvMemory: kvMemory(model, sequences, length) };
 }
 
 /** Returns the bytes for the keys and values of this many sequences; one of the whole context must fit. */

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { installed } from "../peers/install.js";
 import { load } from "../peers/serve.js";
 import type { Server } from "./drive.js";
-import { maxBatchTokens, type ServerOptions } from "./heed-server.js";
+import { type ServerOptions } from "./heed-server.js";
 import type { ServingRequest } from "./load.js";
 import { llamaFile, servingModels } from "./models.js";
 
@@ -52,7 +52,8 @@ export class LlamaServer implements Server {
     const llama = await nodeLlama.getLlama({ build: "never", gpu: false, logLevel: "error", maxThreads: threads });
     const model = await llama.loadModel({ modelPath: llamaFile(name, format) });
     // llama.cpp shifts a context that is full, so there is room for one more token.
-    const options = { contextSize: length + 8, sequences, threads, batchSize: maxBatchTokens };
+    // 512 tokens are the default of both libraries.
+    const options = { contextSize: length + 8, sequences, threads, batchSize: 512 };
     return new LlamaServer(model, await model.createContext(options), sequences, servingModels[name].vocabulary);
   }
 

@@ -31,7 +31,7 @@ export interface EngineOptions {
   /**
    * Largest number of tokens that a step computes. Long prompts are computed in pieces, so that others need not wait.
    *
-   * @default 512
+   * @default 512, and more for models of fewer than about a million weights, whose steps would be too short: up to 4096
    */
   maxBatchTokens?: number;
   /** Largest number of requests that run at the same time. @default 64 */
@@ -174,7 +174,7 @@ export class Engine implements AsyncDisposable {
   readonly #maxQueue: number;
   readonly #kvMemory: number | undefined;
   readonly #pages: PageShape;
-  readonly #limits: Omit<StepLimits, "contextLength">;
+  readonly #limits: { readonly maxBatchTokens: number | undefined; readonly maxSequences: number };
   readonly #onFinish: ((summary: RequestSummary) => void) | undefined;
   readonly #speculation: Speculation | null;
   readonly #draft: CausalDecoder | null;
@@ -192,9 +192,9 @@ export class Engine implements AsyncDisposable {
   constructor(model: GPT | Llama, options: EngineOptions = {}) {
     checkDecoder(model);
     checkObject("Engine", "options", options);
-    const { tokenizer = null, defaults = {}, maxBatchTokens = 512, maxSequences = 64, maxQueue = 1024 } = options;
+    const { tokenizer = null, defaults = {}, maxBatchTokens, maxSequences = 64, maxQueue = 1024 } = options;
     const { pageSize = 64, kvType = null, kvMemory, speculation = null, onFinish } = options;
-    checkInteger("Engine", "maxBatchTokens", maxBatchTokens, 1);
+    if (maxBatchTokens !== undefined) checkInteger("Engine", "maxBatchTokens", maxBatchTokens, 1);
     checkInteger("Engine", "maxSequences", maxSequences, 1);
     checkInteger("Engine", "maxQueue", maxQueue, 0);
     checkInteger("Engine", "pageSize", pageSize, 1);
@@ -431,8 +431,9 @@ export class Engine implements AsyncDisposable {
     return request;
   }
 
-  #limitsFor({ config: { contextLength } }: CausalDecoder): StepLimits {
-    return { ...this.#limits, contextLength };
+  #limitsFor({ config }: CausalDecoder): StepLimits {
+    const { maxBatchTokens = usualBatchTokens(config), maxSequences } = this.#limits;
+    return { maxBatchTokens, maxSequences, contextLength: config.contextLength };
   }
 
   /** Returns how many pages a model's memory has. */
@@ -459,6 +460,12 @@ export class Engine implements AsyncDisposable {
 function checkDecoder(model: unknown): asserts model is CausalDecoder {
   if (!(model instanceof CausalDecoder))
     throw new HeedError("ERR_ARGUMENT", `Engine: expected a GPT or Llama, got ${describe(model)}`);
+}
+
+/** Returns how many tokens a step computes, if the caller does not say it: enough to outweigh what a step itself costs. */
+function usualBatchTokens({ layers, width }: CausalDecoder["config"]): number {
+  const weights = 12 * layers * width ** 2;
+  return Math.min(4096, 512 * Math.max(1, Math.floor(1e6 / weights)));
 }
 
 function closed(op: string): HeedError {

@@ -35,6 +35,7 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
     readonly vocabularySize: number;
     readonly contextLength: number;
     readonly layers: number;
+    readonly width: number;
     readonly kvHeads: number;
   };
   /** Output projection; null if the token embedding is the output projection. */

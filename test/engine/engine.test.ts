@@ -104,6 +104,18 @@ describe("Engine", () => {
     expect(engine.metrics).toMatchObject({ computedTokens: 34 + 2 * 2, cachedTokens: 2 * 32 });
   });
 
+  test("a tiny model computes more than 512 tokens in a step, and no step more than asked", async () => {
+    using model = bytes({ contextLength: 512 });
+    const stepsOf = async (options: EngineOptions): Promise<number> => {
+      const engine = engineFor(model, options);
+      const prompts = [1, 2, 3, 4].map((seed) => someTokens(500, seed));
+      await Promise.all(prompts.map((tokens) => Promise.resolve(engine.generate({ tokens, maxTokens: 1 }))));
+      return engine.metrics.steps;
+    };
+    expect(await stepsOf({})).toBe(1);
+    expect(await stepsOf({ maxBatchTokens: 500 })).toBe(4);
+  });
+
   test("a long prompt is computed in pieces beside the others", async () => {
     using model = bytes();
     const engine = engineFor(model, { maxBatchTokens: 8 });

@@ -117,7 +117,7 @@ export const trainOnBadTokens: Work = async ({ place, random }) => {
 };
 
 /** Bytes of a tensor for which there may be too little memory. */
-export const large = 256 * 2 ** 20;
+export const large = 512 * 2 ** 20;
 
 /** Makes a large tensor, or one that is larger than all remaining memory, and reads it or not. */
 export const wantMuch: Work = async ({ place: { device }, random }) => {

@@ -84,8 +84,8 @@ export function endFaults(): void {
 
 /**
  * V8 ends a process that has no memory for V8's own needs. So when tensors of `large` bytes have taken all the memory
- * they can, at least three quarters of such a size are left. With half of it, usual work once left too little for V8's
- * next collection. It is not enough for the V8 of a new thread.
+ * they can, at least three quarters of such a size are left. Usual work once left too little of 192 MiB for V8's next
+ * collection. It is not enough for the V8 of a new thread.
  */
 const noHostMemory: Fault = {
   name: "no memory",
