@@ -5,24 +5,44 @@ import { availableParallelism } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 // A Node.js for another processor can run the tests, by an emulator, while this one runs vitest (.ci/nightly arm64).
 process.execPath = process.env.HEED_TEST_NODE ?? process.execPath;
 
 const simulator = path.join(fileURLToPath(new URL(".", import.meta.url)), "build/Release/libheed_cuda_simulator.so");
-const operations = ["test/ops/**/*.test.ts"];
 const packages = ["**/node_modules/**"];
+const operations = ["test/ops/**/*.test.ts"];
+/** Operations whose tests choose the software device's size, which it reads when it is loaded. */
+const sized = ["test/ops/gemm.test.ts", "test/ops/tf32.test.ts"];
+/** Tests that change nothing of their process. */
+const harmless = ["adapters", "embed", "engine", "generate", "inspect", "models", "nn", "optim", "pretrained"]
+  .concat("structured", "tokenizer", "train")
+  .map((folder) => `test/${folder}/**/*.test.ts`);
+/** Memory of its own for every tensor, so that the software device sees an access just outside of it. */
+const ownMemory = { HEED_CUDA_CACHE: "0" };
+
+/** Runs the files of a project after each other: a process goes on with another file only if that comes next. */
+class ByProject extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files);
+    const order = ({ project }: TestSpecification): number => (project.config.isolate ? 0 : 1);
+    return sorted.sort((a, b) => order(a) - order(b) || a.project.name.localeCompare(b.project.name));
+  }
+}
 
 export default defineConfig({
   // `using` needs compiling for Node 20.
   oxc: { target: "es2022" },
   test: {
-    // A process a test file: the addon's device queue and thread pool belong to the process.
+    // The addon's device queue and thread pool belong to the process, so a file has a process to itself. Only files that
+    // change nothing of it follow each other in one: to start it and to load heed takes half a second for each file.
     pool: "forks",
     // Most of a file's time is spent on one core: in JavaScript, and in kernels that are too small to be shared out. One
     // file more than there are cores, since some wait: for processes, for a server, for time to pass.
     maxWorkers: availableParallelism() + 1,
     testTimeout: 60_000,
+    sequence: { sequencer: ByProject },
     setupFiles: ["test/support/typed-arrays.ts"],
     env: {
       // What a test does not put on a device of its choice belongs on the CPU.
@@ -31,12 +51,19 @@ export default defineConfig({
       HEED_CUDA_DRIVER: process.env.HEED_CUDA_DRIVER ?? simulator,
     },
     projects: [
-      // Memory of its own for every tensor, so that the software device sees an access just outside of it.
-      { extends: true, test: { name: "operations", include: operations, env: { HEED_CUDA_CACHE: "0" } } },
-      {
-        extends: true,
-        test: { name: "the rest", include: ["test/**/*.test.ts"], exclude: [...operations, ...packages] },
-      },
+      project("operations", operations, sized, { isolate: false, env: ownMemory }),
+      project("operations of a size", sized, [], { env: ownMemory }),
+      project("layers and models", harmless, [], { isolate: false }),
+      project("the rest", ["test/**/*.test.ts"], [...operations, ...harmless, ...packages]),
     ],
   },
 });
+
+interface Options {
+  isolate?: boolean;
+  env?: Record<string, string>;
+}
+
+function project(name: string, include: string[], exclude: string[], options: Options = {}) {
+  return { extends: true, test: { name, include, exclude, ...options } } as const;
+}
