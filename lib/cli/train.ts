@@ -46,7 +46,8 @@ export async function run(given: TrainFlags): Promise<void> {
   } finally {
     progress.end();
   }
-  const unit = flags.from === undefined ? { char: "character", byte: "byte", gpt2: "token" }[flags.tokenizer] : "token";
+  const ofText = flags.from === undefined && !("sequence" in data.train);
+  const unit = ofText ? { char: "character", byte: "byte", gpt2: "token" }[flags.tokenizer] : "token";
   if (interrupt.signal.aborted) {
     console.log(`stopped at step ${trainer.step}, saved in ${saved}; continue with: heed train --out ${out} --resume`);
     process.exitCode = interrupted;
