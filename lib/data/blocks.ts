@@ -75,7 +75,7 @@ export async function* blocksOf(
 
 /** Bytes that have been read and belong to no block yet. */
 class Pending {
-  #bytes = Buffer.alloc(0);
+  #bytes: Buffer = Buffer.alloc(0);
   #ended = false;
   readonly #source: AsyncIterator<Buffer>;
 

@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
 import path from "node:path";
-import { checkChoice, checkInteger, checkObject } from "../check.js";
+import { checkChoice, checkInteger, checkNumber, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { exists, readJsonFile } from "../files.js";
 import { writeFileAtomic } from "../formats/atomic-file.js";
@@ -35,6 +35,10 @@ export interface WriteShardsOptions extends InputOptions {
   threads?: number | undefined;
   /** Number of tokens after which a new shard begins. @default 2^26 */
   shardTokens?: number | undefined;
+  /** Number of bytes of text in a block, the unit of work of a thread. @default 2^20 */
+  blockBytes?: number | undefined;
+  /** Milliseconds between two notes of the place at which a killed run continues. @default 1000 */
+  commitInterval?: number | undefined;
   /** Number of malformed lines that are left out; one more ends the run with ERR_FORMAT. @default 0 */
   maxBadLines?: number | undefined;
   /** Called for each line that is left out. */
@@ -54,9 +58,6 @@ export interface DataProgress extends DataStatistics {
   /** Number of files. */
   files: number;
 }
-
-/** Milliseconds between two notes of the place at which a killed run continues. */
-const commitInterval = 1000;
 
 /**
  * Tokenises files to a folder of shards, which `TokenShards` reads by position. Files are read as streams, so that the
@@ -89,7 +90,7 @@ export async function writeShards(
   const tokenizer = kind === "text" ? options.tokenizer : withChatTemplate(options.tokenizer);
   const run = new Run(options, { ...settings, kind, tokenizer, files });
   await using lock = await lockFolder(out);
-  return run.run(lock.folder);
+  return await run.run(lock.folder);
 }
 
 interface Settings {
@@ -97,6 +98,8 @@ interface Settings {
   textColumn: string;
   threads: number;
   shardTokens: number;
+  blockBytes: number;
+  commitInterval: number;
   maxBadLines: number;
 }
 
@@ -119,7 +122,10 @@ function checkOptions(options: WriteShardsOptions): Settings {
   // Ends of documents within a shard are i32.
   checkInteger(op, "shardTokens", shardTokens, 1, 2 ** 30);
   checkInteger(op, "maxBadLines", maxBadLines, 0);
-  return { separator, textColumn, threads, shardTokens, maxBadLines };
+  const { blockBytes = 2 ** 20, commitInterval = 1000 } = options;
+  checkInteger(op, "blockBytes", blockBytes, 16, 2 ** 28);
+  checkNumber(op, "commitInterval", commitInterval, 0);
+  return { separator, textColumn, threads, shardTokens, blockBytes, commitInterval, maxBadLines };
 }
 
 /** Resolves to the kind of the first record; "text" if there is none. */
@@ -146,7 +152,7 @@ class Run {
     private readonly options: WriteShardsOptions,
     private readonly settings: Settings & { kind: DataKind; tokenizer: Tokenizer; files: readonly DataFile[] },
   ) {
-    const { tokenizer, files, kind, separator, textColumn, shardTokens } = settings;
+    const { tokenizer, files, kind, separator, textColumn, shardTokens, blockBytes } = settings;
     const { vocabularySize } = tokenizer;
     this.#index = {
       kind,
@@ -156,7 +162,7 @@ class Run {
     };
     const tokenizerHash = createHash("sha256").update(JSON.stringify(tokenizer.toJSON())).digest("hex");
     const inputs = files.map(({ path: name, size, modified }) => ({ name: path.resolve(name), size, modified }));
-    this.#identity = { kind, separator, textColumn, shardTokens, tokenizer: tokenizerHash, inputs };
+    this.#identity = { kind, separator, textColumn, shardTokens, blockBytes, tokenizer: tokenizerHash, inputs };
   }
 
   async run(folder: string): Promise<DataStatistics> {
@@ -202,7 +208,7 @@ class Run {
   }
 
   async #encodeTo(writer: ShardWriter): Promise<void> {
-    const { tokenizer, files, kind, separator, textColumn, threads } = this.settings;
+    const { tokenizer, files, kind, separator, textColumn, threads, blockBytes, commitInterval } = this.settings;
     const { signal } = this.options;
     const pool = new EncodePool(tokenizer, { kind, separator, textColumn, dtype: this.#index.dtype }, threads);
     const waiting: { block: Pick<Block, "from" | "to">; encoded: Promise<EncodedBlock> }[] = [];
@@ -216,7 +222,7 @@ class Run {
       committed = performance.now();
     };
     try {
-      for await (const block of blocksOf(files, { separator, textColumn }, writer.progress.position)) {
+      for await (const block of blocksOf(files, { separator, textColumn, blockBytes }, writer.progress.position)) {
         const encoded = pool.encode(block);
         // If an earlier block fails, this promise is never awaited.
         encoded.catch(() => undefined);
