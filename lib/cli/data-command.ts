@@ -12,7 +12,12 @@ export function dataCommand(): Command {
       "files, folders, patterns or data sets of the hub (owner/name): .txt, .jsonl, .csv and .parquet, also with .gz or .zst; without --out one folder of shards",
     )
     .option("--out <folder>", "folder for the shards", text)
-    .option("--tokenizer <name>", "gpt2, byte, or a model whose tokenizer is used, as for heed generate --model", text, "gpt2")
+    .option(
+      "--tokenizer <name>",
+      "gpt2, byte, or a model whose tokenizer is used, as for heed generate --model",
+      text,
+      "gpt2",
+    )
     .addOption(
       new Option(
         "--kind <kind>",

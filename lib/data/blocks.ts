@@ -57,6 +57,8 @@ export interface BlockOptions {
 export const start: DataPosition = { file: 0, offset: 0, line: 1, open: false };
 
 const newline = 10;
+/** Bytes of the longest character in UTF-8. */
+const longestCharacter = 4;
 
 /** Yields the blocks of files, beginning at a place where a block ended. */
 export async function* blocksOf(
@@ -124,9 +126,10 @@ async function* lineBlocks(
   const pending = new Pending(bytesOf(file, from.offset));
   try {
     for (let place = from; ;) {
-      let bytes = await pending.atLeast(blockBytes);
+      // One byte more tells whether the file goes on after the block.
+      let bytes = await pending.atLeast(blockBytes + 1);
       if (bytes.length === 0) return;
-      let end = bytes.length <= blockBytes && pending.ended ? bytes.length : bytes.lastIndexOf(newline, blockBytes - 1) + 1;
+      let end = bytes.length <= blockBytes ? bytes.length : bytes.lastIndexOf(newline, blockBytes - 1) + 1;
       // The first line is longer than a block: it is a block of its own.
       for (let want = 2 * blockBytes; end === 0; want *= 2) {
         end = bytes.indexOf(newline, blockBytes) + 1;
@@ -174,17 +177,19 @@ async function* textBlocks(
   const between = separator === null ? null : Buffer.from(separator);
   try {
     for (let place = from; ;) {
-      let bytes = await pending.atLeast(blockBytes);
-      if (bytes.length === 0) return;
-      let end = bytes.length;
+      const ready = await pending.atLeast(blockBytes + 1);
+      if (ready.length === 0) return;
+      let end = ready.length;
       let open = false;
-      if (bytes.length > blockBytes || !pending.ended) {
-        // A longer document is cut, but not before the block is four times as long.
-        bytes = await pending.atLeast(4 * blockBytes);
-        end = between ? endOfSeparator(bytes, between, blockBytes) : 0;
+      if (ready.length > blockBytes) {
+        // A longer document is cut, but not before the block is four times as long. No byte after `most` counts, since
+        // it depends on the reader how many there are.
+        const most = 4 * blockBytes;
+        const bytes = (await pending.atLeast(most + longestCharacter)).subarray(0, most + longestCharacter);
+        end = between ? endOfSeparator(bytes.subarray(0, most), between, blockBytes) : 0;
         if (end === 0) {
           open = true;
-          end = cutOf(bytes, Math.min(bytes.length, between ? 4 * blockBytes : blockBytes));
+          end = cutOf(bytes, Math.min(bytes.length, between ? most : blockBytes));
         }
       }
       const taken = pending.take(end);
@@ -214,15 +219,15 @@ function endOfSeparator(bytes: Buffer, separator: Buffer, length: number): numbe
 function cutOf(bytes: Buffer, length: number): number {
   const earliest = length >> 1;
   for (let at = bytes.lastIndexOf(newline, length - 2); at > earliest; at = bytes.lastIndexOf(newline, at - 1)) {
-    const before = bytes.toString("utf8", Math.max(0, at - 4), at);
-    const after = bytes.toString("utf8", at + 1, at + 5);
+    const before = bytes.toString("utf8", Math.max(0, at - longestCharacter), at);
+    const after = bytes.toString("utf8", at + 1, at + 1 + longestCharacter);
     if (/[^\s\x85]$/u.test(before) && /^[^\s\x85]/u.test(after)) return at + 1;
   }
   const line = bytes.lastIndexOf(newline, length - 1) + 1;
   if (line > earliest) return line;
   let end = length;
   // The bytes 10xxxxxx continue a character.
-  while (end < bytes.length && end > length - 4 && (bytes[end]! & 0xc0) === 0x80) end--;
+  while (end < bytes.length && end > length - longestCharacter && (bytes[end]! & 0xc0) === 0x80) end--;
   return end;
 }
 
@@ -238,7 +243,11 @@ async function* rowBlocks(
   let bad: BadLine[] = [];
   let size = 0;
   const block = (): Block => {
-    const to = { ...place, offset: place.offset + rows.length + bad.length, line: place.line + rows.length + bad.length };
+    const to = {
+      ...place,
+      offset: place.offset + rows.length + bad.length,
+      line: place.line + rows.length + bad.length,
+    };
     const whole: Block = { kind: "rows", rows, from: place, to, bad };
     [place, rows, bad, size] = [to, [], [], 0];
     return whole;

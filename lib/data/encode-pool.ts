@@ -58,7 +58,8 @@ export class EncodePool {
 
 function start(workerData: unknown): Thread {
   const waiting = new Map<number, Waiting>();
-  const thread = new Worker(new URL("./encode-worker.js", import.meta.url), { workerData });
+  // A thread does not take the flags of its process, such as those of `node --input-type=module -e`.
+  const thread = new Worker(new URL("./encode-worker.js", import.meta.url), { workerData, execArgv: [] });
   const started: Thread = { thread, waiting, failed: null };
   const fail = (error: unknown): void => {
     started.failed ??= error;
@@ -72,6 +73,8 @@ function start(workerData: unknown): Thread {
     else reject(new HeedError(answer.code, answer.message));
   });
   thread.on("error", fail);
-  thread.on("exit", (code) => fail(new HeedError("ERR_INTERNAL", `data: expected a thread to run, got its exit ${code}`)));
+  thread.on("exit", (code) =>
+    fail(new HeedError("ERR_INTERNAL", `data: expected a thread to run, got its exit ${code}`)),
+  );
   return started;
 }

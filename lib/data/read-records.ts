@@ -27,7 +27,7 @@ const longestText = 2 ** 28;
  * @example
  * import { writeFile } from "node:fs/promises";
  * await writeFile("two.jsonl", '{"text": "Call me Ishmael."}\n{"prompt": "2+2=", "completion": "4"}\n');
- * for await (const record of readRecords("*.jsonl")) console.log(record);
+ * for await (const record of readRecords("two.json?")) console.log(record);
  *
  * @throws ERR_ARGUMENT or ERR_RANGE if an option is invalid.
  * @throws ERR_IO if a file cannot be read, or a package for its format is not installed.

@@ -35,8 +35,10 @@ const mostGroups = 32;
  * memory is only a number for each thousand documents.
  *
  * @example
- * await writeShards("book.txt", { out: "packed-book", tokenizer, threads: 0 });
- * using shards = TokenShards.open("packed-book");
+ * import { writeFile } from "node:fs/promises";
+ * await writeFile("packed.txt", "Call me Ishmael. Some years ago");
+ * await writeShards("packed.txt", { out: "packed-shards", tokenizer, threads: 0 });
+ * using shards = TokenShards.open("packed-shards");
  * const data = shardSequences(shards, { contextLength: 8 });
  * using trainer = new Trainer({ model: gpt, data, batchSize: 1, contextLength: 8, steps: 1 });
  *

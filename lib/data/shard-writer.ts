@@ -3,6 +3,7 @@
 import { createHash } from "node:crypto";
 import { type FileHandle, open, readdir, rm } from "node:fs/promises";
 import path from "node:path";
+import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
 import { writeFileAtomic } from "../formats/atomic-file.js";
 import { asBytes, writeFully } from "../formats/whole-io.js";
@@ -71,8 +72,19 @@ export class ShardWriter implements AsyncDisposable {
       const file = path.join(this.folder, names.shard(name, number));
       return naming(file, async () => {
         const handle = await open(file, "a");
-        await handle.truncate(length);
-        return handle;
+        try {
+          const { size } = await handle.stat();
+          if (size < length)
+            throw new HeedError(
+              "ERR_FORMAT",
+              `${file}: expected at least ${length} bytes of an earlier run, got ${size}`,
+            );
+          await handle.truncate(length);
+          return handle;
+        } catch (error) {
+          await handle.close();
+          throw error;
+        }
       });
     };
     this.#files = {

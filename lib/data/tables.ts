@@ -69,11 +69,15 @@ export async function* csvRows(file: DataFile, { textColumn, skip }: RowOptions)
       while (skipped.length > 0 && skipped[0]!.line < info.lines) yield* take(skipped.shift()!);
       yield* take({ line: info.lines, ...cellsOf(record) });
     }
+  } catch (cause) {
+    if (cause instanceof HeedError) throw cause;
+    throw new HeedError("ERR_FORMAT", `${file.path}: expected CSV, got: ${(cause as Error).message}`, { cause });
   } finally {
     source.destroy();
   }
   for (const bad of skipped) yield* take(bad);
-  if (columns.length === 0) throw new HeedError("ERR_FORMAT", `${file.path}: expected a line of column names, got none`);
+  if (columns.length === 0)
+    throw new HeedError("ERR_FORMAT", `${file.path}: expected a line of column names, got none`);
 }
 
 interface CsvRecord {
@@ -151,7 +155,9 @@ async function inParquet<T>(path: string, read: () => Promise<T>): Promise<T> {
       return await read();
     } catch (cause) {
       if (cause instanceof Error && "syscall" in cause) throw cause;
-      throw new HeedError("ERR_FORMAT", `${path}: expected a Parquet file, got: ${(cause as Error).message}`, { cause });
+      throw new HeedError("ERR_FORMAT", `${path}: expected a Parquet file, got: ${(cause as Error).message}`, {
+        cause,
+      });
     }
   });
 }

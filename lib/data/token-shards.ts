@@ -21,8 +21,10 @@ const mostPages = 64;
  * stream. Nothing but the index is in memory. Close it after use, or declare it with `using`.
  *
  * @example
- * await writeShards("book.txt", { out: "book-shards", tokenizer, threads: 0 });
- * using shards = TokenShards.open("book-shards");
+ * import { writeFile } from "node:fs/promises";
+ * await writeFile("verse.txt", "Call me Ishmael. Some years ago");
+ * await writeShards("verse.txt", { out: "verse-shards", tokenizer, threads: 0 });
+ * using shards = TokenShards.open("verse-shards");
  * const first = new Int32Array(4);
  * shards.read(0, 4, first); // the first four ids
  * const { ids } = shards.document(0);

@@ -7,9 +7,7 @@ import type { TrainingExample } from "./pack-examples.js";
 
 /** A text, a completion of a prompt, or a conversation, perhaps with tools. */
 export type ExampleRecord =
-  | { text: string }
-  | { prompt: string; completion: string }
-  | { messages: ChatMessage[]; tools?: unknown[] | null };
+  { text: string } | { prompt: string; completion: string } | { messages: ChatMessage[]; tools?: unknown[] | null };
 
 /**
  * Returns the record in a value from a file.
@@ -43,7 +41,10 @@ export function checkMessages(name: string, messages: unknown): asserts messages
   for (const [i, message] of messages.entries()) {
     const { role, content, tool_calls: calls } = Object(message) as Record<string, unknown>;
     if (typeof role !== "string" || (typeof content !== "string" && !calls))
-      throw new HeedError("ERR_FORMAT", `expected ${name}[${i}] to have a role and a content, got ${describe(message)}`);
+      throw new HeedError(
+        "ERR_FORMAT",
+        `expected ${name}[${i}] to have a role and a content, got ${describe(message)}`,
+      );
   }
 }
 

@@ -65,7 +65,15 @@ describe("mixSequences", () => {
       expect(Math.abs(counts[part]! - weight * 2 ** 15)).toBeLessThan(4);
     const equal = draw(mix([{ sequences: 30 }, { sequences: 10 }]), 2 ** 14).filter(([part]) => part === 0).length;
     expect(Math.abs(equal - 0.75 * 2 ** 14)).toBeLessThan(2);
-    expect(draw(mix([{ sequences: 3, weight: 1e-12 }, { sequences: 3, weight: 1 }]), 2 ** 14).map(([p]) => p)).toContain(0);
+    expect(
+      draw(
+        mix([
+          { sequences: 3, weight: 1e-12 },
+          { sequences: 3, weight: 1 },
+        ]),
+        2 ** 14,
+      ).map(([p]) => p),
+    ).toContain(0);
   });
 
   test("depends on the seed, and shuffles sources of one length differently", () => {
@@ -142,7 +150,13 @@ describe("DataLoader", () => {
   test("refuses the state of other data", () => {
     const loader = new DataLoader(source(0, 5), { batchSize: 1, contextLength: 2 });
     const state = loader.state();
-    for (const change of [{ seed: 1 }, { contextLength: 3 }, { sequencesPerEpoch: 4 }, { sequences: -1 }, { sequences: 0.5 }])
+    for (const change of [
+      { seed: 1 },
+      { contextLength: 3 },
+      { sequencesPerEpoch: 4 },
+      { sequences: -1 },
+      { sequences: 0.5 },
+    ])
       expectError(() => loader.restore({ ...state, ...change }), "ERR_ARGUMENT");
     expectError(() => loader.restore(null as unknown as typeof state), "ERR_ARGUMENT");
   });

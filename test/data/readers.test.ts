@@ -73,7 +73,10 @@ describe("files of other programs", () => {
     const quoted = JSON.stringify(chat).replaceAll('"', '""');
     const csv = `messages,prompt,chosen,rejected\n"${quoted}",,,\n,Hi,Hello!,Go away.\n`;
     expect(await read(file("mixed.csv", csv))).toEqual([{ messages: chat, tools: null }, pair]);
-    const lines = [{ ...pair, chosen: chat, rejected: chat }, { chosen: chat, rejected: chat }];
+    const lines = [
+      { ...pair, chosen: chat, rejected: chat },
+      { chosen: chat, rejected: chat },
+    ];
     expect(await read(file("pairs.jsonl", lines.map((line) => JSON.stringify(line)).join("\n")))).toEqual([
       { prompt: [{ role: "user", content: "Hi" }], chosen: chat, rejected: chat },
       { prompt: [], chosen: chat, rejected: chat },
@@ -116,7 +119,11 @@ describe("malformed input", () => {
       "true 5 expected UTF-8, got other bytes",
       "true 6 expected an object, got an array of 1",
     ]);
-    await expectRejection(read(at, { maxBadLines: 3 }), "ERR_FORMAT", /bad\.jsonl:\d: .+ \(expected at most 3 bad lines/);
+    await expectRejection(
+      read(at, { maxBadLines: 3 }),
+      "ERR_FORMAT",
+      /bad\.jsonl:\d: .+ \(expected at most 3 bad lines/,
+    );
     await expectRejection(read(at), "ERR_FORMAT", /got 1 line\)/);
   });
 
@@ -127,6 +134,7 @@ describe("malformed input", () => {
     expect(records).toEqual(["a", "c\nc", "e"].map((text) => ({ text })));
     expect(bad).toEqual([3, 6]);
     await expectRejection(read(file("empty.csv", "")), "ERR_FORMAT", /expected a line of column names/);
+    await expectRejection(read(file("open.csv", 'text\n"a\n')), "ERR_FORMAT", /open\.csv/);
   });
 
   test("lines of text that are not UTF-8 are left out of their document", async () => {
@@ -202,9 +210,9 @@ describe("blocks", () => {
           const text = lines.join("\n") + (ended ? "\n" : "");
           const at = file("lines.jsonl", text);
           const found = await blocks(at, { separator: null, textColumn: "text", blockBytes });
-          expect(found.map((block) => (block.kind === "lines" ? Buffer.from(block.bytes).toString() : "")).join("")).toBe(
-            text,
-          );
+          expect(
+            found.map((block) => (block.kind === "lines" ? Buffer.from(block.bytes).toString() : "")).join(""),
+          ).toBe(text);
           let number = 1;
           for (const block of found) {
             expect(block.from.line).toBe(number);

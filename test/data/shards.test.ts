@@ -1,5 +1,14 @@
 /** Shards: what was written is read by position, and a run that was stopped ends with the same bytes. */
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import path from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -50,7 +59,12 @@ test("documents are read by position, whatever the sizes of blocks and shards", 
         fc.pre(extension === "jsonl" || texts.every((text) => !text.includes("--")));
         const content = extension === "jsonl" ? jsonLines(texts.map((text) => ({ text }))) : texts.join("--");
         const at = out();
-        const statistics = await write(input(content, extension), { out: at, blockBytes, shardTokens, separator: "--" });
+        const statistics = await write(input(content, extension), {
+          out: at,
+          blockBytes,
+          shardTokens,
+          separator: "--",
+        });
         using shards = TokenShards.open(at);
         const expected = texts.map((text) => Array.from(bytes.encode(text)));
         const stream = expected.flat();
@@ -80,7 +94,14 @@ test("documents are read by position, whatever the sizes of blocks and shards", 
 
 test("GPT-2's tokens of a long text are those of the whole text", async () => {
   const tokenizer = await Gpt2Tokenizer.load();
-  const lines = ["It was the whiteness", "  of the whale", "", "that above all things\n\n\n", "appalled me. 'tis", "東京"];
+  const lines = [
+    "It was the whiteness",
+    "  of the whale",
+    "",
+    "that above all things\n\n\n",
+    "appalled me. 'tis",
+    "東京",
+  ];
   const text = Array.from({ length: 120 }, (_, i) => lines[(i * i + (i >> 2)) % lines.length]).join("\n");
   const at = out();
   await write(input(text, "md"), { out: at, tokenizer, blockBytes: 200, threads: 0 });
@@ -103,31 +124,27 @@ describe("a run that was stopped", () => {
     let blocks = 0;
     await write([first, second], { out: out(), ...options, onProgress: () => blocks++ });
     await fc.assert(
-      fc.asyncProperty(
-        fc.array(fc.nat(blocks - 1), { maxLength: 3 }),
-        fc.boolean(),
-        async (stops, torn) => {
-          const at = out();
-          for (const stop of stops) {
-            const controller = new AbortController();
-            let seen = 0;
-            const onProgress = (): void => {
-              if (seen++ === stop) controller.abort(new Error("stopped"));
-            };
-            const run = write([first, second], { out: at, ...options, onProgress, signal: controller.signal });
-            await run.catch((error: unknown) => expect(error).toMatchObject({ message: "stopped" }));
-            if (!torn || readdirSync(at).includes("index.json")) continue;
-            // A killed process has written more than it has noted: to the last shard, and to shards after it.
-            const { shards } = JSON.parse(readFileSync(path.join(at, "progress.json"), "utf8")) as { shards: unknown[] };
-            for (const part of ["tokens", "ends"])
-              for (const number of [shards.length - 1, shards.length])
-                appendFileSync(path.join(at, `${part}-0000${number}.bin`), "torn");
-          }
-          await write([first, second], { out: at, ...options });
-          expect(contents(at)).toEqual(expected);
-          rmSync(at, { recursive: true });
-        },
-      ),
+      fc.asyncProperty(fc.array(fc.nat(blocks - 1), { maxLength: 3 }), fc.boolean(), async (stops, torn) => {
+        const at = out();
+        for (const stop of stops) {
+          const controller = new AbortController();
+          let seen = 0;
+          const onProgress = (): void => {
+            if (seen++ === stop) controller.abort(new Error("stopped"));
+          };
+          const run = write([first, second], { out: at, ...options, onProgress, signal: controller.signal });
+          await run.catch((error: unknown) => expect(error).toMatchObject({ message: "stopped" }));
+          if (!torn || readdirSync(at).includes("index.json")) continue;
+          // A killed process has written more than it has noted: to the last shard, and to shards after it.
+          const { shards } = JSON.parse(readFileSync(path.join(at, "progress.json"), "utf8")) as { shards: unknown[] };
+          for (const part of ["tokens", "ends"])
+            for (const number of [shards.length - 1, shards.length])
+              appendFileSync(path.join(at, `${part}-0000${number}.bin`), "torn");
+        }
+        await write([first, second], { out: at, ...options });
+        expect(contents(at)).toEqual(expected);
+        rmSync(at, { recursive: true });
+      }),
       { numRuns: nightly ? 100 : 5 },
     );
   });
@@ -137,10 +154,18 @@ describe("a run that was stopped", () => {
     const mine = input(jsonLines(records));
     await write(mine, { out: at, ...options });
     expect(await write(mine, { out: at, ...options })).toMatchObject({ documents: 60 });
-    await expectRejection(write(first, { out: at, ...options }), "ERR_ARGUMENT", /data of the same inputs, got another/);
+    await expectRejection(
+      write(first, { out: at, ...options }),
+      "ERR_ARGUMENT",
+      /data of the same inputs, got another/,
+    );
     await expectRejection(write(mine, { out: at }), "ERR_ARGUMENT", /data of the same shardTokens/);
     const tokenizer = new CharTokenizer("0123456789 ");
-    await expectRejection(write(mine, { out: at, ...options, tokenizer }), "ERR_ARGUMENT", /data of the same tokenizer/);
+    await expectRejection(
+      write(mine, { out: at, ...options, tokenizer }),
+      "ERR_ARGUMENT",
+      /data of the same tokenizer/,
+    );
     utimesSync(mine, 1, 1);
     await expectRejection(write(mine, { out: at, ...options }), "ERR_ARGUMENT", /data of the same inputs/);
   });
@@ -148,11 +173,20 @@ describe("a run that was stopped", () => {
   test("is no data yet", async () => {
     const at = out();
     const bad = input(`${jsonLines(records)}{"text": 1}\n`);
-    await expectRejection(write(bad, { out: at, ...options }), "ERR_FORMAT", /:61: expected an object with .+ got 1 line/);
+    await expectRejection(
+      write(bad, { out: at, ...options }),
+      "ERR_FORMAT",
+      /:61: expected an object with .+ got 1 line/,
+    );
     expect(isShardFolder(at)).toBe(true);
     expectError(() => TokenShards.open(at), "ERR_FORMAT", /expected complete data, got a run that was stopped/);
     const lines: number[] = [];
-    const { badLines } = await write(bad, { out: at, ...options, maxBadLines: 1, onBadLine: ({ line }) => lines.push(line) });
+    const { badLines } = await write(bad, {
+      out: at,
+      ...options,
+      maxBadLines: 1,
+      onBadLine: ({ line }) => lines.push(line),
+    });
     expect([badLines, lines]).toEqual([1, [61]]);
   });
 });
@@ -212,9 +246,7 @@ describe("sequences", () => {
   /** Writes documents of these lengths whose bytes are all different, as far as a byte goes. */
   async function numbered(lengths: readonly number[]): Promise<TokenShards> {
     let next = 0;
-    const texts = lengths.map((length) =>
-      String.fromCharCode(...Array.from({ length }, () => 0x21 + (next++ % 0x5e))),
-    );
+    const texts = lengths.map((length) => String.fromCharCode(...Array.from({ length }, () => 0x21 + (next++ % 0x5e))));
     const at = out();
     await write(input(jsonLines(texts.map((text) => ({ text })))), { out: at, blockBytes: 40, shardTokens: 50 });
     return TokenShards.open(at);
@@ -302,13 +334,39 @@ test("damaged folders and wrong options are refused", async () => {
     writeFileSync(file, JSON.stringify(index));
   };
   damaged("index.json", () => undefined)();
-  expectError(damaged("tokens-00000.bin", (file) => truncateSync(file, 5)), "ERR_FORMAT", /expected 7 numbers, got 5/);
-  expectError(damaged("ends-00000.bin", (file) => rmSync(file)), "ERR_IO", /ends-00000/);
+  expectError(
+    damaged("tokens-00000.bin", (file) => truncateSync(file, 5)),
+    "ERR_FORMAT",
+    /expected 7 numbers, got 5/,
+  );
+  expectError(
+    damaged("ends-00000.bin", (file) => rmSync(file)),
+    "ERR_IO",
+    /ends-00000/,
+  );
   const ends = (file: string) => writeFileSync(file, Int32Array.of(9, 7));
   expectError(damaged("ends-00000.bin", ends), "ERR_FORMAT", /ends of documents in order, got 9 at 0/);
-  expectError(damaged("index.json", (file) => writeFileSync(file, "{")), "ERR_FORMAT", /index\.json: expected JSON/);
-  for (const change of [{ format: 1 }, { version: 2 }, { kind: "a" }, { dtype: "f32" }, { shards: 3 }, { inputs: null }, { hash: 1 }])
-    expectError(damaged("index.json", json((index) => Object.assign(index, change))), "ERR_FORMAT");
+  expectError(
+    damaged("index.json", (file) => writeFileSync(file, "{")),
+    "ERR_FORMAT",
+    /index\.json: expected JSON/,
+  );
+  for (const change of [
+    { format: 1 },
+    { version: 2 },
+    { kind: "a" },
+    { dtype: "f32" },
+    { shards: 3 },
+    { inputs: null },
+    { hash: 1 },
+  ])
+    expectError(
+      damaged(
+        "index.json",
+        json((index) => Object.assign(index, change)),
+      ),
+      "ERR_FORMAT",
+    );
   const counts = json((index) => ((index.statistics as Record<string, number>).tokens = 8));
   expectError(damaged("index.json", counts), "ERR_FORMAT", /statistics that fit the shards/);
   expectError(() => TokenShards.open(path.join(folder, "nothing")), "ERR_IO", /nothing/);

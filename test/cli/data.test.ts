@@ -1,0 +1,72 @@
+/** `heed data`, and `heed train` on its folders. */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { expect, test } from "vitest";
+import { resolveData, shardParts } from "../../lib/cli/data-parts.js";
+import { sharedFolder } from "../support/folder.js";
+import { heed } from "./support.js";
+
+const folder = sharedFolder();
+const at = (name: string): string => path.join(folder, name);
+const line = "It was the whiteness of the whale that above all things appalled me.\n";
+
+async function run(...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await heed(args, { env: { HEED_DEVICE: "cpu" }, cwd: folder });
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  return stdout;
+}
+
+const small = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--batch", "2"];
+
+test("files become shards, on which a model trains and resumes", { timeout: 120_000 }, async () => {
+  mkdirSync(at("texts"));
+  writeFileSync(at("texts/a.txt"), line.repeat(20));
+  writeFileSync(at("texts/b.txt"), "Call me Ishmael.\n\nSome years ago.\n");
+  const made = await run("data", "texts/*.txt", "--tokenizer", "byte", "--separator", "\\n\\n", "--out", "tokens");
+  expect(made).toBe(
+    "3 documents, 1,412 tokens, 1.00 bytes per token, longest document 1,380 tokens, 0 bad lines left out\n" +
+      "saved in tokens; try: heed train --data tokens --out run\n",
+  );
+  expect(await run("data", "tokens", "--show", "1")).toBe("Call me Ishmael.\n");
+  writeFileSync(at("pairs.jsonl"), '{"prompt": "2+2=", "completion": "4"}\n'.repeat(30));
+  const pairs = await run("data", "pairs.jsonl", "--tokenizer", "byte", "--out", "pairs");
+  expect(pairs).toMatch(/^30 documents, 150 tokens of which 30 count for the loss/);
+
+  const mixture = ["train", "--data", "tokens=3,pairs=1", "--out", "run", ...small, "--log", at("log.jsonl")];
+  await run(...mixture, "--steps", "4");
+  const resumed = await run("train", "--out", "run", "--resume", "--steps", "8");
+  expect(resumed).toMatch(/validation loss [\d.]+ nats per token/);
+  await run(...mixture.with(4, "whole"), "--log", at("whole.jsonl"), "--steps", "8");
+  const losses = (file: string): unknown[] =>
+    readFileSync(at(file), "utf8")
+      .split("\n")
+      .filter((text) => text.includes('"step"') && text.includes('"loss"'))
+      .map((text) => JSON.parse(text) as { type: string; step: number; loss: number })
+      .flatMap(({ type, step, loss }) => (type === "step" ? [[step, loss]] : []));
+  // The schedule of the learning rate depends on the number of steps, so that only the data is compared after step 4.
+  expect(losses("log.jsonl").slice(0, 2)).toEqual(losses("whole.jsonl").slice(0, 2));
+
+  const other = await heed(["train", "--out", "run", "--resume", "--data", "tokens", "--steps", "9"], { cwd: folder });
+  expect(other).toMatchObject({ code: 0 });
+});
+
+test("mistakes are explained", async () => {
+  writeFileSync(at("bad.jsonl"), '{"text": "a"}\n{"text":\n{"text": "b"}\n');
+  const bad = await heed(["data", "bad.jsonl", "--tokenizer", "byte", "--out", "bad"], { cwd: folder });
+  expect(bad.code).toBe(1);
+  expect(bad.stderr).toMatch(
+    /^bad\.jsonl:2: .*JSON.*\nerror: bad\.jsonl:2: .*\(expected at most 0 bad lines, got 1 line\)\n$/,
+  );
+  const without = await heed(["data", "bad.jsonl"], { cwd: folder });
+  expect(without).toMatchObject({ code: 2 });
+  expect(without.stderr).toMatch(/expected --out, or a folder of shards to show/);
+});
+
+test("the value of --data", () => {
+  expect(resolveData("a.txt")).toBe(path.resolve("a.txt"));
+  expect(resolveData("a=2,b")).toBe(`${path.resolve("a")}=2,${path.resolve("b")}`);
+  expect(() => resolveData("a=0")).toThrow(/expected a weight above 0/);
+  expect(() => resolveData("a=x,b=1")).toThrow(/expected a weight above 0/);
+  expect(shardParts(at("nothing.txt"))).toBeNull();
+  expect(() => shardParts("nothing=1,other=2")).toThrow(/expected a folder of shards/);
+});
