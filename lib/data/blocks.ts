@@ -90,11 +90,11 @@ class Pending {
     const pieces = [this.#bytes];
     let length = this.#bytes.length;
     while (length < count && !this.#ended) {
-      const { value, done } = await this.#source.next();
-      this.#ended = done === true;
-      if (done) break;
-      pieces.push(value);
-      length += value.length;
+      const step: IteratorResult<Buffer, unknown> = await this.#source.next();
+      this.#ended = step.done === true;
+      if (step.done) break;
+      pieces.push(step.value);
+      length += step.value.length;
     }
     if (pieces.length > 1) this.#bytes = Buffer.concat(pieces);
     return this.#bytes;

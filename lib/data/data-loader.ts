@@ -12,8 +12,8 @@ export interface DataLoaderState {
   contextLength: number;
   /** Number of sequences in an epoch. */
   sequencesPerEpoch: number;
-  /** Seed of the order. */
-  seed: number;
+  /** Description of the order, such as its seed. */
+  order: string;
 }
 
 /**
@@ -29,13 +29,15 @@ export interface DataLoaderState {
  */
 export class DataLoader implements IterableIterator<Batch, never> {
   readonly #batches: Batches;
-  readonly #seed: number;
+  readonly #order: string;
   #sequences = 0;
 
   /** @throws ERR_RANGE if a size is not a positive integer or the source does not fill one window with its targets. */
   constructor(source: TokenSource | SequenceSource, options: BatchOptions) {
     this.#batches = new Batches(source, options);
-    this.#seed = options.seed ?? 0;
+    const { seed = 0, shuffle = true } = options;
+    const own = "sequence" in source ? source.order : undefined;
+    this.#order = own ?? (shuffle ? `seed ${seed}` : "in order");
   }
 
   /** Number of sequences in a batch. */
@@ -63,22 +65,22 @@ export class DataLoader implements IterableIterator<Batch, never> {
   /** Returns the place of the next batch. */
   state(): DataLoaderState {
     const { contextLength, windows } = this.#batches;
-    return { sequences: this.#sequences, contextLength, sequencesPerEpoch: windows, seed: this.#seed };
+    return { sequences: this.#sequences, contextLength, sequencesPerEpoch: windows, order: this.#order };
   }
 
   /**
    * Continues at a place that `state` has returned. The size of the batches may differ.
    *
-   * @throws ERR_ARGUMENT if the state is not one of this data and this seed.
+   * @throws ERR_ARGUMENT if the state is not one of this data in this order.
    */
   restore(state: DataLoaderState): void {
     checkObject("DataLoader", "state", state);
     const own = this.state();
-    for (const name of ["contextLength", "sequencesPerEpoch", "seed"] as const)
+    for (const name of ["contextLength", "sequencesPerEpoch", "order"] as const)
       if (state[name] !== own[name])
         throw new HeedError(
           "ERR_ARGUMENT",
-          `DataLoader: expected a state with ${name} ${own[name]}, got ${describe(state[name])}`,
+          `DataLoader: expected a state with ${name} ${describe(own[name])}, got ${describe(state[name])}`,
         );
     if (!Number.isSafeInteger(state.sequences) || state.sequences < 0)
       throw new HeedError(

@@ -68,7 +68,8 @@ class Output {
     for (const [i, part] of this.#ids.entries()) {
       ids.set(part, at);
       // A document of text has no mask: all of its tokens count.
-      if (mask) this.#masks[i] ? mask.set(this.#masks[i], at) : mask.fill(1, at, at + part.length);
+      if (mask && this.#masks[i]) mask.set(this.#masks[i], at);
+      else mask?.fill(1, at, at + part.length);
       at += part.length;
     }
     return { ids, mask, ends: Int32Array.from(this.#ends), textBytes: this.textBytes, bad: this.bad };

@@ -17,7 +17,7 @@ interface Waiting {
 interface Thread {
   thread: Worker;
   waiting: Map<number, Waiting>;
-  failed: unknown;
+  failed: Error | null;
 }
 
 /** Threads that encode blocks. Without threads, the calling thread encodes them. */
@@ -61,7 +61,7 @@ function start(workerData: unknown): Thread {
   // A thread does not take the flags of its process, such as those of `node --input-type=module -e`.
   const thread = new Worker(new URL("./encode-worker.js", import.meta.url), { workerData, execArgv: [] });
   const started: Thread = { thread, waiting, failed: null };
-  const fail = (error: unknown): void => {
+  const fail = (error: Error): void => {
     started.failed ??= error;
     for (const { reject } of waiting.values()) reject(error);
     waiting.clear();

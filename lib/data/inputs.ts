@@ -71,10 +71,10 @@ export async function findInputs(
 
 /** Resolves to the sorted paths of the files that match a pattern. */
 export async function findPattern(glob: string): Promise<string[]> {
-  const { glob: find } = await import("tinyglobby");
+  const tinyglobby = await import("tinyglobby");
   // Backslashes separate folders on Windows only; elsewhere they escape a character of the pattern.
   const given = process.platform === "win32" ? glob.replaceAll("\\", "/") : glob;
-  const found = await find(given, { onlyFiles: true, expandDirectories: false, absolute: path.isAbsolute(given) });
+  const found = await tinyglobby.glob(given, { onlyFiles: true, expandDirectories: false, absolute: path.isAbsolute(given) });
   return found.sort(byCode);
 }
 
@@ -104,8 +104,8 @@ async function pathsOf(input: string, hub: PretrainedOptions): Promise<string[]>
 
 /** Resolves to the files with data in a folder that match a pattern. */
 async function inFolder(folder: string, glob: string): Promise<string[]> {
-  const { glob: find } = await import("tinyglobby");
-  const found = await find(glob, { cwd: folder, onlyFiles: true, expandDirectories: false, dot: false });
+  const tinyglobby = await import("tinyglobby");
+  const found = await tinyglobby.glob(glob, { cwd: folder, onlyFiles: true, expandDirectories: false, dot: false });
   const files = found.filter((file) => formatOf(file) !== null).sort(byCode);
   if (files.length > 0) return files.map((file) => path.join(folder, file));
   throw new HeedError("ERR_IO", `${folder}: expected files with data (${extensions()}), got none`);

@@ -72,10 +72,12 @@ export function mixSequences(parts: readonly MixturePart[], options: MixtureOpti
     if (weight !== undefined) checkNumber(op, `parts[${i}].weight`, weight, Number.MIN_VALUE, Number.MAX_VALUE);
     return weight ?? data.sequences;
   });
-  const rounds = new Rounds(sharesOf(weights), seed);
+  const shares = sharesOf(weights);
+  const rounds = new Rounds(shares, seed);
   const sequences = streams.reduce((sum, stream) => sum + stream.sequences, 0);
   return {
     ordered: true,
+    order: `seed ${seed}, shares ${shares.join(":")}, ${shuffle ? "shuffled" : "in order"}, rank ${rank} of ${worldSize}`,
     contextLength,
     sequences: Math.max(1, Math.floor(sequences / worldSize)),
     sequence(index) {

@@ -15,7 +15,7 @@ export type PreferenceRecord =
 export type DataRecord = ExampleRecord | PreferenceRecord;
 
 /**
- * What a data set is for: texts whose every token counts ("text"), texts, completions and conversations of which only the
+ * Purpose of a data set: texts whose every token counts ("text"), texts, completions and conversations of which only the
  * answers count ("examples"), or pairs of answers ("preference").
  */
 export type DataKind = "text" | "examples" | "preference";

@@ -39,5 +39,5 @@ async function find(name: string, options: PretrainedOptions): Promise<Tokenizer
     return source.tokenizer === null ? null : Llama2cTokenizer.fromFile(source.tokenizer);
   if (source.format === "ctranslate2") return null;
   await using file = await readGguf(source.file);
-  return tokenizerOfGguf(new GgufMetadata(source.file, file.metadata));
+  return await tokenizerOfGguf(new GgufMetadata(source.file, file.metadata));
 }

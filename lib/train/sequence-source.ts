@@ -29,6 +29,8 @@ export interface SequenceSource {
    * @default false
    */
   readonly ordered?: boolean;
+  /** Text that tells the order of an ordered source apart from others, such as one of another seed. */
+  readonly order?: string;
   /** Returns the sequence with this number, counted from 0. */
   sequence(index: number): TrainingSequence;
 }

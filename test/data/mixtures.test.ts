@@ -151,13 +151,16 @@ describe("DataLoader", () => {
     const loader = new DataLoader(source(0, 5), { batchSize: 1, contextLength: 2 });
     const state = loader.state();
     for (const change of [
-      { seed: 1 },
+      { order: "seed 1" },
       { contextLength: 3 },
       { sequencesPerEpoch: 4 },
       { sequences: -1 },
       { sequences: 0.5 },
     ])
       expectError(() => loader.restore({ ...state, ...change }), "ERR_ARGUMENT");
+    const mixed = (seed: number) =>
+      new DataLoader(mix([{ sequences: 5 }], { seed }), { batchSize: 1, contextLength: 2 });
+    expectError(() => mixed(1).restore(mixed(2).state()), "ERR_ARGUMENT", /order "seed 1, .+ got "seed 2, /);
     expectError(() => loader.restore(null as unknown as typeof state), "ERR_ARGUMENT");
   });
 });

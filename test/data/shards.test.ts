@@ -384,7 +384,7 @@ test("damaged folders and wrong options are refused", async () => {
     [{ kind: "x" as "text" }, /kind/],
     [{ separator: "" }, /separator/],
     [{ textColumn: "" }, /textColumn/],
-    [{ tokenizer: {} as ByteTokenizer }, /tokenizer/],
+    [{ tokenizer: null as unknown as ByteTokenizer }, /tokenizer/],
   ] as const)
     await expectRejection(write(at, { out: out(), ...options }), "ERR_ARGUMENT", pattern);
   await expectRejection(write(at, { out: out(), threads: -1 }), "ERR_RANGE", /threads/);
