@@ -304,7 +304,7 @@ export { Trainer } from "./train/trainer.js";
 export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.js";
 
 // Data sets
-export type { BadLine } from "./data/blocks.js";
+export type { BadLine } from "./data/bad-lines.js";
 export { DataLoader, type DataLoaderState } from "./data/data-loader.js";
 export type { InputOptions } from "./data/inputs.js";
 export { type MixtureOptions, type MixturePart, mixSequences } from "./data/mix-sequences.js";

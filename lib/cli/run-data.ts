@@ -13,16 +13,12 @@ import { readExamples } from "../train/read-examples.js";
 import type { SequenceSource } from "../train/sequence-source.js";
 import { Turns } from "../turns.js";
 import { shardParts } from "./data-parts.js";
+import type { RunData } from "./encoded-data.js";
 import { asUsage, UsageError } from "./failure.js";
 import { readShards } from "./run-shards.js";
 import type { RunFlags } from "./train-flags.js";
 
-/** The encoded texts of a training run. */
-export interface RunData {
-  tokenizer: Tokenizer;
-  train: TokenSource | SequenceSource;
-  validation: TokenSource | SequenceSource | null;
-  /** Hash of the data. A resumed run must have the same data. */
+/** Hash of the data. A resumed run must have the same data. */
   hash: string;
 }
 

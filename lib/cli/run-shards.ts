@@ -7,8 +7,8 @@ import { Gpt2Tokenizer } from "../tokenizer/gpt2-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { SequenceSource } from "../train/sequence-source.js";
 import { type DataPart, shardParts } from "./data-parts.js";
+import type { RunData } from "./encoded-data.js";
 import { UsageError, usageOf } from "./failure.js";
-import type { RunData } from "./run-data.js";
 import { defaults, type RunFlags } from "./train-flags.js";
 
 /**

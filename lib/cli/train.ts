@@ -8,12 +8,13 @@ import { type Checkpoint, loadCheckpoint } from "../train/checkpoint.js";
 import type { SequenceSource } from "../train/sequence-source.js";
 import type { TokenSource } from "../train/token-data.js";
 import { Trainer } from "../train/trainer.js";
+import type { RunData } from "./encoded-data.js";
 import { loadTuned } from "./fine-tune.js";
 import { asUsage, UsageError } from "./failure.js";
 import { Interrupt, interrupted } from "./interrupt.js";
 import { complain } from "./output.js";
 import { createProgress } from "./progress.js";
-import { readData, type RunData } from "./run-data.js";
+import { readData } from "./run-data.js";
 import { runFlags } from "./run-flags.js";
 import { defaults, type RunFlags, type TrainFlags } from "./train-flags.js";
 

@@ -1,5 +1,6 @@
 // The texts and values in a block. Malformed lines are left out and reported.
-import type { BadLine, Block } from "./blocks.js";
+import type { BadLine } from "./bad-lines.js";
+import type { Block } from "./blocks.js";
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 

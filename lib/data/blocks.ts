@@ -1,6 +1,6 @@
 // Cuts files into blocks of about a megabyte, which are encoded independently of each other. Where a block ends depends
 // on the bytes of its file alone, not on how they were read: a run that was killed continues with the same blocks.
-import { HeedError } from "../errors.js";
+import type { BadLine } from "./bad-lines.js";
 import { bytesOf } from "./bytes.js";
 import type { DataFile } from "./inputs.js";
 import { csvRows, parquetRows, type Row } from "./tables.js";
@@ -15,13 +15,6 @@ export interface DataPosition {
   readonly line: number;
   /** True if the place is within a document, which the block before it has begun. */
   readonly open: boolean;
-}
-
-/** Input that was left out, and why. */
-export interface BadLine {
-  /** Number of the line or row in its file, counted from 1. */
-  line: number;
-  message: string;
 }
 
 interface BlockParts {
@@ -271,10 +264,4 @@ function countLines(bytes: Uint8Array): number {
   let count = 0;
   for (let at = bytes.indexOf(newline); at >= 0; at = bytes.indexOf(newline, at + 1)) count++;
   return count;
-}
-
-/** Throws for input that was left out. */
-export function tooMany(count: number, limit: number, first: string): HeedError {
-  const unit = count === 1 ? "line" : "lines";
-  return new HeedError("ERR_FORMAT", `${first} (expected at most ${limit} bad lines, got ${count} ${unit})`);
 }

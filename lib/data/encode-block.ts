@@ -8,7 +8,8 @@ import { recordExamples } from "../train/example-record.js";
 import type { TrainingExample } from "../train/pack-examples.js";
 import type { TokenDType } from "../train/token-data.js";
 import { documentsOf, valuesOf } from "./block-text.js";
-import type { BadLine, Block } from "./blocks.js";
+import type { BadLine } from "./bad-lines.js";
+import type { Block } from "./blocks.js";
 import { checkKind, type DataKind, dataRecord, type PreferenceRecord } from "./records.js";
 
 /** Settings of the encoding of a data set. */

@@ -1,7 +1,8 @@
 import { checkInteger, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
+import { type BadLine, tooManyBadLines } from "./bad-lines.js";
 import { documentsOf, valuesOf } from "./block-text.js";
-import { type BadLine, blocksOf, tooMany } from "./blocks.js";
+import { blocksOf } from "./blocks.js";
 import { findInputs, type InputOptions } from "./inputs.js";
 import { type DataRecord, dataRecord } from "./records.js";
 
@@ -75,7 +76,7 @@ export async function* readRecords(
         }
     for (const each of bad) {
       onBadLine?.({ ...each, file });
-      if (++count > maxBadLines) throw tooMany(count, maxBadLines, `${file}:${each.line}: ${each.message}`);
+      if (++count > maxBadLines) throw tooManyBadLines(count, maxBadLines, `${file}:${each.line}: ${each.message}`);
     }
     yield* records;
   }

@@ -2,7 +2,7 @@
 import { Readable } from "node:stream";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
-import type { BadLine } from "./blocks.js";
+import type { BadLine } from "./bad-lines.js";
 import { bytesOf } from "./bytes.js";
 import type { DataFile } from "./inputs.js";
 import { optionalPackage } from "./optional-package.js";

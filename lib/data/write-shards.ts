@@ -10,8 +10,9 @@ import { writeFileAtomic } from "../formats/atomic-file.js";
 import { lockFolder } from "../formats/folder-lock.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { withChatTemplate } from "../train/chat-examples.js";
+import { type BadLine, tooManyBadLines } from "./bad-lines.js";
 import { valuesOf } from "./block-text.js";
-import { type BadLine, type Block, type BlockOptions, blocksOf, start, tooMany } from "./blocks.js";
+import { type Block, type BlockOptions, blocksOf, start } from "./blocks.js";
 import { dtypeOf, type EncodedBlock } from "./encode-block.js";
 import { EncodePool } from "./encode-pool.js";
 import { type DataFile, findInputs, type InputOptions } from "./inputs.js";
@@ -248,7 +249,7 @@ class Run {
     for (const [i, bad] of encoded.bad.entries()) {
       onBadLine?.({ ...bad, file });
       const count = before + i + 1;
-      if (count > maxBadLines) throw tooMany(count, maxBadLines, `${file}:${bad.line}: ${bad.message}`);
+      if (count > maxBadLines) throw tooManyBadLines(count, maxBadLines, `${file}:${bad.line}: ${bad.message}`);
     }
     await writer.write(encoded, block.to);
     onProgress?.({ ...writer.progress.statistics, file, filesDone: block.to.file, files: files.length });

@@ -12,7 +12,7 @@ import { sharedFolder } from "../support/folder.js";
 import { nightly } from "../support/nightly.js";
 import { Random } from "../support/random.js";
 
-const kills = nightly ? 50 : 3;
+const kills = nightly ? 50 : 2;
 const folder = sharedFolder();
 const module = (file: string): string => pathToFileURL(dist(file)).href;
 const lines = Array.from({ length: 3000 }, (_, i) => JSON.stringify({ text: `${i} ${"whale ".repeat(i % 40)}` }));

@@ -3,10 +3,15 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { DataLoader } from "../../lib/data/data-loader.js";
 import { mixSequences, type MixtureOptions } from "../../lib/data/mix-sequences.js";
+import { GPT } from "../../lib/models/gpt.js";
 import { Batches } from "../../lib/train/batches.js";
+import { loadCheckpoint } from "../../lib/train/checkpoint.js";
+import type { TrainerOptions } from "../../lib/train/trainer-options.js";
+import { Trainer } from "../../lib/train/trainer.js";
 import type { SequenceSource } from "../../lib/train/sequence-source.js";
 import { tokenData } from "../../lib/train/token-data.js";
 import { expectError } from "../support/errors.js";
+import { temporaryFolder } from "../support/folder.js";
 
 /** Returns sequences of two tokens that say which source they are from, and which number they have in it. */
 function source(part: number, sequences: number, contextLength = 2): SequenceSource {
@@ -163,4 +168,31 @@ describe("DataLoader", () => {
     expectError(() => mixed(1).restore(mixed(2).state()), "ERR_ARGUMENT", /order "seed 1, .+ got "seed 2, /);
     expectError(() => loader.restore(null as unknown as typeof state), "ERR_ARGUMENT");
   });
+});
+
+test("a trainer resumes in the middle of an epoch with the losses of an uninterrupted run", async () => {
+  const folder = temporaryFolder();
+  const data = mix(
+    [
+      { sequences: 5, weight: 2 },
+      { sequences: 9, weight: 1 },
+    ],
+    { seed: 3 },
+  );
+  const config = { vocabularySize: 11, contextLength: 2, layers: 1, heads: 1, width: 8, dropout: 0.1 };
+  const options = { data, batchSize: 2, gradientAccumulation: 2, schedule: () => 1e-2 };
+  const losses = async (more: Pick<TrainerOptions, "model" | "steps" | "resume" | "checkpoint">): Promise<number[]> => {
+    const found: number[] = [];
+    using trainer = new Trainer({ ...options, ...more });
+    await trainer.train({ onStep: ({ loss }) => found.push(loss) });
+    return found;
+  };
+  using model = new GPT(config, { seed: 1 });
+  const whole = await losses({ model, steps: 6 });
+  using other = new GPT(config, { seed: 1 });
+  const before = await losses({ model: other, steps: 3, checkpoint: { folder } });
+  const resume = await loadCheckpoint(folder);
+  using again = resume.model as GPT;
+  expect(resume.state.position).toMatchObject({ sequences: 12, sequencesPerEpoch: 14 });
+  expect([...before, ...(await losses({ model: again, steps: 6, resume }))]).toEqual(whole);
 });

@@ -54,7 +54,7 @@ describe("files of other programs", () => {
     const at = file(`${codec}.parquet`, new Uint8Array(bytes));
     expect(await read(at, { textColumn: "body" })).toEqual(texts.map((text) => ({ text })));
     await expectRejection(read(at), "ERR_FORMAT", /expected a column text, messages, .+, got id, body/);
-    const [{ size }] = (await findInputs(at)) as [{ size: number }];
+    const { size } = (await findInputs(at))[0]!;
     await expectRejection(
       read(file("short.parquet", new Uint8Array(bytes).subarray(0, size - 9))),
       "ERR_FORMAT",
