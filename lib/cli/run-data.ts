@@ -18,10 +18,6 @@ import { asUsage, UsageError } from "./failure.js";
 import { readShards } from "./run-shards.js";
 import type { RunFlags } from "./train-flags.js";
 
-/** Hash of the data. A resumed run must have the same data. */
-  hash: string;
-}
-
 /**
  * Reads and encodes the texts of a run, or opens its shards. `known` is the tokenizer of the run that is resumed, or of
  * the model that is trained further; if it is null, a new one is made.

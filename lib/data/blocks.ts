@@ -6,7 +6,7 @@ import type { DataFile } from "./inputs.js";
 import { csvRows, parquetRows, type Row } from "./tables.js";
 
 /** Place in the inputs at which a block begins. */
-export interface DataPosition {
+export interface InputPlace {
   /** Index of the file. */
   readonly file: number;
   /** Number of bytes (of the decompressed file) or rows before the place. */
@@ -19,9 +19,9 @@ export interface DataPosition {
 
 interface BlockParts {
   /** Place of the block. */
-  readonly from: DataPosition;
+  readonly from: InputPlace;
   /** Place of the next block. */
-  readonly to: DataPosition;
+  readonly to: InputPlace;
   /** Lines that were left out already. */
   readonly bad: readonly BadLine[];
 }
@@ -47,7 +47,7 @@ export interface BlockOptions {
 }
 
 /** Start of the data. */
-export const start: DataPosition = { file: 0, offset: 0, line: 1, open: false };
+export const start: InputPlace = { file: 0, offset: 0, line: 1, open: false };
 
 const newline = 10;
 /** Bytes of the longest character in UTF-8. */
@@ -57,7 +57,7 @@ const longestCharacter = 4;
 export async function* blocksOf(
   files: readonly DataFile[],
   options: BlockOptions,
-  from: DataPosition = start,
+  from: InputPlace = start,
 ): AsyncGenerator<Block, void, undefined> {
   for (let file = from.file; file < files.length; file++) {
     const place = file === from.file ? from : { ...start, file };
@@ -114,7 +114,7 @@ class Pending {
 async function* lineBlocks(
   file: DataFile,
   { blockBytes = 2 ** 20, longestLine = 2 ** 26 }: BlockOptions,
-  from: DataPosition,
+  from: InputPlace,
 ): AsyncGenerator<Block, void, undefined> {
   const pending = new Pending(bytesOf(file, from.offset));
   try {
@@ -164,7 +164,7 @@ async function skipLine(pending: Pending): Promise<number> {
 async function* textBlocks(
   file: DataFile,
   { blockBytes = 2 ** 20, separator }: BlockOptions,
-  from: DataPosition,
+  from: InputPlace,
 ): AsyncGenerator<Block, void, undefined> {
   const pending = new Pending(bytesOf(file, from.offset));
   const between = separator === null ? null : Buffer.from(separator);
@@ -228,7 +228,7 @@ function cutOf(bytes: Buffer, length: number): number {
 async function* rowBlocks(
   file: DataFile,
   { blockBytes = 2 ** 20, textColumn }: BlockOptions,
-  from: DataPosition,
+  from: InputPlace,
 ): AsyncGenerator<Block, void, undefined> {
   const rowsOf = file.format === "parquet" ? parquetRows : csvRows;
   let place = from;

@@ -74,7 +74,11 @@ export async function findPattern(glob: string): Promise<string[]> {
   const tinyglobby = await import("tinyglobby");
   // Backslashes separate folders on Windows only; elsewhere they escape a character of the pattern.
   const given = process.platform === "win32" ? glob.replaceAll("\\", "/") : glob;
-  const found = await tinyglobby.glob(given, { onlyFiles: true, expandDirectories: false, absolute: path.isAbsolute(given) });
+  const found = await tinyglobby.glob(given, {
+    onlyFiles: true,
+    expandDirectories: false,
+    absolute: path.isAbsolute(given),
+  });
   return found.sort(byCode);
 }
 

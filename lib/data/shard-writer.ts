@@ -8,14 +8,14 @@ import { naming } from "../files.js";
 import { writeFileAtomic } from "../formats/atomic-file.js";
 import { asBytes, writeFully } from "../formats/whole-io.js";
 import type { TokenDType } from "../train/token-data.js";
-import type { DataPosition } from "./blocks.js";
+import type { InputPlace } from "./blocks.js";
 import type { EncodedBlock } from "./encode-block.js";
 import { type DataStatistics, names, type ShardIndex } from "./shard-index.js";
 
 /** Place that a run has reached, and what it has written. */
 export interface ShardProgress {
   /** Place in the inputs of the first block that is not written. */
-  position: DataPosition;
+  position: InputPlace;
   shards: ShardIndex["shards"];
   statistics: DataStatistics;
   /** Number of tokens of the document that has begun but not ended. */
@@ -95,7 +95,7 @@ export class ShardWriter implements AsyncDisposable {
   }
 
   /** Appends a block, which ends at a place of the inputs. */
-  async write(block: EncodedBlock, to: DataPosition): Promise<void> {
+  async write(block: EncodedBlock, to: InputPlace): Promise<void> {
     const { progress, options } = this;
     if (progress.shards.length === 0 || progress.shards.at(-1)!.tokens >= options.shardTokens) {
       await this.#flush();
