@@ -1,7 +1,7 @@
 // The value of `heed train --data`: a file, a pattern, a folder of shards, or several folders with weights.
 import { existsSync } from "node:fs";
 import path from "node:path";
-import { isShardFolder } from "../data/token-shards.js";
+import { isShardFolder } from "../data/shard-index.js";
 import { UsageError } from "./failure.js";
 
 /** Folder of shards with its share of a mixture. */

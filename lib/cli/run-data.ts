@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { findPattern, isPattern } from "../data/inputs.js";
+import { findPattern, formatOf, isPattern } from "../data/inputs.js";
 import { HeedError } from "../errors.js";
 import { ByteTokenizer } from "../tokenizer/byte-tokenizer.js";
 import { CharTokenizer } from "../tokenizer/char-tokenizer.js";
@@ -10,7 +10,6 @@ import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
 import { splitSource, tokenData, type TokenSource } from "../train/token-data.js";
 import { packExamples, type TrainingExample } from "../train/pack-examples.js";
 import { readExamples } from "../train/read-examples.js";
-import type { SequenceSource } from "../train/sequence-source.js";
 import { Turns } from "../turns.js";
 import { shardParts } from "./data-parts.js";
 import type { RunData } from "./encoded-data.js";
@@ -93,10 +92,14 @@ function checkHash({ data }: RunFlags, hash: string, expectedHash: unknown): voi
 
 /** Resolves to the files that a path or a pattern names. */
 async function filesOf(name: string): Promise<string[]> {
-  if (!isPattern(name) || existsSync(name)) return [name];
-  const files = await findPattern(name);
-  if (files.length > 0) return files;
-  throw new HeedError("ERR_IO", `${name}: expected files that match the pattern, got none`);
+  const files = !isPattern(name) || existsSync(name) ? [name] : await findPattern(name);
+  if (files.length === 0) throw new HeedError("ERR_IO", `${name}: expected files that match the pattern, got none`);
+  for (const file of files) {
+    const { format, compression = null } = formatOf(file) ?? {};
+    if (format === "parquet" || compression !== null)
+      throw new UsageError(`--data ${file}: expected a text; turn other files into shards with heed data`);
+  }
+  return files;
 }
 
 /** Resolves to the bytes of files, one after the other. */

@@ -5,6 +5,7 @@ import { describe, HeedError, oneOf } from "../errors.js";
 import { naming } from "../files.js";
 import type { PretrainedOptions } from "../hub/pretrained-options.js";
 import { datasetFolder } from "../hub/dataset-folder.js";
+import { isShardFolder } from "./shard-index.js";
 
 const formats = {
   txt: "text",
@@ -108,6 +109,11 @@ async function pathsOf(input: string, hub: PretrainedOptions): Promise<string[]>
 
 /** Resolves to the files with data in a folder that match a pattern. */
 async function inFolder(folder: string, glob: string): Promise<string[]> {
+  if (isShardFolder(folder))
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${folder}: expected files with data, got a folder of shards, which is tokenised`,
+    );
   const tinyglobby = await import("tinyglobby");
   const found = await tinyglobby.glob(glob, { cwd: folder, onlyFiles: true, expandDirectories: false, dot: false });
   const files = found.filter((file) => formatOf(file) !== null).sort(byCode);

@@ -8,6 +8,7 @@
 //   mask-00000.bin          u8: 1 for tokens that count for the loss; only if the data set is not one of texts
 //
 // The shards contain one stream of tokens, so that a document may begin in one shard and end in another.
+import { statSync } from "node:fs";
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
 import type { TokenDType } from "../train/token-data.js";
@@ -93,4 +94,12 @@ export function indexOf(folder: string, json: unknown): ShardIndex {
 
 function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+/** Returns true if a path is a folder of shards, complete or not. */
+export function isShardFolder(folder: string): boolean {
+  return [names.index, names.progress].some((name) => {
+    const found = [name, names.tokenizer].map((file) => statSync(path.join(folder, file), { throwIfNoEntry: false }));
+    return found.every((stats) => stats !== undefined);
+  });
 }

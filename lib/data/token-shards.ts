@@ -1,5 +1,5 @@
 // Reads the shards of a tokenised data set by position. Their tokens form one stream, which documents divide.
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import path from "node:path";
 import { checkInteger } from "../check.js";
 import { HeedError } from "../errors.js";
@@ -9,7 +9,7 @@ import type { PreferencePair } from "../train/dpo.js";
 import type { TrainingExample } from "../train/pack-examples.js";
 import { TokenFile, type TokenSource } from "../train/token-data.js";
 import type { DataKind } from "./records.js";
-import { type DataStatistics, indexOf, names, type ShardIndex } from "./shard-index.js";
+import { type DataStatistics, indexOf, isShardFolder, names, type ShardIndex } from "./shard-index.js";
 
 /** Number of ends of documents that are read at once. */
 const pageLength = 4096;
@@ -269,14 +269,6 @@ export class TokenShards implements TokenSource, Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-/** Returns true if a path is a folder of shards, complete or not. */
-export function isShardFolder(folder: string): boolean {
-  return [names.index, names.progress].some((name) => {
-    const found = statSync(path.join(folder, name), { throwIfNoEntry: false });
-    return found !== undefined;
-  });
 }
 
 function readIndex(folder: string): ShardIndex {

@@ -4,6 +4,8 @@ import path from "node:path";
 import { expect, test } from "vitest";
 import { run as runData } from "../../lib/cli/data.js";
 import { resolveData, shardParts } from "../../lib/cli/data-parts.js";
+import { readData } from "../../lib/cli/run-data.js";
+import { defaults } from "../../lib/cli/train-flags.js";
 import { sharedFolder } from "../support/folder.js";
 import { heed } from "./support.js";
 
@@ -47,6 +49,8 @@ test("mistakes are explained", async () => {
   expect(bad.stderr).toMatch(
     /^bad\.jsonl:2: .*JSON.*\nerror: bad\.jsonl:2: .*\(expected at most 0 bad lines, got 1 line\)\n$/,
   );
+  await expect(readData({ ...defaults, data: at("a.txt.gz") }, null)).rejects.toThrow(/with heed data/);
+  await expect(readData({ ...defaults, data: at("*.md") }, null)).rejects.toThrow(/expected files that match/);
   const flags = { tokenizer: "byte", textColumn: "text", maxBad: 0 };
   await expect(runData([at("bad.jsonl")], flags)).rejects.toThrow(/expected --out, or a folder of shards to show/);
   await expect(runData([folder, folder], flags)).rejects.toThrow(/'--out <folder>' not specified/);

@@ -13,7 +13,8 @@ import path from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { shardSequences, type ShardSequenceOptions } from "../../lib/data/shard-sequences.js";
-import { isShardFolder, TokenShards } from "../../lib/data/token-shards.js";
+import { isShardFolder } from "../../lib/data/shard-index.js";
+import { TokenShards } from "../../lib/data/token-shards.js";
 import { writeShards, type WriteShardsOptions } from "../../lib/data/write-shards.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
@@ -378,6 +379,7 @@ test("damaged folders and wrong options are refused", async () => {
   expectError(() => shards.documentOf(7), "ERR_RANGE");
   expectError(() => shardSequences(shards, { contextLength: 7 }), "ERR_RANGE", /at least 8 tokens/);
   expectError(() => shardSequences(shards, { contextLength: 2, packing: "x" as "windows" }), "ERR_ARGUMENT");
+  await expectRejection(write(at, { out: out() }), "ERR_ARGUMENT", /expected files with data, got a folder of shards/);
   rmSync(path.join(at, "heed-tokenizer.json"));
   await expectRejection(shards.tokenizer(), "ERR_IO", /expected the tokenizer of the data/);
   for (const [options, pattern] of [
@@ -386,6 +388,6 @@ test("damaged folders and wrong options are refused", async () => {
     [{ textColumn: "" }, /textColumn/],
     [{ tokenizer: null as unknown as ByteTokenizer }, /tokenizer/],
   ] as const)
-    await expectRejection(write(at, { out: out(), ...options }), "ERR_ARGUMENT", pattern);
-  await expectRejection(write(at, { out: out(), threads: -1 }), "ERR_RANGE", /threads/);
+    await expectRejection(write(folder, { out: out(), ...options }), "ERR_ARGUMENT", pattern);
+  await expectRejection(write(folder, { out: out(), threads: -1 }), "ERR_RANGE", /threads/);
 });
