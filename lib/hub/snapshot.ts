@@ -77,7 +77,8 @@ async function download(
     .filter((entry) => entry.type === "file" && isInside(entry.path) && files(entry.path))
     .map(hubFile)
     .sort((a, b) => rank(a) - rank(b));
-  if (wanted.length === 0) throw new HeedError("ERR_IO", `${name}: expected files to download, got none`);
+  const owner = name.startsWith("datasets/") ? "data set" : "model";
+  if (wanted.length === 0) throw new HeedError("ERR_IO", `${name}: expected files of a ${owner}, got none`);
   const missing: HubFile[] = [];
   for (const file of wanted) if (!(await cache.holds(commit, file))) missing.push(file);
   await keepListing(cache, commit, entries);

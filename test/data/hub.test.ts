@@ -39,7 +39,7 @@ test("a data set's files are downloaded once and read; others are left", async (
   );
   expect(await read("owner/tiny", { offline: true })).toEqual(["c", "a", "b"]);
   expect(await read("hf:owner/tiny", { revision: hub.commit })).toEqual(["c", "a", "b"]);
-  await expectRejection(read("hf:owner/tiny/*.csv"), "ERR_IO", /owner\/tiny: expected files to download, got none/);
+  await expectRejection(read("hf:owner/tiny/*.csv"), "ERR_IO", /owner\/tiny: expected files of a data set, got none/);
   await expectRejection(read("owner/none"), "ERR_IO", /owner\/none.+no file or folder of this name either/);
   await expectRejection(datasetFolder("a/b/c", options), "ERR_ARGUMENT", /expected the name of a data set/);
   await expectRejection(datasetFolder("a/b", { revision: "../a" }), "ERR_ARGUMENT", /branch, tag or commit/);
