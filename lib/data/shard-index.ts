@@ -8,7 +8,7 @@
 //   mask-00000.bin          u8: 1 for tokens that count for the loss; only if the data set is not one of texts
 //
 // The shards contain one stream of tokens, so that a document may begin in one shard and end in another.
-import { statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
 import type { TokenDType } from "../train/token-data.js";
@@ -98,8 +98,6 @@ function isCount(value: unknown): value is number {
 
 /** Returns true if a path is a folder of shards, complete or not. */
 export function isShardFolder(folder: string): boolean {
-  return [names.index, names.progress].some((name) => {
-    const found = [name, names.tokenizer].map((file) => statSync(path.join(folder, file), { throwIfNoEntry: false }));
-    return found.every((stats) => stats !== undefined);
-  });
+  const has = (name: string): boolean => existsSync(path.join(folder, name));
+  return has(names.tokenizer) && (has(names.index) || has(names.progress));
 }

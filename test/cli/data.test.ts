@@ -63,5 +63,7 @@ test("the value of --data", () => {
   expect(() => resolveData("a=0")).toThrow(/expected a weight above 0/);
   expect(() => resolveData("a=x,b=1")).toThrow(/expected a weight above 0/);
   expect(shardParts(at("nothing.txt"))).toBeNull();
+  writeFileSync(at("is.txt"), "a");
+  expect(shardParts(at("is.txt"))).toBeNull();
   expect(() => shardParts("nothing=1,other=2")).toThrow(/expected a folder of shards/);
 });
