@@ -230,6 +230,7 @@ export { readShardedSafetensors, ShardedSafetensors } from "./formats/sharded-sa
 export type { WeightEntry, WeightFile } from "./formats/weights.js";
 
 // Published models
+export { datasetFolder } from "./hub/dataset-folder.js";
 export { pretrainedFolder } from "./hub/pretrained-folder.js";
 export type { DownloadProgress, PretrainedOptions } from "./hub/pretrained-options.js";
 export { type GgufModel, loadGguf, type LoadGgufOptions } from "./pretrained/gguf/load-gguf.js";
@@ -239,6 +240,7 @@ export { savePretrained, type SavePretrainedOptions } from "./pretrained/save-pr
 export { saveGguf, type SaveGgufOptions } from "./pretrained/gguf/save-gguf.js";
 export { type CTranslate2Model, type CTranslate2Options, loadCTranslate2 } from "./pretrained/load-ctranslate2.js";
 export { loadLlama2c } from "./pretrained/load-llama2c.js";
+export { loadTokenizer } from "./pretrained/load-tokenizer.js";
 export type { GenerationDefaults } from "./pretrained/generation-config.js";
 export type { PretrainedKinds } from "./pretrained/families/index.js";
 export { loadPretrained, type LoadPretrainedOptions, type PretrainedModel } from "./pretrained/load-pretrained.js";
@@ -300,6 +302,19 @@ export type { DataPosition } from "./train/position.js";
 export type { TrainableModel } from "./train/trainable-model.js";
 export { Trainer } from "./train/trainer.js";
 export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.js";
+
+// Data sets
+export type { BadLine } from "./data/bad-lines.js";
+export { DataLoader, type DataLoaderState } from "./data/data-loader.js";
+export type { InputOptions } from "./data/inputs.js";
+export { type MixtureOptions, type MixturePart, mixSequences } from "./data/mix-sequences.js";
+export { readRecords, type ReadRecordsOptions } from "./data/read-records.js";
+export type { DataKind, DataRecord, PreferenceRecord } from "./data/records.js";
+export { shardSequences, type ShardSequenceOptions } from "./data/shard-sequences.js";
+export type { DataStatistics } from "./data/shard-index.js";
+export { TokenShards } from "./data/token-shards.js";
+export { type DataProgress, writeShards, type WriteShardsOptions } from "./data/write-shards.js";
+export type { ExampleRecord } from "./train/example-record.js";
 
 // Embeddings and labels of texts
 export {

@@ -8,7 +8,7 @@ const ops = [...core, "ops"];
 const nn = [...ops, "nn"];
 const models = [...nn, "models"];
 const parts = [...models, "optim", "formats", "tokenizer", "structured", "hub", "adapters"];
-const whole = [...parts, "embed", "train", "generate", "engine", "pretrained", "load"];
+const whole = [...parts, "embed", "train", "data", "generate", "engine", "pretrained", "load"];
 
 /** Layers that each layer may import besides itself. */
 const allowed = {
@@ -27,6 +27,7 @@ const allowed = {
   embed: parts,
   pretrained: [...parts, "embed"],
   train: [...parts, "pretrained"],
+  data: [...core, "tokenizer", "hub", "formats", "train"],
   generate: parts,
   engine: [...parts, "generate"],
   load: [...parts, "embed", "generate", "engine", "pretrained"],

@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { batchCommand } from "./batch-command.js";
 import { convertCommand } from "./convert-command.js";
+import { dataCommand } from "./data-command.js";
 import { generateCommand } from "./generate-command.js";
 import { infoCommand } from "./info-command.js";
 import { mergeCommand } from "./merge-command.js";
@@ -24,6 +25,7 @@ Examples:
     );
   for (const command of [
     trainCommand(),
+    dataCommand(),
     generateCommand(),
     serveCommand(),
     batchCommand(),

@@ -3,6 +3,7 @@ import path from "node:path";
 import { HeedError } from "../errors.js";
 import { Llama } from "../models/llama.js";
 import type { Checkpoint } from "../train/checkpoint.js";
+import { resolveData } from "./data-parts.js";
 import { UsageError } from "./failure.js";
 import { defaults, modelFlags, type RunFlags, type TrainFlags, tunedDefaults } from "./train-flags.js";
 
@@ -88,10 +89,10 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
     warmup: Math.min(defaults.warmup, Math.floor((steps ?? Infinity) / 10)),
     ...chosen,
     steps,
-    data: path.resolve(data),
+    data: resolveData(data),
     // A model may also be a name on the hub.
     ...(from === undefined ? {} : { from: existsSync(from) ? path.resolve(from) : from }),
-    ...(chosen.validation === undefined ? {} : { validation: path.resolve(chosen.validation) }),
+    ...(chosen.validation === undefined ? {} : { validation: resolveData(chosen.validation) }),
     ...(chosen.log === undefined ? {} : { log: path.resolve(chosen.log) }),
   };
 }

@@ -11,10 +11,10 @@ export function trainCommand(): Command {
     .optionsGroup("Data:")
     .option(
       "--data <file>",
-      "the text to train on; with --from also a .jsonl file of texts, completions or conversations",
+      "the text to train on, or a pattern of texts; a folder of heed data, or several with weights (a=3,b=1); with --from also .jsonl files",
       text,
     )
-    .option("--validation <file>", "a text to evaluate on (default: the end of --data)", text)
+    .option("--validation <file>", "a text, pattern or folder to evaluate on (default: the end of --data)", text)
     .option(
       "--validation-fraction <x>",
       `share of --data, from its end, that is held out for evaluation ${or("validationFraction")}`,

@@ -219,7 +219,7 @@ async function folderParts(
 }
 
 /** Returns the tokenizer in a folder, or null if it has none. Checkpoints of heed have a file of their own. */
-async function tokenizerIn(folder: string): Promise<Tokenizer | null> {
+export async function tokenizerIn(folder: string): Promise<Tokenizer | null> {
   return (await tokenizerFromFile(path.join(folder, "heed-tokenizer.json"))) ?? (await folderTokenizer(folder));
 }
 
