@@ -63,10 +63,12 @@ export {
   quantize,
   quantizedEmbedding,
   quantizedLinear,
+  type QuantizedLinearOptions,
   type QuantizedBits,
   type QuantizedTensors,
   type QuantizeOptions,
 } from "./ops/quantize.js";
+export { type QuantizedCrossEntropyOptions, quantizedLinearCrossEntropy } from "./ops/quantized-cross-entropy.js";
 export {
   type FeatureMap,
   linearAttention,

@@ -234,7 +234,7 @@ export function removeAdapter(model: Module, name: string): void {
  * mergeAdapter(gpt);
  * await savePretrained("merged", gpt);
  *
- * @throws ERR_ARGUMENT if no adapter is active, or a layer is quantised.
+ * @throws ERR_ARGUMENT if no adapter is active, or a layer is quantised; `dequantize` such a model first.
  */
 export function mergeAdapter(model: Module): void {
   const op = "mergeAdapter";
@@ -245,7 +245,7 @@ export function mergeAdapter(model: Module): void {
   if (layers.some(({ layer, adapters }) => adapters.active && layer.quantized))
     throw new HeedError(
       "ERR_ARGUMENT",
-      `${op}: expected a model that is not quantised, got a quantised one; merge before you quantise`,
+      `${op}: expected a model that is not quantised, got a quantised one; call model.dequantize() first, which takes more memory, or add the adapter to the model that it was quantised from`,
     );
   for (const { layer, adapters } of layers) adapters.current?.mergeInto(layer);
   for (const name of adapterNames(model)) removeAdapter(model, name);

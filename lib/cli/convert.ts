@@ -6,8 +6,10 @@ import { saveGguf } from "../pretrained/gguf/save-gguf.js";
 import { type LoadedParts, loadModel } from "../pretrained/load-model.js";
 import { saveLlama2c } from "../pretrained/save-llama2c.js";
 import { savePretrained } from "../pretrained/save-pretrained.js";
+import { trainedOver } from "../train/checkpoint.js";
 import type { ConvertFlags, MergeFlags } from "./convert-flags.js";
 import { UsageError } from "./failure.js";
+import { quantizedTypes } from "./inference-options.js";
 import type { SaveProgress } from "../pretrained/save-progress.js";
 
 /** Runs `heed convert`: writes a model in another format. */
@@ -17,12 +19,19 @@ export async function run(flags: ConvertFlags): Promise<void> {
 }
 
 /** Runs `heed merge`: writes a model with an adapter as a model without one. */
-export async function merge({ model: from, adapter, ...flags }: MergeFlags): Promise<void> {
+export async function merge({ model: from, adapter, quantize, ...flags }: MergeFlags): Promise<void> {
+  const bits = quantize && quantizedTypes[quantize];
+  const trained = adapter === undefined ? await trainedOver(from) : null;
+  if (trained && !bits)
+    console.log(
+      `the adapter was trained over weights in ${trained.bits} bits; it is merged into the model's own weights, which are more precise. With --quantize int${trained.bits} it is merged into the rounded ones`,
+    );
   await write(flags, async () => {
-    const loaded = await loadModel(from, { device: "cpu", ...(adapter !== undefined && { adapter }) });
+    const options = { ...(adapter !== undefined && { adapter }), ...(bits && { quantize: bits }) };
+    const loaded = await loadModel(from, { device: "cpu", ...options });
     if (activeAdapter(loaded.model) === null)
       throw new UsageError(`--model ${from}: expected a model with an adapter, got one without; see --adapter`);
-    mergeAdapter(loaded.model);
+    mergeAdapter(loaded.model.dequantize());
     return loaded;
   });
 }

@@ -18,6 +18,7 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   loraTargets: "string",
   dora: "boolean",
   rslora: "boolean",
+  quantize: "string",
   freeze: "string",
   tokenizer: "string",
   documents: "boolean",
@@ -60,6 +61,7 @@ const fixed = [
   "loraTargets",
   "dora",
   "rslora",
+  "quantize",
   "freeze",
   "context",
   "seed",
@@ -106,7 +108,7 @@ function checkTuning(chosen: Partial<RunFlags>, given: TrainFlags): void {
     for (const name of modelFlags)
       if (given[name] !== undefined)
         throw new UsageError(`--${dashed(name)}: the model of --from decides it; leave this flag out`);
-  for (const name of ["loraAlpha", "loraDropout", "loraTargets", "dora", "rslora"] as const)
+  for (const name of ["loraAlpha", "loraDropout", "loraTargets", "dora", "rslora", "quantize"] as const)
     if (given[name] !== undefined && chosen.lora === undefined)
       throw new UsageError(`--${dashed(name)}: works only with --lora`);
 }

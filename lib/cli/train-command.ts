@@ -1,5 +1,6 @@
 import { Command, Option } from "commander";
 import { deviceName, integer, number, text } from "./arguments.js";
+import { quantizedTypes } from "./inference-options.js";
 import { defaults, positionings, tokenizers, type TrainFlags, trainFamilies } from "./train-flags.js";
 
 export function trainCommand(): Command {
@@ -47,6 +48,12 @@ export function trainCommand(): Command {
     )
     .option("--dora", "train the lengths of the weights' rows too (DoRA)")
     .option("--rslora", "scale the adapter by alpha/√rank, for large ranks")
+    .addOption(
+      new Option(
+        "--quantize <type>",
+        "keep the model itself in 8 or 4 bits while its adapter is trained (QLoRA), which saves memory",
+      ).choices(Object.keys(quantizedTypes)),
+    )
     .option("--freeze <names>", "parameters or layers that are not trained, separated by commas", text)
     .optionsGroup("Model:")
     .addOption(

@@ -1,4 +1,5 @@
 import type { Positions } from "../models/gpt-config.js";
+import type { quantizedTypes } from "./inference-options.js";
 
 /** The tokenizers that a model can be trained with. */
 export const tokenizers = ["char", "byte", "gpt2"] as const;
@@ -27,6 +28,7 @@ export interface RunFlags {
   loraTargets?: string;
   dora: boolean;
   rslora: boolean;
+  quantize?: keyof typeof quantizedTypes;
   freeze?: string;
   tokenizer: (typeof tokenizers)[number];
   documents: boolean;

@@ -13,7 +13,9 @@ import { readSafetensors, type SafetensorsInput, writeSafetensors } from "../for
 import { listVersions, saveVersion } from "../formats/versioned-folder.js";
 import { unfreeze } from "../nn/freeze.js";
 import type { Module, StateDict } from "../nn/module.js";
+import { quantizationOf } from "../nn/quantization.js";
 import { describe } from "../ops/check.js";
+import { checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
 import type { AdamW } from "../optim/adamw.js";
 import type { PretrainedKinds } from "../pretrained/families/index.js";
 import { savedPieces, savingOf } from "../pretrained/families/saving.js";
@@ -56,6 +58,8 @@ interface SavedRun {
   adapter: string | null;
   /** Dtype of the model that the checkpoint refers to; null if it contains its model. */
   baseDtype: FloatDType | null;
+  /** Options with which the model that the checkpoint refers to was quantised; null if it was not. */
+  baseQuantized: Required<QuantizeOptions> | null;
 }
 
 /** Contents of a checkpoint to save. */
@@ -123,6 +127,7 @@ const files = {
  * const state = { step: 10, seconds: 2.5, seed: 0, dropoutSeed: 0, options: {} };
  * await saveCheckpoint("runs/by-hand", { model: gpt, tokenizer, optimizer, state });
  *
+ * @throws ERR_ARGUMENT if the model is quantised, and an adapter is not all that is trained or `base` is missing.
  * @throws ERR_DIVERGED if a parameter is not finite.
  * @throws ERR_IO if the folder cannot be written.
  */
@@ -138,6 +143,12 @@ export async function saveCheckpoint(
   const own = baseParameters(model);
   const refers = adapter !== null && base !== null && Object.values(own).every(({ isFrozen }) => isFrozen);
   const baseDtype = refers ? Object.values(own)[0]!.dtype : null;
+  const baseQuantized = quantizationOf("saveCheckpoint", model);
+  if (baseQuantized && !refers)
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      "saveCheckpoint: expected a quantised model with an adapter, of which nothing else is trained, and the base that it was quantised from",
+    );
   const saved = new Set([...Object.values(own), ...(adapter === null ? [] : adapterParameters(model, adapter))]);
   const name = `step-${String(state.step).padStart(8, "0")}`;
   const write = async (to: string): Promise<void> => {
@@ -161,7 +172,7 @@ export async function saveCheckpoint(
     const frozen = [...model.namedParameters()].flatMap(([name, tensor]) =>
       tensor.isFrozen && saved.has(tensor) ? [name] : [],
     );
-    const run = { format: "heed-trainer", version, ...state, steps, frozen, adapter, baseDtype };
+    const run = { format: "heed-trainer", version, ...state, steps, frozen, adapter, baseDtype, baseQuantized };
     await writeJsonFile(path.join(to, files.trainer), run);
   };
   const tensors = [...(refers ? [] : Object.values(own)), ...Object.values(optimizer.stateDict())];
@@ -222,7 +233,8 @@ async function writeTensors(
 export async function loadCheckpoint(folder: string, options: { device?: Device | string } = {}): Promise<Checkpoint> {
   const versions = await listVersions(folder);
   if (versions.length === 0) {
-    if (await exists(path.join(folder, files.config))) return { ...(await load(folder, options)), skipped: [] };
+    const alone = [files.config, files.trainer].map((name) => exists(path.join(folder, name)));
+    if ((await Promise.all(alone)).includes(true)) return { ...(await load(folder, options)), skipped: [] };
     throw new HeedError("ERR_IO", `${folder}: expected a checkpoint or a folder of checkpoints, found neither`);
   }
   const skipped: { path: string; error: HeedError }[] = [];
@@ -238,9 +250,9 @@ export async function loadCheckpoint(folder: string, options: { device?: Device 
 
 async function load(at: string, options: { device?: Device | string }): Promise<Omit<Checkpoint, "skipped">> {
   const trainer = path.join(at, files.trainer);
-  const { state, steps, frozen, adapter, baseDtype } = checkState(await readJsonFile(trainer), trainer);
+  const { state, steps, frozen, adapter, baseDtype, baseQuantized } = checkState(await readJsonFile(trainer), trainer);
   const optimizer = { moments: await readTensors(path.join(at, files.optimizer)), steps };
-  const model = await modelOf(at, { ...options, seed: state.dropoutSeed }, baseDtype);
+  const model = await modelOf(at, { ...options, seed: state.dropoutSeed }, baseDtype, baseQuantized);
   try {
     if (adapter !== null) {
       await loadAdapter(model, at, { name: adapter });
@@ -256,17 +268,28 @@ async function load(at: string, options: { device?: Device | string }): Promise<
   }
 }
 
+/**
+ * Returns the options with which the model was quantised over which a run trained its adapter; null if it was not
+ * quantised, or there is no run. `folder` is that of the run or of a checkpoint.
+ */
+export async function trainedOver(folder: string): Promise<Required<QuantizeOptions> | null> {
+  const [newest = folder] = await listVersions(folder);
+  const file = path.join(newest, files.trainer);
+  return (await exists(file)) ? checkState(await readJsonFile(file), file).baseQuantized : null;
+}
+
 /** Loads the model in a checkpoint, or the one that its adapter refers to. */
 async function modelOf(
   at: string,
   options: { device?: Device | string; seed: number },
   baseDtype: FloatDType | null,
+  quantize: QuantizeOptions | null,
 ): Promise<Checkpoint["model"]> {
   if (baseDtype === null) return (await loadFolder(at, "causal", options)).model;
   const { base } = await readAdapterConfig(at);
   if (base === null)
     throw new HeedError("ERR_FORMAT", `${at}: expected base_model_name_or_path in adapter_config.json, got none`);
-  return (await loadModel(base, { ...options, dtype: baseDtype })).model;
+  return (await loadModel(base, { ...options, dtype: baseDtype, ...(quantize && { quantize }) })).model;
 }
 
 /** Returns moments, which are saved in the layout of PEFT's files, in the layout of the model. */
@@ -337,6 +360,7 @@ function checkState(json: unknown, file: string): SavedRun {
     frozen = [],
     adapter = null,
     baseDtype = null,
+    baseQuantized = null,
   } = content;
   const position = positionIn(content.position);
   const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
@@ -364,7 +388,21 @@ function checkState(json: unknown, file: string): SavedRun {
     frozen: frozen as string[],
     adapter,
     baseDtype: baseDtype as FloatDType | null,
+    baseQuantized: quantizationIn(baseQuantized, fault),
   };
+}
+
+/** Returns options of `quantize` from a file, or null if it has none. */
+function quantizationIn(
+  json: unknown,
+  fault: (what: string, got: unknown) => HeedError,
+): Required<QuantizeOptions> | null {
+  if (json === null) return null;
+  try {
+    return checkQuantizeOptions(json as QuantizeOptions);
+  } catch {
+    throw fault("baseQuantized to have the bits and the groupSize of quantised weights", json);
+  }
 }
 
 /** Returns a file's position in the data, still unchecked, or null if the file has none. */

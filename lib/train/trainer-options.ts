@@ -1,7 +1,9 @@
+import { activeAdapter, baseParameters } from "../adapters/adapters.js";
 import { HeedError } from "../errors.js";
 import { checkBoolean, checkInteger, checkNumber, describe } from "../ops/check.js";
 import type { FolderLock } from "../formats/folder-lock.js";
 import { Module } from "../nn/module.js";
+import { quantizationOf } from "../nn/quantization.js";
 import type { AdamWOptions } from "../optim/adamw.js";
 import { cosineSchedule, type Schedule } from "../optim/schedule.js";
 import { savingOf } from "../pretrained/families/saving.js";
@@ -157,6 +159,21 @@ const unlimitedSteps = 1_000_000;
 
 const op = "Trainer";
 
+/** Checks that a quantised model trains an adapter alone, and that its checkpoints can refer to the model. */
+function checkQuantized({ model, checkpoint }: TrainerOptions): void {
+  if (quantizationOf(op, model) === null) return;
+  if (activeAdapter(model) === null || Object.values(baseParameters(model)).some(({ isFrozen }) => !isFrozen))
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected a quantised model to train an adapter alone, got one with other parameters to train; call addAdapter(model)`,
+    );
+  if (checkpoint && typeof checkpoint.base !== "string")
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected checkpoint.base to name the model that was quantised, because a checkpoint cannot contain quantised weights, got ${describe(checkpoint.base)}`,
+    );
+}
+
 /**
  * Checks the options and returns them with every default filled in.
  *
@@ -168,7 +185,7 @@ export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
   const { model, data, validation, resume, checkpoint, signal, lr = 1e-3, warmup = 0 } = options;
   if (!(model instanceof Module) || typeof model.loss !== "function")
     throw expected("model to be a model with loss(), such as a GPT or a Llama", model);
-  if (model.isQuantized) throw expected("model to be a model that is not quantised", model);
+  checkQuantized(options);
   if (model.parameters({ trainable: true }).length === 0)
     throw new HeedError("ERR_ARGUMENT", `${op}: expected a model with parameters to train, got one that is frozen`);
   const dtype = options.dtype ?? model.dtype;
