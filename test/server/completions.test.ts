@@ -100,6 +100,18 @@ describe("/v1/completions", () => {
   });
 });
 
+test("each of several answers says that it has ended when it ends", async () => {
+  const { post } = await start({ models: { tiny: model } });
+  const body = { prompt: "Call me", max_tokens: 60, seed: 3, n: 4, stop: ["a"], stream: true };
+  const events = (await eventsOf<Completion>(await post("/v1/completions", body))).slice(0, -1) as Completion[];
+  const at = events.map(({ choices }) => choices[0]!);
+  const ends = at.flatMap(({ finish_reason: reason }, i) => (reason === null ? [] : [i]));
+  expect(ends.map((i) => at[i]!.index).toSorted()).toEqual([0, 1, 2, 3]);
+  // Others go on after the first end, and none after its own.
+  expect(at.slice(ends[0]! + 1).some(({ text }) => text !== "")).toBe(true);
+  for (const end of ends) expect(at.slice(end + 1).every(({ index }) => index !== at[end]!.index)).toBe(true);
+});
+
 describe("/v1/chat/completions", () => {
   const messages = [
     { role: "developer", content: "Be brief." },
