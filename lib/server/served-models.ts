@@ -61,7 +61,7 @@ export class ServedLanguageModel {
    * is too long, no more is encoded than shows that it is: megabytes would keep a core busy for a long time.
    */
   async textTokens(text: string): Promise<Int32Array> {
-    return this.fitting(await encodePrompt(this.tokenizer, text, this.contextLength + 1), "prompt");
+    return this.#fittingStart(await encodePrompt(this.tokenizer, text, this.contextLength + 1), "prompt");
   }
 
   /** Resolves to the tokens of a conversation, which is the value of `param`, and the beginning of its answer. */
@@ -72,7 +72,7 @@ export class ServedLanguageModel {
       throw new ApiError(400, text, { param: "model", code: "no_chat_template" });
     }
     const options = { tools: templateTools(tools), maxLength: this.contextLength + 1 };
-    return this.fitting(await tokenizer.encodeChatAsync(messages, options), param);
+    return this.#fittingStart(await tokenizer.encodeChatAsync(messages, options), param);
   }
 
   /**
@@ -82,8 +82,18 @@ export class ServedLanguageModel {
    */
   fitting<T extends ArrayLike<number>>(tokens: T, param: string): T {
     if (tokens.length <= this.contextLength) return tokens;
-    const text = `This model's context is ${this.contextLength} tokens, but the prompt has more. Shorten it.`;
-    throw new ApiError(400, text, { param, code: "context_length_exceeded" });
+    throw this.#tooLong(String(tokens.length), param);
+  }
+
+  /** Returns the same of a text that was encoded only so far that one token does not fit. */
+  #fittingStart(tokens: Int32Array, param: string): Int32Array {
+    if (tokens.length <= this.contextLength) return tokens;
+    throw this.#tooLong("more", param);
+  }
+
+  #tooLong(count: string, param: string): ApiError {
+    const text = `This model's context is ${this.contextLength} tokens, but the prompt has ${count}. Shorten it.`;
+    return new ApiError(400, text, { param, code: "context_length_exceeded" });
   }
 }
 
