@@ -111,7 +111,7 @@ export { Module, type ParameterOptions, type StateDict } from "./nn/module.js";
 export { freeze, unfreeze } from "./nn/freeze.js";
 export type { NamePattern } from "./nn/name-pattern.js";
 export { Initializer } from "./nn/init.js";
-export { Linear, LinearAdapter, type LinearConfig } from "./nn/linear.js";
+export { Linear, LinearAdapter, type LinearConfig, type LinearForwardOptions } from "./nn/linear.js";
 export { QuantizedWeight } from "./nn/quantized-weight.js";
 export { LayerNorm } from "./nn/layer-norm.js";
 export {
@@ -184,6 +184,7 @@ export {
   setAdapter,
   withAdapter,
 } from "./adapters/adapters.js";
+export { unloadAdapter } from "./adapters/adapter-uses.js";
 export type { LoraOptions } from "./adapters/lora-options.js";
 export { loadAdapter, type LoadAdapterOptions, saveAdapter, type SaveAdapterOptions } from "./pretrained/peft.js";
 

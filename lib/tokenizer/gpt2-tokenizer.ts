@@ -80,8 +80,11 @@ export class Gpt2Tokenizer implements Tokenizer {
   }
 
   /** Resolves to the same ids as `encode`. The work is done in short slices, so that the event loop keeps running. */
-  async encodeAsync(text: string, { special = false }: { special?: boolean } = {}): Promise<Int32Array> {
-    return joinPartsInTurns(this.#parts(text, special));
+  async encodeAsync(
+    text: string,
+    { special = false, ...limit }: { special?: boolean; maxLength?: number } = {},
+  ): Promise<Int32Array> {
+    return joinPartsInTurns(this.#parts(text, special), limit);
   }
 
   *#parts(text: string, special: boolean): IdParts {
