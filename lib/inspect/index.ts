@@ -55,3 +55,18 @@ export { type Composition, type CompositionOptions, compositionScores } from "./
 export { type CollectedActivations, collectActivations, type CollectOptions } from "./collect-activations.js";
 export { LinearProbe, type ProbeAccuracy, type ProbeOptions, type ProbeResult, trainProbe } from "./probe.js";
 export { type TopActivation, topActivations, type TopActivationsOptions } from "./top-activations.js";
+
+export {
+  type SaeArchitecture,
+  SparseAutoencoder,
+  type SparseAutoencoderConfig,
+} from "./sae/sparse-autoencoder.js";
+export { type SaeStep, type SaeTrainingOptions, trainSparseAutoencoder } from "./sae/train.js";
+export { loadSparseAutoencoder, saveSparseAutoencoder } from "./sae/files.js";
+export { evaluateSparseAutoencoder, type SaeEvaluation, type SaeEvaluationOptions } from "./sae/evaluate.js";
+export {
+  type DashboardOptions,
+  type FeatureDashboard,
+  featureDashboards,
+  type TokenEffect,
+} from "./sae/dashboard.js";
