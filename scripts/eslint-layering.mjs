@@ -8,7 +8,7 @@ const ops = [...core, "ops"];
 const nn = [...ops, "nn"];
 const models = [...nn, "models"];
 const parts = [...models, "optim", "formats", "tokenizer", "structured", "hub", "adapters"];
-const whole = [...parts, "embed", "train", "generate", "engine", "pretrained", "load"];
+const whole = [...parts, "inspect", "embed", "train", "generate", "engine", "pretrained", "load"];
 
 /** Layers that each layer may import besides itself. */
 const allowed = {

@@ -65,7 +65,7 @@ export async function meanActivations(
 }
 
 function totals(x: FloatTensor): Promise<Float32Array> {
-  return noGrad(() => scope(() => ({ read: sum(x, { axes: [0] }).data() as Promise<Float32Array> }))).read;
+  return noGrad(() => scope(() => ({ read: sum(x, { axes: [0] }).data() }))).read;
 }
 
 /** Options of `resampleFrom`. */

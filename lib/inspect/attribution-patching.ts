@@ -111,5 +111,5 @@ function products(clean: FloatTensor, corrupted: FloatTensor, gradient: FloatTen
 }
 
 function read(body: () => FloatTensor): Promise<Float32Array> {
-  return noGrad(() => scope(() => ({ values: body().data() as Promise<Float32Array> }))).values;
+  return noGrad(() => scope(() => ({ values: body().data() }))).values;
 }

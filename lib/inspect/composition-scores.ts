@@ -36,10 +36,7 @@ export interface CompositionOptions {
  * @throws ERR_ARGUMENT if an option has an unknown value.
  * @see Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
  */
-export async function compositionScores(
-  model: InspectedStack,
-  options: CompositionOptions,
-): Promise<number[][][][]> {
+export async function compositionScores(model: InspectedStack, options: CompositionOptions): Promise<number[][][][]> {
   const op = "compositionScores";
   checkObject(op, "options", options);
   const { composition, foldNorm = false } = options;
@@ -54,7 +51,7 @@ export async function compositionScores(
           const { q, k, v, o } = headMatrices(op, model, { layer: later }, foldNorm);
           const [left, right] = { q: [q, k] as const, k: [k, q] as const, v: [v, transpose(o)] as const }[composition];
           const table = scoresOf([writes.v, writes.o], [left, transpose(right)]);
-          return { shape: table.shape, read: table.data() as Promise<Float32Array> };
+          return { shape: table.shape, read: table.data() };
         }),
       ),
     ),

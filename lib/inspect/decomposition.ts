@@ -24,7 +24,7 @@ export interface DecompositionErrors {
  * It owns its tensors; dispose it.
  */
 export class ResidualDecomposition implements Disposable {
-  /** Names of the parts: `embed`, `pos_embed`, `blocks.0.attn.head.3`, `blocks.0.attn.bias`, `blocks.0.mlp`, … */
+  /** Names of the parts, such as `embed`, `pos_embed`, `blocks.0.attn.head.3`, `blocks.0.attn.bias` and `blocks.0.mlp`. */
   readonly names: readonly string[];
   readonly #model: InspectedDecoder;
   readonly #parts: ReadonlyMap<string, FloatTensor>;
@@ -87,7 +87,9 @@ export class ResidualDecomposition implements Disposable {
     checkNumber(op, "tolerance", tolerance, 0);
     const reads = noGrad(() =>
       scope(() => {
-        const stream = this.names.map((name): FloatTensor => this.get(name).to("f32")).reduce((sum, part) => add(sum, part));
+        const stream = this.names
+          .map((name): FloatTensor => this.get(name).to("f32"))
+          .reduce((sum, part) => add(sum, part));
         const logits = this.names.reduce<FloatTensor>(
           (sum, name) => scope(() => add(sum, this.logitsOf(name))),
           this.biasLogits(),
@@ -98,7 +100,10 @@ export class ResidualDecomposition implements Disposable {
     const [stream, logits] = await Promise.all([reads.stream, reads.logits]);
     const worst = Math.max(stream, logits);
     if (!(worst <= tolerance))
-      throw new HeedError("ERR_RANGE", `${op}: expected sums within ${tolerance} of the whole, got an error of ${worst}`);
+      throw new HeedError(
+        "ERR_RANGE",
+        `${op}: expected sums within ${tolerance} of the whole, got an error of ${worst}`,
+      );
     return { stream, logits };
   }
 

@@ -27,11 +27,7 @@ import { runWithCache } from "./run.js";
  * @throws the errors of `logitAttribution`.
  * @see Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
  */
-export function neuronAttribution(
-  model: InspectedDecoder,
-  ids: IntTensor,
-  options: AttributionOptions,
-): FloatTensor[] {
+export function neuronAttribution(model: InspectedDecoder, ids: IntTensor, options: AttributionOptions): FloatTensor[] {
   return attributed("neuronAttribution", model, ids, options, /mlp.hook_post$/, ({ at, directions, layer }) => {
     const post = at(`blocks.${layer}.mlp.hook_post`); // [B, 1, F]
     const { mlp } = layersOf(model)[layer]!;
@@ -53,27 +49,30 @@ export function neuronAttribution(
  * @throws the errors of `logitAttribution`.
  * @see Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
  */
-export function sourceAttribution(
-  model: InspectedDecoder,
-  ids: IntTensor,
-  options: AttributionOptions,
-): FloatTensor[] {
-  return attributed("sourceAttribution", model, ids, options, /hook_(pattern|v)$/, ({ cache, directions, ...place }) => {
-    const { layer, position } = place;
-    const pattern = cache.get(`blocks.${layer}.attn.hook_pattern`); // [B, H, T, S]
-    const values = cache.get(`blocks.${layer}.attn.hook_v`).to("f32"); // [B, S, Hkv, D]
-    const [batch, heads, , sources] = pattern.shape as [number, number, number, number];
-    const [, , kvHeads, size] = values.shape as [number, number, number, number];
-    const block = layersOf(model)[layer]!;
-    const out = matrixOf("attn" in block ? block.attn.c_proj : block.self_attn.o_proj); // [H·D, C]
-    const effects = reshape(matmul(directions, transpose(out)), [batch, 1, kvHeads, heads / kvHeads, size]);
-    const carried = sum(mul(reshape(values, [batch, sources, kvHeads, 1, size]), effects), { axes: [-1] });
-    const weights = reshape(narrow(pattern, 2, position, 1).to("f32"), [batch, heads, sources]);
-    return mul(weights, transpose(reshape(carried, [batch, sources, heads])));
-  });
+export function sourceAttribution(model: InspectedDecoder, ids: IntTensor, options: AttributionOptions): FloatTensor[] {
+  return attributed(
+    "sourceAttribution",
+    model,
+    ids,
+    options,
+    /hook_(pattern|v)$/,
+    ({ cache, directions, ...place }) => {
+      const { layer, position } = place;
+      const pattern = cache.get(`blocks.${layer}.attn.hook_pattern`); // [B, H, T, S]
+      const values = cache.get(`blocks.${layer}.attn.hook_v`).to("f32"); // [B, S, Hkv, D]
+      const [batch, heads, , sources] = pattern.shape as [number, number, number, number];
+      const [, , kvHeads, size] = values.shape as [number, number, number, number];
+      const block = layersOf(model)[layer]!;
+      const out = matrixOf("attn" in block ? block.attn.c_proj : block.self_attn.o_proj); // [H·D, C]
+      const effects = reshape(matmul(directions, transpose(out)), [batch, 1, kvHeads, heads / kvHeads, size]);
+      const carried = sum(mul(reshape(values, [batch, sources, kvHeads, 1, size]), effects), { axes: [-1] });
+      const weights = reshape(narrow(pattern, 2, position, 1).to("f32"), [batch, heads, sources]);
+      return mul(weights, transpose(reshape(carried, [batch, sources, heads])));
+    },
+  );
 }
 
-/** What the contributions of a block follow from. */
+/** Values from which the contributions of a block follow. */
 interface Attributed {
   layer: number;
   /** Position of the logit, counted from the beginning. */

@@ -10,7 +10,7 @@ import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkNames, hookNames, type InspectedDecoder, type InspectedPair } from "./hook-names.js";
 import type { HooksOf } from "./run.js";
 
-/** What a `HookedDecoder` needs of a model: that of `CausalModel`. */
+/** Parts of a `CausalModel` that a `HookedDecoder` uses. */
 interface Decoding {
   readonly config: { readonly contextLength: number; readonly vocabularySize: number };
   readonly device: Device;

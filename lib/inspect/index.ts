@@ -56,17 +56,8 @@ export { type CollectedActivations, collectActivations, type CollectOptions } fr
 export { LinearProbe, type ProbeAccuracy, type ProbeOptions, type ProbeResult, trainProbe } from "./probe.js";
 export { type TopActivation, topActivations, type TopActivationsOptions } from "./top-activations.js";
 
-export {
-  type SaeArchitecture,
-  SparseAutoencoder,
-  type SparseAutoencoderConfig,
-} from "./sae/sparse-autoencoder.js";
+export { type SaeArchitecture, SparseAutoencoder, type SparseAutoencoderConfig } from "./sae/sparse-autoencoder.js";
 export { type SaeStep, type SaeTrainingOptions, trainSparseAutoencoder } from "./sae/train.js";
 export { loadSparseAutoencoder, saveSparseAutoencoder } from "./sae/files.js";
 export { evaluateSparseAutoencoder, type SaeEvaluation, type SaeEvaluationOptions } from "./sae/evaluate.js";
-export {
-  type DashboardOptions,
-  type FeatureDashboard,
-  featureDashboards,
-  type TokenEffect,
-} from "./sae/dashboard.js";
+export { type DashboardOptions, type FeatureDashboard, featureDashboards, type TokenEffect } from "./sae/dashboard.js";

@@ -29,5 +29,8 @@ export function klDivergence(target: FloatTensor, logits: FloatTensor): FloatTen
 function logSumExp(x: FloatTensor): FloatTensor {
   const largest = noGrad(() => detach(max(x, { axes: [-1], keepDims: true })));
   const rest = log(sum(exp(sub(x, largest)), { axes: [-1] }));
-  return add(rest, noGrad(() => sum(largest, { axes: [-1] })));
+  return add(
+    rest,
+    noGrad(() => sum(largest, { axes: [-1] })),
+  );
 }

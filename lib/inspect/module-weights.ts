@@ -3,7 +3,7 @@ import { noGrad } from "../autograd.js";
 import { checkChoice, checkInteger } from "../check.js";
 import { tensor } from "../creation.js";
 import { HeedError } from "../errors.js";
-import { Bert } from "../models/bert.js";
+import type { Bert } from "../models/bert.js";
 import { BertForMaskedLM, BertForSequenceClassification } from "../models/bert-heads.js";
 import { EncoderDecoder } from "../models/encoder-decoder.js";
 import { GPT } from "../models/gpt.js";
@@ -76,7 +76,12 @@ export function matrixOf(linear: Linear): FloatTensor {
  *
  * @throws ERR_RANGE if there is no such block; ERR_ARGUMENT if the model has no such stack or attention.
  */
-export function headMatrices(op: string, model: InspectedModel, place: AttentionPlace, foldNorm: boolean): HeadMatrices {
+export function headMatrices(
+  op: string,
+  model: InspectedModel,
+  place: AttentionPlace,
+  foldNorm: boolean,
+): HeadMatrices {
   const { q, k, v, o, heads, kvHeads, norm, normsKeys } = projectionsOf(op, model, place);
   const folded = (matrix: FloatTensor, reads: boolean): FloatTensor =>
     foldNorm && norm && reads ? withNorm(matrix, norm) : matrix;

@@ -115,8 +115,8 @@ export async function pathPatching(
     measure(op, () => metric(base.output)),
     measure(op, () => metric(other.output)),
   ]);
-  const grid = await Promise.all(patched.map((row) => Promise.all(row)));
-  return { base: own, source: theirs, patched: grid.map((row) => row.map((value) => value ?? own)) };
+  const grid = await Promise.all(patched.map((row) => Promise.all(row.map((value) => value ?? Promise.resolve(own)))));
+  return { base: own, source: theirs, patched: grid };
 }
 
 function checkReceivers(
@@ -160,6 +160,12 @@ function receiving(
 ): HooksOf<InspectedStack> {
   const hooks = new Map<string, Hook>();
   for (const { name, ...place } of receivers)
-    hooks.set(name, inTurn(hooks.get(name), noGrad(() => replaceWith(received.get(name), place))));
+    hooks.set(
+      name,
+      inTurn(
+        hooks.get(name),
+        noGrad(() => replaceWith(received.get(name), place)),
+      ),
+    );
   return Object.fromEntries(hooks);
 }

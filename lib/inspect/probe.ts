@@ -161,7 +161,10 @@ interface Split {
 function splitOf(op: string, count: number, share: number, seed: number): Split {
   const away = Math.round(count * share);
   if (away < 1 || away >= count)
-    throw new HeedError("ERR_RANGE", `${op}: expected rows to train on and to hold out, got ${away} of ${count} held out`);
+    throw new HeedError(
+      "ERR_RANGE",
+      `${op}: expected rows to train on and to hold out, got ${away} of ${count} held out`,
+    );
   const permutation = new Permutation(count, seed, 0);
   const order = Array.from({ length: count }, (_, i) => permutation.at(i));
   return { heldOut: order.slice(0, away), trained: order.slice(away) };
@@ -194,7 +197,11 @@ async function fitted(
   const width = rows.shape[1]!;
   const wide = rows.to("f32");
   const features = noGrad(() => scope(() => standardised(rowsAt(wide, split.trained))));
-  const targets = tensor(Int32Array.from(split.trained, (i) => labels[i]!), [split.trained.length], { device });
+  const targets = tensor(
+    Int32Array.from(split.trained, (i) => labels[i]!),
+    [split.trained.length],
+    { device },
+  );
   const trained = new LinearProbe(zeros([classes, width], { device }), zeros([classes], { device }));
   {
     using optimizer = new AdamW(trained.namedParameters(), { lr, weightDecay: 0 });

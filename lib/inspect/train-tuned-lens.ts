@@ -23,7 +23,7 @@ export interface TunedLensOptions extends CorpusOptions {
   onStep?: (step: number, losses: readonly number[]) => void;
 }
 
-/** Residual stream before each block, and after the last one. */
+/** Returns the names of the residual stream before each block, and after the last one. */
 function streamNames(model: InspectedDecoder): StackHookName[] {
   const { layers } = model.config;
   const before = Array.from({ length: layers }, (_, layer): StackHookName => `blocks.${layer}.hook_resid_pre`);

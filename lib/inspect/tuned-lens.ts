@@ -117,7 +117,7 @@ export class TunedLens extends Module {
         name: `${layer}.${part}`,
         dtype: "F32",
         shape: translator[part]!.shape,
-        data: () => translator[part]!.data() as Promise<Float32Array>,
+        data: () => translator[part]!.data(),
       })),
     );
     await writeSafetensors(path.join(folder, "params.safetensors"), tensors);

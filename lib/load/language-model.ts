@@ -183,5 +183,8 @@ export class LanguageModel extends Loaded<GPT | Llama> {
 function checkAlone({ n, logprobs, priority, deadline }: RequestOptions): void {
   const given = Object.entries({ n, logprobs, priority, deadline }).find(([, value]) => value !== undefined);
   if (given)
-    throw new HeedError("ERR_ARGUMENT", `generate: expected no option ${given[0]} together with hooks, got ${given[1]}`);
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `generate: expected no option ${given[0]} together with hooks, got ${given[1]}`,
+    );
 }

@@ -11,8 +11,6 @@ import {
   copyingScores,
   decomposeResidual,
   headCircuit,
-  type InputOf,
-  type InspectedModel,
   logitAttribution,
   logitDifference,
   neuronAttribution,
@@ -107,9 +105,13 @@ onEachDevice((device) => {
     const end = (x: FloatTensor): FloatTensor => {
       const difference = sub(other.get(name), own.get(name));
       const [, tokens] = x.shape as [number, number];
-      const last = tensor(Float32Array.from({ length: tokens }, (_, t) => Number(t === tokens - 1)), [tokens, 1], {
-        device,
-      });
+      const last = tensor(
+        Float32Array.from({ length: tokens }, (_, t) => Number(t === tokens - 1)),
+        [tokens, 1],
+        {
+          device,
+        },
+      );
       return add(x, mul(difference, last));
     };
     using logits = noGrad(() =>
@@ -145,7 +147,10 @@ onEachDevice((device) => {
   test("a decomposition adds up to the stream and the logits at every position", async () => {
     using llama = llamaOf();
     using scaled = shaken(
-      new GPT({ ...gpt.config, residualScale: 0.5, tied: false, positions: "sinusoidal", embeddingScale: 3 }, { device }),
+      new GPT(
+        { ...gpt.config, residualScale: 0.5, tied: false, positions: "sinusoidal", embeddingScale: 3 },
+        { device },
+      ),
     );
     for (const model of [gpt, llama, scaled]) {
       using parts = decomposeResidual(model, ids);
@@ -191,47 +196,76 @@ onEachDevice((device) => {
     }
   });
 
-  test.each(families)("%s: a head's circuits are those of its activations; patching and tracing work", async (family) => {
-    const { model, input, options } = await loadSubject(family, device, folder);
-    const isPair = "decoderFor" in model;
-    const places = isPair ? [{ stack: "encoder" as const }, { cross: true }, {}] : [{}];
-    for (const place of places) {
-      using ov = headCircuit(model, { circuit: "ov", layer: 0, head: 1, ...place });
-      expect(ov.left.shape[0]).toBe(ov.right.shape[1]);
-      const stack = isPair ? ("stack" in place ? "encoder" : "decoder") : "blocks";
-      const part = "cross" in place ? "cross_attn" : "attn";
-      const z = `${stack}.0.${part}.hook_z`;
-      const result = `${stack}.0.${part}.hook_result`;
-      using cache = runWithCache(model, input, { ...options, names: (name) => name === z || name === result });
-      const [, , , size] = cache.get(z as never).shape as [number, number, number, number];
-      const head = (name: string): FloatTensor => narrow(cache.get(name as never), 2, 1, 1);
-      using product = noGrad(() => scope(() => matmul(head(z), ov.right)));
-      expect(ov.right.shape[0]).toBe(size);
-      expectNear(`${family} ${result}`, await product.data(), await noGrad(() => add(head(result), 0)).data(), 1e-4);
-    }
-    // The software device is slow, and what follows has no kernels of its own.
-    if (device !== "cpu") return void model.dispose();
-    const average = (x: FloatTensor): FloatTensor => mean(mul(x, x));
-    const patching = { ...options, clean: input, metric: average };
-    const grid = await activationPatching(model, input as InputOf<InspectedModel>, {
-      ...patching,
-      site: "hook_resid_pre",
-      ...(isPair ? { stack: "encoder" as const } : {}),
-    });
-    expect(grid.patched.flat().every((value) => value === grid.clean)).toBe(true);
-    const trace = await causalTrace(model, input as InputOf<InspectedModel>, {
-      ...options,
-      ...{ subject: [1], noise: 0.5, metric: average, site: "hook_mlp_out" },
-    });
-    expect(trace.corrupted).not.toBe(trace.clean);
-    const first = isPair ? "encoder.0.hook_resid_pre" : "blocks.0.hook_resid_pre";
-    const attributed = await attributionPatching(model, input as InputOf<InspectedModel>, {
-      ...patching,
-      names: first as never,
-    });
-    expect(attributed.attributions.flat().every((value) => value === 0)).toBe(true);
-    model.dispose();
-  });
+  test.each(families)(
+    "%s: a head's circuits are those of its activations; patching and tracing work",
+    async (family) => {
+      const { model, input, options } = await loadSubject(family, device, folder);
+      const isPair = "decoderFor" in model;
+      const places = isPair ? [{ stack: "encoder" as const }, { cross: true }, {}] : [{}];
+      for (const place of places) {
+        using ov = headCircuit(model, { circuit: "ov", layer: 0, head: 1, ...place });
+        expect(ov.left.shape[0]).toBe(ov.right.shape[1]);
+        const stack = isPair ? ("stack" in place ? "encoder" : "decoder") : "blocks";
+        const part = "cross" in place ? "cross_attn" : "attn";
+        const z = `${stack}.0.${part}.hook_z`;
+        const result = `${stack}.0.${part}.hook_result`;
+        using cache = runWithCache(model, input, { ...options, names: (name) => name === z || name === result });
+        const [, , , size] = cache.get(z as never).shape as [number, number, number, number];
+        const head = (name: string): FloatTensor => narrow(cache.get(name as never), 2, 1, 1);
+        using product = noGrad(() => scope(() => matmul(head(z), ov.right)));
+        expect(ov.right.shape[0]).toBe(size);
+        expectNear(`${family} ${result}`, await product.data(), await noGrad(() => add(head(result), 0)).data(), 1e-4);
+      }
+      // Differences between two tokens' queries and values follow from those of what the block reads, without biases.
+      {
+        const block = isPair ? "encoder.0" : "blocks.0";
+        const rms = family === "llama" || family.startsWith("t5"); // hook_normalized is then without the norm's weight
+        const read = `${block}.${family === "bert" || family === "marian" ? "hook_resid_pre" : "ln1.hook_normalized"}`;
+        const [q, v] = [`${block}.attn.hook_q`, `${block}.attn.hook_v`];
+        const names = (name: string): boolean => [read, q, v].includes(name);
+        using cache = runWithCache(model, input, { ...options, names });
+        const place = { layer: 0, head: 1, foldNorm: rms, ...(isPair ? { stack: "encoder" as const } : {}) };
+        for (const [circuit, name] of [["qk", q] as const, ["ov", v] as const]) {
+          using weights = headCircuit(model, { circuit, ...place });
+          const difference = (x: FloatTensor): FloatTensor => sub(narrow(x, 1, 0, 1), narrow(x, 1, 1, 1));
+          const value = cache.get(name as never);
+          const group = cache.get(q as never).shape[2]! / value.shape[2]!;
+          const [got, want] = noGrad(() =>
+            scope(() => [
+              matmul(difference(cache.get(read as never).to("f32")), weights.left),
+              difference(narrow(value, 2, Math.floor(1 / group), 1)),
+            ]),
+          );
+          expectNear(`${family} ${name}`, await got!.data(), await want!.data(), 1e-4);
+        }
+      }
+      // The software device is slow, and what follows has no kernels of its own.
+      if (device !== "cpu") {
+        model.dispose();
+        return;
+      }
+      const average = (x: FloatTensor): FloatTensor => mean(mul(x, x));
+      const patching = { ...options, clean: input, metric: average };
+      const grid = await activationPatching(model, input, {
+        ...patching,
+        site: "hook_resid_pre",
+        ...(isPair ? { stack: "encoder" as const } : {}),
+      });
+      expect(grid.patched.flat().every((value) => value === grid.clean)).toBe(true);
+      const trace = await causalTrace(model, input, {
+        ...options,
+        ...{ subject: [1], noise: 0.5, metric: average, site: "hook_mlp_out" },
+      });
+      expect(trace.corrupted).not.toBe(trace.clean);
+      const first = isPair ? "encoder.0.hook_resid_pre" : "blocks.0.hook_resid_pre";
+      const attributed = await attributionPatching(model, input, {
+        ...patching,
+        names: first as never,
+      });
+      expect(attributed.attributions.flat().every((value) => value === 0)).toBe(true);
+      model.dispose();
+    },
+  );
 
   test("refuses bad input", async () => {
     const options = { clean: ids, metric, names: "hook_embed" } as const;
@@ -247,7 +281,10 @@ onEachDevice((device) => {
     const paths = { source: corrupted, metric, receivers: [{ name: "blocks.1.attn.hook_q" }] } as const;
     await expectRejection(pathPatching(gpt, ids, { ...paths, source: short }), "ERR_SHAPE");
     await expectRejection(pathPatching(gpt, ids, { ...paths, receivers: [] }), "ERR_ARGUMENT");
-    await expectRejection(pathPatching(gpt, ids, { ...paths, receivers: [{ name: "hook_x" as never }] }), "ERR_ARGUMENT");
+    await expectRejection(
+      pathPatching(gpt, ids, { ...paths, receivers: [{ name: "hook_x" as never }] }),
+      "ERR_ARGUMENT",
+    );
     await expectRejection(
       pathPatching(gpt, ids, { ...paths, receivers: [{ name: "blocks.1.attn.hook_z" }] }),
       "ERR_ARGUMENT",

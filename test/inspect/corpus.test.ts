@@ -34,7 +34,9 @@ import { onEachDevice } from "../support/targets.js";
 const sizes = { vocabularySize: 17, contextLength: 9, layers: 2, width: 6, heads: 2 };
 const random = new Random(9);
 /** Texts of 1 to 9 tokens. */
-const corpus = Array.from({ length: 11 }, (_, i) => Array.from({ length: 1 + ((5 * i) % 9) }, () => random.integer(17)));
+const corpus = Array.from({ length: 11 }, (_, i) =>
+  Array.from({ length: 1 + ((5 * i) % 9) }, () => random.integer(17)),
+);
 const name = "blocks.1.hook_resid_pre";
 const post = "blocks.0.mlp.hook_post";
 
@@ -205,7 +207,12 @@ onEachDevice((device) => {
     if (device === "cpu") {
       // The software device is slow, and training has no kernels of its own.
       const losses: number[] = [];
-      const options = { steps: 40, lr: 0.03, batch: 6, onStep: (_: number, [loss]: readonly number[]) => losses.push(loss!) };
+      const options = {
+        steps: 40,
+        lr: 0.03,
+        batch: 6,
+        onStep: (_: number, [loss]: readonly number[]) => losses.push(loss!),
+      };
       expect(await trainTunedLens(gpt, corpus, { ...options, lens })).toBe(lens);
       expect(losses).toHaveLength(40);
       const after = await lensDivergence(gpt, corpus, lens);
@@ -255,7 +262,9 @@ onEachDevice((device) => {
         for (let c = 0; c < 4; c++) {
           let gradient = l2 * weight[4 * k + c]! * deviations[c]!;
           for (let i = 0; i < count; i++) {
-            const z = [0, 1, 2].map((j) => [0, 1, 2, 3].reduce((sum, d) => sum + weight[4 * j + d]! * values[4 * i + d]!, bias[j]!));
+            const z = [0, 1, 2].map((j) =>
+              [0, 1, 2, 3].reduce((sum, d) => sum + weight[4 * j + d]! * values[4 * i + d]!, bias[j]!),
+            );
             const p = Math.exp(z[k]!) / z.reduce((sum, x) => sum + Math.exp(x), 0);
             gradient += ((p - Number(labels[i] === k)) * (values[4 * i + c]! - means[c]!)) / deviations[c]! / count;
           }

@@ -38,7 +38,7 @@ onEachDevice((device) => {
       const seen = new Map<string, { shape: readonly number[]; read: Promise<Float32Array> }[]>();
       const names = hookNames(model);
       const reader: Hook = (value, name) => {
-        seen.set(name, [...(seen.get(name) ?? []), { shape: value.shape, read: value.data() as Promise<Float32Array> }]);
+        seen.set(name, [...(seen.get(name) ?? []), { shape: value.shape, read: value.data() }]);
         return undefined;
       };
       const hooks = Object.fromEntries(names.map((name) => [name, reader])) as HooksOf<GPT | Llama>;
@@ -78,37 +78,46 @@ onEachDevice((device) => {
     });
 
     // The software device is slow, and what follows has no kernels of its own.
-    test.skipIf(device !== "cpu")("a steered text is that of steered passes over the whole text, alone and beside others", async () => {
-      using vector = randn([8], { seed: 4, device, std: 2 });
-      const hooks = { "blocks.1.hook_resid_pre": addTo(vector), "blocks.0.attn.hook_z": replaceWith(0, { heads: [2] }) };
-      const hooked = withHooks(model, hooks);
-      const prompts = [[5, 3, 9, 2], [7], [1, 16]];
-      const together = await generateTokens(hooked, prompts, greedy);
-      const plain = await generateTokens(model, prompts, greedy);
-      expect(together).not.toEqual(plain);
-      for (const [i, prompt] of prompts.entries()) {
-        const text = [...prompt];
-        for (let n = 0; n < 4; n++) {
-          using ids = tensor(Int32Array.from(text), [1, text.length], { device });
-          using logits = noGrad(() => run<GPT | Llama>(model, ids, { hooks }));
-          const last = (await logits.data()).slice(-17);
-          text.push(last.indexOf(Math.max(...last)));
+    test.skipIf(device !== "cpu")(
+      "a steered text is that of steered passes over the whole text, alone and beside others",
+      async () => {
+        using vector = randn([8], { seed: 4, device, std: 2 });
+        const hooks = {
+          "blocks.1.hook_resid_pre": addTo(vector),
+          "blocks.0.attn.hook_z": replaceWith(0, { heads: [2] }),
+        };
+        const hooked = withHooks(model, hooks);
+        const prompts = [[5, 3, 9, 2], [7], [1, 16]];
+        const together = await generateTokens(hooked, prompts, greedy);
+        const plain = await generateTokens(model, prompts, greedy);
+        expect(together).not.toEqual(plain);
+        for (const [i, prompt] of prompts.entries()) {
+          const text = [...prompt];
+          for (let n = 0; n < 4; n++) {
+            using ids = tensor(Int32Array.from(text), [1, text.length], { device });
+            using logits = noGrad(() => run<GPT | Llama>(model, ids, { hooks }));
+            const last = (await logits.data()).slice(-17);
+            text.push(last.indexOf(Math.max(...last)));
+          }
+          expect(together[i]!.tokens).toEqual(text.slice(prompt.length));
         }
-        expect(together[i]!.tokens).toEqual(text.slice(prompt.length));
-      }
-      // Beam search with one beam is greedy, and scores are those of the hooked model.
-      const [beams] = await beamSearch(hooked, [prompts[0]!], { beams: 1, maxTokens: 4 });
-      expect(beams![0]!.tokens).toEqual(together[0]!.tokens);
-      const [with_, without] = [await score(hooked, prompts[0]!), await score(model, prompts[0]!)];
-      expect(with_.total).not.toBeCloseTo(without.total, 3);
-    });
+        // Beam search with one beam is greedy, and scores are those of the hooked model.
+        const [beams] = await beamSearch(hooked, [prompts[0]!], { beams: 1, maxTokens: 4 });
+        expect(beams![0]!.tokens).toEqual(together[0]!.tokens);
+        const [with_, without] = [await score(hooked, prompts[0]!), await score(model, prompts[0]!)];
+        expect(with_.total).not.toBeCloseTo(without.total, 3);
+      },
+    );
   });
 
   test("the hooks of the last norm see all tokens of a pass", async () => {
     using gpt = makers.gpt();
     const shapes: (readonly number[])[] = [];
     const hook: Hook = ({ shape }) => void shapes.push(shape);
-    await generateTokens(withHooks(gpt, { "ln_final.hook_normalized": hook }), [[1, 2, 3], [4]], { ...greedy, maxTokens: 2 });
+    await generateTokens(withHooks(gpt, { "ln_final.hook_normalized": hook }), [[1, 2, 3], [4]], {
+      ...greedy,
+      maxTokens: 2,
+    });
     expect(shapes.slice(0, 2)).toEqual([
       [2, 3, 8],
       [2, 1, 8],
@@ -123,7 +132,7 @@ onEachDevice((device) => {
         : shaken(new EncoderDecoder({ ...pair, sourceVocabularySize: 17 }, { device }));
     const hooks = {
       "encoder.1.hook_mlp_out": replaceWith(0),
-      "decoder.0.cross_attn.hook_z": (x: FloatTensor) => noGrad(() => addTo(0.5)(x, "") as FloatTensor),
+      "decoder.0.cross_attn.hook_z": (x: FloatTensor) => addTo(0.5)(x, ""),
     };
     const sources = [[5, 6, 7], [8]];
     const options = { beams: 1, maxTokens: 3 };

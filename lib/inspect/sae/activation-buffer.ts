@@ -29,7 +29,7 @@ export class ActivationBuffer implements Disposable {
   /** Adds rows f32 [N, C], and yields the batches [batch, C] that this makes ready. Each is freed when the next one is. */
   *add(rows: FloatTensor): Generator<FloatTensor> {
     const count = rows.shape[0]!;
-    for (let taken = 0; taken < count; ) {
+    for (let taken = 0; taken < count;) {
       const part = Math.min(count - taken, this.#capacity - this.#filled);
       this.#write(rows, taken, part);
       taken += part;
@@ -61,9 +61,7 @@ export class ActivationBuffer implements Disposable {
     this.#rows ??= allocate([this.#capacity, rows.shape[1]!], "f32", device, false);
     const target = this.#rows;
     noGrad(() =>
-      scope(() =>
-        ops.copy({ out: narrow(target, 0, this.#filled, count), inp: narrow(rows, 0, start, count) }),
-      ),
+      scope(() => ops.copy({ out: narrow(target, 0, this.#filled, count), inp: narrow(rows, 0, start, count) })),
     );
     this.#filled += count;
   }

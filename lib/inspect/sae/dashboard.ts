@@ -34,7 +34,7 @@ export interface TokenEffect {
   effect: number;
 }
 
-/** What is shown of a feature. */
+/** Figures and examples that tell what a feature stands for. */
 export interface FeatureDashboard {
   /** Index of the feature. */
   feature: number;
@@ -124,7 +124,7 @@ async function effectsOf(
       const effects = matmul(rowsAt(contiguous(sae.W_dec), units), logits); // [units, V]
       const most = (x: FloatTensor): { ids: Promise<Int32Array>; values: Promise<Float32Array> } => {
         const { ids, values } = topk(x, kept);
-        return { ids: ids.data() as Promise<Int32Array>, values: values.data() as Promise<Float32Array> };
+        return { ids: ids.data(), values: values.data() };
       };
       return { raised: most(effects), lowered: most(mul(effects, -1)) };
     }),

@@ -26,7 +26,7 @@ export async function saveSparseAutoencoder(sae: SparseAutoencoder, folder: stri
   await mkdir(folder, { recursive: true });
   const tensors = Object.entries(sae.stateDict()).map(([name, tensor]) => ({
     ...{ name, dtype: "F32" as const, shape: tensor.shape },
-    data: () => tensor.data() as Promise<Float32Array>,
+    data: () => tensor.data(),
   }));
   await writeSafetensors(path.join(folder, weightsFile), tensors);
   const { width, features, architecture, k, subtractsBias, hookName, modelName } = sae.config;

@@ -6,7 +6,7 @@ import type { FloatTensor } from "../../tensor.js";
 import { countAbove, jumpRelu, topKRelu } from "./activations.js";
 import type { SparseAutoencoder } from "./sparse-autoencoder.js";
 
-/** What a loss depends on beside the autoencoder. */
+/** Settings of a loss. */
 export interface SaeLossOptions {
   /** Factor of the penalty: of Σ features for "standard", of the number of active features for "jumprelu". */
   sparsity: number;

@@ -2,7 +2,7 @@ import type { AdamW } from "../../optim/adamw.js";
 import type { FloatTensor } from "../../tensor.js";
 import type { SparseAutoencoder } from "./sparse-autoencoder.js";
 
-/** What dead features are made of anew. */
+/** Inputs from which dead features are made anew, and the state that goes with it. */
 export interface ResampleSource {
   /** Rows f32 [N, C] of a batch. */
   x: FloatTensor;
@@ -20,14 +20,14 @@ const freshLength = 0.2;
 /**
  * Makes dead features point to inputs that are reconstructed badly, and resolves to their number (Bricken et al. 2023,
  * "Towards Monosemanticity", Neuron Resampling). An input is drawn with a probability that grows with the square of its
- * squared error. The moments of the optimiser begin anew. Features of "topk" get encoder directions of full length, since
+ * squared error. The moments of the optimisers begin anew. Features of "topk" get encoder directions of full length, since
  * shorter ones would never be among the k largest.
  *
  * @param fired 1 for each feature that has been active lately and 0 for the others
  */
 export async function resampleDead(
   sae: SparseAutoencoder,
-  optimizer: AdamW,
+  optimizers: readonly AdamW[],
   fired: Float32Array,
   source: ResampleSource,
 ): Promise<number> {
@@ -61,7 +61,7 @@ export async function resampleDead(
     for (const feature of dead) values[feature] = Math.log(thresholds.start);
     thresholds.log.set(values);
   }
-  await forget(optimizer, dead, { width, features });
+  for (const optimizer of optimizers) await forget(optimizer, dead, { width, features });
   return dead.length;
 }
 

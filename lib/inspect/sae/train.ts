@@ -59,6 +59,11 @@ export interface SaeTrainingOptions extends CorpusOptions, Omit<SparseAutoencode
 
 /** Threshold at which features of "jumprelu" begin. */
 const firstThreshold = 0.1;
+/**
+ * Learning rate of the logarithms of thresholds, relative to that of the weights. A step of Adam changes a logarithm by the
+ * rate at most, and thresholds have a long way to go.
+ */
+const thresholdRate = 10;
 
 /**
  * Resolves to a sparse autoencoder of a value, trained on the activations of a corpus as they are computed: memory does
@@ -132,7 +137,8 @@ type Settings = Omit<SaeTrainingOptions, "name" | "batch" | "rows" | "buffer"> &
 /** State of a training. Activations are scaled to a mean squared length of C, and the result is scaled back. */
 class SaeTraining {
   readonly #sae: SparseAutoencoder;
-  readonly #optimizer: AdamW;
+  /** Optimisers of the weights and, for "jumprelu", of the thresholds. */
+  readonly #optimizers: AdamW[];
   readonly #logThreshold: FloatTensor | null;
   /** 1 for each feature that has been active since the last resampling, f32 [F]. */
   readonly #fired: FloatTensor;
@@ -156,12 +162,11 @@ class SaeTraining {
     const { device } = sae.W_dec;
     const { features } = sae.config;
     this.#fired = keep(zeros([features], { device }));
-    this.#logThreshold = sae.threshold
-      ? parameter(keep(full([features], Math.log(firstThreshold), { device })))
-      : null;
+    this.#logThreshold = sae.threshold ? parameter(keep(full([features], Math.log(firstThreshold), { device }))) : null;
     const trained = Object.entries({ W_enc: sae.W_enc, b_enc: sae.b_enc, W_dec: sae.W_dec, b_dec: sae.b_dec });
-    const thresholds = this.#logThreshold ? [["threshold", this.#logThreshold] as [string, FloatTensor]] : [];
-    this.#optimizer = new AdamW([...trained, ...thresholds], { lr, weightDecay: 0 });
+    this.#optimizers = [new AdamW(trained, { lr, weightDecay: 0 })];
+    if (this.#logThreshold)
+      this.#optimizers.push(new AdamW([["threshold", this.#logThreshold]], { lr, weightDecay: 0 }));
   }
 
   /** Makes an autoencoder for activations such as these; its decoder's bias begins as their mean. */
@@ -187,7 +192,8 @@ class SaeTraining {
   async step(x: FloatTensor): Promise<void> {
     const { steps, lr, sparsity, bandwidth, resampleEvery, onStep } = this.#settings;
     const step = ++this.#step;
-    this.#optimizer.lr = lr * Math.min(1, (5 * (steps - step + 1)) / steps);
+    const rate = lr * Math.min(1, (5 * (steps - step + 1)) / steps);
+    for (const [i, optimizer] of this.#optimizers.entries()) optimizer.lr = i === 0 ? rate : thresholdRate * rate;
     const weight = sparsity * Math.min(1, (10 * step) / steps);
     const sae = this.#sae;
     const { scaled, loss, errors } = scope(() => {
@@ -201,8 +207,10 @@ class SaeTraining {
       });
       return { scaled: keep(scaled), loss: keep(found.loss), errors: keep(found.errors) };
     });
-    this.#optimizer.step();
-    this.#optimizer.zeroGrad();
+    for (const optimizer of this.#optimizers) {
+      optimizer.step();
+      optimizer.zeroGrad();
+    }
     sae.normalizeDecoder();
     // Features that are made anew late would have no time to learn.
     const resamples = resampleEvery > 0 && step % resampleEvery === 0 && step <= 0.7 * steps;
@@ -213,10 +221,10 @@ class SaeTraining {
   }
 
   async #resample(x: FloatTensor, errors: FloatTensor): Promise<number> {
-    const fired = (await this.#fired.data()) as Float32Array;
+    const fired = await this.#fired.data();
     const random = (): number => (this.#random = hash(this.#random, 1)) / 2 ** 32 + 0.5;
     const thresholds = this.#logThreshold && { log: this.#logThreshold, start: firstThreshold };
-    const count = await resampleDead(this.#sae, this.#optimizer, fired, { x, errors, random, thresholds });
+    const count = await resampleDead(this.#sae, this.#optimizers, fired, { x, errors, random, thresholds });
     ops.fill({ out: this.#fired, value: 0 });
     return count;
   }
@@ -237,7 +245,7 @@ class SaeTraining {
 
   /** Frees the optimiser, and the autoencoder too if the training has not ended. */
   dispose(): void {
-    this.#optimizer.dispose();
+    for (const optimizer of this.#optimizers) optimizer.dispose();
     this.#fired.dispose();
     this.#logThreshold?.dispose();
     if (!this.#ended) this.#sae.dispose();
