@@ -76,7 +76,7 @@ export async function trainTunedLens(
  *
  * @example
  * const corpus = ["the whale", "the sea"].map((text) => tokenizer.encode(text));
- * const [embedding, first] = await lensDivergence(gpt, corpus, null);
+ * const [early, late] = await lensDivergence(gpt, corpus, null);
  *
  * @throws ERR_ARGUMENT if the corpus is empty; ERR_SHAPE if the lens is for another model.
  */

@@ -44,6 +44,14 @@ const expected = readFixture("activations/gpt2-circuits") as Record<
   Record<"singular" | "composition", Record<string, FixtureArray>>;
 const tolerance = 2e-5;
 
+/** Returns ids of which the first of each sequence is another one. */
+const shifted = (ids: IntTensor): IntTensor => {
+  const [batch, tokens] = ids.shape as [number, number];
+  const first = Int32Array.from({ length: batch * tokens }, (_, i) => Number(i % tokens === 0));
+  const change = tensor(first, [batch, tokens], { device: ids.device, dtype: "f32" });
+  return add(ids.to("f32"), change).to("i32"); // the fixtures' ids are below the largest one
+};
+
 onEachDevice((device) => {
   const folder = sharedFolder();
   let gpt: GPT;
@@ -252,6 +260,28 @@ onEachDevice((device) => {
         ...(isPair ? { stack: "encoder" as const } : {}),
       });
       expect(grid.patched.flat().every((value) => value === grid.clean)).toBe(true);
+      // One cell of another grid, by a hook that takes the clean value at one position
+      const other = isPair
+        ? {
+            ...(input as { source: IntTensor; target: IntTensor }),
+            source: shifted((input as { source: IntTensor }).source),
+          }
+        : shifted(input as IntTensor);
+      const site = "hook_attn_out" as const;
+      const stack = isPair ? ("encoder" as const) : "blocks";
+      const cell = await activationPatching(model, other as never, {
+        ...{ ...patching, site },
+        ...(isPair ? { stack: "encoder" as const } : {}),
+      });
+      const edited = `${stack}.0.${site}`;
+      using clean = runWithCache(model, input, { ...options, names: edited as never });
+      const mask = tensor(Float32Array.from({ length: cell.patched[0]!.length }, (_, t) => Number(t === 1)), [1, cell.patched[0]!.length, 1], { device }); // prettier-ignore
+      const hook = (x: FloatTensor): FloatTensor => add(x, mul(sub(clean.get(edited as never), x), mask));
+      using patchedLogits = noGrad(() =>
+        scope(() => average(run(model, other as never, { ...options, hooks: { [edited]: hook } as never }))),
+      );
+      expect(cell.patched[0]![1]).toBeCloseTo(await patchedLogits.item(), 4);
+      expect(cell.corrupted).not.toBeCloseTo(cell.clean, 4);
       const trace = await causalTrace(model, input, {
         ...options,
         ...{ subject: [1], noise: 0.5, metric: average, site: "hook_mlp_out" },
