@@ -79,8 +79,7 @@ export async function activationPatching<M extends InspectedModel>(
   checkChoice(op, "site", site, sites);
   checkInputs(op, clean, corrupted);
   const prefix = prefixOf(op, model, stack);
-  const names = (hookNames(model) as string[]).filter((name) => name.startsWith(prefix) && name.endsWith(`.${site}`));
-  const blocks = names.filter((name) => !name.includes("cross_attn"));
+  const blocks = (hookNames(model) as string[]).filter((name) => name.startsWith(prefix) && name.endsWith(`.${site}`));
   const layers = blocks.length;
   checkInteger(op, "window", window, 1, layers);
   using cache = runWithCache(model, clean as InputOf<M>, { ...rest, names: blocks } as unknown as CacheOptions<M>);
@@ -120,19 +119,20 @@ function prefixOf(op: string, model: InspectedModel, stack: PairStack | undefine
 /** Returns the tensors of an input. */
 function tensorsOf(op: string, name: string, input: InputOf<InspectedModel>): IntTensor[] {
   checkObject(op, name, input);
-  const tensors = "source" in input ? [input.source, input.target] : [input];
-  for (const tensor of tensors) checkTensor(op, name, tensor);
-  return tensors;
+  return "source" in input ? [input.source, input.target] : [input];
 }
 
 function checkInputs(op: string, clean: InputOf<InspectedModel>, corrupted: InputOf<InspectedModel>): void {
   const given = tensorsOf(op, "clean", clean);
-  for (const [i, expected] of tensorsOf(op, "corrupted", corrupted).entries())
-    if (!given[i] || !sameShape(given[i].shape, expected.shape))
+  for (const [i, expected] of tensorsOf(op, "corrupted", corrupted).entries()) {
+    checkTensor(op, "corrupted", expected);
+    checkTensor(op, "clean", given[i], expected);
+    if (!sameShape(given[i].shape, expected.shape))
       throw new HeedError(
         "ERR_SHAPE",
-        `${op}: expected clean ids of shape ${formatShape(expected.shape)}, got ${given[i] ?? "none"}`,
+        `${op}: expected clean ids of shape ${formatShape(expected.shape)}, got ${formatShape(given[i].shape)}`,
       );
+  }
 }
 
 /** Options of `causalTrace`. */
@@ -170,6 +170,7 @@ export async function causalTrace<M extends InspectedModel>(
   const { subject, subjectStack = "encoder", noise, seed = 0, hooks, ...rest } = given;
   checkChoice(op, "subjectStack", subjectStack, stacks);
   const tensors = tensorsOf(op, "input", input);
+  for (const each of tensors) checkTensor(op, "input", each);
   const ids = tensors[tensors.length > 1 && subjectStack === "decoder" ? 1 : 0]!;
   const shape = [...ids.shape, widthOf(model)];
   using drawn = keep(noGrad(() => scope(() => mul(randn(shape, { seed, device: model.device }), noise))));
