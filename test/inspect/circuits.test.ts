@@ -244,7 +244,7 @@ onEachDevice((device) => {
               difference(narrow(value, 2, Math.floor(1 / group), 1)),
             ]),
           );
-          expectNear(`${family} ${name}`, await got!.data(), await want!.data(), 1e-4);
+          expectNear(`${family} ${name}`, await got.data(), await want.data(), 1e-4);
         }
       }
       // The software device is slow, and what follows has no kernels of its own.
@@ -275,10 +275,12 @@ onEachDevice((device) => {
       });
       const edited = `${stack}.0.${site}`;
       using clean = runWithCache(model, input, { ...options, names: edited as never });
-      const mask = tensor(Float32Array.from({ length: cell.patched[0]!.length }, (_, t) => Number(t === 1)), [1, cell.patched[0]!.length, 1], { device }); // prettier-ignore
+      const { length } = cell.patched[0]!;
+      const second = Float32Array.from({ length }, (_, t) => Number(t === 1));
+      const mask = tensor(second, [1, length, 1], { device });
       const hook = (x: FloatTensor): FloatTensor => add(x, mul(sub(clean.get(edited as never), x), mask));
       using patchedLogits = noGrad(() =>
-        scope(() => average(run(model, other as never, { ...options, hooks: { [edited]: hook } as never }))),
+        scope(() => average(run(model, other as never, { ...options, hooks: { [edited]: hook } }))),
       );
       expect(cell.patched[0]![1]).toBeCloseTo(await patchedLogits.item(), 4);
       expect(cell.corrupted).not.toBeCloseTo(cell.clean, 4);

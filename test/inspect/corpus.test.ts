@@ -130,7 +130,12 @@ onEachDevice((device) => {
         .map((place, row) => ({ ...place, value: rows[row]![unit]! }))
         .sort((a, b) => b.value - a.value)
         .slice(0, 4);
-      expectNear(`unit ${unit}`, found[i]!.map(({ value }) => value), best.map(({ value }) => value), 1e-5); // prettier-ignore
+      expectNear(
+        `unit ${unit}`,
+        found[i]!.map(({ value }) => value),
+        best.map(({ value }) => value),
+        1e-5,
+      );
       expect(found[i]!.map(({ sequence, position, token }) => ({ sequence, position, token }))).toEqual(
         best.map(({ sequence, position, token }) => ({ sequence, position, token })),
       );
@@ -164,16 +169,31 @@ onEachDevice((device) => {
     const ends = corpus.map(({ length }, i) => rows[firsts[i]! + length - 1]!);
     const [with_, without] = [meanOf(ends.slice(0, 5)), meanOf(ends.slice(5))];
     using vector = await steeringVector(gpt, { name, positive, negative, batch: 2 });
-    expectNear("vector", await vector.data(), with_.map((x, c) => x - without[c]!), 1e-5); // prettier-ignore
+    expectNear(
+      "vector",
+      await vector.data(),
+      with_.map((x, c) => x - without[c]!),
+      1e-5,
+    );
     using overall = await steeringVector(gpt, { name, positive, negative, position: null });
     const [a, b] = [meanOf(rows.slice(0, firsts[5])), meanOf(rows.slice(firsts[5]))];
-    expectNear("vector", await overall.data(), a.map((x, c) => x - b[c]!), 1e-5); // prettier-ignore
+    expectNear(
+      "vector",
+      await overall.data(),
+      a.map((x, c) => x - b[c]!),
+      1e-5,
+    );
     // Added to the residual stream, it is there.
     using ids = idsOf([3, 1, 4]);
     using usual = runWithCache(gpt, ids, { names: name });
     using steered = runWithCache(gpt, ids, { names: name, hooks: { [name]: addTo(vector) } });
     const [before, after, added] = await Promise.all([usual.get(name), steered.get(name), vector].map((x) => x.data()));
-    expectNear("stream", after!, before!.map((x, i) => x + added![i % 6]!), 1e-6); // prettier-ignore
+    expectNear(
+      "stream",
+      after!,
+      before!.map((x, i) => x + added![i % 6]!),
+      1e-6,
+    );
     await expectRejection(steeringVector(gpt, { name, positive, negative, position: 1 }), "ERR_RANGE", /text 0/);
     await expectRejection(steeringVector(gpt, { name, positive: [], negative }), "ERR_ARGUMENT");
   });

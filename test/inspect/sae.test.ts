@@ -177,7 +177,12 @@ onEachDevice((device) => {
       const own = direction.map((d) => d / length);
       expectNear("decoder", decoder!.slice(4 * feature, 4 * feature + 4), own, 1e-5);
       const column = [0, 1, 2, 3].map((c) => encoder![c * 6 + feature]!);
-      expectNear("encoder", column, own.map((d) => d * size), 1e-5); // prettier-ignore
+      expectNear(
+        "encoder",
+        column,
+        own.map((d) => d * size),
+        1e-5,
+      );
       expect(bias![feature]).toBe(0);
     }
     expect(decoder!.slice(0, 4)).toEqual(before.slice(0, 4));
@@ -285,7 +290,10 @@ onEachDevice((device) => {
       expect(found.meanSquaredError).toBeCloseTo(error / all.length / 6, 5);
       expect(found.loss).toBeCloseTo(loss / count, 5);
       const [sixth] = boards;
-      const best = active.filter(({ value }) => value > 0).sort((a, b) => b.value - a.value).slice(0, 3); // prettier-ignore
+      const best = active
+        .filter(({ value }) => value > 0)
+        .sort((a, b) => b.value - a.value)
+        .slice(0, 3);
       expect(sixth!.feature).toBe(6);
       expect(sixth!.frequency).toBeCloseTo(active.filter(({ value }) => value > 0).length / active.length, 10);
       expect(sixth!.top.map(({ sequence, position }) => [sequence, position])).toEqual(
