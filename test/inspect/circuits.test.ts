@@ -102,6 +102,7 @@ onEachDevice((device) => {
       receivers: [{ name: "blocks.1.hook_resid_post" }],
     });
     expectNear("to the logits", direct.patched.flat(), decode(expected.pathsToLogits), tolerance);
+    if (device !== "cpu") return;
     // What a feed-forward sends straight to the end is the difference of its outputs.
     const mlps = await pathPatching(gpt, ids, {
       ...{ source: corrupted, metric, freezeMlps: true, senders: "mlps", positions: [-1] },
@@ -137,6 +138,7 @@ onEachDevice((device) => {
     const carried = await Promise.all(sources.map((x) => x.data()));
     expectNear("sources", carried.map((x) => [...x]).flat(), decode(expected.sources), tolerance);
     for (const x of [...neurons, ...sources]) x.dispose();
+    if (device !== "cpu") return;
     // Grouped heads, an RMS norm, an output layer of its own: both add up to the parts that logitAttribution finds.
     using llama = llamaOf();
     const at = { tokens: [4, 7], position: 3 };
@@ -160,7 +162,8 @@ onEachDevice((device) => {
         { device },
       ),
     );
-    for (const model of [gpt, llama, scaled]) {
+    // The software device is slow, and one model launches every kernel.
+    for (const model of device === "cpu" ? [gpt, llama, scaled] : [gpt]) {
       using parts = decomposeResidual(model, ids);
       const { stream, logits } = await parts.verify();
       expect(Math.max(stream, logits)).toBeLessThan(1e-5);

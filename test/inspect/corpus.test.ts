@@ -72,7 +72,7 @@ onEachDevice((device) => {
 
   test("activations and their means are those of single texts, without padding", async () => {
     const { live } = deviceOf(device).memory();
-    for (const model of [gpt, bert]) {
+    for (const model of device === "cpu" ? [gpt, bert] : [gpt]) {
       const rows = await rowsOf(model, name);
       const found = await collectActivations(model, corpus, { name, batch: 4 });
       expectNear("rows", await found.rows.data(), rows.flat(), 1e-5);
@@ -260,7 +260,7 @@ onEachDevice((device) => {
       using rows = tensor(values, [count, 4], { device });
       const { live } = deviceOf(device).memory();
       const l2 = 0.02;
-      const result = await trainProbe(rows, labels, { types, l2, heldOut: 0.3, steps: 250, seed: 3 });
+      const result = await trainProbe(rows, labels, { types, l2, heldOut: 0.3, steps: 120, seed: 3 });
       const { probe, accuracy, majority, control, selectivity } = result;
       expect(accuracy.heldOut).toBeGreaterThan(0.7);
       expect(majority).toBeLessThan(0.55);
@@ -268,7 +268,7 @@ onEachDevice((device) => {
       expect(selectivity).toBeCloseTo(accuracy.heldOut - control!.heldOut, 12);
       expect(deviceOf(device).memory().live).toBeLessThan(live + 4096);
       // At the optimum the gradient is 0: all rows are trained on but one.
-      const whole = await trainProbe(rows, labels, { l2, heldOut: 1 / count, steps: 400 });
+      const whole = await trainProbe(rows, labels, { l2, heldOut: 1 / count, steps: 250 });
       const predicted = await whole.probe.predict(rows).data();
       const right = labels.filter((label, i) => predicted[i] === label).length / count;
       expect(Math.abs(right - whole.accuracy.trained)).toBeLessThan(0.01);
