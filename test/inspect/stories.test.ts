@@ -32,7 +32,7 @@ describe.skipIf(!stories)("stories260K", () => {
   beforeAll(async () => {
     model = await loadLlama2c(path.join(stories!, "stories260K.bin"), { device: "cpu" });
     tokenizer = await Llama2cTokenizer.fromFile(path.join(stories!, "tok512.bin"));
-    const prompts = Array.from({ length: nightly ? 128 : 20 }, () => [1]);
+    const prompts = Array.from({ length: nightly ? 128 : 12 }, () => [1]);
     const written = await generateTokens(model, prompts, { maxTokens: nightly ? 120 : 30, temperature: 1, seed: 5 });
     const texts = written.map(({ tokens }) => [1, ...tokens]);
     [train, heldOut] = [texts.slice(0, -4), texts.slice(-4)];
@@ -40,7 +40,7 @@ describe.skipIf(!stories)("stories260K", () => {
   afterAll(() => model.dispose());
 
   test("a tuned lens reads held-out texts better than the logit lens", { timeout: 120_000 }, async () => {
-    using lens = await trainTunedLens(model, train, { steps: nightly ? 40 : 12, lr: 0.01 });
+    using lens = await trainTunedLens(model, train, { steps: nightly ? 40 : 10, lr: 0.01 });
     const [tuned, logit] = [await lensDivergence(model, heldOut, lens), await lensDivergence(model, heldOut, null)];
     for (const [layer, divergence] of tuned.entries()) expect(divergence).toBeLessThan(0.9 * logit[layer]!);
   });
