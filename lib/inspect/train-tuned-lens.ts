@@ -39,7 +39,7 @@ function streamNames(model: InspectedDecoder): StackHookName[] {
  * const lens = await trainTunedLens(gpt, corpus, { steps: 5 });
  *
  * @throws ERR_ARGUMENT if the corpus is empty; ERR_SHAPE if the lens is for another model; ERR_RANGE if an option is out
- *   of range.
+ *   of range; ERR_DIVERGED if a loss is not finite.
  * @see Belrose et al. 2023, "Eliciting Latent Predictions from Transformers with the Tuned Lens", arXiv:2303.08112.
  */
 export async function trainTunedLens(
@@ -64,6 +64,8 @@ export async function trainTunedLens(
     optimizer.zeroGrad();
     // Reading the losses waits for the device, so that steps do not pile up in its queue.
     const losses = await read;
+    if (!losses.every(Number.isFinite))
+      throw new HeedError("ERR_DIVERGED", `${op}: expected finite losses, got ${losses.join(", ")} at step ${step}`);
     onStep?.(step, losses);
     if (++step === steps) break;
   }

@@ -322,6 +322,9 @@ onEachDevice((device) => {
       "ERR_ARGUMENT",
       /pairs/,
     );
+    using broken = shaken(new GPT(sizes, { device }));
+    broken.wte.weight.set(new Float32Array(broken.wte.weight.size).fill(NaN));
+    await expectRejection(trainSparseAutoencoder(broken, corpus, train), "ERR_DIVERGED");
     using sae = new SparseAutoencoder({ width: 5, features: 4 }, { device });
     await expectRejection(evaluateSparseAutoencoder(sae, gpt, corpus), "ERR_ARGUMENT", /name/);
     await expectRejection(evaluateSparseAutoencoder(sae, gpt, corpus, { name }), "ERR_SHAPE");

@@ -57,6 +57,8 @@ export interface SaeTrainingOptions extends CorpusOptions, Omit<SparseAutoencode
   onStep?: (report: SaeStep) => void;
 }
 
+const op = "trainSparseAutoencoder";
+
 /** Threshold at which features of "jumprelu" begin. */
 const firstThreshold = 0.1;
 /**
@@ -76,7 +78,8 @@ const thresholdRate = 10;
  * const sae = await trainSparseAutoencoder(gpt, corpus, { ...options, steps: 10, rows: 16 });
  * sae.W_dec.shape; // [32, 16]
  *
- * @throws ERR_ARGUMENT if the corpus is empty, or the value is not one of tokens; ERR_RANGE if an option is out of range.
+ * @throws ERR_ARGUMENT if the corpus is empty, or the value is not one of tokens; ERR_RANGE if an option is out of range;
+ *   ERR_DIVERGED if the loss is not finite.
  * @see Bricken et al. 2023, "Towards Monosemanticity"; Gao et al. 2024, arXiv:2406.04093; Rajamanoharan et al. 2024,
  *   arXiv:2407.14435.
  */
@@ -85,7 +88,6 @@ export async function trainSparseAutoencoder(
   corpus: TokenSequences,
   options: SaeTrainingOptions,
 ): Promise<SparseAutoencoder> {
-  const op = "trainSparseAutoencoder";
   checkObject(op, "options", options);
   const { name, batch, rows = 512, buffer = 16 * rows, seed = 0, steps = 1000, ...rest } = options;
   checkInteger(op, "steps", steps, 1);
@@ -97,8 +99,8 @@ export async function trainSparseAutoencoder(
   const read = (): AsyncIterable<{ rows: ReadonlyMap<string, FloatTensor> }> =>
     activationsOf(op, model, corpus, { names: [name], batch });
   try {
-    for await (const x of batches(op, read, name, pool)) {
-      training ??= await SaeTraining.begin(op, x, { ...rest, hookName: name, seed, steps });
+    for await (const x of batches(read, name, pool)) {
+      training ??= await SaeTraining.begin(x, { ...rest, hookName: name, seed, steps });
       await training.step(x);
       if (training.done) break;
     }
@@ -110,7 +112,6 @@ export async function trainSparseAutoencoder(
 
 /** Yields random batches of activations, over the corpus again and again. */
 async function* batches(
-  op: string,
   read: () => AsyncIterable<{ rows: ReadonlyMap<string, FloatTensor> }>,
   name: string,
   pool: ActivationBuffer,
@@ -170,7 +171,7 @@ class SaeTraining {
   }
 
   /** Makes an autoencoder for activations such as these; its decoder's bias begins as their mean. */
-  static async begin(op: string, x: FloatTensor, settings: Settings): Promise<SaeTraining> {
+  static async begin(x: FloatTensor, settings: Settings): Promise<SaeTraining> {
     const { lr = 1e-3, sparsity = 1, bandwidth = 0.1, resampleEvery = 0 } = settings;
     for (const [name, value] of Object.entries({ lr, sparsity })) checkNumber(op, name, value, 0);
     checkNumber(op, "bandwidth", bandwidth, Number.MIN_VALUE);
@@ -216,8 +217,12 @@ class SaeTraining {
     const resamples = resampleEvery > 0 && step % resampleEvery === 0 && step <= 0.7 * steps;
     const resampled = resamples ? await this.#resample(scaled, errors) : 0;
     // Reading the loss waits for the device, so that steps do not pile up in its queue.
-    if (step % 10 === 0 || resampled > 0 || this.done) onStep?.({ step, loss: await loss.item(), resampled });
+    const value = step % 10 === 0 || resampled > 0 || this.done ? await loss.item() : null;
     for (const tensor of [scaled, loss, errors]) tensor.dispose();
+    if (value === null) return;
+    if (!Number.isFinite(value))
+      throw new HeedError("ERR_DIVERGED", `${op}: expected a finite loss, got ${value} at step ${step}`);
+    onStep?.({ step, loss: value, resampled });
   }
 
   async #resample(x: FloatTensor, errors: FloatTensor): Promise<number> {
