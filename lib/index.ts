@@ -252,7 +252,12 @@ export { loadWeights, type LoadWeightsOptions } from "./pretrained/load-weights.
 
 // Models ready for use
 export { load, type LoadOptions, type ModelKinds } from "./load/load.js";
-export { type ChatGenerationOptions, LanguageModel, type LanguageModelParts } from "./load/language-model.js";
+export {
+  type ChatGenerationOptions,
+  type GenerationOptions,
+  LanguageModel,
+  type LanguageModelParts,
+} from "./load/language-model.js";
 export { EmbeddingModel, type EmbeddingModelParts } from "./load/embedding-model.js";
 export {
   ClassifierModel,
