@@ -5,7 +5,7 @@ import { naming } from "../files.js";
 import type { BadLine } from "./bad-lines.js";
 import { bytesOf } from "./bytes.js";
 import type { DataFile } from "./inputs.js";
-import { optionalPackage } from "./optional-package.js";
+import { optionalPackage } from "../optional-package.js";
 import { recordColumns } from "./records.js";
 
 /** Row of a table. */

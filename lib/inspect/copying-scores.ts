@@ -1,11 +1,11 @@
-import { EigenvalueDecomposition, type Matrix } from "ml-matrix";
+import type { EigenvalueDecomposition } from "ml-matrix";
 import { noGrad } from "../autograd.js";
 import { checkBoolean, checkObject } from "../check.js";
 import { matmul } from "../ops/matmul.js";
 import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
-import { matrixFrom } from "./head-circuits.js";
+import { matrices, matrixFrom } from "./head-circuits.js";
 import type { InspectedDecoder } from "./hook-names.js";
 import { embeddingMatrix, finalNormOf, headMatrices, unembeddingMatrix, withNorm } from "./module-weights.js";
 
@@ -24,7 +24,7 @@ export interface CopyingOptions {
  * const scores = await copyingScores(gpt);
  * scores[1]![0]; // of head 0 of the second block
  *
- * @throws ERR_ARGUMENT if an option has a wrong type.
+ * @throws ERR_ARGUMENT if an option has a wrong type; ERR_IO if the package ml-matrix is not installed.
  * @see Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
  */
 export async function copyingScores(model: InspectedDecoder, options: CopyingOptions = {}): Promise<number[][]> {
@@ -32,10 +32,13 @@ export async function copyingScores(model: InspectedDecoder, options: CopyingOpt
   checkObject(op, "options", options);
   const { foldNorm = true } = options;
   checkBoolean(op, "foldNorm", foldNorm);
+  const { EigenvalueDecomposition } = await matrices(op);
+  const eigenvalues = async (core: FloatTensor): Promise<EigenvalueDecomposition> =>
+    new EigenvalueDecomposition(await matrixFrom(core), { assumeSymmetric: false });
   const scores: number[][] = [];
   for (let layer = 0; layer < model.config.layers; layer++) {
     const cores = noGrad(() => scope(() => coresOf(op, model, layer, foldNorm)));
-    scores.push(await Promise.all(cores.map(async (core) => score(await matrixFrom(core)))));
+    scores.push(await Promise.all(cores.map(async (core) => score(await eigenvalues(core)))));
     for (const core of cores) core.dispose();
   }
   return scores;
@@ -52,10 +55,7 @@ function coresOf(op: string, model: InspectedDecoder, layer: number, foldNorm: b
   return Array.from({ length: heads }, (_, h) => reshape(narrow(cores, 0, h, 1), [size, size]));
 }
 
-function score(core: Matrix): number {
-  const { realEigenvalues: real, imaginaryEigenvalues: imaginary } = new EigenvalueDecomposition(core, {
-    assumeSymmetric: false,
-  });
+function score({ realEigenvalues: real, imaginaryEigenvalues: imaginary }: EigenvalueDecomposition): number {
   let [total, size] = [0, 0];
   for (const [i, x] of real.entries()) {
     total += x;

@@ -1,6 +1,7 @@
-import { Matrix, QrDecomposition, SingularValueDecomposition } from "ml-matrix";
+import type { Matrix } from "ml-matrix";
 import { noGrad } from "../autograd.js";
 import { checkBoolean, checkChoice, checkInteger, checkObject } from "../check.js";
+import { optionalPackage } from "../optional-package.js";
 import { contiguous, narrow, reshape, transpose } from "../ops/views.js";
 import { keep, scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
@@ -98,11 +99,12 @@ export interface CircuitSvd {
  * const { values, left, right } = await circuitSvd(gpt, { circuit: "qk", layer: 0, head: 1, foldNorm: true });
  * values.length; // 8: the head size
  *
- * @throws the errors of `headCircuit`.
+ * @throws the errors of `headCircuit`; ERR_IO if the package ml-matrix is not installed.
  * @see Millidge & Black 2022, "The Singular Value Decompositions of Transformer Weight Matrices are Highly
  *   Interpretable".
  */
 export async function circuitSvd(model: InspectedModel, options: CircuitOptions): Promise<CircuitSvd> {
+  const { QrDecomposition, SingularValueDecomposition } = await matrices("circuitSvd");
   using circuit = headCircuit(model, options);
   const [left, right] = await Promise.all([matrixFrom(circuit.left), matrixFrom(circuit.right)]);
   // With L = Q₁·R₁ and Rᵀ = Q₂·R₂, L·R = Q₁·(R₁·R₂ᵀ)·Q₂ᵀ, of which only the small matrix in the middle is decomposed.
@@ -121,8 +123,18 @@ export async function circuitSvd(model: InspectedModel, options: CircuitOptions)
   };
 }
 
+/**
+ * Resolves to the package that decomposes matrices.
+ *
+ * @throws ERR_IO if ml-matrix is not installed.
+ */
+export async function matrices(op: string) {
+  return await optionalPackage("ml-matrix", op, () => import("ml-matrix"));
+}
+
 /** Resolves to a matrix on the host. */
 export async function matrixFrom(x: FloatTensor): Promise<Matrix> {
   const [rows, columns] = x.shape as [number, number];
+  const { Matrix } = await import("ml-matrix");
   return Matrix.from1DArray(rows, columns, await x.data());
 }

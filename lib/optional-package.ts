@@ -1,5 +1,5 @@
-// Packages that only some formats need are optional peer dependencies.
-import { HeedError } from "../errors.js";
+// Packages that only some functions need are optional peer dependencies.
+import { HeedError } from "./errors.js";
 
 /**
  * Resolves to the module that `load` imports.
