@@ -23,16 +23,17 @@ const allowed = {
   tokenizer: core,
   structured: [...core, "tokenizer"],
   hub: [...core, "formats"],
-  inspect: models,
+  web: [],
+  inspect: [...models, "web"],
   embed: parts,
   pretrained: [...parts, "embed"],
   train: [...parts, "pretrained"],
   generate: parts,
   engine: [...parts, "generate"],
   load: [...parts, "embed", "generate", "engine", "pretrained"],
-  server: [...core, "tokenizer", "structured", "generate", "engine", "load"],
+  server: [...core, "tokenizer", "structured", "generate", "engine", "load", "web"],
   plugins: [...core, "tokenizer", "structured", "embed", "generate", "engine", "load"],
-  cli: [...whole, "server"],
+  cli: [...whole, "inspect", "server"],
 };
 
 const baseFiles = ["errors.ts", "check.ts", "dtype.ts", "shape.ts", "native.ts", "native-kinds.ts", "native-ops.ts"];

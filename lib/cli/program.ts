@@ -3,6 +3,7 @@ import { batchCommand } from "./batch-command.js";
 import { convertCommand } from "./convert-command.js";
 import { generateCommand } from "./generate-command.js";
 import { infoCommand } from "./info-command.js";
+import { inspectCommand } from "./inspect-command.js";
 import { mergeCommand } from "./merge-command.js";
 import { trainCommand } from "./train-command.js";
 import { serveCommand } from "./serve-command.js";
@@ -30,6 +31,7 @@ Examples:
     translateCommand(),
     convertCommand(),
     mergeCommand(),
+    inspectCommand(),
     infoCommand(),
   ])
     program.addCommand(command);

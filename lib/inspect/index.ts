@@ -23,6 +23,7 @@ export { type AttributionOptions, type LogitContribution, logitAttribution } fro
 export { type HeadBehaviour, headScores, type HeadScoreOptions } from "./head-scores.js";
 export { integratedGradients, type IntegratedGradientsOptions } from "./integrated-gradients.js";
 export { logitLens } from "./logit-lens.js";
+export { inspectionPage, type InspectionPageOptions } from "./page/inspection-page.js";
 export {
   activationPatching,
   causalTrace,
