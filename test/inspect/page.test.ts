@@ -224,7 +224,7 @@ describe("the file", () => {
     await expectRejection(inspectionPage(model, two, { textOf }), "ERR_SHAPE");
     await expectRejection(inspectionPage(model, ids, { textOf, neurons: -1 }), "ERR_RANGE");
     await expectRejection(inspectionPage(model, ids, { textOf: "text" as never }), "ERR_ARGUMENT");
-    await expectRejection(inspectionPage({} as never, ids, { textOf }), "ERR_ARGUMENT");
+    await expectRejection(inspectionPage<GPT>({} as never, ids, { textOf }), "ERR_ARGUMENT");
     using t5 = new T5({ vocabularySize: 19, layers: 1, heads: 2, width: 8 }, { device: "cpu" });
     await expectRejection(inspectionPage(t5, ids as never, { textOf }), "ERR_ARGUMENT");
   });
