@@ -23,7 +23,8 @@ const allowed = {
   tokenizer: core,
   structured: [...core, "tokenizer"],
   hub: [...core, "formats"],
-  inspect: [...models, "optim", "formats"],
+  web: [],
+  inspect: [...models, "optim", "formats", "web"],
   embed: parts,
   pretrained: [...parts, "embed"],
   train: [...parts, "pretrained"],
@@ -31,7 +32,7 @@ const allowed = {
   generate: parts,
   engine: [...parts, "generate"],
   load: [...parts, "inspect", "embed", "generate", "engine", "pretrained"],
-  server: [...core, "tokenizer", "structured", "generate", "engine", "load"],
+  server: [...core, "tokenizer", "structured", "generate", "engine", "load", "web"],
   plugins: [...core, "tokenizer", "structured", "embed", "generate", "engine", "load"],
   cli: [...whole, "server"],
 };

@@ -4,6 +4,7 @@ import { convertCommand } from "./convert-command.js";
 import { dataCommand } from "./data-command.js";
 import { generateCommand } from "./generate-command.js";
 import { infoCommand } from "./info-command.js";
+import { inspectCommand } from "./inspect-command.js";
 import { mergeCommand } from "./merge-command.js";
 import { trainCommand } from "./train-command.js";
 import { serveCommand } from "./serve-command.js";
@@ -32,6 +33,7 @@ Examples:
     translateCommand(),
     convertCommand(),
     mergeCommand(),
+    inspectCommand(),
     infoCommand(),
   ])
     program.addCommand(command);

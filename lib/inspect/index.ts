@@ -34,6 +34,7 @@ export { TunedLens, type TunedLensConfig } from "./tuned-lens.js";
 export { lensDivergence, trainTunedLens, type TunedLensOptions } from "./train-tuned-lens.js";
 
 export { meanActivations, type MeanOptions, resampleFrom, type ResampleOptions } from "./ablation.js";
+export { inspectionPage, type InspectionPageOptions } from "./page/inspection-page.js";
 export {
   activationPatching,
   causalTrace,
