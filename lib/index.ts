@@ -301,6 +301,29 @@ export type { TrainableModel } from "./train/trainable-model.js";
 export { Trainer } from "./train/trainer.js";
 export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.js";
 
+// Evaluation
+export type { EvaluatedModel, EvaluationSettings } from "./evaluation/engine-options.js";
+export { perplexity, type PerplexityOptions, type PerplexityResult } from "./evaluation/perplexity.js";
+export { defineTask, type DefineTaskOptions, type EvaluationTask, readTask } from "./evaluation/task.js";
+export type { TaskDocument } from "./evaluation/documents.js";
+export type { OutputType } from "./evaluation/task-fields.js";
+export {
+  evaluateTask,
+  type EvaluateTaskOptions,
+  type MetricResult,
+  type TaskResult,
+  type TaskSample,
+} from "./evaluation/evaluate-task.js";
+export { bleu } from "./evaluation/metrics/bleu.js";
+export { chrf } from "./evaluation/metrics/chrf.js";
+export { exactMatch, type ExactMatchOptions } from "./evaluation/metrics/exact-match.js";
+export { squadF1 } from "./evaluation/metrics/squad-f1.js";
+
+// Reports
+export { TensorBoard, type TensorBoardOptions } from "./report/tensorboard.js";
+export { readRun, type RunSample, type TrainingRun } from "./report/read-run.js";
+export { trainingReport } from "./report/training-report.js";
+
 // Embeddings and labels of texts
 export {
   embedTexts,
@@ -343,6 +366,8 @@ export {
   type EngineRequest,
   type RequestOptions,
 } from "./engine/engine.js";
+export type { ScoreRequest } from "./engine/score-tokens.js";
+export type { TokenScores } from "./engine/scoring.js";
 export type { KvType } from "./nn/kv-pages.js";
 export type { RequestSummary, TimeDistribution } from "./engine/statistics.js";
 export type { SpeculationOptions } from "./engine/speculation.js";

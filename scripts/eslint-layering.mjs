@@ -8,7 +8,7 @@ const ops = [...core, "ops"];
 const nn = [...ops, "nn"];
 const models = [...nn, "models"];
 const parts = [...models, "optim", "formats", "tokenizer", "structured", "hub", "adapters"];
-const whole = [...parts, "embed", "train", "generate", "engine", "pretrained", "load"];
+const whole = [...parts, "embed", "train", "generate", "engine", "pretrained", "load", "evaluation", "report"];
 
 /** Layers that each layer may import besides itself. */
 const allowed = {
@@ -30,7 +30,10 @@ const allowed = {
   generate: parts,
   engine: [...parts, "generate"],
   load: [...parts, "embed", "generate", "engine", "pretrained"],
-  server: [...core, "tokenizer", "structured", "generate", "engine", "load"],
+  evaluation: [...parts, "generate", "engine"],
+  report: [...core, "formats", "train", "web"],
+  web: [],
+  server: [...core, "tokenizer", "structured", "generate", "engine", "load", "web"],
   plugins: [...core, "tokenizer", "structured", "embed", "generate", "engine", "load"],
   cli: [...whole, "server"],
 };

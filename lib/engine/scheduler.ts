@@ -170,7 +170,7 @@ export class Scheduler {
     const { pageSize } = this.#table;
     const tokens = request.visible;
     return work.some(({ request: { computed, visible }, count }) => {
-      const most = Math.min(tokens.length - 1, computed + count);
+      const most = Math.min(request.reusable, computed + count);
       const further = (request.pages.length + 1) * pageSize;
       return further <= most && tokens.slice(0, further).every((token, i) => token === visible[i]);
     });
@@ -187,8 +187,8 @@ export class Scheduler {
     request.cachedTokens = request.computed;
   }
 
-  #mayBegin({ generated }: Request): boolean {
-    return !this.paused || generated > 0;
+  #mayBegin({ begun }: Request): boolean {
+    return !this.paused || begun;
   }
 
   /** Notes that a step that computes `count` tokens of a request has been enqueued. */

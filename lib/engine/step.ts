@@ -1,5 +1,6 @@
 // Runs the work of a step on the device: one forward pass over the tokens of all requests, and draws for each request
-// whose last token is among them: one after its last token, and one after each of its drafts.
+// whose last token is among them: one after its last token, and one after each of its drafts. Requests that score tokens
+// get the losses of those that follow the step's.
 import { tensor } from "../creation.js";
 import type { Device } from "../device.js";
 import { infer } from "../generate/causal-model.js";
@@ -8,22 +9,47 @@ import type { CausalDecoder } from "../models/causal-decoder.js";
 import { type KvPages, PagedPass, type PassGroup } from "../nn/kv-pages.js";
 import { narrow } from "../ops/views.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
+import { type Losses, readLosses } from "./read-losses.js";
+import type { Request } from "./request.js";
 import { lengthOf, type Work } from "./scheduler.js";
 
-/** Tokens that a step draws, and the work that they belong to. */
+/** Tokens that a step draws and scores, and what they belong to. */
 export interface StepOutput {
   /** Work that ends with its request's last token. Each has one drawn token, and one more for each of its drafts. */
   readonly ended: readonly Work[];
   readonly drawn: Promise<Drawn>;
+  /** Request of each scored token. */
+  readonly scored: readonly Request[];
+  readonly losses: Promise<Losses>;
 }
 
 /** Enqueues a step. */
 export function runStep(model: CausalDecoder, memory: KvPages, work: readonly Work[]): StepOutput {
   const sorted = [...work].sort((a, b) => lengthOf(a) - lengthOf(b));
-  const ended = sorted.filter(({ request, count }) => count === request.pending);
-  using logits = infer(model, () => forward(model, memory, sorted, ended)); // [R, V]
-  if (ended.length === 0) return { ended, drawn: nothing(logits) };
-  const rows = ended.flatMap(drawRows);
+  const ended = sorted.filter(({ request, count }) => count === request.pending && !request.scoring);
+  const rowsOf = placesOf(sorted);
+  const drawRows = ended.flatMap((one) => rowsOf(one).slice(-one.drafts.length - 1));
+  const scores = sorted.flatMap((one) => scoresOf(one, rowsOf(one)));
+  // A pass of which no logits are wanted still writes keys and values; a row is then computed in vain.
+  const wanted = [...drawRows, ...scores.map(({ row }) => row)];
+  using states = infer(model, () => forward(model, memory, sorted, wanted.length > 0 ? wanted : [0])); // [R, C]
+  const output = { ended, scored: scores.map(({ request }) => request), losses: noLosses };
+  if (wanted.length === 0) return { ...output, drawn: computed(states) };
+  const drawn = ended.length > 0 ? draw(model, states, ended) : nothingDrawn;
+  if (scores.length === 0) return { ...output, drawn };
+  using scored = narrow(states, 0, drawRows.length, scores.length);
+  const targets = scores.map(({ token }) => token);
+  return { ...output, drawn, losses: readLosses(model, scored, targets) };
+}
+
+const nothingDrawn: Promise<Drawn> = Promise.resolve({ ids: new Int32Array(), logprobs: () => null });
+const noLosses: Promise<Losses> = Promise.resolve({ losses: new Float32Array(), choices: new Int32Array() });
+
+/** Draws from the first of the states [R, C], which are those of the last token and the drafts of each work. */
+function draw(model: CausalDecoder, states: FloatTensor, ended: readonly Work[]): Promise<Drawn> {
+  const rows = ended.flatMap(drawRowsOf);
+  using first = narrow(states, 0, 0, rows.length);
+  using logits = infer(model, () => model.project(first)); // [rows, V]
   const { device, config } = model;
   const { vocabularySize, contextLength } = config;
   const window = Math.min(contextLength, Math.max(...rows.map(({ tokens }) => tokens.length)));
@@ -31,11 +57,11 @@ export function runStep(model: CausalDecoder, memory: KvPages, work: readonly Wo
   draws.set(rows);
   draws.prepare();
   draws.draw(logits);
-  return { ended, drawn: draws.read() };
+  return draws.read();
 }
 
 /** Returns the sequences whose next tokens are drawn: the request's tokens, and these with more and more of its drafts. */
-function drawRows({ request, drafts }: Work): DrawRow[] {
+function drawRowsOf({ request, drafts }: Work): DrawRow[] {
   const { tokens, prompt, stream, settings, constraint } = request;
   return [
     request,
@@ -45,30 +71,43 @@ function drawRows({ request, drafts }: Work): DrawRow[] {
   ];
 }
 
-/** Resolves when the logits are computed: rejects if the step failed, but not if other work on the device did. */
-async function nothing(logits: FloatTensor): Promise<Drawn> {
-  using one = narrow(logits, 1, 0, 1);
-  await one.data();
-  return { ids: new Int32Array(), logprobs: () => null };
+/** Returns the tokens that follow a work's own and whose scores are wanted, with the rows of the pass before them. */
+function scoresOf({ request, count }: Work, rows: readonly number[]): { request: Request; row: number; token: number }[] {
+  const { scoring, computed } = request;
+  if (!scoring) return [];
+  const from = Math.max(scoring.next, computed + 1);
+  return Array.from({ length: Math.max(0, computed + count - from + 1) }, (_, i) => ({
+    request,
+    row: rows[from + i - 1 - computed]!,
+    token: scoring.tokens[from + i]!,
+  }));
 }
 
-/** Returns the logits [R, V] of the last token and the drafts of each work of `ended`, after the tokens of all `work`. */
-function forward(model: CausalDecoder, memory: KvPages, work: readonly Work[], ended: readonly Work[]): FloatTensor {
+/** Resolves when states are computed: rejects if the step failed, but not if other work on the device did. */
+async function computed(states: FloatTensor): Promise<Drawn> {
+  using one = narrow(states, 1, 0, 1);
+  await one.data();
+  return nothingDrawn;
+}
+
+/** Returns a function that returns the positions of a work's tokens among those of all work. */
+function placesOf(work: readonly Work[]): (one: Work) => number[] {
+  let end = 0;
+  const starts = new Map(work.map((one) => [one, (end += lengthOf(one)) - lengthOf(one)]));
+  return (one) => Array.from({ length: lengthOf(one) }, (_, t) => starts.get(one)! + t);
+}
+
+/** Returns the states [R, C] of the tokens at `rows` [R] among those of all work. */
+function forward(model: CausalDecoder, memory: KvPages, work: readonly Work[], rows: readonly number[]): FloatTensor {
   const { device } = model;
   const ids = work.flatMap(({ request, count, drafts }) => [...request.next(count), ...drafts]);
   const positions = work.flatMap((one) => Array.from({ length: lengthOf(one) }, (_, t) => one.request.computed + t));
-  let end = 0;
-  const ends = new Map(work.map((one) => [one, (end += lengthOf(one)) - 1]));
-  const rowsOf = (one: Work): number[] =>
-    Array.from({ length: one.drafts.length + 1 }, (_, i) => ends.get(one)! - one.drafts.length + i);
-  // A pass of which no logits are wanted still writes keys and values; its last row is computed in vain.
-  const rows = ended.length > 0 ? ended.flatMap(rowsOf) : [ids.length - 1];
   const row = (values: number[]): IntTensor => ints(device, values, [1, values.length]);
   const cache = new PagedPass(memory, groupsOf(work, device), row(positions));
-  return model.forward(row(ids), { cache, rows: ints(device, rows) });
+  return model.states(row(ids), { cache, rows: ints(device, rows) });
 }
 
-function ints(device: Device, values: number[], shape = [values.length]): IntTensor {
+function ints(device: Device, values: readonly number[], shape = [values.length]): IntTensor {
   return tensor(Int32Array.from(values), shape, { device });
 }
 

@@ -1,6 +1,6 @@
 // The alternatives of a token: a box that shows them when the pointer is over a token, and when the arrow keys move
 // through the tokens of a text that has the focus.
-import { byId, element } from "./dom.js";
+import { byId, element } from "../../web/dom.js";
 import type { Candidate, Piece, Token } from "./tokens.js";
 
 const pieces = new WeakMap<Element, Piece>();

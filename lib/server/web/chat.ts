@@ -1,5 +1,5 @@
 // The chat: a list of messages, and the field for the next one.
-import { byId, fitHeight } from "./dom.js";
+import { byId, fitHeight } from "../../web/dom.js";
 import { Message } from "./message.js";
 import { isRunning, run, stop } from "./run.js";
 import { parameters, systemPrompt } from "./settings.js";

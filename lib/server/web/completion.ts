@@ -1,5 +1,5 @@
 // The completion: a text, and how the model continues it.
-import { byId, fitHeight } from "./dom.js";
+import { byId, fitHeight } from "../../web/dom.js";
 import { Message } from "./message.js";
 import { isRunning, run, stop } from "./run.js";
 import { parameters } from "./settings.js";

@@ -1,6 +1,6 @@
 // The field for the API key, which appears when the server asks for one. The key stays in the page's memory.
 import { useKey } from "./api.js";
-import { byId } from "./dom.js";
+import { byId } from "../../web/dom.js";
 
 const form = byId("key-form", HTMLFormElement);
 const field = byId("key", HTMLInputElement);

@@ -3,7 +3,7 @@ import { hide, showAlternatives } from "./alternatives.js";
 import { listModels, type Model, ServerError } from "./api.js";
 import { startChat } from "./chat.js";
 import { startCompletion } from "./completion.js";
-import { byId, element } from "./dom.js";
+import { byId, element } from "../../web/dom.js";
 import { askForKey, whenKeyIsGiven } from "./key.js";
 import { isRunning, stop } from "./run.js";
 import { keepSettings, keepTheme } from "./settings.js";

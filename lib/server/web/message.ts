@@ -1,7 +1,7 @@
 // A text with a name above it and buttons beside it: a message of a chat, or the continuation of a text.
 import { tokenElement } from "./alternatives.js";
 import { answer, ServerError } from "./api.js";
-import { announce, button, copy, element, fitHeight } from "./dom.js";
+import { announce, button, copy, element, fitHeight } from "../../web/dom.js";
 import { askForKey } from "./key.js";
 import { Statistics } from "./statistics.js";
 import type { Piece } from "./tokens.js";

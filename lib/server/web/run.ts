@@ -1,5 +1,5 @@
 // The answer that is being generated: there is one at a time, which the page can stop.
-import { announce } from "./dom.js";
+import { announce } from "../../web/dom.js";
 
 let controller: AbortController | null = null;
 let running: Promise<void> = Promise.resolve();

@@ -1,5 +1,6 @@
 // The settings: a form whose empty fields stand for the model's own values. The browser keeps them for the next visit.
-import { byId } from "./dom.js";
+import { byId } from "../../web/dom.js";
+import { startTheme } from "../../web/theme.js";
 
 const form = byId("settings-form", HTMLFormElement);
 const storageName = "heed-playground";
@@ -51,22 +52,8 @@ export function keepSettings(): void {
 
 /** Follows the system's choice of light and dark until the reader presses the button. */
 export function keepTheme(): void {
-  const button = byId("theme", HTMLButtonElement);
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  let { theme } = stored() as { theme?: string };
-  const show = (): void => {
-    const shown = theme ?? (dark.matches ? "dark" : "light");
-    document.documentElement.dataset.theme = shown;
-    button.textContent = shown === "dark" ? "Light" : "Dark";
-    button.title = `Switch to ${shown === "dark" ? "light" : "dark"}`;
-  };
-  button.onclick = () => {
-    theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-    store({ ...stored(), theme });
-    show();
-  };
-  dark.addEventListener("change", show);
-  show();
+  const { theme } = stored() as { theme?: string };
+  startTheme(byId("theme", HTMLButtonElement), theme, (chosen) => store({ ...stored(), theme: chosen }));
 }
 
 function apply(): void {
