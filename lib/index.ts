@@ -304,7 +304,8 @@ export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.
 // Evaluation
 export type { EvaluatedModel, EvaluationSettings } from "./evaluation/engine-options.js";
 export { perplexity, type PerplexityOptions, type PerplexityResult } from "./evaluation/perplexity.js";
-export { defineTask, type DefineTaskOptions, type EvaluationTask, readTask } from "./evaluation/task.js";
+export { defineTask, type DefineTaskOptions, readTask } from "./evaluation/task.js";
+export type { EvaluationTask } from "./evaluation/evaluation-task.js";
 export type { TaskDocument } from "./evaluation/documents.js";
 export type { OutputType } from "./evaluation/task-fields.js";
 export {

@@ -9,6 +9,7 @@ const docs = fileURLToPath(new URL("..", import.meta.url));
 const guides = [
   ["Train a GPT", "train"],
   ["Fine-tune a model", "fine-tune"],
+  ["See and evaluate", "evaluation"],
   ["Chat with a model", "chat"],
   ["Serve many requests", "serving"],
   ["Serve models over HTTP", "server"],

@@ -1,9 +1,11 @@
 import { Command } from "commander";
 import { batchCommand } from "./batch-command.js";
 import { convertCommand } from "./convert-command.js";
+import { evalCommand } from "./eval-command.js";
 import { generateCommand } from "./generate-command.js";
 import { infoCommand } from "./info-command.js";
 import { mergeCommand } from "./merge-command.js";
+import { reportCommand } from "./report-command.js";
 import { trainCommand } from "./train-command.js";
 import { serveCommand } from "./serve-command.js";
 import { translateCommand } from "./translate-command.js";
@@ -24,6 +26,8 @@ Examples:
     );
   for (const command of [
     trainCommand(),
+    reportCommand(),
+    evalCommand(),
     generateCommand(),
     serveCommand(),
     batchCommand(),

@@ -5,7 +5,7 @@ import { tensor } from "../creation.js";
 import type { Device } from "../device.js";
 import { infer } from "../generate/causal-model.js";
 import { type DrawRow, type Drawn, Draws, drawShape } from "../generate/draws.js";
-import type { CausalDecoder } from "../models/causal-decoder.js";
+import type { CausalDecoder, DecoderForwardOptions } from "../models/causal-decoder.js";
 import { type KvPages, PagedPass, type PassGroup } from "../nn/kv-pages.js";
 import { narrow } from "../ops/views.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
@@ -28,28 +28,38 @@ export function runStep(model: CausalDecoder, memory: KvPages, work: readonly Wo
   const sorted = [...work].sort((a, b) => lengthOf(a) - lengthOf(b));
   const ended = sorted.filter(({ request, count }) => count === request.pending && !request.scoring);
   const rowsOf = placesOf(sorted);
-  const drawRows = ended.flatMap((one) => rowsOf(one).slice(-one.drafts.length - 1));
+  const drawn = ended.flatMap((one) => rowsOf(one).slice(-one.drafts.length - 1));
   const scores = sorted.flatMap((one) => scoresOf(one, rowsOf(one)));
+  const run = (rows: readonly number[], pass: (ids: IntTensor, options: DecoderForwardOptions) => FloatTensor) =>
+    infer(model, () => forward(model, memory, sorted, rows, pass));
+  if (scores.length > 0) {
+    const rows = [...drawn, ...scores.map(({ row }) => row)];
+    using states = run(rows, (ids, options) => model.states(ids, options)); // [R, C]
+    using first = narrow(states, 0, 0, Math.max(1, drawn.length));
+    using logits = infer(model, () => model.project(first));
+    using rest = narrow(states, 0, drawn.length, scores.length);
+    const targets = scores.map(({ token }) => token);
+    return {
+      ended,
+      drawn: ended.length > 0 ? draw(model, logits, ended) : nothingDrawn,
+      scored: scores.map(({ request }) => request),
+      losses: readLosses(model, rest, targets),
+    };
+  }
   // A pass of which no logits are wanted still writes keys and values; a row is then computed in vain.
-  const wanted = [...drawRows, ...scores.map(({ row }) => row)];
-  using states = infer(model, () => forward(model, memory, sorted, wanted.length > 0 ? wanted : [0])); // [R, C]
-  const output = { ended, scored: scores.map(({ request }) => request), losses: noLosses };
-  if (wanted.length === 0) return { ...output, drawn: computed(states) };
-  const drawn = ended.length > 0 ? draw(model, states, ended) : nothingDrawn;
-  if (scores.length === 0) return { ...output, drawn };
-  using scored = narrow(states, 0, drawRows.length, scores.length);
-  const targets = scores.map(({ token }) => token);
-  return { ...output, drawn, losses: readLosses(model, scored, targets) };
+  using logits = run(drawn.length > 0 ? drawn : [0], (ids, options) => model.forward(ids, options)); // [R, V]
+  return {
+    ...{ ended, drawn: ended.length > 0 ? draw(model, logits, ended) : nothing(logits) },
+    ...{ scored: [], losses: noLosses },
+  };
 }
 
 const nothingDrawn: Promise<Drawn> = Promise.resolve({ ids: new Int32Array(), logprobs: () => null });
 const noLosses: Promise<Losses> = Promise.resolve({ losses: new Float32Array(), choices: new Int32Array() });
 
-/** Draws from the first of the states [R, C], which are those of the last token and the drafts of each work. */
-function draw(model: CausalDecoder, states: FloatTensor, ended: readonly Work[]): Promise<Drawn> {
+/** Draws from the logits [R, V] after the last token and the drafts of each work. */
+function draw(model: CausalDecoder, logits: FloatTensor, ended: readonly Work[]): Promise<Drawn> {
   const rows = ended.flatMap(drawRowsOf);
-  using first = narrow(states, 0, 0, rows.length);
-  using logits = infer(model, () => model.project(first)); // [rows, V]
   const { device, config } = model;
   const { vocabularySize, contextLength } = config;
   const window = Math.min(contextLength, Math.max(...rows.map(({ tokens }) => tokens.length)));
@@ -83,9 +93,9 @@ function scoresOf({ request, count }: Work, rows: readonly number[]): { request:
   }));
 }
 
-/** Resolves when states are computed: rejects if the step failed, but not if other work on the device did. */
-async function computed(states: FloatTensor): Promise<Drawn> {
-  using one = narrow(states, 1, 0, 1);
+/** Resolves when the logits are computed: rejects if the step failed, but not if other work on the device did. */
+async function nothing(logits: FloatTensor): Promise<Drawn> {
+  using one = narrow(logits, 1, 0, 1);
   await one.data();
   return nothingDrawn;
 }
@@ -97,14 +107,20 @@ function placesOf(work: readonly Work[]): (one: Work) => number[] {
   return (one) => Array.from({ length: lengthOf(one) }, (_, t) => starts.get(one)! + t);
 }
 
-/** Returns the states [R, C] of the tokens at `rows` [R] among those of all work. */
-function forward(model: CausalDecoder, memory: KvPages, work: readonly Work[], rows: readonly number[]): FloatTensor {
+/** Returns what a pass over the tokens of all work gives for those at `rows` [R] among them: states or logits. */
+function forward(
+  model: CausalDecoder,
+  memory: KvPages,
+  work: readonly Work[],
+  rows: readonly number[],
+  pass: (ids: IntTensor, options: DecoderForwardOptions) => FloatTensor,
+): FloatTensor {
   const { device } = model;
   const ids = work.flatMap(({ request, count, drafts }) => [...request.next(count), ...drafts]);
   const positions = work.flatMap((one) => Array.from({ length: lengthOf(one) }, (_, t) => one.request.computed + t));
   const row = (values: number[]): IntTensor => ints(device, values, [1, values.length]);
   const cache = new PagedPass(memory, groupsOf(work, device), row(positions));
-  return model.states(row(ids), { cache, rows: ints(device, rows) });
+  return pass(row(ids), { cache, rows: ints(device, rows) });
 }
 
 function ints(device: Device, values: readonly number[], shape = [values.length]): IntTensor {

@@ -10,7 +10,7 @@ import { concurrencyOf, engineFor, type EvaluatedModel, type EvaluationSettings 
 import { filtered } from "./filters.js";
 import { type Measured, measure } from "./measures.js";
 import { Prompts } from "./prompts.js";
-import type { EvaluationTask } from "./task.js";
+import type { EvaluationTask } from "./evaluation-task.js";
 import type { OutputType } from "./task-fields.js";
 import { windowsOf } from "./windows.js";
 

@@ -5,7 +5,7 @@ import { Permutation } from "../permutation.js";
 import type { TaskDocument } from "./documents.js";
 import { pythonText } from "./python-text.js";
 import { PromptTemplate } from "./prompt-template.js";
-import type { EvaluationTask } from "./task.js";
+import type { EvaluationTask } from "./evaluation-task.js";
 
 /** Options of the prompts of a task. */
 export interface PromptSettings {

@@ -2,22 +2,10 @@ import path from "node:path";
 import { describe, HeedError } from "../errors.js";
 import { inFile, readTextFile } from "../files.js";
 import { documentOf, readDocuments, type TaskDocument } from "./documents.js";
+import type { EvaluationTask } from "./evaluation-task.js";
 import { PythonCode } from "./field-reader.js";
-import { checkTaskFields, type OutputType, type TaskFields } from "./task-fields.js";
-
-/** Task on which models are evaluated: documents, and the templates that make prompts and answers from them. */
-export interface EvaluationTask {
-  /** Name of the task. */
-  readonly name: string;
-  /** Kind of output by which the task measures a model. */
-  readonly outputType: OutputType;
-  /** Documents on which models are evaluated. */
-  readonly documents: readonly TaskDocument[];
-  /** Documents from which the examples in a prompt are taken; null if the task has none. */
-  readonly examples: readonly TaskDocument[] | null;
-  /** @internal */
-  readonly fields: TaskFields;
-}
+import { Prompts } from "./prompts.js";
+import { checkTaskFields, type TaskFields } from "./task-fields.js";
 
 /** Options of `defineTask`. */
 export interface DefineTaskOptions {
@@ -94,7 +82,10 @@ async function taskOf(given: unknown, { documents = {}, folder = "." }: DefineTa
       "ERR_FORMAT",
       `task ${name}: expected fewshot_split, training_split or fewshot_config.samples for num_fewshot ${numFewshot}, got none`,
     );
-  return { name, outputType, documents: tested, examples, fields };
+  const task = { name, outputType, documents: tested, examples, fields };
+  // Fails now, and not in the evaluation, if a template is malformed.
+  new Prompts(task, { numFewshot: 0, seed: 0 });
+  return task;
 }
 
 async function readSplit(
