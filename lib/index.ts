@@ -322,7 +322,8 @@ export { squadF1 } from "./evaluation/metrics/squad-f1.js";
 
 // Reports
 export { TensorBoard, type TensorBoardOptions } from "./report/tensorboard.js";
-export { readRun, type RunSample, type TrainingRun } from "./report/read-run.js";
+export { readRun } from "./report/read-run.js";
+export type { RunSample, TrainingRun } from "./report/training-run.js";
 export { trainingReport } from "./report/training-report.js";
 
 // Embeddings and labels of texts

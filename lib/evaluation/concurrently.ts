@@ -1,3 +1,5 @@
+import { setMaxListeners } from "node:events";
+
 /**
  * Resolves to the results of a function for each item, in order. At most `most` calls run at the same time. If one
  * fails, the signal that the others get aborts, and the promise rejects when they have ended.
@@ -10,6 +12,8 @@ export async function concurrently<T, R>(
 ): Promise<R[]> {
   const failed = new AbortController();
   const signal = given ? AbortSignal.any([given, failed.signal]) : failed.signal;
+  // Each call listens to the signal, and Node.js takes more than ten listeners for a leak.
+  setMaxListeners(0, signal);
   const results = Array<R>(items.length);
   let next = 0;
   const work = async (): Promise<void> => {

@@ -128,14 +128,16 @@ export class Prompts {
     );
   }
 
-  /** Returns the right answers of a document. A number among choices, also in a text, is an index. */
+  /** Returns the right answers of a document. Among choices, a number that a field or a template gives is an index. */
   #targetsOf(document: TaskDocument): Target[] {
     const { docToTarget, docToChoice } = this.#task.fields;
     const value = typeof docToTarget === "string" ? this.#field(docToTarget, this.#target!, document) : docToTarget;
+    const isField = typeof docToTarget === "string" && Object.hasOwn(document, docToTarget);
     const targets = (Array.isArray(value) ? value : [value]).map((one: unknown): Target => {
       if (docToChoice !== null && (typeof one === "number" || typeof one === "boolean")) return Number(one);
       const text = pythonText(one);
-      return docToChoice !== null && /^\d+$/.test(text) ? Number(text) : text;
+      // A template makes a text of a number, and the text in a field is one of the choices.
+      return docToChoice !== null && !isField && /^\d+$/.test(text) ? Number(text) : text;
     });
     if (targets.length > 0) return targets;
     throw new HeedError("ERR_FORMAT", "expected doc_to_target to give an answer, got an empty list");

@@ -1,4 +1,4 @@
-import type { TrainingRun } from "./read-run.js";
+import type { TrainingRun } from "./training-run.js";
 
 /**
  * Returns a run whose curves have at most `most` points. Neighbouring steps become one with the mean of their values, and

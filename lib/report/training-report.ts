@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { HeedError } from "../errors.js";
 import { version } from "../version.js";
-import type { TrainingRun } from "./read-run.js";
+import type { TrainingRun } from "./training-run.js";
 import { thinned } from "./thinned.js";
 
 /** Largest number of points of a curve. */

@@ -59,7 +59,11 @@ describe.for(devices)("Engine.score on %s", (device) => {
         slow.values.reduce((sum, value) => sum + value, 0),
         3,
       );
-      expect(given[i], `text ${i}`).toEqual(expected[i]);
+      // On CUDA, products of few rows are rounded otherwise, in the last bits of f32.
+      if (device === "cpu") expect(given[i], `text ${i}`).toEqual(expected[i]);
+      else
+        for (const [t, value] of given[i]!.logProbabilities.entries())
+          expect(Math.abs(value / logProbabilities[t]! - 1)).toBeLessThan(8 * 2 ** -24);
     }
     const { tokens } = await beside;
     const { running, waiting, pagesUsed, cachedTokens, preemptions } = engine.metrics;

@@ -13,7 +13,7 @@ import { devices, smallGpt } from "../generate/models.js";
 
 const bytes = new ByteTokenizer();
 const modelOn = (device: string, contextLength = 96): GPT =>
-  smallGpt(device, { vocabularySize: 257, contextLength, width: 16, heads: 2 });
+  smallGpt(device, { vocabularySize: 257, contextLength, width: 16, heads: 2, layers: device === "cpu" ? 2 : 1 });
 /** Bytes, and a token that ends a text and begins another one. */
 const tokenizer: Tokenizer = Object.assign(Object.create(bytes) as ByteTokenizer, {
   ...{ vocabularySize: 257, endOfText: 256 },
@@ -30,14 +30,20 @@ async function slowly(model: GPT, context: string, continuation: string): Promis
 const value = ({ metrics }: TaskResult, name: string): number =>
   metrics.find(({ metric, filter }) => metric === name || `${metric},${filter}` === name)!.value;
 
-const questions = Array.from({ length: 7 }, (_, i) => ({
+const all = Array.from({ length: 7 }, (_, i) => ({
   ...{ question: `${i} plus ${i % 3} is`, choices: ["two", `${i + (i % 3)}`, "a long answer"] },
   ...{ label: i % 3, text: `Line ${i} of a text.\nIt has two lines${"!".repeat(i)}` },
 }));
-const documents = { test: questions, train: questions.slice(0, 4) };
+const documents = { test: all, train: all.slice(0, 4) };
 const common = { task: "t", test_split: "test", training_split: "train" };
 
 describe.for(devices)("evaluateTask on %s", (device) => {
+  const isCpu = device === "cpu";
+  // The software CUDA device is slow.
+  const questions = isCpu ? all : all.slice(0, 3);
+  const documents = { test: questions, train: all.slice(0, 4) };
+  const count = questions.length;
+
   test("multiple choice, with examples", async () => {
     using model = modelOn(device);
     const task = await defineTask(
@@ -49,7 +55,7 @@ describe.for(devices)("evaluateTask on %s", (device) => {
     );
     const samples: TaskSample[] = [];
     const whole = await evaluateTask({ model, tokenizer }, task, { onSample: (sample) => samples.push(sample) });
-    expect(whole).toMatchObject({ task: "t", outputType: "multiple_choice", documents: 7, numFewshot: 2 });
+    expect(whole).toMatchObject({ task: "t", outputType: "multiple_choice", documents: count, numFewshot: 2 });
     const prefix = "0 plus 0 is two\n\n1 plus 1 is 2\n\n";
     let [right, normalized] = [0, 0];
     for (const [i, { question, choices, label }] of questions.entries()) {
@@ -62,16 +68,21 @@ describe.for(devices)("evaluateTask on %s", (device) => {
       const norms = logs.map((log, c) => log / choices[c]!.length);
       normalized += Number(norms.indexOf(Math.max(...norms)) === label);
     }
-    expect([value(whole, "acc"), value(whole, "acc_norm")]).toEqual([right / 7, normalized / 7]);
-    const p = right / 7;
-    expect(whole.metrics[0]!.stderr).toBeCloseTo(Math.sqrt((p * (1 - p)) / 6), 12);
+    expect([value(whole, "acc"), value(whole, "acc_norm")]).toEqual([right / count, normalized / count]);
+    const p = right / count;
+    expect(whole.metrics[0]!.stderr).toBeCloseTo(Math.sqrt((p * (1 - p)) / (count - 1)), 12);
 
     // The samples' own numbers do not depend on what else is computed.
     const again: TaskSample[] = [];
     const options = { batchSize: 2, batchTokens: 17, onSample: (sample: TaskSample) => again.push(sample) };
     expect(await evaluateTask({ model, tokenizer }, task, options)).toEqual(whole);
     const order = (some: TaskSample[]): TaskSample[] => some.toSorted((a, b) => a.index - b.index);
-    expect(order(again)).toEqual(order(samples));
+    // On CUDA, products of few rows are rounded otherwise, in the last bits of f32.
+    if (isCpu) expect(order(again)).toEqual(order(samples));
+    else
+      for (const [i, sample] of order(again).entries())
+        for (const [c, log] of sample.logProbabilities!.entries())
+          expect(Math.abs(log / order(samples)[i]!.logProbabilities![c]! - 1)).toBeLessThan(8 * 2 ** -24);
     expect((await evaluateTask({ model, tokenizer }, task, { limit: 3, numFewshot: 0 })).documents).toBe(3);
   });
 
@@ -83,7 +94,7 @@ describe.for(devices)("evaluateTask on %s", (device) => {
     let sum = 0;
     for (const { question } of questions) sum += await slowly(model, "", question);
     const result = await evaluateTask({ model, tokenizer }, answers);
-    expect(Math.log(value(result, "perplexity"))).toBeCloseTo(-sum / 7, 3);
+    expect(Math.log(value(result, "perplexity"))).toBeCloseTo(-sum / count, 3);
     expect(value(result, "acc")).toBe(0);
 
     // A text longer than the context is read by windows that reach back as far as they can.
@@ -99,11 +110,11 @@ describe.for(devices)("evaluateTask on %s", (device) => {
       }
       totals.push(total);
     }
-    const all = totals.reduce((sum, total) => sum + total, 0);
+    const whole = totals.reduce((sum, total) => sum + total, 0);
     const size = (of: (text: string) => number): number => questions.reduce((sum, { text }) => sum + of(text), 0);
     const read = await evaluateTask({ model, tokenizer }, rolling, { batchTokens: 40 });
-    expect(Math.log(value(read, "word_perplexity"))).toBeCloseTo(-all / size((text) => text.split(/\s+/).length), 3);
-    expect(Math.log(value(read, "byte_perplexity"))).toBeCloseTo(-all / size((text) => text.length), 4);
+    expect(Math.log(value(read, "word_perplexity"))).toBeCloseTo(-whole / size((text) => text.split(/\s+/).length), 3);
+    expect(Math.log(value(read, "byte_perplexity"))).toBeCloseTo(-whole / size((text) => text.length), 4);
     expect(value(read, "bits_per_byte")).toBeCloseTo(Math.log2(value(read, "byte_perplexity")), 12);
   });
 
@@ -114,8 +125,8 @@ describe.for(devices)("evaluateTask on %s", (device) => {
       const options = { maxTokens: 12, temperature: 0, stop: ["\n\n"], stopTokens: [256] };
       texts.push((await generate(model, tokenizer, question, options)).text);
     }
-    // The right answers of the first three documents are what the model writes.
-    const known = { test: questions.map((one, i) => ({ ...one, answer: i < 3 ? texts[i] : "nothing" })) };
+    // The right answers of the first two documents are what the model writes.
+    const known = { test: questions.map((one, i) => ({ ...one, answer: i < 2 ? texts[i] : "nothing" })) };
     const task = await defineTask(
       {
         ...{ task: "t", test_split: "test", doc_to_text: "question", doc_to_target: "answer" },
@@ -131,7 +142,7 @@ describe.for(devices)("evaluateTask on %s", (device) => {
     const samples: TaskSample[] = [];
     const result = await evaluateTask({ model, tokenizer }, task, { onSample: (sample) => samples.push(sample) });
     expect(samples.toSorted((a, b) => a.index - b.index).map(({ generated }) => generated)).toEqual(texts);
-    expect(value(result, "exact_match,none")).toBeCloseTo(3 / 7, 12);
+    expect(value(result, "exact_match,none")).toBeCloseTo(2 / count, 12);
     expect(value(result, "exact_match,first")).toBe(0);
     expect(value(result, "chrf,none")).toBeGreaterThan(value(result, "chrf,first"));
     expect(result.metrics).toHaveLength(8);
@@ -140,7 +151,7 @@ describe.for(devices)("evaluateTask on %s", (device) => {
 
   test("perplexity in blocks and by a sliding window", async () => {
     using model = modelOn(device, 16);
-    const text = questions.map(({ text }) => text).join(" ").slice(0, 90);
+    const text = all.map(({ text }) => text).join(" ").slice(0, 90);
     const ids = [256, ...bytes.encode(text)];
     const losses = async (windows: [from: number, to: number, first: number][]): Promise<number> => {
       let sum = 0;
@@ -160,7 +171,9 @@ describe.for(devices)("evaluateTask on %s", (device) => {
     for (let done = 17; done < 91; done += 5) slides.push([Math.min(91, done + 5) - 17, Math.min(91, done + 5), done]);
     const slid = await perplexity({ model, tokenizer }, text, { stride: 5, batchTokens: 7, batchSize: 3 });
     expect(slid.loss).toBeCloseTo(await losses(slides), 4);
-    expect(await perplexity({ model, tokenizer }, text, { stride: 5 })).toEqual(slid);
+    const again = await perplexity({ model, tokenizer }, text, { stride: 5 });
+    if (isCpu) expect(again).toEqual(slid);
+    else expect(again.loss).toBeCloseTo(slid.loss, 5);
   });
 });
 

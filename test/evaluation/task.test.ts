@@ -7,7 +7,7 @@ import { PromptTemplate } from "../../lib/evaluation/prompt-template.js";
 import { Prompts } from "../../lib/evaluation/prompts.js";
 import { defineTask, readTask } from "../../lib/evaluation/task.js";
 import { temporaryFolder } from "../support/folder.js";
-import { hasJinja2 } from "../support/jinja2.js";
+import { pythonWith } from "../support/python.js";
 
 const templates: readonly [template: string, document: Record<string, unknown>][] = [
   ["Question: {{question}}\nAnswer:", { question: "Why?\n" }],
@@ -27,8 +27,10 @@ environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
 json.dump([environment.from_string(t).render(doc=d, **d) for t, d in json.load(sys.stdin)], sys.stdout)
 `;
 
-test.skipIf(!hasJinja2)("templates give the texts of Python's Jinja2", () => {
-  const { stdout, stderr } = spawnSync("python3", ["-c", python], { input: JSON.stringify(templates), encoding: "utf8" });
+const jinja2 = pythonWith("jinja2", "python3-jinja2");
+
+test.skipIf(!jinja2)("templates give the texts of Python's Jinja2", () => {
+  const { stdout, stderr } = spawnSync(jinja2!, ["-c", python], { input: JSON.stringify(templates), encoding: "utf8" });
   expect(stderr).toBe("");
   const expected = JSON.parse(stdout) as string[];
   expect(templates.map(([template, document]) => new PromptTemplate(template).render(document))).toEqual(expected);
@@ -74,8 +76,11 @@ describe("prompts", () => {
     const prompts = new Prompts(task, { numFewshot: 2, seed: 1 });
     expect(prompts.promptOf(1)).toBe("Add.\n\nQ: 0+1= 1\n\nQ: 1+3= 4\n\nQ: 2+2=");
     expect(prompts.choicesOf(documents.test[0]!)).toEqual(["1", "2"]);
-    // A number is an index among choices, also in a text: the answer "2" would be the third choice.
-    expect(() => prompts.rightChoicesOf(documents.test[0]!)).toThrow(/one of the 2 choices or its index, got 2/);
+    expect(prompts.rightChoicesOf(documents.test[0]!)).toEqual([1]);
+    // The number that a template makes is an index: the answer "2" would be the third choice.
+    const indexed = await defineTask({ ...fields, doc_to_target: "{{answer}}" }, { documents });
+    const other = new Prompts(indexed, { numFewshot: 0, seed: 1 });
+    expect(() => other.rightChoicesOf(documents.test[0]!)).toThrow(/one of the 2 choices or its index, got 2/);
   });
 
   test("of a kind with other delimiters, a fixed target and choices in the task", async () => {
@@ -157,7 +162,7 @@ metadata:
         () => "nothing",
         (error: unknown) => {
           expect(error).toMatchObject({ code: "ERR_FORMAT" });
-          return (error as Error).message.replace(`${folder}/`, "");
+          return (error as Error).message.replaceAll(`${folder}/`, "");
         },
       );
     };
@@ -171,9 +176,9 @@ metadata:
     expect(await refused((text) => text.replace("{{q}}", "{{q"))).toMatch(/^letters\.yaml: template "{{q": /);
     expect(await refused(() => "a: [")).toMatch(/^letters\.yaml: expected YAML: /);
     writeFileSync(path.join(folder, "a.jsonl"), '{"q": "x"}\n[1]\n');
-    expect(await refused((text) => text)).toBe("a.jsonl:2: expected an object, got an array of 1");
+    expect(await refused((text) => text)).toBe("letters.yaml: a.jsonl:2: expected an object, got an array of 1");
     writeFileSync(path.join(folder, "a.jsonl"), '{"q": "x"}\n{"q"\n');
-    expect(await refused((text) => text)).toMatch(/^a\.jsonl:2: expected JSON: /);
+    expect(await refused((text) => text)).toMatch(/^letters\.yaml: a\.jsonl:2: expected JSON: /);
   });
 
   test.each([

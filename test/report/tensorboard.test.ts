@@ -8,9 +8,9 @@ import { crc32c } from "../../lib/report/crc32c.js";
 import { histogramOf } from "../../lib/report/histogram.js";
 import { TensorBoard } from "../../lib/report/tensorboard.js";
 import { temporaryFolder } from "../support/folder.js";
+import { pythonWith } from "../support/python.js";
 
-const python = spawnSync("python3", ["-c", "import google.protobuf"]).status === 0;
-if (!python) console.warn("skipped: python3 has no protobuf (Debian's python3-protobuf)");
+const python = pythonWith("google.protobuf", "python3-protobuf");
 
 /**
  * Reads a file of TFRecords and prints its events as JSON. The messages are built from tensorflow's event.proto,
@@ -77,7 +77,7 @@ interface Event {
 }
 
 function eventsOf(file: string): Event[] {
-  const { stdout, stderr, status } = spawnSync("python3", ["-c", program, file], { encoding: "utf8" });
+  const { stdout, stderr, status } = spawnSync(python!, ["-c", program, file], { encoding: "utf8" });
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   return JSON.parse(stdout) as Event[];
 }

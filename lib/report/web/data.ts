@@ -1,6 +1,6 @@
 // The runs that the page shows, which lie in the page itself.
 import { byId } from "../../web/dom.js";
-import type { TrainingRun } from "../read-run.js";
+import type { TrainingRun } from "../training-run.js";
 
 /** Content of the page. */
 interface ReportData {
