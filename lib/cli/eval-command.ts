@@ -11,7 +11,11 @@ export function evalCommand(): Command {
     .option("--adapter <folder>", "an adapter in PEFT's format to add to the model", text)
     .option("--perplexity <file>", "a text to compute the perplexity of; may be given several times", repeatable)
     .option("--context <n>", "with --perplexity: tokens that the model sees (default: the model's context)", integer(1))
-    .option("--stride <n>", "with --perplexity: slide the context by n tokens (default: cut the text into blocks)", integer(1))
+    .option(
+      "--stride <n>",
+      "with --perplexity: slide the context by n tokens (default: cut the text into blocks)",
+      integer(1),
+    )
     .option("--num-fewshot <n>", "number of examples in each prompt (default: the task's own)", integer(0))
     .option("--limit <n>", "number of documents of each task to evaluate (default: all)", integer(1))
     .option("--seed <n>", "seed of the choice of examples (default: 1234)", integer(0))

@@ -30,7 +30,8 @@ export async function run(files: readonly string[], flags: EvalFlags): Promise<v
   if (files.length === 0 && texts.length === 0)
     throw new UsageError("expected a task file or --perplexity with a text, got neither");
   for (const flag of ["context", "stride"] as const)
-    if (flags[flag] !== undefined && texts.length === 0) throw new UsageError(`--${flag}: works only with --perplexity`);
+    if (flags[flag] !== undefined && texts.length === 0)
+      throw new UsageError(`--${flag}: works only with --perplexity`);
   if (threads !== undefined) setThreads(threads);
   // A mistake in a task must not show only after others have taken hours.
   const tasks = await Promise.all(files.map((file) => readTask(file)));
@@ -64,12 +65,7 @@ export async function run(files: readonly string[], flags: EvalFlags): Promise<v
   await print(flags.json ? json : tables(results));
 }
 
-async function readText(
-  model: LanguageModel,
-  text: string,
-  file: string,
-  flags: EvalFlags,
-): Promise<PerplexityResult> {
+async function readText(model: LanguageModel, text: string, file: string, flags: EvalFlags): Promise<PerplexityResult> {
   const { context, stride = null } = flags;
   return perplexity(model, text, {
     ...settingsOf(flags, file),

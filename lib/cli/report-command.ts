@@ -8,7 +8,9 @@ export interface ReportFlags {
 
 export function reportCommand(): Command {
   return new Command("report")
-    .description("Write a page in HTML that shows and compares training runs. It is one file, which loads nothing else.")
+    .description(
+      "Write a page in HTML that shows and compares training runs. It is one file, which loads nothing else.",
+    )
     .argument("<runs...>", "folders of heed train --out, or logs in JSON lines")
     .option("--out <file>", "the page to write", text, "report.html")
     .addHelpText(

@@ -82,7 +82,10 @@ function drawRowsOf({ request, drafts }: Work): DrawRow[] {
 }
 
 /** Returns the tokens that follow a work's own and whose scores are wanted, with the rows of the pass before them. */
-function scoresOf({ request, count }: Work, rows: readonly number[]): { request: Request; row: number; token: number }[] {
+function scoresOf(
+  { request, count }: Work,
+  rows: readonly number[],
+): { request: Request; row: number; token: number }[] {
   const { scoring, computed } = request;
   if (!scoring) return [];
   const from = Math.max(scoring.next, computed + 1);

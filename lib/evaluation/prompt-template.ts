@@ -9,7 +9,17 @@ import { stripFunctions, withStripFunctions } from "../tokenizer/jinja-strip.js"
 import { pythonText } from "./python-text.js";
 
 /** Nodes whose values are not written, or have been written by the nodes inside of them. */
-const silent = new Set(["If", "For", "Set", "Macro", "CallStatement", "FilterStatement", "Break", "Continue", "Comment"]);
+const silent = new Set([
+  "If",
+  "For",
+  "Set",
+  "Macro",
+  "CallStatement",
+  "FilterStatement",
+  "Break",
+  "Continue",
+  "Comment",
+]);
 
 /** A template of a task. */
 export class PromptTemplate {

@@ -104,7 +104,10 @@ export function checkTaskFields(given: unknown): TaskFields {
     files: dataFiles(fields),
     testSplit,
     fewshotSplit: split ?? fields.optionalText("fewshot_split") ?? training ?? validation,
-    fewshotSamples: samples === undefined ? null : list("fewshot_config.samples", samples).map((one, i) => record(`fewshot_config.samples[${i}]`, one)),
+    fewshotSamples:
+      samples === undefined
+        ? null
+        : list("fewshot_config.samples", samples).map((one, i) => record(`fewshot_config.samples[${i}]`, one)),
     sampler,
     numFewshot: fields.integer("num_fewshot", 0, 0),
     docToText: template(fields, "doc_to_text", outputType === "loglikelihood_rolling" ? "" : undefined) as string,
@@ -143,7 +146,10 @@ function dataFiles(fields: FieldReader): Record<string, readonly string[]> {
   // A single file is the split "train", as in Hugging Face's datasets.
   if (typeof given === "string" || Array.isArray(given)) return { train: names("", given) };
   return Object.fromEntries(
-    Object.entries(record("dataset_kwargs.data_files", given)).map(([split, value]) => [split, names(`.${split}`, value)]),
+    Object.entries(record("dataset_kwargs.data_files", given)).map(([split, value]) => [
+      split,
+      names(`.${split}`, value),
+    ]),
   );
 }
 
@@ -192,7 +198,8 @@ function metrics(given: unknown, outputType: OutputType): TaskMetric[] {
     const at = `metric_list[${i}]`;
     const fields = new FieldReader(record(at, item), `${at}.`);
     const metric = fields.required("metric", "string") as string;
-    if (!known.includes(metric)) throw refused(`${at}.metric`, `${oneOf(known)} (the metrics of ${outputType})`, metric);
+    if (!known.includes(metric))
+      throw refused(`${at}.metric`, `${oneOf(known)} (the metrics of ${outputType})`, metric);
     const aggregation = fields.optionalText("aggregation") ?? aggregations[metric];
     if (aggregation !== aggregations[metric]) throw refused(`${at}.aggregation`, aggregations[metric]!, aggregation);
     fields.boolean("higher_is_better", true);

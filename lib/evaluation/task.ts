@@ -74,7 +74,8 @@ async function taskOf(given: unknown, { documents = {}, folder = "." }: DefineTa
   if (testSplit === null)
     throw new HeedError("ERR_FORMAT", `task ${name}: expected test_split or validation_split, got neither`);
   const tested = await split(testSplit);
-  if (tested.length === 0) throw new HeedError("ERR_FORMAT", `task ${name}: expected documents in ${testSplit}, got none`);
+  if (tested.length === 0)
+    throw new HeedError("ERR_FORMAT", `task ${name}: expected documents in ${testSplit}, got none`);
   const hasExamples = fewshotSplit !== null && (fewshotSplit in documents || fewshotSplit in files);
   const examples = fewshotSamples ?? (hasExamples ? await split(fewshotSplit) : null);
   if (numFewshot > 0 && examples === null)

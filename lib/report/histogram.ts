@@ -33,8 +33,7 @@ export function histogramOf(values: ArrayLike<number>): Histogram {
     squares += value * value;
   }
   const width = (max - min) / buckets;
-  if (width === 0)
-    return { min, max, count: finite.length, sum, squares, limits: [max], counts: [finite.length] };
+  if (width === 0) return { min, max, count: finite.length, sum, squares, limits: [max], counts: [finite.length] };
   const counts = Array<number>(buckets).fill(0);
   for (const value of finite) counts[Math.min(buckets - 1, Math.floor((value - min) / width))]!++;
   const limits = counts.map((_, i) => (i === buckets - 1 ? max : min + (i + 1) * width));

@@ -80,7 +80,12 @@ export class TensorBoard implements Disposable {
     if (typeof text !== "string")
       throw new HeedError("ERR_ARGUMENT", `TensorBoard: expected a text, got ${describe(text)}`);
     // A tensor of one string, which the plugin "text" shows.
-    const tensor = bytesField(8, integerField(1, 7), bytesField(2, bytesField(2, integerField(1, 1))), bytesField(8, text));
+    const tensor = bytesField(
+      8,
+      integerField(1, 7),
+      bytesField(2, bytesField(2, integerField(1, 1))),
+      bytesField(8, text),
+    );
     const metadata = bytesField(9, bytesField(1, bytesField(1, "text")));
     this.#write(step, [this.#value(name, tensor, metadata)]);
   }

@@ -34,7 +34,8 @@ describe("heed train", () => {
     expect(samples.map(({ text }) => text!.length)).toEqual([100, 100, 100]);
     const files = readdirSync(path.join(cwd, "board"));
     expect(files).toHaveLength(2);
-    for (const file of files) expect(readFileSync(path.join(cwd, "board", file)).includes("loss/validation")).toBe(true);
+    for (const file of files)
+      expect(readFileSync(path.join(cwd, "board", file)).includes("loss/validation")).toBe(true);
   });
 });
 
@@ -46,7 +47,10 @@ describe("heed report", () => {
   });
 
   test("says what is missing", async () => {
-    expect(await heed(["report", "runs/none"], { cwd })).toMatchObject({ code: 1, stderr: expect.stringContaining("runs/none") });
+    expect(await heed(["report", "runs/none"], { cwd })).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("runs/none"),
+    });
     expect(await heed(["report"], { cwd })).toMatchObject({ code: 2 });
     expect(existsSync(path.join(cwd, "report.html"))).toBe(false);
   });
@@ -76,7 +80,11 @@ doc_to_target: 0
       ["numbers", "acc_norm", "2", "0", expect.stringMatching(/^[01]\.\d{4}$/), expect.stringMatching(/^± 0\.\d{4}$/)],
       [""],
       ["text", "metric", "tokens", "value", "stderr"],
-      ...["perplexity", "bits per byte", "loss in nats"].map((name) => ["book.txt", name, ...Array<unknown>(3).fill(expect.anything())]),
+      ...["perplexity", "bits per byte", "loss in nats"].map((name) => [
+        "book.txt",
+        name,
+        ...Array<unknown>(3).fill(expect.anything()),
+      ]),
       [""],
     ]);
     const results = JSON.parse(readFileSync(path.join(cwd, "out.json"), "utf8")) as Record<string, unknown>;

@@ -14,7 +14,10 @@ const templates: readonly [template: string, document: Record<string, unknown>][
   ["{{a}} {{b}} {{c}} {{d}} {{e}}", { a: true, b: null, c: 3, d: 0.5, e: ["x", "it's", 'a "b"', 2, false] }],
   ["{% for c in choices %}\n{{ loop.index }}. {{ c }}\n{% endfor %}\n", { choices: ["one", "two"] }],
   ["  {% if x > 2 %}  large {% else %} small{% endif %}\n\n", { x: 3 }],
-  ["{{choices.text}} {{choices.label.index(answer)}}", { choices: { text: ["p", "q"], label: ["A", "B"] }, answer: "B" }],
+  [
+    "{{choices.text}} {{choices.label.index(answer)}}",
+    { choices: { text: ["p", "q"], label: ["A", "B"] }, answer: "B" },
+  ],
   ["{{text.split(' ')[:-1]|join(' ')}}|{{' ' + text.split(' ')[-1]}}", { text: "the white whale" }],
   ["{{ doc.title | upper }}{{ title.strip('-') }}", { title: "--x--" }],
   ["{{x}}{%- if true %} y{%- endif -%} \n z", { x: "\\" }],

@@ -113,7 +113,7 @@ describe.skipIf(!chromiumPath)("the page, in Chromium (apt-get install chromium,
     expect(await page.locator(".chart canvas").count()).toBe(5);
     // A reader who does not see the curves gets their ends.
     expect(await page.locator(".plot").nth(1).getAttribute("aria-label")).toBe(
-      "Validation loss: small from 2.92 to 1.516; <img src=x> from 2.336 to 1.436",
+      "Validation loss: small from 2.92 to 1.516; <img src=x> from 2.356 to 1.436",
     );
 
     // The keyboard moves through the steps, and the values are those of the log.

@@ -30,6 +30,9 @@ def message(name, *fields):
         if isinstance(kind, str): f.type, f.type_name = F.TYPE_MESSAGE, ".tensorflow." + kind
         else: f.type = kind
         if "packed" in rest: f.options.packed = True
+        if "one" in rest:
+            if not m.oneof_decl: m.oneof_decl.add(name="one")
+            f.oneof_index = 0
 message("HistogramProto", *[(n, i + 1, F.TYPE_DOUBLE) for i, n in enumerate(["min", "max", "num", "sum", "sum_squares"])],
     ("bucket_limit", 6, F.TYPE_DOUBLE, "many", "packed"), ("bucket", 7, F.TYPE_DOUBLE, "many", "packed"))
 message("Dim", ("size", 1, F.TYPE_INT64), ("name", 2, F.TYPE_STRING))
@@ -38,12 +41,12 @@ message("TensorProto", ("dtype", 1, F.TYPE_INT32), ("tensor_shape", 2, "TensorSh
     ("tensor_content", 4, F.TYPE_BYTES), ("string_val", 8, F.TYPE_BYTES, "many"))
 message("PluginData", ("plugin_name", 1, F.TYPE_STRING), ("content", 2, F.TYPE_BYTES))
 message("SummaryMetadata", ("plugin_data", 1, "PluginData"), ("display_name", 2, F.TYPE_STRING))
-message("Value", ("tag", 1, F.TYPE_STRING), ("simple_value", 2, F.TYPE_FLOAT), ("histo", 5, "HistogramProto"),
-    ("node_name", 7, F.TYPE_STRING), ("tensor", 8, "TensorProto"), ("metadata", 9, "SummaryMetadata"))
+message("Value", ("tag", 1, F.TYPE_STRING), ("node_name", 7, F.TYPE_STRING), ("simple_value", 2, F.TYPE_FLOAT, "one"), ("histo", 5, "HistogramProto", "one"),
+    ("tensor", 8, "TensorProto", "one"), ("metadata", 9, "SummaryMetadata"))
 message("Summary", ("value", 1, "Value", "many"))
 message("SessionLog", ("status", 1, F.TYPE_INT32), ("checkpoint_path", 2, F.TYPE_STRING), ("msg", 3, F.TYPE_STRING))
-message("Event", ("wall_time", 1, F.TYPE_DOUBLE), ("step", 2, F.TYPE_INT64), ("file_version", 3, F.TYPE_STRING),
-    ("summary", 5, "Summary"), ("session_log", 7, "SessionLog"))
+message("Event", ("wall_time", 1, F.TYPE_DOUBLE), ("step", 2, F.TYPE_INT64), ("file_version", 3, F.TYPE_STRING, "one"),
+    ("summary", 5, "Summary", "one"), ("session_log", 7, "SessionLog", "one"))
 pool = descriptor_pool.DescriptorPool()
 pool.Add(file)
 described = pool.FindMessageTypeByName("tensorflow.Event")
@@ -141,13 +144,22 @@ describe.skipIf(!python)("event files", () => {
       ["9", ["weights", { histo: expect.objectContaining({ min: 1, max: 3, num: 4, sum: 8, sum_squares: 18 }) }]],
       [
         ...["10"],
-        ...[["loss/train", { simple_value: 2 }], ["learning rate", { simple_value: 0.5 }]],
+        ...[
+          ["loss/train", { simple_value: 2 }],
+          ["learning rate", { simple_value: 0.5 }],
+        ],
         ["tokens per second", { simple_value: 100 }],
       ],
       [
         ...["10"],
-        ...[["loss/train", { simple_value: 2 }], ["learning rate", { simple_value: 0.5 }]],
-        ...[["gradient norm", { simple_value: 3 }], ["tokens per second", { simple_value: 100 }]],
+        ...[
+          ["loss/train", { simple_value: 2 }],
+          ["learning rate", { simple_value: 0.5 }],
+        ],
+        ...[
+          ["gradient norm", { simple_value: 3 }],
+          ["tokens per second", { simple_value: 100 }],
+        ],
       ],
       ["10", ["loss/validation", { simple_value: 0 }], ["perplexity/validation", { simple_value: 1 }]],
     ]);

@@ -35,9 +35,7 @@ export function bleuCounts(text: string, references: readonly string[]): BleuCou
   const words = cutWords(text);
   const others = references.map(cutWords);
   const distance = (length: number): number => Math.abs(length - words.length);
-  const [referenceLength = 0] = others
-    .map(({ length }) => length)
-    .sort((a, b) => distance(a) - distance(b) || a - b);
+  const [referenceLength = 0] = others.map(({ length }) => length).sort((a, b) => distance(a) - distance(b) || a - b);
   const matches: number[] = [];
   const totals: number[] = [];
   for (let n = 1; n <= order; n++) {

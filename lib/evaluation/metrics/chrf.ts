@@ -66,8 +66,7 @@ export function chrfOf(segments: readonly (readonly ChrfCounts[])[]): number {
 function fScore(counts: readonly ChrfCounts[]): number {
   const both = counts.filter(({ text, reference }) => text > 0 && reference > 0);
   if (both.length === 0) return 0;
-  const mean = (of: (one: ChrfCounts) => number): number =>
-    both.reduce((sum, one) => sum + of(one), 0) / both.length;
+  const mean = (of: (one: ChrfCounts) => number): number => both.reduce((sum, one) => sum + of(one), 0) / both.length;
   const precision = mean(({ text, matches }) => matches / text);
   const recall = mean(({ reference, matches }) => matches / reference);
   if (precision + recall === 0) return 0;

@@ -45,7 +45,13 @@ export class Chart {
 
   constructor(spec: ChartSpec) {
     this.#spec = spec;
-    this.root = element("section", { className: "chart" }, element("h2", { textContent: spec.title }), this.#plot, this.#values);
+    this.root = element(
+      "section",
+      { className: "chart" },
+      element("h2", { textContent: spec.title }),
+      this.#plot,
+      this.#values,
+    );
     this.#plot.role = "img";
     this.#values.ariaLive = "polite";
     this.#plot.addEventListener("keydown", (event) => this.#move(event));
@@ -109,8 +115,22 @@ export class Chart {
       cursor: { sync: { key: sync.key }, points: { size: 7 } },
       scales: { x: { time: false }, y: { distr: loss && log ? 3 : 1 } },
       axes: [
-        { stroke: text, grid, ticks: grid, font, values: (_, ticks) => ticks.map((tick) => placeText(tick, axis)) },
-        { stroke: text, grid, ticks: grid, font, size: 64, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : format(tick))) },
+        {
+          stroke: text,
+          grid,
+          ticks: grid,
+          font,
+          size: 32,
+          values: (_, ticks) => ticks.map((tick) => placeText(tick, axis)),
+        },
+        {
+          stroke: text,
+          grid,
+          ticks: grid,
+          font,
+          size: 64,
+          values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : format(tick))),
+        },
       ],
       hooks: { setCursor: [(plot) => this.#show(plot, axis)] },
     };
@@ -155,7 +175,9 @@ export class Chart {
     if (place === undefined) return;
     event.preventDefault();
     const index = Math.min(last, Math.max(first, place));
-    plot.setCursor({ left: plot.valToPos(x[index]!, "x"), top: plot.bbox.height / devicePixelRatio / 2 });
+    const cursor = { left: plot.valToPos(x[index]!, "x"), top: plot.bbox.height / devicePixelRatio / 2 };
+    // The last argument, which uPlot's types lack, moves the cursors of the other charts, too.
+    (plot as { setCursor: (cursor: object, fire: boolean, publish: boolean) => void }).setCursor(cursor, true, true);
   }
 
   /** Returns what a reader who does not see the chart has to know. */
@@ -171,7 +193,10 @@ export class Chart {
 
 /** Returns the value at a position, or the one before it if the run has none there. */
 function nearest(values: readonly (number | null | undefined)[], at: number): number | null {
-  for (let i = at; i >= 0; i--) if (values[i] !== null && values[i] !== undefined) return values[i];
+  for (let i = at; i >= 0; i--) {
+    const value = values[i];
+    if (value !== null && value !== undefined) return value;
+  }
   return null;
 }
 

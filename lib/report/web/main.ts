@@ -23,7 +23,8 @@ const specs: readonly ChartSpec[] = [
   { title: "Learning rate", curve: ofSteps("lr"), format: short },
   {
     title: "Norm of the gradients",
-    curve: (run, axis) => (run.steps.gradientNorm.some((norm) => norm !== null) ? ofSteps("gradientNorm")(run, axis) : null),
+    curve: (run, axis) =>
+      run.steps.gradientNorm.some((norm) => norm !== null) ? ofSteps("gradientNorm")(run, axis) : null,
     smoothed: true,
     format: short,
   },
