@@ -5,6 +5,9 @@ import { version } from "../version.js";
 import type { TrainingRun } from "./training-run.js";
 import { thinned } from "./thinned.js";
 
+/** Matches the element of the page that contains the runs, which are none. */
+const dataElement = /(<script type="application\/json" id="data">)[^<]*(<\/script>)/;
+
 /** Largest number of points of a curve. */
 const mostPoints = 4000;
 
@@ -31,7 +34,7 @@ export function trainingReport(runs: readonly TrainingRun[]): string {
   const json = JSON.stringify(data, (_, value: unknown) =>
     typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value,
   ).replaceAll("<", "\\u003c");
-  return readPage().replace('{"runs":[]}', () => json);
+  return readPage().replace(dataElement, (_, begin: string, end: string) => begin + json + end);
 }
 
 /** Returns the page, from the folder that contains lib/ and dist/. */
