@@ -10,7 +10,7 @@ export interface EvalFlags extends InferenceFlags {
   numFewshot?: number;
   limit?: number;
   seed?: number;
-  batchTokens: number;
+  batchTokens?: number;
   batchSize: number;
   json?: boolean;
   output?: string;

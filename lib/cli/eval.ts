@@ -79,7 +79,7 @@ function settingsOf({ batchTokens, batchSize }: EvalFlags, name: string) {
   const onProgress = (done: number, total: number): void => {
     process.stderr.write(done === total ? "\r\x1b[K" : `\r${name}: ${done} of ${total}`);
   };
-  return { batchTokens, batchSize, ...(isTTY && { onProgress }) };
+  return { batchSize, ...(batchTokens !== undefined && { batchTokens }), ...(isTTY && { onProgress }) };
 }
 
 function tables({ tasks, perplexity: texts }: Results): string {

@@ -16,7 +16,7 @@ export interface EvaluatedModel {
 
 /** Options of every evaluation. They change its speed and its memory, but not its results. */
 export interface EvaluationSettings {
-  /** Largest number of tokens that are computed at once. @default 512 */
+  /** Largest number of tokens that are computed at once. @default the engine's */
   batchTokens?: number;
   /** Largest number of texts that are computed at the same time. @default 64 */
   batchSize?: number;
@@ -35,15 +35,16 @@ export function engineFor(op: string, evaluated: EvaluatedModel, options: Evalua
   checkObject(op, "model", evaluated);
   checkObject(op, "options", options);
   const { model, tokenizer } = evaluated;
-  const { batchTokens = 512, batchSize = 64, signal } = options;
-  checkInteger(op, "batchTokens", batchTokens, 1);
+  const { batchTokens, batchSize = 64, signal } = options;
+  if (batchTokens !== undefined) checkInteger(op, "batchTokens", batchTokens, 1);
   checkInteger(op, "batchSize", batchSize, 1);
   checkSignal(op, signal);
   if (typeof tokenizer?.encode !== "function")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected a model with a tokenizer, got ${describe(tokenizer)}`);
   signal?.throwIfAborted();
   const maxQueue = Number.MAX_SAFE_INTEGER;
-  return new Engine(model, { tokenizer, maxBatchTokens: batchTokens, maxSequences: batchSize, maxQueue });
+  const size = batchTokens === undefined ? {} : { maxBatchTokens: batchTokens };
+  return new Engine(model, { tokenizer, ...size, maxSequences: batchSize, maxQueue });
 }
 
 /** Returns the number of texts that are given to the engine at the same time, so that it always has some that wait. */
