@@ -7,6 +7,7 @@ import { TensorBoard } from "../report/tensorboard.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { TrainerEvent } from "../train/events.js";
 import { JsonLog } from "../train/log.js";
+import { asUsage } from "./failure.js";
 
 /** Number of tokens of a sample. */
 const sampleTokens = 100;
@@ -34,8 +35,12 @@ export class RunWatch implements Disposable {
   readonly #board: TensorBoard | null;
   readonly #log: JsonLog | null;
 
+  /** @throws UsageError if the tokenizer cannot encode the text that samples continue; ERR_IO if a file cannot be written. */
   constructor(run: WatchedRun) {
     this.#run = run;
+    const { sample } = run;
+    // A mistake must not show only at the first evaluation.
+    if (sample !== undefined) asUsage(() => run.tokenizer.encode(sample));
     this.#board = run.tensorboard === undefined ? null : new TensorBoard(run.tensorboard, { step: run.step });
     this.#log = run.sample === undefined ? null : new JsonLog(run.log);
   }

@@ -1,6 +1,7 @@
 // Scoring: the log-probabilities that a model gives to tokens that are known already. A scored sequence is a request like
 // any other, except that it draws nothing: its tokens but the last are a prompt, computed in pieces beside the others, and
 // each step reads how likely the known next tokens were.
+
 /** Log-probabilities of the tokens of a sequence. */
 export interface TokenScores {
   /** Log-probability of each scored token, given all tokens before it, in nats. */

@@ -39,6 +39,12 @@ describe("heed train", () => {
   });
 });
 
+test("a text for samples that the tokenizer cannot encode is refused at once", async () => {
+  const flags = ["--steps", "1", "--sample", "§"];
+  const { code, stderr } = await heed(["train", "--data", "book.txt", "--out", "other", ...size, ...flags], { cwd });
+  expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining("§") });
+});
+
 describe("heed report", () => {
   test("writes a page of the runs", async () => {
     const made = await heed(["report", "runs/book", "runs/book/log.jsonl", "--out", "two.html"], { cwd });
