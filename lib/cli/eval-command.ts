@@ -19,7 +19,11 @@ export function evalCommand(): Command {
     .option("--num-fewshot <n>", "number of examples in each prompt (default: the task's own)", integer(0))
     .option("--limit <n>", "number of documents of each task to evaluate (default: all)", integer(1))
     .option("--seed <n>", "seed of the choice of examples (default: 1234)", integer(0))
-    .option("--batch-tokens <n>", "largest number of tokens to compute at once (default: by the model's size)", integer(1))
+    .option(
+      "--batch-tokens <n>",
+      "largest number of tokens to compute at once (default: by the model's size)",
+      integer(1),
+    )
     .option("--batch-size <n>", "largest number of texts to compute at the same time", integer(1), 64)
     .option("--json", "print the results as JSON instead of a table")
     .option("--output <file>", "write the results as JSON into a file, too", text)

@@ -12,7 +12,7 @@ import { asUsage } from "./failure.js";
 /** Number of tokens of a sample. */
 const sampleTokens = 100;
 
-/** What a run has to be watched. */
+/** Parts of a run that watching it needs. */
 export interface WatchedRun {
   readonly model: GPT | Llama;
   readonly tokenizer: Tokenizer;

@@ -41,7 +41,7 @@ export function runStep(model: CausalDecoder, memory: KvPages, work: readonly Wo
     const targets = scores.map(({ token }) => token);
     return {
       ended,
-      drawn: ended.length > 0 ? draw(model, logits, ended) : nothingDrawn,
+      ...(ended.length > 0 ? draw(model, logits, ended) : { drawn: nothingDrawn }),
       scored: scores.map(({ request }) => request),
       losses: readLosses(model, rest, targets),
     };
@@ -49,7 +49,8 @@ export function runStep(model: CausalDecoder, memory: KvPages, work: readonly Wo
   // A pass of which no logits are wanted still writes keys and values; a row is then computed in vain.
   using logits = run(drawn.length > 0 ? drawn : [0], (ids, options) => model.forward(ids, options)); // [R, V]
   return {
-    ...{ ended, drawn: ended.length > 0 ? draw(model, logits, ended) : nothing(logits) },
+    ...(ended.length > 0 ? draw(model, logits, ended) : { drawn: nothing(logits) }),
+    ended,
     ...{ scored: [], losses: noLosses },
   };
 }
@@ -58,7 +59,7 @@ const nothingDrawn: Promise<Drawn> = Promise.resolve({ ids: new Int32Array(), lo
 const noLosses: Promise<Losses> = Promise.resolve({ losses: new Float32Array(), choices: new Int32Array() });
 
 /** Draws from the logits [R, V] after the last token and the drafts of each work. */
-function draw(model: CausalDecoder, logits: FloatTensor, ended: readonly Work[]): Promise<Drawn> {
+function draw(model: CausalDecoder, logits: FloatTensor, ended: readonly Work[]): Pick<StepOutput, "drawn"> {
   const rows = ended.flatMap(drawRowsOf);
   const { device, config } = model;
   const { vocabularySize, contextLength } = config;
@@ -67,7 +68,8 @@ function draw(model: CausalDecoder, logits: FloatTensor, ended: readonly Work[])
   draws.set(rows);
   draws.prepare();
   draws.draw(logits);
-  return draws.read();
+  // The draws may go before their result is read, so the promise is not awaited here.
+  return { drawn: draws.read() };
 }
 
 /** Returns the sequences whose next tokens are drawn: the request's tokens, and these with more and more of its drafts. */

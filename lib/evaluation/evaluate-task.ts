@@ -130,7 +130,7 @@ export async function evaluateTask(
   return { task: name, outputType, documents: documents.length, numFewshot, metrics };
 }
 
-/** What an evaluation needs for each document. */
+/** Parts of an evaluation that each document needs. */
 interface Run extends EvaluatedModel {
   readonly engine: Engine;
   readonly task: EvaluationTask;

@@ -6,7 +6,7 @@ import { squadF1 } from "./metrics/squad-f1.js";
 import { bootstrapOf, type Estimate, expOf, meanOf, ratioOf, scaled } from "./statistics.js";
 import type { TaskMetric } from "./task-fields.js";
 
-/** What is measured of a document; log-probabilities are in nats. */
+/** Measurements of a document; log-probabilities are in nats. */
 export type Measured =
   | {
       readonly kind: "choice";

@@ -110,8 +110,8 @@ export class PromptTemplate {
 }
 
 interface Rendering {
-  run(): Value;
-  evaluate(node: Node): Value;
+  readonly run: () => Value;
+  readonly evaluate: (node: Node) => Value;
 }
 
 /** Returns a function that replaces a value by the text that Python writes for it. */

@@ -44,7 +44,7 @@ export interface TaskFilter {
   readonly steps: readonly FilterStep[];
 }
 
-/** How texts are generated. */
+/** Options by which texts are generated. */
 export interface TaskGeneration {
   readonly until: readonly string[];
   readonly maxTokens: number;

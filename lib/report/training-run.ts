@@ -10,7 +10,7 @@ export interface RunSample {
   text: string;
 }
 
-/** What a training run has logged. Curves are lists of numbers of equal length, one for each step that is listed. */
+/** Log of a training run. Curves are lists of numbers of equal length, one for each step that is listed. */
 export interface TrainingRun {
   /** Name of the run: that of its folder. */
   name: string;

@@ -11,7 +11,7 @@ export interface Curve {
   readonly y: readonly (number | null)[];
 }
 
-/** What a chart shows. */
+/** Description of a chart. */
 export interface ChartSpec {
   readonly title: string;
   /** Returns the curve of a run; null if it has none. */
@@ -113,7 +113,7 @@ export class Chart {
       series: [{}, ...series],
       legend: { show: false },
       cursor: { sync: { key: sync.key }, points: { size: 7 } },
-      scales: { x: { time: false }, y: { distr: loss && log ? 3 : 1 } },
+      scales: { x: { time: false }, y: { distr: (loss && log ? 3 : 1) as UPlot.Scale.Distr } },
       axes: [
         {
           stroke: text,
