@@ -1,10 +1,6 @@
 import { Command } from "commander";
 import { text } from "./arguments.js";
-
-/** The flags of `heed report`. */
-export interface ReportFlags {
-  out: string;
-}
+import type { ReportFlags } from "./report-flags.js";
 
 export function reportCommand(): Command {
   return new Command("report")

@@ -3,7 +3,7 @@ import { naming } from "../files.js";
 import { readRun } from "../report/read-run.js";
 import { trainingReport } from "../report/training-report.js";
 import { print } from "./output.js";
-import type { ReportFlags } from "./report-command.js";
+import type { ReportFlags } from "./report-flags.js";
 
 /** Runs `heed report`. */
 export async function run(sources: readonly string[], { out }: ReportFlags): Promise<void> {
