@@ -57,7 +57,6 @@ describe("heed report", () => {
       code: 1,
       stderr: expect.stringContaining("runs/none"),
     });
-    expect(await heed(["report"], { cwd })).toMatchObject({ code: 2 });
     expect(existsSync(path.join(cwd, "report.html"))).toBe(false);
   });
 });
@@ -109,16 +108,11 @@ doc_to_target: 0
 
   test("refuses what it cannot do before it loads the model", async () => {
     const model = ["--model", "none"];
-    expect(await heed(["eval", ...model], { cwd })).toMatchObject({
-      code: 2,
-      stderr: "error: expected a task file or --perplexity with a text, got neither\n",
-    });
     writeFileSync(path.join(cwd, "bad.yaml"), `${yaml}process_results: !function utils.results\n`);
     expect(await heed(["eval", "bad.yaml", ...model], { cwd })).toMatchObject({
       code: 1,
       stderr:
         "error: bad.yaml: expected no process_results, which heed does not support, got !function utils.results\n",
     });
-    expect(await heed(["eval", "numbers.yaml", "--stride", "2", ...model], { cwd })).toMatchObject({ code: 2 });
   });
 });
