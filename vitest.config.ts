@@ -16,7 +16,18 @@ const operations = ["test/ops/**/*.test.ts"];
 /** Operations whose tests choose the software device's size, which it reads when it is loaded. */
 const sized = ["test/ops/gemm.test.ts", "test/ops/tf32.test.ts"];
 /** Tests that change nothing of their process. */
-const harmless = ["adapters", "embed", "engine", "generate", "inspect", "models", "nn", "optim", "pretrained"]
+const harmless = [
+  "adapters",
+  "embed",
+  "engine",
+  "evaluation",
+  "generate",
+  "inspect",
+  "models",
+  "nn",
+  "optim",
+  "pretrained",
+]
   .concat("structured", "tokenizer", "train")
   .map((folder) => `test/${folder}/**/*.test.ts`);
 /** Memory of its own for every tensor, so that the software device sees an access just outside of it. */

@@ -323,6 +323,30 @@ export type { DataStatistics } from "./data/shard-index.js";
 export { TokenShards } from "./data/token-shards.js";
 export { type DataProgress, writeShards, type WriteShardsOptions } from "./data/write-shards.js";
 export type { ExampleRecord } from "./train/example-record.js";
+// Evaluation
+export type { EvaluatedModel, EvaluationSettings } from "./evaluation/engine-options.js";
+export { perplexity, type PerplexityOptions, type PerplexityResult } from "./evaluation/perplexity.js";
+export { defineTask, type DefineTaskOptions, readTask } from "./evaluation/task.js";
+export type { EvaluationTask } from "./evaluation/evaluation-task.js";
+export type { TaskDocument } from "./evaluation/documents.js";
+export type { OutputType } from "./evaluation/task-fields.js";
+export {
+  evaluateTask,
+  type EvaluateTaskOptions,
+  type MetricResult,
+  type TaskResult,
+  type TaskSample,
+} from "./evaluation/evaluate-task.js";
+export { bleu } from "./evaluation/metrics/bleu.js";
+export { chrf } from "./evaluation/metrics/chrf.js";
+export { exactMatch, type ExactMatchOptions } from "./evaluation/metrics/exact-match.js";
+export { squadF1 } from "./evaluation/metrics/squad-f1.js";
+
+// Reports
+export { TensorBoard, type TensorBoardOptions } from "./report/tensorboard.js";
+export { readRun } from "./report/read-run.js";
+export type { RunSample, TrainingRun } from "./report/training-run.js";
+export { trainingReport } from "./report/training-report.js";
 
 // Embeddings and labels of texts
 export {
@@ -366,6 +390,8 @@ export {
   type EngineRequest,
   type RequestOptions,
 } from "./engine/engine.js";
+export type { ScoreRequest } from "./engine/score-tokens.js";
+export type { TokenScores } from "./engine/scoring.js";
 export type { KvType } from "./nn/kv-pages.js";
 export type { RequestSummary, TimeDistribution } from "./engine/statistics.js";
 export type { SpeculationOptions } from "./engine/speculation.js";

@@ -24,7 +24,7 @@ try {
   const { optionalDependencies } = JSON.parse(readFileSync(path.join(installed, "package.json"), "utf8"));
   if (optionalDependencies[`@heed/${platform}`] !== version)
     throw new Error(`expected heed ${version} to name its addon, got: ${JSON.stringify(optionalDependencies)}`);
-  for (const page of ["server", "inspect"])
+  for (const page of ["server", "inspect", "report"])
     if (!existsSync(path.join(installed, `dist/${page}/web/index.html`)))
       throw new Error(`expected heed to have the page of dist/${page}/web`);
   run(process.execPath, ["scripts/install.mjs"], installed);

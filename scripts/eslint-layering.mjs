@@ -8,7 +8,8 @@ const ops = [...core, "ops"];
 const nn = [...ops, "nn"];
 const models = [...nn, "models"];
 const parts = [...models, "optim", "formats", "tokenizer", "structured", "hub", "adapters"];
-const whole = [...parts, "inspect", "embed", "train", "data", "generate", "engine", "pretrained", "load"];
+const run = [...parts, "inspect", "embed", "train", "data", "generate", "engine", "pretrained", "load"];
+const whole = [...run, "evaluation", "report"];
 
 /** Layers that each layer may import besides itself. */
 const allowed = {
@@ -32,6 +33,8 @@ const allowed = {
   generate: parts,
   engine: [...parts, "generate"],
   load: [...parts, "inspect", "embed", "generate", "engine", "pretrained"],
+  evaluation: [...parts, "generate", "engine"],
+  report: [...core, "formats", "train", "web"],
   server: [...core, "tokenizer", "structured", "generate", "engine", "load", "web"],
   plugins: [...core, "tokenizer", "structured", "embed", "generate", "engine", "load"],
   cli: [...whole, "server"],

@@ -10,6 +10,7 @@ const guides = [
   ["Train a GPT", "train"],
   ["Prepare data", "data"],
   ["Fine-tune a model", "fine-tune"],
+  ["See and evaluate", "evaluation"],
   ["Chat with a model", "chat"],
   ["Serve many requests", "serving"],
   ["Serve models over HTTP", "server"],

@@ -2,10 +2,12 @@ import { Command } from "commander";
 import { batchCommand } from "./batch-command.js";
 import { convertCommand } from "./convert-command.js";
 import { dataCommand } from "./data-command.js";
+import { evalCommand } from "./eval-command.js";
 import { generateCommand } from "./generate-command.js";
 import { infoCommand } from "./info-command.js";
 import { inspectCommand } from "./inspect-command.js";
 import { mergeCommand } from "./merge-command.js";
+import { reportCommand } from "./report-command.js";
 import { trainCommand } from "./train-command.js";
 import { serveCommand } from "./serve-command.js";
 import { translateCommand } from "./translate-command.js";
@@ -27,6 +29,8 @@ Examples:
   for (const command of [
     trainCommand(),
     dataCommand(),
+    reportCommand(),
+    evalCommand(),
     generateCommand(),
     serveCommand(),
     batchCommand(),

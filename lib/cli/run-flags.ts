@@ -49,6 +49,8 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   checkpointEvery: "number",
   keep: "number",
   log: "string",
+  tensorboard: "string",
+  sample: "string",
 };
 
 /** The flags that cannot change when a run is resumed. */
@@ -96,6 +98,7 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
     ...(from === undefined ? {} : { from: existsSync(from) ? path.resolve(from) : from }),
     ...(chosen.validation === undefined ? {} : { validation: resolveData(chosen.validation) }),
     ...(chosen.log === undefined ? {} : { log: path.resolve(chosen.log) }),
+    ...(chosen.tensorboard === undefined ? {} : { tensorboard: path.resolve(chosen.tensorboard) }),
   };
 }
 

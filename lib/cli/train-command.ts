@@ -114,6 +114,8 @@ export function trainCommand(): Command {
       "continue from the newest complete checkpoint in --out; flags that are left out keep their values",
     )
     .option("--log <file>", "file for every event as a line of JSON (default: log.jsonl in --out)", text)
+    .option("--tensorboard <folder>", "folder for event files, which TensorBoard shows", text)
+    .option("--sample <text>", "continue this text after each evaluation, and write it into the log", text)
     .addHelpText(
       "after",
       `

@@ -59,6 +59,8 @@ export interface RunFlags {
   checkpointEvery: number;
   keep: number;
   log?: string;
+  tensorboard?: string;
+  sample?: string;
 }
 
 /** The flags of `heed train`. */

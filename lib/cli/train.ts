@@ -16,6 +16,7 @@ import { complain } from "./output.js";
 import { createProgress } from "./progress.js";
 import { readData } from "./run-data.js";
 import { runFlags } from "./run-flags.js";
+import { RunWatch } from "./run-watch.js";
 import { defaults, type RunFlags, type TrainFlags } from "./train-flags.js";
 
 /** Runs `heed train`: trains as the flags say and shows the progress. */
@@ -35,12 +36,17 @@ export async function run(given: TrainFlags): Promise<void> {
   const progress = createProgress();
   using interrupt = new Interrupt(() => progress.note("stopping after this step; press Ctrl-C again to quit at once"));
   using trainer = asUsage(() => createTrainer({ model, flags, data, checkpoint, lock, signal: interrupt.signal }));
+  using watch = new RunWatch({
+    ...{ model, tokenizer: data.tokenizer, log: logOf(flags, lock), sample: flags.sample, seed: flags.seed },
+    ...{ tensorboard: flags.tensorboard, step: trainer.step, evaluates: data.validation !== null },
+  });
   progress.begin(summary(model, data, checkpoint));
   let saved = checkpoint?.path;
   let loss: number | undefined;
   try {
     for await (const event of trainer.run()) {
       progress.show(event);
+      await watch.event(event);
       if (event.type === "checkpoint") saved = event.path;
       if (event.type === "evaluation") loss = event.loss;
     }
@@ -127,8 +133,13 @@ function createTrainer(run: {
     resume: checkpoint,
     newData: typeof before === "string" && before !== data.hash,
     signal,
-    log: flags.log ?? path.join(lock.folder, "log.jsonl"),
+    log: logOf(flags, lock),
   });
+}
+
+/** Returns the file of the run's log. */
+function logOf({ log }: RunFlags, { folder }: FolderLock): string {
+  return log ?? path.join(folder, "log.jsonl");
 }
 
 function summary(model: GPT | Llama, { train, validation }: RunData, checkpoint: Checkpoint | null): string {

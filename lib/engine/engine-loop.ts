@@ -153,6 +153,7 @@ export class EngineLoop {
    */
   #restart(): void {
     this.scheduler.restart();
+    for (const { scoring } of this.scheduler.all()) scoring?.restart();
     this.table.clear();
     this.free();
     this.#weights.note();
@@ -160,9 +161,11 @@ export class EngineLoop {
   }
 
   async #step(work: readonly Work[]): Promise<void> {
-    const { ended, drawn } = runStep(this.#model, this.#pages, work, this.#adapters);
+    const { ended, drawn, scored, losses } = runStep(this.#model, this.#pages, work, this.#adapters);
     this.#enqueued(work);
-    this.#accept(ended, await drawn);
+    const [tokens, scores] = await Promise.all([drawn, losses]);
+    this.#accept(ended, tokens);
+    for (const [i, request] of scored.entries()) request.acceptScore(scores.losses[i]!, scores.choices[i]!);
     this.#speculation?.finished(work);
   }
 
@@ -232,5 +235,5 @@ export class EngineLoop {
 
 /** Returns true if a step computes one token of each request. */
 function decodes(work: readonly Work[]): boolean {
-  return work.every((one) => lengthOf(one) === 1 && one.request.pending === 1);
+  return work.every((one) => lengthOf(one) === 1 && one.request.pending === 1 && one.request.scoring === null);
 }

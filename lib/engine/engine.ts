@@ -21,6 +21,8 @@ import { EngineLoop } from "./engine-loop.js";
 import { bytesOfPage, type PageCounts, type PageShape } from "./kv-memory.js";
 import { Request, type RequestSettings } from "./request.js";
 import type { StepLimits } from "./scheduler.js";
+import { type ScoreRequest, scoreTokens } from "./score-tokens.js";
+import type { Scoring, TokenScores } from "./scoring.js";
 import { checkSpeculation, createSpeculation, type Speculation, type SpeculationOptions } from "./speculation.js";
 import type { RequestSummary, TimeDistribution } from "./statistics.js";
 
@@ -69,7 +71,7 @@ export interface EngineOptions {
    * @default null
    */
   speculation?: "ngram" | SpeculationOptions | null;
-  /** Function that is called when a request has ended, with its figures. */
+  /** Function that is called when a request that generates tokens has ended, with its figures. */
   onFinish?: (summary: RequestSummary) => void;
 }
 
@@ -293,6 +295,37 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
+   * Resolves to the log-probabilities that the model gives to known tokens. The request joins those that generate, and
+   * requests with the same beginning compute it once. The scores are the same however many requests run; on CUDA their
+   * last bits may differ.
+   *
+   * @example
+   * await using engine = new Engine(gpt, { tokenizer });
+   * const tokens = tokenizer.encode("Call me Ishmael");
+   * const { total } = await engine.score({ tokens, first: 8 }); // log-probability of "Ishmael" after "Call me "
+   *
+   * @throws ERR_ARGUMENT or ERR_RANGE if the request is invalid.
+   * @throws BusyError (ERR_BUSY) if `maxQueue` requests wait already, or the engine was closed.
+   * @throws the signal's reason if the signal aborts.
+   * @throws ERR_DIVERGED if the model diverges.
+   */
+  async score(request: ScoreRequest): Promise<TokenScores> {
+    let release = (): void => undefined;
+    try {
+      return await scoreTokens(this.#model, request, (scoring, settings) => {
+        // The last token is not read, only predicted.
+        const tokens = Array.from(scoring.tokens.subarray(0, -1));
+        const sequence = { tokens, prompt: tokens.length, limit: 1, stream: 0, constraint: null };
+        const admitted = this.#admit(sequence, settings, scoring);
+        release = this.#holdAdapter(settings);
+        return admitted;
+      });
+    } finally {
+      release();
+    }
+  }
+
+  /**
    * Overwrites the weights of the model, as `model.loadStateDict` does, between two steps. Requests that run continue
    * with the new weights; the keys and values of their tokens are computed again. The engine also notices if the weights
    * change in another way, for example by training.
@@ -448,13 +481,17 @@ export class Engine implements AsyncDisposable {
     return adapter === null ? () => undefined : useAdapter(this.#model, adapter);
   }
 
-  #admit(sequence: Sequence, settings: RequestSettings): Request {
-    if (this.#closed) throw closed("generate");
+  #admit(
+    sequence: Pick<Sequence, "tokens" | "prompt" | "limit" | "stream" | "constraint">,
+    settings: RequestSettings,
+    scoring: Scoring | null = null,
+  ): Request {
+    if (this.#closed) throw closed(scoring ? "score" : "generate");
     const { scheduler, statistics } = this.#loop;
     scheduler.removeEnded();
     if (scheduler.waiting >= this.#maxQueue)
       throw new BusyError(this.#maxQueue, statistics.secondsFor(scheduler.waiting / 2));
-    const request = new Request(sequence, settings, this.#arrivals++);
+    const request = new Request(sequence, settings, this.#arrivals++, scoring);
     this.#loop.add(request);
     return request;
   }

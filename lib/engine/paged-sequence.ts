@@ -17,9 +17,9 @@ export function reservePages(table: PageTable, request: Request, count: number):
   return true;
 }
 
-/** Takes over the pages that the prefix cache has for a request. At least one token stays to be computed. */
+/** Takes over the pages that the prefix cache has for a request. A token whose logits are needed stays to be computed. */
 export function reusePages(table: PageTable, request: Request): void {
-  request.pages = table.find(request.visible, Math.floor((request.length - 1) / table.pageSize), request.root);
+  request.pages = table.find(request.visible, Math.floor(request.reusable / table.pageSize), request.root);
   request.computed = request.pages.length * table.pageSize;
   request.registered = request.pages.length;
 }

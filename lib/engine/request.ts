@@ -4,6 +4,7 @@ import type { Drawn } from "../generate/draws.js";
 import type { TokenLogprobs } from "../generate/generation.js";
 import type { TokenSettings } from "../generate/options.js";
 import { type FinishReason, keptTokens, type Sequence } from "../generate/sequence.js";
+import type { Scoring } from "./scoring.js";
 
 /** Options that a request has besides those of its text. */
 export interface RequestSettings extends TokenSettings {
@@ -32,6 +33,8 @@ export class Request {
   readonly settings: RequestSettings;
   /** Form that the text has to have; null if it has none. */
   readonly constraint: Constraint | null;
+  /** Tokens that the request scores; null if it generates tokens. */
+  readonly scoring: Scoring | null;
   /** Number of the request in the order of arrival. */
   readonly arrival: number;
   /** Log-probabilities of the generated tokens, if they are read. */
@@ -66,6 +69,7 @@ export class Request {
     }: Pick<Sequence, "tokens" | "prompt" | "limit" | "stream" | "constraint">,
     settings: RequestSettings,
     arrival: number,
+    scoring: Scoring | null = null,
   ) {
     this.tokens = [...tokens];
     this.prompt = prompt;
@@ -73,14 +77,25 @@ export class Request {
     this.stream = stream;
     this.settings = settings;
     this.constraint = constraint;
+    this.scoring = scoring;
     // What may follow a draft is not known before the draft is accepted.
-    this.speculates = settings.speculation && constraint === null;
+    this.speculates = settings.speculation && constraint === null && scoring === null;
     this.arrival = arrival;
   }
 
   /** Number of tokens that were generated. */
   get generated(): number {
     return this.tokens.length - this.prompt;
+  }
+
+  /** True if it has got a token or a score. */
+  get begun(): boolean {
+    return this.generated > 0 || (this.scoring?.begun ?? false);
+  }
+
+  /** Number of tokens whose keys and values may come from the prefix cache, since their logits are not needed. */
+  get reusable(): number {
+    return this.scoring ? this.scoring.next - 1 : this.length - 1;
   }
 
   /** Tokens that the model sees. */
@@ -112,6 +127,13 @@ export class Request {
   /** Forgets all but the latest tokens: half of a context that they fill. The pages must have been freed. */
   forget(contextLength: number): void {
     this.forgotten = this.tokens.length - keptTokens(contextLength);
+  }
+
+  /** Takes the loss of its next scored token, and the model's first choice in the place of that token. */
+  acceptScore(loss: number, choice: number): void {
+    if (this.end !== null) return;
+    if (!this.scoring!.accept(loss, choice)) this.finish("diverged");
+    else if (this.scoring!.done) this.finish("stop");
   }
 
   /** Takes the token that was drawn in a row. */

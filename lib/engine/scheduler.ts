@@ -171,7 +171,7 @@ export class Scheduler {
     const tokens = request.visible;
     return work.some(({ request: { computed, visible, root }, count }) => {
       if (root !== request.root) return false;
-      const most = Math.min(tokens.length - 1, computed + count);
+      const most = Math.min(request.reusable, computed + count);
       const further = (request.pages.length + 1) * pageSize;
       return further <= most && tokens.slice(0, further).every((token, i) => token === visible[i]);
     });
@@ -188,8 +188,8 @@ export class Scheduler {
     request.cachedTokens = request.computed;
   }
 
-  #mayBegin({ generated }: Request): boolean {
-    return !this.paused || generated > 0;
+  #mayBegin({ begun }: Request): boolean {
+    return !this.paused || begun;
   }
 
   /** Notes that a step that computes `count` tokens of a request has been enqueued. */

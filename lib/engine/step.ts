@@ -1,21 +1,33 @@
 // Runs the work of a step on the device: one forward pass over the tokens of all requests, and draws for each request
-// whose last token is among them: one after its last token, and one after each of its drafts.
+// whose last token is among them: one after its last token, and one after each of its drafts. Requests that score tokens
+// get the losses of those that follow the step's.
 import { tensor } from "../creation.js";
 import type { Device } from "../device.js";
 import { infer } from "../generate/causal-model.js";
 import { type DrawRow, type Drawn, Draws, drawShape } from "../generate/draws.js";
-import type { CausalDecoder } from "../models/causal-decoder.js";
+import type { CausalDecoder, DecoderForwardOptions } from "../models/causal-decoder.js";
 import { type KvPages, PagedPass, type PassGroup } from "../nn/kv-pages.js";
 import { narrow } from "../ops/views.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
+import { type Losses, readLosses } from "./read-losses.js";
 import type { RequestAdapters } from "./request-adapters.js";
+import type { Request } from "./request.js";
 import { lengthOf, type Work } from "./scheduler.js";
 
-/** Tokens that a step draws, and the work that they belong to. */
+/** Tokens that a step draws and scores, and what they belong to. */
 export interface StepOutput {
   /** Work that ends with its request's last token. Each has one drawn token, and one more for each of its drafts. */
   readonly ended: readonly Work[];
   readonly drawn: Promise<Drawn>;
+  /** Request of each scored token. */
+  readonly scored: readonly Request[];
+  readonly losses: Promise<Losses>;
+}
+
+/** Row of a pass over the tokens of all work, and the request that it belongs to. */
+interface Place {
+  readonly request: Request;
+  readonly row: number;
 }
 
 /** Enqueues a step. Without `adapters`, the model alone computes it. */
@@ -27,10 +39,56 @@ export function runStep(
 ): StepOutput {
   // Requests with the same adapter stand side by side.
   const sorted = [...work].sort((a, b) => lengthOf(a) - lengthOf(b) || a.request.root - b.request.root);
-  const ended = sorted.filter(({ request, count }) => count === request.pending);
-  using logits = infer(model, () => forward(model, memory, sorted, ended, adapters)); // [R, V]
-  if (ended.length === 0) return { ended, drawn: nothing(logits) };
-  const rows = ended.flatMap(drawRows);
+  const ended = sorted.filter(({ request, count }) => count === request.pending && !request.scoring);
+  const placesOf = placesAmong(sorted);
+  const drawn = ended.flatMap((one) => placesOf(one).slice(-one.drafts.length - 1));
+  const scores = sorted.flatMap((one) => scoresOf(one, placesOf(one)));
+  const run = (places: readonly Place[], pass: (ids: IntTensor, options: DecoderForwardOptions) => FloatTensor) =>
+    infer(model, () => forward(model, memory, sorted, places, pass, adapters));
+  if (scores.length > 0) {
+    using states = run([...drawn, ...scores], (ids, options) => model.states(ids, options)); // [R, C]
+    const project = (rows: FloatTensor, of: readonly Place[]): FloatTensor =>
+      infer(model, () => withAdapters(adapters, ownersOf(of), ownersOf(of), () => model.project(rows)));
+    using first = narrow(states, 0, 0, Math.max(1, drawn.length));
+    using logits = project(first, drawn.length > 0 ? drawn : scores.slice(0, 1));
+    using rest = narrow(states, 0, drawn.length, scores.length);
+    const targets = scores.map(({ token }) => token);
+    return {
+      ended,
+      ...(ended.length > 0 ? draw(model, logits, ended) : { drawn: nothingDrawn }),
+      scored: scores.map(({ request }) => request),
+      losses: readLosses(model, rest, targets, (rows, from, to) => project(rows, scores.slice(from, to))),
+    };
+  }
+  // A pass of which no logits are wanted still writes keys and values; a row is then computed in vain.
+  const places = drawn.length > 0 ? drawn : placesOf(sorted[0]!).slice(0, 1);
+  using logits = run(places, (ids, options) => model.forward(ids, options)); // [R, V]
+  return {
+    ...(ended.length > 0 ? draw(model, logits, ended) : { drawn: nothing(logits) }),
+    ended,
+    ...{ scored: [], losses: noLosses },
+  };
+}
+
+const nothingDrawn: Promise<Drawn> = Promise.resolve({ ids: new Int32Array(), logprobs: () => null });
+const noLosses: Promise<Losses> = Promise.resolve({ losses: new Float32Array(), choices: new Int32Array() });
+
+/** Requests, with the number of rows that each has. */
+type Owners = readonly (readonly [request: Request, count: number])[];
+
+function ownersOf(places: readonly Place[]): Owners {
+  return places.map(({ request }) => [request, 1]);
+}
+
+/** Runs a pass over the rows of `all`, of which it selects those of `last` at its end, with the adapters of the requests. */
+function withAdapters<T>(adapters: RequestAdapters | null, all: Owners, last: Owners, body: () => T): T {
+  const runs = adapters?.runsOf(all);
+  return runs ? adapters!.run(runs, adapters!.runsOf(last) ?? [], body) : body();
+}
+
+/** Draws from the logits [R, V] after the last token and the drafts of each work. */
+function draw(model: CausalDecoder, logits: FloatTensor, ended: readonly Work[]): Pick<StepOutput, "drawn"> {
+  const rows = ended.flatMap(drawRowsOf);
   const { device, config } = model;
   const { vocabularySize, contextLength } = config;
   const window = Math.min(contextLength, Math.max(...rows.map(({ tokens }) => tokens.length)));
@@ -38,11 +96,12 @@ export function runStep(
   draws.set(rows);
   draws.prepare();
   draws.draw(logits);
-  return { ended, drawn: draws.read() };
+  // The draws may go before their result is read, so the promise is not awaited here.
+  return { drawn: draws.read() };
 }
 
 /** Returns the sequences whose next tokens are drawn: the request's tokens, and these with more and more of its drafts. */
-function drawRows({ request, drafts }: Work): DrawRow[] {
+function drawRowsOf({ request, drafts }: Work): DrawRow[] {
   const { tokens, prompt, stream, settings, constraint } = request;
   return [
     request,
@@ -52,41 +111,52 @@ function drawRows({ request, drafts }: Work): DrawRow[] {
   ];
 }
 
+/** Returns the tokens that follow a work's own and whose scores are wanted, with the rows of the pass before them. */
+function scoresOf({ request, count }: Work, places: readonly Place[]): (Place & { readonly token: number })[] {
+  const { scoring, computed } = request;
+  if (!scoring) return [];
+  const from = Math.max(scoring.next, computed + 1);
+  return Array.from({ length: Math.max(0, computed + count - from + 1) }, (_, i) => ({
+    ...places[from + i - 1 - computed]!,
+    token: scoring.tokens[from + i]!,
+  }));
+}
+
 /** Resolves when the logits are computed: rejects if the step failed, but not if other work on the device did. */
 async function nothing(logits: FloatTensor): Promise<Drawn> {
   using one = narrow(logits, 1, 0, 1);
   await one.data();
-  return { ids: new Int32Array(), logprobs: () => null };
+  return nothingDrawn;
 }
 
-/** Returns the logits [R, V] of the last token and the drafts of each work of `ended`, after the tokens of all `work`. */
+/** Returns a function that returns the rows of a work's tokens among those of all work. */
+function placesAmong(work: readonly Work[]): (one: Work) => Place[] {
+  let end = 0;
+  const starts = new Map(work.map((one) => [one, (end += lengthOf(one)) - lengthOf(one)]));
+  return (one) =>
+    Array.from({ length: lengthOf(one) }, (_, t) => ({ request: one.request, row: starts.get(one)! + t }));
+}
+
+/** Returns what a pass over the tokens of all work gives for those at `places` [R] among them: states or logits. */
 function forward(
   model: CausalDecoder,
   memory: KvPages,
   work: readonly Work[],
-  ended: readonly Work[],
+  places: readonly Place[],
+  pass: (ids: IntTensor, options: DecoderForwardOptions) => FloatTensor,
   adapters: RequestAdapters | null,
 ): FloatTensor {
   const { device } = model;
   const ids = work.flatMap(({ request, count, drafts }) => [...request.next(count), ...drafts]);
   const positions = work.flatMap((one) => Array.from({ length: lengthOf(one) }, (_, t) => one.request.computed + t));
-  let end = 0;
-  const ends = new Map(work.map((one) => [one, (end += lengthOf(one)) - 1]));
-  const rowsOf = (one: Work): number[] =>
-    Array.from({ length: one.drafts.length + 1 }, (_, i) => ends.get(one)! - one.drafts.length + i);
-  // A pass of which no logits are wanted still writes keys and values; its last row is computed in vain.
-  const rows = ended.length > 0 ? ended.flatMap(rowsOf) : [ids.length - 1];
   const row = (values: number[]): IntTensor => ints(device, values, [1, values.length]);
   const cache = new PagedPass(memory, groupsOf(work, device), row(positions));
-  const pass = (): FloatTensor => model.forward(row(ids), { cache, rows: ints(device, rows) });
-  const runs = adapters?.runsOf(work.map((one) => [one.request, lengthOf(one)]));
-  if (!runs) return pass();
-  const last = ended.length > 0 ? ended : work.slice(-1);
-  const drawn = last.map((one) => [one.request, ended.length > 0 ? one.drafts.length + 1 : 1] as const);
-  return adapters!.run(runs, adapters!.runsOf(drawn) ?? [], pass);
+  const rows = places.map((place) => place.row);
+  const all: Owners = work.map((one) => [one.request, lengthOf(one)]);
+  return withAdapters(adapters, all, ownersOf(places), () => pass(row(ids), { cache, rows: ints(device, rows) }));
 }
 
-function ints(device: Device, values: number[], shape = [values.length]): IntTensor {
+function ints(device: Device, values: readonly number[], shape = [values.length]): IntTensor {
   return tensor(Int32Array.from(values), shape, { device });
 }
 

@@ -154,6 +154,11 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
     return scope(() => logitsOf(this.finalNorm.forward(x, observer?.at("ln_final")), this.#projection));
   }
 
+  /** @internal Returns the logits [..., V] of states [..., C] that `states` has returned. */
+  project(states: FloatTensor): FloatTensor {
+    return scope(() => logitsOf(states, this.#projection));
+  }
+
   get #projection(): OutputProjection {
     return this.lm_head ?? this.tokens;
   }

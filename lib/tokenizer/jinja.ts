@@ -33,6 +33,8 @@ export interface Jinja {
   Template: new (source: string) => { parsed: Node };
   Environment: new () => Environment;
   Interpreter: new (environment: Environment) => Interpreter;
+  tokenize(source: string): unknown[];
+  parse(tokens: unknown[]): Node;
 }
 
 const require = createRequire(import.meta.url);

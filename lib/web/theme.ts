@@ -7,7 +7,7 @@ export interface ThemeStore {
   write(theme: string): void;
 }
 
-/** Makes the button with the id "theme" switch between light and dark. */
+/** Makes the button with the id "theme" switch between light and dark. The document then gets the event "themechange". */
 export function keepTheme(store: ThemeStore): void {
   const button = byId("theme", HTMLButtonElement);
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -17,6 +17,7 @@ export function keepTheme(store: ThemeStore): void {
     document.documentElement.dataset.theme = shown;
     button.textContent = shown === "dark" ? "Light" : "Dark";
     button.title = `Switch to ${shown === "dark" ? "light" : "dark"}`;
+    document.dispatchEvent(new Event("themechange"));
   };
   button.onclick = () => {
     theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";

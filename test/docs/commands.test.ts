@@ -68,6 +68,11 @@ beforeAll(async () => {
     { role: "assistant", content: "I am Ishmael." },
   ];
   writeFileSync(path.join(folder, "chats.jsonl"), `${JSON.stringify({ messages })}\n`.repeat(8));
+  // The task of the guide on evaluation, as it stands there.
+  const guide = readFileSync(path.join(root, "docs/guides/evaluation.md"), "utf8");
+  const block = (language: string): string => new RegExp(`^\`\`\`${language}\\n([^]*?)^\`\`\``, "m").exec(guide)![1]!;
+  writeFileSync(path.join(folder, "capitals.yaml"), block("yaml"));
+  writeFileSync(path.join(folder, "capitals.jsonl"), block("json"));
   const request = {
     custom_id: "1",
     method: "POST",

@@ -1,0 +1,149 @@
+import { closeSync, openSync, writeSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import path from "node:path";
+import { setThreads } from "../device.js";
+import { HeedError } from "../errors.js";
+import { evaluateTask, type TaskResult } from "../evaluation/evaluate-task.js";
+import { perplexity, type PerplexityResult } from "../evaluation/perplexity.js";
+import { readTask } from "../evaluation/task.js";
+import { naming, readTextFile } from "../files.js";
+import type { LanguageModel } from "../load/language-model.js";
+import { load } from "../load/load.js";
+import { version } from "../version.js";
+import type { EvalFlags } from "./eval-flags.js";
+import { UsageError, usageOf } from "./failure.js";
+import { quantizedTypes } from "./inference-options.js";
+import { print } from "./output.js";
+import { table } from "./table.js";
+
+/** Results of `heed eval`, as it writes them in JSON. */
+interface Results {
+  heed: string;
+  model: string;
+  tasks: TaskResult[];
+  perplexity: ({ file: string } & PerplexityResult)[];
+}
+
+/** Runs `heed eval`: evaluates a model and prints the results. */
+export async function run(files: readonly string[], flags: EvalFlags): Promise<void> {
+  const { model: name, adapter, perplexity: texts = [], threads, device, dtype, quantize } = flags;
+  if (files.length === 0 && texts.length === 0)
+    throw new UsageError("expected a task file or --perplexity with a text, got neither");
+  for (const flag of ["context", "stride"] as const)
+    if (flags[flag] !== undefined && texts.length === 0)
+      throw new UsageError(`--${flag}: works only with --perplexity`);
+  if (threads !== undefined) setThreads(threads);
+  // A mistake in a task must not show only after others have taken hours.
+  const tasks = await Promise.all(files.map((file) => readTask(file)));
+  const contents = await Promise.all(texts.map(readTextFile));
+  using model = await load(name, {
+    ...{ kind: "causal", device, dtype },
+    ...(adapter !== undefined && { adapter }),
+    ...(quantize && { quantize: quantizedTypes[quantize] }),
+  });
+  using samples = flags.samples === undefined ? null : new SampleFile(flags.samples);
+  const results: Results = { heed: version(), model: name, tasks: [], perplexity: [] };
+  try {
+    for (const task of tasks)
+      results.tasks.push(
+        await evaluateTask(model, task, {
+          ...settingsOf(flags, task.name),
+          ...(flags.numFewshot !== undefined && { numFewshot: flags.numFewshot }),
+          ...(flags.limit !== undefined && { limit: flags.limit }),
+          ...(flags.seed !== undefined && { seed: flags.seed }),
+          ...(samples && { onSample: (sample) => samples.write({ task: task.name, ...sample }) }),
+        }),
+      );
+    for (const [i, file] of texts.entries())
+      results.perplexity.push({ file, ...(await readText(model, contents[i]!, file, flags)) });
+  } catch (cause) {
+    throw usageOf(cause);
+  }
+  const json = `${JSON.stringify(results, null, 2)}\n`;
+  const { output } = flags;
+  if (output !== undefined) await naming(output, () => writeFile(output, json));
+  await print(flags.json ? json : tables(results));
+}
+
+async function readText(model: LanguageModel, text: string, file: string, flags: EvalFlags): Promise<PerplexityResult> {
+  const { context, stride = null } = flags;
+  return perplexity(model, text, {
+    ...settingsOf(flags, file),
+    ...{ stride, ...(context !== undefined && { contextLength: context }) },
+  });
+}
+
+/** Returns the options of every evaluation. On a terminal, they show how far it is. */
+function settingsOf({ batchTokens, batchSize }: EvalFlags, name: string) {
+  const { isTTY } = process.stderr;
+  const onProgress = (done: number, total: number): void => {
+    process.stderr.write(done === total ? "\r\x1b[K" : `\r${name}: ${done} of ${total}`);
+  };
+  return { batchSize, ...(batchTokens !== undefined && { batchTokens }), ...(isTTY && { onProgress }) };
+}
+
+function tables({ tasks, perplexity: texts }: Results): string {
+  const parts: string[] = [];
+  if (tasks.length > 0) {
+    const rows = tasks.flatMap(({ task, documents, numFewshot, metrics }) =>
+      metrics.map(({ metric, filter, value, stderr }) => [
+        ...[task, filter === null ? metric : `${metric}, ${filter}`, String(documents), String(numFewshot)],
+        ...[figure(value), uncertainty(stderr)],
+      ]),
+    );
+    parts.push(table([["task", "metric", "documents", "few-shot", "value", "stderr"], ...rows], 2));
+  }
+  if (texts.length > 0) {
+    const rows = texts.flatMap(({ file, tokens, ...result }) =>
+      (
+        [
+          ["perplexity", result.perplexity, result.perplexityStderr],
+          ["bits per byte", result.bitsPerByte, result.bitsPerByteStderr],
+          ["loss in nats", result.loss, result.lossStderr],
+        ] as const
+      ).map(([metric, value, stderr]) => [
+        ...[path.basename(file), metric, String(tokens), figure(value), uncertainty(stderr)],
+      ]),
+    );
+    parts.push(table([["text", "metric", "tokens", "value", "stderr"], ...rows], 2));
+  }
+  return parts.join("\n");
+}
+
+function figure(value: number): string {
+  return Math.abs(value) >= 1e5 ? value.toExponential(4) : value.toFixed(4);
+}
+
+function uncertainty(stderr: number | null): string {
+  return stderr === null ? "" : `± ${figure(stderr)}`;
+}
+
+/** File of the documents and the model's answers, one on each line. */
+class SampleFile implements Disposable {
+  readonly #file: string;
+  readonly #fd: number;
+
+  constructor(file: string) {
+    this.#file = file;
+    this.#fd = this.#guard(() => openSync(file, "w"));
+  }
+
+  write(sample: object): void {
+    const line = Buffer.from(`${JSON.stringify(sample)}\n`);
+    this.#guard(() => {
+      for (let at = 0; at < line.length;) at += writeSync(this.#fd, line, at);
+    });
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
+
+  #guard<T>(body: () => T): T {
+    try {
+      return body();
+    } catch (cause) {
+      throw new HeedError("ERR_IO", `${this.#file}: ${(cause as Error).message}`, { cause });
+    }
+  }
+}

@@ -1,0 +1,4 @@
+/** The flags of `heed report`. */
+export interface ReportFlags {
+  out: string;
+}

@@ -1,0 +1,68 @@
+// Requests to score tokens, from their check to their result.
+import { checkInteger, checkNumber, checkObject } from "../check.js";
+import { HeedError } from "../errors.js";
+import { divergence } from "../generate/diverged.js";
+import { checkSignal, checkTokenOptions, checkTokens } from "../generate/options.js";
+import type { CausalDecoder } from "../models/causal-decoder.js";
+import type { Request, RequestSettings } from "./request.js";
+import { Scoring, type TokenScores } from "./scoring.js";
+
+/** A request to score tokens. */
+export interface ScoreRequest {
+  /** Tokens of the sequence, at most one more than the model's context. */
+  tokens: ArrayLike<number>;
+  /** Index of the first token to score, at least 1; the tokens before it are only read. @default 1 */
+  first?: number;
+  /** Requests with a higher priority are served first. @default 0 */
+  priority?: number;
+  /** Signal that stops the scoring. The promise then rejects with the signal's reason. */
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Checks a request to score tokens, admits it and resolves to its scores.
+ *
+ * @throws ERR_ARGUMENT or ERR_RANGE if the request is invalid; ERR_DIVERGED if the model diverges.
+ */
+export async function scoreTokens(
+  model: CausalDecoder,
+  asked: ScoreRequest,
+  admit: (scoring: Scoring, settings: RequestSettings) => Request,
+): Promise<TokenScores> {
+  checkObject("score", "request", asked);
+  const { tokens, first = 1, priority = 0, signal } = asked;
+  const { vocabularySize, contextLength } = model.config;
+  checkTokens("score", "tokens", tokens, vocabularySize);
+  if (tokens.length < 2)
+    throw new HeedError("ERR_ARGUMENT", `score: expected at least two tokens, got ${tokens.length}`);
+  if (tokens.length > contextLength + 1)
+    throw new HeedError(
+      "ERR_RANGE",
+      `score: expected at most ${contextLength + 1} tokens, one more than the context, got ${tokens.length}`,
+    );
+  checkInteger("score", "first", first, 1, tokens.length - 1);
+  checkNumber("score", "priority", priority);
+  checkSignal("score", signal);
+  signal?.throwIfAborted();
+  const scoring = new Scoring(Int32Array.from(tokens), first);
+  const drawing = checkTokenOptions("score", model, { seed: 0 });
+  const request = admit(scoring, {
+    ...drawing,
+    priority,
+    deadline: Infinity,
+    logprobs: null,
+    speculation: false,
+    adapter: undefined,
+  });
+  const abort = (): void => request.finish({ error: signal!.reason });
+  signal?.addEventListener("abort", abort);
+  try {
+    await request.more(0);
+  } finally {
+    signal?.removeEventListener("abort", abort);
+  }
+  const { end } = request;
+  if (end === "diverged") throw divergence("score", `tokens[${scoring.next}]`);
+  if (typeof end === "object" && end !== null) throw end.error;
+  return scoring.scores;
+}

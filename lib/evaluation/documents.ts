@@ -1,0 +1,48 @@
+// Documents of a task, from files of JSON lines or of one list in JSON.
+import path from "node:path";
+import { describe, HeedError } from "../errors.js";
+import { readTextFile } from "../files.js";
+import { Turns } from "../turns.js";
+
+/** Document of a task: the fields that its templates use. */
+export type TaskDocument = Readonly<Record<string, unknown>>;
+
+/**
+ * Resolves to the documents of a file: an object on each line, or a list of objects in a file whose name ends with
+ * ".json". Empty lines are skipped.
+ *
+ * @throws ERR_IO if the file cannot be read; ERR_FORMAT if it is malformed. The message names the file and the line.
+ */
+export async function readDocuments(file: string): Promise<TaskDocument[]> {
+  const text = (await readTextFile(file)).replace(/^\uFEFF/, "");
+  if (path.extname(file) === ".json" && text.trimStart().startsWith("[")) {
+    const items = parsed(file, text);
+    return (items as unknown[]).map((item, i) => documentOf(`${file}: [${i}]`, item));
+  }
+  const turns = new Turns();
+  const documents: TaskDocument[] = [];
+  for (const [i, line] of text.split("\n").entries()) {
+    const at = `${file}:${i + 1}`;
+    if (line.trim() !== "") documents.push(documentOf(at, parsed(at, line)));
+    await turns.pause();
+  }
+  return documents;
+}
+
+function parsed(at: string, text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch (cause) {
+    throw new HeedError("ERR_FORMAT", `${at}: expected JSON: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/**
+ * Returns a value that must be a document.
+ *
+ * @throws ERR_FORMAT if it is not; the message begins with `at`.
+ */
+export function documentOf(at: string, value: unknown): TaskDocument {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as TaskDocument;
+  throw new HeedError("ERR_FORMAT", `${at}: expected an object, got ${describe(value)}`);
+}

@@ -1,0 +1,36 @@
+/** Differences between two texts that an exact match overlooks. */
+export interface ExactMatchOptions {
+  /** True if upper and lower case are the same. @default false */
+  ignoreCase?: boolean;
+  /** True if ASCII's punctuation is left out. @default false */
+  ignorePunctuation?: boolean;
+  /** True if the digits 0 to 9 are left out. @default false */
+  ignoreNumbers?: boolean;
+  /** Patterns whose matches are left out, before anything else is done. @default [] */
+  patternsToIgnore?: readonly RegExp[];
+}
+
+/** Matches the characters of Python's string.punctuation. */
+const punctuation = /[!-/:-@[-`{-~]/g;
+
+/**
+ * Returns 1 if a text is the same as one of the references, and else 0.
+ *
+ * @example
+ * exactMatch("Paris.", ["paris"], { ignoreCase: true, ignorePunctuation: true }); // 1
+ */
+export function exactMatch(text: string, references: readonly string[], options: ExactMatchOptions = {}): number {
+  const given = simplified(text, options);
+  return references.some((reference) => simplified(reference, options) === given) ? 1 : 0;
+}
+
+function simplified(text: string, options: ExactMatchOptions): string {
+  const { ignoreCase = false, ignorePunctuation = false, ignoreNumbers = false, patternsToIgnore = [] } = options;
+  let result = text;
+  for (const { source, flags } of patternsToIgnore)
+    result = result.replaceAll(new RegExp(source, flags.includes("g") ? flags : `${flags}g`), "");
+  if (ignoreCase) result = result.toLowerCase();
+  if (ignorePunctuation) result = result.replaceAll(punctuation, "");
+  if (ignoreNumbers) result = result.replaceAll(/[0-9]/g, "");
+  return result;
+}
