@@ -214,9 +214,9 @@ export interface LoadCheckpointOptions<M extends Module> {
   /** Device that holds the model. @default "auto" */
   device?: Device | string;
   /**
-   * Model that gets the parameters of the checkpoint. It must be made as the saved one was. Required for a `Module` of
-   * your own; for a model of heed it only names the model's class.
-   * @default a new model
+   * Model that gets the parameters of the checkpoint. It must be made as the saved one was, with the same adapters if it
+   * has any. It is required for a `Module` of your own and for an `EncoderDecoder`.
+   * @default a new model of the class that was saved
    */
   model?: M;
 }

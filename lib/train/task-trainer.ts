@@ -1,3 +1,6 @@
+import { activeAdapter } from "../adapters/adapters.js";
+import { GPT } from "../models/gpt.js";
+import { Llama } from "../models/llama.js";
 import { Module } from "../nn/module.js";
 import { type BatchData, BatchFeed, batchSourceOf } from "./batch-feed.js";
 import type { LossFunction, Task } from "./task.js";
@@ -50,6 +53,8 @@ function planOf<M extends Module, B>(options: TaskTrainerOptions<M, B>): Plan<M,
   const task = typeof options.task === "function" ? { loss: options.task } : (options.task as Task<M, B> | undefined);
   if (typeof task?.loss !== "function")
     throw expectedOption(op, "task to be a task or a function that returns a loss", options.task);
+  if (options.checkpoint && !(model instanceof GPT || model instanceof Llama) && activeAdapter(model) !== null)
+    throw expectedOption(op, "checkpoint to be left out, because adapters are saved for GPT and Llama alone", model);
   const source = batchSourceOf(op, "data", options.data);
   const heldOut = options.validation ? batchSourceOf(op, "validation", options.validation) : null;
   const settings = checkTrainingOptions(op, model, options, {

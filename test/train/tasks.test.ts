@@ -271,6 +271,9 @@ describe("batches", () => {
     bad({ epochs: 1 }, /either steps or epochs/);
     bad({ optimizer: { type: "adam" } }, /optimizer.type to be adamw, sgd, lion or muon/);
     bad({ optimizer: () => 1 }, /expected optimizer to return an optimiser/);
+    const adapted = bert();
+    addAdapter(adapted, { rank: 2 });
+    bad({ model: adapted, checkpoint: { folder: "x" } }, /adapters are saved for GPT and Llama alone/);
     bad({ spikes: {} }, /expected checkpoint to be given for spikes/);
     bad({ earlyStopping: { patience: 1 } }, /expected validation to be given/);
     bad({ schedule: "steep" }, /expected schedule to be a function, cosine, linear or wsd/);
