@@ -25,7 +25,7 @@ export interface WeightAverageOptions {
  * // … after each step of the optimiser:
  * average.update();
  * // … with the averaged weights:
- * const text = await average.use(() => generateTokens(gpt, [1, 2], { maxTokens: 3 }));
+ * const text = await average.use(() => generateTokens(gpt, [[1, 2]], { maxTokens: 3 }));
  *
  * @see Polyak & Juditsky 1992, "Acceleration of Stochastic Approximation by Averaging"; Tarvainen & Valpola 2017, "Mean
  *   teachers are better role models", arXiv:1703.01780.
