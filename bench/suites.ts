@@ -10,7 +10,7 @@ import { gemm } from "./cases/gemm.js";
 import { norm } from "./cases/layer-norm.js";
 import { projectedCrossEntropy } from "./cases/projected-cross-entropy.js";
 import { smallOps } from "./cases/small-ops.js";
-import { lstmTrainingStep, trainingStep } from "./cases/training-step.js";
+import { adapterStep, lstmTrainingStep, trainingStep } from "./cases/training-step.js";
 
 const gpt2Config: GptConfig = { vocabularySize: 50257, contextLength: 1024, ...gpt2Sizes.gpt2 };
 const gpt2 = { label: "gpt2", config: gpt2Config };
@@ -68,6 +68,13 @@ export function cpuSuite(device: string): Case[] {
       trainingStep(setting, "6 layers, 6 heads, 384 wide", 16, smallGpt, step),
       trainingStep(setting, "gpt2", 2, { ...gpt2Config, contextLength: 256 }, step),
     ]),
+    // What is trained beside the full model: an adapter, over the model as it is and over its blocks in 4 bits.
+    ...both.flatMap((setting) =>
+      ([undefined, 4] as const).map((bits) => {
+        const goals = setting.dtype === "f32" ? step : { eager: 1.5, compiled: 1.5, memory: 0.8 };
+        return adapterStep(setting, "gpt2", 2, { ...gpt2Config, contextLength: 256 }, { ...(bits && { bits }), goals });
+      }),
+    ),
     lstmTrainingStep(f32, "2 layers of 224", 16, { vocabularySize: 65, contextLength: 128, layers: 2, width: 224 }),
     ...both.flatMap((setting) => [
       decode(setting, gpt2, { prompt: 64, count: 33 }, { best: 1.1, peak: 0.9 }),
@@ -118,6 +125,8 @@ export function cudaSuite(device: string): Case[] {
     adamw(f32, 12, 768),
     trainingStep(bf16, "gpt2", 8, gpt2Config),
     trainingStep(f32, "gpt2", 8, gpt2Config),
+    adapterStep(bf16, "gpt2", 8, gpt2Config),
+    adapterStep(bf16, "gpt2", 8, gpt2Config, { bits: 4 }),
     decode(bf16, gpt2, { prompt: 64, count: 257 }),
     decode(f32, gpt2, { prompt: 64, count: 257 }),
     decode(bf16, gpt2, { batch: 32, prompt: 64, count: 257 }),
@@ -140,6 +149,8 @@ export function smokeSuite(device: string): Case[] {
       projectedCrossEntropy(setting, 64, 32, 5000),
       adamw({ device, dtype: "f32" }, 1, 8),
       trainingStep(setting, "tiny", 2, tiny.config),
+      adapterStep(setting, "tiny", 2, tiny.config),
+      adapterStep(setting, "tiny", 2, tiny.config, { bits: 4 }),
       lstmTrainingStep(setting, "tiny", 2, { vocabularySize: 50, contextLength: 9, layers: 1, width: 32 }),
       decode(setting, tiny, { batch: 2, prompt: 5, count: 4 }),
       decode(setting, tiny, { prompt: 5, count: 4, bits: 8 }),

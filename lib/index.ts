@@ -63,10 +63,12 @@ export {
   quantize,
   quantizedEmbedding,
   quantizedLinear,
+  type QuantizedLinearOptions,
   type QuantizedBits,
   type QuantizedTensors,
   type QuantizeOptions,
 } from "./ops/quantize.js";
+export { type QuantizedCrossEntropyOptions, quantizedLinearCrossEntropy } from "./ops/quantized-cross-entropy.js";
 export {
   type FeatureMap,
   linearAttention,
@@ -109,7 +111,7 @@ export { Module, type ParameterOptions, type StateDict } from "./nn/module.js";
 export { freeze, unfreeze } from "./nn/freeze.js";
 export type { NamePattern } from "./nn/name-pattern.js";
 export { Initializer } from "./nn/init.js";
-export { Linear, LinearAdapter, type LinearConfig } from "./nn/linear.js";
+export { Linear, LinearAdapter, type LinearConfig, type LinearForwardOptions } from "./nn/linear.js";
 export { QuantizedWeight } from "./nn/quantized-weight.js";
 export { LayerNorm } from "./nn/layer-norm.js";
 export {
@@ -182,6 +184,7 @@ export {
   setAdapter,
   withAdapter,
 } from "./adapters/adapters.js";
+export { unloadAdapter } from "./adapters/adapter-uses.js";
 export type { LoraOptions } from "./adapters/lora-options.js";
 export { loadAdapter, type LoadAdapterOptions, saveAdapter, type SaveAdapterOptions } from "./pretrained/peft.js";
 
@@ -245,6 +248,7 @@ export { readShardedSafetensors, ShardedSafetensors } from "./formats/sharded-sa
 export type { WeightEntry, WeightFile } from "./formats/weights.js";
 
 // Published models
+export { datasetFolder } from "./hub/dataset-folder.js";
 export { pretrainedFolder } from "./hub/pretrained-folder.js";
 export type { DownloadProgress, PretrainedOptions } from "./hub/pretrained-options.js";
 export { type GgufModel, loadGguf, type LoadGgufOptions } from "./pretrained/gguf/load-gguf.js";
@@ -254,6 +258,7 @@ export { savePretrained, type SavePretrainedOptions } from "./pretrained/save-pr
 export { saveGguf, type SaveGgufOptions } from "./pretrained/gguf/save-gguf.js";
 export { type CTranslate2Model, type CTranslate2Options, loadCTranslate2 } from "./pretrained/load-ctranslate2.js";
 export { loadLlama2c } from "./pretrained/load-llama2c.js";
+export { loadTokenizer } from "./pretrained/load-tokenizer.js";
 export type { GenerationDefaults } from "./pretrained/generation-config.js";
 export type { PretrainedKinds } from "./pretrained/families/index.js";
 export { loadPretrained, type LoadPretrainedOptions, type PretrainedModel } from "./pretrained/load-pretrained.js";
@@ -262,7 +267,12 @@ export { loadWeights, type LoadWeightsOptions } from "./pretrained/load-weights.
 
 // Models ready for use
 export { load, type LoadOptions, type ModelKinds } from "./load/load.js";
-export { type ChatGenerationOptions, LanguageModel, type LanguageModelParts } from "./load/language-model.js";
+export {
+  type ChatGenerationOptions,
+  type GenerationOptions,
+  LanguageModel,
+  type LanguageModelParts,
+} from "./load/language-model.js";
 export { EmbeddingModel, type EmbeddingModelParts } from "./load/embedding-model.js";
 export {
   ClassifierModel,
@@ -343,6 +353,19 @@ export {
   type SequenceToSequenceOptions,
   type TranslatingModel,
 } from "./train/tasks/sequence-to-sequence.js";
+
+// Data sets
+export type { BadLine } from "./data/bad-lines.js";
+export { DataLoader, type DataLoaderState } from "./data/data-loader.js";
+export type { InputOptions } from "./data/inputs.js";
+export { type MixtureOptions, type MixturePart, mixSequences } from "./data/mix-sequences.js";
+export { readRecords, type ReadRecordsOptions } from "./data/read-records.js";
+export type { DataKind, DataRecord, PreferenceRecord } from "./data/records.js";
+export { shardSequences, type ShardSequenceOptions } from "./data/shard-sequences.js";
+export type { DataStatistics } from "./data/shard-index.js";
+export { TokenShards } from "./data/token-shards.js";
+export { type DataProgress, writeShards, type WriteShardsOptions } from "./data/write-shards.js";
+export type { ExampleRecord } from "./train/example-record.js";
 
 // Embeddings and labels of texts
 export {

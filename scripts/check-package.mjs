@@ -24,8 +24,9 @@ try {
   const { optionalDependencies } = JSON.parse(readFileSync(path.join(installed, "package.json"), "utf8"));
   if (optionalDependencies[`@heed/${platform}`] !== version)
     throw new Error(`expected heed ${version} to name its addon, got: ${JSON.stringify(optionalDependencies)}`);
-  if (!existsSync(path.join(installed, "dist/server/web/index.html")))
-    throw new Error("expected heed to have the server's playground");
+  for (const page of ["server", "inspect"])
+    if (!existsSync(path.join(installed, `dist/${page}/web/index.html`)))
+      throw new Error(`expected heed to have the page of dist/${page}/web`);
   run(process.execPath, ["scripts/install.mjs"], installed);
   if (existsSync(path.join(installed, "build"))) throw new Error("expected the install script to find the package");
 

@@ -8,7 +8,7 @@ const ops = [...core, "ops"];
 const nn = [...ops, "nn"];
 const models = [...nn, "models"];
 const parts = [...models, "optim", "formats", "tokenizer", "structured", "hub", "adapters"];
-const whole = [...parts, "embed", "train", "generate", "engine", "pretrained", "load"];
+const whole = [...parts, "inspect", "embed", "train", "data", "generate", "engine", "pretrained", "load"];
 
 /** Layers that each layer may import besides itself. */
 const allowed = {
@@ -23,14 +23,16 @@ const allowed = {
   tokenizer: core,
   structured: [...core, "tokenizer"],
   hub: [...core, "formats"],
-  inspect: models,
+  web: [],
+  inspect: [...models, "optim", "formats", "web"],
   embed: parts,
   pretrained: [...parts, "embed"],
   train: [...parts, "pretrained"],
+  data: [...core, "tokenizer", "hub", "formats", "train"],
   generate: parts,
   engine: [...parts, "generate"],
-  load: [...parts, "embed", "generate", "engine", "pretrained"],
-  server: [...core, "tokenizer", "structured", "generate", "engine", "load"],
+  load: [...parts, "inspect", "embed", "generate", "engine", "pretrained"],
+  server: [...core, "tokenizer", "structured", "generate", "engine", "load", "web"],
   plugins: [...core, "tokenizer", "structured", "embed", "generate", "engine", "load"],
   cli: [...whole, "server"],
 };

@@ -1,4 +1,13 @@
-import { AdamW, GPT, type GptConfig, LstmLanguageModel, type LstmLanguageModelConfig, scope, tensor } from "heed";
+import {
+  AdamW,
+  addAdapter,
+  GPT,
+  type GptConfig,
+  LstmLanguageModel,
+  type LstmLanguageModelConfig,
+  scope,
+  tensor,
+} from "heed";
 import { type Case, expectClose, type Goals, type Setting } from "../case.js";
 
 /** Returns pseudorandom tokens (a linear congruential generator), which need no library. */
@@ -28,6 +37,31 @@ export function trainingStep(
   return { ...step, goals };
 }
 
+/**
+ * Returns the case of a training step of a LoRA on every linear layer of the blocks. The model itself is frozen, in the
+ * case's dtype or, with `bits`, its blocks in as many (QLoRA).
+ */
+export function adapterStep(
+  setting: Setting,
+  label: string,
+  batch: number,
+  config: GptConfig,
+  { bits, goals = {} }: { bits?: 4; goals?: Goals } = {},
+): Case {
+  const { vocabularySize: vocabulary, contextLength: length, layers, heads, width } = config;
+  const rank = 8;
+  const sizes = { vocabulary, length, layers, heads, width, rank };
+  const name = bits ? "QLoRA training step" : "LoRA training step";
+  const create = (device: string): GPT => {
+    const model = new GPT(config, { seed: 1, device });
+    model.to(setting.dtype);
+    if (bits) for (const block of model.h) block.quantize({ bits });
+    addAdapter(model, { rank });
+    return model;
+  };
+  return { ...stepOf(setting, name, label, batch, sizes, create, 1e-2), goals };
+}
+
 /** Returns the case of a training step of an LSTM. */
 export function lstmTrainingStep(
   setting: Setting,
@@ -50,6 +84,7 @@ function stepOf(
   batch: number,
   sizes: { vocabulary: number; length: number } & Record<string, number>,
   create: (device: string) => GPT | LstmLanguageModel,
+  lr = 3e-4,
 ): Case {
   const { vocabulary, length } = sizes;
   return {
@@ -62,7 +97,7 @@ function stepOf(
     prepare() {
       const { device } = setting;
       const model = create(device);
-      const optimizer = new AdamW(model.namedParameters(), { lr: 3e-4, beta2: 0.95, weightDecay: 0.1 });
+      const optimizer = new AdamW(model.namedParameters(), { lr, beta2: 0.95, weightDecay: 0.1 });
       const ids = tensor(tokens(batch * length, vocabulary), [batch, length], { device });
       const targets = tensor(tokens(batch * length + 7, vocabulary).slice(7), [batch, length], { device });
       const step = async (): Promise<number> => {

@@ -8,12 +8,18 @@ export interface Book {
   validation: TokenSource;
 }
 
-export function mobyDick(): Book {
+/** Returns the text of the chapters, in ASCII. */
+export function bookText(): string {
   const text = chapters()
     .filter(({ chapter }) => /^(\d+|Epilogue)$/.test(chapter))
     .map(({ text }) => text)
     .join("\n\n");
-  const plain = text.replaceAll("—", "--").replaceAll(/[^ -~\n]|[$&*[\]]/g, "");
+  return text.replaceAll("—", "--").replaceAll(/[^ -~\n]|[$&*[\]]/g, "");
+}
+
+/** Returns the book as characters, of which the last tenth is for validation. */
+export function mobyDick(): Book {
+  const plain = bookText();
   const tokenizer = new CharTokenizer(plain);
   return { tokenizer, ...splitSource(tokenData(tokenizer.encode(plain)), 0.1) };
 }

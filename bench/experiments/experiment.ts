@@ -8,7 +8,9 @@ export interface Experiment<Result> {
   /** Title of the page, which is the question that it answers. */
   title: string;
   /** Measures for minutes, or for seconds if `quick` is true, which shows only that the experiment works. */
-  run(quick: boolean): Promise<Result>;
+  run(quick: boolean, seeds?: readonly number[]): Promise<Result>;
+  /** Seeds with which it measures by itself; undefined if it has only one. The result then has `runs` of each seed. */
+  seeds?: readonly number[];
   page(result: Result): Page;
 }
 

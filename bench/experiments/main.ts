@@ -1,24 +1,38 @@
 /**
- * npm run experiments [-- --only causal-mask,…] [--quick] [--pages]
+ * npm run experiments [-- --only causal-mask,…] [--quick] [--pages] [--threads n] [--seed n] [--join]
  *
  * Runs small experiments that show what the Transformer changed and what its parts are for. Each measures for minutes,
  * keeps its numbers in bench/results/experiments/NAME.json, and writes a page with plots, docs/experiments/NAME.md.
  * --quick runs them in seconds, to see that they work, and writes into build/experiments. --pages writes the pages again
  * from the numbers that were kept.
+ *
+ * On a machine that has other work as well, --threads sets the number of CPU threads, --seed measures with one seed and
+ * keeps that in build/experiments, and --join writes the page from the seeds that were measured so.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { device, devices, threads } from "heed";
+import { device, devices, setThreads, threads } from "heed";
 import { attentionCost } from "./attention-cost.js";
+import { attentionExplanation } from "./attention-explanation.js";
 import { causalMask } from "./causal-mask.js";
 import { transformerAndLstm } from "./transformer-and-lstm.js";
 import type { Experiment } from "./experiment.js";
+import { inductionHeads } from "./induction-heads.js";
 import { svgOf } from "./plot.js";
 import { sequenceTasks } from "./sequence-tasks.js";
+import { storedFacts } from "./stored-facts.js";
 
-const experiments: readonly Experiment<unknown>[] = [transformerAndLstm, attentionCost, sequenceTasks, causalMask];
+const experiments: readonly Experiment<unknown>[] = [
+  transformerAndLstm,
+  attentionCost,
+  sequenceTasks,
+  causalMask,
+  inductionHeads,
+  storedFacts,
+  attentionExplanation,
+];
 
 interface Kept {
   machine: string;
@@ -34,8 +48,12 @@ const { values: flags } = parseArgs({
     only: { type: "string" },
     quick: { type: "boolean", default: false },
     pages: { type: "boolean", default: false },
+    threads: { type: "string" },
+    seed: { type: "string" },
+    join: { type: "boolean", default: false },
   },
 });
+if (flags.threads !== undefined) setThreads(Number(flags.threads));
 const wanted = flags.only?.split(",");
 const chosen = experiments.filter(({ name }) => !wanted || wanted.includes(name));
 if (chosen.length === 0)
@@ -47,14 +65,20 @@ const folders = flags.quick
 for (const folder of Object.values(folders)) mkdirSync(folder, { recursive: true });
 
 for (const experiment of chosen) {
+  if (flags.seed !== undefined) {
+    const kept = await measure(experiment, [Number(flags.seed)]);
+    mkdirSync("build/experiments", { recursive: true });
+    writeFileSync(seedFile(experiment, Number(flags.seed)), `${JSON.stringify(kept, null, 1)}\n`);
+    continue;
+  }
   const file = path.join(folders.results, `${experiment.name}.json`);
-  const kept = flags.pages ? (JSON.parse(readFileSync(file, "utf8")) as Kept) : await measure(experiment);
+  const kept = flags.pages ? (JSON.parse(readFileSync(file, "utf8")) as Kept) : await measured(experiment);
   if (!flags.pages) writeFileSync(file, `${JSON.stringify(kept, null, 1)}\n`);
   await writePage(experiment, kept);
   console.log(`${experiment.name}: ${path.join(folders.pages, experiment.name)}.md`);
 }
 
-writeFileSync(path.join(folders.pages, "README.md"), index());
+if (flags.seed === undefined) writeFileSync(path.join(folders.pages, "README.md"), index());
 
 /** Returns the text of README.md, which lists the pages that exist. */
 function index(): string {
@@ -69,10 +93,27 @@ ${lines.join("\n")}
 `;
 }
 
-async function measure(experiment: Experiment<unknown>): Promise<Kept> {
+/** Returns the file that keeps what was measured with one seed. */
+function seedFile({ name }: Experiment<unknown>, seed: number): string {
+  return path.join("build/experiments", `${name}-seed-${seed}.json`);
+}
+
+/** Resolves to what an experiment measures, now or, with --join, before and seed by seed. */
+async function measured(experiment: Experiment<unknown>): Promise<Kept> {
+  if (!flags.join) return await measure(experiment);
+  const { name, seeds } = experiment;
+  if (!seeds) throw new Error(`--join: expected an experiment with several seeds, got ${name}`);
+  const parts = seeds.map((seed) => JSON.parse(readFileSync(seedFile(experiment, seed), "utf8")) as Kept);
+  const [first] = parts as [Kept];
+  const runs = parts.flatMap(({ result }) => (result as { runs: unknown[] }).runs);
+  const seconds = parts.reduce((sum, part) => sum + part.seconds, 0);
+  return { ...first, seconds, result: { ...(first.result as object), runs } };
+}
+
+async function measure(experiment: Experiment<unknown>, seeds?: readonly number[]): Promise<Kept> {
   console.log(`${experiment.name}: ${experiment.title}`);
   const start = performance.now();
-  const result = await experiment.run(flags.quick);
+  const result = await experiment.run(flags.quick, seeds);
   const seconds = Math.round((performance.now() - start) / 1000);
   return {
     machine: machine(),
@@ -86,7 +127,9 @@ async function measure(experiment: Experiment<unknown>): Promise<Kept> {
 function machine(): string {
   const where = device();
   const { description } = devices().find(({ name }) => name === where.name)!;
-  return where.kind === "cpu" ? `${cpus()[0]?.model ?? "unknown"}, ${threads()} threads (${description})` : description;
+  return where.kind === "cpu"
+    ? `${cpus()[0]?.model ?? "unknown"}, ${threads()} ${threads() === 1 ? "thread" : "threads"} (${description})`
+    : description;
 }
 
 async function writePage(

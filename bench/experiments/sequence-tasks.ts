@@ -1,12 +1,11 @@
 /** Shows which tasks the original Transformer learns exactly, and which of them need positions. */
 import { AdamW, EncoderDecoder, noamSchedule, padSequences, scope, translate } from "heed";
+import { type Draw, drawFrom, shuffled } from "./draw.js";
 import { type Experiment, round, table } from "./experiment.js";
 
 const [start, end, plus, firstDigit] = [1, 2, 3, 4];
 const vocabularySize = firstDigit + 10;
 const digits = (text: string): number[] => Array.from(text, (digit) => firstDigit + Number(digit));
-
-type Draw = (n: number) => number;
 
 interface Task {
   name: string;
@@ -62,26 +61,6 @@ interface Result {
   batchSize: number;
   tested: number;
   runs: Run[];
-}
-
-/** Returns a source of random integers from 0 to n − 1 (xorshift, Marsaglia 2003). */
-function drawFrom(seed: number): Draw {
-  let state = seed;
-  return (n) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % n;
-  };
-}
-
-function shuffled(source: readonly number[], draw: Draw): number[] {
-  const list = [...source];
-  for (let i = list.length - 1; i > 0; i--) {
-    const j = draw(i + 1);
-    [list[i], list[j]] = [list[j]!, list[i]!];
-  }
-  return list;
 }
 
 /** Returns true for a tenth of all inputs, chosen by a hash of their tokens (FNV-1a). Models are never trained on these. */

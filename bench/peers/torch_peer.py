@@ -21,8 +21,8 @@ MODE = sys.argv[1]
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 CASES = {
     "eager": "add gemm attention layer_norm cross_entropy projected_cross_entropy adamw training_step "
-    "lstm_training_step decode prefill encoder",
-    "compiled": "layer_norm projected_cross_entropy training_step",
+    "lora_training_step qlora_training_step lstm_training_step decode prefill encoder",
+    "compiled": "layer_norm projected_cross_entropy training_step lora_training_step qlora_training_step",
 }[MODE].split()
 
 
@@ -220,9 +220,71 @@ def lstm_training_step(batch, length, vocabulary, layers, width, device, dtype):
     return step_of(LSTM(vocabulary, layers, width), batch, length, vocabulary, device, dtype)
 
 
-def step_of(model, batch, length, vocabulary, device, dtype):
+class Rounded(torch.autograd.Function):
+    """The product with a weight in 4 bits, which is dequantised before the product, forward and backward."""
+
+    GROUP = 32
+
+    @staticmethod
+    def quantize(weight):
+        groups = weight.float().view(weight.shape[0], -1, Rounded.GROUP)
+        scales = (groups.abs().amax(2, keepdim=True) / 7).clamp(min=1e-8).bfloat16()
+        codes = ((groups / scales.float()).round().clamp(-8, 7) + 8).to(torch.uint8).flatten(1)
+        return codes[:, ::2] | codes[:, 1::2] << 4, scales
+
+    @staticmethod
+    def weight(codes, scales, dtype):
+        pairs = torch.stack((codes & 15, codes >> 4), 2).view(len(codes), -1, Rounded.GROUP)
+        return ((pairs.to(dtype) - 8) * scales.to(dtype)).flatten(1)
+
+    @staticmethod
+    def forward(ctx, x, codes, scales, bias):
+        ctx.save_for_backward(codes, scales)
+        return F.linear(x, Rounded.weight(codes, scales, x.dtype), bias)
+
+    @staticmethod
+    def backward(ctx, dout):
+        return dout @ Rounded.weight(*ctx.saved_tensors, dout.dtype), None, None, None
+
+
+class Adapted(nn.Module):
+    """A frozen linear layer, perhaps in 4 bits, with a LoRA whose parameters are f32."""
+
+    def __init__(self, layer, rank, bits):
+        super().__init__()
+        self.bias = layer.bias
+        self.a = nn.Parameter(torch.empty(rank, layer.in_features).uniform_(-1, 1) / math.sqrt(layer.in_features))
+        self.b = nn.Parameter(torch.zeros(layer.out_features, rank))
+        if bits == 4:
+            codes, self.weight = Rounded.quantize(layer.weight.detach()), None
+            self.register_buffer("codes", codes[0])
+            self.register_buffer("scales", codes[1])
+        else:
+            self.weight = layer.weight
+
+    def forward(self, x):
+        change = F.linear(F.linear(x, self.a), self.b)
+        if self.weight is not None:
+            return F.linear(x, self.weight, self.bias) + change
+        return Rounded.apply(x.to(self.bias.dtype), self.codes, self.scales, self.bias) + change
+
+
+def lora_training_step(batch, length, vocabulary, layers, heads, width, rank, device, dtype, bits=None):
+    model = GPT(vocabulary, length, layers, heads, width).to(device, dtype).requires_grad_(False)
+    for block in model.h:
+        for name in ("qkv", "proj", "up", "down"):
+            setattr(block, name, Adapted(getattr(block, name), rank, bits).to(device))
+    return step_of(model, batch, length, vocabulary, device, dtype, 1e-2)
+
+
+def qlora_training_step(**case):
+    return lora_training_step(bits=4, **case)
+
+
+def step_of(model, batch, length, vocabulary, device, dtype, lr=3e-4):
     model = model.to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     ids, targets = (torch.randint(0, vocabulary, (batch, length), device=device) for _ in range(2))
     forward = maybe_compiled(model)
 

@@ -8,6 +8,7 @@ import { defineConfig } from "vitepress";
 const docs = fileURLToPath(new URL("..", import.meta.url));
 const guides = [
   ["Train a GPT", "train"],
+  ["Prepare data", "data"],
   ["Fine-tune a model", "fine-tune"],
   ["Chat with a model", "chat"],
   ["Serve many requests", "serving"],

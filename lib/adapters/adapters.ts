@@ -5,40 +5,14 @@ import { Model } from "../models/model.js";
 import { DropoutSeeds } from "../nn/dropout.js";
 import { freeze } from "../nn/freeze.js";
 import { Initializer } from "../nn/init.js";
-import { Linear, LinearAdapter } from "../nn/linear.js";
+import { Linear } from "../nn/linear.js";
 import { checkModule, type Module, type StateDict } from "../nn/module.js";
 import { matchingNames } from "../nn/name-pattern.js";
-import { checkFunction, checkInteger } from "../check.js";
+import { checkBoolean, checkFunction, checkInteger } from "../check.js";
 import type { FloatTensor } from "../tensor.js";
+import { LayerAdapters } from "./layer-adapters.js";
 import { Lora } from "./lora.js";
 import { type LoraOptions, loraSettings } from "./lora-options.js";
-
-/** The adapters of one linear layer, by name. */
-class LayerAdapters extends LinearAdapter {
-  readonly loras = new Map<string, Lora>();
-  /** Adapter that takes part in the layer's result; null for none. */
-  #current: Lora | null = null;
-
-  override *children(): Generator<[string, Module]> {
-    yield* this.loras;
-  }
-
-  get active(): boolean {
-    return this.#current !== null;
-  }
-
-  get current(): Lora | null {
-    return this.#current;
-  }
-
-  choose(name: string | null): void {
-    this.#current = name === null ? null : (this.loras.get(name) ?? null);
-  }
-
-  forward(x: FloatTensor, layer: Linear, residual: FloatTensor | null): FloatTensor {
-    return this.#current!.forward(x, layer, residual);
-  }
-}
 
 /** A linear layer that has adapters. */
 interface Adapted {
@@ -56,7 +30,8 @@ function* adaptedLayers(model: Module): Generator<Adapted> {
 
 /**
  * Adds a LoRA or DoRA to linear layers of a model and makes it the active adapter. All other parameters are frozen.
- * Returns the names of the layers.
+ * Returns the names of the layers. With `active: false` the model computes and trains what it did before; requests to an
+ * `Engine` can then choose the adapter by its name.
  *
  * The adapter's parameters are f32, whatever the dtype of the model's own weights. A is drawn from Kaiming's uniform
  * distribution and B is zeros, so that the model's results do not change at first.
@@ -73,7 +48,8 @@ export function addAdapter(model: Module, options: LoraOptions = {}): string[] {
   const op = "addAdapter";
   checkModule(op, model);
   const settings = loraSettings(op, options);
-  const { targets, name = "default", seed = 0 } = options;
+  const { targets, name = "default", active = true, seed = 0 } = options;
+  checkBoolean(op, "active", active);
   checkInteger(op, "seed", seed, 0);
   if (typeof name !== "string" || !/^[\w-]+$/.test(name))
     throw new HeedError(
@@ -88,16 +64,17 @@ export function addAdapter(model: Module, options: LoraOptions = {}): string[] {
   const seeds = model instanceof Model ? model.dropoutSeeds : new DropoutSeeds(seed);
   const [first] = layers.values();
   const init = new Initializer(seed, deviceOf(first!));
-  freeze(model);
+  if (active) freeze(model);
   for (const target of chosen) {
     const layer = layers.get(target)!;
     const lora = new Lora(layer, settings, init, seeds);
     if (!layer.training) lora.eval();
+    if (!active) freeze(lora);
     const adapters = layer.adapter instanceof LayerAdapters ? layer.adapter : new LayerAdapters();
     adapters.loras.set(name, lora);
     layer.adapter = adapters;
   }
-  setAdapter(model, name);
+  if (active) setAdapter(model, name);
   return [...chosen];
 }
 
@@ -185,7 +162,12 @@ function choose(op: string, model: Module, name: string | null): void {
   for (const { adapters } of adaptedLayers(model)) adapters.choose(name);
 }
 
-function checkName(op: string, model: Module, name: string): void {
+/**
+ * @internal Checks that a model has an adapter.
+ *
+ * @throws ERR_ARGUMENT if it has none of this name; the message lists the names of those that it has.
+ */
+export function checkName(op: string, model: Module, name: string): void {
   const names = adapterNames(model);
   if (names.includes(name)) return;
   const have = names.length === 0 ? "a model with an adapter" : `the name of an adapter (${names.join(", ")})`;
@@ -204,7 +186,8 @@ function noteChange(model: Module): void {
 }
 
 /**
- * Removes an adapter from a model and frees its memory. If it was active, none is active afterwards.
+ * Removes an adapter from a model and frees its memory. If it was active, none is active afterwards. Requests to an
+ * `Engine` that use the adapter fail; `unloadAdapter` waits for them instead.
  *
  * @example
  * addAdapter(gpt, { name: "polite" });
@@ -215,13 +198,14 @@ function noteChange(model: Module): void {
 export function removeAdapter(model: Module, name: string): void {
   checkModule("removeAdapter", model);
   checkName("removeAdapter", model, name);
-  if (activeAdapter(model) === name) choose("removeAdapter", model, null);
+  const active = activeAdapter(model) === name;
+  if (active) choose("removeAdapter", model, null);
   for (const { layer, adapters } of adaptedLayers(model)) {
     adapters.loras.get(name)?.dispose();
     adapters.loras.delete(name);
     if (adapters.loras.size === 0) layer.adapter = null;
   }
-  noteChange(model);
+  if (active) noteChange(model);
 }
 
 /**
@@ -234,7 +218,7 @@ export function removeAdapter(model: Module, name: string): void {
  * mergeAdapter(gpt);
  * await savePretrained("merged", gpt);
  *
- * @throws ERR_ARGUMENT if no adapter is active, or a layer is quantised.
+ * @throws ERR_ARGUMENT if no adapter is active, or a layer is quantised; `dequantize` such a model first.
  */
 export function mergeAdapter(model: Module): void {
   const op = "mergeAdapter";
@@ -245,7 +229,7 @@ export function mergeAdapter(model: Module): void {
   if (layers.some(({ layer, adapters }) => adapters.active && layer.quantized))
     throw new HeedError(
       "ERR_ARGUMENT",
-      `${op}: expected a model that is not quantised, got a quantised one; merge before you quantise`,
+      `${op}: expected a model that is not quantised, got a quantised one; call model.dequantize() first, which takes more memory, or add the adapter to the model that it was quantised from`,
     );
   for (const { layer, adapters } of layers) adapters.current?.mergeInto(layer);
   for (const name of adapterNames(model)) removeAdapter(model, name);

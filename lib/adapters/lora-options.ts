@@ -20,6 +20,8 @@ export interface LoraOptions {
   targets?: NamePattern | readonly NamePattern[];
   /** Name of the adapter in the model. @default "default" */
   name?: string;
+  /** False if the adapter that is active now, or none, stays active. No parameter is then frozen. @default true */
+  active?: boolean;
   /** Seed of A's initial values. @default 0 */
   seed?: number;
 }

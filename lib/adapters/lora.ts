@@ -69,6 +69,18 @@ export class Lora extends Module {
     });
   }
 
+  /**
+   * Returns the factors of the change that is added to x·Wᵀ: x·aᵀ·bᵀ with a = A [rank, in] and b = s·B [out, rank]. With
+   * g = m / ‖W + s·B·A‖, a DoRA adds g·s·x·Aᵀ·Bᵀ + (g − 1)·x·Wᵀ, so that b contains g, and `gain` is g − 1 [out].
+   */
+  factors(layer: Linear): { a: FloatTensor; b: FloatTensor; gain: FloatTensor | null } {
+    const { lora_A, lora_B, lora_magnitude_vector: magnitude } = this;
+    const b = mul(lora_B.to("f32"), this.scale);
+    if (!magnitude) return { a: lora_A, b, gain: null };
+    const g = div(magnitude.to("f32"), this.#norms(layer));
+    return { a: lora_A, b: mul(b, reshape(g, [layer.outputs, 1])), gain: sub(g, 1) };
+  }
+
   /** Writes the changed weight to the layer, rounded once. */
   mergeInto(layer: Linear): void {
     noGrad(() =>

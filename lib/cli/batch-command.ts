@@ -10,6 +10,7 @@ export function batchCommand(): Command {
     .argument("<output>", "file to which the answer to each request is appended as a line")
     .requiredOption("--model <name>", "as in heed serve; may be given several times", repeatable)
     .option("--name <name>", "name by which requests choose the model, as in heed serve", repeatable)
+    .option("--adapter <name=folder>", "adapter that requests choose as a model, as in heed serve", repeatable)
     .option("--concurrency <n>", "number of requests that run at the same time", integer(1), 64)
     .addOption(inferenceOptions.dtype)
     .addOption(inferenceOptions.quantize)

@@ -1,5 +1,6 @@
 import { type Command, Option } from "commander";
 import { text } from "./arguments.js";
+import type { quantizedTypes } from "./inference-options.js";
 
 /** The types in which `heed convert` can write numbers. */
 const convertTypes = ["f32", "bf16", "f16", "q8_0", "q4_0"] as const;
@@ -16,6 +17,7 @@ export interface ConvertFlags {
 export interface MergeFlags extends Omit<ConvertFlags, "from"> {
   model: string;
   adapter?: string;
+  quantize?: keyof typeof quantizedTypes;
 }
 
 /** Adds the flags about the model that a command writes. */

@@ -1,13 +1,15 @@
 import { mkdir, readdir } from "node:fs/promises";
 import path from "node:path";
-import cliProgress from "cli-progress";
 import { activeAdapter, mergeAdapter } from "../adapters/adapters.js";
 import { saveGguf } from "../pretrained/gguf/save-gguf.js";
 import { type LoadedParts, loadModel } from "../pretrained/load-model.js";
 import { saveLlama2c } from "../pretrained/save-llama2c.js";
 import { savePretrained } from "../pretrained/save-pretrained.js";
+import { trainedOver } from "../train/checkpoint.js";
+import { createBar } from "./bar.js";
 import type { ConvertFlags, MergeFlags } from "./convert-flags.js";
 import { UsageError } from "./failure.js";
+import { quantizedTypes } from "./inference-options.js";
 import type { SaveProgress } from "../pretrained/save-progress.js";
 
 /** Runs `heed convert`: writes a model in another format. */
@@ -17,12 +19,19 @@ export async function run(flags: ConvertFlags): Promise<void> {
 }
 
 /** Runs `heed merge`: writes a model with an adapter as a model without one. */
-export async function merge({ model: from, adapter, ...flags }: MergeFlags): Promise<void> {
+export async function merge({ model: from, adapter, quantize, ...flags }: MergeFlags): Promise<void> {
+  const bits = quantize && quantizedTypes[quantize];
+  const trained = adapter === undefined ? await trainedOver(from) : null;
+  if (trained && !bits)
+    console.log(
+      `the adapter was trained over weights in ${trained.bits} bits; it is merged into the model's own weights, which are more precise. With --quantize int${trained.bits} it is merged into the rounded ones`,
+    );
   await write(flags, async () => {
-    const loaded = await loadModel(from, { device: "cpu", ...(adapter !== undefined && { adapter }) });
+    const options = { ...(adapter !== undefined && { adapter }), ...(bits && { quantize: bits }) };
+    const loaded = await loadModel(from, { device: "cpu", ...options });
     if (activeAdapter(loaded.model) === null)
       throw new UsageError(`--model ${from}: expected a model with an adapter, got one without; see --adapter`);
-    mergeAdapter(loaded.model);
+    mergeAdapter(loaded.model.dequantize());
     return loaded;
   });
 }
@@ -40,7 +49,7 @@ async function write(
     if (await isTaken(name)) throw new UsageError(`--to ${to}: ${name} exists already; add --force to replace it`);
   await mkdir(path.dirname(path.resolve(to)), { recursive: true });
   const loaded = await load();
-  const bar = createBar();
+  const bar = createBar("tensors");
   try {
     await save(loaded, { to, format, dtype, force, onProgress: ({ written, total }) => bar.show(written, total) });
   } finally {
@@ -96,25 +105,4 @@ async function isTaken(name: string): Promise<boolean> {
     (entries) => entries.length > 0,
     (error: unknown) => (error as NodeJS.ErrnoException).code !== "ENOENT",
   );
-}
-
-/** Returns a progress bar that counts tensors. It shows nothing unless stdout is a terminal. */
-function createBar(): { show: (done: number, all: number) => void; end: () => void } {
-  if (!process.stdout.isTTY) return { show: () => undefined, end: () => undefined };
-  const bar = new cliProgress.SingleBar({
-    format: "{bar} {value} of {total} tensors",
-    barsize: 20,
-    barCompleteChar: "█",
-    barIncompleteChar: "░",
-    stream: process.stdout,
-  });
-  let begun = false;
-  return {
-    show(done, all) {
-      if (!begun) bar.start(all, 0);
-      begun = true;
-      bar.update(done);
-    },
-    end: () => bar.stop(),
-  };
 }

@@ -5,6 +5,7 @@ import { loadModel } from "../pretrained/load-model.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { withChatTemplate } from "../train/chat-examples.js";
 import { asUsage, UsageError } from "./failure.js";
+import { quantizedTypes } from "./inference-options.js";
 import type { RunFlags } from "./train-flags.js";
 
 /** A trained model to fine-tune, with its tokenizer. */
@@ -15,8 +16,9 @@ export interface TunedModel {
 
 /** Loads the model of `--from` and prepares what is trained: an adapter, or the parameters that are not frozen. */
 export async function loadTuned(flags: RunFlags & { from: string }, device: string): Promise<TunedModel> {
-  const { from, seed, data } = flags;
-  const { model, tokenizer } = await loadModel(from, { device, seed });
+  const { from, seed, data, quantize } = flags;
+  const bits = quantize && quantizedTypes[quantize];
+  const { model, tokenizer } = await loadModel(from, { device, seed, ...(bits && { quantize: bits }) });
   try {
     if (adapterNames(model).length > 0)
       throw new UsageError(`--from ${from}: expected a model without adapters; merge it first with heed merge`);

@@ -1,8 +1,10 @@
 import { Command } from "commander";
 import { batchCommand } from "./batch-command.js";
 import { convertCommand } from "./convert-command.js";
+import { dataCommand } from "./data-command.js";
 import { generateCommand } from "./generate-command.js";
 import { infoCommand } from "./info-command.js";
+import { inspectCommand } from "./inspect-command.js";
 import { mergeCommand } from "./merge-command.js";
 import { trainCommand } from "./train-command.js";
 import { serveCommand } from "./serve-command.js";
@@ -24,12 +26,14 @@ Examples:
     );
   for (const command of [
     trainCommand(),
+    dataCommand(),
     generateCommand(),
     serveCommand(),
     batchCommand(),
     translateCommand(),
     convertCommand(),
     mergeCommand(),
+    inspectCommand(),
     infoCommand(),
   ])
     program.addCommand(command);

@@ -1,30 +1,25 @@
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
+import { findPattern, formatOf, isPattern } from "../data/inputs.js";
 import { HeedError } from "../errors.js";
 import { ByteTokenizer } from "../tokenizer/byte-tokenizer.js";
 import { CharTokenizer } from "../tokenizer/char-tokenizer.js";
 import { Gpt2Tokenizer } from "../tokenizer/gpt2-tokenizer.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
 import { splitSource, tokenData, type TokenSource } from "../train/token-data.js";
-import { packExamples } from "../train/pack-examples.js";
+import { packExamples, type TrainingExample } from "../train/pack-examples.js";
 import { readExamples } from "../train/read-examples.js";
-import type { SequenceSource } from "../train/sequence-source.js";
 import { Turns } from "../turns.js";
+import { shardParts } from "./data-parts.js";
+import type { RunData } from "./encoded-data.js";
 import { asUsage, UsageError } from "./failure.js";
+import { readShards } from "./run-shards.js";
 import type { RunFlags } from "./train-flags.js";
 
-/** The encoded texts of a training run. */
-export interface RunData {
-  tokenizer: Tokenizer;
-  train: TokenSource | SequenceSource;
-  validation: TokenSource | SequenceSource | null;
-  /** SHA-256 of the data's file. A resumed run must have the same data. */
-  hash: string;
-}
-
 /**
- * Reads and encodes the texts of a run. `known` is the tokenizer of the run that is resumed; if it is null, a new one
- * is made.
+ * Reads and encodes the texts of a run, or opens its shards. `known` is the tokenizer of the run that is resumed, or of
+ * the model that is trained further; if it is null, a new one is made.
  *
  * @throws ERR_IO if a file cannot be read.
  * @throws ERR_RANGE if a text is too short.
@@ -32,16 +27,19 @@ export interface RunData {
  * @throws UsageError if `--documents` is used without GPT-2's tokens.
  */
 export async function readData(flags: RunFlags, known: Tokenizer | null, expectedHash?: unknown): Promise<RunData> {
-  const data = await read(flags.data);
+  const parts = shardParts(flags.data);
+  if (parts) {
+    const shards = await readShards(flags, parts, known);
+    checkHash(flags, shards.hash, expectedHash);
+    return shards;
+  }
+  const files = await filesOf(flags.data);
+  const data = await read(files);
   const hash = await hashOf(data);
-  if (expectedHash !== undefined && expectedHash !== hash)
-    throw new HeedError(
-      "ERR_FORMAT",
-      `${flags.data}: expected the text with which the run began, got another one; give --data to train on it`,
-    );
-  if (flags.data.endsWith(".jsonl") && known && flags.from !== undefined)
-    return { ...(await readPacked(flags, known)), tokenizer: known, hash };
-  const heldOut = flags.validation === undefined ? null : await read(flags.validation);
+  checkHash(flags, hash, expectedHash);
+  if (files.every((file) => file.endsWith(".jsonl")) && known && flags.from !== undefined)
+    return { ...(await readPacked(flags, files, known)), tokenizer: known, hash };
+  const heldOut = flags.validation === undefined ? null : await read(await filesOf(flags.validation));
   const tokenizer = known ?? (await createTokenizer(flags.tokenizer, heldOut ? [data, heldOut] : [data]));
   const { documents } = flags;
   if (documents && !(tokenizer instanceof Gpt2Tokenizer))
@@ -61,13 +59,22 @@ export async function readData(flags: RunFlags, known: Tokenizer | null, expecte
 }
 
 /** Reads the examples of a fine-tuning run. Without a file for validation, it gets the last share of the examples. */
-async function readPacked(flags: RunFlags, tokenizer: Tokenizer): Promise<Pick<RunData, "train" | "validation">> {
-  const all = await readExamples(flags.data, tokenizer);
+async function readPacked(
+  flags: RunFlags,
+  files: readonly string[],
+  tokenizer: Tokenizer,
+): Promise<Pick<RunData, "train" | "validation">> {
+  const examplesOf = async (names: readonly string[]): Promise<TrainingExample[]> => {
+    const examples: TrainingExample[] = [];
+    for (const name of names) for (const example of await readExamples(name, tokenizer)) examples.push(example);
+    return examples;
+  };
+  const all = await examplesOf(files);
   const border = all.length - Math.floor(all.length * flags.validationFraction);
   const [train, heldOut] =
     flags.validation === undefined
       ? [all.slice(0, border), all.slice(border)]
-      : [all, await readExamples(flags.validation, tokenizer)];
+      : [all, await examplesOf(await filesOf(flags.validation))];
   const options = { contextLength: flags.context };
   return asUsage(() => ({
     train: packExamples(train, options),
@@ -75,15 +82,40 @@ async function readPacked(flags: RunFlags, tokenizer: Tokenizer): Promise<Pick<R
   }));
 }
 
-async function read(file: string): Promise<Buffer> {
-  let text: Buffer;
-  try {
-    text = await readFile(file);
-  } catch (cause) {
-    throw new HeedError("ERR_IO", `${file}: ${(cause as Error).message}`, { cause });
+function checkHash({ data }: RunFlags, hash: string, expectedHash: unknown): void {
+  if (expectedHash !== undefined && expectedHash !== hash)
+    throw new HeedError(
+      "ERR_FORMAT",
+      `${data}: expected the text with which the run began, got another one; give --data to train on it`,
+    );
+}
+
+/** Resolves to the files that a path or a pattern names. */
+async function filesOf(name: string): Promise<string[]> {
+  const files = !isPattern(name) || existsSync(name) ? [name] : await findPattern(name);
+  if (files.length === 0) throw new HeedError("ERR_IO", `${name}: expected files that match the pattern, got none`);
+  for (const file of files) {
+    const { format, compression = null } = formatOf(file) ?? {};
+    if (format === "parquet" || compression !== null)
+      throw new UsageError(`--data ${file}: expected a text; turn other files into shards with heed data`);
   }
-  if (text.length === 0) throw new HeedError("ERR_RANGE", `${file}: expected a text, got an empty file`);
-  return text;
+  return files;
+}
+
+/** Resolves to the bytes of files, one after the other. */
+async function read(files: readonly string[]): Promise<Buffer> {
+  const texts: Buffer[] = [];
+  for (const file of files) {
+    let text: Buffer;
+    try {
+      text = await readFile(file);
+    } catch (cause) {
+      throw new HeedError("ERR_IO", `${file}: ${(cause as Error).message}`, { cause });
+    }
+    if (text.length === 0) throw new HeedError("ERR_RANGE", `${file}: expected a text, got an empty file`);
+    texts.push(text);
+  }
+  return texts.length === 1 ? texts[0]! : Buffer.concat(texts);
 }
 
 async function createTokenizer(kind: RunFlags["tokenizer"], texts: readonly Buffer[]): Promise<Tokenizer> {

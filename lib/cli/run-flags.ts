@@ -3,6 +3,7 @@ import path from "node:path";
 import { HeedError } from "../errors.js";
 import { Llama } from "../models/llama.js";
 import type { Checkpoint } from "../train/checkpoint.js";
+import { resolveData } from "./data-parts.js";
 import { UsageError } from "./failure.js";
 import {
   defaults,
@@ -25,6 +26,7 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   loraTargets: "string",
   dora: "boolean",
   rslora: "boolean",
+  quantize: "string",
   freeze: "string",
   tokenizer: "string",
   documents: "boolean",
@@ -77,6 +79,7 @@ const fixed = [
   "loraTargets",
   "dora",
   "rslora",
+  "quantize",
   "freeze",
   "context",
   "seed",
@@ -116,10 +119,10 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
     warmup: Math.min(defaults.warmup, Math.floor((steps ?? Infinity) / 10)),
     ...chosen,
     steps,
-    data: path.resolve(data),
+    data: resolveData(data),
     // A model may also be a name on the hub.
     ...(from === undefined ? {} : { from: existsSync(from) ? path.resolve(from) : from }),
-    ...(chosen.validation === undefined ? {} : { validation: path.resolve(chosen.validation) }),
+    ...(chosen.validation === undefined ? {} : { validation: resolveData(chosen.validation) }),
     ...(chosen.log === undefined ? {} : { log: path.resolve(chosen.log) }),
   };
 }
@@ -139,7 +142,7 @@ function checkTuning(chosen: Partial<RunFlags>, given: TrainFlags): void {
     for (const name of modelFlags)
       if (given[name] !== undefined)
         throw new UsageError(`--${dashed(name)}: the model of --from decides it; leave this flag out`);
-  for (const name of ["loraAlpha", "loraDropout", "loraTargets", "dora", "rslora"] as const)
+  for (const name of ["loraAlpha", "loraDropout", "loraTargets", "dora", "rslora", "quantize"] as const)
     if (given[name] !== undefined && chosen.lora === undefined)
       throw new UsageError(`--${dashed(name)}: works only with --lora`);
   const { optimizer = defaults.optimizer, schedule = defaults.schedule } = chosen;

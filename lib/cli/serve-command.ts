@@ -12,6 +12,11 @@ export function serveCommand(): Command {
       "name by which clients choose the model; given once for each --model (default: the last part of its path)",
       repeatable,
     )
+    .option(
+      "--adapter <name=folder>",
+      "adapter in PEFT's layout that clients choose as a model of this name; may be given several times; of several models, model:name=folder says whose it is (default: the first)",
+      repeatable,
+    )
     .option("--host <address>", "address to listen at", text, "127.0.0.1")
     .option("--port <n>", "port to listen at; 0 takes a free one", integer(0, 65535), 8080)
     .option("--max-tokens <n>", "most tokens that a request may ask for (default: the context)", integer(1))
@@ -50,6 +55,7 @@ export function serveCommand(): Command {
 Examples:
   $ heed serve --model runs/book --port 8080
   $ heed serve --model Qwen/Qwen3-0.6B --quantize int8 --name qwen
+  $ heed serve --model runs/book --adapter polite=adapters/polite --adapter brief=adapters/brief
   $ heed serve --model runs/book --host 0.0.0.0 --api-keys keys.txt --requests-per-minute 60
   $ curl http://127.0.0.1:8080/v1/models
 

@@ -5,7 +5,7 @@ import { UsageError, usageOf } from "./failure.js";
 import { Interrupt } from "./interrupt.js";
 import { complain } from "./output.js";
 import type { ServeFlags } from "./serve-flags.js";
-import { loadServed, servedNames, serverModule } from "./served-models.js";
+import { loadServed, servedAdapters, servedNames, serverModule } from "./served-models.js";
 
 /** Runs `heed serve` until a signal stops it. */
 export async function run(flags: ServeFlags): Promise<void> {
@@ -20,7 +20,8 @@ export async function run(flags: ServeFlags): Promise<void> {
       throw usageOf(cause);
     });
     const url = await app.listen({ host, port });
-    complain(`Serving ${[...names.keys()].join(", ")} at ${url}`);
+    const adapters = servedAdapters(flags, new Set(names.keys())).map(({ name }) => name);
+    complain(`Serving ${[...names.keys(), ...adapters].join(", ")} at ${url}`);
     if (!interrupt.signal.aborted) await once(interrupt.signal, "abort");
     await app.close();
   } finally {

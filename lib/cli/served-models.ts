@@ -1,7 +1,9 @@
 import path from "node:path";
 import { setThreads } from "../device.js";
 import { HeedError } from "../errors.js";
+import { LanguageModel } from "../load/language-model.js";
 import { load } from "../load/load.js";
+import { loadAdapter } from "../pretrained/peft.js";
 import type { ServableModel } from "../server/served-models.js";
 import { UsageError } from "./failure.js";
 import { type InferenceFlags, quantizedTypes } from "./inference-options.js";
@@ -10,6 +12,7 @@ import { type InferenceFlags, quantizedTypes } from "./inference-options.js";
 export interface ServedFlags extends InferenceFlags {
   model: string[];
   name?: string[];
+  adapter?: string[];
   quantize?: keyof typeof quantizedTypes;
 }
 
@@ -28,11 +31,36 @@ function nameOf(source: string): string {
   return path.basename(source.replace(/^hf:/, "")).replace(/\.(gguf|bin)$/, "");
 }
 
-/** Loads the models. The caller disposes them. */
+/** An adapter of a model, as the flag `--adapter` names it. */
+interface ServedAdapter {
+  /** Name of its model; null for the first one that generates. */
+  model: string | null;
+  name: string;
+  folder: string;
+}
+
+/** Returns the adapters of models with these names. */
+export function servedAdapters({ adapter = [] }: ServedFlags, models: ReadonlySet<string>): ServedAdapter[] {
+  const names = new Set(models);
+  return adapter.map((given) => {
+    const [, model = null, name, folder] = /^(?:(.+):)?([\w-]+)=(.+)$/s.exec(given) ?? [];
+    if (!name || !folder)
+      throw new UsageError(`--adapter: expected name=folder or model:name=folder, got ${JSON.stringify(given)}`);
+    if (model !== null && !models.has(model))
+      throw new UsageError(`--adapter: expected one of the models ${[...models].join(", ")}, got ${model}`);
+    if (names.has(name)) throw new UsageError(`--adapter: expected a name that is not taken, got ${name}`);
+    names.add(name);
+    return { model, name, folder };
+  });
+}
+
+/** Loads the models and their adapters. The caller disposes them. */
 export async function loadServed(
   names: ReadonlyMap<string, string>,
-  { threads, device, dtype, quantize }: ServedFlags,
+  flags: ServedFlags,
 ): Promise<Record<string, ServableModel>> {
+  const { threads, device, dtype, quantize } = flags;
+  const adapters = servedAdapters(flags, new Set(names.keys()));
   if (threads !== undefined) setThreads(threads);
   const models: Record<string, ServableModel> = {};
   for (const [name, source] of names) {
@@ -41,7 +69,17 @@ export async function loadServed(
       throw new UsageError(`--model: expected a model that generates, embeds or ranks, got a translator: ${source}`);
     models[name] = model;
   }
+  for (const { model: owner, name, folder } of adapters) {
+    const model = owner === null ? Object.values(models).find(isLanguageModel) : models[owner];
+    if (!model || !isLanguageModel(model))
+      throw new UsageError(`--adapter: expected a model that generates for ${name}, got none`);
+    await loadAdapter(model.model, folder, { name, active: false });
+  }
   return models;
+}
+
+function isLanguageModel(model: ServableModel): model is LanguageModel {
+  return model instanceof LanguageModel;
 }
 
 /** Loads the server, whose packages are optional. */

@@ -2,6 +2,7 @@ import { Command, Option } from "commander";
 import { optimizerTypes } from "../train/optimizers.js";
 import { scheduleTypes } from "../train/training-options.js";
 import { deviceName, integer, number, text } from "./arguments.js";
+import { quantizedTypes } from "./inference-options.js";
 import { defaults, positionings, tokenizers, type TrainFlags, trainFamilies } from "./train-flags.js";
 
 export function trainCommand(): Command {
@@ -13,10 +14,10 @@ export function trainCommand(): Command {
     .optionsGroup("Data:")
     .option(
       "--data <file>",
-      "the text to train on; with --from also a .jsonl file of texts, completions or conversations",
+      "the text to train on, or a pattern of texts; a folder of heed data, or several with weights (a=3,b=1); with --from also .jsonl files",
       text,
     )
-    .option("--validation <file>", "a text to evaluate on (default: the end of --data)", text)
+    .option("--validation <file>", "a text, pattern or folder to evaluate on (default: the end of --data)", text)
     .option(
       "--validation-fraction <x>",
       `share of --data, from its end, that is held out for evaluation ${or("validationFraction")}`,
@@ -49,6 +50,12 @@ export function trainCommand(): Command {
     )
     .option("--dora", "train the lengths of the weights' rows too (DoRA)")
     .option("--rslora", "scale the adapter by alpha/√rank, for large ranks")
+    .addOption(
+      new Option(
+        "--quantize <type>",
+        "keep the model itself in 8 or 4 bits while its adapter is trained (QLoRA), which saves memory",
+      ).choices(Object.keys(quantizedTypes)),
+    )
     .option("--freeze <names>", "parameters or layers that are not trained, separated by commas", text)
     .optionsGroup("Model:")
     .addOption(

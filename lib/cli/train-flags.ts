@@ -1,6 +1,7 @@
 import type { Positions } from "../models/gpt-config.js";
 import { type optimizerTypes, usualRates } from "../train/optimizers.js";
 import type { scheduleTypes } from "../train/training-options.js";
+import type { quantizedTypes } from "./inference-options.js";
 
 /** The tokenizers that a model can be trained with. */
 export const tokenizers = ["char", "byte", "gpt2"] as const;
@@ -29,6 +30,7 @@ export interface RunFlags {
   loraTargets?: string;
   dora: boolean;
   rslora: boolean;
+  quantize?: keyof typeof quantizedTypes;
   freeze?: string;
   tokenizer: (typeof tokenizers)[number];
   documents: boolean;

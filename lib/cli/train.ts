@@ -9,12 +9,13 @@ import { type OptimizerChoice, usualRates } from "../train/optimizers.js";
 import type { SequenceSource } from "../train/sequence-source.js";
 import type { TokenSource } from "../train/token-data.js";
 import { Trainer } from "../train/trainer.js";
+import type { RunData } from "./encoded-data.js";
 import { loadTuned } from "./fine-tune.js";
 import { asUsage, UsageError } from "./failure.js";
 import { Interrupt, interrupted } from "./interrupt.js";
 import { complain } from "./output.js";
 import { createProgress } from "./progress.js";
-import { readData, type RunData } from "./run-data.js";
+import { readData } from "./run-data.js";
 import { runFlags } from "./run-flags.js";
 import { defaults, type RunFlags, type TrainFlags } from "./train-flags.js";
 
@@ -48,7 +49,8 @@ export async function run(given: TrainFlags): Promise<void> {
   } finally {
     progress.end();
   }
-  const unit = flags.from === undefined ? { char: "character", byte: "byte", gpt2: "token" }[flags.tokenizer] : "token";
+  const ofText = flags.from === undefined && !("sequence" in data.train);
+  const unit = ofText ? { char: "character", byte: "byte", gpt2: "token" }[flags.tokenizer] : "token";
   if (interrupt.signal.aborted) {
     console.log(`stopped at step ${trainer.step}, saved in ${saved}; continue with: heed train --out ${out} --resume`);
     process.exitCode = interrupted;

@@ -29,6 +29,8 @@ export interface ClassifyOptions {
   batchSize?: number;
   /** Aborts the call. */
   signal?: AbortSignal | undefined;
+  /** @internal Function that is called with the number of tokens of each text, before the text is cut. */
+  onTokens?: ((count: number) => void) | undefined;
 }
 
 /**
@@ -47,7 +49,7 @@ export async function logitsOfTexts(
   checkArray(op, "texts", texts);
   for (const [i, text] of texts.entries()) checkText(op, `texts[${i}]`, text);
   const { contextLength } = model.bert.config;
-  const { maxLength = contextLength, batchSize = 32, signal } = options;
+  const { maxLength = contextLength, batchSize = 32, signal, onTokens } = options;
   checkInteger(op, "batchSize", batchSize, 1);
   checkInteger(op, "maxLength", maxLength, 1, contextLength);
   signal?.throwIfAborted();
@@ -57,7 +59,7 @@ export async function logitsOfTexts(
     compute: ({ ids, tokenTypes, keyLengths }) => model.forward(ids, { tokenTypes, keyLengths }).to("f32"),
   };
   const queue = SequenceQueue.of(model);
-  const sequences = await encodeTexts(op, tokenizer, texts, { ...model.bert.config, maxLength, signal });
+  const sequences = await encodeTexts(op, tokenizer, texts, { ...model.bert.config, maxLength, signal, onTokens });
   return untilAborted(Promise.all(sequences.map((sequence) => queue.add(sequence, task, signal))), signal);
 }
 

@@ -32,6 +32,8 @@ export interface EmbedTextsOptions extends EmbeddingRecipe {
   batchSize?: number;
   /** Aborts the call. */
   signal?: AbortSignal | undefined;
+  /** @internal Function that is called with the number of tokens of each text, before the text is cut. */
+  onTokens?: ((count: number) => void) | undefined;
 }
 
 /**
@@ -65,7 +67,7 @@ export async function embedTexts(
   checkArray(op, "texts", texts);
   checkObject(op, "options", options);
   const { contextLength, vocabularySize } = model.config;
-  const { pooling = "mean", normalize = false, batchSize = 32, lowercase = false, signal } = options;
+  const { pooling = "mean", normalize = false, batchSize = 32, lowercase = false, signal, onTokens } = options;
   const { maxLength = contextLength } = options;
   checkPooling(op, pooling);
   checkInteger(op, "batchSize", batchSize, 1);
@@ -86,6 +88,8 @@ export async function embedTexts(
     },
   };
   const queue = SequenceQueue.of(model);
-  const sequences = await encodeTexts(op, tokenizer, given, { maxLength, vocabularySize, tokenTypes: 0, signal });
+  const sequences = await encodeTexts(op, tokenizer, given, {
+    ...{ maxLength, vocabularySize, tokenTypes: 0, signal, onTokens },
+  });
   return untilAborted(Promise.all(sequences.map((sequence) => queue.add(sequence, task, signal))), signal);
 }

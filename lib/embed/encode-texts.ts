@@ -32,6 +32,8 @@ export interface TokenLimits {
   vocabularySize: number;
   /** Number of types of tokens that the model tells apart. With fewer than two, it needs no types. */
   tokenTypes: number;
+  /** Function that is called with the number of tokens of each text, before the text is cut. @default none */
+  onTokens?: ((count: number) => void) | undefined;
 }
 
 /**
@@ -47,15 +49,19 @@ export async function encodeTexts(
   op: string,
   tokenizer: PairTokenizer,
   texts: readonly (string | TextPair)[],
-  { maxLength, vocabularySize, tokenTypes, signal }: TokenLimits & { signal: AbortSignal | undefined },
+  { maxLength, vocabularySize, tokenTypes, onTokens, signal }: TokenLimits & { signal: AbortSignal | undefined },
 ): Promise<TokenSequence[]> {
   const turns = new Turns();
   const sequences: TokenSequence[] = [];
   for (const [i, text] of texts.entries()) {
     signal?.throwIfAborted();
-    const { ids, tokenTypes: types } = await (typeof text === "string"
-      ? encodeText(tokenizer, text, maxLength)
-      : encodePair(op, tokenizer, text, maxLength));
+    const encode = (most?: number): Promise<TokenSequence> =>
+      typeof text === "string" ? encodeText(tokenizer, text, most) : encodePair(op, tokenizer, text, most);
+    let encoded = await encode(onTokens ? undefined : maxLength);
+    onTokens?.(encoded.ids.length);
+    // Special tokens at the end of a text stay when it is cut.
+    if (encoded.ids.length > maxLength) encoded = await encode(maxLength);
+    const { ids, tokenTypes: types } = encoded;
     if (ids.length === 0)
       throw new HeedError("ERR_ARGUMENT", `${op}: expected at least one token in texts[${i}], got none`);
     checkBelow(op, `the tokens of texts[${i}]`, ids, vocabularySize);
@@ -67,8 +73,9 @@ export async function encodeTexts(
   return sequences;
 }
 
-async function encodeText(tokenizer: PairTokenizer, text: string, maxLength: number): Promise<TokenSequence> {
-  const ids = await (tokenizer.encodeAsync?.(text, { maxLength }) ?? tokenizer.encode(text, { maxLength }));
+async function encodeText(tokenizer: PairTokenizer, text: string, maxLength?: number): Promise<TokenSequence> {
+  const options = maxLength === undefined ? {} : { maxLength };
+  const ids = await (tokenizer.encodeAsync?.(text, options) ?? tokenizer.encode(text, options));
   return { ids: ids.subarray(0, maxLength), tokenTypes: null };
 }
 
@@ -76,14 +83,14 @@ async function encodePair(
   op: string,
   tokenizer: PairTokenizer,
   [a, b]: TextPair,
-  maxLength: number,
+  maxLength?: number,
 ): Promise<TokenSequence> {
   if (!tokenizer.encodePairAsync)
     throw new HeedError(
       "ERR_ARGUMENT",
       `${op}: expected a tokenizer that encodes pairs of texts (encodePairAsync), got ${describe(tokenizer)}`,
     );
-  return tokenizer.encodePairAsync(a, b, { maxLength });
+  return tokenizer.encodePairAsync(a, b, maxLength === undefined ? {} : { maxLength });
 }
 
 function checkBelow(op: string, name: string, values: Int32Array, limit: number): void {

@@ -1,4 +1,5 @@
 import { zeros } from "../creation.js";
+import type { RowRun } from "../adapters/layer-rows.js";
 import { infer } from "../generate/causal-model.js";
 import { type Drawn, Draws, type DrawShape, drawShape } from "../generate/draws.js";
 import { Graph } from "../graph.js";
@@ -9,21 +10,36 @@ import { keep } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { idlePage } from "./page-table.js";
 import type { Request } from "./request.js";
+import type { RequestAdapters } from "./request-adapters.js";
 
 /** Rows, pages and options that steps have room for. */
 export interface StepShape extends DrawShape {
   readonly rows: number;
   /** P, the number of pages that a sequence may have. */
   readonly columns: number;
+  /** Runs of rows with the same adapter; null if the model alone computes them. */
+  readonly runs: readonly RowRun[] | null;
 }
 
-/** Returns the shape of steps for these requests, of whose tokens a page holds `pageSize`. */
-export function stepShape(requests: readonly Request[], pageSize: number, contextLength: number): StepShape {
+/**
+ * Returns the shape of steps for these requests, of whose tokens a page holds `pageSize`. Those with the same adapter must
+ * stand side by side.
+ */
+export function stepShape(
+  requests: readonly Request[],
+  pageSize: number,
+  contextLength: number,
+  adapters: RequestAdapters | null,
+): StepShape {
   const rows = requests.length <= 8 ? requests.length : 8 * Math.ceil(requests.length / 8);
   // Requests get further pages, so their number is rounded up.
   const longest = Math.max(...requests.map(({ prompt, limit }) => Math.min(prompt + limit - 1, contextLength)));
   const columns = 2 ** Math.ceil(Math.log2(Math.ceil(longest / pageSize)));
-  return { rows, columns, ...drawShape(requests) };
+  const runs = adapters?.runsOf(requests.map((request) => [request, 1])) ?? null;
+  // Rows without a request belong to the last run, so that there is no run of them alone.
+  const last = runs?.at(-1);
+  if (runs && last) runs[runs.length - 1] = { ...last, count: last.count + rows - requests.length };
+  return { rows, columns, runs, ...drawShape(requests) };
 }
 
 /**
@@ -39,6 +55,7 @@ export class DecodeSteps implements Disposable {
   readonly #keyLengths: IntTensor;
   readonly #pages: IntTensor;
   readonly #draws: Draws;
+  readonly #adapters: RequestAdapters | null;
   #requests: readonly Request[] = [];
   #pageCount = 0;
   #warm = false;
@@ -46,8 +63,9 @@ export class DecodeSteps implements Disposable {
   /** Logits of the latest pass, if tokens are drawn from them when it is known which are allowed. */
   #logits: FloatTensor | null = null;
 
-  constructor(model: CausalDecoder, memory: KvPages, shape: StepShape) {
+  constructor(model: CausalDecoder, memory: KvPages, shape: StepShape, adapters: RequestAdapters | null) {
     this.#model = model;
+    this.#adapters = adapters;
     this.#memory = memory;
     this.#shape = shape;
     const { rows, columns } = shape;
@@ -58,7 +76,7 @@ export class DecodeSteps implements Disposable {
     this.#draws = new Draws({ device, vocabularySize }, rows, shape, contextLength);
   }
 
-  /** Takes these requests, of which each has one token whose keys and values are not computed. */
+  /** Takes these requests, of which each has one token whose keys and values are not computed, in the order of the shape. */
   begin(requests: readonly Request[]): void {
     this.#requests = requests;
     this.#pageCount = 0;
@@ -148,7 +166,10 @@ export class DecodeSteps implements Disposable {
       const group = { tokens: 1, starts: this.#starts, keyLengths: this.#keyLengths, pages: this.#pages };
       const row = (x: IntTensor): IntTensor => reshape(x, [1, rows]);
       const cache = new PagedPass(this.#memory, [group], row(this.#starts));
-      return reshape(model.forward(row(this.#draws.inputs), { cache }), [rows, model.config.vocabularySize]);
+      const pass = (): FloatTensor => model.forward(row(this.#draws.inputs), { cache });
+      const { runs } = this.#shape;
+      const logits = runs ? this.#adapters!.run(runs, runs, pass) : pass();
+      return reshape(logits, [rows, model.config.vocabularySize]);
     });
   }
 }

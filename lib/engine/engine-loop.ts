@@ -5,6 +5,7 @@ import { KvMemory, type PageCounts } from "./kv-memory.js";
 import { PageTable } from "./page-table.js";
 import { RecordedSteps } from "./recorded-steps.js";
 import type { Request } from "./request.js";
+import { RequestAdapters } from "./request-adapters.js";
 import { lengthOf, Scheduler, type StepLimits, type Work } from "./scheduler.js";
 import { acceptTokens, type Speculation } from "./speculation.js";
 import { Statistics } from "./statistics.js";
@@ -23,6 +24,7 @@ export class EngineLoop {
   #model: CausalDecoder;
   #memory: KvMemory;
   #weights: WeightsWatch;
+  #adapters: RequestAdapters;
   readonly #recorded = new RecordedSteps();
   readonly #speculation: Speculation | null;
   #running: Promise<void> | null = null;
@@ -31,6 +33,7 @@ export class EngineLoop {
     this.#model = model;
     this.#memory = new KvMemory(model, pages);
     this.#weights = new WeightsWatch(model);
+    this.#adapters = new RequestAdapters(model, this.#weights);
     this.table = new PageTable(pages.first, pages.pageSize, pages.most);
     this.scheduler = new Scheduler(this.table, limits);
     this.#speculation = speculation;
@@ -48,6 +51,7 @@ export class EngineLoop {
 
   /** Adds a request. The steps begin in the next microtask. */
   add(request: Request): void {
+    this.#adapters.assign(request);
     this.scheduler.add(request);
     this.#running ??= this.#run();
   }
@@ -65,6 +69,8 @@ export class EngineLoop {
     this.#model = model;
     this.#memory = new KvMemory(model, pages);
     this.#weights = new WeightsWatch(model);
+    this.#adapters = new RequestAdapters(model, this.#weights);
+    for (const request of this.scheduler.all()) this.#adapters.assign(request);
     this.table = new PageTable(pages.first, pages.pageSize, pages.most);
     this.scheduler.use(this.table, limits);
     this.scheduler.paused = false;
@@ -81,6 +87,7 @@ export class EngineLoop {
   free(): void {
     this.#recorded.dispose();
     this.#memory.dispose();
+    this.#adapters.clear();
   }
 
   async #run(): Promise<void> {
@@ -104,18 +111,24 @@ export class EngineLoop {
     this.#speculation?.begin();
     const work = (await this.#speculation?.draft(scheduled, scheduler)) ?? scheduled;
     // While drafts were computed, requests may have ended, and the weights may have changed.
-    if (work.length === 0 || this.#weights.changed) return;
+    if (work.length === 0 || this.#changed) return;
     const recorded = work.length === scheduler.running && scheduler.full && decodes(work);
     await (recorded ? this.#decode(work) : this.#step(work));
   }
 
   /** Returns the work of the next step, for which there is memory. */
   #next(): Work[] {
-    if (this.#weights.changed) this.#restart();
+    if (this.#changed) this.#restart();
     for (;;) {
       const work = this.scheduler.next();
       if (work.length === 0 || this.#grow()) return work;
     }
+  }
+
+  /** True if the weights have changed with which keys and values were computed. */
+  get #changed(): boolean {
+    this.#adapters.prune(() => this.scheduler.all());
+    return this.#weights.changed;
   }
 
   /**
@@ -143,10 +156,11 @@ export class EngineLoop {
     this.table.clear();
     this.free();
     this.#weights.note();
+    for (const request of this.scheduler.all()) this.#adapters.assign(request);
   }
 
   async #step(work: readonly Work[]): Promise<void> {
-    const { ended, drawn } = runStep(this.#model, this.#pages, work);
+    const { ended, drawn } = runStep(this.#model, this.#pages, work, this.#adapters);
     this.#enqueued(work);
     this.#accept(ended, await drawn);
     this.#speculation?.finished(work);
@@ -158,9 +172,11 @@ export class EngineLoop {
    * ends a request, the step computed one token in vain. If a text has to have a form, the step's token is drawn after
    * the one before it has been read, since that decides which tokens are allowed.
    */
-  async #decode(work: readonly Work[]): Promise<void> {
+  async #decode(unsorted: readonly Work[]): Promise<void> {
+    // Requests with the same adapter stand side by side.
+    const work = unsorted.toSorted((a, b) => a.request.root - b.request.root);
     const requests = work.map(({ request }) => request);
-    const steps = this.#recorded.for(this.#model, this.#pages, requests);
+    const steps = this.#recorded.for(this.#model, this.#pages, requests, this.#adapters);
     steps.begin(requests);
     let reading = steps.run()();
     this.#enqueued(work);
@@ -183,8 +199,7 @@ export class EngineLoop {
       end === null && generated + 1 < limit && computed < contextLength && now <= settings.deadline;
     const { scheduler } = this;
     const requests = work.map(({ request }) => request);
-    if (!requests.every(goesOn) || !scheduler.full || this.#weights.changed || !scheduler.extend(requests))
-      return false;
+    if (!requests.every(goesOn) || !scheduler.full || this.#changed || !scheduler.extend(requests)) return false;
     return !this.#speculation?.wants(work, scheduler);
   }
 

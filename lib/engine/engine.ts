@@ -1,3 +1,5 @@
+import { activeAdapter } from "../adapters/adapters.js";
+import { checkUsable, usableAdapters, useAdapter } from "../adapters/adapter-uses.js";
 import { checkBoolean, checkFunction, checkInteger, checkNumber, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { type DrawnToken, encodePrompt, generateFrom } from "../generate/generate-text.js";
@@ -84,6 +86,13 @@ export interface RequestOptions {
   priority?: number;
   /** False turns the engine's speculation off for the request. @default true */
   speculation?: boolean;
+  /**
+   * Name of the model's adapter with which the text is generated, or null for the model alone. Requests with different
+   * adapters are computed together.
+   *
+   * @default the model's active adapter, if it has one
+   */
+  adapter?: string | null | undefined;
   /**
    * Time after which nobody waits for the text any more, in milliseconds since the epoch, as `Date.now()` gives them.
    * The text then ends as it is, with the finish reason "deadline".
@@ -232,6 +241,16 @@ export class Engine implements AsyncDisposable {
     };
   }
 
+  /** Names of the adapters that requests can choose: those of the model, but for those that are being unloaded. */
+  get adapters(): string[] {
+    return usableAdapters(this.#model);
+  }
+
+  /** Name of the adapter of requests that choose none, which is the model's active one; null if it has none. */
+  get activeAdapter(): string | null {
+    return activeAdapter(this.#model);
+  }
+
   /**
    * Continues a prompt or answers a conversation. Await the result for the whole text, or iterate over it for its parts
    * as they come. The request joins the others when the result is first read.
@@ -250,13 +269,15 @@ export class Engine implements AsyncDisposable {
     checkObject("generate", "request", request);
     const { prompt, tokens: _, messages: __, tools = [], variables: ____, ...asked } = request;
     const { toolChoice = "auto", parallelToolCalls = true, chat = request.messages !== undefined, ...rest } = asked;
-    const { n = 1, logprobs = null, priority = 0, deadline = Infinity, speculation = true, ...options } = rest;
+    const { n = 1, logprobs = null, priority = 0, deadline = Infinity, speculation = true, ...others } = rest;
+    const { adapter, ...options } = others;
     checkInteger("generate", "n", n, 1);
     if (logprobs !== null) checkInteger("generate", "logprobs", logprobs, 0, this.#model.config.vocabularySize);
     checkNumber("generate", "priority", priority);
     if (deadline !== Infinity) checkNumber("generate", "deadline", deadline);
     checkBoolean("generate", "speculation", speculation);
-    const own = { priority, deadline, logprobs, speculation };
+    if (adapter !== undefined && adapter !== null) checkUsable("generate", this.#model, adapter);
+    const own = { priority, deadline, logprobs, speculation, adapter };
     const source = {
       tokens: (sequence: Sequence, settings: TokenSettings) => this.#tokens(sequence, { ...settings, ...own }),
       ...{ n, logprobs: logprobs !== null },
@@ -394,6 +415,7 @@ export class Engine implements AsyncDisposable {
       return;
     }
     const request = this.#admit(sequence, settings);
+    const release = this.#holdAdapter(settings);
     const abort = (): void => request.finish({ error: signal!.reason });
     signal?.addEventListener("abort", abort);
     try {
@@ -415,9 +437,15 @@ export class Engine implements AsyncDisposable {
     } finally {
       signal?.removeEventListener("abort", abort);
       request.finish("cancelled");
+      release();
       const summary = this.#loop.statistics.ended(request);
       this.#onFinish?.(summary);
     }
+  }
+
+  /** Keeps the adapter of a request in the model. Returns a function that lets it go. */
+  #holdAdapter({ adapter = activeAdapter(this.#model) }: RequestSettings): () => void {
+    return adapter === null ? () => undefined : useAdapter(this.#model, adapter);
   }
 
   #admit(sequence: Sequence, settings: RequestSettings): Request {

@@ -91,10 +91,13 @@ export class PageTable {
     else this.#free.push(page);
   }
 
-  /** Returns the cached pages that hold the beginning of `tokens`, at most `most` of them, and adds a user to each. */
-  find(tokens: readonly number[], most: number): number[] {
+  /**
+   * Returns the cached pages that hold the beginning of `tokens`, at most `most` of them, and adds a user to each. Only
+   * sequences of the same `root` share pages.
+   */
+  find(tokens: readonly number[], most: number, root = 0): number[] {
     const found: number[] = [];
-    let parent = -1;
+    let parent = parentOf(root);
     while (found.length < most) {
       const cached = this.#byKey.get(this.#key(parent, tokens, found.length));
       if (!cached) break;
@@ -112,9 +115,9 @@ export class PageTable {
    * Notes that page number `index` of a sequence, `pages[index]`, is full, so that others can share it. Another page
    * that holds the same tokens stays the shared one.
    */
-  register(tokens: readonly number[], pages: readonly number[], index: number): void {
+  register(tokens: readonly number[], pages: readonly number[], index: number, root = 0): void {
     const page = pages[index]!;
-    const parent = index === 0 ? -1 : this.#contentOf[pages[index - 1]!]!;
+    const parent = index === 0 ? parentOf(root) : this.#contentOf[pages[index - 1]!]!;
     // Without a number for the page before it, a page cannot be told from others with the same tokens.
     if (index > 0 && parent < 0) return;
     const key = this.#key(parent, tokens, index);
@@ -158,4 +161,9 @@ export class PageTable {
   #key(parent: number, tokens: readonly number[], index: number): string {
     return `${parent}:${tokens.slice(index * this.pageSize, (index + 1) * this.pageSize).join()}`;
   }
+}
+
+/** Returns the number that keys of first pages have in place of that of a page before them. */
+function parentOf(root: number): number {
+  return -1 - root;
 }

@@ -19,7 +19,7 @@ export function reservePages(table: PageTable, request: Request, count: number):
 
 /** Takes over the pages that the prefix cache has for a request. At least one token stays to be computed. */
 export function reusePages(table: PageTable, request: Request): void {
-  request.pages = table.find(request.visible, Math.floor((request.length - 1) / table.pageSize));
+  request.pages = table.find(request.visible, Math.floor((request.length - 1) / table.pageSize), request.root);
   request.computed = request.pages.length * table.pageSize;
   request.registered = request.pages.length;
 }
@@ -28,7 +28,7 @@ export function reusePages(table: PageTable, request: Request): void {
 export function sharePages(table: PageTable, request: Request): void {
   const known = Math.min(request.computed, request.length);
   for (; (request.registered + 1) * table.pageSize <= known; request.registered++)
-    table.register(request.visible, request.pages, request.registered);
+    table.register(request.visible, request.pages, request.registered, request.root);
 }
 
 /** Takes the pages of a request, which is then computed from the beginning. */

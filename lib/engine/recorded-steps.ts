@@ -2,6 +2,7 @@ import type { CausalDecoder } from "../models/causal-decoder.js";
 import type { KvPages } from "../nn/kv-pages.js";
 import { DecodeSteps, stepShape } from "./decode-steps.js";
 import type { Request } from "./request.js";
+import type { RequestAdapters } from "./request-adapters.js";
 
 /** Largest number of recordings that are kept. */
 const most = 8;
@@ -12,12 +13,17 @@ export class RecordedSteps implements Disposable {
   #memory: KvPages | null = null;
 
   /** Returns steps of a model that have room for the requests, whose keys and values lie in `memory`. */
-  for(model: CausalDecoder, memory: KvPages, requests: readonly Request[]): DecodeSteps {
+  for(
+    model: CausalDecoder,
+    memory: KvPages,
+    requests: readonly Request[],
+    adapters: RequestAdapters | null = null,
+  ): DecodeSteps {
     if (memory !== this.#memory) this.dispose();
     this.#memory = memory;
-    const shape = stepShape(requests, memory.pageSize, model.config.contextLength);
+    const shape = stepShape(requests, memory.pageSize, model.config.contextLength, adapters);
     const key = JSON.stringify(shape);
-    const found = this.#steps.get(key) ?? new DecodeSteps(model, memory, shape);
+    const found = this.#steps.get(key) ?? new DecodeSteps(model, memory, shape, adapters);
     this.#steps.delete(key);
     this.#steps.set(key, found);
     const [oldest] = this.#steps.keys();

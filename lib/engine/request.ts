@@ -1,3 +1,4 @@
+import type { BankedAdapter } from "../adapters/adapter-bank.js";
 import type { Constraint } from "../structured/constraint.js";
 import type { Drawn } from "../generate/draws.js";
 import type { TokenLogprobs } from "../generate/generation.js";
@@ -14,6 +15,8 @@ export interface RequestSettings extends TokenSettings {
   readonly logprobs: number | null;
   /** True if tokens may be drafted for the request. */
   readonly speculation: boolean;
+  /** Name of an adapter of the model; null for none, undefined for the active one. */
+  readonly adapter: string | null | undefined;
 }
 
 /** A sequence that the engine continues. */
@@ -45,6 +48,8 @@ export class Request {
   computed = 0;
   /** Number of its pages that the prefix cache knows. */
   registered = 0;
+  /** Adapter with which its tokens are computed; null for none. */
+  adapter: BankedAdapter | null = null;
   /** True if tokens may be drafted for it. */
   speculates: boolean;
   /** State of the request: it gets no more tokens unless this is null. */
@@ -91,6 +96,11 @@ export class Request {
   /** Number of tokens whose keys and values the next step has to compute. */
   get pending(): number {
     return this.length - this.computed;
+  }
+
+  /** Number that tells apart requests whose tokens have other keys and values because they use other adapters. */
+  get root(): number {
+    return this.adapter?.id ?? 0;
   }
 
   /** Returns `count` tokens from the first one whose keys and values are not computed. */

@@ -169,7 +169,8 @@ export class Scheduler {
   #isComputed(request: Request, work: readonly Work[]): boolean {
     const { pageSize } = this.#table;
     const tokens = request.visible;
-    return work.some(({ request: { computed, visible }, count }) => {
+    return work.some(({ request: { computed, visible, root }, count }) => {
+      if (root !== request.root) return false;
       const most = Math.min(tokens.length - 1, computed + count);
       const further = (request.pages.length + 1) * pageSize;
       return further <= most && tokens.slice(0, further).every((token, i) => token === visible[i]);

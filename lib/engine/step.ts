@@ -8,6 +8,7 @@ import type { CausalDecoder } from "../models/causal-decoder.js";
 import { type KvPages, PagedPass, type PassGroup } from "../nn/kv-pages.js";
 import { narrow } from "../ops/views.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { RequestAdapters } from "./request-adapters.js";
 import { lengthOf, type Work } from "./scheduler.js";
 
 /** Tokens that a step draws, and the work that they belong to. */
@@ -17,11 +18,17 @@ export interface StepOutput {
   readonly drawn: Promise<Drawn>;
 }
 
-/** Enqueues a step. */
-export function runStep(model: CausalDecoder, memory: KvPages, work: readonly Work[]): StepOutput {
-  const sorted = [...work].sort((a, b) => lengthOf(a) - lengthOf(b));
+/** Enqueues a step. Without `adapters`, the model alone computes it. */
+export function runStep(
+  model: CausalDecoder,
+  memory: KvPages,
+  work: readonly Work[],
+  adapters: RequestAdapters | null = null,
+): StepOutput {
+  // Requests with the same adapter stand side by side.
+  const sorted = [...work].sort((a, b) => lengthOf(a) - lengthOf(b) || a.request.root - b.request.root);
   const ended = sorted.filter(({ request, count }) => count === request.pending);
-  using logits = infer(model, () => forward(model, memory, sorted, ended)); // [R, V]
+  using logits = infer(model, () => forward(model, memory, sorted, ended, adapters)); // [R, V]
   if (ended.length === 0) return { ended, drawn: nothing(logits) };
   const rows = ended.flatMap(drawRows);
   const { device, config } = model;
@@ -53,7 +60,13 @@ async function nothing(logits: FloatTensor): Promise<Drawn> {
 }
 
 /** Returns the logits [R, V] of the last token and the drafts of each work of `ended`, after the tokens of all `work`. */
-function forward(model: CausalDecoder, memory: KvPages, work: readonly Work[], ended: readonly Work[]): FloatTensor {
+function forward(
+  model: CausalDecoder,
+  memory: KvPages,
+  work: readonly Work[],
+  ended: readonly Work[],
+  adapters: RequestAdapters | null,
+): FloatTensor {
   const { device } = model;
   const ids = work.flatMap(({ request, count, drafts }) => [...request.next(count), ...drafts]);
   const positions = work.flatMap((one) => Array.from({ length: lengthOf(one) }, (_, t) => one.request.computed + t));
@@ -65,7 +78,12 @@ function forward(model: CausalDecoder, memory: KvPages, work: readonly Work[], e
   const rows = ended.length > 0 ? ended.flatMap(rowsOf) : [ids.length - 1];
   const row = (values: number[]): IntTensor => ints(device, values, [1, values.length]);
   const cache = new PagedPass(memory, groupsOf(work, device), row(positions));
-  return model.forward(row(ids), { cache, rows: ints(device, rows) });
+  const pass = (): FloatTensor => model.forward(row(ids), { cache, rows: ints(device, rows) });
+  const runs = adapters?.runsOf(work.map((one) => [one.request, lengthOf(one)]));
+  if (!runs) return pass();
+  const last = ended.length > 0 ? ended : work.slice(-1);
+  const drawn = last.map((one) => [one.request, ended.length > 0 ? one.drafts.length + 1 : 1] as const);
+  return adapters!.run(runs, adapters!.runsOf(drawn) ?? [], pass);
 }
 
 function ints(device: Device, values: number[], shape = [values.length]): IntTensor {

@@ -1,6 +1,6 @@
 import { HeedError } from "../errors.js";
 import { describe } from "../ops/check.js";
-import { AnswerParser, type AnswerParts } from "../structured/answer.js";
+import type { AnswerParts } from "../structured/answer.js";
 import type { AnswerRules } from "../structured/answer-rules.js";
 import { Grammar, readFormat } from "../structured/compile.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
@@ -45,7 +45,7 @@ interface TextSettings extends TokenSettings {
   rules: AnswerRules;
 }
 
-const plain: AnswerRules = { root: null, shown: new Set(), form: null };
+const plain: AnswerRules = { root: null, shown: new Set(), parser: null };
 
 /**
  * Continues a prompt, which is a text or tokens (for example of a chat). By default the text ends with the tokenizer's
@@ -126,9 +126,9 @@ function checkTokenizer(model: CausalModel, tokenizer: Tokenizer): void {
     );
 }
 
-/** @internal Resolves to the tokens of a prompt; an empty one is the end-of-text token. */
-export async function encodePrompt(tokenizer: Tokenizer, prompt: string): Promise<Int32Array> {
-  const ids = await encodeText(tokenizer, prompt);
+/** @internal Resolves to the tokens of a prompt, or the first of them; an empty one is the end-of-text token. */
+export async function encodePrompt(tokenizer: Tokenizer, prompt: string, maxLength?: number): Promise<Int32Array> {
+  const ids = await encodeText(tokenizer, prompt, maxLength);
   if (ids.length > 0) return ids;
   if (tokenizer.endOfText !== null) return Int32Array.of(tokenizer.endOfText);
   throw new HeedError(
@@ -158,9 +158,22 @@ async function eventsOf(
     for (const sequence of sequences) sequence.constraint = grammar.start();
   }
   const events = (given: TextSettings): AsyncGenerator<GenerationEvent, void, undefined>[] =>
-    sequences.map((sequence) => textOf(sequence, prompt, tokenizer, { ...given, rules }, tokens, end));
+    sequences.map((sequence) => {
+      const text = textOf(sequence, prompt, tokenizer, { ...given, rules }, tokens, end);
+      return n === 1 ? text : withEnd(text, sequence.index, end);
+    });
   // A further generator around the events would cost each token some microtasks.
   return n === 1 ? events(settings)[0]! : together(events, settings);
+}
+
+/** Yields the events of one of several texts, and the reason why it ended. */
+async function* withEnd(
+  events: AsyncGenerator<GenerationEvent, void, undefined>,
+  choice: number,
+  { finishReasons }: GenerationEnd,
+): AsyncGenerator<GenerationEvent, void, undefined> {
+  yield* events;
+  yield { choice, text: "", tokens: [], finishReason: finishReasons[choice]! };
 }
 
 /** Yields the events of several texts as they come. */
@@ -188,7 +201,7 @@ async function* textOf(
   end: GenerationEnd,
 ): AsyncGenerator<GenerationEvent, void, undefined> {
   const choice = sequence.index;
-  const { root, form } = settings.rules;
+  const { root, parser: parts } = settings.rules;
   const started = tokenizer?.stream();
   // Models often have more embeddings than the tokenizer has tokens, to make their number round. Such an id has no
   // text.
@@ -199,9 +212,9 @@ async function* textOf(
   const shown = Array.from(prompt, (id) => decoded(started, id)).join("");
   const echoed = settings.echo === true ? shown : settings.echo;
   if (echoed) yield { choice, text: echoed, tokens: [] };
-  const decoder = tokenizer && (root || form) ? exactStream(tokenizer, settings.rules.shown) : started;
+  const decoder = tokenizer && (root || parts) ? exactStream(tokenizer, settings.rules.shown) : started;
   const filter = new StopFilter(settings.stop);
-  const parser = form && new AnswerParser(form);
+  const parser = parts?.();
   const read = (text: string): AnswerParts => parser?.push(text) ?? { text };
   let event: GenerationEvent = { choice, text: "", tokens: [] };
   for await (const { token, logprobs } of source(sequence, settings)) {

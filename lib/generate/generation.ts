@@ -33,6 +33,8 @@ export interface GenerationEvent {
   tokens: number[];
   /** Log-probabilities of these tokens, if the option `logprobs` asks for them. */
   logprobs?: TokenLogprobs[];
+  /** Reason why the text ended, in the last event of each text if the option `n` asks for several. */
+  finishReason?: FinishReason;
 }
 
 /** A text that has been generated. */

@@ -5,6 +5,8 @@
 //   models--<owner>--<name>/refs/<revision>            the commit that a branch or tag last pointed to
 //   models--<owner>--<name>/trees/<commit>.json        the files that a commit has (listing.ts)
 //
+// The folders of data sets begin with "datasets--".
+//
 // The existence of a reference or a snapshot folder does not mean that a file was downloaded: Python writes both before
 // any file. A file that exists is never written again. Many processes can therefore load a model at the same time, even
 // from a read-only disk.
@@ -30,12 +32,14 @@ export function isCommit(revision: unknown): revision is string {
   return typeof revision === "string" && /^[0-9a-f]{40}$/.test(revision);
 }
 
-/** The files of one model in the cache. */
+/** The files of one model or data set in the cache. */
 export class ModelCache {
   readonly folder: string;
 
+  /** `id` is the name of a model, or that of a data set with "datasets/" before it. */
   constructor(id: string, cacheDir: string | undefined) {
-    this.folder = path.join(cacheDir ?? getHFHubCachePath(), ["models", ...id.split("/")].join("--"));
+    const typed = id.startsWith("datasets/") ? id : `models/${id}`;
+    this.folder = path.join(cacheDir ?? getHFHubCachePath(), typed.split("/").join("--"));
   }
 
   get blobs(): string {

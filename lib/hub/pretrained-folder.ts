@@ -38,13 +38,21 @@ export async function inspectedFolder(name: string, options: PretrainedOptions, 
       "ERR_IO",
       `pretrained: expected a folder or a model's name (owner/name), got ${describe(name)}`,
     );
-  const { revision = "main", signal } = options;
-  if (typeof revision !== "string" || !/^\w[\w./-]*$/.test(revision) || revision.includes(".."))
-    throw new HeedError("ERR_ARGUMENT", `pretrained: expected a branch, tag or commit, got ${describe(revision)}`);
-  signal?.throwIfAborted();
+  const revision = checkRevision("pretrained", options.revision);
+  options.signal?.throwIfAborted();
   // The hub's library takes long to load, so it is loaded only when it is needed.
   const { snapshotOf } = await import("./snapshot.js");
   return snapshotOf(name, revision, options, inspect);
+}
+
+/**
+ * Returns the revision to download, "main" if none is given.
+ *
+ * @throws ERR_ARGUMENT if it has a wrong form.
+ */
+export function checkRevision(op: string, revision: unknown = "main"): string {
+  if (typeof revision === "string" && /^\w[\w./-]*$/.test(revision) && !revision.includes("..")) return revision;
+  throw new HeedError("ERR_ARGUMENT", `${op}: expected a branch, tag or commit, got ${describe(revision)}`);
 }
 
 async function isFolder(name: string): Promise<boolean> {

@@ -1,7 +1,7 @@
 // Downloads the files of a model's revision that the cache lacks. The configuration and other small files come first,
 // so that weights are downloaded only if heed can load the model.
 import { mkdir, statfs } from "node:fs/promises";
-import { listFiles, type ListFileEntry, modelInfo } from "@huggingface/hub";
+import { datasetInfo, listFiles, type ListFileEntry, modelInfo } from "@huggingface/hub";
 import { describe, HeedError } from "../errors.js";
 import { naming } from "../files.js";
 import { type HubFile, isCommit, ModelCache } from "./cache.js";
@@ -16,7 +16,10 @@ const usualFiles =
   /^((generation_|sentence_bert_)?config|tokenizer(_config)?|special_tokens_map|modules|1_Pooling\/config)\.json$|^chat_template\.jinja$|^model.*\.safetensors(\.index\.json)?$/;
 const weightFiles = /\.(safetensors|gguf|ggml|bin|onnx|onnx_data|pt|pth|h5|msgpack|ot)$/;
 
-/** Returns the folder of a revision of a model on the hub. Errors are those of `pretrainedFolder`. */
+/**
+ * Returns the folder of a revision of a model on the hub, or of a data set, whose name begins with "datasets/". Errors
+ * are those of `pretrainedFolder`.
+ */
 export async function snapshotOf(
   name: string,
   revision: string,
@@ -74,7 +77,8 @@ async function download(
     .filter((entry) => entry.type === "file" && isInside(entry.path) && files(entry.path))
     .map(hubFile)
     .sort((a, b) => rank(a) - rank(b));
-  if (wanted.length === 0) throw new HeedError("ERR_IO", `${name}: expected files of a model, got none`);
+  const owner = name.startsWith("datasets/") ? "data set" : "model";
+  if (wanted.length === 0) throw new HeedError("ERR_IO", `${name}: expected files of a ${owner}, got none`);
   const missing: HubFile[] = [];
   for (const file of wanted) if (!(await cache.holds(commit, file))) missing.push(file);
   await keepListing(cache, commit, entries);
@@ -105,8 +109,11 @@ async function download(
 async function listingOf(request: HubRequest): Promise<{ commit: string; entries: ListFileEntry[] }> {
   const { repo, hubUrl, revision } = request;
   return asking(request, patience("HF_HUB_ETAG_TIMEOUT"), async (ask) => {
-    const about = { repo, name: repo, hubUrl, fetch: ask };
-    const { sha: commit } = await modelInfo({ ...about, revision, additionalFields: ["sha"] });
+    const about = { repo, hubUrl, fetch: ask };
+    const wanted = { ...about, revision, additionalFields: ["sha"] as ["sha"] };
+    const { sha: commit } = repo.startsWith("datasets/")
+      ? await datasetInfo({ ...wanted, name: repo.slice("datasets/".length) })
+      : await modelInfo({ ...wanted, name: repo });
     if (!isCommit(commit))
       throw new HeedError("ERR_FORMAT", `${repo}: expected a commit from the hub, got ${describe(commit)}`);
     const entries: ListFileEntry[] = [];

@@ -1,6 +1,7 @@
 import { detach, isRecording, parameter, record } from "../autograd.js";
 import { checkFunction, checkObject } from "../check.js";
 import { HeedError } from "../errors.js";
+import type { Module } from "../nn/module.js";
 import type { Hook } from "../nn/observer.js";
 import { checkFloat, checkShapeIs } from "../ops/check.js";
 import { keep, scope } from "../scope.js";
@@ -115,9 +116,9 @@ class Gradients<Name extends string> implements GradientRun<Name> {
   }
 }
 
-/** Runs `body` while no parameter of the model requires a gradient. */
-function frozen<T>(model: InspectedModel, body: () => T): T {
-  const parameters = model.parameters({ trainable: true });
+/** @internal Runs `body` while no parameter of the module requires a gradient. */
+export function frozen<T>(module: Module, body: () => T): T {
+  const parameters = module.parameters({ trainable: true });
   for (const parameter of parameters) parameter.requiresGrad = false;
   try {
     return body();

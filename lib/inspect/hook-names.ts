@@ -12,6 +12,8 @@ export type InspectedDecoder = GPT | Llama;
 export type InspectedEncoder = Bert | BertForMaskedLM | BertForSequenceClassification;
 /** Encoder and decoder together. */
 export type InspectedPair = T5 | EncoderDecoder;
+/** Model of one stack of blocks: a decoder or an encoder. */
+export type InspectedStack = InspectedDecoder | InspectedEncoder;
 /** Model that can be looked into. */
 export type InspectedModel = InspectedDecoder | InspectedEncoder | InspectedPair;
 

@@ -113,7 +113,7 @@ export function runWithCache<M extends InspectedModel>(
   }
 }
 
-/** Runs a model with the hooks of the options, each followed by the reader of the same value. */
+/** @internal Runs a model with the hooks of the options, each followed by the reader of the same value. */
 export function pass<M extends InspectedModel>(
   op: string,
   model: M,
@@ -134,8 +134,8 @@ export function pass<M extends InspectedModel>(
   );
 }
 
-/** Returns a hook that passes a value to two hooks, one after the other. */
-function inTurn(first: Hook | undefined, second: Hook): Hook {
+/** @internal Returns a hook that passes a value to two hooks, one after the other. */
+export function inTurn(first: Hook | undefined, second: Hook): Hook {
   if (!first) return second;
   return (value, name) => {
     const replaced = first(value, name);

@@ -3,8 +3,11 @@
 import { checkObject } from "../check.js";
 import { type ConversationOptions, Engine, type RequestOptions } from "../engine/engine.js";
 import { describe, HeedError } from "../errors.js";
+import { generate } from "../generate/generate-text.js";
 import type { Generation } from "../generate/generation.js";
 import type { TextOptions } from "../generate/options.js";
+import { withHooks } from "../inspect/hooked-model.js";
+import type { HooksOf } from "../inspect/run.js";
 import type { GPT } from "../models/gpt.js";
 import type { Llama } from "../models/llama.js";
 import type { GenerationDefaults } from "../pretrained/generation-config.js";
@@ -21,6 +24,18 @@ export interface LanguageModelParts {
   tokenizer: Tokenizer | null;
   /** Generation options that suit the model, such as its stop tokens. @default {} */
   defaults?: GenerationDefaults;
+}
+
+/** Options of `LanguageModel.generate`. */
+export interface GenerationOptions extends TextOptions, RequestOptions {
+  /**
+   * Hooks that read or replace values of the model while it generates, by the names that `hookNames` of heed/inspect lists.
+   * The text is then generated alone, outside of the batch that calls share, and without recorded steps. The options of
+   * `RequestOptions` cannot be combined with hooks.
+   *
+   * @default {}
+   */
+  hooks?: HooksOf<GPT | Llama> | undefined;
 }
 
 /** Options of `LanguageModel.chat`. */
@@ -76,7 +91,7 @@ export class LanguageModel extends Loaded<GPT | Llama> {
    *
    * @throws ERR_ARGUMENT or ERR_RANGE if an argument is invalid. For errors of the result, see `generate`.
    */
-  generate(prompt: string | Int32Array, options: TextOptions & RequestOptions = {}): Generation {
+  generate(prompt: string | Int32Array, options: GenerationOptions = {}): Generation {
     checkObject("generate", "options", options);
     if (typeof prompt === "string") needed(this.#tokenizer);
     else if (!(prompt instanceof Int32Array))
@@ -84,8 +99,14 @@ export class LanguageModel extends Loaded<GPT | Llama> {
         "ERR_ARGUMENT",
         `generate: expected prompt to be a string or its tokens in an Int32Array, got ${describe(prompt)}`,
       );
+    const { hooks, ...rest } = options;
+    const chosen = { ...this.defaults, ...definedOptions(rest) };
+    if (hooks) {
+      checkAlone(rest);
+      return generate(withHooks(this.model, hooks), this.#tokenizer, prompt, chosen);
+    }
     const given = typeof prompt === "string" ? { prompt } : { tokens: prompt };
-    return this.#serving.generate({ ...this.defaults, ...definedOptions(options), ...given });
+    return this.#serving.generate({ ...chosen, ...given });
   }
 
   /**
@@ -152,4 +173,18 @@ export class LanguageModel extends Loaded<GPT | Llama> {
   get rank(): never {
     return ofOtherKind("rank", "classifier", this.kind);
   }
+}
+
+/**
+ * Checks that no option is given that only a request to an engine has.
+ *
+ * @throws ERR_ARGUMENT if one is.
+ */
+function checkAlone({ n, logprobs, priority, deadline }: RequestOptions): void {
+  const given = Object.entries({ n, logprobs, priority, deadline }).find(([, value]) => value !== undefined);
+  if (given)
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `generate: expected no option ${given[0]} together with hooks, got ${given[1]}`,
+    );
 }

@@ -64,6 +64,15 @@ export class Translator extends Loaded<EncoderDecoder | T5> {
   }
 
   /**
+   * Returns the text of source tokens.
+   *
+   * @throws ERR_ARGUMENT if the model has no tokenizer and `load` was given none.
+   */
+  decodeSource(tokens: readonly number[]): string {
+    return needed(this.#codec).decodeSource(tokens);
+  }
+
+  /**
    * Returns the likeliest translation of a text. The translation of an empty text is empty.
    *
    * @example

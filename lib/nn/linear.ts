@@ -1,9 +1,6 @@
-import { activate } from "../ops/activation.js";
-import { add } from "../ops/binary.js";
 import { checkInteger, checkObject } from "../ops/check.js";
 import { linear, type LinearOptions } from "../ops/linear.js";
 import { quantizedLinear } from "../ops/quantize.js";
-import { scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import { Module } from "./module.js";
@@ -23,13 +20,16 @@ export interface LinearConfig {
   layout?: "oi" | "io";
 }
 
+/** Options of a linear layer's `forward`. */
+export type LinearForwardOptions = Pick<LinearOptions, "activation" | "residual">;
+
 /** Trained change of a linear layer beside its own weight, such as a LoRA. */
 export abstract class LinearAdapter extends Module {
   /** Returns true if the change takes part in the layer's result. */
   abstract get active(): boolean;
 
-  /** Returns the changed product, with bias, plus `residual`: x [..., in] → [..., out]. */
-  abstract forward(x: FloatTensor, layer: Linear, residual: FloatTensor | null): FloatTensor;
+  /** Returns activation(changed product, with bias) + residual: x [..., in] → [..., out]. */
+  abstract forward(x: FloatTensor, layer: Linear, options: LinearForwardOptions): FloatTensor;
 }
 
 /**
@@ -74,15 +74,9 @@ export class Linear extends WeightLayer {
   }
 
   /** Returns activation(x·W + b) + residual, [..., out], for x [..., in]; activation and residual are optional. */
-  forward(x: FloatTensor, options: Pick<LinearOptions, "activation" | "residual"> = {}): FloatTensor {
+  forward(x: FloatTensor, options: LinearForwardOptions = {}): FloatTensor {
     const { adapter, bias } = this;
-    if (!adapter?.active) return this.product(x, { bias, ...options });
-    const { activation = "none", residual = null } = options;
-    if (activation === "none") return adapter.forward(x, this, residual);
-    return scope(() => {
-      const y = activate(adapter.forward(x, this, null), activation);
-      return residual ? add(y, residual) : y;
-    });
+    return adapter?.active ? adapter.forward(x, this, options) : this.product(x, { bias, ...options });
   }
 
   /** @internal Returns activation(x·W + b) + residual without adapters; b is the bias in the options, not the layer's. */

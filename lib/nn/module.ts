@@ -87,7 +87,10 @@ export abstract class Module {
     return this.parameters(options).reduce((sum, tensor) => sum + tensor.size, 0);
   }
 
-  /** True if weights are quantised. The module can then be neither trained nor saved nor rounded to another dtype. */
+  /**
+   * True if weights are quantised. They are then constants: gradients pass through them, so that adapters can be trained
+   * (`addAdapter`), but the module can be neither saved nor rounded to another dtype.
+   */
   get isQuantized(): boolean {
     for (const [, child] of this.children()) if (child.isQuantized) return true;
     return false;
@@ -96,7 +99,8 @@ export abstract class Module {
   /**
    * Quantises the weights of projections and of token embeddings to 8 or 4 bits, in place: each number is rounded to
    * nearest, and a group of inputs shares a scale. The original weights are freed. Norms, biases, positions and the
-   * dtype of activations stay as they are. From then on the module serves inference only. A second call does nothing.
+   * dtype of activations stay as they are. From then on the module serves inference and the training of adapters. A
+   * second call does nothing.
    *
    * @example
    * const small = new GPT({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 64 });
@@ -107,6 +111,20 @@ export abstract class Module {
   quantize(options: QuantizeOptions = {}): this {
     checkQuantizeOptions(options);
     for (const [, child] of this.children()) child.quantize(options);
+    return this;
+  }
+
+  /**
+   * Replaces quantised weights, in place, by the numbers that they stand for, in the dtype that the weights had before.
+   * What was lost by rounding does not come back. The weights are frozen; see `unfreeze`. It does nothing to weights that
+   * are not quantised.
+   *
+   * @example
+   * const small = new GPT({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 64 }).quantize();
+   * small.dequantize().isQuantized; // false: it can be saved
+   */
+  dequantize(): this {
+    for (const [, child] of this.children()) child.dequantize();
     return this;
   }
 

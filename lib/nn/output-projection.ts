@@ -3,6 +3,7 @@ import { crossEntropy } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
 import { linearCrossEntropy, type LinearCrossEntropyOptions } from "../ops/linear-cross-entropy.js";
 import { quantizedLinear } from "../ops/quantize.js";
+import { quantizedLinearCrossEntropy } from "../ops/quantized-cross-entropy.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { Embedding } from "./embedding.js";
 import { Linear } from "./linear.js";
@@ -26,7 +27,7 @@ export function logitsOf(
 
 /**
  * Returns the cross-entropy of the logits of states x. The logits are never held in memory all together, unless the
- * weight is quantised or has an adapter.
+ * projection has an adapter.
  */
 export function logitsLoss(
   x: FloatTensor,
@@ -34,10 +35,14 @@ export function logitsLoss(
   targets: IntTensor,
   options: LinearCrossEntropyOptions,
 ): FloatTensor {
-  if (!projection.quantized && !isAdapted(projection))
-    return linearCrossEntropy(x, projection.weight, targets, options);
-  const { bias = null, ...rest } = options;
-  return crossEntropy(logitsOf(x, projection, { bias }), targets, rest);
+  const { weight, quantized } = projection;
+  if (isAdapted(projection)) {
+    const { bias = null, ...rest } = options;
+    return crossEntropy(logitsOf(x, projection, { bias }), targets, rest);
+  }
+  return quantized
+    ? quantizedLinearCrossEntropy(x, quantized, targets, options)
+    : linearCrossEntropy(x, weight, targets, options);
 }
 
 function isAdapted(projection: OutputProjection): projection is Linear {

@@ -1,5 +1,5 @@
 import { keep } from "../scope.js";
-import type { QuantizedBits, QuantizedTensors } from "../ops/quantize.js";
+import { groupSizeOf, type QuantizedBits, type QuantizedTensors, type QuantizeOptions } from "../ops/quantize.js";
 import type { Tensor } from "../tensor.js";
 import { Module } from "./module.js";
 
@@ -25,6 +25,11 @@ export class QuantizedWeight extends Module implements QuantizedTensors {
     this.inputs = inputs;
     this.outputs = outputs;
     this.bits = bits;
+  }
+
+  /** Number of inputs that share a scale. */
+  get groupSize(): Required<QuantizeOptions>["groupSize"] {
+    return groupSizeOf(this);
   }
 
   override get isQuantized(): boolean {

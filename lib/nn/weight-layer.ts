@@ -1,4 +1,7 @@
-import { quantize, type QuantizeOptions } from "../ops/quantize.js";
+import { noGrad, parameter } from "../autograd.js";
+import { dequantize, quantize, type QuantizeOptions } from "../ops/quantize.js";
+import { contiguous, transpose } from "../ops/views.js";
+import { scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
 import { Module } from "./module.js";
 import { QuantizedWeight } from "./quantized-weight.js";
@@ -20,6 +23,21 @@ export abstract class WeightLayer extends Module {
     if (this.quantized || !this.quantizable) return this;
     const { weight, layout } = this;
     this.replaceWeight(new QuantizedWeight(quantize(weight, { ...options, layout })));
+    return this;
+  }
+
+  override dequantize(): this {
+    const { weight, quantized, layout } = this;
+    if (!quantized) return this;
+    const restored = noGrad(() =>
+      scope(() => {
+        const rows = dequantize(quantized, { dtype: weight.dtype }); // [out, in]
+        return layout === "oi" ? rows : contiguous(transpose(rows));
+      }),
+    );
+    parameter(restored).requiresGrad = false;
+    Object.assign(this, { weight: restored, quantized: null });
+    quantized.dispose();
     return this;
   }
 

@@ -1,13 +1,11 @@
-import { type GradientSlot, needsGrad, record } from "../autograd.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { formatShape, numel, sameShape } from "../shape.js";
-import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
-import { checkDType, checkFloat, checkInteger, checkNumber, checkObject, checkRank, checkTensor } from "./check.js";
-import { type CrossEntropyOptions, lossScale, passScaled } from "./cross-entropy.js";
+import type { GradientSlot } from "../autograd.js";
+import type { FloatTensor, IntTensor } from "../tensor.js";
+import { checkFloat, checkObject, checkRank } from "./check.js";
+import { checkChunked, chunkedCrossEntropy } from "./chunked-cross-entropy.js";
+import type { CrossEntropyOptions } from "./cross-entropy.js";
 import { rounded } from "./precision.js";
 import { asInOut, checkProjection, type Layout, product, writeProjectionGradients } from "./projection.js";
-import { contiguous, transposed } from "./views.js";
+import { transposed } from "./views.js";
 
 /** Options of `linearCrossEntropy`. */
 export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
@@ -60,81 +58,28 @@ export function linearCrossEntropy(
 ): FloatTensor {
   const op = "linearCrossEntropy";
   checkObject(op, "options", options);
-  const { bias = null, layout = "oi", chunkRows, ignoreIndex = -100, labelSmoothing = 0 } = options;
+  const { bias = null, layout = "oi" } = options;
   checkFloat(op, "x", x);
   checkRank(op, "x", x, 1);
   const inputs = x.shape.at(-1)!;
   const outputs = checkProjection(op, x, inputs, weight, bias, layout);
-  checkTensor(op, "targets", targets, x);
-  checkDType(op, "targets", targets, "i32");
-  checkInteger(op, "ignoreIndex", ignoreIndex, -(2 ** 31), 2 ** 31 - 1);
-  checkNumber(op, "labelSmoothing", labelSmoothing, 0, 1);
-  if (chunkRows !== undefined) checkInteger(op, "chunkRows", chunkRows, 1);
-  const leading = x.shape.slice(0, -1);
-  if (!sameShape(targets.shape, leading))
-    throw new HeedError(
-      "ERR_SHAPE",
-      `${op}: expected targets of shape ${formatShape(leading)}, got ${formatShape(targets.shape)}`,
-    );
-
-  const { dtype, device } = x;
-  const input = contiguous(x);
-  const index = contiguous(targets);
-  using operand = rounded(weight, dtype);
+  checkChunked(op, x, targets, options);
+  using operand = rounded(weight, x.dtype);
   using w = asInOut(operand, layout); // [C, V]
   using wT = transposed(w);
-  const rows = numel(leading);
-  const most = chunkRows ?? usualRows(inputs, outputs, dtype === "f32" ? 4 : 2);
-  const chunks = Math.max(1, Math.ceil(rows / most));
-  const size = Math.ceil(rows / chunks);
-  const recorded = needsGrad([input, weight, bias]);
-  const scale = lossScale(dtype);
-  const gradientOf = (tensor: FloatTensor | null, summed: boolean): FloatTensor | null => {
-    if (!recorded || !tensor?.requiresGrad) return null;
-    // Sums of f16 gradients that are multiplied by a scale may exceed the largest number of f16.
-    const sums = (summed && chunks > 1) || scale !== 1;
-    return allocate(tensor.shape, sums ? "f32" : tensor.dtype, device, false);
+  const projection = {
+    outputs,
+    usualRows: usualRows(inputs, outputs, x.dtype === "f32" ? 4 : 2),
+    weight,
+    bias,
+    logits: (out: FloatTensor, rows: FloatTensor): void => product(out, rows, w, { bias }),
+    rowsBackward: (out: FloatTensor, dlogits: FloatTensor): void => product(out, dlogits, wT),
+    weightBackward: (
+      dWeight: GradientSlot | null,
+      dBias: GradientSlot | null,
+      rows: FloatTensor,
+      dlogits: FloatTensor,
+    ): void => writeProjectionGradients(dWeight, dBias, rows, dlogits, layout),
   };
-  const dx = gradientOf(input, false);
-  const dWeight = gradientOf(weight, true);
-  const dBias = gradientOf(bias, true);
-
-  const loss: FloatTensor = allocate([], "f32", device);
-  for (let chunk = 0; chunk < chunks; chunk++) {
-    const first = chunk * size;
-    const count = Math.min(size, rows - first);
-    const accumulate = chunk > 0;
-    const part = (of: FloatTensor): FloatTensor => of.viewAs([count, inputs], [inputs, 1], first * inputs, false);
-    using xs = part(input);
-    // This holds the logits first and then their gradient.
-    using dy: FloatTensor = allocate([count, outputs], dtype, device, false);
-    product(dy, xs, w, { bias });
-    ops.cross_entropy({
-      loss,
-      dlogits: recorded ? dy : null,
-      logits: dy,
-      targets: index,
-      first,
-      ignoreIndex,
-      smoothing: labelSmoothing,
-      scale,
-      accumulate,
-    });
-    if (dx) {
-      using dxs = part(dx);
-      product(dxs, dy, wT);
-    }
-    const slot = (out: FloatTensor | null): GradientSlot | null => out && { out, accumulate };
-    writeProjectionGradients(slot(dWeight), slot(dBias), xs, dy, layout);
-  }
-  if (recorded) {
-    record(op, loss, [input, weight, bias], { dx, dWeight, dBias }, (context) => {
-      const { dx, dWeight, dBias } = context.saved;
-      passScaled(context as never, [dx, dWeight, dBias], scale);
-    });
-    for (const gradient of [dx, dWeight, dBias]) gradient?.dispose();
-  }
-  if (input !== x) input.dispose();
-  if (index !== targets) index.dispose();
-  return loss;
+  return chunkedCrossEntropy(op, x, targets, projection, options);
 }

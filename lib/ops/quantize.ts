@@ -1,11 +1,11 @@
-import { record } from "../autograd.js";
+import { needsGrad, record } from "../autograd.js";
 import type { Device } from "../device.js";
 import type { DType, FloatDType } from "../dtype.js";
 import { describe, HeedError, oneOf } from "../errors.js";
 import { ops } from "../native.js";
 import { formatShape } from "../shape.js";
 import { allocate, type FloatTensor, type IntTensor, type Tensor } from "../tensor.js";
-import { type Activation, activationIndex } from "./activation.js";
+import { type Activation, activationBackward, activationIndex } from "./activation.js";
 import {
   checkChoice,
   checkDType,
@@ -16,7 +16,7 @@ import {
   checkShapeIs,
   checkTensor,
 } from "./check.js";
-import { asInOut, asMatrix, checkResidual, type Layout, layouts } from "./projection.js";
+import { asInOut, asMatrix, checkResidual, type Layout, layouts, writeProjectionGradients } from "./projection.js";
 import { contiguous } from "./views.js";
 
 /** Number of bits of a quantised number. */
@@ -115,9 +115,13 @@ export function emptyQuantized(
  * @internal Returns the number of rows of a weight that are quantised together. Every part but the last must have a
  * multiple of it.
  */
-export function rowsTogether({ codes, scales, bits }: QuantizedTensors, layout: Layout): number {
-  const groupSize = (codes.shape[1]! * 32) / bits / scales.shape[1]!;
-  return layout === "oi" ? panelOutputs : groupSize;
+export function rowsTogether(weight: QuantizedTensors, layout: Layout): number {
+  return layout === "oi" ? panelOutputs : groupSizeOf(weight);
+}
+
+/** @internal Returns the number of inputs that share a scale. */
+export function groupSizeOf({ codes, scales, bits }: QuantizedTensors): Required<QuantizeOptions>["groupSize"] {
+  return ((codes.shape[1]! * 32) / bits / scales.shape[1]!) as Required<QuantizeOptions>["groupSize"];
 }
 
 /**
@@ -195,34 +199,40 @@ export function quantizedEmbedding(
   return out;
 }
 
+/** Options of `quantizedLinear`. */
+export interface QuantizedLinearOptions {
+  /** Bias [out]. @default null */
+  bias?: FloatTensor | null;
+  /** Activation of x·Ŵ + b, before the residual is added. @default "none" */
+  activation?: Activation;
+  /** Tensor of the result's shape that is added to it. @default null */
+  residual?: FloatTensor | null;
+}
+
 /**
- * Returns activation(x·Ŵ + b) + residual for a quantised weight Ŵ: x [..., in] → [..., out]. Sums are f32. It is for
- * inference: `backward()` through it fails with ERR_AUTOGRAD.
+ * Returns activation(x·Ŵ + b) + residual for a quantised weight Ŵ: x [..., in] → [..., out]. Sums are f32.
+ *
+ * The weight is a constant. The backward pass is dx = dy·Ŵᵀ and db = Σ dy, where dy has been multiplied by the derivative
+ * of the activation. The kernels read the codes. What they turn into floats at a time takes at most 32 MiB, however large
+ * the weight is.
  *
  * @example
  * const weight = quantize(randn([4, 8], { seed: 2 }));
  * const y = quantizedLinear(x, weight, { bias: zeros([4]), activation: "relu" }); // [2, 4]
  *
  * @throws ERR_SHAPE if the shapes do not fit; ERR_ARGUMENT for an unknown activation.
+ * @see Dettmers et al. 2023, "QLoRA", https://arxiv.org/abs/2305.14314
  */
 export function quantizedLinear(
   x: FloatTensor,
   weight: QuantizedTensors,
-  options: { bias?: FloatTensor | null; activation?: Activation; residual?: FloatTensor | null } = {},
+  options: QuantizedLinearOptions = {},
 ): FloatTensor {
   const op = "quantizedLinear";
   checkObject(op, "options", options);
   const { bias = null, residual = null, activation = "none" } = options;
-  checkFloat(op, "x", x);
-  checkRank(op, "x", x, 1);
-  checkQuantized(op, weight, x);
-  const { codes, scales, inputs, outputs, bits } = weight;
-  if (x.shape.at(-1) !== inputs)
-    throw new HeedError("ERR_SHAPE", `${op}: expected x of shape [..., ${inputs}], got ${formatShape(x.shape)}`);
-  if (bias) {
-    checkParameter(op, "bias", bias, x);
-    checkShapeIs(op, "bias", bias, [outputs]);
-  }
+  checkQuantizedProduct(op, x, weight, bias);
+  const { codes, scales, outputs, bits } = weight;
   const shape = [...x.shape.slice(0, -1), outputs];
   checkResidual(op, x, residual, shape);
   const kind = activationIndex(op, activation);
@@ -230,19 +240,77 @@ export function quantizedLinear(
   const input = contiguous(x);
   const added = residual && contiguous(residual);
   const out: FloatTensor = allocate(shape, x.dtype, x.device);
-  {
-    using a = asMatrix(input);
-    using y = asMatrix(out);
-    using r = added && asMatrix(added);
-    ops.gemm_quantized({ out: y, a, codes, scales, bias, residual: r, activation: kind, bits });
-  }
-  record(op, out, [input, bias, added], {}, () => {
-    throw new HeedError(
-      "ERR_AUTOGRAD",
-      `${op}: expected no backward() through a quantised weight, which is for inference only`,
-    );
+  const preact = kind && needsGrad([input, bias, added]) ? allocate(shape, x.dtype, x.device, false) : null;
+  multiplyQuantized(out, input, weight, { bias, residual: added, preact, activation: kind });
+  record(op, out, [input, bias, added], { preact, codes, scales }, (context) => {
+    const { dout, needs, gradient, pass, saved } = context;
+    pass(2, dout);
+    if (!needs(0) && !needs(1)) return;
+    using dy = saved.preact ? activationBackward(dout, saved.preact, activation) : dout.alias();
+    if (needs(0)) {
+      const { out: dx, accumulate } = gradient(0);
+      multiplyTransposed(dx, dy, { codes: saved.codes, scales: saved.scales, bits }, accumulate);
+    }
+    if (!needs(1)) return;
+    using rows = asMatrix(dy);
+    writeProjectionGradients(null, gradient(1), null, rows, "oi");
   });
+  preact?.dispose();
   if (input !== x) input.dispose();
   if (added !== residual) added?.dispose();
   return out;
+}
+
+/**
+ * @internal Checks the operands of a product with a quantised weight.
+ *
+ * @throws ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT if they do not fit.
+ */
+export function checkQuantizedProduct(
+  op: string,
+  x: FloatTensor,
+  weight: QuantizedTensors,
+  bias: FloatTensor | null,
+): void {
+  checkFloat(op, "x", x);
+  checkRank(op, "x", x, 1);
+  checkQuantized(op, weight, x);
+  const { inputs, outputs } = weight;
+  if (x.shape.at(-1) !== inputs)
+    throw new HeedError("ERR_SHAPE", `${op}: expected x of shape [..., ${inputs}], got ${formatShape(x.shape)}`);
+  if (!bias) return;
+  checkParameter(op, "bias", bias, x);
+  checkShapeIs(op, "bias", bias, [outputs]);
+}
+
+/** @internal Computes out = activation(x·Ŵ + b) + residual for contiguous tensors. */
+export function multiplyQuantized(
+  out: FloatTensor,
+  x: FloatTensor,
+  { codes, scales, bits }: Pick<QuantizedTensors, "codes" | "scales" | "bits">,
+  epilogue: {
+    bias: FloatTensor | null;
+    residual?: FloatTensor | null;
+    preact?: FloatTensor | null;
+    activation?: number;
+  },
+): void {
+  const { bias, residual, preact, activation } = epilogue;
+  using y = asMatrix(out);
+  using a = asMatrix(x);
+  using r = residual ? asMatrix(residual) : null;
+  using before = preact ? asMatrix(preact) : null;
+  ops.gemm_quantized({ out: y, a, codes, scales, bias, residual: r, preact: before, activation, bits });
+}
+
+/** @internal Computes dx (+)= dy·Ŵᵀ for contiguous tensors. */
+export function multiplyTransposed(
+  dx: FloatTensor,
+  dy: FloatTensor,
+  { codes, scales, bits }: Pick<QuantizedTensors, "codes" | "scales" | "bits">,
+  accumulate: boolean,
+): void {
+  using dinp = asMatrix(dx);
+  using dout = asMatrix(dy);
+  ops.gemm_quantized_backward({ dinp, dout, codes, scales, accumulate, bits });
 }

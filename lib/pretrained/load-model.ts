@@ -54,6 +54,8 @@ export interface TextCodec {
   encode(text: string): Promise<Int32Array>;
   /** Returns the text of target tokens. */
   decode(tokens: readonly number[]): string;
+  /** Returns the text of source tokens. */
+  decodeSource(tokens: readonly number[]): string;
 }
 
 /** Contents of a source, by the kind of its model. A tokenizer or codec is null if the source has none. */
@@ -201,7 +203,11 @@ async function partsOf(
   if (source.format === "folder") return folderParts(name, source.folder, kind, options);
   if (source.format === "ctranslate2") {
     const { model, source: from, target } = await loadCTranslate2(source.folder, others);
-    const own = { encode: (text: string) => Promise.resolve(from.encode(text)), decode: target.decode.bind(target) };
+    const own = {
+      encode: (text: string) => Promise.resolve(from.encode(text)),
+      decode: target.decode.bind(target),
+      decodeSource: from.decode.bind(from),
+    };
     return checked(name, { kind: "encoder-decoder", model, codec: given ? codecOf(given) : own }, null, given);
   }
   if (source.format === "gguf") {
@@ -243,7 +249,7 @@ async function folderParts(
 }
 
 /** Returns the tokenizer in a folder, or null if it has none. Checkpoints of heed have a file of their own. */
-async function tokenizerIn(folder: string): Promise<Tokenizer | null> {
+export async function tokenizerIn(folder: string): Promise<Tokenizer | null> {
   return (await tokenizerFromFile(path.join(folder, "heed-tokenizer.json"))) ?? (await folderTokenizer(folder));
 }
 
@@ -269,9 +275,10 @@ function checked<P extends LoadedParts[ModelKind]>(
 }
 
 function codecOf(tokenizer: Tokenizer): TextCodec {
-  return {
-    encode: async (text) => (text === "" ? new Int32Array() : encodeText(tokenizer, text)),
-    // Models often have more embeddings than tokens, up to a round number. Such an id has no text.
-    decode: (tokens) => tokenizer.decode(tokens.filter((id) => id < tokenizer.vocabularySize)),
-  };
+  // Models often have more embeddings than tokens, up to a round number. Such an id has no text.
+  const decode = (tokens: readonly number[]): string =>
+    tokenizer.decode(tokens.filter((id) => id < tokenizer.vocabularySize));
+  const encode = async (text: string): Promise<Int32Array> =>
+    text === "" ? new Int32Array() : encodeText(tokenizer, text);
+  return { encode, decode, decodeSource: decode };
 }

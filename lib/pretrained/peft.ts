@@ -1,7 +1,7 @@
 // Saves and loads adapters in the layout of Hugging Face's PEFT: adapter_model.safetensors and adapter_config.json.
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
-import { activeAdapter, addAdapter, lorasOf, removeAdapter } from "../adapters/adapters.js";
+import { activeAdapter, addAdapter, lorasOf } from "../adapters/adapters.js";
 import type { Lora } from "../adapters/lora.js";
 import { checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
@@ -29,6 +29,8 @@ export interface SaveAdapterOptions {
 export interface LoadAdapterOptions {
   /** Name that the adapter gets in the model. @default "default" */
   name?: string;
+  /** False if the adapter that is active now, or none, stays active. No parameter is then frozen. @default true */
+  active?: boolean;
 }
 
 /**
@@ -79,7 +81,8 @@ export async function saveAdapter(folder: string, model: Module, options: SaveAd
 
 /**
  * Adds an adapter in PEFT's layout to a model, makes it active, and freezes all other parameters. Resolves to the path
- * or name of the model that the adapter was made for, if its files say it, or null.
+ * or name of the model that the adapter was made for, if its files say it, or null. With `active: false` the model
+ * computes what it did before, also while an `Engine` serves it, and requests can choose the adapter by its name.
  *
  * @example
  * addAdapter(gpt, { rank: 4 });
@@ -98,21 +101,24 @@ export async function loadAdapter(
   const op = "loadAdapter";
   checkModule(op, model);
   checkObject(op, "options", options);
-  const { name = "default" } = options;
+  const { name = "default", active = true } = options;
   const names = peftNames(op, model);
   const { settings, base } = await readAdapterConfig(folder);
   await using file = await readSafetensors(path.join(folder, adapterFiles.weights));
   const layers = layersIn(file, names, model, settings);
   const targets = [...layers].map((layer) => new RegExp(`^${layer.replaceAll(".", String.raw`\.`)}$`));
-  addAdapter(model, { ...settings, name, targets });
-  try {
-    for (const [layer, { lora }] of lorasOf(model, name))
-      for (const [part, tensor] of partsOf(lora))
-        tensor.set(names.fromFile(layer, part, await file.readFloats(tensorIn(file, names, layer, part))));
-  } catch (error) {
-    removeAdapter(model, name);
-    throw error;
-  }
+  // Everything is read first: whoever computes with the model meanwhile must not see half of an adapter.
+  const values = new Map<string, Float32Array>();
+  const parts: PeftPart[] = ["lora_A", "lora_B", ...(settings.dora ? ["lora_magnitude_vector" as const] : [])];
+  for (const layer of layers)
+    for (const part of parts)
+      values.set(
+        `${layer}/${part}`,
+        names.fromFile(layer, part, await file.readFloats(tensorIn(file, names, layer, part))),
+      );
+  addAdapter(model, { ...settings, name, targets, active });
+  for (const [layer, { lora }] of lorasOf(model, name))
+    for (const [part, tensor] of partsOf(lora)) tensor.set(values.get(`${layer}/${part}`)!);
   return { base };
 }
 

@@ -103,16 +103,19 @@ export class Answers {
     options: SamplingOptions,
     observation: Observation,
   ): AsyncGenerator<Part, void, undefined> {
-    const generation = this.served.engine.generate({ ...options, tokens, signal: this.call.signal });
-    for await (const { choice, tokens, ...part } of generation) {
+    const { engine, adapter } = this.served;
+    const generation = engine.generate({ ...options, tokens, adapter, signal: this.call.signal });
+    let ended = false;
+    for await (const { choice, tokens, finishReason, ...part } of generation) {
       this.usage.completionTokens += tokens.length;
       observation.tokens(tokens.length);
-      yield { ...part, index: first + choice, finishReason: null };
+      // Several texts end at different times, and each event says so.
+      ended ||= finishReason !== undefined;
+      yield { ...part, index: first + choice, finishReason: finishReason ? endOf(finishReason) : null };
     }
-    const { choices, usage } = await generation;
+    const { finishReason, usage } = await generation;
     this.usage.promptTokens += usage.promptTokens;
-    for (const [i, { finishReason }] of choices.entries())
-      yield { index: first + i, text: "", finishReason: endOf(finishReason) };
+    if (!ended) yield { index: first, text: "", finishReason: endOf(finishReason) };
   }
 
   async *#observed(parts: AsyncGenerator<Part>, observation: Observation): AsyncGenerator<Part, void, undefined> {

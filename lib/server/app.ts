@@ -2,6 +2,7 @@
 import fastify, { type FastifyInstance, type FastifyServerOptions } from "fastify";
 import { randomUUID } from "node:crypto";
 import type { SecureContextOptions } from "node:tls";
+import { checkNumber } from "../check.js";
 import { ApiError } from "./api-error.js";
 import { closeIdleConnections } from "./connections.js";
 import { answerError, heedServer, type ServerOptions } from "./plugin.js";
@@ -10,6 +11,13 @@ import { answerError, heedServer, type ServerOptions } from "./plugin.js";
 export interface CreateServerOptions extends ServerOptions {
   /** Certificate and key, in PEM, of a server that speaks HTTPS. @default null (HTTP) */
   tls?: Pick<SecureContextOptions, "cert" | "key"> | null;
+  /**
+   * Seconds in which a request must have arrived, with its whole body; otherwise it is answered with the status 408 and
+   * its connection is closed. 0 means that there is no limit.
+   *
+   * @default 300
+   */
+  receiveSeconds?: number;
   /** Options of the log, or false. @default false */
   logger?: FastifyServerOptions["logger"];
 }
@@ -27,9 +35,14 @@ export interface CreateServerOptions extends ServerOptions {
  * @throws ERR_ARGUMENT or ERR_RANGE if an option is invalid.
  */
 export async function createServer(options: CreateServerOptions): Promise<FastifyInstance> {
-  const { tls = null, logger = false, ...others } = options;
+  const { tls = null, logger = false, receiveSeconds = 300, ...others } = options;
+  checkNumber("server", "receiveSeconds", receiveSeconds, 0, 86_400);
+  const requestTimeout = Math.ceil(receiveSeconds * 1000);
+  // Node.js looks at its connections as often as this says.
+  const connectionsCheckingInterval = Math.min(30_000, Math.max(50, requestTimeout / 4));
   const app = fastify({
-    ...(tls && { https: tls }),
+    ...(tls ? { https: { ...tls, connectionsCheckingInterval } } : { http: { connectionsCheckingInterval } }),
+    requestTimeout,
     logger,
     genReqId: () => `req_${randomUUID()}`,
     requestIdHeader: "x-request-id",
@@ -37,6 +50,8 @@ export async function createServer(options: CreateServerOptions): Promise<Fastif
     return503OnClosing: false,
     forceCloseConnections: "idle",
   }) as FastifyInstance;
+  // Node.js takes the longer of the two for the whole request.
+  if (requestTimeout > 0) app.server.headersTimeout = Math.min(60_000, requestTimeout);
   closeIdleConnections(app);
   app.setErrorHandler(answerError);
   app.setNotFoundHandler(({ method, url }) => {

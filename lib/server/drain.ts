@@ -1,6 +1,7 @@
 // The end of a server: new requests are refused, and those that run have some time to finish.
 import type { FastifyInstance, FastifyReply } from "fastify";
 import { setMaxListeners } from "node:events";
+import { Socket } from "node:net";
 import { checkNumber } from "../check.js";
 import { ApiError } from "./api-error.js";
 
@@ -9,6 +10,9 @@ export interface DrainOptions {
   /** Seconds that requests have to finish when the server is closed. They are then aborted. @default 30 */
   drainSeconds?: number;
 }
+
+/** Milliseconds after which connections that are no longer needed are closed, whatever their clients do. */
+const patience = 500;
 
 /** Requests of a server that run. */
 export class Drain {
@@ -24,9 +28,15 @@ export class Drain {
       const { drained } = request.routeOptions.config as { drained?: boolean };
       done(this.#draining && !drained ? shuttingDown() : undefined);
     });
-    // A connection that stays open would keep the server from closing.
+    // A connection that stays open would keep the server from closing. A client may leave its half of it open, also
+    // because it is still sending what nobody reads.
     app.addHook("onResponse", (request, _reply, done) => {
-      if (this.#draining) request.raw.socket.end();
+      const { socket } = request.raw;
+      // What `app.inject` passes for one is none.
+      if (this.#draining && socket instanceof Socket) {
+        socket.end();
+        setTimeout(() => socket.destroy(), patience).unref();
+      }
       done();
     });
     app.addHook("preClose", (done) => {
@@ -60,7 +70,7 @@ export class Drain {
     // A client that does not read would not notice.
     setTimeout(() => {
       for (const reply of this.#running.keys()) reply.raw.destroy();
-    }, 500).unref();
+    }, patience).unref();
   }
 }
 

@@ -16,8 +16,7 @@ export function embed(
   truncate: boolean,
   call: Call,
 ): Promise<Read<Float32Array[]>> {
-  const counted = texts.map((text) => () => served.tokensOf(text));
-  return read(served, counted, truncate, call, () => served.model.embed(texts, { signal: call.signal }));
+  return read(served, truncate, call, (options) => served.model.embed(texts, options));
 }
 
 /** Returns the documents in the order in which they match a query; those that are too long are cut as in `embed`. */
@@ -28,24 +27,30 @@ export function rank(
   truncate: boolean,
   call: Call,
 ): Promise<Read<{ index: number; score: number }[]>> {
-  const counted = documents.map((document) => () => served.tokensOf(query, document));
-  return read(served, counted, truncate, call, () => served.model.rank(query, documents, { signal: call.signal }));
+  return read(served, truncate, call, (options) => served.model.rank(query, documents, options));
+}
+
+/** Options of a computation, which counts the tokens that it reads. */
+interface Counting {
+  signal: AbortSignal;
+  onTokens: (count: number) => void;
 }
 
 async function read<T>(
   served: ServedEmbeddingModel | ServedRankingModel,
-  texts: readonly (() => Promise<Int32Array>)[],
   truncate: boolean,
   { observer, signal }: Call,
-  compute: () => Promise<T>,
+  compute: (options: Counting) => Promise<T>,
 ): Promise<Read<T>> {
   const observation = observer.begin("embeddings", served.id);
   let tokens = 0;
   try {
+    const onTokens = (count: number): void => {
+      tokens += readOf(count, served.contextLength, truncate);
+    };
     const result = await served.limit.run(async () => {
       signal.throwIfAborted();
-      for (const text of texts) tokens += countOf(await text(), served.contextLength, truncate);
-      return compute();
+      return compute({ signal, onTokens });
     });
     observation.end({ promptTokens: tokens, completionTokens: 0, finishReasons: [] });
     return { result, tokens };
@@ -55,7 +60,8 @@ async function read<T>(
   }
 }
 
-function countOf({ length }: Int32Array, contextLength: number, truncate: boolean): number {
+/** Returns how many tokens of a text are read. */
+function readOf(length: number, contextLength: number, truncate: boolean): number {
   if (length <= contextLength || truncate) return Math.min(length, contextLength);
   const advice = 'Shorten it, or set "truncate" to true.';
   throw new ApiError(400, `This model takes ${contextLength} tokens, but a text has ${length}. ${advice}`, {

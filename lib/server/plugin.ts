@@ -15,7 +15,7 @@ import { type Schema, validator } from "./json-schema.js";
 import { serveMetrics } from "./metrics.js";
 import { type Observer, observers } from "./observer.js";
 import { servePlayground } from "./playground.js";
-import { type ServableModel, type ServedEngineOptions, ServedModels } from "./served-models.js";
+import { type ServableModel, type ServedEngineOptions, ServedLanguageModel, ServedModels } from "./served-models.js";
 import { tracing } from "./tracing.js";
 
 /** Options of `heedServer`. */
@@ -110,13 +110,17 @@ function serve(
 
 function serveModels(app: FastifyInstance, models: ServedModels): void {
   const { created } = models;
-  const list = models.all.map(({ id, contextLength, routes }) => ({
-    ...{ id, object: "model", created, owned_by: "heed", max_model_len: contextLength, routes },
-  }));
-  app.get("/v1/models", { schema: { summary: "List the models" } }, () => ({ object: "list", data: list }));
+  // Adapters come and go.
+  const list = (): { id: string }[] =>
+    models.all.map((model) => ({
+      ...{ id: model.id, object: "model", created, owned_by: "heed" },
+      ...(model instanceof ServedLanguageModel && model.parent && { parent: model.parent.id }),
+      ...{ max_model_len: model.contextLength, routes: model.routes },
+    }));
+  app.get("/v1/models", { schema: { summary: "List the models" } }, () => ({ object: "list", data: list() }));
   // Names of models may contain slashes.
   app.get<{ Params: { "*": string } }>("/v1/models/*", { schema: { summary: "Describe a model" } }, ({ params }) => {
-    const found = list.find(({ id }) => id === params["*"]);
+    const found = list().find(({ id }) => id === params["*"]);
     if (found) return found;
     const text = `The model ${JSON.stringify(params["*"])} does not exist.`;
     throw new ApiError(404, text, { param: "model", code: "model_not_found" });

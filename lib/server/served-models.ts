@@ -7,7 +7,7 @@ import { EmbeddingModel } from "../load/embedding-model.js";
 import { LanguageModel } from "../load/language-model.js";
 import type { ChatMessage } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
-import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { templateTools, type Tool } from "../tokenizer/tools.js";
 import { ApiError } from "./api-error.js";
 import { Limit } from "./limit.js";
@@ -15,20 +15,39 @@ import { Limit } from "./limit.js";
 /** Options of the engines of a server; see `EngineOptions`. */
 export type ServedEngineOptions = Omit<EngineOptions, "tokenizer" | "defaults">;
 
-/** A model that generates, under the name that clients give. */
+/** A model that generates, or one of its adapters, under the name that clients give. */
 export class ServedLanguageModel {
-  readonly engine: Engine;
-  readonly tokenizer: Tokenizer;
-  readonly contextLength: number;
-
-  constructor(
+  private constructor(
     readonly id: string,
+    readonly engine: Engine,
+    readonly tokenizer: Tokenizer,
+    readonly contextLength: number,
+    /** The model without the adapter; null if this is no adapter. */
+    readonly parent: ServedLanguageModel | null = null,
+  ) {}
+
+  /** Makes an engine for a model. */
+  static of(
+    id: string,
     { model, tokenizer, defaults }: LanguageModel,
     options: ServedEngineOptions,
-  ) {
-    this.tokenizer = tokenizer;
-    this.contextLength = model.config.contextLength;
-    this.engine = new Engine(model, { ...options, tokenizer, defaults });
+  ): ServedLanguageModel {
+    const engine = new Engine(model, { ...options, tokenizer, defaults });
+    return new ServedLanguageModel(id, engine, tokenizer, model.config.contextLength);
+  }
+
+  /** Adapters of the model now, each as a model of its own. The active one is the model itself. */
+  get adapters(): ServedLanguageModel[] {
+    const { engine, tokenizer, contextLength } = this;
+    const active = engine.activeAdapter;
+    return engine.adapters
+      .filter((name) => name !== active)
+      .map((name) => new ServedLanguageModel(name, engine, tokenizer, contextLength, this));
+  }
+
+  /** Name of the adapter; undefined for the model as it is. */
+  get adapter(): string | undefined {
+    return this.parent ? this.id : undefined;
   }
 
   /** Routes that the model answers. */
@@ -37,9 +56,12 @@ export class ServedLanguageModel {
     return [...chat, "/v1/completions", "/tokenize"];
   }
 
-  /** Resolves to the tokens of a text. An empty one is the end-of-text token, with which a new text begins. */
+  /**
+   * Resolves to the tokens of a text. An empty one is the end-of-text token, with which a new text begins. Of a text that
+   * is too long, no more is encoded than shows that it is: megabytes would keep a core busy for a long time.
+   */
   async textTokens(text: string): Promise<Int32Array> {
-    return this.fitting(await encodePrompt(this.tokenizer, text), "prompt");
+    return this.#fittingStart(await encodePrompt(this.tokenizer, text, this.contextLength + 1), "prompt");
   }
 
   /** Resolves to the tokens of a conversation, which is the value of `param`, and the beginning of its answer. */
@@ -49,7 +71,8 @@ export class ServedLanguageModel {
       const text = `The model ${JSON.stringify(this.id)} has no chat template. Use /v1/completions.`;
       throw new ApiError(400, text, { param: "model", code: "no_chat_template" });
     }
-    return this.fitting(await tokenizer.encodeChatAsync(messages, { tools: templateTools(tools) }), param);
+    const options = { tools: templateTools(tools), maxLength: this.contextLength + 1 };
+    return this.#fittingStart(await tokenizer.encodeChatAsync(messages, options), param);
   }
 
   /**
@@ -59,8 +82,18 @@ export class ServedLanguageModel {
    */
   fitting<T extends ArrayLike<number>>(tokens: T, param: string): T {
     if (tokens.length <= this.contextLength) return tokens;
-    const text = `This model's context is ${this.contextLength} tokens, but the prompt has ${tokens.length}. Shorten it.`;
-    throw new ApiError(400, text, { param, code: "context_length_exceeded" });
+    throw this.#tooLong(String(tokens.length), param);
+  }
+
+  /** Returns the same of a text that was encoded only so far that one token does not fit. */
+  #fittingStart(tokens: Int32Array, param: string): Int32Array {
+    if (tokens.length <= this.contextLength) return tokens;
+    throw this.#tooLong("more", param);
+  }
+
+  #tooLong(count: string, param: string): ApiError {
+    const text = `This model's context is ${this.contextLength} tokens, but the prompt has ${count}. Shorten it.`;
+    return new ApiError(400, text, { param, code: "context_length_exceeded" });
   }
 }
 
@@ -84,11 +117,6 @@ export class ServedEmbeddingModel {
   get contextLength(): number {
     return this.model.recipe.maxLength ?? this.model.model.config.contextLength;
   }
-
-  /** Resolves to the tokens of a text, however long. */
-  async tokensOf(text: string): Promise<Int32Array> {
-    return encodeText(this.model.tokenizer, this.model.recipe.lowercase ? text.toLowerCase() : text);
-  }
 }
 
 /** A model that compares documents with a query, under the name that clients give. */
@@ -106,13 +134,6 @@ export class ServedRankingModel {
   get contextLength(): number {
     return this.model.model.bert.config.contextLength;
   }
-
-  /** Resolves to the tokens of a query and a document, however long. */
-  async tokensOf(query: string, document: string): Promise<Int32Array> {
-    const { tokenizer } = this.model;
-    if (tokenizer instanceof HuggingFaceTokenizer) return (await tokenizer.encodePairAsync(query, document)).ids;
-    return encodeText(tokenizer, query + document);
-  }
 }
 
 /** A model that a server can serve. */
@@ -129,7 +150,7 @@ export class ServedModels {
   /** @throws ERR_ARGUMENT if there is no model, or one is of another kind. */
   constructor(models: Readonly<Record<string, ServableModel>>, options: ServedEngineOptions = {}) {
     for (const [id, model] of Object.entries(models)) {
-      if (model instanceof LanguageModel) this.#language.push(new ServedLanguageModel(id, model, options));
+      if (model instanceof LanguageModel) this.#language.push(ServedLanguageModel.of(id, model, options));
       else if (model instanceof EmbeddingModel) this.#embedding.push(new ServedEmbeddingModel(id, model));
       else if (model instanceof ClassifierModel) this.#ranking.push(new ServedRankingModel(id, model));
       else
@@ -141,13 +162,25 @@ export class ServedModels {
     if (this.all.length === 0) throw new HeedError("ERR_ARGUMENT", "server: expected at least one model, got none");
   }
 
+  /** All models, with the adapters that they have now. An adapter with the name of a model cannot be chosen. */
   get all(): readonly (ServedLanguageModel | ServedEmbeddingModel | ServedRankingModel)[] {
+    const names = new Set(this.#models.map(({ id }) => id));
+    return [...this.#models, ...this.#adapters.filter(({ id }) => !names.has(id) && names.add(id))];
+  }
+
+  get #models(): readonly (ServedLanguageModel | ServedEmbeddingModel | ServedRankingModel)[] {
     return [...this.#language, ...this.#embedding, ...this.#ranking];
   }
 
-  /** Returns the model that a request names, or the first if it names none. */
+  get #adapters(): ServedLanguageModel[] {
+    return this.#language.flatMap(({ adapters }) => adapters);
+  }
+
+  /** Returns the model or the adapter that a request names, or the first model if it names none. */
   language(id: string | null | undefined): ServedLanguageModel {
-    return this.#find(this.#language, id, "generates text");
+    const isModel = this.#models.some((model) => model.id === id);
+    const adapter = isModel || typeof id !== "string" ? undefined : this.#adapters.find((one) => one.id === id);
+    return adapter ?? this.#find(this.#language, id, "generates text");
   }
 
   /** Returns the model that a request names, or the first if it names none. */

@@ -2,9 +2,10 @@
 import { describe, HeedError } from "../errors.js";
 import type { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tool, ToolChoice } from "../tokenizer/tools.js";
-import { type AnswerForm, reasoningOf, withReasoning } from "./answer.js";
+import { AnswerParser, type PartsParser, reasoningOf, withReasoning } from "./answer.js";
 import { readFormat, remembered } from "./compile.js";
 import { checkExpression, choice, type Expression } from "./expression.js";
+import { harmonyAnswers, harmonyNames, HarmonyParser, isHarmony } from "./harmony.js";
 import type { OutputFormat } from "./output-format.js";
 import { answersWithTools, type ToolFormat, toolFormatOf } from "./tool-format.js";
 
@@ -14,8 +15,8 @@ export interface AnswerRules {
   readonly root: Expression | null;
   /** Special tokens that texts show, since they separate the parts of an answer. */
   readonly shown: ReadonlySet<number>;
-  /** Parts of an answer; null if it is a plain text. */
-  readonly form: AnswerForm | null;
+  /** Returns what separates an answer into its parts; null if it is a plain text. */
+  readonly parser: (() => PartsParser) | null;
 }
 
 /** Options of the answers to a conversation. */
@@ -37,21 +38,41 @@ export function answerRules(
 ): (prompt: Int32Array) => AnswerRules {
   checkTools(options);
   const template = tokenizer.chatTemplate?.source ?? "";
+  if (isHarmony(template)) return harmonyRules(tokenizer, options);
   const reasoning = reasoningOf(template);
   const tools = options.tools.length === 0 ? null : toolFormat(template, options);
   const answers = allowedAnswers(tools, options);
   const names = [reasoning?.begin, reasoning?.end, ...(tools?.names ?? [])].filter((name) => name !== undefined);
-  const ids = names.map((name) => tokenizer.tokenId(name)).filter((id) => id !== null);
-  const shown = new Set(ids.filter((id) => tokenizer.isSpecial(id)));
+  const shown = specialTokens(tokenizer, names);
   return (prompt) => {
     const open = reasoning !== null && isOpen(tokenizer, prompt, reasoning);
-    const form = reasoning || tools ? { reasoning, open, tools } : null;
+    const parser = reasoning || tools ? () => new AnswerParser({ reasoning, open, tools }) : null;
     const root =
       answers && reasoning
         ? remembered(`${answers.key} ${reasoning.begin} ${open}`, () => withReasoning(answers.root, reasoning, open))
         : (answers?.root ?? null);
-    return { root, shown, form };
+    return { root, shown, parser };
   };
+}
+
+function harmonyRules(tokenizer: HuggingFaceTokenizer, options: AnswerOptions): () => AnswerRules {
+  const { format, tools, toolChoice } = options;
+  const text = format && readFormat(format);
+  const make = (): Expression | null => {
+    const made = harmonyAnswers(text, tools, toolChoice);
+    if (made) checkExpression(made, "tools");
+    return made;
+  };
+  const any = format === null && (tools.length === 0 || toolChoice === "none");
+  const root = any ? null : remembered(`harmony ${JSON.stringify(options)}`, () => make()!);
+  const shown = specialTokens(tokenizer, harmonyNames);
+  return () => ({ root, shown, parser: () => new HarmonyParser() });
+}
+
+/** Returns the ids of the special tokens among these texts. */
+function specialTokens(tokenizer: HuggingFaceTokenizer, names: readonly string[]): Set<number> {
+  const ids = names.map((name) => tokenizer.tokenId(name)).filter((id) => id !== null);
+  return new Set(ids.filter((id) => tokenizer.isSpecial(id)));
 }
 
 /** Returns true if a prompt ends within reasoning that it has begun. */
@@ -66,7 +87,7 @@ function isOpen(
 
 function allowedAnswers(tools: ToolFormat | null, options: AnswerOptions): { key: string; root: Expression } | null {
   const { format, toolChoice, parallelToolCalls } = options;
-  const key = JSON.stringify([tools?.marker, tools?.names, options]);
+  const key = JSON.stringify([tools?.marker, tools?.names, String(tools?.begin), options]);
   const both = format !== null && toolChoice === "auto";
   const calls =
     tools && (format === null || toolChoice !== "none")
@@ -80,12 +101,12 @@ function allowedAnswers(tools: ToolFormat | null, options: AnswerOptions): { key
   return { key, root };
 }
 
-function toolFormat(template: string, { toolChoice }: AnswerOptions): ToolFormat | null {
-  const found = toolFormatOf(template);
+function toolFormat(template: string, { tools, toolChoice }: AnswerOptions): ToolFormat | null {
+  const found = toolFormatOf(template, tools);
   if (found || toolChoice === "auto" || toolChoice === "none") return found;
   throw new HeedError(
     "ERR_ARGUMENT",
-    "toolChoice: expected a chat template whose calls of tools heed knows (Llama 3, Qwen, Hermes, Mistral), got another one",
+    "toolChoice: expected a chat template whose calls of tools heed knows (Llama 3, Qwen, Hermes, Mistral, gpt-oss), got another one",
   );
 }
 

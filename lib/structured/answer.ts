@@ -42,8 +42,18 @@ export interface AnswerForm {
   readonly tools: ToolFormat | null;
 }
 
+/** Reads an answer, which comes in pieces. */
+export interface PartsParser {
+  /** True if the answer has calls of tools. */
+  readonly hasCalls: boolean;
+  /** Returns the parts that a piece adds, as far as they are decided. */
+  push(piece: string): AnswerParts;
+  /** Returns the rest of the answer. */
+  end(): AnswerParts;
+}
+
 /** Separates an answer, which comes in pieces, into its parts. */
-export class AnswerParser {
+export class AnswerParser implements PartsParser {
   readonly #form: AnswerForm;
   /** Text whose part is not decided. */
   #held = "";

@@ -5,7 +5,7 @@ import type { ToolCallDelta } from "../tokenizer/tools.js";
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 /** Returns a name for a call: nine letters and digits, which is what Mistral's templates demand. */
-function callId(): string {
+export function callId(): string {
   return Array.from({ length: 9 }, () => alphabet[randomInt(alphabet.length)]).join("");
 }
 

@@ -1,15 +1,19 @@
 // How models write calls of tools, by their chat templates.
-import { HeedError } from "../errors.js";
-import type { Tool, ToolChoice } from "../tokenizer/tools.js";
+import type { Tool, ToolCallDelta, ToolChoice } from "../tokenizer/tools.js";
 import { CallScanner, NamedCallScanner } from "./call-scanner.js";
 import { complement, oneOfCharacters } from "./characters.js";
 import { choice, empty, type Expression, literal, optionalPart, repeat, sequence } from "./expression.js";
 import { textUntil } from "./free-text.js";
 import { anyCharacter, colon, objectOf, separator, space } from "./json-expressions.js";
-import { schemaExpression } from "./schema-expression.js";
+import { taggedCalls } from "./tagged-calls.js";
+import { parametersOf } from "./tool-parameters.js";
 
 /** Reads a call: returns what characters add to it, and how many of them belong to it. */
-export type Scanner = CallScanner | NamedCallScanner;
+export interface Scanner {
+  /** True if the call has ended. */
+  readonly done: boolean;
+  push(text: string): { delta: ToolCallDelta | null; length: number };
+}
 
 /** A way to write calls. */
 export interface ToolFormat {
@@ -24,23 +28,23 @@ export interface ToolFormat {
   /** Beginning of a call. */
   readonly begin: RegExp;
   scanner(index: number): Scanner;
-  /** Returns a call of a tool with these arguments. */
-  call(name: string, parameters: Expression): Expression;
+  /** Returns the calls of a tool. */
+  call(tool: Tool): Expression;
   /** Returns the text after the marker, up to the end of the answer. */
   calls(call: Expression, several: boolean): Expression;
 }
 
 function jsonCall(key: string) {
-  return (name: string, parameters: Expression): Expression =>
+  return (tool: Tool): Expression =>
     objectOf(
       sequence(
         literal('"name"'),
         colon,
-        literal(JSON.stringify(name)),
+        literal(JSON.stringify(tool.name)),
         separator,
         literal(`"${key}"`),
         colon,
-        parameters,
+        parametersOf(tool),
       ),
     );
 }
@@ -78,7 +82,7 @@ const mistralArguments: ToolFormat = {
     begin: /^[\w.-]/,
   },
   scanner: (index) => new NamedCallScanner(index, "[ARGS]"),
-  call: (name, parameters) => sequence(literal(`${name}[ARGS]`), parameters),
+  call: (tool) => sequence(literal(`${tool.name}[ARGS]`), parametersOf(tool)),
   calls: (call, several) => sequence(call, several ? repeat(sequence(literal("[TOOL_CALLS]"), call), 0) : empty),
 };
 
@@ -89,9 +93,10 @@ const llama: ToolFormat = {
   calls: (call, several) => sequence(call, several ? repeat(sequence(literal("; "), call), 0) : empty),
 };
 
-/** Returns how the model of a chat template writes calls; null if the template says nothing that heed knows. */
-export function toolFormatOf(template: string): ToolFormat | null {
+/** Returns how the model of a chat template writes calls of tools; null if it says nothing that heed knows. */
+export function toolFormatOf(template: string, tools: readonly Tool[] = []): ToolFormat | null {
   if (!template.includes("tools")) return null;
+  if (template.includes("<function=") && template.includes("<parameter=")) return taggedCalls(tools);
   if (template.includes("<tool_call>")) return hermes;
   if (template.includes("[TOOL_CALLS]")) return template.includes("[ARGS]") ? mistralArguments : mistral;
   if (template.includes("<|python_tag|>") || /"parameters"|ipython/.test(template)) return llama;
@@ -107,20 +112,11 @@ export function answersWithTools(
 ): Expression | null {
   if (toolChoice === "none" || tools.length === 0) return null;
   const chosen = typeof toolChoice === "object" ? tools.filter(({ name }) => name === toolChoice.name) : tools;
-  const call = choice(...chosen.map((tool) => format.call(tool.name, parametersOf(tool))));
+  const call = choice(...chosen.map((tool) => format.call(tool)));
   const calls = format.calls(call, several);
   const { marker, bare } = format;
   if (toolChoice !== "auto") return sequence(bare ? optionalPart(literal(marker)) : literal(marker), calls);
   if (!bare) return textUntil(marker, calls, true);
   const other = oneOfCharacters(complement([[0x7b, 0x7b]]));
   return choice(calls, sequence(literal(marker), calls), sequence(other, repeat(anyCharacter, 0)), empty);
-}
-
-function parametersOf({ name, parameters }: Tool): Expression {
-  try {
-    return schemaExpression(parameters ?? { type: "object", additionalProperties: false });
-  } catch (cause) {
-    if (!(cause instanceof HeedError)) throw cause;
-    throw new HeedError(cause.code, `tool ${JSON.stringify(name)}: parameters: ${cause.message}`, { cause });
-  }
 }

@@ -22,8 +22,8 @@ export class ByteTokenizer implements Tokenizer {
     return joinParts(parts(text));
   }
 
-  async encodeAsync(text: string): Promise<Int32Array> {
-    return joinPartsInTurns(parts(text));
+  async encodeAsync(text: string, limit: { maxLength?: number } = {}): Promise<Int32Array> {
+    return joinPartsInTurns(parts(text), limit);
   }
 
   decode(ids: Iterable<number>): string {

@@ -68,8 +68,8 @@ export class CharTokenizer implements Tokenizer {
    *
    * @throws ERR_RANGE if a character is not in the vocabulary; the message names it.
    */
-  async encodeAsync(text: string): Promise<Int32Array> {
-    return joinPartsInTurns(this.#parts(text));
+  async encodeAsync(text: string, limit: { maxLength?: number } = {}): Promise<Int32Array> {
+    return joinPartsInTurns(this.#parts(text), limit);
   }
 
   *#parts(text: string): IdParts {

@@ -31,6 +31,11 @@ const pieces = new RegExp(
 
 const endOfTextToken = "<|endoftext|>";
 
+/** Number of words whose tokens are remembered; words repeat, and their tokens need not be merged again. */
+const mostWords = 2 ** 16;
+/** Longest word that is remembered, in UTF-16 units. */
+const longestWord = 32;
+
 interface Vocabulary {
   ranks: Ranks;
   /** The bytes of every token, by id. */
@@ -53,6 +58,8 @@ export class Gpt2Tokenizer implements Tokenizer {
   readonly endOfText = 50256;
   private readonly ranks: Ranks;
   private readonly tokens: readonly Uint8Array[];
+  /** Ids of words that were encoded; a word that is one token has a number. */
+  private readonly words = new Map<string, number | readonly number[]>();
 
   private constructor({ ranks, tokens }: Vocabulary) {
     this.ranks = ranks;
@@ -73,8 +80,11 @@ export class Gpt2Tokenizer implements Tokenizer {
   }
 
   /** Resolves to the same ids as `encode`. The work is done in short slices, so that the event loop keeps running. */
-  async encodeAsync(text: string, { special = false }: { special?: boolean } = {}): Promise<Int32Array> {
-    return joinPartsInTurns(this.#parts(text, special));
+  async encodeAsync(
+    text: string,
+    { special = false, ...limit }: { special?: boolean; maxLength?: number } = {},
+  ): Promise<Int32Array> {
+    return joinPartsInTurns(this.#parts(text, special), limit);
   }
 
   *#parts(text: string, special: boolean): IdParts {
@@ -83,16 +93,29 @@ export class Gpt2Tokenizer implements Tokenizer {
       if (i > 0) yield [this.endOfText];
       let ids: number[] = [];
       for (const [piece] of document.matchAll(pieces)) {
-        const bytes = asBytes(piece);
-        const whole = this.ranks.get(bytes);
-        if (whole === undefined) yield* encodePiece(bytes, this.ranks, ids);
-        else ids.push(whole);
+        const known = this.words.get(piece);
+        if (typeof known === "number") ids.push(known);
+        else if (known) for (const id of known) ids.push(id);
+        else {
+          const from = ids.length;
+          const bytes = asBytes(piece);
+          const whole = this.ranks.get(bytes);
+          if (whole === undefined) yield* encodePiece(bytes, this.ranks, ids);
+          else ids.push(whole);
+          if (piece.length <= longestWord) this.#remember(piece, whole ?? ids.slice(from));
+        }
         if (ids.length < partLength) continue;
         yield ids;
         ids = [];
       }
       yield ids;
     }
+  }
+
+  #remember(word: string, ids: number | readonly number[]): void {
+    if (this.words.size >= mostWords) this.words.clear();
+    // The word is a slice, which would keep its whole text in memory; the copy does not.
+    this.words.set(Buffer.from(word, "utf16le").toString("utf16le"), ids);
   }
 
   decode(ids: Iterable<number>): string {

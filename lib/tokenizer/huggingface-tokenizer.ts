@@ -224,13 +224,19 @@ export class HuggingFaceTokenizer {
   }
 
   /**
-   * Resolves to the same ids as `encodeChat`. The template is rendered at once; its text is then encoded in short
+   * Resolves to the same ids as `encodeChat`, at most `maxLength` of them. The template is rendered at once; its text is then encoded in short
    * slices, so that the event loop keeps running.
    *
    * @throws ERR_ARGUMENT or ERR_RANGE as `encodeChat` does.
    */
-  async encodeChatAsync(messages: readonly ChatMessage[], options: ChatOptions = {}): Promise<Int32Array> {
-    return this.encodeAsync(this.#chatText(messages, options), { special: true, addSpecialTokens: false });
+  async encodeChatAsync(
+    messages: readonly ChatMessage[],
+    { maxLength, ...options }: ChatOptions & Pick<HuggingFaceEncodeOptions, "maxLength"> = {},
+  ): Promise<Int32Array> {
+    return this.encodeAsync(this.#chatText(messages, options), {
+      ...{ special: true, addSpecialTokens: false },
+      ...(maxLength !== undefined && { maxLength }),
+    });
   }
 
   #chatText(messages: readonly ChatMessage[], options: ChatOptions): string {

@@ -22,11 +22,14 @@ export function joinParts(parts: IdParts): Int32Array {
   return ids;
 }
 
-/** Resolves to all ids of the parts in one array. The event loop is blocked for a few milliseconds at most. */
-export async function joinPartsInTurns(parts: IdParts): Promise<Int32Array> {
+/** Resolves to all ids of the parts, or the first `maxLength` of them, in one array. The event loop is blocked for a few milliseconds at most. */
+export async function joinPartsInTurns(
+  parts: IdParts,
+  { maxLength = Infinity }: { maxLength?: number } = {},
+): Promise<Int32Array> {
   const turns = new Turns();
   const list = new IdList();
-  for (const part of parts) {
+  for (const part of maxLength < Infinity ? firstIds(parts, maxLength) : parts) {
     if (part) list.append(part);
     if (turns.long) await turns.pause();
   }

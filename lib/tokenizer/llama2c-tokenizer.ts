@@ -86,8 +86,11 @@ export class Llama2cTokenizer implements Tokenizer {
     return joinParts(this.#parts(text, begin));
   }
 
-  async encodeAsync(text: string, { begin = true }: { begin?: boolean } = {}): Promise<Int32Array> {
-    return joinPartsInTurns(this.#parts(text, begin));
+  async encodeAsync(
+    text: string,
+    { begin = true, ...limit }: { begin?: boolean; maxLength?: number } = {},
+  ): Promise<Int32Array> {
+    return joinPartsInTurns(this.#parts(text, begin), limit);
   }
 
   *#parts(text: string, begin: boolean): IdParts {

@@ -21,8 +21,11 @@ export interface Tokenizer {
    * does not block.
    */
   encode(text: string): Int32Array;
-  /** Resolves to the same ids as `encode`. The work is done in short slices, so that the event loop keeps running. */
-  encodeAsync?(text: string): Promise<Int32Array>;
+  /**
+   * Resolves to the same ids as `encode`, at most `maxLength` of them. The work is done in short slices, so that the
+   * event loop keeps running, and ends with the last id that is wanted.
+   */
+  encodeAsync?(text: string, options?: { maxLength?: number }): Promise<Int32Array>;
   /**
    * Resolves to the ids of a pair of texts and their types, at most `maxLength` of them. The method is missing if the
    * tokenizer cannot encode pairs.
@@ -50,9 +53,11 @@ export interface Tokenizer {
   toJSON(): TokenizerJSON;
 }
 
-/** Resolves to the ids of a text. Uses `encodeAsync` if the tokenizer has it. */
-export async function encodeText(tokenizer: Tokenizer, text: string): Promise<Int32Array> {
-  return tokenizer.encodeAsync?.(text) ?? tokenizer.encode(text);
+/** Resolves to the ids of a text, or the first `maxLength` of them. Uses `encodeAsync` if the tokenizer has it. */
+export async function encodeText(tokenizer: Tokenizer, text: string, maxLength?: number): Promise<Int32Array> {
+  const options = maxLength === undefined ? {} : { maxLength };
+  const ids = await (tokenizer.encodeAsync?.(text, options) ?? tokenizer.encode(text));
+  return ids.subarray(0, maxLength);
 }
 
 /** The form in which a checkpoint stores a tokenizer. */

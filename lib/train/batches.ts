@@ -117,6 +117,7 @@ export class Batches {
 
   /** Returns the index in the source of the window with number `count`, counted over all epochs. */
   private windowOf(count: number): number {
+    if (this.source.ordered) return count;
     const position = count % this.windows;
     if (!this.shuffle) return position;
     const epoch = (count - position) / this.windows;

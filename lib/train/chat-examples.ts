@@ -100,6 +100,13 @@ async function exampleOf(
   return { ids, mask };
 }
 
+function withLast(ids: Int32Array, last: number): Int32Array {
+  const all = new Int32Array(ids.length + 1);
+  all.set(ids);
+  all[ids.length] = last;
+  return all;
+}
+
 function commonLength(a: Int32Array, b: Int32Array): number {
   let length = 0;
   while (length < Math.min(a.length, b.length) && a[length] === b[length]) length++;
@@ -121,7 +128,7 @@ export async function textExample(
   const encoded = await encodeText(tokenizer, prompt + text);
   const { endOfText } = tokenizer;
   const ends = endOfText !== null && encoded.at(-1) !== endOfText;
-  const ids = ends ? Int32Array.of(...encoded, endOfText) : encoded;
+  const ids = ends ? withLast(encoded, endOfText) : encoded;
   const mask = new Uint8Array(ids.length).fill(1);
   if (prompt !== "") mask.fill(0, 0, commonLength(ids, await encodeText(tokenizer, prompt)));
   return { ids, mask };

@@ -14,7 +14,9 @@ import { listVersions, saveVersion } from "../formats/versioned-folder.js";
 import { ops } from "../native.js";
 import { unfreeze } from "../nn/freeze.js";
 import type { Module, StateDict } from "../nn/module.js";
+import { quantizationOf } from "../nn/quantization.js";
 import { describe } from "../ops/check.js";
+import type { QuantizeOptions } from "../ops/quantize.js";
 import { type Optimizer, parameterOfState } from "../optim/optimizer.js";
 import type { WeightAverage } from "../optim/weight-average.js";
 import type { FamilySaving } from "../pretrained/families/family.js";
@@ -97,6 +99,7 @@ const files = {
  * const state = { step: 10, seconds: 2.5, seed: 0, dropoutSeed: 0, options: {} };
  * await saveCheckpoint("runs/by-hand", { model: gpt, tokenizer, optimizer, state });
  *
+ * @throws ERR_ARGUMENT if the model is quantised, and an adapter is not all that is trained or `base` is missing.
  * @throws ERR_DIVERGED if a parameter is not finite.
  * @throws ERR_IO if the folder cannot be written.
  */
@@ -111,6 +114,12 @@ export async function saveCheckpoint(
   const own = baseParameters(model);
   const refers = adapter !== null && base !== null && Object.values(own).every(({ isFrozen }) => isFrozen);
   const baseDtype = refers ? Object.values(own)[0]!.dtype : null;
+  const baseQuantized = quantizationOf("saveCheckpoint", model);
+  if (baseQuantized && !refers)
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      "saveCheckpoint: expected a quantised model with an adapter, of which nothing else is trained, and the base that it was quantised from",
+    );
   const saved = new Set([...Object.values(own), ...(adapter === null ? [] : adapterParameters(model, adapter))]);
   const name = `step-${String(state.step).padStart(8, "0")}`;
   const write = async (to: string): Promise<void> => {
@@ -135,7 +144,7 @@ export async function saveCheckpoint(
     const frozen = [...model.namedParameters()].flatMap(([name, tensor]) =>
       tensor.isFrozen && saved.has(tensor) ? [name] : [],
     );
-    const run = { format: "heed-trainer", version, ...state, steps, frozen, adapter, baseDtype, kind };
+    const run = { format: "heed-trainer", version, ...state, steps, frozen, adapter, baseDtype, baseQuantized, kind };
     await writeJsonFile(path.join(to, files.trainer), run);
   };
   const states = [optimizer.stateDict(), average?.stateDict() ?? {}].flatMap((state) => Object.values(state));
@@ -348,18 +357,29 @@ function takeOver(given: Module, loaded: Module, at: string): void {
   loaded.dispose();
 }
 
+/**
+ * Returns the options with which the model was quantised over which a run trained its adapter; null if it was not
+ * quantised, or there is no run. `folder` is that of the run or of a checkpoint.
+ */
+export async function trainedOver(folder: string): Promise<Required<QuantizeOptions> | null> {
+  const [newest = folder] = await listVersions(folder);
+  const file = path.join(newest, files.trainer);
+  return (await exists(file)) ? checkState(await readJsonFile(file), file).baseQuantized : null;
+}
+
 /** Loads the model in a checkpoint, or the one that its adapter refers to. */
 async function modelOf(
   at: string,
   options: { device?: Device | string; seed: number },
-  { baseDtype }: SavedRun,
+  { baseDtype, baseQuantized }: SavedRun,
   kind: keyof PretrainedKinds,
 ): Promise<Module> {
   if (baseDtype === null) return (await loadFolder(at, kind, options)).model;
   const { base } = await readAdapterConfig(at);
   if (base === null)
     throw new HeedError("ERR_FORMAT", `${at}: expected base_model_name_or_path in adapter_config.json, got none`);
-  return (await loadModel(base, { ...options, dtype: baseDtype })).model;
+  return (await loadModel(base, { ...options, dtype: baseDtype, ...(baseQuantized && { quantize: baseQuantized }) }))
+    .model;
 }
 
 /** Returns true if an error means missing or spoilt files, and not, for example, a lack of permission. */

@@ -78,9 +78,14 @@ export function packExamples(examples: Iterable<TrainingExample>, options: PackO
       "ERR_ARGUMENT",
       `${op}: expected at least one example with a token to learn, got ${dropped === 0 ? "none" : `${dropped} without`}`,
     );
-  const rows = packing ? packed(used, contextLength) : used.map((_, i) => [i]);
+  const rows = packing
+    ? packLengths(
+        used.map(({ ids }) => ids.length - 1),
+        contextLength,
+      )
+    : used.map((_, i) => [i]);
   const sequence = (index: number): TrainingSequence =>
-    joined(
+    joinExamples(
       rows[index]!.map((i) => used[i]!),
       contextLength,
     );
@@ -104,9 +109,11 @@ function truncatedTo(
   return { ids: ids.subarray(from, from + length), mask: mask.subarray(from, from + length) };
 }
 
-/** Returns the examples of each sequence: the longest come first, and each goes where it leaves the least room. */
-function packed(examples: readonly TrainingExample[], length: number): number[][] {
-  const sizes = examples.map(({ ids }) => ids.length - 1);
+/**
+ * @internal Returns the indices of the examples of each sequence: the longest come first, and each goes where it leaves
+ * the least room. `sizes` are the numbers of targets of the examples, each from 1 to `length`.
+ */
+export function packLengths(sizes: readonly number[], length: number): number[][] {
   const order = [...sizes.keys()].sort((a, b) => sizes[b]! - sizes[a]! || a - b);
   const rows: number[][] = [];
   /** Rows by the room that they have left. */
@@ -123,7 +130,8 @@ function packed(examples: readonly TrainingExample[], length: number): number[][
   return rows;
 }
 
-function joined(examples: readonly TrainingExample[], length: number): TrainingSequence {
+/** @internal Returns the sequence of `length` tokens that consists of these examples and padding. */
+export function joinExamples(examples: readonly TrainingExample[], length: number): TrainingSequence {
   const inputs = new Int32Array(length);
   const targets = new Int32Array(length).fill(ignored);
   const documents: number[] = [];

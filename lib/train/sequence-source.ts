@@ -23,6 +23,14 @@ export interface SequenceSource {
   readonly sequences: number;
   /** T, the number of tokens of each sequence. */
   readonly contextLength: number;
+  /**
+   * True if the source never ends and shuffles by itself, as that of `mixSequences` does. `sequence` then takes the
+   * number of a sequence counted over all epochs, and `sequences` is only the length of an epoch.
+   * @default false
+   */
+  readonly ordered?: boolean;
+  /** Text that tells the order of an ordered source apart from others, such as one of another seed. */
+  readonly order?: string;
   /** Returns the sequence with this number, counted from 0. */
   sequence(index: number): TrainingSequence;
 }

@@ -55,8 +55,7 @@ export function checkTrainerOptions(options: TrainerOptions): WindowSettings {
   if (validation && !isSource(validation))
     throw expectedOption(op, "validation to be a source of tokens or sequences", validation);
   // Fails now, and not after hours of training, if the model cannot be saved.
-  if (checkpoint && typeof checkpoint.folder === "string" && !model.isQuantized)
-    savingOf(op, model, { adapted: true }).toConfig(model);
+  if (checkpoint && typeof checkpoint.folder === "string") savingOf(op, model, { adapted: true }).toConfig(model);
   const integer = (name: string, value: number | undefined, unless: number, low = 1, high?: number): number => {
     if (value !== undefined) checkInteger(op, name, value, low, high);
     return value ?? unless;

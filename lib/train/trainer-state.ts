@@ -2,6 +2,7 @@
 import { type FloatDType, isFloat } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { describe } from "../ops/check.js";
+import { checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
 import { families, type PretrainedKinds } from "../pretrained/families/index.js";
 import type { BestState } from "./best.js";
 import type { LossScaleState } from "./loss-scale.js";
@@ -46,6 +47,8 @@ export interface SavedRun {
   adapter: string | null;
   /** Dtype of the model that the checkpoint refers to; null if it contains its model. */
   baseDtype: FloatDType | null;
+  /** Options with which the model that the checkpoint refers to was quantised; null if it was not. */
+  baseQuantized: Required<QuantizeOptions> | null;
   /** Kind as which the model is loaded; null if it is no model of heed, which the caller makes. */
   kind: keyof PretrainedKinds | null;
 }
@@ -70,6 +73,7 @@ export function checkState(json: unknown, file: string): SavedRun {
     frozen = [],
     adapter = null,
     baseDtype = null,
+    baseQuantized = null,
     kind = "causal",
     best = null,
     lossScale = null,
@@ -120,8 +124,22 @@ export function checkState(json: unknown, file: string): SavedRun {
     frozen: frozen as string[],
     adapter,
     baseDtype: baseDtype as FloatDType | null,
+    baseQuantized: quantizationIn(baseQuantized, fault),
     kind: kind as SavedRun["kind"],
   };
+}
+
+/** Returns options of `quantize` from a file, or null if it has none. */
+function quantizationIn(
+  json: unknown,
+  fault: (what: string, got: unknown) => HeedError,
+): Required<QuantizeOptions> | null {
+  if (json === null) return null;
+  try {
+    return checkQuantizeOptions(json as QuantizeOptions);
+  } catch {
+    throw fault("baseQuantized to have the bits and the groupSize of quantised weights", json);
+  }
 }
 
 /** Returns a file's position in the data, still unchecked, or null if the file has none. */

@@ -1,7 +1,9 @@
 // Options that all trainers have, and their checks.
+import { activeAdapter, baseParameters } from "../adapters/adapters.js";
 import { describe, HeedError } from "../errors.js";
 import type { FolderLock } from "../formats/folder-lock.js";
 import { Module } from "../nn/module.js";
+import { quantizationOf } from "../nn/quantization.js";
 import { checkBoolean, checkInteger, checkNumber, checkObject } from "../ops/check.js";
 import { cosineSchedule, linearSchedule, type Schedule, wsdSchedule } from "../optim/schedule.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
@@ -208,7 +210,7 @@ export function checkTrainingOptions<M extends Module>(
 ): TrainingSettings {
   const { resume, checkpoint, signal, warmup = 0, gradientCheckpointing, earlyStopping } = options;
   const expected = (what: string, value: unknown): HeedError => expectedOption(op, what, value);
-  checkTrained(op, model);
+  checkTrained(op, model, checkpoint);
   const own = (model as Configurable).dtype;
   const dtype = options.dtype ?? own ?? "f32";
   if (dtype !== "f32" && dtype !== "bf16" && dtype !== "f16") throw expected("dtype to be f32, bf16 or f16", dtype);
@@ -281,10 +283,25 @@ export function checkTrainingOptions<M extends Module>(
   };
 }
 
+/** Checks that a quantised model trains an adapter alone, and that its checkpoints can refer to the model. */
+function checkQuantized(op: string, model: Module, checkpoint: CheckpointOptions | undefined): void {
+  if (quantizationOf(op, model) === null) return;
+  if (activeAdapter(model) === null || Object.values(baseParameters(model)).some(({ isFrozen }) => !isFrozen))
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected a quantised model to train an adapter alone, got one with other parameters to train; call addAdapter(model)`,
+    );
+  if (checkpoint && typeof checkpoint.base !== "string")
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected checkpoint.base to name the model that was quantised, because a checkpoint cannot contain quantised weights, got ${describe(checkpoint.base)}`,
+    );
+}
+
 /** Checks that a model can be trained. */
-function checkTrained(op: string, model: Module): void {
+function checkTrained(op: string, model: Module, checkpoint: CheckpointOptions | undefined): void {
   if (!(model instanceof Module)) throw expectedOption(op, "model to be a model or another module", model);
-  if (model.isQuantized) throw expectedOption(op, "model to be a model that is not quantised", model);
+  checkQuantized(op, model, checkpoint);
   if (model.parameters({ trainable: true }).length === 0)
     throw new HeedError("ERR_ARGUMENT", `${op}: expected a model with parameters to train, got one that is frozen`);
 }

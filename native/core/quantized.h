@@ -1,6 +1,5 @@
-// Weights of a matrix product x[M, K] · W[K, N] in 8 or 4 bits, for inference: W[k, n] is approximated by (code - zero)
-// · scale, rounded to nearest, with one scale for each `group` of K and each column. A code of zero stands for the
-// weight 0.
+// Weights of a matrix product x[M, K] · W[K, N] in 8 or 4 bits: W[k, n] is approximated by (code - zero) · scale,
+// rounded to nearest, with one scale for each `group` of K and each column. A code of zero stands for the weight 0.
 //
 //   codes  u8   [panels, words, 64]   panels of 16 columns; a word is 32 bits of a column, so 64 bytes of a panel
 //   scales bf16 [panels, groups, 16]

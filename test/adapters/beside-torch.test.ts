@@ -2,12 +2,11 @@
  * Compares LoRA and DoRA with PyTorch. test/fixtures/adapters.py wrote adapters in PEFT's layout, with the logits and
  * ten losses that PyTorch computes by the published formulas in float64.
  */
-import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { activeAdapter, mergeAdapter, setAdapter, withAdapter } from "../../lib/adapters/adapters.js";
 import { noGrad } from "../../lib/autograd.js";
-import { readSafetensors, writeSafetensors } from "../../lib/formats/safetensors.js";
+import { readSafetensors } from "../../lib/formats/safetensors.js";
 import type { PretrainedKinds } from "../../lib/pretrained/families/index.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
@@ -20,64 +19,12 @@ import { expectError } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { onEachDevice } from "../support/targets.js";
 import { fixtureTraining, trainedLosses } from "../support/training.js";
-
-interface FixtureModel {
-  config: { num_attention_heads: number };
-  weights: Record<string, FixtureArray>;
-  inputs: Record<"ids" | "keyLengths", FixtureArray>;
-  targets: FixtureArray;
-}
-
-interface FixtureAdapter {
-  options: { rank: number; alpha: number; dora: boolean; rsLora: boolean };
-  targets: string[];
-  files: Record<string, FixtureArray>;
-  logits: FixtureArray;
-  losses: FixtureArray;
-}
+import { adapterFolder, type FixtureAdapter, type FixtureModel, modelFolder } from "./support.js";
 
 const kinds = ["lora", "dora", "rslora"] as const;
 type Fixture = Record<(typeof kinds)[number], FixtureAdapter> & {
   dpo: Omit<FixtureAdapter, "logits"> & { beta: number; ids: FixtureArray; mask: FixtureArray };
 };
-
-async function writeTensors(file: string, tensors: Record<string, FixtureArray>): Promise<void> {
-  await writeSafetensors(
-    file,
-    Object.entries(tensors).map(([name, array]) => {
-      return { name, dtype: "F32" as const, shape: array.shape, data: decode(array) as Float32Array };
-    }),
-  );
-}
-
-/** Writes the files of a model and returns its folder. */
-async function modelFolder({ config, weights }: FixtureModel): Promise<string> {
-  const folder = temporaryFolder();
-  writeFileSync(path.join(folder, "config.json"), JSON.stringify(config));
-  await writeTensors(path.join(folder, "model.safetensors"), weights);
-  return folder;
-}
-
-/** Writes the files of an adapter, as PEFT does, and returns their folder. */
-async function adapterFolder({ options, targets, files }: FixtureAdapter, base: string): Promise<string> {
-  const folder = temporaryFolder();
-  const config = {
-    peft_type: "LORA",
-    base_model_name_or_path: base,
-    r: options.rank,
-    lora_alpha: options.alpha,
-    lora_dropout: 0.0,
-    use_dora: options.dora,
-    use_rslora: options.rsLora,
-    target_modules: targets,
-    bias: "none",
-    rank_pattern: {},
-    modules_to_save: null,
-  };
-  writeFileSync(path.join(folder, "adapter_config.json"), JSON.stringify(config));
-  await writeTensors(path.join(folder, "adapter_model.safetensors"), files);
-  return folder;
-}
 
 describe.each(["llama", "qwen3", "gpt2"])("adapters of %s beside PyTorch", (name) => {
   const adapters = readFixture(`adapters/${name}`) as Fixture & FixtureModel;

@@ -51,12 +51,46 @@ test.skipIf(!stories)(
   60_000,
 );
 
+test.skipIf(!stories)(
+  "an adapter over a model in 4 bits (QLoRA) is trained, merged in two ways, and resumed",
+  async () => {
+    const folder = temporaryFolder();
+    const at = (name: string): string => path.join(folder, name);
+    writeFileSync(at("chats.jsonl"), `${JSON.stringify({ messages })}\n`.repeat(10));
+    const run = async (...args: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await heed(args, { env: { HEED_DEVICE: "cpu" } });
+      expect(stderr).toBe("");
+      expect(code).toBe(0);
+      return stdout;
+    };
+    await run(
+      ...["train", "--from", stories!, "--data", at("chats.jsonl"), "--out", at("run"), "--quantize", "int4"],
+      ...["--lora", "4", "--steps", "20", "--batch", "2", "--context", "32", "--lr", "0.02", "--warmup", "2"],
+    );
+    const question = ["--chat", "--temperature", "0", "--max-tokens", "9", "Who are you?"];
+    const generated = (model: string, ...flags: string[]) =>
+      run("generate", "--model", at(model), ...flags, ...question);
+    const answer = await generated("run", "--quantize", "int4");
+    expect(answer).toContain("I am a whale.");
+    const told = await run("merge", "--model", at("run"), "--to", at("merged"));
+    expect(told).toMatch(/trained over weights in 4 bits; it is merged into the model's own weights/);
+    expect(existsSync(at("merged/model.safetensors"))).toBe(true);
+    await run("merge", "--model", at("run"), "--to", at("rounded"), "--quantize", "int4");
+    expect(await generated("rounded")).toBe(answer);
+    expect(await run("train", "--out", at("run"), "--resume", "--steps", "21")).toMatch(/continuing from step 20/);
+    const state = JSON.parse(readFileSync(at("run/step-00000021/trainer.json"), "utf8")) as object;
+    expect(state).toMatchObject({ baseQuantized: { bits: 4, groupSize: 32 }, options: { quantize: "int4" } });
+  },
+  60_000,
+);
+
 test.each([
   [{ lora: 8 }, /--lora: works only with --from/],
   [{ freeze: "wte" }, /--freeze: works only with --from/],
   [{ from: "a", layers: 3 }, /--layers: the model of --from decides it/],
   [{ from: "a", tokenizer: "char" }, /--tokenizer: the model of --from decides it/],
   [{ from: "a", dora: true }, /--dora: works only with --lora/],
+  [{ from: "a", quantize: "int4" }, /--quantize: works only with --lora/],
 ] as [Partial<TrainFlags>, RegExp][])("flags that do not fit are refused: %o", (flags, pattern) => {
   const run = () => runFlags({ out: "run", data: "x", ...flags }, null);
   expect(run).toThrow(UsageError);

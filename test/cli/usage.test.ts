@@ -15,6 +15,7 @@ describe("help", () => {
     ["batch", "--help"],
     ["convert", "--help"],
     ["translate", "--help"],
+    ["inspect", "--help"],
     ["info", "--help"],
     ["help", "train"],
   ])("heed %s", async (args) => {

@@ -60,6 +60,40 @@ test("fine-tune", async () => {
   expect(said).toMatch(/^before: [^]*\d+ adapted layers, 6 examples in 1 sequences\nstep 10: [^]*step 20: [^]*after: /);
 });
 
+test("tuned-service", async () => {
+  const chats = ["Hi", "Why?", "Who?"].map((content) => [
+    { role: "user", content },
+    { role: "assistant", content: "Hello" },
+  ]);
+  writeFileSync(path.join(folder, "chats.jsonl"), chats.map((messages) => JSON.stringify({ messages })).join("\n"));
+  const texts: string[] = [];
+  const said = await programs.run("tuned-service", ["chats.jsonl", path.join(models, "gpt"), "12", "0"], {
+    async serving(url) {
+      for (const model of ["base", "tuned"]) {
+        const body = {
+          model,
+          messages: [{ role: "user", content: "Hi" }],
+          max_tokens: 4,
+          temperature: 0,
+          logprobs: true,
+        };
+        const response = await fetch(`${url}/v1/chat/completions`, {
+          ...{ method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json" } },
+        });
+        // A few steps change the likelihood of texts before they change the likeliest one.
+        texts.push(
+          JSON.stringify(((await response.json()) as { choices: { logprobs: object }[] }).choices[0]!.logprobs),
+        );
+      }
+    },
+  });
+  const [, before, after] = /^perplexity before: (\S+)\nperplexity after: (\S+)\nserving base and tuned at /.exec(
+    said,
+  )!;
+  expect(Number(after)).toBeLessThan(Number(before));
+  expect(texts[0]).not.toBe(texts[1]);
+});
+
 test("chat", async () => {
   const said = await programs.run("chat", [path.join(models, "gpt")], { input: "Hello\nWhy?\n" });
   expect(said.split("> ")).toHaveLength(4);

@@ -30,6 +30,8 @@ export class HubServer implements AsyncDisposable {
   tamper: (entry: Record<string, unknown>) => unknown = (entry) => entry;
   /** Changes the answer to a path: a status, a redirection, or no answer (null). */
   answer: (pathname: string) => number | string | null = () => 200;
+  /** True if the files are those of a data set, false if of a model. */
+  dataset = false;
   /** Headers that are added to every answer. */
   headers: Record<string, string> = {};
   readonly #server = createServer((request, response) => void this.#answer(request, response));
@@ -73,7 +75,7 @@ export class HubServer implements AsyncDisposable {
       json({ error: answer === 404 ? "Repository not found" : "Out of order" }, answer);
       return;
     }
-    const api = "/api/models/owner/tiny";
+    const api = `/api/${this.dataset ? "datasets" : "models"}/owner/tiny`;
     if ([`${api}/revision/main`, `${api}/revision/${this.commit}`].includes(pathname)) {
       json({ _id: "1", id: "owner/tiny", sha: this.commit, lastModified: "2024-01-01T00:00:00.000Z" });
       return;
@@ -82,7 +84,8 @@ export class HubServer implements AsyncDisposable {
       json([...this.files].map(([name, file]) => this.tamper(entryOf(name, file))));
       return;
     }
-    const name = pathname.replace(`/owner/tiny/resolve/${this.commit}/`, "");
+    const prefix = this.dataset ? "/datasets" : "";
+    const name = pathname.replace(`${prefix}/owner/tiny/resolve/${this.commit}/`, "");
     const file = this.files.get(name);
     if (!file) {
       json({ error: "Not found" }, 404);

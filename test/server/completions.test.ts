@@ -100,6 +100,23 @@ describe("/v1/completions", () => {
   });
 });
 
+test("each of several answers says that it has ended when it ends", async () => {
+  const { post } = await start({ models: { tiny: model } });
+  const { choices } = await model.generate("Call me", { n: 3, maxTokens: 60, seed: 3 });
+  const [long, short] = choices.map(({ text }) => text) as [string, string, string];
+  const stop = Array.from(short.slice(0, 20)).find((character) => !long.includes(character))!;
+  const body = { prompt: "Call me", max_tokens: 60, seed: 3, n: 3, stop: [stop], stream: true };
+  const events = (await eventsOf<Completion>(await post("/v1/completions", body))).slice(0, -1) as Completion[];
+  const at = events.map(({ choices }) => choices[0]!);
+  const ends = at.flatMap(({ finish_reason: reason }, i) => (reason === null ? [] : [i]));
+  expect(ends.map((i) => at[i]!.index).toSorted()).toEqual([0, 1, 2]);
+  const endOf = (answer: number) => ends.find((i) => at[i]!.index === answer)!;
+  // The long answer goes on after the end of the short one, and none after its own.
+  const later = at.slice(endOf(1) + 1).filter(({ index, text }) => index === 0 && text !== "");
+  expect(later.length).toBeGreaterThan(10);
+  for (const end of ends) expect(at.slice(end + 1).every(({ index }) => index !== at[end]!.index)).toBe(true);
+});
+
 describe("/v1/chat/completions", () => {
   const messages = [
     { role: "developer", content: "Be brief." },

@@ -1,7 +1,8 @@
 /** The official client of OpenAI, against a running server. */
 /* eslint-disable @typescript-eslint/no-deprecated -- "seed" and "max_tokens" are what most programs send. */
 import OpenAI from "openai";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
+import type { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { chatModel, embeddingModel, rankingModel, start, until } from "./support.js";
 
 const model = chatModel();
@@ -189,6 +190,17 @@ describe("embeddings", () => {
     }
     const single = await openai.embeddings.create({ model: "minilm", input: "cafe ." });
     expect(single.data[0]!.embedding).toHaveLength(expected[1]!.length);
+  });
+
+  test("texts are encoded once, to count their tokens and to embed them", async () => {
+    const { openai } = await client();
+    const encode = vi.spyOn(encoder.tokenizer as HuggingFaceTokenizer, "encodeAsync");
+    try {
+      await openai.embeddings.create({ model: "minilm", input: ["unaffable", "cafe ."] });
+      expect(encode.mock.calls.map(([text]) => text)).toEqual(["unaffable", "cafe ."]);
+    } finally {
+      encode.mockRestore();
+    }
   });
 
   test("a text that is too long is refused, or cut", async () => {

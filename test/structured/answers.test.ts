@@ -1,7 +1,16 @@
 /** Answers to conversations: how calls of tools and reasoning are written by each family, and read. */
 import { describe, expect, test } from "vitest";
 import { Engine } from "../../lib/engine/engine.js";
-import { AnswerParser, type AnswerForm, type AnswerParts, reasoningOf } from "../../lib/structured/answer.js";
+import {
+  AnswerParser,
+  type AnswerForm,
+  type AnswerParts,
+  type PartsParser,
+  reasoningOf,
+} from "../../lib/structured/answer.js";
+import { readFormat } from "../../lib/structured/compile.js";
+import type { Expression } from "../../lib/structured/expression.js";
+import { harmonyAnswers, HarmonyParser } from "../../lib/structured/harmony.js";
 import { answersWithTools, toolFormatOf } from "../../lib/structured/tool-format.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
@@ -18,7 +27,10 @@ interface Whole {
 }
 
 function read(form: AnswerForm, pieces: readonly string[]): Whole {
-  const parser = new AnswerParser(form);
+  return readWith(new AnswerParser(form), pieces);
+}
+
+function readWith(parser: PartsParser, pieces: readonly string[]): Whole {
   const parts: AnswerParts[] = [...pieces.map((piece) => parser.push(piece)), parser.end()];
   const calls: Omit<ToolCall, "id">[] = [];
   for (const { index, name, arguments: added } of parts.flatMap(({ toolCalls }) => toolCalls ?? [])) {
@@ -34,6 +46,7 @@ const templates = {
   mistral: "{{ tools }}[TOOL_CALLS]",
   mistralArguments: "{{ tools }}[TOOL_CALLS][ARGS][THINK]",
   llama: '{{ tools }}<|python_tag|>{"name": function name, "parameters": dictionary}',
+  tagged: "{{ tools }}<tool_call><function=name><parameter=name>",
 };
 const weather = { name: "weather", arguments: '{"city": "São Paulo {1}", "days": [1, 2]}' };
 const time = { name: "time", arguments: "{}" };
@@ -73,11 +86,28 @@ const recorded: [keyof typeof templates, string, Whole][] = [
     { text: "", reasoning: "", calls: [weather, time] },
   ],
   ["llama", "The braces {} are text.", { text: "The braces {} are text.", reasoning: "", calls: [] }],
+  [
+    "tagged",
+    "Let me see.\n<tool_call>\n<function=weather>\n<parameter=city>\nRome\n</parameter>\n<parameter=days>\n3\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=time>\n</function>\n</tool_call>",
+    {
+      text: "Let me see.",
+      reasoning: "",
+      calls: [{ name: "weather", arguments: '{"city": "Rome", "days": 3}' }, time],
+    },
+  ],
+  [
+    "tagged",
+    '<tool_call>\n<function=unknown>\n<parameter=code>\nif (a < b)\n\n  return "x";\n</parameter>\n</function>',
+    {
+      ...{ text: "", reasoning: "" },
+      calls: [{ name: "unknown", arguments: '{"code": "if (a < b)\\n\\n  return \\"x\\";"}' }],
+    },
+  ],
 ];
 
 test.each(recorded)("%s: %j", (family, text, expected) => {
   const template = templates[family];
-  const form = { reasoning: reasoningOf(template), open: false, tools: toolFormatOf(template) };
+  const form = { reasoning: reasoningOf(template), open: false, tools: toolFormatOf(template, tools) };
   expect(read(form, [text])).toEqual(expected);
   expect(read(form, Array.from(text))).toEqual(expected);
   for (const size of [2, 3, 7]) expect(read(form, text.match(new RegExp(`[^]{1,${size}}`, "g"))!)).toEqual(expected);
@@ -137,7 +167,7 @@ describe.each(Object.entries(templates))("a random model with the template of %s
   });
 });
 
-test.each(Object.entries(templates))(
+test.each(Object.entries(templates).filter(([family]) => family !== "tagged"))(
   "a call that the model begins by itself follows the tools: %s",
   (family, template) => {
     const format = toolFormatOf(template)!;
@@ -167,12 +197,148 @@ test.each(Object.entries(templates))(
   },
 );
 
-test("a format and tools together", async () => {
-  await using engine = chatEngine(templates.hermes);
-  const { text, toolCalls } = await engine.generate({
-    ...{ messages, tools, format: { type: "choice", choices: ["yes", "no"] }, temperature: 1, seed: 5, maxTokens: 200 },
+test("values in tags are read by the types of their parameters", () => {
+  const properties = {
+    ...{ text: { type: "string" }, count: { type: "integer" }, on: { type: "boolean" }, any: {} },
+    ...{
+      list: { type: "array", items: { type: "integer" } },
+      maybe: { anyOf: [{ type: "string" }, { type: "null" }] },
+    },
+    ...{ kind: { $ref: "#/$defs/kind" }, number: { type: "number" } },
+  };
+  const parameters = { type: "object", properties, $defs: { kind: { enum: ["1", "two"] } } };
+  const given: [string, string, unknown][] = [
+    ["text", "12", "12"],
+    ["text", '"quoted"\n<b>', '"quoted"\n<b>'],
+    ["count", "12", 12],
+    ["count", "twelve", "twelve"],
+    ["on", "True", true],
+    ["on", "false", false],
+    ["any", '{"a": 1}', { a: 1 }],
+    ["any", "a text", "a text"],
+    ["list", "[1, 2]", [1, 2]],
+    ["maybe", "null", null],
+    ["maybe", "nothing", "nothing"],
+    ["kind", "1", "1"],
+    ["number", "1.5", 1.5],
+    ["undeclared", "7", "7"],
+  ];
+  const form = { reasoning: null, open: false, tools: toolFormatOf(templates.tagged, [{ name: "f", parameters }]) };
+  for (const [name, text, value] of given) {
+    const call = `<tool_call>\n<function=f>\n<parameter=${name}>\n${text}\n</parameter>\n</function>\n</tool_call>`;
+    const { calls } = read(form, Array.from(call));
+    expect(JSON.parse(calls[0]!.arguments), `${name}: ${text}`).toEqual({ [name]: value });
+  }
+});
+
+test("calls in tags follow the tools", () => {
+  const automaton = automatonOf(new ByteTokenizer());
+  const root = answersWithTools(toolFormatOf(templates.tagged, tools)!, tools, "auto", true)!;
+  const after = (text: string) => automaton.after(automaton.start(root), Buffer.from(text));
+  const begin = "Hm.\n<tool_call>\n<function=";
+  const city = (name: string) => `${begin}weather>\n<parameter=city>\n${name}\n</parameter>\n`;
+  const end = "</function>\n</tool_call>";
+  for (const text of [
+    "Any text.",
+    `${city("Rome")}<parameter=days>\n3\n</parameter>\n${end}`,
+    `${city("Oslo")}${end}`,
+    `${city("Oslo")}${end}\n<tool_call>\n<function=time>\n${end}`,
+  ])
+    expect(after(text)?.accepts, text).toBe(true);
+  for (const wrong of [
+    `${begin}whether>`,
+    `${begin}weather>\n</function>`,
+    city("Bonn"),
+    `${city("Rome")}<parameter=days>\n9\n`,
+    `${city("Rome")}<parameter=colour>`,
+    `${begin}time>\n<parameter=city>`,
+  ])
+    expect(after(wrong), wrong).toBeNull();
+});
+
+describe("harmony", () => {
+  const template = "{{ tools }}<|start|>assistant<|channel|>analysis<|message|>";
+  const call = (name: string, given: string) =>
+    `<|channel|>commentary to=functions.${name} <|constrain|>json<|message|>${given}`;
+
+  test.each<[string, Whole]>([
+    ["<|channel|>final<|message|>Hello <b>.", { text: "Hello <b>.", reasoning: "", calls: [] }],
+    [
+      "<|channel|>analysis<|message|>Hm, 1 <|2.<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|return|>",
+      { text: "Yes.", reasoning: "Hm, 1 <|2.", calls: [] },
+    ],
+    [
+      `<|channel|>analysis<|message|>I look.<|end|><|start|>assistant${call("weather", weather.arguments)}<|call|>`,
+      { text: "", reasoning: "I look.", calls: [weather] },
+    ],
+    [
+      `<|channel|>commentary<|message|>Let me see.<|end|><|start|>assistant to=functions.time<|channel|>commentary json<|message|>{}<|call|><|start|>assistant${call("weather", weather.arguments)}`,
+      { text: "Let me see.", reasoning: "", calls: [time, weather] },
+    ],
+    ["No format at all.", { text: "No format at all.", reasoning: "", calls: [] }],
+    ["assist", { text: "assist", reasoning: "", calls: [] }],
+  ])("%j", (text, expected) => {
+    expect(readWith(new HarmonyParser(), [text])).toEqual(expected);
+    expect(readWith(new HarmonyParser(), Array.from(text))).toEqual(expected);
+    expect(readWith(new HarmonyParser(), text.match(/[^]{1,5}/g)!)).toEqual(expected);
   });
-  if (!toolCalls) expect(["yes", "no"]).toContain(text);
+
+  test("answers follow the tools and the format", () => {
+    const automaton = automatonOf(new ByteTokenizer());
+    const follows = (root: Expression, text: string) =>
+      automaton.after(automaton.start(root), Buffer.from(text))?.accepts ?? null;
+    const analysis = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant";
+    const final = "<|channel|>final<|message|>";
+    const auto = harmonyAnswers(null, tools, "auto")!;
+    const rome = call("weather", '{"city": "Rome"}');
+    for (const text of [
+      rome,
+      `${analysis}${rome}`,
+      `${analysis}<|channel|>commentary<|message|>I look.<|end|><|start|>assistant${rome}`,
+      `${analysis}${final}Any text.`,
+    ])
+      expect(follows(auto, text), text).toBe(true);
+    for (const wrong of [call("whether", "{"), call("weather", '{"city": "Bonn"'), `${rome} and`, "Any text."])
+      expect(follows(auto, wrong), wrong).toBeNull();
+    const demanded = harmonyAnswers(null, tools, { name: "time" })!;
+    expect(follows(demanded, analysis + call("time", "{}"))).toBe(true);
+    expect([follows(demanded, rome), follows(demanded, final)]).toEqual([null, null]);
+    const choice = harmonyAnswers(readFormat({ type: "choice", choices: ["yes", "no"] }), [], "none")!;
+    expect([follows(choice, `${analysis}${final}yes`), follows(choice, `${final}perhaps`)]).toEqual([true, null]);
+  });
+
+  test("a random model keeps to the form", async () => {
+    await using engine = chatEngine(template);
+    const format = { type: "choice", choices: ["yes", "no"] } as const;
+    const ask = (seed: number) =>
+      engine.generate({ messages, format, seed, temperature: 1.3, maxTokens: 60 }).then((answer) => answer);
+    const answers = await Promise.all([1, 2, 3, 4, 5, 6].map(ask));
+    for (const { text, reasoning = "", finishReason } of answers)
+      if (finishReason === "stop") expect(["yes", "no"]).toContain(text);
+      else expect([text, reasoning.length > 10]).toEqual(["", true]);
+    expect(new Set(answers.map(({ finishReason }) => finishReason))).toEqual(new Set(["stop", "length"]));
+  });
+});
+
+test("a format and tools together: an answer is one or the other", async () => {
+  await using engine = chatEngine(templates.mistral);
+  const format = { type: "choice", choices: ["yes", "no"] } as const;
+  const [bracket] = new HuggingFaceTokenizer(byteLevelJson()).encode("[");
+  const seen = new Set<string>();
+  for (let seed = 0; seed < 40 && seen.size < 2; seed++) {
+    // The model begins calls more seldom than choices.
+    const logitBias = seed % 2 ? { [bracket!]: 8 } : {};
+    const answer = await engine.generate({ messages, tools, format, temperature: 1, seed, maxTokens: 300, logitBias });
+    const { text, toolCalls, finishReason } = answer;
+    if (finishReason === "length") continue;
+    seen.add(toolCalls ? "calls" : "text");
+    if (toolCalls) expect({ text, finishReason }).toEqual({ text: "", finishReason: "tool-calls" });
+    else expect({ text, finishReason }).toEqual({ text: expect.stringMatching(/^(yes|no)$/), finishReason: "stop" });
+    for (const { name, arguments: given } of toolCalls ?? [])
+      if (name === "weather") expect(["Rome", "Oslo"]).toContain((JSON.parse(given) as { city: string }).city);
+      else expect([name, JSON.parse(given)]).toEqual(["time", {}]);
+  }
+  expect(seen).toEqual(new Set(["calls", "text"]));
 });
 
 test("a form comes after the reasoning", async () => {

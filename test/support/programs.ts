@@ -59,10 +59,32 @@ export class Programs {
     }
   }
 
-  /** Runs a compiled program and resolves to what it prints. Rejects if it fails. */
-  async run(name: string, args: readonly string[] = [], { input = "" }: { input?: string } = {}): Promise<string> {
+  /**
+   * Runs a compiled program and resolves to what it prints. Rejects if it fails. A program that serves is ended by SIGTERM
+   * when `serving`, which gets the address that it prints, has resolved.
+   */
+  async run(
+    name: string,
+    args: readonly string[] = [],
+    { input = "", serving }: { input?: string; serving?: (url: string) => Promise<void> } = {},
+  ): Promise<string> {
     const running = promisify(execFile)(process.execPath, [this.#file(name, "js"), ...args], { cwd: this.folder });
-    running.child.stdin!.end(input);
+    const { child } = running;
+    child.stdin!.end(input);
+    if (serving) {
+      const url = new Promise<string>((resolve) => {
+        let said = "";
+        child.stdout!.on("data", (text: string) => {
+          const found = /http:\S+(?=\s)/.exec((said += text));
+          if (found) resolve(found[0]);
+        });
+      });
+      try {
+        await serving(await Promise.race([url, running.then(() => Promise.reject(new Error(`${name} has ended`)))]));
+      } finally {
+        child.kill();
+      }
+    }
     return (await running).stdout;
   }
 

@@ -1,5 +1,5 @@
 /** Instruction tuning: which tokens count, how examples share sequences, and how micro-batches are weighed. */
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { addAdapter } from "../../lib/adapters/adapters.js";
@@ -268,6 +268,52 @@ onEachDevice((device) => {
     using rest = new Trainer({ ...options, model: resume.model, resume, checkpoint });
     expect([...begun.slice(0, resume.state.step), ...losses(await collect(rest.run()))]).toEqual(expected);
     expect(await values(resume.model)).toEqual(await values(one));
+    resume.model.dispose();
+  });
+
+  test("a run over a quantised model resumes to the bit, and its checkpoints hold the adapter alone", async () => {
+    const base = temporaryFolder();
+    using source = new Llama({ ...size, hidden: 24 }, { device, seed: 1 });
+    await savePretrained(base, source);
+    const quantize = { bits: 4, groupSize: 64 } as const;
+    const prepare = async () => {
+      const { model } = await load(base, { device, kind: "causal", quantize });
+      addAdapter(model, { rank: 2, dropout: 0.25 });
+      return model;
+    };
+    const options = { data: packExamples(examples, size), batchSize: 2, lr: 1e-2 };
+    using one = await prepare();
+    using whole = new Trainer({ ...options, model: one, steps: 4 });
+    const expected = losses(await collect(whole.run()));
+    const folder = temporaryFolder();
+    const checkpoint = { folder, base };
+    using half = await prepare();
+    const stop = new AbortController();
+    using first = new Trainer({ ...options, model: half, checkpoint, steps: 4, signal: stop.signal });
+    const begun: number[] = [];
+    for await (const event of first.run()) if (event.type === "step" && begun.push(event.loss) === 2) stop.abort();
+    const resume = await loadCheckpoint(folder, { device });
+    expect(resume.model.isQuantized).toBe(true);
+    using rest = new Trainer({ ...options, model: resume.model, resume, checkpoint, steps: 4 });
+    expect([...begun.slice(0, resume.state.step), ...losses(await collect(rest.run()))]).toEqual(expected);
+    expect(await values(resume.model)).toEqual(await values(one));
+
+    const refused = (model: Llama | GPT, options: object, pattern: RegExp) =>
+      expectError(
+        () => new Trainer({ data: packExamples(examples, size), steps: 1, model, ...options }),
+        "ERR_ARGUMENT",
+        pattern,
+      );
+    refused(half, { checkpoint: { folder } }, /checkpoint.base to name the model that was quantised/);
+    half.parameters()[0]!.requiresGrad = true;
+    refused(half, {}, /a quantised model to train an adapter alone/);
+    using partly = models[0][1]();
+    partly.h[0]!.quantize();
+    refused(partly, {}, /all layers to be quantised in the same way, got no quantisation and 8 bits in groups of 32/);
+    const file = path.join(resume.path, "trainer.json");
+    const content = JSON.parse(readFileSync(file, "utf8")) as object;
+    writeFileSync(file, JSON.stringify({ ...content, baseQuantized: { bits: 3 } }));
+    await expectRejection(loadCheckpoint(resume.path, { device }), "ERR_FORMAT", /baseQuantized to have the bits/);
     resume.model.dispose();
   });
 

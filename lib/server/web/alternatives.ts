@@ -1,6 +1,6 @@
 // The alternatives of a token: a box that shows them when the pointer is over a token, and when the arrow keys move
 // through the tokens of a text that has the focus.
-import { byId, element } from "./dom.js";
+import { byId, element, visible } from "./dom.js";
 import type { Candidate, Piece, Token } from "./tokens.js";
 
 const pieces = new WeakMap<Element, Piece>();
@@ -101,13 +101,6 @@ function row({ text, logprob }: Candidate, chosen: boolean): HTMLElement {
     element("td", {}, bar),
     element("td", { className: "number" }, percent(logprob)),
   );
-}
-
-/** Returns a token's text with signs for what cannot be seen. */
-function visible(text: string): string {
-  if (text === "") return "(no text)";
-  if (text === "\ufffd") return "(part of a character)";
-  return text.replaceAll(" ", "␣").replaceAll("\n", "⏎").replaceAll("\t", "⇥");
 }
 
 function percent(logprob: number): string {

@@ -6,7 +6,8 @@ import { startCompletion } from "./completion.js";
 import { byId, element } from "./dom.js";
 import { askForKey, whenKeyIsGiven } from "./key.js";
 import { isRunning, stop } from "./run.js";
-import { keepSettings, keepTheme } from "./settings.js";
+import { keepSettings, themeStore } from "./settings.js";
+import { keepTheme } from "../../web/theme.js";
 
 const routes = { chat: "/v1/chat/completions", completion: "/v1/completions" };
 type Mode = keyof typeof routes;
@@ -73,7 +74,7 @@ for (const input of document.querySelectorAll("input[name=mode]"))
   input.addEventListener("change", () => void stop().then(showMode));
 toggle.onclick = () => showSettings(toggle.ariaExpanded !== "true");
 
-keepTheme();
+keepTheme(themeStore);
 keepSettings();
 showAlternatives();
 startChat(() => chooser.value);

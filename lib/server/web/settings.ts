@@ -1,4 +1,5 @@
 // The settings: a form whose empty fields stand for the model's own values. The browser keeps them for the next visit.
+import type { ThemeStore } from "../../web/theme.js";
 import { byId } from "./dom.js";
 
 const form = byId("settings-form", HTMLFormElement);
@@ -49,25 +50,11 @@ export function keepSettings(): void {
   apply();
 }
 
-/** Follows the system's choice of light and dark until the reader presses the button. */
-export function keepTheme(): void {
-  const button = byId("theme", HTMLButtonElement);
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  let { theme } = stored() as { theme?: string };
-  const show = (): void => {
-    const shown = theme ?? (dark.matches ? "dark" : "light");
-    document.documentElement.dataset.theme = shown;
-    button.textContent = shown === "dark" ? "Light" : "Dark";
-    button.title = `Switch to ${shown === "dark" ? "light" : "dark"}`;
-  };
-  button.onclick = () => {
-    theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-    store({ ...stored(), theme });
-    show();
-  };
-  dark.addEventListener("change", show);
-  show();
-}
+/** Place of the reader's choice of light or dark, which is kept with the settings. */
+export const themeStore: ThemeStore = {
+  read: () => stored().theme as string | undefined,
+  write: (theme) => store({ ...stored(), theme }),
+};
 
 function apply(): void {
   document.body.classList.toggle("coloured", isChecked("colours"));

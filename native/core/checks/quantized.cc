@@ -66,8 +66,8 @@ QuantizedLayout check_dequantize(Out out, OptIn ids, In codes, In scales, Int co
   return layout;
 }
 
-QuantizedLayout check_gemm_quantized(Out out, In a, In codes, In scales, OptIn bias, OptIn residual, Int activation,
-                                     Int bits) {
+QuantizedLayout check_gemm_quantized(Out out, In a, In codes, In scales, OptIn bias, OptIn residual, OptOut preact,
+                                     Int activation, Int bits) {
   const char* op = "gemm_quantized";
   expect_float(op, "a", a);
   expect_rank(op, "a", a, 2);
@@ -87,8 +87,25 @@ QuantizedLayout check_gemm_quantized(Out out, In a, In codes, In scales, OptIn b
     expect_contiguous(op, "residual", *residual);
     expect_same_shape(op, "residual", *residual, out);
   }
+  if (preact) {
+    expect_same_dtype(op, "preact", *preact, "a", a);
+    expect_contiguous(op, "preact", *preact);
+    expect_same_shape(op, "preact", *preact, out);
+  }
   expect_activation(op, activation);
   return check_weight(op, codes, scales, a.dim(1), N, bits);
+}
+
+QuantizedLayout check_gemm_quantized_backward(Out dinp, In dout, In codes, In scales, Int bits) {
+  const char* op = "gemm_quantized_backward";
+  expect_float(op, "dout", dout);
+  expect_rank(op, "dout", dout, 2);
+  expect_contiguous(op, "dout", dout);
+  expect_rank(op, "dinp", dinp, 2);
+  expect_parameter_dtype(op, "dinp", dinp, dout.dtype);
+  expect_contiguous(op, "dinp", dinp);
+  expect_shape(op, "dinp", dinp, {dout.dim(0), dinp.dim(1)});
+  return check_weight(op, codes, scales, dinp.dim(1), dout.dim(1), bits);
 }
 
 }  // namespace heed

@@ -3,11 +3,14 @@
 // The epilogue (bias, activation or its derivative, residual) is applied to the sums while they are in L1. Problems of
 // a few rows go to gemm_rows.h, which is bound by memory; the others go to gemm_tiled.h, which is bound by the
 // multipliers. The products of the backward pass are calls of this same operation: dA = dOut · Bᵀ, dB = Aᵀ · dOut.
+// gemm_quantized_backward is dA = dOut · Ŵᵀ for a weight in 8 or 4 bits, whose codes become floats when a panel of it
+// is packed (gemm_pack_quantized.h).
 //
 // bf16 and f16 are widened to f32 as they are read. Many rows of bf16 are multiplied directly if the machine has the
 // instruction for it (AVX512-BF16). It adds the exact products of two pairs to a sum in f32, with each addition rounded
 // to nearest, and treats subnormal numbers (below 2^-126) as zero.
 #include "core/checks/gemm.h"
+#include "core/checks/quantized.h"
 #include "cpu/kernels/gemm_rows.h"
 #include "cpu/kernels/gemm_tiled.h"
 #include "cpu/kernels/sum_rows.h"
@@ -29,6 +32,15 @@ Matrices dense(const TensorView& out, float* data) {
     stride *= view.shape[i];
   }
   return Matrices(view);
+}
+
+void multiply_many_rows(Stream& stream, const char* op, Problem p, Out out) {
+  const Tiling tiling(p);
+  const bool wait = tiling.passes > 1 && (out.dtype != DType::f32 || (p.accumulate && !p.plain()));
+  const Stream::Workspace partial(stream, op, wait ? static_cast<size_t>(out.numel()) * sizeof(float) : 0);
+  if (wait) p.partial = dense(out, partial.f32());
+  const Stream::Workspace memory(stream, op, static_cast<size_t>(tiling.memory()) * sizeof(float));
+  stream.launch(op, [p, tiling, floats = memory.f32()] { TiledProduct(p, tiling, floats).run(); });
 }
 
 }  // namespace
@@ -64,12 +76,22 @@ void HEED_ISA::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias,
     stream.launch(kOp, [p, few, partial = partial.f32()] { multiply_few_rows(p, few, partial); });
     return;
   }
-  const Tiling tiling(p);
-  const bool wait = tiling.passes > 1 && (out.dtype != DType::f32 || (accumulate && !p.plain()));
-  const Stream::Workspace partial(stream, kOp, wait ? static_cast<size_t>(out.numel()) * sizeof(float) : 0);
-  if (wait) p.partial = dense(out, partial.f32());
-  const Stream::Workspace memory(stream, kOp, static_cast<size_t>(tiling.memory()) * sizeof(float));
-  stream.launch(kOp, [p, tiling, floats = memory.f32()] { TiledProduct(p, tiling, floats).run(); });
+  multiply_many_rows(stream, kOp, p, out);
+}
+
+void HEED_ISA::gemm_quantized_backward(Stream& stream, Out dinp, In dout, In codes, In scales, Bool accumulate,
+                                       Int bits) {
+  Problem p;
+  const QuantizedLayout weight = check_gemm_quantized_backward(dinp, dout, codes, scales, bits);
+  p.quantized = {weight, codes.ptr<uint8_t>(), scales.ptr<bf16>()};
+  p.m = dout.dim(0);
+  p.n = weight.K;
+  p.k = weight.N;
+  p.a = Matrices(dout);
+  p.out = p.partial = Matrices(dinp);
+  p.accumulate = accumulate;
+  if (dinp.empty()) return;
+  multiply_many_rows(stream, "gemm_quantized_backward", p, dinp);
 }
 
 }  // namespace heed::cpu

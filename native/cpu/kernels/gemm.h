@@ -2,6 +2,7 @@
 // place of each matrix of a batch. gemm.cc describes the whole.
 #pragma once
 #include "core/kinds.h"
+#include "core/quantized.h"
 #include "cpu/kernels/convert.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -70,10 +71,20 @@ struct Matrices {
   }
 };
 
+// The transpose of a quantised weight as B: B[j, i] is W[i, j], the weight from its input i to its output j.
+struct QuantizedTranspose {
+  QuantizedLayout weight{};
+  const uint8_t* codes = nullptr;
+  const bf16* scales = nullptr;
+
+  explicit operator bool() const { return codes; }
+};
+
 struct Problem {
   int64_t batch = 1, m = 0, n = 0, k = 0;
   Matrices a, b, out, residual, preact, dact;  // without data if an optional one is absent
   Matrices partial;  // in f32, for sums over a part of K that wait for the rest; it is out if out can hold them
+  QuantizedTranspose quantized;  // takes the place of b in products of many rows
   Floats bias;
   Activation activation = Activation::none;
   bool accumulate = false;

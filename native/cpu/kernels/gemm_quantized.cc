@@ -12,9 +12,9 @@
 namespace heed::cpu {
 
 void HEED_ISA::gemm_quantized(Stream& stream, Out out, In a, In codes, In scales, OptIn bias, OptIn residual,
-                              Int activation, Int bits) {
+                              OptOut preact, Int activation, Int bits) {
   const char* op = "gemm_quantized";
-  const QuantizedLayout weight = check_gemm_quantized(out, a, codes, scales, bias, residual, activation, bits);
+  const QuantizedLayout weight = check_gemm_quantized(out, a, codes, scales, bias, residual, preact, activation, bits);
   if (out.empty()) return;
   const QuantizedProduct p{weight,
                            a.dim(0),
@@ -24,6 +24,7 @@ void HEED_ISA::gemm_quantized(Stream& stream, Out out, In a, In codes, In scales
                            out,
                            bias ? *bias : TensorView{},
                            residual ? *residual : TensorView{},
+                           preact ? *preact : TensorView{},
                            static_cast<Activation>(activation)};
 #ifdef HEED_INT8_DOT
   if (int8_dot()) {

@@ -13,7 +13,7 @@ struct QuantizedProduct {
   int64_t rows;
   const uint8_t* codes;
   const bf16* scales;
-  TensorView a, out, bias, residual;  // data is null if an optional one is absent
+  TensorView a, out, bias, residual, preact;  // data is null if an optional one is absent
   Activation activation;
 
   const uint8_t* panel_codes(int64_t panel) const { return codes + panel * weight.words() * kPanelBytes; }
@@ -66,6 +66,7 @@ inline void finish(const QuantizedProduct& p, int64_t row, int64_t column, vf su
   const int64_t n = p.weight.N - column, at = row * p.weight.N + column;
   if (n <= 0) return;
   if (p.bias.data) sum = sum + load_floats(p.bias, column, n);
+  if (p.preact.data) store_floats(p.preact, at, sum, n);
   sum = activated(p.activation, sum);
   if (p.residual.data) sum = sum + load_floats(p.residual, at, n);
   store_floats(p.out, at, sum, n);

@@ -61,7 +61,7 @@ struct FloatTile {
                                                              vf (&sum)[R][kVectors]) {
     if constexpr (k < Codes<bits>::kPerWord) {
       vf weight[kVectors];
-      for (int v = 0; v < kVectors; v++) weight[v] = Codes<bits>::template weights<k>(codes[v]) * scale[v];
+      for (int v = 0; v < kVectors; v++) weight[v] = Codes<bits>::weights(codes[v], k) * scale[v];
 #pragma GCC unroll 4
       for (int r = 0; r < R; r++)
 #pragma GCC unroll 2

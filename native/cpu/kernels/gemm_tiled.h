@@ -11,6 +11,7 @@
 #include "cpu/kernels/gemm_epilogue.h"
 #include "cpu/kernels/gemm_micro.h"
 #include "cpu/kernels/gemm_pack.h"
+#include "cpu/kernels/gemm_pack_quantized.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
@@ -105,6 +106,9 @@ class TiledProduct {
   }
   void pack_b(float* to, int64_t matrix_, int64_t first, int64_t panels) const {
     const int64_t j = first * t.b.rows;
+    if (p.quantized)
+      return pack_quantized(t.chains.word, to, t.b, p.quantized, j, min_of(panels * t.b.rows, p.n - j), pass * t.depth,
+                            k, t.chains.order(k));
     pack(to, t.b, p.b.at(matrix_) + (j * p.b.column + pass * t.depth * p.b.row), min_of(panels * t.b.rows, p.n - j),
          p.b.column, p.b.row);
   }
@@ -189,6 +193,7 @@ class TiledProduct {
   // Returns the memory that the micro-kernel prefetches during the i-th of n products of a block: its part of the next
   // block.
   Ahead block_ahead(int64_t m, int64_t panel, int64_t i, int64_t n) const {
+    if (p.quantized) return p.quantized.codes;  // packing waits for arithmetic rather than for memory
     const int64_t j = panel * t.b.rows, width = min_of(t.block_columns * t.b.rows, p.n - j);
     const Floats b = p.b.at(matrix + m) + pass * t.depth * p.b.row;
     if (width <= 0) return b.data;

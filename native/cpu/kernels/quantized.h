@@ -52,9 +52,8 @@ struct Codes {
   static vi load(const uint8_t* words) { return load_as<vi>(words) ^ set1i(kZeros); }
 
   // Returns weight k of each word, without its scale.
-  template <int k>
-  static vf weights(vi word) {
-    constexpr int low = bits == 8 ? 8 * k : 8 * (k % 4) + 4 * (k / 4);
+  static inline __attribute__((always_inline)) vf weights(vi word, int k) {
+    const int low = bits == 8 ? 8 * k : 8 * (k % 4) + 4 * (k / 4);
     return __builtin_convertvector(word << (32 - bits - low) >> (32 - bits), vf);
   }
 };

@@ -9,6 +9,8 @@
 //
 // f32, up to 8 rows: a block computes a panel and up to 4 rows. A thread sums one column over a part of K
 // (kPartDepth), and the parts are added in order.
+//
+// gemm_quantized_backward: dinp[M, K] (+)= dout[M, N] · Ŵᵀ, for any number of rows by strips of the weight's inputs.
 #include "cuda/kernels/activation.h"
 #include "cuda/kernels/gemm_shapes.h"
 #include "cuda/kernels/mma.h"
@@ -25,7 +27,7 @@ namespace heed::cuda {
 struct GemmQuantizedParams {
   QuantizedWeight weight;
   const void *a, *bias, *residual;  // the last two may be null
-  void* out;
+  void *out, *preact;               // the last may be null
   bool out_f32, bias_f32, residual_f32;
   bool vectors;  // true if rows of a can be read four elements of f32 at a time, or eight of 16 bits
   Activation activation;
@@ -57,6 +59,7 @@ __device__ __forceinline__ void finish_quantized(const GemmQuantizedParams& p, i
   if (row >= p.M || n >= p.weight.N) return;
   const int64_t at = row * p.weight.N + n;
   if (p.bias) sum += load_one<T>(p.bias, p.bias_f32, n);
+  if (p.preact) static_cast<T*>(p.preact)[at] = from_float<T>(sum);
   with_activation(p.activation, [&](auto value, auto) { sum = value(sum); });
   if (p.residual) sum += load_one<T>(p.residual, p.residual_f32, at);
   if (p.out_f32)
@@ -235,7 +238,8 @@ KERNELS(4)
 namespace {
 
 constexpr const char* kOp = "gemm_quantized";
-constexpr int64_t kFewRows = 8;                     // of f32
+constexpr int64_t kFewRows = 8;  // of f32
+constexpr int64_t kMostGroup = 256;
 constexpr int64_t kStripBytes = int64_t{32} << 20;  // bytes of a strip's columns as floats
 
 // Returns columns [first, first + count) of a row or of rows of N elements.
@@ -255,7 +259,7 @@ TensorView panels_of(const TensorView& x, int64_t first, int64_t count) {
 }
 
 void multiply_many(Stream& stream, const QuantizedLayout& weight, Out out, In a, In codes, In scales, OptIn bias,
-                   OptIn residual, Int activation) {
+                   OptIn residual, OptOut preact, Int activation) {
   const int64_t K = weight.K, N = weight.N, bytes = std::max<int64_t>(K, 1) * static_cast<int64_t>(size_of(a.dtype));
   const int64_t strip = std::min(weight.panels(), std::max<int64_t>(1, kStripBytes / (bytes * kPanelColumns)));
   const Stream::Workspace memory(stream, kOp, static_cast<size_t>(strip * kPanelColumns * bytes));
@@ -274,27 +278,30 @@ void multiply_many(Stream& stream, const QuantizedLayout& weight, Out out, In a,
     b.shape[0] = K, b.shape[1] = columns, b.strides[0] = 1, b.strides[1] = K;
     const TensorView some_bias = bias ? cut(*bias, first, columns) : TensorView{};
     const TensorView some_residual = residual ? cut(*residual, first, columns) : TensorView{};
+    const TensorView some_preact = preact ? cut(*preact, first, columns) : TensorView{};
     host::gemm(stream, cut(out, first, columns), nullptr, a, b, bias ? &some_bias : nullptr,
-               residual ? &some_residual : nullptr, nullptr, nullptr, activation, false, false, false);
+               residual ? &some_residual : nullptr, preact ? &some_preact : nullptr, nullptr, activation, false, false,
+               false);
   }
 }
 
 }  // namespace
 
-void host::gemm_quantized(Stream& stream, Out out, In a, In codes, In scales, OptIn bias, OptIn residual,
+void host::gemm_quantized(Stream& stream, Out out, In a, In codes, In scales, OptIn bias, OptIn residual, OptOut preact,
                           Int activation, Int bits) {
-  const QuantizedLayout weight = check_gemm_quantized(out, a, codes, scales, bias, residual, activation, bits);
+  const QuantizedLayout weight = check_gemm_quantized(out, a, codes, scales, bias, residual, preact, activation, bits);
   if (out.empty()) return;
   const int64_t M = a.dim(0), element = static_cast<int64_t>(size_of(a.dtype));
   const bool mma = a.dtype != DType::f32;
   if (M > (mma ? kQuantizedMmaRows : kFewRows))
-    return multiply_many(stream, weight, out, a, codes, scales, bias, residual, activation);
+    return multiply_many(stream, weight, out, a, codes, scales, bias, residual, preact, activation);
   const auto is_f32 = [](OptIn x) { return x && x->dtype == DType::f32; };
   const GemmQuantizedParams p{quantized_weight(weight, codes, scales),
                               a.data,
                               bias ? bias->data : nullptr,
                               residual ? residual->data : nullptr,
                               out.data,
+                              preact ? preact->data : nullptr,
                               is_f32(&out),
                               is_f32(bias),
                               is_f32(residual),
@@ -314,6 +321,27 @@ void host::gemm_quantized(Stream& stream, Out out, In a, In codes, In scales, Op
     return stream.launch(kOp, eight ? gemm_quantized_row_8_f32 : gemm_quantized_row_4_f32, {weight.panels(), M}, p);
   const Grid grid{weight.panels(), ceil_div(M, kQuantizedRows)};
   stream.launch(kOp, eight ? gemm_quantized_8_f32 : gemm_quantized_4_f32, grid, p);
+}
+
+void host::gemm_quantized_backward(Stream& stream, Out dinp, In dout, In codes, In scales, Bool accumulate, Int bits) {
+  const char* op = "gemm_quantized_backward";
+  const QuantizedLayout weight = check_gemm_quantized_backward(dinp, dout, codes, scales, bits);
+  if (dinp.empty()) return;
+  const int64_t K = weight.K, N = weight.N, bytes = std::max<int64_t>(N, 1) * static_cast<int64_t>(size_of(dout.dtype));
+  const int64_t strip = std::min(K, std::max<int64_t>(1, kStripBytes / bytes / kMostGroup) * kMostGroup);
+  const Stream::Workspace memory(stream, op, static_cast<size_t>(strip * bytes));
+  for (int64_t first = 0; first < K; first += strip) {
+    const int64_t inputs = std::min(strip, K - first);
+    TensorView b;  // the weight from these inputs, transposed: [N, inputs]
+    b.data = memory.as<void>();
+    b.dtype = dout.dtype;
+    b.rank = 2;
+    b.shape[0] = N, b.shape[1] = b.strides[0] = inputs;
+    b.strides[1] = 1;
+    dequantize_inputs(stream, b, weight, codes, scales, first);
+    host::gemm(stream, cut(dinp, first, inputs), nullptr, dout, b, nullptr, nullptr, nullptr, nullptr, 0, false,
+               accumulate, false);
+  }
 }
 
 #endif

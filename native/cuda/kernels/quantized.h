@@ -41,6 +41,11 @@ inline QuantizedWeight quantized_weight(const QuantizedLayout& layout, In codes,
           static_cast<int>(layout.group)};
 }
 
+// quantize.cu: rows[n, k] = the weight from input `first` + k to output n, for all N outputs and as many inputs as rows
+// [N, inputs] has. `first` must be a multiple of 8.
+void dequantize_inputs(Stream& stream, const TensorView& rows, const QuantizedLayout& weight, In codes, In scales,
+                       int64_t first);
+
 #endif
 
 }  // namespace heed::cuda

@@ -1,0 +1,185 @@
+// Sequences of one length from shards: windows of the stream of tokens, or documents that are packed together.
+import { checkBoolean, checkChoice, checkInteger, checkObject } from "../check.js";
+import { HeedError } from "../errors.js";
+import { joinExamples, packLengths, type TrainingExample } from "../train/pack-examples.js";
+import { ignored, type SequenceSource, type TrainingSequence } from "../train/sequence-source.js";
+import type { TokenShards } from "./token-shards.js";
+
+/** Options of `shardSequences`. */
+export interface ShardSequenceOptions {
+  /** T, the number of tokens in a sequence. */
+  contextLength: number;
+  /**
+   * "windows" cuts the stream of all documents into sequences that lie side by side. "documents" fills each sequence with
+   * whole documents that do not see each other, so that little of it is padding.
+   * @default "windows" for texts, "documents" for examples
+   */
+  packing?: "windows" | "documents" | undefined;
+  /** True if a token of a window sees only its own document. Packed documents never see each other. @default false */
+  separate?: boolean | undefined;
+  /**
+   * Rule for packed documents of more than T + 1 tokens: they are cut into several ("split"), the end is cut off ("end"),
+   * the beginning is ("start"), or they are left out ("drop").
+   * @default "split" for texts, "end" for examples
+   */
+  truncation?: "split" | "end" | "start" | "drop" | undefined;
+}
+
+/** Number of documents that are packed together. Which ones does not depend on the order of training. */
+const groupLength = 1024;
+/** Number of groups whose packing is kept in memory. */
+const mostGroups = 32;
+
+/**
+ * Returns sequences of T tokens from shards, for `Trainer`, `mixSequences` or `DataLoader`. They are read by position; in
+ * memory is only a number for each thousand documents.
+ *
+ * @example
+ * import { writeFile } from "node:fs/promises";
+ * await writeFile("packed.txt", "Call me Ishmael. Some years ago");
+ * await writeShards("packed.txt", { out: "packed-shards", tokenizer, threads: 0 });
+ * using shards = TokenShards.open("packed-shards");
+ * const data = shardSequences(shards, { contextLength: 8 });
+ * using trainer = new Trainer({ model: gpt, data, batchSize: 1, contextLength: 8, steps: 1 });
+ *
+ * @throws ERR_ARGUMENT if an option is invalid, or the shards contain pairs of answers.
+ * @throws ERR_RANGE if the data does not fill a sequence.
+ */
+export function shardSequences(shards: TokenShards, options: ShardSequenceOptions): SequenceSource {
+  const op = "shardSequences";
+  checkObject(op, "options", options);
+  const { contextLength, separate = false } = options;
+  const isText = shards.kind === "text";
+  const { packing = isText ? "windows" : "documents", truncation = isText ? "split" : "end" } = options;
+  checkInteger(op, "contextLength", contextLength, 1);
+  checkChoice(op, "packing", packing, ["windows", "documents"]);
+  checkBoolean(op, "separate", separate);
+  checkChoice(op, "truncation", truncation, ["split", "end", "start", "drop"]);
+  if (shards.kind === "preference")
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected texts or examples, got pairs of answers; use pair()`);
+  return packing === "windows"
+    ? windows(shards, contextLength, separate)
+    : new PackedDocuments(shards, contextLength, truncation);
+}
+
+function windows(shards: TokenShards, contextLength: number, separate: boolean): SequenceSource {
+  const sequences = Math.floor((shards.length - 1) / contextLength);
+  if (sequences < 1)
+    throw new HeedError(
+      "ERR_RANGE",
+      `${shards.folder}: expected at least ${contextLength + 1} tokens for a sequence and its targets, got ${shards.length}`,
+    );
+  return {
+    sequences,
+    contextLength,
+    sequence(index) {
+      const start = index * contextLength;
+      const { ids, mask } = shards.example(start, contextLength + 1);
+      const targets = ids.slice(1).map((id, t) => (mask[t + 1] ? id : ignored));
+      const documents = separate ? documentLengths(shards, start, contextLength) : null;
+      return { inputs: ids.subarray(0, contextLength), targets, documents };
+    },
+  };
+}
+
+/** Returns the lengths of the parts of documents in a window. */
+function documentLengths(shards: TokenShards, start: number, length: number): number[] {
+  const lengths: number[] = [];
+  for (let at = start, document = shards.documentOf(start); at < start + length; document++) {
+    const end = Math.min(shards.documentStart(document + 1), start + length);
+    if (end > at) lengths.push(end - at);
+    at = end;
+  }
+  return lengths;
+}
+
+/** Part of a document that is packed as one. */
+interface Item {
+  start: number;
+  /** Number of tokens, one more than that of its targets. */
+  length: number;
+}
+
+/** Documents that are packed in groups of neighbours. */
+class PackedDocuments implements SequenceSource {
+  readonly sequences: number;
+  /** Number of sequences before each group; the last number is that of all. */
+  readonly #before = [0];
+  readonly #groups = new Map<number, { items: Item[]; rows: number[][] }>();
+
+  constructor(
+    private readonly shards: TokenShards,
+    readonly contextLength: number,
+    private readonly truncation: "split" | "end" | "start" | "drop",
+  ) {
+    const groups = Math.ceil(shards.documents / groupLength);
+    for (let group = 0; group < groups; group++)
+      this.#before.push(this.#before.at(-1)! + this.#pack(group).rows.length);
+    this.sequences = this.#before.at(-1)!;
+    if (this.sequences === 0)
+      throw new HeedError("ERR_RANGE", `${shards.folder}: expected a document with a token to learn, got none`);
+  }
+
+  sequence(index: number): TrainingSequence {
+    checkInteger("sequence", "index", index, 0, this.sequences - 1);
+    let [low, high] = [0, this.#before.length - 1];
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      if (this.#before[middle]! <= index) low = middle;
+      else high = middle;
+    }
+    const { items, rows } = this.#group(low);
+    const row = rows[index - this.#before[low]!]!;
+    const examples = row.map((i): TrainingExample => this.shards.example(items[i]!.start, items[i]!.length));
+    return joinExamples(examples, this.contextLength);
+  }
+
+  #group(group: number): { items: Item[]; rows: number[][] } {
+    let packed = this.#groups.get(group);
+    if (packed) this.#groups.delete(group);
+    else {
+      packed = this.#pack(group);
+      if (this.#groups.size >= mostGroups) this.#groups.delete(this.#groups.keys().next().value!);
+    }
+    this.#groups.set(group, packed);
+    return packed;
+  }
+
+  #pack(group: number): { items: Item[]; rows: number[][] } {
+    const { shards, contextLength } = this;
+    const items: Item[] = [];
+    const last = Math.min(shards.documents, (group + 1) * groupLength);
+    for (let document = group * groupLength; document < last; document++) {
+      const start = shards.documentStart(document);
+      this.#add(items, start, shards.documentStart(document + 1) - start);
+    }
+    return {
+      items,
+      rows: packLengths(
+        items.map(({ length }) => length - 1),
+        contextLength,
+      ),
+    };
+  }
+
+  #add(items: Item[], start: number, length: number): void {
+    const most = this.contextLength + 1;
+    const add = (start: number, length: number): void => {
+      // Nothing predicts the first token.
+      if (length > 1 && this.#learns(start + 1, length - 1)) items.push({ start, length });
+    };
+    if (length <= most) add(start, length);
+    else if (this.truncation === "end") add(start, most);
+    else if (this.truncation === "start") add(start + length - most, most);
+    else if (this.truncation === "split")
+      // The last token of a part is the first one of the next, which it does not count for.
+      for (let at = 0; at < length - 1; at += this.contextLength) add(start + at, Math.min(most, length - at));
+  }
+
+  #learns(start: number, length: number): boolean {
+    if (this.shards.kind === "text") return true;
+    const mask = new Int32Array(length);
+    this.shards.readMask(start, length, mask);
+    return mask.includes(1);
+  }
+}

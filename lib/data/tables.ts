@@ -1,0 +1,181 @@
+// The rows of tables: CSV by csv-parse, and Parquet by hyparquet. Both packages are optional peer dependencies.
+import { Readable } from "node:stream";
+import { HeedError } from "../errors.js";
+import { naming } from "../files.js";
+import type { BadLine } from "./bad-lines.js";
+import { bytesOf } from "./bytes.js";
+import type { DataFile } from "./inputs.js";
+import { optionalPackage } from "../optional-package.js";
+import { recordColumns } from "./records.js";
+
+/** Row of a table. */
+export interface Row {
+  /** Number of the row's line (CSV) or of the row (Parquet) in its file, counted from 1. */
+  readonly line: number;
+  /** Cells by the names of their columns. */
+  readonly cells: Readonly<Record<string, unknown>>;
+  /** Approximate number of bytes. */
+  readonly size: number;
+}
+
+/** Options of a reader of rows. */
+export interface RowOptions {
+  /** Name of the column with texts. */
+  readonly textColumn: string;
+  /** Number of rows that are left out at the start, those that are malformed included. */
+  readonly skip: number;
+}
+
+/** Columns that may contain conversations. In a table of texts, these are JSON. */
+const jsonColumns = new Set<string>(["messages", "tools", "prompt", "chosen", "rejected"]);
+
+/**
+ * Yields the rows of a CSV or TSV file, whose first line names the columns, and the lines that are malformed.
+ *
+ * @throws ERR_IO if the file cannot be read, or csv-parse is not installed.
+ * @throws ERR_FORMAT if the file has no column of texts or records.
+ */
+export async function* csvRows(file: DataFile, { textColumn, skip }: RowOptions): AsyncGenerator<Row | BadLine> {
+  const { parse } = await optionalPackage("csv-parse", file.path, () => import("csv-parse"));
+  const skipped: BadLine[] = [];
+  let columns: string[] = [];
+  const parser = parse({
+    delimiter: file.format === "tsv" ? "\t" : ",",
+    bom: true,
+    columns: (names: string[]) => {
+      columns = names;
+      checkColumns(file.path, names, textColumn);
+      return names;
+    },
+    info: true,
+    skip_empty_lines: true,
+    skip_records_with_error: true,
+    max_record_size: 2 ** 26,
+    on_skip: (error) => {
+      if (error) skipped.push({ line: Number(error.lines), message: error.message });
+    },
+  });
+  const source = Readable.from(bytesOf(file));
+  source.on("error", (error) => parser.destroy(error));
+  source.pipe(parser);
+  let left = skip;
+  const take = function* (item: Row | BadLine): Generator<Row | BadLine> {
+    if (left > 0) left--;
+    else yield item;
+  };
+  try {
+    for await (const { record, info } of parser as AsyncIterable<CsvRecord>) {
+      // The parser reads ahead: a malformed line may come after this record.
+      while (skipped.length > 0 && skipped[0]!.line < info.lines) yield* take(skipped.shift()!);
+      yield* take({ line: info.lines, ...cellsOf(record) });
+    }
+  } catch (cause) {
+    if (cause instanceof HeedError) throw cause;
+    throw new HeedError("ERR_FORMAT", `${file.path}: expected CSV, got: ${(cause as Error).message}`, { cause });
+  } finally {
+    source.destroy();
+  }
+  for (const bad of skipped) yield* take(bad);
+  if (columns.length === 0)
+    throw new HeedError("ERR_FORMAT", `${file.path}: expected a line of column names, got none`);
+}
+
+interface CsvRecord {
+  record: Record<string, string>;
+  info: { lines: number };
+}
+
+function cellsOf(record: Record<string, string>): Pick<Row, "cells" | "size"> {
+  const cells: Record<string, unknown> = {};
+  let size = 0;
+  for (const [name, cell] of Object.entries(record)) {
+    size += cell.length;
+    // A cell of another record's column is empty.
+    if (cell === "" && recordColumns.includes(name as "messages")) continue;
+    cells[name] = jsonColumns.has(name) && /^\s*\[\s*\{/.test(cell) ? jsonOf(cell) : cell;
+  }
+  return { cells, size };
+}
+
+function jsonOf(cell: string): unknown {
+  try {
+    return JSON.parse(cell);
+  } catch {
+    return cell;
+  }
+}
+
+/**
+ * Yields the rows of a Parquet file, and null after each row group. One row group is in memory at a time, and of it only
+ * the columns that records are made of.
+ *
+ * @throws ERR_IO if the file cannot be read, or a package is not installed.
+ * @throws ERR_FORMAT if the file is damaged or has no column of texts or records.
+ */
+export async function* parquetRows(file: DataFile, { textColumn, skip }: RowOptions): AsyncGenerator<Row | null> {
+  const { path } = file;
+  const { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetSchema } = await optionalPackage(
+    "hyparquet",
+    path,
+    () => import("hyparquet"),
+  );
+  const buffer = await naming(path, () => asyncBufferFromFile(path));
+  const metadata = await inParquet(path, () => parquetMetadataAsync(buffer));
+  const names = parquetSchema(metadata).children.map(({ element }) => element.name);
+  const columns = checkColumns(path, names, textColumn);
+  const codecs = metadata.row_groups.flatMap(({ columns }) => columns.map(({ meta_data }) => meta_data?.codec));
+  const packed = codecs.some((codec) => codec !== undefined && codec !== "UNCOMPRESSED" && codec !== "SNAPPY");
+  const compressors = packed
+    ? (await optionalPackage("hyparquet-compressors", path, () => import("hyparquet-compressors"))).compressors
+    : undefined;
+  let from = 0;
+  for (const { num_rows } of metadata.row_groups) {
+    const to = from + Number(num_rows);
+    const rowStart = Math.max(from, skip);
+    from = to;
+    if (rowStart >= to) continue;
+    const rows = await inParquet(path, () =>
+      parquetReadObjects({
+        file: buffer,
+        metadata,
+        columns,
+        rowStart,
+        rowEnd: to,
+        ...(compressors && { compressors }),
+      }),
+    );
+    for (const [i, cells] of rows.entries()) yield { line: rowStart + i + 1, cells, size: sizeOf(cells) };
+    yield null;
+  }
+}
+
+async function inParquet<T>(path: string, read: () => Promise<T>): Promise<T> {
+  return naming(path, async () => {
+    try {
+      return await read();
+    } catch (cause) {
+      if (cause instanceof Error && "syscall" in cause) throw cause;
+      throw new HeedError("ERR_FORMAT", `${path}: expected a Parquet file, got: ${(cause as Error).message}`, {
+        cause,
+      });
+    }
+  });
+}
+
+/** Returns the columns of a table that records are made of. */
+function checkColumns(path: string, names: readonly string[], textColumn: string): string[] {
+  const known: readonly string[] = [textColumn, ...recordColumns];
+  const columns = names.filter((name) => known.includes(name));
+  const whole = [textColumn, "messages", "completion", "chosen"].some((name) => columns.includes(name));
+  if (whole) return columns;
+  throw new HeedError(
+    "ERR_FORMAT",
+    `${path}: expected a column ${textColumn}, messages, completion or chosen, got ${names.join(", ") || "none"}`,
+  );
+}
+
+function sizeOf(value: unknown): number {
+  if (typeof value === "string") return value.length;
+  if (typeof value !== "object" || value === null) return 8;
+  return Object.values(value).reduce((sum: number, part) => sum + sizeOf(part), 0);
+}

@@ -1,0 +1,60 @@
+// The attention of each kind of model, by the names of its values.
+import type { HookName, InspectedModel } from "../hook-names.js";
+import { SequenceToSequence } from "../../models/sequence-to-sequence.js";
+import type { EncoderDecoder } from "../../models/encoder-decoder.js";
+import type { T5 } from "../../models/t5.js";
+import { BertForMaskedLM, BertForSequenceClassification } from "../../models/bert-heads.js";
+
+/** Attention of one kind in all layers. */
+export interface Stack {
+  title: string;
+  /** Beginning of the names of its blocks: "blocks", "encoder" or "decoder". */
+  prefix: "blocks" | "encoder" | "decoder";
+  part: "attn" | "cross_attn";
+  layers: number;
+  /** Index of the sequence whose tokens attend. */
+  queries: number;
+  /** Index of the sequence whose tokens are attended to. */
+  keys: number;
+  /** True if the feed-forward layers of its blocks are listed with it. */
+  hasMlp: boolean;
+}
+
+/** Returns the kinds of attention that a model has. */
+export function stacksOf(model: InspectedModel): Stack[] {
+  if (model instanceof SequenceToSequence) {
+    const { layers, decoderLayers } = model.config;
+    const self = { part: "attn", hasMlp: true } as const;
+    return [
+      { ...self, title: "Encoder", prefix: "encoder", layers, queries: 0, keys: 0 },
+      { ...self, title: "Decoder", prefix: "decoder", layers: decoderLayers, queries: 1, keys: 1 },
+      {
+        ...{ title: "Decoder to source", prefix: "decoder", part: "cross_attn", layers: decoderLayers },
+        ...{ queries: 1, keys: 0, hasMlp: false },
+      },
+    ];
+  }
+  const { layers } = configOf(model);
+  return [
+    {
+      ...{ title: "Self-attention", prefix: "blocks", part: "attn", layers },
+      ...{ queries: 0, keys: 0, hasMlp: true },
+    },
+  ];
+}
+
+/** Returns the configuration of a model of one stack. */
+export function configOf(model: Exclude<InspectedModel, T5 | EncoderDecoder>): { layers: number; width: number } {
+  const isHead = model instanceof BertForMaskedLM || model instanceof BertForSequenceClassification;
+  return isHead ? model.bert.config : model.config;
+}
+
+/** Returns the name of a value in a block of a stack. */
+export function inBlock({ prefix }: Stack, layer: number, name: string): HookName {
+  return `${prefix}.${layer}.${name}` as HookName;
+}
+
+/** Returns the name of a value of a stack's attention in one layer. */
+export function inAttention(stack: Stack, layer: number, name: "hook_pattern" | "hook_z" | "hook_result"): HookName {
+  return inBlock(stack, layer, `${stack.part}.${name}`);
+}

@@ -1,0 +1,198 @@
+/** Mixtures and loaders: every sequence once an epoch, weights that are met, and places that can be continued. */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { DataLoader } from "../../lib/data/data-loader.js";
+import { mixSequences, type MixtureOptions } from "../../lib/data/mix-sequences.js";
+import { GPT } from "../../lib/models/gpt.js";
+import { Batches } from "../../lib/train/batches.js";
+import { loadCheckpoint } from "../../lib/train/checkpoint.js";
+import type { TrainerOptions } from "../../lib/train/trainer-options.js";
+import { Trainer } from "../../lib/train/trainer.js";
+import type { SequenceSource } from "../../lib/train/sequence-source.js";
+import { tokenData } from "../../lib/train/token-data.js";
+import { expectError } from "../support/errors.js";
+import { temporaryFolder } from "../support/folder.js";
+
+/** Returns sequences of two tokens that say which source they are from, and which number they have in it. */
+function source(part: number, sequences: number, contextLength = 2): SequenceSource {
+  return {
+    sequences,
+    contextLength,
+    sequence: (index) => ({ inputs: Int32Array.of(part, index), targets: Int32Array.of(part, index), documents: null }),
+  };
+}
+
+type Drawn = [part: number, index: number];
+
+const draw = (data: SequenceSource, count: number, from = 0): Drawn[] =>
+  Array.from({ length: count }, (_, i) => [...data.sequence(from + i).inputs] as Drawn);
+
+const parts = fc.array(
+  fc.record({ sequences: fc.integer({ min: 1, max: 40 }), weight: fc.double({ min: 0.01, max: 10, noNaN: true }) }),
+  { minLength: 1, maxLength: 4 },
+);
+const mix = (of: readonly { sequences: number; weight?: number }[], options?: MixtureOptions) =>
+  mixSequences(
+    of.map(({ sequences, weight }, i) => ({ data: source(i, sequences), weight })),
+    options,
+  );
+
+describe("mixSequences", () => {
+  test("takes every sequence of a source exactly once an epoch, for any seed", () => {
+    fc.assert(
+      fc.property(parts, fc.maxSafeNat(), (of, seed) => {
+        const drawn = draw(mix(of, { seed }), 1500);
+        for (const [part, { sequences }] of of.entries()) {
+          const indices = drawn.filter(([from]) => from === part).map(([, index]) => index);
+          for (let at = 0; at + sequences <= indices.length; at += sequences)
+            expect(new Set(indices.slice(at, at + sequences)).size).toBe(sequences);
+        }
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  test("meets the weights exactly in each round, and closely everywhere", () => {
+    const data = mix([
+      { sequences: 7, weight: 0.5 },
+      { sequences: 1000, weight: 0.3 },
+      { sequences: 11, weight: 0.2 },
+    ]);
+    const drawn = draw(data, 2 ** 15);
+    const counts = [0, 0, 0];
+    for (const [i, [part]] of drawn.entries()) {
+      counts[part]!++;
+      // A place of a round is any part's with its weight: six standard deviations.
+      for (const [part, weight] of [0.5, 0.3, 0.2].entries())
+        if (i % 512 === 511) expect(Math.abs(counts[part]! - weight * i)).toBeLessThan(6 * Math.sqrt(i * weight) + 2);
+    }
+    for (const [part, weight] of [0.5, 0.3, 0.2].entries())
+      expect(Math.abs(counts[part]! - weight * 2 ** 15)).toBeLessThan(4);
+    const equal = draw(mix([{ sequences: 30 }, { sequences: 10 }]), 2 ** 14).filter(([part]) => part === 0).length;
+    expect(Math.abs(equal - 0.75 * 2 ** 14)).toBeLessThan(2);
+    expect(
+      draw(
+        mix([
+          { sequences: 3, weight: 1e-12 },
+          { sequences: 3, weight: 1 },
+        ]),
+        2 ** 14,
+      ).map(([p]) => p),
+    ).toContain(0);
+  });
+
+  test("depends on the seed, and shuffles sources of one length differently", () => {
+    const of = [
+      { sequences: 30, weight: 1 },
+      { sequences: 30, weight: 1 },
+    ];
+    const [a, b] = [draw(mix(of, { seed: 1 }), 60), draw(mix(of, { seed: 2 }), 60)];
+    expect(a).not.toEqual(b);
+    const order = (part: number) => a.filter(([from]) => from === part).map(([, index]) => index);
+    const common = Math.min(order(0).length, order(1).length);
+    expect(order(0).slice(0, common)).not.toEqual(order(1).slice(0, common));
+    expect(draw(mix([{ sequences: 3 }], { shuffle: false }), 5).map(([, index]) => index)).toEqual([0, 1, 2, 0, 1]);
+  });
+
+  test("gives the ranks together what one process gets", () => {
+    fc.assert(
+      fc.property(parts, fc.integer({ min: 1, max: 5 }), fc.maxSafeNat(), (of, worldSize, seed) => {
+        const whole = draw(mix(of, { seed }), 20 * worldSize);
+        for (let rank = 0; rank < worldSize; rank++) {
+          const own = draw(mix(of, { seed, rank, worldSize }), 20);
+          expect(own).toEqual(whole.filter((_, i) => i % worldSize === rank));
+        }
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  test.each([
+    [() => mixSequences([]), "ERR_RANGE"],
+    [() => mix([{ sequences: 2, weight: 0 }]), "ERR_RANGE"],
+    [() => mix([{ sequences: 2, weight: NaN }]), "ERR_RANGE"],
+    [() => mix([{ sequences: 2 }], { seed: -1 }), "ERR_RANGE"],
+    [() => mix([{ sequences: 2 }], { rank: 2, worldSize: 2 }), "ERR_RANGE"],
+    [() => mixSequences([{ data: source(0, 2) }, { data: source(1, 2, 3) }]), "ERR_ARGUMENT"],
+    [() => mixSequences([{ data: mix([{ sequences: 2 }]) }]), "ERR_ARGUMENT"],
+    [() => mixSequences([{ data: tokenData(Int32Array.of(1, 2)) as unknown as SequenceSource }]), "ERR_ARGUMENT"],
+  ] as const)("refuses %s", (body, code) => expectError(body, code));
+});
+
+describe("DataLoader", () => {
+  test("continues at any place as if it had not stopped, with any size of batches", () => {
+    fc.assert(
+      fc.property(parts, fc.integer({ min: 1, max: 7 }), fc.nat(200), fc.maxSafeNat(), (of, batchSize, stop, seed) => {
+        const data = () => mix(of, { seed });
+        const whole = new DataLoader(data(), { batchSize: 1, contextLength: 2, seed });
+        for (let i = 0; i < stop; i++) whole.next();
+        const state = JSON.parse(JSON.stringify(whole.state())) as ReturnType<DataLoader["state"]>;
+        const resumed = new DataLoader(data(), { batchSize, contextLength: 2, seed });
+        resumed.restore(state);
+        const { inputs } = resumed.next().value;
+        const expected = Array.from({ length: batchSize }, () => [...whole.next().value.inputs]).flat();
+        expect([...inputs]).toEqual(expected);
+        expect(resumed.state()).toEqual(whole.state());
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  test("is an endless iterable of the batches of Batches", () => {
+    const ids = tokenData(Int32Array.from({ length: 41 }, (_, i) => i));
+    const options = { batchSize: 3, contextLength: 4, seed: 5 };
+    const loader = new DataLoader(ids, options);
+    expect([loader.batchSize, loader.epoch]).toEqual([3, 0]);
+    const batches = new Batches(ids, options);
+    let step = 0;
+    for (const batch of loader) {
+      expect(batch).toEqual(batches.batch(step++));
+      if (step === 8) break;
+    }
+    expect([loader.epoch, loader.state().sequences]).toEqual([2, 24]);
+  });
+
+  test("refuses the state of other data", () => {
+    const loader = new DataLoader(source(0, 5), { batchSize: 1, contextLength: 2 });
+    const state = loader.state();
+    for (const change of [
+      { order: "seed 1" },
+      { contextLength: 3 },
+      { sequencesPerEpoch: 4 },
+      { sequences: -1 },
+      { sequences: 0.5 },
+    ])
+      expectError(() => loader.restore({ ...state, ...change }), "ERR_ARGUMENT");
+    const mixed = (seed: number) =>
+      new DataLoader(mix([{ sequences: 5 }], { seed }), { batchSize: 1, contextLength: 2 });
+    expectError(() => mixed(1).restore(mixed(2).state()), "ERR_ARGUMENT", /order "seed 1, .+ got "seed 2, /);
+    expectError(() => loader.restore(null as unknown as typeof state), "ERR_ARGUMENT");
+  });
+});
+
+test("a trainer resumes in the middle of an epoch with the losses of an uninterrupted run", async () => {
+  const folder = temporaryFolder();
+  const data = mix(
+    [
+      { sequences: 5, weight: 2 },
+      { sequences: 9, weight: 1 },
+    ],
+    { seed: 3 },
+  );
+  const config = { vocabularySize: 11, contextLength: 2, layers: 1, heads: 1, width: 8, dropout: 0.1 };
+  const options = { data, batchSize: 2, gradientAccumulation: 2, schedule: () => 1e-2 };
+  const losses = async (more: Pick<TrainerOptions, "model" | "steps" | "resume" | "checkpoint">): Promise<number[]> => {
+    const found: number[] = [];
+    using trainer = new Trainer({ ...options, ...more });
+    await trainer.train({ onStep: ({ loss }) => found.push(loss) });
+    return found;
+  };
+  using model = new GPT(config, { seed: 1 });
+  const whole = await losses({ model, steps: 6 });
+  using other = new GPT(config, { seed: 1 });
+  const before = await losses({ model: other, steps: 3, checkpoint: { folder } });
+  const resume = await loadCheckpoint(folder);
+  using again = resume.model as GPT;
+  expect(resume.state.position).toMatchObject({ sequences: 12, sequencesPerEpoch: 14 });
+  expect([...before, ...(await losses({ model: again, steps: 6, resume }))]).toEqual(whole);
+});
