@@ -190,7 +190,22 @@ export { loadAdapter, type LoadAdapterOptions, saveAdapter, type SaveAdapterOpti
 
 // Optimisation
 export { AdamW, type AdamWOptions } from "./optim/adamw.js";
-export { cosineSchedule, type CosineOptions, type NoamOptions, noamSchedule, type Schedule } from "./optim/schedule.js";
+export { Lion, type LionOptions } from "./optim/lion.js";
+export { Muon, type MuonOptions } from "./optim/muon.js";
+export { Optimizer, type OptimizerOptions, type ParameterGroup, type Trained } from "./optim/optimizer.js";
+export {
+  cosineSchedule,
+  type CosineOptions,
+  linearSchedule,
+  type LinearScheduleOptions,
+  type NoamOptions,
+  noamSchedule,
+  type Schedule,
+  type WsdOptions,
+  wsdSchedule,
+} from "./optim/schedule.js";
+export { SGD, type SGDOptions } from "./optim/sgd.js";
+export { WeightAverage, type WeightAverageOptions } from "./optim/weight-average.js";
 
 // Tokenizers
 export { ByteTokenizer } from "./tokenizer/byte-tokenizer.js";
@@ -275,11 +290,15 @@ export {
   type Checkpoint,
   type CheckpointContent,
   loadCheckpoint,
-  type LoadedTensors,
+  type LoadCheckpointOptions,
   type OptimizerState,
   saveCheckpoint,
-  type TrainerState,
 } from "./train/checkpoint.js";
+export type { TrainerState } from "./train/trainer-state.js";
+export type { LoadedTensors } from "./pretrained/saved-tensors.js";
+export type { BestState } from "./train/best.js";
+export type { LossScaleOptions, LossScaleState } from "./train/loss-scale.js";
+export type { SpikeOptions, SpikeState } from "./train/spikes.js";
 export { evaluate, type Evaluation, type EvaluationOptions } from "./train/evaluate.js";
 export type {
   AbortedEvent,
@@ -287,6 +306,7 @@ export type {
   CheckpointFailedEvent,
   EvaluationEvent,
   FinishedEvent,
+  ReturnedEvent,
   StepEvent,
   TrainerCallbacks,
   TrainerEvent,
@@ -306,10 +326,33 @@ export {
   TokenFile,
   type TokenSource,
 } from "./train/token-data.js";
-export type { DataPosition } from "./train/position.js";
+export type { BatchPosition, DataPosition } from "./train/position.js";
 export type { TrainableModel } from "./train/trainable-model.js";
 export { Trainer } from "./train/trainer.js";
-export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.js";
+export type { TrainerOptions } from "./train/trainer-options.js";
+export type { CheckpointOptions, EarlyStopping, TrainingOptions } from "./train/training-options.js";
+export { TrainingLoop } from "./train/training-loop.js";
+export type { OptimizerChoice } from "./train/optimizers.js";
+export { TaskTrainer, type TaskTrainerOptions } from "./train/task-trainer.js";
+export type { BatchData, BatchSource } from "./train/batch-feed.js";
+export type { LossFunction, Task, TaskContext } from "./train/task.js";
+export { classification, type ClassifyingModel, type LabelledTexts } from "./train/tasks/classification.js";
+export {
+  contrastive,
+  type ContrastiveOptions,
+  type ContrastivePairs,
+  type EncodingModel,
+} from "./train/tasks/contrastive.js";
+export { languageModelling } from "./train/tasks/language-modelling.js";
+export { maskedWords, type MaskedWordsOptions, type MaskingModel } from "./train/tasks/masked-words.js";
+export type { Ids } from "./train/tasks/padded.js";
+export { preferences } from "./train/tasks/preferences.js";
+export {
+  type SequencePairs,
+  sequenceToSequence,
+  type SequenceToSequenceOptions,
+  type TranslatingModel,
+} from "./train/tasks/sequence-to-sequence.js";
 
 // Data sets
 export type { BadLine } from "./data/bad-lines.js";

@@ -19,7 +19,7 @@ const allowed = {
   nn: ops,
   models: nn,
   adapters: models,
-  optim: ops,
+  optim: nn,
   formats: core,
   tokenizer: core,
   structured: [...core, "tokenizer"],

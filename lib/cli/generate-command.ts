@@ -15,6 +15,7 @@ export function generateCommand(): Command {
       text,
     )
     .option("--adapter <folder>", "an adapter in PEFT's format to add to the model", text)
+    .option("--ema", "use the average of the weights that heed train --ema has saved in the run's folder")
     .option("--prompt <text>", "the text to continue, instead of the argument")
     .option("--chat", "treat the prompt as a message, and answer it by the model's chat template")
     .option("--system <text>", "with --chat: instructions to the model that come before the message")

@@ -4,6 +4,7 @@ import type { InferenceFlags, quantizedTypes } from "./inference-options.js";
 export interface GenerateFlags extends InferenceFlags {
   model: string;
   adapter?: string;
+  ema?: boolean;
   prompt?: string;
   chat?: boolean;
   system?: string;

@@ -14,6 +14,7 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
   const {
     model: name,
     adapter,
+    ema,
     prompt,
     chat = false,
     system,
@@ -31,6 +32,7 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
   using model = await load(name, {
     ...{ kind: "causal", device, dtype },
     ...(adapter !== undefined && { adapter }),
+    ...(ema && { average: true }),
     ...(quantize && { quantize: quantizedTypes[quantize] }),
   });
   const words = prompt ?? argument;

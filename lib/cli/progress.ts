@@ -1,5 +1,11 @@
 import cliProgress from "cli-progress";
-import type { CheckpointFailedEvent, EvaluationEvent, StepEvent, TrainerEvent } from "../train/events.js";
+import type {
+  CheckpointFailedEvent,
+  EvaluationEvent,
+  ReturnedEvent,
+  StepEvent,
+  TrainerEvent,
+} from "../train/events.js";
 
 /** The display of a training run in progress. */
 export interface Progress {
@@ -43,6 +49,7 @@ function bar(): Progress {
         state.validation = event.loss.toFixed(3);
         view.update(state);
       } else if (event.type === "checkpoint-failed") this.note(notSaved(event));
+      else if (event.type === "returned") this.note(returned(event));
     },
     note: (text) => process.stdout.write(`\n${text}\n`),
     end: () => view.stop(),
@@ -79,6 +86,7 @@ function lines(): Progress {
       if (event.type === "evaluation") sayEvaluation(event);
       else if (event.type === "checkpoint") say(`step ${event.step}  saved ${event.path}`);
       else if (event.type === "checkpoint-failed") say(notSaved(event));
+      else if (event.type === "returned") say(returned(event));
     },
     note: say,
     end: () => undefined,
@@ -91,6 +99,10 @@ function notUpdated({ step, gradientNorm }: StepEvent): string {
 
 function notSaved({ step, message }: CheckpointFailedEvent): string {
   return `step ${step}  not saved: ${message}`;
+}
+
+function returned({ step, from, loss, path }: ReturnedEvent): string {
+  return `step ${from + 1}  loss ${loss.toFixed(4)} is a spike: continuing from step ${step}, ${path}`;
 }
 
 function pace({ tokensPerSecond, secondsLeft }: StepEvent): { speed: string; left: string } {

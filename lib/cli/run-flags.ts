@@ -5,7 +5,15 @@ import { Llama } from "../models/llama.js";
 import type { Checkpoint } from "../train/checkpoint.js";
 import { resolveData } from "./data-parts.js";
 import { UsageError } from "./failure.js";
-import { defaults, modelFlags, type RunFlags, type TrainFlags, tunedDefaults } from "./train-flags.js";
+import {
+  defaults,
+  modelFlags,
+  optimizerDefaults,
+  type RunFlags,
+  type TrainFlags,
+  tunedDefaults,
+  tunedRate,
+} from "./train-flags.js";
 
 const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   data: "string",
@@ -33,24 +41,34 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   context: "number",
   dropout: "number",
   steps: "number",
+  epochs: "number",
   maxMinutes: "number",
   batch: "number",
   accumulate: "number",
   lr: "number",
   minLr: "number",
   warmup: "number",
+  schedule: "string",
+  decaySteps: "number",
+  optimizer: "string",
+  momentum: "number",
   weightDecay: "number",
+  ema: "number",
   clip: "number",
+  spikes: "boolean",
   seed: "number",
   dtype: "string",
   gradientCheckpointing: "boolean",
   evalEvery: "number",
   evalBatches: "number",
+  patience: "number",
+  best: "boolean",
   checkpointEvery: "number",
   keep: "number",
   log: "string",
   tensorboard: "string",
   sample: "string",
+  peakTflops: "number",
 };
 
 /** The flags that cannot change when a run is resumed. */
@@ -67,6 +85,8 @@ const fixed = [
   "freeze",
   "context",
   "seed",
+  "optimizer",
+  "ema",
 ] as const;
 
 /**
@@ -83,13 +103,21 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
   const chosen: Partial<RunFlags> = { ...stored };
   for (const name of Object.keys(types) as (keyof RunFlags)[])
     if (given[name] !== undefined) Object.assign(chosen, { [name]: given[name] });
-  const { data, maxMinutes, steps = maxMinutes === undefined ? defaults.steps : undefined } = chosen;
+  // Steps and epochs replace each other.
+  if (given.epochs !== undefined && given.steps === undefined) delete chosen.steps;
+  if (given.steps !== undefined && given.epochs === undefined) delete chosen.epochs;
+  const { data, maxMinutes, epochs, optimizer = defaults.optimizer } = chosen;
+  if (epochs !== undefined && given.steps !== undefined)
+    throw new UsageError("--epochs: expected either --steps or --epochs, got both");
+  const ends = epochs !== undefined || maxMinutes !== undefined;
+  const { steps = ends ? undefined : defaults.steps } = chosen;
   checkTuning(chosen, given);
   if (data === undefined) throw new UsageError("required option '--data <file>' not specified");
   const { from } = chosen;
   return {
     ...defaults,
     ...(from === undefined ? {} : tunedDefaults),
+    ...optimizerSettings(optimizer, from !== undefined),
     warmup: Math.min(defaults.warmup, Math.floor((steps ?? Infinity) / 10)),
     ...chosen,
     steps,
@@ -100,6 +128,12 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
     ...(chosen.log === undefined ? {} : { log: path.resolve(chosen.log) }),
     ...(chosen.tensorboard === undefined ? {} : { tensorboard: path.resolve(chosen.tensorboard) }),
   };
+}
+
+/** Returns the defaults of an optimiser's flags. */
+function optimizerSettings(optimizer: RunFlags["optimizer"], tuned: boolean): Partial<RunFlags> {
+  const { lr, ...own } = optimizerDefaults[optimizer];
+  return { ...own, ...(lr !== undefined && { lr: tuned ? lr * tunedRate : lr }) };
 }
 
 /** Checks that flags for a trained model and those for a new one are not combined. */
@@ -114,6 +148,11 @@ function checkTuning(chosen: Partial<RunFlags>, given: TrainFlags): void {
   for (const name of ["loraAlpha", "loraDropout", "loraTargets", "dora", "rslora", "quantize"] as const)
     if (given[name] !== undefined && chosen.lora === undefined)
       throw new UsageError(`--${dashed(name)}: works only with --lora`);
+  const { optimizer = defaults.optimizer, schedule = defaults.schedule } = chosen;
+  if (given.momentum !== undefined && optimizer !== "sgd" && optimizer !== "muon")
+    throw new UsageError("--momentum: works only with --optimizer sgd or muon");
+  if (given.decaySteps !== undefined && schedule !== "wsd")
+    throw new UsageError("--decay-steps: works only with --schedule wsd");
 }
 
 /** Returns the flags of a checkpoint. Those about the model's shape are taken from the model itself. */

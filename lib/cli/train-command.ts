@@ -1,4 +1,6 @@
 import { Command, Option } from "commander";
+import { optimizerTypes } from "../train/optimizers.js";
+import { scheduleTypes } from "../train/training-options.js";
 import { deviceName, integer, number, text } from "./arguments.js";
 import { quantizedTypes } from "./inference-options.js";
 import { defaults, positionings, tokenizers, type TrainFlags, trainFamilies } from "./train-flags.js";
@@ -78,24 +80,50 @@ export function trainCommand(): Command {
     .option("--context <n>", `largest number of tokens that the model sees at once ${or("context")}`, integer(1))
     .option("--dropout <x>", `share of activations dropped in training ${or("dropout")}`, number(0, 1))
     .optionsGroup("Training:")
-    .option("--steps <n>", `number of training steps ${or("steps", ", without --max-minutes")}`, integer(1))
+    .option(
+      "--steps <n>",
+      `number of training steps ${or("steps", ", without --epochs and --max-minutes")}`,
+      integer(1),
+    )
+    .option("--epochs <x>", "number of times that all of --data is read, instead of --steps", number(0))
     .option("--max-minutes <x>", "largest duration of the run; the learning rate falls as time passes", number(0))
     .option("--batch <n>", `sequences in each micro-batch ${or("batch")}`, integer(1))
     .option("--accumulate <n>", `micro-batches in each step ${or("accumulate")}`, integer(1))
-    .option("--lr <x>", `highest learning rate ${or("lr")}`, number(0))
-    .option("--min-lr <x>", "learning rate at the end (default: a tenth of --lr)", number(0))
+    .addOption(
+      new Option(
+        "--optimizer <name>",
+        `optimiser; muon leaves all but the blocks' matrices to adamw ${or("optimizer")}`,
+      ).choices(optimizerTypes),
+    )
+    .option("--momentum <x>", "momentum of sgd (default: 0.9) or muon (default: 0.95)", number(0, 1))
+    .option("--lr <x>", `highest learning rate ${or("lr", "; 0.1 for sgd, 1e-4 for lion, 0.02 for muon")}`, number(0))
+    .option("--min-lr <x>", "learning rate at the end (default: a tenth of --lr for cosine, 0 for others)", number(0))
+    .addOption(
+      new Option(
+        "--schedule <form>",
+        `how the learning rate falls: cosine, linear, or wsd, which is constant before it falls ${or("schedule")}`,
+      ).choices(scheduleTypes),
+    )
+    .option("--decay-steps <n>", "steps at the end in which a wsd schedule falls (default: a fifth of all)", integer(0))
     .option(
       "--warmup <n>",
       `steps in which the learning rate rises to --lr ${or("warmup", ", at most a tenth of the steps")}`,
       integer(0),
     )
-    .option("--weight-decay <x>", `AdamW's weight decay ${or("weightDecay")}`, number(0))
+    .option("--weight-decay <x>", `weight decay ${or("weightDecay", "; 0 for sgd, 1 for lion")}`, number(0))
+    .option(
+      "--ema <decay>",
+      "also average the weights over the steps, such as with 0.999, and evaluate the average",
+      number(0, 1),
+    )
     .option("--clip <x>", `largest norm of a step's gradients; 0 turns clipping off ${or("clip")}`, number(0))
+    .option("--spikes", "after a spike in the loss, return to the last checkpoint and go on with other data")
     .option("--seed <n>", `the same seed gives the same run ${or("seed")}`, integer(0))
     .addOption(
-      new Option("--dtype <type>", `type of the activations; bf16 halves their memory ${or("dtype")}`).choices([
+      new Option("--dtype <type>", `type of the activations; bf16 and f16 halve their memory ${or("dtype")}`).choices([
         "f32",
         "bf16",
+        "f16",
       ]),
     )
     .option(
@@ -107,6 +135,8 @@ export function trainCommand(): Command {
     .optionsGroup("Evaluation and checkpoints:")
     .option("--eval-every <n>", `steps between evaluations ${or("evalEvery")}`, integer(1))
     .option("--eval-batches <n>", `batches in each evaluation ${or("evalBatches")}`, integer(1))
+    .option("--patience <n>", "end the run after this many evaluations without an improvement", integer(1))
+    .option("--best", "also keep the model with the lowest validation loss, in the folder best in --out")
     .option("--checkpoint-every <n>", `steps between checkpoints ${or("checkpointEvery")}`, integer(1))
     .option("--keep <n>", `number of newest checkpoints to keep ${or("keep")}`, integer(1))
     .option(
@@ -116,13 +146,14 @@ export function trainCommand(): Command {
     .option("--log <file>", "file for every event as a line of JSON (default: log.jsonl in --out)", text)
     .option("--tensorboard <folder>", "folder for event files, which TensorBoard shows", text)
     .option("--sample <text>", "continue this text after each evaluation, and write it into the log", text)
+    .option("--peak-tflops <x>", "10¹² operations per second that the device can do, for the mfu in the log", number(0))
     .addHelpText(
       "after",
       `
 Examples:
   $ heed train --data book.txt --out runs/book
   $ heed train --data book.txt --out runs/book --resume --steps 5000
-  $ heed train --data book.txt --out runs/llama --family llama --kv-heads 2
+  $ heed train --data book.txt --out runs/llama --family llama --kv-heads 2 --optimizer muon --ema 0.99
   $ heed train --from Qwen/Qwen3-0.6B --data chats.jsonl --lora 8 --steps 500 --out runs/tuned
   $ heed train --data book.txt --out runs/large --tokenizer gpt2 --layers 8 --heads 8 --width 512 \\
       --context 256 --batch 8 --accumulate 4 --dropout 0.1 --max-minutes 600`,

@@ -1,4 +1,6 @@
 import type { Positions } from "../models/gpt-config.js";
+import { type optimizerTypes, usualRates } from "../train/optimizers.js";
+import type { scheduleTypes } from "../train/training-options.js";
 import type { quantizedTypes } from "./inference-options.js";
 
 /** The tokenizers that a model can be trained with. */
@@ -43,24 +45,34 @@ export interface RunFlags {
   context: number;
   dropout: number;
   steps?: number | undefined;
+  epochs?: number;
   maxMinutes?: number;
   batch: number;
   accumulate: number;
   lr: number;
   minLr?: number;
   warmup: number;
+  schedule: (typeof scheduleTypes)[number];
+  decaySteps?: number;
+  optimizer: (typeof optimizerTypes)[number];
+  momentum?: number;
   weightDecay: number;
+  ema?: number;
   clip: number;
+  spikes: boolean;
   seed: number;
-  dtype: "f32" | "bf16";
+  dtype: "f32" | "bf16" | "f16";
   gradientCheckpointing: boolean;
   evalEvery: number;
   evalBatches: number;
+  patience?: number;
+  best: boolean;
   checkpointEvery: number;
   keep: number;
   log?: string;
   tensorboard?: string;
   sample?: string;
+  peakTflops?: number;
 }
 
 /** The flags of `heed train`. */
@@ -92,13 +104,17 @@ export const defaults = {
   accumulate: 1,
   lr: 1e-3,
   warmup: 100,
+  schedule: "cosine",
+  optimizer: "adamw",
   weightDecay: 0.1,
   clip: 1,
+  spikes: false,
   seed: 0,
   dtype: "f32",
   gradientCheckpointing: false,
   evalEvery: 250,
   evalBatches: 20,
+  best: false,
   checkpointEvery: 250,
   keep: 2,
 } as const satisfies Partial<RunFlags>;
@@ -110,6 +126,19 @@ export const tunedDefaults = {
   lr: 2e-4,
   weightDecay: 0.01,
 } as const satisfies Partial<RunFlags>;
+
+/** Defaults of the flags with other optimisers than AdamW, where they differ. */
+export const optimizerDefaults: Readonly<Record<RunFlags["optimizer"], Partial<RunFlags>>> = {
+  adamw: {},
+  // SGD's weight decay is part of the gradient, and its learning rates are large.
+  sgd: { lr: usualRates.sgd, weightDecay: 0, momentum: 0.9 },
+  // A tenth of AdamW's rate, with ten times its decay (Chen et al. 2023, §5).
+  lion: { lr: usualRates.lion, weightDecay: 1 },
+  muon: { lr: usualRates.muon },
+};
+
+/** Factor of these learning rates in a run that continues from a trained model, as for AdamW. */
+export const tunedRate = tunedDefaults.lr / defaults.lr;
 
 /** The flags that describe a new model. A run that continues from a trained model has none of them. */
 export const modelFlags = [

@@ -5,6 +5,7 @@ import { listVersions } from "../formats/versioned-folder.js";
 import { GPT } from "../models/gpt.js";
 import { Llama } from "../models/llama.js";
 import { type Checkpoint, loadCheckpoint } from "../train/checkpoint.js";
+import { type OptimizerChoice, usualRates } from "../train/optimizers.js";
 import type { SequenceSource } from "../train/sequence-source.js";
 import type { TokenSource } from "../train/token-data.js";
 import { Trainer } from "../train/trainer.js";
@@ -31,6 +32,7 @@ export async function run(given: TrainFlags): Promise<void> {
     flags.from !== undefined && !checkpoint ? await loadTuned({ ...flags, from: flags.from }, device ?? "auto") : null;
   if (tuned && given.context === undefined) flags.context = Math.min(flags.context, tuned.model.config.contextLength);
   const data = await readData(flags, checkpoint?.tokenizer ?? tuned?.tokenizer ?? null, hash);
+  countEpochs(flags, data, given);
   const model = checkpoint?.model ?? tuned?.model ?? asUsage(() => createModel(flags, data, device));
 
   const progress = createProgress();
@@ -47,7 +49,7 @@ export async function run(given: TrainFlags): Promise<void> {
     for await (const event of trainer.run()) {
       progress.show(event);
       await watch.event(event);
-      if (event.type === "checkpoint") saved = event.path;
+      if (event.type === "checkpoint" && !event.best) saved = event.path;
       if (event.type === "evaluation") loss = event.loss;
     }
   } finally {
@@ -100,7 +102,7 @@ function createTrainer(run: {
 }): Trainer {
   const { model, flags, data, checkpoint, lock, signal } = run;
   const before = checkpoint?.state.options.hash;
-  const { lr, minLr, steps, maxMinutes, warmup, seed, weightDecay } = flags;
+  const { lr, minLr, steps, maxMinutes, warmup, seed, patience, peakTflops } = flags;
   return new Trainer({
     model,
     dtype: flags.dtype,
@@ -116,16 +118,23 @@ function createTrainer(run: {
     lr,
     minLr,
     warmup,
+    schedule: flags.schedule,
+    decaySteps: flags.decaySteps,
     seed,
     maxNorm: flags.clip === 0 ? null : flags.clip,
-    optimizer: { weightDecay, beta2: 0.99 },
+    optimizer: optimizerOf(flags),
+    ema: flags.ema,
+    spikes: flags.spikes ? {} : undefined,
     evalEvery: flags.evalEvery,
     evalBatches: flags.evalBatches,
+    earlyStopping: patience === undefined ? undefined : { patience },
+    peakFlops: peakTflops === undefined ? undefined : peakTflops * 1e12,
     checkpoint: {
       folder: lock.folder,
       lock,
       every: flags.checkpointEvery,
       keep: flags.keep,
+      best: flags.best,
       tokenizer: data.tokenizer,
       base: flags.from ?? null,
       options: { ...flags, hash: data.hash },
@@ -140,6 +149,23 @@ function createTrainer(run: {
 /** Returns the file of the run's log. */
 function logOf({ log }: RunFlags, { folder }: FolderLock): string {
   return log ?? path.join(folder, "log.jsonl");
+}
+
+/** Turns `--epochs` into steps. Without `--warmup`, at most a tenth of them are warm-up. */
+function countEpochs(flags: RunFlags, { train }: RunData, given: TrainFlags): void {
+  const { epochs, context, batch, accumulate } = flags;
+  if (epochs === undefined) return;
+  const sequences = "sequence" in train ? train.sequences : Math.floor((train.length - 1) / context);
+  flags.steps = Math.max(1, Math.ceil((epochs * sequences) / (batch * accumulate)));
+  if (given.warmup === undefined) flags.warmup = Math.min(flags.warmup, Math.floor(flags.steps / 10));
+}
+
+function optimizerOf({ optimizer: type, weightDecay, momentum }: RunFlags): OptimizerChoice {
+  if (type === "adamw") return { weightDecay, beta2: 0.99 };
+  if (type === "lion") return { type, weightDecay };
+  const own = { weightDecay, ...(momentum !== undefined && { momentum }) };
+  // What Muon leaves to AdamW has the learning rate that it has with --optimizer adamw.
+  return type === "sgd" ? { type, ...own } : { type, ...own, adamw: { lrScale: defaults.lr / usualRates.muon } };
 }
 
 function summary(model: GPT | Llama, { train, validation }: RunData, checkpoint: Checkpoint | null): string {

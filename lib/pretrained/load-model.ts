@@ -1,7 +1,7 @@
 // Loads models from any source, together with their tokenizers.
 import path from "node:path";
 import { adapterNames } from "../adapters/adapters.js";
-import { checkChoice, checkObject } from "../check.js";
+import { checkBoolean, checkChoice, checkObject } from "../check.js";
 import type { ClassificationRecipe } from "../embed/classification.js";
 import type { EmbeddingEncoder, EmbeddingRecipe } from "../embed/embed-texts.js";
 import { describe, HeedError } from "../errors.js";
@@ -23,6 +23,7 @@ import { folderTokenizer } from "./load-pretrained.js";
 import { findModel, type ModelSource } from "./model-source.js";
 import { adapterFiles, loadAdapter, readAdapterConfig } from "./peft.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
+import { takeAverage } from "./saved-tensors.js";
 import { readRecipe } from "./sentence-transformers.js";
 
 /**
@@ -40,6 +41,11 @@ export interface LoadModelOptions<K extends ModelKind = ModelKind>
   tokenizer?: Tokenizer;
   /** Folder of an adapter in PEFT's layout, which is added to the model and active. @default none */
   adapter?: string;
+  /**
+   * True if the model gets the moving average of its weights, which a run of heed with `ema` saves in its checkpoints.
+   * @default false
+   */
+  average?: boolean;
 }
 
 /** Conversion of source texts to tokens, and of target tokens to texts. */
@@ -92,12 +98,15 @@ export async function loadModel(name: string, options: LoadModelOptions = {}): P
  */
 export async function loadParts(op: string, name: string, options: LoadModelOptions): Promise<LoadedParts[ModelKind]> {
   checkObject(op, "options", options);
-  const { kind, tokenizer, adapter } = options;
+  const { kind, tokenizer, adapter, average = false } = options;
   if (adapter !== undefined && typeof adapter !== "string")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected adapter to be the path of a folder, got ${describe(adapter)}`);
   if (kind !== undefined) checkChoice(op, "kind", kind, modelKinds);
   if (tokenizer !== undefined && typeof (tokenizer as Tokenizer | null)?.encode !== "function")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected tokenizer to be a tokenizer, got ${describe(tokenizer)}`);
+  checkBoolean(op, "average", average);
+  if (average && quantizeOptionsOf(op, options))
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected either average or quantize, got both`);
   quantizeOptionsOf(op, options);
   const checkKind = (found: readonly ModelKind[]): ModelKind => {
     if (kind === undefined || found.includes(kind)) return kind ?? found[0]!;
@@ -111,10 +120,13 @@ export async function loadParts(op: string, name: string, options: LoadModelOpti
     const wanted = checkKind(kinds);
     await readBlueprint(folder, kinds.includes("causal") ? "causal" : wanted);
   });
+  if (average && source.format !== "adapter" && source.format !== "folder")
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected a checkpoint of a run for average, got ${name}`);
   if (source.format === "adapter") return adapted(op, name, source.folder, options);
   const parts = await partsOf(name, source, checkKind(await kindsOf(source)), options);
   const own = source.format === "folder" ? await ownAdapter(source.folder) : null;
-  return withAdapters(parts, [own, adapter ?? null]);
+  const whole = await withAdapters(parts, [own, adapter ?? null]);
+  return average && source.format === "folder" ? averaged(whole, source.folder, own !== null) : whole;
 }
 
 /** Loads the model that an adapter refers to, and adds the adapter. */
@@ -122,7 +134,7 @@ async function adapted(
   op: string,
   name: string,
   folder: string,
-  { adapter, ...options }: LoadModelOptions,
+  { adapter, average = false, ...options }: LoadModelOptions,
 ): Promise<LoadedParts[ModelKind]> {
   const { base } = await readAdapterConfig(folder);
   if (base === null)
@@ -139,7 +151,19 @@ async function adapted(
       `${name}: expected an adapter of a model without adapters, got one of ${base}; merge that first (heed merge)`,
     );
   }
-  return withAdapters(parts, [folder, adapter ?? null]);
+  const whole = await withAdapters(parts, [folder, adapter ?? null]);
+  return average ? averaged(whole, folder, true) : whole;
+}
+
+/** Gives a model the moving average of its weights in the folder of a checkpoint. */
+async function averaged<P extends LoadedParts[ModelKind]>(parts: P, folder: string, adapted: boolean): Promise<P> {
+  try {
+    await takeAverage(parts.model, folder, adapted);
+    return parts;
+  } catch (error) {
+    parts.model.dispose();
+    throw error;
+  }
 }
 
 /** Returns the folder itself if it has an adapter beside its model, as a checkpoint of heed may have. */

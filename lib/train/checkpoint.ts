@@ -1,66 +1,39 @@
 // Checkpoints are versions of a folder (formats/versioned-folder.ts), so that a complete one exists whenever the
 // process is killed. Each holds the model in files that Hugging Face's transformers can read too (config.json and
 // model.safetensors, f32), heed's tokenizer (heed-tokenizer.json), and the state from which training resumes
-// (optimizer.safetensors and trainer.json). An adapter is saved in PEFT's layout. If nothing else is trained and the model
-// came from elsewhere, the model itself is left out.
+// (optimizer.safetensors and trainer.json), with the moving average of the weights (average.safetensors) if there is one.
+// An adapter is saved in PEFT's layout. If nothing else is trained and the model came from elsewhere, the model itself is
+// left out. Of a model that no config.json describes, the parameters alone are saved.
 import path from "node:path";
 import { activeAdapter, baseParameters, lorasOf } from "../adapters/adapters.js";
 import type { Device } from "../device.js";
-import { type FloatDType, isFloat } from "../dtype.js";
 import { HeedError } from "../errors.js";
-import { exists, readJsonFile } from "../files.js";
-import { readSafetensors, type SafetensorsInput, writeSafetensors } from "../formats/safetensors.js";
+import { exists, ifThere, inFile, readJsonFile } from "../files.js";
+import { type SafetensorsInput, writeSafetensors } from "../formats/safetensors.js";
 import { listVersions, saveVersion } from "../formats/versioned-folder.js";
+import { ops } from "../native.js";
 import { unfreeze } from "../nn/freeze.js";
 import type { Module, StateDict } from "../nn/module.js";
 import { quantizationOf } from "../nn/quantization.js";
 import { describe } from "../ops/check.js";
-import { checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
-import type { AdamW } from "../optim/adamw.js";
-import type { PretrainedKinds } from "../pretrained/families/index.js";
+import type { QuantizeOptions } from "../ops/quantize.js";
+import { type Optimizer, parameterOfState } from "../optim/optimizer.js";
+import type { WeightAverage } from "../optim/weight-average.js";
+import type { FamilySaving } from "../pretrained/families/family.js";
+import { families, type PretrainedKinds } from "../pretrained/families/index.js";
 import { savedPieces, savingOf } from "../pretrained/families/saving.js";
 import { loadFolder } from "../pretrained/load-folder.js";
 import { loadModel } from "../pretrained/load-model.js";
 import { loadAdapter, readAdapterConfig, saveAdapter } from "../pretrained/peft.js";
 import { partOfParameter, peftNames } from "../pretrained/peft-names.js";
-import type { Shape } from "../shape.js";
+import { averageFile, inModelsLayout, type LoadedTensors, readTensors } from "../pretrained/saved-tensors.js";
+import { sameShape } from "../shape.js";
 import type { FloatTensor } from "../tensor.js";
+import { readPieces } from "../tensor-pieces.js";
 import { tokenizerFromFile, tokenizerToFile } from "../tokenizer/from-json.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { checkFinite, writeJsonFile } from "./checkpoint-files.js";
-import type { DataPosition } from "./position.js";
-
-/** State of a training run at a step. Everything random in a run follows from the seeds and the step. */
-export interface TrainerState {
-  /** Number of steps taken. */
-  step: number;
-  /** Seconds that the steps took, over all sessions. */
-  seconds: number;
-  /** Seed of the order of the data. */
-  seed: number;
-  /** Seed of the dropout masks. */
-  dropoutSeed: number;
-  /** Position in the data. Without it, `Trainer` resumes only with `newData`. @default null (unknown) */
-  position?: DataPosition | null;
-  /** Last step whose model was evaluated on held-out tokens. @default null (none) */
-  evaluated?: number | null;
-  /** Options of the run that the caller wants to find again; `Trainer` does not read them. */
-  options: Record<string, unknown>;
-}
-
-/** Contents of trainer.json. */
-interface SavedRun {
-  state: TrainerState;
-  steps: OptimizerState["steps"];
-  /** Names of the parameters that were not trained; a file without the list belongs to a model without frozen ones. */
-  frozen: readonly string[];
-  /** Name of the adapter that is in the checkpoint; null if there is none. */
-  adapter: string | null;
-  /** Dtype of the model that the checkpoint refers to; null if it contains its model. */
-  baseDtype: FloatDType | null;
-  /** Options with which the model that the checkpoint refers to was quantised; null if it was not. */
-  baseQuantized: Required<QuantizeOptions> | null;
-}
+import { checkState, type SavedRun, type TrainerState, version } from "./trainer-state.js";
 
 /** Contents of a checkpoint to save. */
 export interface CheckpointContent {
@@ -68,8 +41,10 @@ export interface CheckpointContent {
   model: Module;
   /** Tokenizer that is saved with the model. @default null (none) */
   tokenizer?: Tokenizer | null;
-  /** Optimiser, whose moments are saved. */
-  optimizer: AdamW;
+  /** Optimiser, whose state is saved. */
+  optimizer: Optimizer;
+  /** Moving average of the weights, which is saved too. @default null (none) */
+  average?: WeightAverage | null;
   /** State of the run. */
   state: TrainerState;
   /**
@@ -79,30 +54,26 @@ export interface CheckpointContent {
   base?: string | null;
 }
 
-/** Version of the format of trainer.json. */
-const version = 2;
-
-/** Tensors read from a file, by name. */
-export type LoadedTensors = Record<string, { shape: Shape; values: Float32Array }>;
-
-/** State of an optimiser, as `AdamW.loadStateDict` takes it. */
+/** State of an optimiser, as `Optimizer.loadStateDict` takes it. */
 export interface OptimizerState {
-  /** Moments of the parameters, by name. */
+  /** State tensors of the parameters, by name. */
   moments: LoadedTensors;
   /** Number of steps that each parameter has taken, by its name. */
   steps: Record<string, number>;
 }
 
 /** Checkpoint that was loaded. */
-export interface Checkpoint {
+export interface Checkpoint<M extends Module = PretrainedKinds["causal"]> {
   /** Folder of this checkpoint, inside the run's folder. */
   path: string;
   /** Model, in training mode, with the run's frozen parameters frozen. */
-  model: PretrainedKinds["causal"];
+  model: M;
   /** Tokenizer; null if none was saved. */
   tokenizer: Tokenizer | null;
   /** State of the optimiser. */
   optimizer: OptimizerState;
+  /** Moving average of the weights, by the names of the parameters; null if none was saved. */
+  average: LoadedTensors | null;
   /** State of the run. */
   state: TrainerState;
   /** Newer checkpoints of the run that are incomplete, each with its error; empty if this is the newest. */
@@ -114,6 +85,7 @@ const files = {
   model: "model.safetensors",
   tokenizer: "heed-tokenizer.json",
   optimizer: "optimizer.safetensors",
+  average: averageFile,
   trainer: "trainer.json",
 } as const;
 
@@ -133,11 +105,10 @@ const files = {
  */
 export async function saveCheckpoint(
   folder: string,
-  { model, tokenizer = null, optimizer, state, base = null }: CheckpointContent,
+  { model, tokenizer = null, optimizer, average = null, state, base = null }: CheckpointContent,
   options: { keep?: number; spoilt?: readonly string[] } = {},
 ): Promise<string> {
-  const saving = savingOf("saveCheckpoint", model, { adapted: true });
-  const config = saving.toConfig(model);
+  const { saving, config, kind } = formOf(model);
   const adapter = activeAdapter(model);
   const names = adapter === null ? null : peftNames("saveCheckpoint", model);
   const own = baseParameters(model);
@@ -154,30 +125,58 @@ export async function saveCheckpoint(
   const write = async (to: string): Promise<void> => {
     const asSaved: AsSaved = (name, tensor) => {
       const of = partOfParameter(name);
-      return of && names
-        ? oneByOne(tensor, (values) => names.toFile(of.layer, of.part, values))
-        : savedPieces(saving, model, name, tensor);
+      if (of && names) return oneByOne(tensor, (values) => names.toFile(of.layer, of.part, values));
+      return saving ? savedPieces(saving, model, name, tensor) : readPieces(tensor);
     };
     if (!refers) {
       // Hugging Face's loader requires the format entry.
-      await writeTensors(path.join(to, files.model), own, asSaved, { format: "pt" });
-      await writeJsonFile(path.join(to, files.config), config);
+      const nameInFile = (name: string): string => saving?.nameInFile?.(model, name) ?? name;
+      await writeTensors(path.join(to, files.model), own, asSaved, { metadata: { format: "pt" }, nameInFile });
+      if (config) await writeJsonFile(path.join(to, files.config), config);
     }
     if (adapter !== null) await saveAdapter(to, model, { name: adapter, base: refers ? base : null });
-    // The moments of a parameter are saved in the parameter's layout.
-    const momentAsSaved: AsSaved = (name, moment) => asSaved(name.replace(/^[mv]\./, ""), moment);
-    await writeTensors(path.join(to, files.optimizer), optimizer.stateDict(), momentAsSaved, {});
+    // The state of a parameter is saved in the parameter's layout.
+    const stateAsSaved: AsSaved = (name, state) => asSaved(parameterOfState(name), state);
+    await writeTensors(path.join(to, files.optimizer), optimizer.stateDict(), stateAsSaved);
+    if (average) await writeTensors(path.join(to, files.average), average.stateDict(), asSaved);
     if (tokenizer) await writeJsonFile(path.join(to, files.tokenizer), tokenizerToFile(tokenizer));
     const { steps } = optimizer;
     const frozen = [...model.namedParameters()].flatMap(([name, tensor]) =>
       tensor.isFrozen && saved.has(tensor) ? [name] : [],
     );
-    const run = { format: "heed-trainer", version, ...state, steps, frozen, adapter, baseDtype, baseQuantized };
+    const run = { format: "heed-trainer", version, ...state, steps, frozen, adapter, baseDtype, baseQuantized, kind };
     await writeJsonFile(path.join(to, files.trainer), run);
   };
-  const tensors = [...(refers ? [] : Object.values(own)), ...Object.values(optimizer.stateDict())];
+  const states = [optimizer.stateDict(), average?.stateDict() ?? {}].flatMap((state) => Object.values(state));
+  const tensors = [...(refers ? [] : Object.values(own)), ...states];
   const bytes = 4 * tensors.reduce((sum, { size }) => sum + size, 0);
   return saveVersion(folder, name, write, { ...options, bytes });
+}
+
+/** Form in which a model is saved: that of its family, with a config.json, or, if it has none, the parameters alone. */
+interface Form {
+  saving: FamilySaving | null;
+  config: Record<string, unknown> | null;
+  /** Kind as which the model is loaded again; null if the caller makes it. */
+  kind: keyof PretrainedKinds | null;
+}
+
+function formOf(model: Module): Form {
+  const none: Form = { saving: null, config: null, kind: null };
+  const kind = (Object.keys(families) as (keyof PretrainedKinds)[]).find((name) =>
+    families[name].some(({ saving }) => saving?.owns(model)),
+  );
+  if (kind === undefined) return none;
+  const saving = savingOf("saveCheckpoint", model, { adapted: true });
+  // The state of a parameter could not be split as the parameter is.
+  if (saving.tensors) return none;
+  try {
+    return { saving, config: saving.toConfig(model), kind };
+  } catch (error) {
+    // Published models have no such form.
+    if (error instanceof HeedError && error.code === "ERR_ARGUMENT" && kind !== "causal") return none;
+    throw error;
+  }
 }
 
 function adapterParameters(model: Module, name: string): FloatTensor[] {
@@ -199,10 +198,13 @@ async function writeTensors(
   file: string,
   tensors: StateDict,
   asSaved: AsSaved,
-  metadata: Record<string, string>,
+  {
+    metadata = {},
+    nameInFile = (name) => name,
+  }: { metadata?: Record<string, string>; nameInFile?: (name: string) => string } = {},
 ): Promise<void> {
   const input = (name: string, tensor: FloatTensor): SafetensorsInput => ({
-    name,
+    name: nameInFile(name),
     dtype: "F32",
     shape: tensor.shape,
     data: async function* () {
@@ -216,6 +218,18 @@ async function writeTensors(
   );
 }
 
+/** Options of `loadCheckpoint`. */
+export interface LoadCheckpointOptions<M extends Module> {
+  /** Device that holds the model. @default "auto" */
+  device?: Device | string;
+  /**
+   * Model that gets the parameters of the checkpoint. It must be made as the saved one was, with the same adapters if it
+   * has any. It is required for a `Module` of your own and for an `EncoderDecoder`.
+   * @default a new model of the class that was saved
+   */
+  model?: M;
+}
+
 /**
  * Loads a checkpoint to resume training from. `folder` is a run's folder, whose newest complete checkpoint is loaded,
  * or the folder of one checkpoint. Parameters that were frozen in the run are frozen in the model.
@@ -227,45 +241,120 @@ async function writeTensors(
  * const resume = await loadCheckpoint("runs/first");
  * await new Trainer({ ...settings, model: resume.model, resume, steps: 4 }).train(); // steps 3 and 4
  *
+ * @throws ERR_ARGUMENT if the checkpoint is of a `Module` of your own and `model` is not given.
  * @throws ERR_IO if the folder holds no checkpoint, or files are missing or cannot be read.
- * @throws ERR_FORMAT if a file is spoilt and no earlier checkpoint is complete. The message names the file.
+ * @throws ERR_FORMAT if a file is spoilt and no earlier checkpoint is complete, or does not fit `model`. The message
+ *   names the file.
  */
-export async function loadCheckpoint(folder: string, options: { device?: Device | string } = {}): Promise<Checkpoint> {
-  const versions = await listVersions(folder);
-  if (versions.length === 0) {
-    const alone = [files.config, files.trainer].map((name) => exists(path.join(folder, name)));
-    if ((await Promise.all(alone)).includes(true)) return { ...(await load(folder, options)), skipped: [] };
-    throw new HeedError("ERR_IO", `${folder}: expected a checkpoint or a folder of checkpoints, found neither`);
-  }
+export async function loadCheckpoint<M extends Module = PretrainedKinds["causal"]>(
+  folder: string,
+  options: LoadCheckpointOptions<M> = {},
+): Promise<Checkpoint<M>> {
+  const found = await newest(folder, [], (at) => load(at, options));
+  if (found) return found;
+  const single = await Promise.all([files.trainer, files.config].map((file) => exists(path.join(folder, file))));
+  if (single.includes(true)) return { ...(await load(folder, options)), skipped: [] };
+  throw new HeedError("ERR_IO", `${folder}: expected a checkpoint or a folder of checkpoints, found neither`);
+}
+
+/**
+ * Loads the newest complete checkpoint of a run, without those at the paths `except`, into the model of the run. Returns
+ * null if there is none.
+ *
+ * @throws the errors of `loadCheckpoint`.
+ */
+export async function restoreCheckpoint<M extends Module>(
+  folder: string,
+  model: M,
+  { except }: { except: readonly string[] },
+): Promise<Checkpoint<M> | null> {
+  return newest(folder, except, (at) => load(at, { model }));
+}
+
+/** Loads the newest complete version in a folder. Returns null if it has no versions. */
+async function newest<M extends Module>(
+  folder: string,
+  except: readonly string[],
+  loadAt: (at: string) => Promise<Omit<Checkpoint<M>, "skipped">>,
+): Promise<Checkpoint<M> | null> {
   const skipped: { path: string; error: HeedError }[] = [];
-  for (const at of versions)
+  for (const at of await listVersions(folder)) {
+    if (except.includes(at)) continue;
     try {
-      return { ...(await load(at, options)), skipped };
+      return { ...(await loadAt(at)), skipped };
     } catch (error) {
       if (!isIncomplete(error)) throw error;
       skipped.push({ path: at, error });
     }
-  throw skipped[0]!.error;
+  }
+  if (skipped.length > 0) throw skipped[0]!.error;
+  return null;
 }
 
-async function load(at: string, options: { device?: Device | string }): Promise<Omit<Checkpoint, "skipped">> {
+async function load<M extends Module>(
+  at: string,
+  { device, model: given }: LoadCheckpointOptions<M>,
+): Promise<Omit<Checkpoint<M>, "skipped">> {
   const trainer = path.join(at, files.trainer);
-  const { state, steps, frozen, adapter, baseDtype, baseQuantized } = checkState(await readJsonFile(trainer), trainer);
+  const run = checkState(await readJsonFile(trainer), trainer);
+  const { state, steps, frozen, adapter, kind } = run;
+  if (kind === null && !given)
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `loadCheckpoint: expected model, because ${at} is of a module that heed cannot make; got none`,
+    );
   const optimizer = { moments: await readTensors(path.join(at, files.optimizer)), steps };
-  const model = await modelOf(at, { ...options, seed: state.dropoutSeed }, baseDtype, baseQuantized);
+  let average = await ifThere(path.join(at, files.average), readTensors);
+  const place = given ? { device: given.parameters()[0]!.device } : device === undefined ? {} : { device };
+  // Decoders may have adapters and other layouts. Every other model is filled by the names of its parameters.
+  const filled = kind !== "causal" && given ? given : null;
+  const model = filled ?? (await modelOf(at, { ...place, seed: state.dropoutSeed }, run, kind!));
   try {
+    if (filled) await fill(filled, at);
     if (adapter !== null) {
       await loadAdapter(model, at, { name: adapter });
       unfreeze(model);
-      optimizer.moments = fromFile(optimizer.moments, model);
+      optimizer.moments = inModelsLayout(optimizer.moments, model, parameterOfState);
+      average &&= inModelsLayout(average, model);
     }
     model.train();
     freezeNamed(model, frozen, trainer);
-    return { path: at, model, tokenizer: await loadTokenizer(at, model.config.vocabularySize), optimizer, state };
+    const { vocabularySize = Infinity } = (model as { config?: { vocabularySize?: number } } & Module).config ?? {};
+    const tokenizer = await loadTokenizer(at, vocabularySize);
+    if (given && model !== given) takeOver(given, model, at);
+    return { path: at, model: given ?? (model as M), tokenizer, optimizer, average, state };
   } catch (error) {
-    model.dispose();
+    if (model !== given) model.dispose();
     throw error;
   }
+}
+
+/** Fills a model with the parameters in the folder of a checkpoint. */
+async function fill(model: Module, at: string): Promise<void> {
+  const file = path.join(at, files.model);
+  const tensors = await readTensors(file);
+  const { saving } = formOf(model);
+  const byName = new Map(
+    Object.keys(model.stateDict()).map((name) => [saving?.nameInFile?.(model, name) ?? name, name]),
+  );
+  const own = Object.entries(tensors).map(([name, tensor]) => [byName.get(name) ?? name, tensor] as const);
+  await inFile(file, () => model.loadStateDict(Object.fromEntries(own)));
+}
+
+/** Copies the parameters of a model that was loaded to one that was given, and disposes the first. */
+function takeOver(given: Module, loaded: Module, at: string): void {
+  const [to, from] = [given.stateDict(), loaded.stateDict()];
+  const differs = Object.keys({ ...to, ...from }).find(
+    (name) => !to[name] || !from[name] || !sameShape(to[name].shape, from[name].shape),
+  );
+  if (differs !== undefined)
+    throw new HeedError("ERR_FORMAT", `${at}: expected the parameters of the model that was given; ${differs} differs`);
+  for (const [name, tensor] of Object.entries(to)) {
+    ops.copy({ out: tensor, inp: from[name]! });
+    tensor.overwritten();
+    if (from[name]!.isFrozen) tensor.requiresGrad = false;
+  }
+  loaded.dispose();
 }
 
 /**
@@ -282,24 +371,15 @@ export async function trainedOver(folder: string): Promise<Required<QuantizeOpti
 async function modelOf(
   at: string,
   options: { device?: Device | string; seed: number },
-  baseDtype: FloatDType | null,
-  quantize: QuantizeOptions | null,
-): Promise<Checkpoint["model"]> {
-  if (baseDtype === null) return (await loadFolder(at, "causal", options)).model;
+  { baseDtype, baseQuantized }: SavedRun,
+  kind: keyof PretrainedKinds,
+): Promise<Module> {
+  if (baseDtype === null) return (await loadFolder(at, kind, options)).model;
   const { base } = await readAdapterConfig(at);
   if (base === null)
     throw new HeedError("ERR_FORMAT", `${at}: expected base_model_name_or_path in adapter_config.json, got none`);
-  return (await loadModel(base, { ...options, dtype: baseDtype, ...(quantize && { quantize }) })).model;
-}
-
-/** Returns moments, which are saved in the layout of PEFT's files, in the layout of the model. */
-function fromFile(moments: LoadedTensors, model: Module): LoadedTensors {
-  const names = peftNames("loadCheckpoint", model);
-  const converted = Object.entries(moments).map(([name, { shape, values }]) => {
-    const of = partOfParameter(name.replace(/^[mv]\./, ""));
-    return [name, { shape, values: of ? names.fromFile(of.layer, of.part, values) : values }] as const;
-  });
-  return Object.fromEntries(converted);
+  return (await loadModel(base, { ...options, dtype: baseDtype, ...(baseQuantized && { quantize: baseQuantized }) }))
+    .model;
 }
 
 /** Returns true if an error means missing or spoilt files, and not, for example, a lack of permission. */
@@ -320,18 +400,6 @@ async function loadTokenizer(at: string, vocabularySize: number): Promise<Tokeni
   );
 }
 
-async function readTensors(name: string): Promise<LoadedTensors> {
-  const file = await readSafetensors(name);
-  try {
-    const loaded: [string, LoadedTensors[string]][] = [];
-    for (const [tensor, { shape }] of file.tensors)
-      loaded.push([tensor, { shape, values: await file.readFloats(tensor) }]);
-    return Object.fromEntries(loaded);
-  } finally {
-    await file.close();
-  }
-}
-
 function freezeNamed(model: Module, names: readonly string[], file: string): void {
   const parameters = new Map(model.namedParameters());
   for (const name of names) {
@@ -343,71 +411,4 @@ function freezeNamed(model: Module, names: readonly string[], file: string): voi
       );
     parameter.requiresGrad = false;
   }
-}
-
-function checkState(json: unknown, file: string): SavedRun {
-  const content = (json ?? {}) as Record<string, unknown>;
-  const {
-    format,
-    version: written,
-    step,
-    seconds,
-    seed,
-    dropoutSeed,
-    evaluated = null,
-    options,
-    steps,
-    frozen = [],
-    adapter = null,
-    baseDtype = null,
-    baseQuantized = null,
-  } = content;
-  const position = positionIn(content.position);
-  const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
-  const fault = (what: string, got: unknown): HeedError =>
-    new HeedError("ERR_FORMAT", `${file}: expected ${what}, got ${describe(got)}`);
-  if (format !== "heed-trainer") throw fault('"format": "heed-trainer"', format);
-  if (written !== version) throw fault(`version ${version}`, written);
-  for (const [name, value] of Object.entries({ step, seed, dropoutSeed, evaluated: evaluated ?? 0, ...position }))
-    if (!Number.isSafeInteger(value) || (value as number) < 0)
-      throw fault(`${name} to be an integer of at least 0`, value);
-  if (typeof seconds !== "number" || !(seconds >= 0)) throw fault("seconds to be a number of at least 0", seconds);
-  if (!isObject(options)) throw fault("options to be an object", options);
-  if (!isObject(steps)) throw fault("the optimiser's steps to be an object", steps);
-  if (!Array.isArray(frozen)) throw fault("frozen to be a list of parameters", frozen);
-  for (const [name, count] of Object.entries(steps as object))
-    if (!Number.isSafeInteger(count) || count < 0)
-      throw fault(`steps of ${name} to be an integer of at least 0`, count);
-  if (adapter !== null && typeof adapter !== "string") throw fault("adapter to be a name", adapter);
-  if (baseDtype !== null && !(typeof baseDtype === "string" && isFloat(baseDtype as FloatDType)))
-    throw fault("baseDtype to be a floating dtype", baseDtype);
-  const state = { step, seconds, seed, dropoutSeed, evaluated, position, options } as TrainerState;
-  return {
-    state,
-    steps: steps as Record<string, number>,
-    frozen: frozen as string[],
-    adapter,
-    baseDtype: baseDtype as FloatDType | null,
-    baseQuantized: quantizationIn(baseQuantized, fault),
-  };
-}
-
-/** Returns options of `quantize` from a file, or null if it has none. */
-function quantizationIn(
-  json: unknown,
-  fault: (what: string, got: unknown) => HeedError,
-): Required<QuantizeOptions> | null {
-  if (json === null) return null;
-  try {
-    return checkQuantizeOptions(json as QuantizeOptions);
-  } catch {
-    throw fault("baseQuantized to have the bits and the groupSize of quantised weights", json);
-  }
-}
-
-/** Returns a file's position in the data, still unchecked, or null if the file has none. */
-function positionIn(json: unknown): Record<keyof DataPosition, unknown> | null {
-  if (json === undefined || json === null) return null;
-  const { sequences, microBatches, contextLength, sequencesPerEpoch } = json as Record<keyof DataPosition, unknown>;
-  return { sequences, microBatches, contextLength, sequencesPerEpoch };
 }

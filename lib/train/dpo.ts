@@ -14,7 +14,7 @@ import { narrow } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
 import type { TrainingExample } from "./pack-examples.js";
-import { ignored } from "./sequence-source.js";
+import { paddedExamples } from "./tasks/padded.js";
 
 /** Two answers to the same prompt. The tokens of the answers count (`mask`), those of the prompt do not. */
 export interface PreferencePair {
@@ -76,24 +76,10 @@ export function dpoLoss(
 /** Returns the log-probability of the counted tokens of each example, f32 [] each. */
 function logProbabilitiesOf(model: GPT | Llama, examples: readonly TrainingExample[]): FloatTensor[] {
   const { device } = model;
-  const sizes = examples.map(({ ids }) => ids.length - 1);
-  const length = Math.max(...sizes);
-  const [inputs, targets] = [new Int32Array(examples.length * length), new Int32Array(examples.length * length)];
-  targets.fill(ignored);
-  const counts = examples.map(({ ids, mask }, row) => {
-    let count = 0;
-    inputs.set(ids.subarray(0, -1), row * length);
-    for (let t = 1; t < ids.length; t++)
-      if (mask[t]) {
-        targets[row * length + t - 1] = ids[t]!;
-        count++;
-      }
-    if (count === 0)
-      throw new HeedError("ERR_ARGUMENT", "dpoLoss: expected answers with a token that counts, got one without");
-    return count;
-  });
-  const shape = [examples.length, length];
-  const logits = model.forward(tensor(inputs, shape, { device }), { documents: sizes.map((size) => [size]) });
+  const { inputs, targets, lengths, counts, shape } = paddedExamples("dpoLoss", examples);
+  if (counts.includes(0))
+    throw new HeedError("ERR_ARGUMENT", "dpoLoss: expected answers with a token that counts, got one without");
+  const logits = model.forward(tensor(inputs, shape, { device }), { documents: lengths.map((length) => [length]) });
   const wanted = tensor(targets, shape, { device });
   return counts.map((count, row) => {
     const loss = crossEntropy(narrow(logits, 0, row, 1), narrow(wanted, 0, row, 1));

@@ -1,11 +1,10 @@
-import { noGrad } from "../autograd.js";
 import { checkInteger } from "../ops/check.js";
-import { scope } from "../scope.js";
 import { type Batch, Batches } from "./batches.js";
-import { batchLoss, countedTargets } from "./batch-loss.js";
+import { meanLoss } from "./mean-loss.js";
 import type { SequenceSource } from "./sequence-source.js";
 import type { TokenSource } from "./token-data.js";
 import type { TrainableModel } from "./trainable-model.js";
+import { windowTask } from "./window-task.js";
 
 /** Options of `evaluate`. */
 export interface EvaluationOptions {
@@ -31,9 +30,6 @@ export interface Evaluation {
   tokens: number;
 }
 
-/** Number of batches that are enqueued before the first result is read, so that the device never waits. */
-const ahead = 2;
-
 /**
  * Evaluates a model on held-out tokens, with dropout off and without recording. The loss is the mean over all windows,
  * whatever the batch size; only tokens at the end that do not fill a window are left out. An evaluation in the middle
@@ -58,50 +54,19 @@ export async function evaluate(
     documentStart = null,
   } = options;
   if (limit !== undefined) checkInteger("evaluate", "batches", limit, 1);
-  const batches = new Batches(tokens, { batchSize, contextLength, shuffle: false });
-  const { windows } = batches;
-  const total = Math.ceil(windows / batchSize);
-  const count = Math.min(limit ?? Infinity, total);
-  const pending: { targets: number; loss: Promise<Float32Array> }[] = [];
-  let [sum, seen] = [0, 0];
-  for (let i = 0; i < count + ahead; i++) {
-    signal?.throwIfAborted();
-    if (i < count) {
-      const first = Math.floor((i * total) / count) * batchSize;
-      // Batches count by the number of their targets: the last one may be smaller, and masks differ.
-      const size = Math.min(batchSize, windows - first);
-      const batch = batches.take(first, size);
-      const loss = lossOf(model, batch, [size, contextLength], documentStart);
-      pending.push({ targets: countedTargets(batch), loss });
-    }
-    if (i < ahead) continue;
-    const { targets, loss } = pending[i - ahead]!;
-    sum += targets * (await loss)[0]!;
-    seen += targets;
-  }
-  const loss = sum / seen;
-  return { loss, perplexity: Math.exp(loss), tokens: seen };
+  const windows = new Batches(tokens, { batchSize, contextLength, shuffle: false });
+  const task = windowTask(contextLength, documentStart);
+  const { loss, targets } = await meanLoss(model, task, spread(windows, limit), { device: model.device, signal });
+  return { loss, perplexity: Math.exp(loss), tokens: targets };
 }
 
-function lossOf(
-  model: TrainableModel,
-  batch: Batch,
-  shape: [number, number],
-  start: number | null,
-): Promise<Float32Array> {
-  const { training } = model;
-  let loss: Promise<Float32Array> | undefined;
-  if (training) model.eval();
-  try {
-    noGrad(() =>
-      scope(() => {
-        loss = batchLoss(model, batch, shape, start).data();
-      }),
-    );
-  } finally {
-    if (training) model.train();
+/** Yields at most `limit` batches, which are spread evenly over the windows. The last one may be smaller. */
+export function* spread(batches: Batches, limit = Infinity): Generator<Batch, void, undefined> {
+  const { windows, batchSize } = batches;
+  const total = Math.ceil(windows / batchSize);
+  const count = Math.min(limit, total);
+  for (let i = 0; i < count; i++) {
+    const first = Math.floor((i * total) / count) * batchSize;
+    yield batches.take(first, Math.min(batchSize, windows - first));
   }
-  // If an earlier batch fails, this promise is never awaited, and its own failure must not end the process.
-  loss!.catch(() => undefined);
-  return loss!;
 }

@@ -5,7 +5,7 @@ export interface StepEvent {
   type: "step";
   /** Number of steps done, over all sessions. */
   step: number;
-  /** Mean loss of the step's tokens before the step changed the model, in nats per token. */
+  /** Mean loss of the step's targets before the step changed the model: in nats per token for language models. */
   loss: number;
   /** Learning rate of the step. */
   lr: number;
@@ -13,6 +13,17 @@ export interface StepEvent {
   gradientNorm: number | null;
   /** True if the step did not change the model, because the gradients' norm is not finite. */
   skipped: boolean;
+  /** Factor of the loss in the step's backward pass, in f16; null in other dtypes. */
+  lossScale: number | null;
+  /** Number of epochs read; with their share of the present one if the length of an epoch is known. */
+  epoch: number;
+  /** Largest number of bytes that tensors have taken on the device so far (`device.memory().peak`). */
+  memory: number;
+  /**
+   * Share of the device's floating-point operations that the model uses (MFU), without those of recomputed activations;
+   * null if the peak of the device or the model's operations are unknown.
+   */
+  mfu: number | null;
   /** Training speed, smoothed over the steps; evaluations and checkpoints do not count. */
   tokensPerSecond: number;
   /** Share of the run that is done, from 0 to 1, by its steps or its time, whichever is larger. */
@@ -26,6 +37,8 @@ export interface EvaluationEvent extends Evaluation {
   type: "evaluation";
   /** Number of steps done, over all sessions. */
   step: number;
+  /** True if no evaluation of the run had a lower loss before. */
+  best: boolean;
 }
 
 /** Event after a checkpoint has been saved. */
@@ -33,6 +46,21 @@ export interface CheckpointEvent {
   type: "checkpoint";
   /** Number of steps done, over all sessions. */
   step: number;
+  /** Folder of the checkpoint. */
+  path: string;
+  /** True if it is the checkpoint of the best model, which is kept apart. */
+  best: boolean;
+}
+
+/** Event after the run has returned to a checkpoint because of a spike in the loss. */
+export interface ReturnedEvent {
+  type: "returned";
+  /** Number of steps done now, which is that of the checkpoint. */
+  step: number;
+  /** Number of steps done before. */
+  from: number;
+  /** Loss of the spike. */
+  loss: number;
   /** Folder of the checkpoint. */
   path: string;
 }
@@ -65,11 +93,13 @@ export interface FinishedEvent {
   step: number;
   /** Seconds that the run took, over all sessions. */
   seconds: number;
+  /** True if it ended before its last step because evaluations no longer improved. */
+  early: boolean;
 }
 
 /** Event of a training run; `type` tells the kinds apart. */
 export type TrainerEvent =
-  StepEvent | EvaluationEvent | CheckpointEvent | CheckpointFailedEvent | AbortedEvent | FinishedEvent;
+  StepEvent | EvaluationEvent | CheckpointEvent | CheckpointFailedEvent | ReturnedEvent | AbortedEvent | FinishedEvent;
 
 /** Functions that `Trainer.train` calls with the events. */
 export interface TrainerCallbacks {
@@ -81,6 +111,8 @@ export interface TrainerCallbacks {
   onCheckpoint?: (event: CheckpointEvent) => void;
   /** Called after each checkpoint that could not be saved. */
   onCheckpointFailed?: (event: CheckpointFailedEvent) => void;
+  /** Called after the run has returned to a checkpoint. */
+  onReturn?: (event: ReturnedEvent) => void;
 }
 
 /** Result of a training run. */

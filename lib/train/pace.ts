@@ -3,21 +3,18 @@ const weight = 0.05;
 
 /** Clock of a run: the seconds that it has taken over all sessions, and the speed of its steps. */
 export class Pace {
-  readonly #tokens: number;
   #before: number;
   #started: number | null = null;
   #last = 0;
   /** Exponentially smoothed duration of a step, not yet divided by `#weights`, the sum of its weights. */
   #sum = 0;
   #weights = 0;
+  /** Exponentially smoothed number of tokens in a step, not yet divided by `#weights`. */
+  #tokens = 0;
 
-  /**
-   * @param secondsBefore seconds of earlier sessions
-   * @param tokens number of tokens in a step
-   */
-  constructor(secondsBefore: number, tokens: number) {
+  /** @param secondsBefore seconds of earlier sessions */
+  constructor(secondsBefore: number) {
     this.#before = secondsBefore;
-    this.#tokens = tokens;
   }
 
   /** Seconds that the run has taken, over all sessions. */
@@ -39,14 +36,15 @@ export class Pace {
     this.#last = now();
   }
 
-  /** Ends a step and returns the smoothed speed. */
-  tick(): { secondsPerStep: number; tokensPerSecond: number } {
+  /** Ends a step of this many tokens and returns the smoothed speed. */
+  tick(tokens: number): { secondsPerStep: number; tokensPerSecond: number } {
     const time = now();
     this.#sum += weight * (time - this.#last - this.#sum);
+    this.#tokens += weight * (tokens - this.#tokens);
     this.#weights += weight * (1 - this.#weights);
     this.#last = time;
     const secondsPerStep = this.#sum / this.#weights;
-    return { secondsPerStep, tokensPerSecond: this.#tokens / secondsPerStep };
+    return { secondsPerStep, tokensPerSecond: this.#tokens / this.#sum };
   }
 }
 

@@ -13,6 +13,21 @@ export interface DataPosition {
   sequencesPerEpoch: number;
 }
 
+/** Position of a run in an iterable of batches. */
+export interface BatchPosition {
+  /** Number of micro-batches run, over all sessions. It seeds the dropout masks of the next one. */
+  microBatches: number;
+  /** Epoch of the next batch, counted from 0. */
+  epoch: number;
+  /** Number of the next batch in its epoch, counted from 0. */
+  batch: number;
+}
+
+/** Returns true for a position in an iterable of batches. */
+export function isBatchPosition(position: DataPosition | BatchPosition): position is BatchPosition {
+  return "batch" in position;
+}
+
 /**
  * Returns the position at which a session begins: the start of the data, or the position of the run that is resumed.
  *
@@ -20,13 +35,14 @@ export interface DataPosition {
  */
 export function firstPosition(
   { contextLength, windows }: Batches,
-  resumed: { step: number; position?: DataPosition | null } | null,
+  resumed: { step: number; position?: DataPosition | BatchPosition | null } | null,
   newData: boolean,
 ): DataPosition {
   const start = { sequences: 0, microBatches: 0, contextLength, sequencesPerEpoch: windows };
   if (!resumed) return start;
-  const { step, position } = resumed;
-  if (newData) return { ...start, microBatches: position?.microBatches ?? step };
+  const { step } = resumed;
+  const position = resumed.position && !isBatchPosition(resumed.position) ? resumed.position : null;
+  if (newData) return { ...start, microBatches: resumed.position?.microBatches ?? step };
   if (position?.contextLength === contextLength && position.sequencesPerEpoch === windows) return position;
   const got = `got ${windows} sequences of ${contextLength} tokens; set newData: true to read other data from its start`;
   const expected = position

@@ -23,6 +23,7 @@ interface LogLine {
   type: string;
   step: number;
   loss?: number;
+  lr?: number;
 }
 
 const log = (cwd: string, file = "run/log.jsonl"): LogLine[] =>
@@ -144,6 +145,32 @@ describe("train and generate", () => {
     expect(code).toBe(1);
     expect(stderr).toMatch(/^error: Trainer: expected a finite loss, got NaN at step \d+\n$/);
   });
+});
+
+test("optimisers, schedules and averages have flags", async () => {
+  const { cwd, train } = place();
+  const settings = ["--optimizer", "muon", "--schedule", "wsd", "--ema", "0.9", "--epochs", "0.04", "--best"];
+  expect(await heed([...train, ...settings], { cwd })).toMatchObject({ code: 0, stderr: "" });
+  // 0.04 epochs of 6,500 characters in batches of 4 windows of 16 are 5 steps.
+  const { optimizer, average, state } = await loadCheckpoint(path.join(cwd, "run", "best"));
+  expect(state).toMatchObject({ step: 5, options: { optimizer: "muon", warmup: 0, steps: 5, epochs: 0.04 } });
+  expect(optimizer.moments).not.toHaveProperty(["v.h.0.mlp.c_fc.weight"]);
+  expect(average).toHaveProperty(["h.0.mlp.c_fc.weight"]);
+  const rates = log(cwd).flatMap(({ type, lr }) => (type === "step" ? [lr!] : []));
+  expect(rates).toEqual([0.02, 0.02, 0.02, 0.02, 0.02]);
+  expect(await heed(["generate", "--model", "run", "--ema", "--max-tokens", "3", "The"], { cwd })).toMatchObject({
+    code: 0,
+    stderr: "",
+  });
+  for (const [flags, message] of [
+    [["--momentum", "0.5"], "--momentum: works only with --optimizer sgd or muon"],
+    [["--decay-steps", "3"], "--decay-steps: works only with --schedule wsd"],
+    [["--epochs", "1", "--steps", "3"], "--epochs: expected either --steps or --epochs, got both"],
+  ] as const)
+    expect(await heed([...train, "--out", "other", ...flags], { cwd })).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining(`error: ${message}\n`) as string,
+    });
 });
 
 describe("a Llama", () => {

@@ -1,4 +1,4 @@
-// Tests AdamW and the global gradient norm: lists of uneven tensors, empty lists, any number of threads, and every
+// Tests the optimisers and the global gradient norm: lists of uneven tensors, empty lists, any number of threads, and every
 // error.
 #include <deque>
 
@@ -65,11 +65,34 @@ TEST(optimizer_of_uneven_lists) {
   });
 }
 
+TEST(sgd_lion_and_averages_of_uneven_lists) {
+  sweep(stream, [&](Sweep& s) {
+    List params(kSizes), grads(kSizes), m(kSizes);
+    Random random(8);
+    for (List* list : {&params, &grads, &m}) list->fill(random);
+    Array<float> norm({1});
+    ops.global_norm(stream, norm, grads.views);
+    ops.sgd(stream, params.views, grads.views, m.views, &norm, 1, 0.1f, 0.9f, 0.1f, true);
+    ops.sgd(stream, params.views, grads.views, ViewList(), nullptr, 0, 0.1f, 0, 0, false);
+    ops.lion(stream, params.views, grads.views, m.views, &norm, 1, 0.1f, 0.9f, 0.99f, 0.1f);
+    ops.lerp_list(stream, m.views, grads.views, nullptr, 0, 0.25f);
+    ops.scale_list(stream, m.views, 3);
+    EXPECT(synchronize(stream).empty());
+    for (const List* list : {&params, &m})
+      for (const Array<float>& array : list->arrays)
+        s.same("sgd, lion and averages", array.values.get(), static_cast<size_t>(array.size) * sizeof(float));
+  });
+}
+
 TEST(optimizer_of_no_parameters) {
   Array<float> norm(std::initializer_list<int64_t>{});
   norm[0] = 1;
   ops.global_norm(stream, norm, ViewList());
   ops.adamw(stream, ViewList(), ViewList(), ViewList(), ViewList(), nullptr, 0, 0.1f, 0.9f, 0.999f, 1e-8f, 0.1f, 1);
+  ops.sgd(stream, ViewList(), ViewList(), ViewList(), nullptr, 0, 0.1f, 0.9f, 0, false);
+  ops.lion(stream, ViewList(), ViewList(), ViewList(), nullptr, 0, 0.1f, 0.9f, 0.99f, 0);
+  ops.lerp_list(stream, ViewList(), ViewList(), nullptr, 0, 0.5f);
+  ops.scale_list(stream, ViewList(), 2);
   EXPECT(synchronize(stream).empty() && norm[0] == 0);
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { HeedError } from "../../lib/errors.js";
-import { cosineSchedule, noamSchedule } from "../../lib/optim/schedule.js";
+import { cosineSchedule, linearSchedule, noamSchedule, wsdSchedule } from "../../lib/optim/schedule.js";
 
 describe("cosineSchedule", () => {
   const schedule = cosineSchedule({ lr: 1, warmup: 10, steps: 110, minLr: 0.2 });
@@ -30,6 +30,43 @@ describe("cosineSchedule", () => {
     { lr: 1, steps: 10, minLr: 2 },
   ])("refuses %o", (options) => {
     expect(() => cosineSchedule(options)).toThrow(HeedError);
+  });
+});
+
+describe("linearSchedule", () => {
+  test("rises and falls along straight lines, and then stays", () => {
+    const schedule = linearSchedule({ lr: 1, warmup: 10, steps: 110, minLr: 0.2 });
+    expect(schedule(4)).toBeCloseTo(0.5, 12);
+    expect(schedule(10)).toBe(1);
+    expect(schedule(35)).toBeCloseTo(0.8, 12);
+    expect(schedule(60)).toBeCloseTo(0.6, 12);
+    for (const step of [110, 1e9]) expect(schedule(step)).toBe(0.2);
+    expect(linearSchedule({ lr: 1, steps: 4 })(3)).toBeCloseTo(0.25, 12);
+  });
+});
+
+describe("wsdSchedule", () => {
+  test("rises, stays, and falls at the end: along 1 − √x, or a straight line", () => {
+    const options = { lr: 1, warmup: 10, steps: 110, decay: 40, minLr: 0.2 };
+    const schedule = wsdSchedule(options);
+    expect(schedule(4)).toBeCloseTo(0.5, 12);
+    for (const step of [10, 40, 70]) expect(schedule(step)).toBe(1);
+    expect(schedule(80)).toBeCloseTo(0.2 + 0.8 * (1 - 0.5), 12); // a quarter of the way
+    expect(wsdSchedule({ ...options, shape: "linear" })(80)).toBeCloseTo(0.2 + 0.8 * 0.75, 12);
+    for (const step of [110, 1e9]) expect(schedule(step)).toBe(0.2);
+    // By default the last fifth falls, to 0; without a fall the rate stays.
+    expect([79, 80, 99, 100].map(wsdSchedule({ lr: 1, steps: 100 }))).toEqual([1, 1, expect.closeTo(0.0253, 4), 0]);
+    expect(wsdSchedule({ lr: 1, steps: 100, decay: 0 })(1e6)).toBe(1);
+  });
+
+  test.each([
+    { lr: 1, steps: 10, warmup: 5, decay: 6 },
+    { lr: 1, steps: 10, decay: -1 },
+    { lr: 1, steps: 10, shape: "steep" },
+    null,
+  ])("refuses %o", (options) => {
+    expect(() => wsdSchedule(options as never)).toThrow(HeedError);
+    expect(() => linearSchedule({ lr: 1, steps: 0 })).toThrow(HeedError);
   });
 });
 

@@ -113,10 +113,11 @@ describe.skipIf(!python)("event files", () => {
       board.text("sample", "**Once** upon\na time", 8);
       board.histogram("weights", [1, 2, 2, 3], 9);
       const step = { step: 10, loss: 2, lr: 0.5, gradientNorm: null, skipped: false, tokensPerSecond: 100 };
-      board.event({ type: "step", ...step, progress: 0.5, secondsLeft: 1 });
-      board.event({ type: "step", ...step, gradientNorm: 3, progress: 0.5, secondsLeft: 1 });
-      board.event({ type: "evaluation", step: 10, loss: 0, perplexity: 1, tokens: 5 });
-      board.event({ type: "checkpoint", step: 10, path: "x" });
+      const rest = { progress: 0.5, secondsLeft: 1, lossScale: null, epoch: 0.1, memory: 1e6, mfu: null };
+      board.event({ type: "step", ...step, ...rest });
+      board.event({ type: "step", ...step, ...rest, gradientNorm: 3 });
+      board.event({ type: "evaluation", step: 10, loss: 0, perplexity: 1, tokens: 5, best: true });
+      board.event({ type: "checkpoint", step: 10, path: "x", best: false });
     }
     expect(path.basename(file)).toMatch(/^events\.out\.tfevents\.\d{10}\./);
     const [first, ...events] = eventsOf(file);

@@ -332,6 +332,29 @@ export function callsOn(device: string): readonly Call[] {
       ),
       3,
     ]),
+    call(
+      "SGD",
+      (...args: ConstructorParameters<typeof heed.SGD>) => new heed.SGD(...args).dispose(),
+      () => [
+        [["x", floats(2)]],
+        { lr: 0.1, momentum: 0.9, nesterov: true, weightDecay: 0.1, groups: [{ names: "x", lrScale: 2 }] },
+      ],
+    ),
+    call(
+      "Lion",
+      (...args: ConstructorParameters<typeof heed.Lion>) => new heed.Lion(...args).dispose(),
+      () => [[["x", floats(2)]], { lr: 0.1, beta1: 0.9, beta2: 0.99, weightDecay: 0.1, maxNorm: 1 }],
+    ),
+    call(
+      "Muon",
+      (...args: ConstructorParameters<typeof heed.Muon>) => new heed.Muon(...args).dispose(),
+      () => [
+        [["x", floats(2, 2)]],
+        { lr: 0.1, momentum: 0.9, nesterov: true, iterations: 5, adamw: { lrScale: 0.1, beta1: 0.9 } },
+      ],
+    ),
+    call("linearSchedule", heed.linearSchedule, () => [{ lr: 1, warmup: 2, steps: 10, minLr: 0.1 }]),
+    call("wsdSchedule", heed.wsdSchedule, () => [{ lr: 1, warmup: 2, steps: 10, minLr: 0.1, decay: 3, shape: "sqrt" }]),
     call("noamSchedule", heed.noamSchedule, () => [{ width: 4, warmup: 3, factor: 2 }]),
     call("padSequences", heed.padSequences, () => [[[1, 2], [3]], { fill: -1, device: "cpu" }]),
     call("cosineSchedule", heed.cosineSchedule, () => [{ lr: 1, warmup: 2, steps: 10, minLr: 0.1 }]),

@@ -39,7 +39,8 @@ describe("a checkpoint", () => {
     for (const from of [folder, at]) {
       const loaded = await loadCheckpoint(from);
       expect(loaded.path).toBe(at);
-      expect(loaded.state).toEqual({ ...state, evaluated: null });
+      expect(loaded.state).toEqual({ ...state, evaluated: null, best: null, lossScale: null, spikes: null });
+      expect(loaded.average).toBeNull();
       expect(loaded.model.config).toEqual(tinyModel({ dropout: 0.1 }).config);
       expect(await values(loaded.model)).toEqual(parameters);
       expect(

@@ -16,6 +16,7 @@ import { Random } from "../support/random.js";
 const kills = nightly ? 50 : 12;
 
 const config = { vocabularySize: 11, contextLength: 8, layers: 1, heads: 2, width: 16, dropout: 0.1 };
+const settings = { batchSize: 2, steps: 1e6, optimizer: { type: "muon" }, ema: 0.9 } as const;
 const ids = Uint8Array.from({ length: 500 }, (_, i) => (i * i + (i >> 3)) % 11);
 
 const module = (file: string): string => pathToFileURL(dist(file)).href;
@@ -36,7 +37,8 @@ const program = `
   const resume = existsSync(folder + "/latest") ? await loadCheckpoint(folder) : undefined;
   const model = resume?.model ?? new GPT(${JSON.stringify(config)}, { seed: 1 });
   const data = tokenData(Uint8Array.of(${ids.join()}));
-  const trainer = new Trainer({ model, data, resume, log, batchSize: 2, steps: 1e6, checkpoint: { folder, every: 1 } });
+  const settings = ${JSON.stringify(settings)};
+  const trainer = new Trainer({ ...settings, model, data, resume, log, checkpoint: { folder, every: 1 } });
   for await (const { type } of trainer.run()) if (type === "checkpoint") process.stdout.write("saved\\n");
 `;
 
@@ -76,7 +78,7 @@ test(`after each of ${kills} kills -9 the latest checkpoint is complete, and the
     .filter((event) => event.type === "step");
   const steps = Math.max(...logged.map(({ step }) => step));
   using model = new GPT(config, { seed: 1 });
-  using trainer = new Trainer({ model, data: tokenData(ids), batchSize: 2, steps: 1e6 });
+  using trainer = new Trainer({ ...settings, model, data: tokenData(ids) });
   const expected: number[] = [];
   for await (const event of trainer.run()) {
     if (event.type === "step") expected.push(event.loss);

@@ -41,6 +41,21 @@ void expect_range(const char* op, const char* name, float value, bool good, cons
   if (!good) fail(Code::range, "%s: expected %s %s, got %g", op, name, wanted, static_cast<double>(value));
 }
 
+// Checks the norm by which gradients are clipped, if there is one.
+void expect_norm(const char* op, OptIn norm, float max_norm) {
+  if (!norm) return;
+  expect_scalar(op, "norm", *norm);
+  expect_range(op, "max_norm", max_norm, max_norm > 0, "above 0");
+}
+
+void expect_positive(const char* op, const char* name, float value) {
+  expect_range(op, name, value, value >= 0 && value < INFINITY, "of at least 0 and finite");
+}
+
+void expect_share(const char* op, const char* name, float value) {
+  expect_range(op, name, value, value >= 0 && value < 1, "in [0, 1)");
+}
+
 }  // namespace
 
 void check_copy_list(OutList outs, InList inps) {
@@ -66,17 +81,54 @@ void check_adamw(InOutList params, InList grads, InOutList m, InOutList v, OptIn
   expect_like(op, "grads", grads, params);
   expect_like(op, "m", m, params);
   expect_like(op, "v", v, params);
-  if (norm) {
-    expect_scalar(op, "norm", *norm);
-    expect_range(op, "max_norm", x.max_norm, x.max_norm > 0, "above 0");
-  }
-  expect_range(op, "lr", x.lr, x.lr >= 0 && x.lr < INFINITY, "of at least 0 and finite");
-  expect_range(op, "beta1", x.beta1, x.beta1 >= 0 && x.beta1 < 1, "in [0, 1)");
-  expect_range(op, "beta2", x.beta2, x.beta2 >= 0 && x.beta2 < 1, "in [0, 1)");
-  expect_range(op, "eps", x.eps, x.eps >= 0 && x.eps < INFINITY, "of at least 0 and finite");
-  expect_range(op, "weight_decay", x.weight_decay, x.weight_decay >= 0 && x.weight_decay < INFINITY,
-               "of at least 0 and finite");
+  expect_norm(op, norm, x.max_norm);
+  expect_positive(op, "lr", x.lr);
+  expect_share(op, "beta1", x.beta1);
+  expect_share(op, "beta2", x.beta2);
+  expect_positive(op, "eps", x.eps);
+  expect_positive(op, "weight_decay", x.weight_decay);
   if (x.step < 1) fail(Code::range, "%s: expected step of at least 1, got %lld", op, static_cast<long long>(x.step));
+}
+
+void check_sgd(InOutList params, InList grads, InOutList m, OptIn norm, const SgdNumbers& x) {
+  const char* op = "sgd";
+  expect_like(op, "params", params, params);
+  expect_like(op, "grads", grads, params);
+  expect_share(op, "momentum", x.momentum);
+  if (x.momentum > 0) {
+    expect_like(op, "m", m, params);
+  } else if (m.size() > 0 || x.nesterov) {
+    fail(Code::argument, "%s: expected momentum above 0 for %s, got 0", op, x.nesterov ? "nesterov" : "m");
+  }
+  expect_norm(op, norm, x.max_norm);
+  expect_positive(op, "lr", x.lr);
+  expect_positive(op, "weight_decay", x.weight_decay);
+}
+
+void check_lion(InOutList params, InList grads, InOutList m, OptIn norm, const LionNumbers& x) {
+  const char* op = "lion";
+  expect_like(op, "params", params, params);
+  expect_like(op, "grads", grads, params);
+  expect_like(op, "m", m, params);
+  expect_norm(op, norm, x.max_norm);
+  expect_positive(op, "lr", x.lr);
+  expect_share(op, "beta1", x.beta1);
+  expect_share(op, "beta2", x.beta2);
+  expect_positive(op, "weight_decay", x.weight_decay);
+}
+
+void check_lerp_list(InOutList outs, InList inps, OptIn norm, Float max_norm, Float weight) {
+  const char* op = "lerp_list";
+  expect_like(op, "outs", outs, outs);
+  expect_like(op, "inps", inps, outs);
+  expect_norm(op, norm, max_norm);
+  expect_range(op, "weight", weight, weight >= 0 && weight <= 1, "in [0, 1]");
+}
+
+void check_scale_list(InOutList tensors, Float factor) {
+  const char* op = "scale_list";
+  expect_like(op, "tensors", tensors, tensors);
+  expect_range(op, "factor", factor, std::isfinite(factor), "to be finite");
 }
 
 }  // namespace heed

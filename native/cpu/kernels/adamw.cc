@@ -9,6 +9,7 @@
 #include "core/checks/lists.h"
 #include "core/old_glibc.h"
 #include "cpu/kernels/chunks.h"
+#include "cpu/kernels/clipping.h"
 #include "cpu/kernels/rows.h"
 
 namespace heed::cpu {
@@ -51,10 +52,11 @@ void HEED_ISA::adamw(Stream& stream, InOutList params, InList grads, InOutList m
   int64_t* first = static_cast<int64_t*>(starts.data());
   const float* total = norm ? norm->f32() : nullptr;
   stream.launch(op, [=] {
-    if (total && !std::isfinite(*total)) return;
-    const float scale = total ? min_of(1.0f, max_norm / (*total + 1e-6f)) : 1.0f;
+    const Clipping clipping(total, max_norm);
+    if (clipping.skips) return;
     over_chunks(params, first, [&](int64_t, int64_t i, int64_t begin, int64_t n) {
-      update(params[i].f32() + begin, grads[i].f32() + begin, m[i].f32() + begin, v[i].f32() + begin, n, k, scale);
+      update(params[i].f32() + begin, grads[i].f32() + begin, m[i].f32() + begin, v[i].f32() + begin, n, k,
+             clipping.scale);
     });
   });
 }

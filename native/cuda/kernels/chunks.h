@@ -39,6 +39,52 @@ __device__ __forceinline__ Chunk find_chunk(const TensorTable<N>& table, int chu
   return {low, static_cast<int>(left < chunk ? left : chunk), begin};
 }
 
+// Calls f(values) for each element of this block's chunk; `values` holds the element's f32 number in each of the N
+// tensors. Numbers of the first W tensors are written back.
+template <int W, int N, class F>
+__device__ __forceinline__ void over_chunk(const TensorTable<N>& table, int length, const F& f) {
+  const Chunk chunk = find_chunk(table, length);
+  float* at[N];
+  uintptr_t addresses = 0;
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    at[i] = static_cast<float*>(table.data[i][chunk.tensor]) + chunk.begin;
+    addresses |= reinterpret_cast<uintptr_t>(at[i]);
+  }
+  const int vectors = addresses % 16 == 0 ? chunk.n / 4 : 0;
+  for (int i = threadIdx.x; i < vectors; i += kChunkThreads) {
+    Vector<float, 4> four[N];
+#pragma unroll
+    for (int t = 0; t < N; t++) four[t] = Vector<float, 4>::load(at[t] + i * 4);
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      float values[N];
+#pragma unroll
+      for (int t = 0; t < N; t++) values[t] = four[t].at[e];
+      f(values);
+#pragma unroll
+      for (int t = 0; t < W; t++) four[t].at[e] = values[t];
+    }
+#pragma unroll
+    for (int t = 0; t < W; t++) four[t].store(at[t] + i * 4);
+  }
+  for (int i = vectors * 4 + threadIdx.x; i < chunk.n; i += kChunkThreads) {
+    float values[N];
+#pragma unroll
+    for (int t = 0; t < N; t++) values[t] = at[t][i];
+    f(values);
+#pragma unroll
+    for (int t = 0; t < W; t++) at[t][i] = values[t];
+  }
+}
+
+// The factor by which gradients are clipped, as their global norm on the device says; NaN if the norm is not finite, so
+// that the step is to be skipped.
+__device__ __forceinline__ float clip_scale(const float* norm, float max_norm) {
+  if (!norm) return 1;
+  return isfinite(*norm) ? fminf(1.0f, max_norm / (*norm + 1e-6f)) : NAN;
+}
+
 #else
 
 // Calls f(table, blocks) for each launch. Items with the same index in all lists belong together.

@@ -1,0 +1,368 @@
+import { checkArray, checkFunction, checkInteger, checkNumber, checkObject } from "../check.js";
+import { describe, HeedError } from "../errors.js";
+import { ops } from "../native.js";
+import { Module } from "../nn/module.js";
+import { matchingNames, type NamePattern } from "../nn/name-pattern.js";
+import { checkDType, checkTensor } from "../ops/check.js";
+import { checkSaved, type SavedTensor } from "../saved-tensor.js";
+import { allocate, type FloatTensor } from "../tensor.js";
+import { setPieces } from "../tensor-pieces.js";
+import { inPieces } from "../turns.js";
+
+/** Settings of some of the parameters, which replace those of the optimiser. */
+export interface ParameterGroup {
+  /** Names of the parameters or of layers that contain them, as `freeze` takes them: "h.0", "attn.c_*", /bias$/. */
+  names: NamePattern | readonly NamePattern[];
+  /** Factor of the learning rate, also when a schedule changes it. @default 1 */
+  lrScale?: number;
+  /** Weight decay of these parameters, which then all decay. @default that of the optimiser */
+  weightDecay?: number;
+}
+
+/** Options of every optimiser. */
+export interface OptimizerOptions {
+  /** Learning rate; the optimiser's `lr` may be changed between steps. @default the optimiser's own */
+  lr?: number;
+  /** Weight decay of the parameters that decay. @default the optimiser's own */
+  weightDecay?: number;
+  /**
+   * Returns true for a parameter that decays. By default those of two and more dimensions decay, but not biases and
+   * norms.
+   */
+  decays?: (name: string, parameter: FloatTensor) => boolean;
+  /** Parameters with settings of their own. If a parameter is in several groups, the last one counts. @default [] */
+  groups?: readonly ParameterGroup[];
+  /**
+   * Largest global norm of the gradients: if it is greater, all gradients are scaled down together. Infinity measures the
+   * norm without limiting it. By default there is no limit.
+   */
+  maxNorm?: number;
+}
+
+/** @internal Parameter with its state in the optimiser. */
+export interface Entry {
+  readonly name: string;
+  readonly parameter: FloatTensor;
+  readonly lrScale: number;
+  readonly weightDecay: number;
+  /** State tensors by kind; null until the parameter is trained for the first time, so that a frozen one has none. */
+  state: Readonly<Record<string, FloatTensor>> | null;
+  /** Number of steps in which it had a gradient. The correction of AdamW's bias depends on it. */
+  steps: number;
+}
+
+/** @internal Numbers that all parameters of one launch share. */
+export interface SharedNumbers {
+  readonly lr: number;
+  readonly weightDecay: number;
+  /** Number of this step, counted from 1. */
+  readonly step: number;
+  /** Norm of the gradients on the device; null without clipping. */
+  readonly norm: FloatTensor | null;
+  readonly maxNorm: number;
+}
+
+/** Named parameters, or the model that has them. */
+export type Trained = Module | Iterable<[string, FloatTensor]>;
+
+/**
+ * Base class of all optimisers. It knows the parameters, their groups, their state, and the clipping of gradients by
+ * their global norm. Everything runs on the device: a step reads nothing back. Parameters that are trained must be f32.
+ *
+ * A frozen parameter (`requiresGrad` is false) never changes and has no state. It can be frozen and trained again at any
+ * time.
+ *
+ * @example
+ * using optimizer: Optimizer = new SGD(gpt, { lr: 0.1, momentum: 0.9, maxNorm: 1 });
+ * gpt.loss(tensor([[1, 2]], [1, 2], { dtype: "i32" }), tensor([[2, 3]], [1, 2], { dtype: "i32" })).backward();
+ * optimizer.step();
+ * optimizer.zeroGrad();
+ *
+ * @see Pascanu et al. 2013, "On the Difficulty of Training Recurrent Neural Networks", arXiv:1211.5063.
+ */
+export abstract class Optimizer implements Disposable {
+  /** Learning rate; it may be changed between steps. */
+  lr: number;
+  /** Weight decay of the parameters that decay and whose group has none of its own. */
+  readonly weightDecay: number;
+  /** Largest global norm of the gradients; null if it is not measured. */
+  readonly maxNorm: number | null;
+  /** Global norm of the gradients at the last step, before clipping, f32 []; null without `maxNorm`. */
+  readonly gradientNorm: FloatTensor | null;
+  readonly #op: string;
+  readonly #entries: readonly Entry[];
+
+  /**
+   * @param defaults learning rate and weight decay without options
+   * @throws ERR_ARGUMENT if there is no parameter, one has no name, or a group matches none; ERR_DTYPE if one that is
+   *   trained is not f32; ERR_RANGE if an option is out of range.
+   */
+  protected constructor(
+    op: string,
+    parameters: Trained,
+    options: OptimizerOptions,
+    defaults: { lr: number; weightDecay: number },
+  ) {
+    checkObject(op, "options", options);
+    const { lr = defaults.lr, weightDecay = defaults.weightDecay, maxNorm, groups = [] } = options;
+    const decays = options.decays ?? ((_, parameter) => parameter.shape.length >= 2);
+    checkFunction(op, decays);
+    checkNumber(op, "lr", lr, 0, Number.MAX_VALUE);
+    checkNumber(op, "weightDecay", weightDecay, 0, Number.MAX_VALUE);
+    if (maxNorm !== undefined) checkNumber(op, "maxNorm", maxNorm, Number.MIN_VALUE);
+    [this.lr, this.weightDecay, this.maxNorm, this.#op] = [lr, weightDecay, maxNorm ?? null, op];
+    const list = checkParameters(op, parameters);
+    const grouped = groupsOf(
+      op,
+      groups,
+      list.map(([name]) => name),
+    );
+    this.#entries = list.map(([name, parameter]) => ({
+      name,
+      parameter,
+      lrScale: grouped.get(name)?.lrScale ?? 1,
+      weightDecay: grouped.get(name)?.weightDecay ?? (decays(name, parameter) ? weightDecay : 0),
+      state: null,
+      steps: 0,
+    }));
+    const { device } = this.#entries[0]!.parameter;
+    this.gradientNorm = maxNorm === undefined ? null : allocate([], "f32", device, false);
+  }
+
+  /** Returns the kinds of state that a parameter has, each a tensor of its shape. */
+  protected abstract stateKinds(name: string, parameter: FloatTensor): readonly string[];
+
+  /** Enqueues the update of parameters that share their numbers. Their gradients and states exist. */
+  protected abstract update(entries: readonly Entry[], numbers: SharedNumbers): void;
+
+  /**
+   * Updates the parameters that have a gradient and are not frozen. The others do not change, and neither do their state
+   * and counts of steps. If the norm of the gradients is measured (`maxNorm`) and not finite, no parameter changes, but
+   * the counts increase.
+   *
+   * `lossScale` is the factor by which the loss was scaled before the backward pass; gradients are divided by it first.
+   *
+   * @throws ERR_AUTOGRAD if no parameter that is trained has a gradient; ERR_DTYPE if one that was frozen at first is
+   *   not f32; ERR_RANGE if `lr` is negative or not finite, or `lossScale` is not above 0.
+   */
+  step({ lossScale = 1 }: { lossScale?: number } = {}): void {
+    checkNumber(this.#op, "lr", this.lr, 0, Number.MAX_VALUE);
+    checkNumber(this.#op, "lossScale", lossScale, Number.MIN_VALUE, Number.MAX_VALUE);
+    const used = this.#entries.filter(({ parameter }) => parameter.grad && !parameter.isFrozen);
+    if (used.length === 0)
+      throw new HeedError("ERR_AUTOGRAD", `${this.#op}: expected gradients; call backward() before step()`);
+    for (const { name, parameter } of used) checkDType(this.#op, name, parameter, "f32");
+    const gradients = used.map(({ parameter }) => parameter.grad!);
+    if (lossScale !== 1) {
+      ops.scale_list({ tensors: gradients, factor: 1 / lossScale });
+      for (const gradient of gradients) gradient.overwritten();
+    }
+    if (this.gradientNorm) ops.global_norm({ norm: this.gradientNorm, grads: gradients });
+    for (const entry of used) {
+      entry.steps++;
+      entry.state ??= this.#emptyState(entry);
+    }
+    for (const group of alike(used)) {
+      const { lrScale, weightDecay, steps: step } = group[0]!;
+      const { gradientNorm: norm, maxNorm } = this;
+      this.update(group, { lr: this.lr * lrScale, weightDecay, step, norm, maxNorm: maxNorm ?? 0 });
+      for (const { parameter, state } of group)
+        for (const tensor of [parameter, ...Object.values(state!)]) tensor.overwritten();
+    }
+  }
+
+  /** Frees the gradients of all parameters, so that the next backward pass does not add to them. */
+  zeroGrad(): void {
+    for (const { parameter } of this.#entries) parameter.zeroGrad();
+  }
+
+  /** Number of steps that each parameter has taken, by name: those in which it had a gradient. */
+  get steps(): Record<string, number> {
+    return Object.fromEntries(this.#entries.map(({ name, steps }) => [name, steps]));
+  }
+
+  /**
+   * Returns the state by the names `kind.<parameter>`, such as `m.h.0.ln_1.weight`: the tensors themselves, not copies. A
+   * parameter that is frozen and was never trained has none.
+   */
+  stateDict(): Record<string, FloatTensor> {
+    this.allocateStates();
+    return Object.fromEntries(
+      this.#entries.flatMap(({ name, state }) =>
+        Object.entries(state ?? {}).map(([kind, tensor]) => [`${kind}.${name}`, tensor]),
+      ),
+    );
+  }
+
+  /**
+   * Sets state and steps to those of a saved optimiser: the contents of its `stateDict()`, and its `steps`. If it throws,
+   * nothing has changed.
+   *
+   * @example
+   * const w = parameter(ones([2]));
+   * using optimizer = new AdamW([["w", w]]);
+   * const zero = { shape: [2], values: [0, 0] };
+   * optimizer.loadStateDict({ "m.w": zero, "v.w": zero }, { w: 0 });
+   *
+   * @throws ERR_FORMAT if a name is missing; ERR_SHAPE for a wrong shape; ERR_ARGUMENT if values are not numbers;
+   *   ERR_RANGE if a count is not an integer of at least 0.
+   */
+  loadStateDict(state: Readonly<Record<string, SavedTensor>>, steps: Readonly<Record<string, number>>): void {
+    this.checkStateDict(state, steps);
+    for (const [name, tensor] of this.#statesIn(state)) tensor.set(state[name]!.values);
+    this.#takeSteps(steps);
+  }
+
+  /** @internal Does the same as `loadStateDict`, in pieces between which the event loop runs. */
+  async loadInTurns(
+    state: Readonly<Record<string, SavedTensor>>,
+    steps: Readonly<Record<string, number>>,
+  ): Promise<void> {
+    this.checkStateDict(state, steps);
+    for (const [name, tensor] of this.#statesIn(state)) {
+      const { values } = state[name]!;
+      await setPieces(tensor, inPieces(values instanceof Float32Array ? values : Float32Array.from(values)));
+    }
+    this.#takeSteps(steps);
+  }
+
+  /**
+   * @internal Checks arguments of `loadStateDict`.
+   *
+   * @throws the errors of `loadStateDict`.
+   */
+  checkStateDict(state: Readonly<Record<string, SavedTensor>>, steps: Readonly<Record<string, number>>): void {
+    checkObject(this.#op, "state", state);
+    checkObject(this.#op, "steps", steps);
+    for (const entry of this.#entries) {
+      const names = this.#namesOf(entry);
+      if (!isTakenUp(entry, names, state)) continue;
+      for (const name of names) {
+        if (!Object.hasOwn(state, name))
+          throw new HeedError("ERR_FORMAT", `${this.#op}: expected ${name} in the state, got none`);
+        checkSaved(this.#op, name, entry.parameter, state[name]);
+      }
+    }
+    for (const { name } of this.#entries) {
+      if (!Object.hasOwn(steps, name))
+        throw new HeedError("ERR_FORMAT", `${this.#op}: expected the steps of ${name}, got none`);
+      checkInteger(this.#op, `steps of ${name}`, steps[name], 0);
+    }
+  }
+
+  /** Frees the state and `gradientNorm`. */
+  dispose(): void {
+    for (const { state } of this.#entries) for (const tensor of Object.values(state ?? {})) tensor.dispose();
+    this.gradientNorm?.dispose();
+  }
+
+  /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #namesOf({ name, parameter }: Entry): string[] {
+    return this.stateKinds(name, parameter).map((kind) => `${kind}.${name}`);
+  }
+
+  /** Returns the state of a parameter that has taken no step: zeros. */
+  #emptyState({ name, parameter }: Entry): Record<string, FloatTensor> {
+    const zeros = (): FloatTensor => {
+      const tensor: FloatTensor = allocate(parameter.shape, "f32", parameter.device, false);
+      ops.fill({ out: tensor, value: 0 });
+      return tensor;
+    };
+    return Object.fromEntries(this.stateKinds(name, parameter).map((kind) => [kind, zeros()]));
+  }
+
+  /** Gives a state to each parameter that is not frozen. Constructors call it, so that a lack of memory shows early. */
+  protected allocateStates(): void {
+    for (const entry of this.#entries) if (!entry.parameter.isFrozen) entry.state ??= this.#emptyState(entry);
+  }
+
+  /** Returns the state tensors that a checked state has values for, and allocates missing ones. */
+  #statesIn(state: Readonly<Record<string, SavedTensor>>): [string, FloatTensor][] {
+    for (const entry of this.#entries)
+      if (isTakenUp(entry, this.#namesOf(entry), state)) entry.state ??= this.#emptyState(entry);
+    return Object.entries(this.stateDict());
+  }
+
+  #takeSteps(steps: Readonly<Record<string, number>>): void {
+    for (const entry of this.#entries) entry.steps = steps[entry.name]!;
+  }
+}
+
+/**
+ * @internal Returns the name of the parameter to which a state tensor of this name belongs: the name without its kind.
+ */
+export function parameterOfState(name: string): string {
+  return name.slice(name.indexOf(".") + 1);
+}
+
+/**
+ * Checks that there is at least one named tensor, and that those that are trained are f32, and returns all of them.
+ * Nothing is allocated before this.
+ */
+function checkParameters(op: string, parameters: Trained): [string, FloatTensor][] {
+  if (parameters instanceof Module) parameters = parameters.namedParameters();
+  if (typeof (parameters as Partial<typeof parameters> | null)?.[Symbol.iterator] !== "function")
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected a model or named parameters, got ${describe(parameters)}`);
+  const list = [...parameters];
+  if (list.length === 0) throw new HeedError("ERR_ARGUMENT", `${op}: expected at least one parameter, got none`);
+  for (const entry of list) {
+    checkArray(op, "each parameter", entry);
+    const [name, tensor] = entry;
+    if (typeof name !== "string")
+      throw new HeedError("ERR_ARGUMENT", `${op}: expected the name of a parameter, got ${describe(name)}`);
+    checkTensor(op, name, tensor);
+    if (!tensor.isFrozen) checkDType(op, name, tensor, "f32");
+  }
+  return list;
+}
+
+/** Returns the group of each parameter that is in one. */
+function groupsOf(
+  op: string,
+  groups: readonly ParameterGroup[],
+  names: readonly string[],
+): Map<string, Required<Pick<ParameterGroup, "lrScale">> & ParameterGroup> {
+  checkArray(op, "groups", groups);
+  const found = new Map<string, Required<Pick<ParameterGroup, "lrScale">> & ParameterGroup>();
+  for (const group of groups) {
+    checkObject(op, "each group", group);
+    const { lrScale = 1, weightDecay } = group;
+    checkNumber(op, "lrScale", lrScale, 0, Number.MAX_VALUE);
+    if (weightDecay !== undefined) checkNumber(op, "weightDecay", weightDecay, 0, Number.MAX_VALUE);
+    for (const name of matchingNames(op, "the names of a group", group.names, names))
+      found.set(name, { ...group, lrScale });
+  }
+  return found;
+}
+
+/**
+ * Returns true if an entry takes its state from a saved one. A parameter that had a state when the other was saved may be
+ * frozen now: it may be trained again.
+ */
+function isTakenUp(
+  { state, parameter }: Entry,
+  names: readonly string[],
+  saved: Readonly<Record<string, SavedTensor>>,
+): boolean {
+  if (names.length === 0) return false;
+  return state !== null || !parameter.isFrozen || Object.hasOwn(saved, names[0]!);
+}
+
+/**
+ * Returns the entries in groups with the same settings and the same count of steps, because a launch uses the same
+ * numbers for all of its tensors.
+ */
+function alike(entries: readonly Entry[]): Entry[][] {
+  const groups = new Map<string, Entry[]>();
+  for (const entry of entries) {
+    const key = `${entry.lrScale} ${entry.weightDecay} ${entry.steps}`;
+    const group = groups.get(key);
+    if (group) group.push(entry);
+    else groups.set(key, [entry]);
+  }
+  return [...groups.values()];
+}

@@ -1,0 +1,17 @@
+import type { BatchPosition, DataPosition } from "./position.js";
+
+/** Source of the micro-batches of a training run, which knows how far the run has read. */
+export interface Feed<B> {
+  /** Resolves to the next `count` micro-batches, without moving on: a second call gives the same ones. */
+  peek(count: number): Promise<readonly B[]> | readonly B[];
+  /** Moves past the micro-batches that were peeked at last. */
+  advance(): void;
+  /** Position after the last micro-batch that was passed. */
+  readonly position: DataPosition | BatchPosition;
+  /** Number of epochs read; with their share of the present one if the length of an epoch is known. */
+  readonly epoch: number;
+  /** Number of micro-batches in an epoch; null if it is unknown. */
+  readonly batchesPerEpoch: number | null;
+  /** Frees what the feed holds open. */
+  close(): void;
+}

@@ -1,0 +1,75 @@
+import { activeAdapter } from "../adapters/adapters.js";
+import { GPT } from "../models/gpt.js";
+import { Llama } from "../models/llama.js";
+import { Module } from "../nn/module.js";
+import { type BatchData, BatchFeed, batchSourceOf } from "./batch-feed.js";
+import type { LossFunction, Task } from "./task.js";
+import { type Plan, TrainingLoop } from "./training-loop.js";
+import { checkTrainingOptions, expectedOption, type TrainingOptions } from "./training-options.js";
+
+/** Options of a `TaskTrainer`. */
+export interface TaskTrainerOptions<M extends Module, B> extends TrainingOptions<M> {
+  /** Model to train: one of heed's, or a `Module` of your own. */
+  model: M;
+  /** Task to learn: one of heed's, such as `classification()`, or a function that returns the loss of a batch. */
+  task: Task<M, B> | LossFunction<M, B>;
+  /** Batches to train on. Each makes a micro-batch. */
+  data: BatchData<B>;
+  /** Held-out batches to evaluate on; one epoch of them makes an evaluation. @default null (no evaluation) */
+  validation?: BatchData<B> | null;
+}
+
+/**
+ * Trainer of any model on any task, with batches from any iterable. It does everything that `Trainer` does: schedules,
+ * checkpoints, exact resume, evaluation and events.
+ *
+ * A checkpoint of a `Module` of your own has its parameters. To resume, make the module and pass it to `loadCheckpoint`.
+ * If it has dropout, keep its `DropoutSeeds` in a property, so that the trainer can set their step.
+ *
+ * @example
+ * const bert = new Bert({ vocabularySize: 100, contextLength: 16, layers: 1, heads: 2, width: 16 });
+ * const model = new BertForSequenceClassification(bert, { labels: 2 });
+ * const data = [{ ids: [[7, 8, 9], [5, 6]], labels: [0, 1] }];
+ * using trainer = new TaskTrainer({ model, task: classification(), data, steps: 3, lr: 1e-3 });
+ * await trainer.train({ onStep: ({ step, loss }) => console.log(step, loss) });
+ */
+export class TaskTrainer<M extends Module, B> extends TrainingLoop<M, B> {
+  /**
+   * @throws ERR_ARGUMENT if an option has the wrong type or value.
+   * @throws ERR_RANGE if a number is out of range.
+   * @throws ERR_FORMAT or ERR_SHAPE if the optimiser's state in `resume` does not fit the parameters to train.
+   */
+  constructor(options: TaskTrainerOptions<M, B>) {
+    super(planOf(options));
+  }
+}
+
+function planOf<M extends Module, B>(options: TaskTrainerOptions<M, B>): Plan<M, B> {
+  const op = "TaskTrainer";
+  if (typeof options !== "object" || (options as unknown) === null)
+    throw expectedOption(op, "options to be an object", options);
+  const { model, resume, newData = false } = options;
+  if (!(model instanceof Module)) throw expectedOption(op, "model to be a model or another module", model);
+  const task = typeof options.task === "function" ? { loss: options.task } : (options.task as Task<M, B> | undefined);
+  if (typeof task?.loss !== "function")
+    throw expectedOption(op, "task to be a task or a function that returns a loss", options.task);
+  if (options.checkpoint && !(model instanceof GPT || model instanceof Llama) && activeAdapter(model) !== null)
+    throw expectedOption(op, "checkpoint to be left out, because adapters are saved for GPT and Llama alone", model);
+  const source = batchSourceOf(op, "data", options.data);
+  const heldOut = options.validation ? batchSourceOf(op, "validation", options.validation) : null;
+  const settings = checkTrainingOptions(op, model, options, {
+    validates: heldOut !== null,
+    batchesPerEpoch: source.length ?? null,
+  });
+  return {
+    op,
+    model,
+    device: model.parameters()[0]!.device,
+    task,
+    feed: new BatchFeed(op, source, resume?.state ?? null, newData),
+    validation: heldOut && (() => heldOut.batches(0, 0)),
+    settings,
+    options,
+    flopsPerToken: null,
+  };
+}

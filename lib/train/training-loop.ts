@@ -1,0 +1,464 @@
+// The loop that all trainers share: steps, evaluations, checkpoints, and what happens when a run goes wrong.
+import path from "node:path";
+import type { Device } from "../device.js";
+import { HeedError } from "../errors.js";
+import { type FolderLock, lockFolder } from "../formats/folder-lock.js";
+import type { Module } from "../nn/module.js";
+import type { Optimizer } from "../optim/optimizer.js";
+import { WeightAverage } from "../optim/weight-average.js";
+import { scope } from "../scope.js";
+import { Best } from "./best.js";
+import {
+  type Checkpoint,
+  type CheckpointContent,
+  type OptimizerState,
+  restoreCheckpoint,
+  saveCheckpoint,
+} from "./checkpoint.js";
+import { DropoutSteps } from "./dropout-steps.js";
+import type { Evaluation } from "./evaluate.js";
+import type { StepEvent, TrainerCallbacks, TrainerEvent, TrainingResult } from "./events.js";
+import type { Feed } from "./feed.js";
+import { peakOf } from "./flops.js";
+import { JsonLog } from "./log.js";
+import { LossScale } from "./loss-scale.js";
+import { meanLoss } from "./mean-loss.js";
+import { makeOptimizer } from "./optimizers.js";
+import { Pace } from "./pace.js";
+import { SpikeDetector } from "./spikes.js";
+import type { Task } from "./task.js";
+import type { TrainerState } from "./trainer-state.js";
+import type { TrainingOptions, TrainingSettings } from "./training-options.js";
+
+/** Everything that a trainer is made of, after all options were checked. */
+export interface Plan<M extends Module, B> {
+  /** Name of the trainer in messages. */
+  op: string;
+  model: M;
+  device: Device;
+  task: Task<M, B>;
+  feed: Feed<B>;
+  /** Returns the batches of an evaluation; null if there is none. */
+  validation: (() => Iterable<B> | AsyncIterable<B>) | null;
+  settings: TrainingSettings;
+  options: TrainingOptions<M>;
+  /** Floating-point operations per token; null if they are unknown. */
+  flopsPerToken: number | null;
+}
+
+/** Step whose update is enqueued on the device and whose result has not been read. */
+interface PendingStep {
+  step: number;
+  lr: number;
+  loss: number;
+  tokens: number;
+  epoch: number;
+  lossScale: number | null;
+  /** Global norm of the gradients, which tells whether the update was skipped; null without clipping. */
+  gradientNorm: Promise<number | null>;
+}
+
+/** Loss of a step whose backward pass is enqueued. */
+interface Differentiated {
+  loss: Promise<number>;
+  tokens: number;
+}
+
+/**
+ * Returns a promise that is awaited one step later, or never if the run ends before. Its rejection alone must not end
+ * the process.
+ */
+function unawaited<T>(read: Promise<T>): Promise<T> {
+  read.catch(() => undefined);
+  return read;
+}
+
+/** Base class of trainers: everything about a run but its data and its task. */
+export abstract class TrainingLoop<M extends Module, B> implements Disposable {
+  readonly model: M;
+  readonly optimizer: Optimizer;
+  /** Moving average of the weights; null without the option `ema`. */
+  readonly average: WeightAverage | null;
+  readonly #plan: Plan<M, B>;
+  readonly #pace: Pace;
+  readonly #dropout: DropoutSteps;
+  readonly #scale: LossScale | null;
+  readonly #spikes: SpikeDetector | null;
+  readonly #best: Best;
+  readonly #peak: number | null;
+  /** Checkpoint whose optimiser and average `run` loads first; null once they are loaded. */
+  #resumed: Pick<Checkpoint, "optimizer" | "average"> | null = null;
+  #step = 0;
+  /** Step that is enqueued and whose gradients' norm has not been read. */
+  #pending: PendingStep | null = null;
+  /** Number of updates in a row that were skipped. */
+  #skips = 0;
+  /** Last step that was evaluated, in this session or before. */
+  #evaluated: number | null = null;
+  /** Last step that was saved. */
+  #saved: number | null = null;
+  /** Paths of incomplete checkpoints, which the first save treats as the oldest. */
+  #spoilt: readonly string[] = [];
+  /** Paths of checkpoints to which the run has returned since its last save. */
+  #returnedTo: string[] = [];
+  /** Number of saves in a row that have failed. */
+  #failures = 0;
+  #running = false;
+
+  protected constructor(plan: Plan<M, B>) {
+    const { op, model, options, settings, device } = plan;
+    const { resume, ema, spikes } = options;
+    const state: Partial<TrainerState> = resume?.state ?? {};
+    this.#plan = plan;
+    this.#pace = new Pace(state.seconds ?? 0);
+    this.model = model;
+    this.#dropout = new DropoutSteps(model);
+    const configurable = model as { dtype?: string; gradientCheckpointing?: boolean };
+    if (options.dtype && configurable.dtype !== undefined && options.dtype !== configurable.dtype)
+      configurable.dtype = options.dtype;
+    if (configurable.gradientCheckpointing !== undefined)
+      configurable.gradientCheckpointing = options.gradientCheckpointing ?? configurable.gradientCheckpointing;
+    const dtype = (configurable.dtype ?? "f32") as "f32" | "bf16" | "f16";
+    this.#scale = dtype === "f16" ? new LossScale(op, options.lossScale ?? {}, state.lossScale ?? null) : null;
+    this.#spikes = spikes ? new SpikeDetector(op, spikes, state.spikes ?? null) : null;
+    this.#best = new Best(settings, state.best ?? null);
+    this.#peak = options.peakFlops ?? peakOf(device, dtype);
+    // A scaled loss is expected to overflow, and only the norm tells.
+    const maxNorm = options.maxNorm === null ? (this.#scale ? Infinity : undefined) : (options.maxNorm ?? 1);
+    const given = { lr: settings.lr, ...(maxNorm !== undefined && { maxNorm }) };
+    this.optimizer = makeOptimizer(op, model, options.optimizer, given);
+    this.average = ema === undefined ? null : new WeightAverage(model, { decay: ema });
+    if (resume) {
+      const { optimizer, average, skipped } = resume;
+      this.optimizer.checkStateDict(optimizer.moments, optimizer.steps);
+      if (average) this.average?.checkStateDict(average);
+      this.#resumed = { optimizer, average };
+      this.#step = this.#saved = resume.state.step;
+      this.#evaluated = resume.state.evaluated ?? null;
+      this.#spoilt = skipped.map(({ path }) => path);
+    }
+  }
+
+  /** Number of steps done, over all sessions. */
+  get step(): number {
+    return this.#step;
+  }
+
+  /**
+   * Trains until the run's end and yields its events. Leaving the loop early stops training after the current step,
+   * without a checkpoint. Checkpoints saved before an error stay. An error of the device, as for a token outside of the
+   * vocabulary, is thrown before it has changed the model, so that the caller may catch it and call `run()` again.
+   *
+   * @throws ERR_ARGUMENT if the trainer is already running.
+   * @throws ERR_DIVERGED if a loss or a parameter is not finite, too many updates in a row are skipped, or the loss has
+   *   too many spikes.
+   * @throws ERR_BUSY if another run holds the lock of the checkpoint folder.
+   * @throws ERR_IO if saving fails at the end or too often in a row, or the log cannot be written.
+   */
+  async *run(): AsyncGenerator<TrainerEvent, void, undefined> {
+    const { op, options } = this.#plan;
+    if (this.#running)
+      throw new HeedError("ERR_ARGUMENT", `${op} is already running: await the first run() before you call it again`);
+    this.#running = true;
+    const { checkpoint } = options;
+    let log: JsonLog | null = null;
+    let lock: FolderLock | null = null;
+    try {
+      if (checkpoint && !checkpoint.lock) lock = await lockFolder(checkpoint.folder);
+      log = options.log === undefined ? null : new JsonLog(options.log);
+      log?.write({ time: new Date().toISOString(), type: "started", step: this.#step });
+      if (this.#resumed) await this.#load(this.#resumed);
+      this.#resumed = null;
+      for await (const event of this.#events()) {
+        log?.write({ time: new Date().toISOString(), ...event });
+        yield event;
+      }
+      log?.flush();
+    } finally {
+      log?.[Symbol.dispose]();
+      await lock?.release();
+      this.#running = false;
+    }
+  }
+
+  /**
+   * Trains until the run's end and resolves to its result. It rejects with the errors that `run` throws.
+   *
+   * @example
+   * const data = tokenData(tokenizer.encode("to be or not to be ".repeat(20)));
+   * using trainer = new Trainer({ model: gpt, data, batchSize: 2, steps: 3 });
+   * const result = await trainer.train({ onStep: ({ step, loss }) => console.log(step, loss) });
+   */
+  async train(callbacks: TrainerCallbacks = {}): Promise<TrainingResult> {
+    const { onStep, onEvaluation, onCheckpoint, onCheckpointFailed, onReturn } = callbacks;
+    const result: TrainingResult = { step: this.#step, loss: null, evaluation: null, checkpoint: null, aborted: false };
+    for await (const event of this.run()) {
+      result.step = event.step;
+      if (event.type === "step") {
+        result.loss = event.loss;
+        onStep?.(event);
+      } else if (event.type === "evaluation") {
+        const { loss, perplexity, tokens } = event;
+        result.evaluation = { loss, perplexity, tokens };
+        onEvaluation?.(event);
+      } else if (event.type === "checkpoint") {
+        if (!event.best) result.checkpoint = event.path;
+        onCheckpoint?.(event);
+      } else if (event.type === "checkpoint-failed") onCheckpointFailed?.(event);
+      else if (event.type === "returned") onReturn?.(event);
+      else result.aborted = event.type === "aborted";
+    }
+    return result;
+  }
+
+  /** Frees the optimiser and the average. The model stays. */
+  dispose(): void {
+    this.#plan.feed.close();
+    this.optimizer.dispose();
+    this.average?.dispose();
+  }
+
+  /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  async *#events(): AsyncGenerator<TrainerEvent, void, undefined> {
+    const { feed, settings, options } = this.#plan;
+    const { steps, maxSeconds, evalEvery, saveEvery, accumulation } = settings;
+    const { signal } = options;
+    const aborted = (): boolean => signal?.aborted ?? false;
+    const over = (): boolean => this.#step >= steps || this.#pace.seconds >= maxSeconds || this.#best.stops;
+    const due = (every: number): boolean => this.#step > 0 && this.#step % every === 0;
+    this.model.train();
+    this.#pace.start();
+    // A run that had already ended is evaluated once more, so that its result is complete.
+    if (over()) this.#evaluated = null;
+    try {
+      // Evaluations and checkpoints run before the next step, so that a resumed run makes up for those that an abort
+      // left out.
+      for (;;) {
+        const [evaluates, saves] = [due(evalEvery), due(saveEvery)];
+        if (evaluates || saves) {
+          yield* this.#drain();
+          if (evaluates && !aborted()) yield* this.#evaluate();
+          if (saves) yield* this.#save();
+          this.#pace.restart();
+        }
+        if (over() || aborted()) break;
+        // The scale of the next loss depends on whether this step's gradients overflowed.
+        if (this.#scale) yield* this.#drain();
+        const { loss: read, tokens } = this.#differentiate(await feed.peek(accumulation));
+        yield* this.#drain();
+        const loss = await read;
+        if (this.#spikes?.isSpike(loss)) yield* this.#return(this.#spikes, loss);
+        else this.#pending = this.#update(loss, tokens);
+      }
+      yield* this.#drain();
+      if (!aborted()) yield* this.#evaluate();
+      yield* this.#save(true);
+      if (aborted()) yield { type: "aborted", step: this.#step };
+      else yield { type: "finished", step: this.#step, seconds: this.#pace.seconds, early: this.#best.stops };
+    } finally {
+      await this.#pending?.gradientNorm.catch(() => undefined);
+      this.#pending = null;
+      // Drops the gradients of a step that did not reach its update.
+      this.optimizer.zeroGrad();
+      this.#pace.stop();
+    }
+  }
+
+  /** Waits for the pending update, if there is one, and yields its event. */
+  async *#drain(): AsyncGenerator<TrainerEvent, void, undefined> {
+    const pending = this.#pending;
+    this.#pending = null;
+    if (pending) yield await this.#settle(pending);
+  }
+
+  /**
+   * Enqueues the forward and backward passes of a step; its loss resolves before the gradients are ready. Each
+   * micro-batch counts by the number of its targets, so that the loss is the mean over all targets of the step, however
+   * they are spread.
+   */
+  #differentiate(batches: readonly B[]): Differentiated {
+    const { model, task, device, feed } = this.#plan;
+    const losses: Promise<number>[] = [];
+    const { microBatches } = feed.position;
+    const contexts = batches.map((_, i) => ({ device, microBatch: microBatches + i, training: true }));
+    const counts = batches.map((batch, i) => task.targets?.(batch, contexts[i]!) ?? 1);
+    // Without any target, loss and gradients are zero.
+    const total = Math.max(
+      1,
+      counts.reduce((a, b) => a + b, 0),
+    );
+    const tokens = batches.reduce((sum, batch, i) => sum + (task.tokens?.(batch) ?? counts[i]!), 0);
+    const { scale = 1 } = this.#scale?.state ?? {};
+    for (const [i, batch] of batches.entries()) {
+      this.#dropout.begin(microBatches + i);
+      scope(() => {
+        const loss = task.loss(model, batch, contexts[i]!);
+        losses.push(unawaited(loss.item()));
+        loss.backward((counts[i]! / total) * scale);
+      });
+    }
+    const mean = (values: readonly number[]): number =>
+      values.reduce((sum, loss, i) => sum + loss * counts[i]!, 0) / total;
+    return { loss: unawaited(Promise.all(losses).then(mean)), tokens };
+  }
+
+  /** Enqueues the update with a step's gradients. */
+  #update(loss: number, tokens: number): PendingStep {
+    const { optimizer } = this;
+    const { feed, settings } = this.#plan;
+    if (!Number.isFinite(loss)) throw this.#diverged(`expected a finite loss, got ${loss} at step ${this.#step + 1}`);
+    const lr = (optimizer.lr = settings.schedule(this.#scheduleStep()));
+    const lossScale = this.#scale?.state.scale ?? null;
+    optimizer.step({ lossScale: lossScale ?? 1 });
+    this.average?.update({ norm: optimizer.gradientNorm });
+    const gradientNorm = unawaited(optimizer.gradientNorm?.item() ?? Promise.resolve(null));
+    optimizer.zeroGrad();
+    feed.advance();
+    return { step: ++this.#step, lr, loss, tokens, epoch: feed.epoch, lossScale, gradientNorm };
+  }
+
+  #diverged(what: string): HeedError {
+    const before = this.#saved !== null ? `; the last checkpoint is from step ${this.#saved}` : "";
+    return new HeedError("ERR_DIVERGED", `${this.#plan.op}: ${what}${before}`);
+  }
+
+  /**
+   * Returns the step for which the schedule gives the learning rate. With a time limit, progress after the warm-up is
+   * that of the steps or that of the time, whichever is further.
+   */
+  #scheduleStep(): number {
+    const { steps, warmup, maxSeconds } = this.#plan.settings;
+    if (this.#step < warmup || maxSeconds === Infinity) return this.#step;
+    return Math.max(this.#step, warmup + (steps - warmup) * Math.min(1, this.#pace.seconds / maxSeconds));
+  }
+
+  async #settle({ step, lr, loss, tokens, epoch, lossScale, gradientNorm: read }: PendingStep): Promise<StepEvent> {
+    const gradientNorm = await read;
+    const { device, flopsPerToken, settings } = this.#plan;
+    const { steps, maxSeconds, maxSkips } = settings;
+    const skipped = gradientNorm !== null && !Number.isFinite(gradientNorm);
+    const lowered = this.#scale?.settle(skipped) ?? false;
+    this.#skips = skipped && !lowered ? this.#skips + 1 : 0;
+    if (this.#skips > maxSkips)
+      throw this.#diverged(
+        `expected gradients of a finite norm after at most ${maxSkips} skipped updates, got ${gradientNorm} at step ${step}`,
+      );
+    const { tokensPerSecond, secondsPerStep } = this.#pace.tick(tokens);
+    const { seconds } = this.#pace;
+    const progress = Math.min(1, Math.max(step / steps, seconds / maxSeconds));
+    const secondsLeft = Math.max(0, Math.min((steps - step) * secondsPerStep, maxSeconds - seconds));
+    const mfu = flopsPerToken !== null && this.#peak !== null ? (tokensPerSecond * flopsPerToken) / this.#peak : null;
+    const { peak: memory } = device.memory();
+    const pace = { tokensPerSecond, progress, secondsLeft, epoch, mfu, memory };
+    return { type: "step", step, loss, lr, gradientNorm, skipped, lossScale, ...pace };
+  }
+
+  async *#evaluate(): AsyncGenerator<TrainerEvent, void, undefined> {
+    const { model, task, device, validation, settings, options } = this.#plan;
+    const { signal } = options;
+    if (!validation || this.#evaluated === this.#step) return;
+    const run = (): Promise<Evaluation> =>
+      meanLoss(model, task, validation(), { device, signal, limit: settings.evalBatches ?? Infinity }).then(
+        ({ loss, targets: tokens }) => ({ loss, perplexity: Math.exp(loss), tokens }),
+      );
+    let evaluation: Evaluation;
+    try {
+      evaluation = await (this.average ? this.average.use(run) : run());
+    } catch (error) {
+      if (signal?.aborted) return;
+      throw error;
+    }
+    this.#evaluated = this.#step;
+    const best = this.#best.note(evaluation.loss, this.#step);
+    yield { type: "evaluation", step: this.#step, ...evaluation, best };
+    const { checkpoint } = options;
+    if (!best || !settings.best || !checkpoint) return;
+    yield* this.#write(path.join(checkpoint.folder, "best"), true);
+  }
+
+  async *#save(last = false): AsyncGenerator<TrainerEvent, void, undefined> {
+    const { checkpoint } = this.#plan.options;
+    if (!checkpoint || this.#saved === this.#step) return;
+    yield* this.#write(checkpoint.folder, false, last);
+  }
+
+  /** Saves a checkpoint in a folder. A failure ends the run at its end, or if it is one of many in a row. */
+  async *#write(folder: string, best: boolean, last = false): AsyncGenerator<TrainerEvent, void, undefined> {
+    const { keep, maxFailures } = this.#plan.settings;
+    let at: string;
+    try {
+      at = await saveCheckpoint(folder, this.#content(), best ? { keep: 1 } : { keep, spoilt: this.#spoilt });
+    } catch (error) {
+      if (!(error instanceof HeedError) || error.code !== "ERR_IO") throw error;
+      const failures = ++this.#failures;
+      yield { type: "checkpoint-failed", step: this.#step, message: error.message, failures };
+      if (last || failures >= maxFailures) throw error;
+      return;
+    }
+    this.#failures = 0;
+    if (!best) {
+      this.#spoilt = [];
+      this.#returnedTo = [];
+      this.#saved = this.#step;
+    }
+    yield { type: "checkpoint", step: this.#step, path: at, best };
+  }
+
+  #content(): CheckpointContent {
+    const { model, feed, settings, options } = this.#plan;
+    const { tokenizer = null, options: own = {}, base = null } = options.checkpoint ?? {};
+    const state: TrainerState = {
+      step: this.#step,
+      seconds: this.#pace.seconds,
+      seed: settings.seed,
+      dropoutSeed: this.#dropout.seed,
+      position: feed.position,
+      evaluated: this.#evaluated,
+      best: this.#best.state,
+      lossScale: this.#scale?.state ?? null,
+      spikes: this.#spikes?.state ?? null,
+      options: own,
+    };
+    return { model, tokenizer, optimizer: this.optimizer, average: this.average, state, base };
+  }
+
+  /** Loads the states of the optimiser and of the average. */
+  async #load({ optimizer, average }: { optimizer: OptimizerState; average: Checkpoint["average"] }): Promise<void> {
+    await this.optimizer.loadInTurns(optimizer.moments, optimizer.steps);
+    if (average) await this.average?.load(average);
+  }
+
+  /**
+   * Returns to the last checkpoint after a spike in the loss. The data goes on after the spike, since the same data would
+   * lead to the same spike (Chowdhery et al. 2022, "PaLM", §5.1). If the run has returned to a checkpoint and has saved
+   * none since, it returns to the one before.
+   */
+  async *#return(spikes: SpikeDetector, loss: number): AsyncGenerator<TrainerEvent, void, undefined> {
+    const { feed, options, model } = this.#plan;
+    const from = this.#step;
+    const returns = spikes.state.returns + 1;
+    const what = `expected a loss without spikes, got ${loss} at step ${from + 1}`;
+    if (returns > spikes.most) throw this.#diverged(`${what}, after ${spikes.most} returns to a checkpoint`);
+    this.optimizer.zeroGrad();
+    const { folder } = options.checkpoint!;
+    const restored = await restoreCheckpoint(folder, model, { except: [...this.#spoilt, ...this.#returnedTo] });
+    if (!restored) throw this.#diverged(`${what}, and no checkpoint to return to`);
+    const { path: at, optimizer, average, state } = restored;
+    await this.#load({ optimizer, average });
+    feed.advance();
+    this.#step = this.#saved = state.step;
+    this.#evaluated = state.evaluated ?? null;
+    this.#skips = 0;
+    this.#best.state = state.best ?? null;
+    if (this.#scale && state.lossScale) this.#scale.state = state.lossScale;
+    spikes.state = { ...(state.spikes ?? spikes.state), returns };
+    this.#returnedTo.push(at);
+    this.model.train();
+    this.#pace.restart();
+    yield { type: "returned", step: this.#step, from, loss, path: at };
+  }
+}
