@@ -42,7 +42,7 @@ export function runStep(
 }
 
 /** Returns the sequences whose next tokens are drawn: the request's tokens, and these with more and more of its drafts. */
-function drawRows({ request, drafts }: Work): DrawRow[] {
+export function drawRows({ request, drafts }: Work): DrawRow[] {
   const { tokens, prompt, stream, settings, constraint } = request;
   return [
     request,
