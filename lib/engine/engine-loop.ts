@@ -9,7 +9,8 @@ import { RequestAdapters } from "./request-adapters.js";
 import { lengthOf, Scheduler, type StepLimits, type Work } from "./scheduler.js";
 import { acceptTokens, type Speculation } from "./speculation.js";
 import { Statistics } from "./statistics.js";
-import { runStep } from "./step.js";
+import { noScores, runStep, type StepOutput } from "./step.js";
+import { tokensToVerify } from "./verification.js";
 import { WeightsWatch } from "./weights-watch.js";
 
 /** Runs steps of one model for as long as there are requests. */
@@ -161,12 +162,24 @@ export class EngineLoop {
   }
 
   async #step(work: readonly Work[]): Promise<void> {
-    const { ended, drawn, scored, losses } = runStep(this.#model, this.#pages, work, this.#adapters);
+    const { ended, drawn, scored, losses } =
+      this.#verify(work) ?? runStep(this.#model, this.#pages, work, this.#adapters);
     this.#enqueued(work);
     const [tokens, scores] = await Promise.all([drawn, losses]);
     this.#accept(ended, tokens);
     for (const [i, request] of scored.entries()) request.acceptScore(scores.losses[i]!, scores.choices[i]!);
     this.#speculation?.finished(work);
+  }
+
+  /** Enqueues a recorded step, if the work is one that verifies drafts and that may be recorded. */
+  #verify(work: readonly Work[]): StepOutput | null {
+    const tokens = tokensToVerify(work, this.#pages.pageSize);
+    if (tokens === null || !this.scheduler.reserve(work, tokens)) return null;
+    // Requests with the same adapter stand side by side.
+    const ended = [...work].sort((a, b) => a.request.root - b.request.root);
+    const requests = ended.map(({ request }) => request);
+    const steps = this.#recorded.for(this.#model, this.#pages, requests, this.#adapters, tokens);
+    return { ended, drawn: steps.verify(ended), ...noScores };
   }
 
   /**

@@ -1,8 +1,5 @@
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import { bytesOfHead, type KvPages, type KvType } from "../nn/kv-pages.js";
-import { ops } from "../native.js";
-import { narrow } from "../ops/views.js";
-import { scope } from "../scope.js";
 
 /** Returns the bytes of a page of `pageSize` tokens. */
 export function bytesOfPage(model: CausalDecoder, { pageSize, kvType }: PageShape): number {
@@ -54,15 +51,9 @@ export class KvMemory implements Disposable {
   pages(count: number): KvPages {
     const old = this.#pages;
     if (old && old.pages >= count) return old;
-    const pages = this.#model.createPages(count, this.#shape.pageSize, this.#shape.kvType);
-    if (old) {
-      const into = pages.parts();
-      for (const [i, inp] of old.parts().entries())
-        scope(() => ops.copy({ out: narrow(into[i]!, 0, 0, old.pages), inp }));
-      old.dispose();
-    }
-    this.#pages = pages;
-    return pages;
+    const { pageSize, kvType } = this.#shape;
+    this.#pages = old?.grown(count) ?? this.#model.createPages(count, pageSize, kvType);
+    return this.#pages;
   }
 
   /** Frees the memory. It is made again when it is needed. */

@@ -5,23 +5,27 @@ import type { Request } from "./request.js";
 import type { RequestAdapters } from "./request-adapters.js";
 
 /** Largest number of recordings that are kept. */
-const most = 8;
+const most = 12;
 
-/** Recorded steps of one token, by what they have room for. The latest few are kept. */
+/** Recorded steps, by what they have room for. The latest few are kept. */
 export class RecordedSteps implements Disposable {
   readonly #steps = new Map<string, DecodeSteps>();
   #memory: KvPages | null = null;
 
-  /** Returns steps of a model that have room for the requests, whose keys and values lie in `memory`. */
+  /**
+   * Returns steps of a model that have room for `tokens` tokens of each of the requests, whose keys and values lie in
+   * `memory`.
+   */
   for(
     model: CausalDecoder,
     memory: KvPages,
     requests: readonly Request[],
     adapters: RequestAdapters | null = null,
+    tokens = 1,
   ): DecodeSteps {
     if (memory !== this.#memory) this.dispose();
     this.#memory = memory;
-    const shape = stepShape(requests, memory.pageSize, model.config.contextLength, adapters);
+    const shape = stepShape(requests, memory.pageSize, model.config.contextLength, adapters, tokens);
     const key = JSON.stringify(shape);
     const found = this.#steps.get(key) ?? new DecodeSteps(model, memory, shape, adapters);
     this.#steps.delete(key);

@@ -214,6 +214,16 @@ export class Scheduler {
     return requests.every((request) => reservePages(this.#table, request, 1));
   }
 
+  /**
+   * Gives every request pages for `tokens` tokens after its computed ones, and returns true; or returns false if there
+   * are not enough pages or the model does not see so many tokens. Nobody loses a page for them.
+   */
+  reserve(work: readonly Work[], tokens: number): boolean {
+    const fits = ({ request }: Work): boolean =>
+      request.computed + tokens <= this.#limits.contextLength && reservePages(this.#table, request, tokens);
+    return work.every(fits);
+  }
+
   /** Returns the number of tokens that a step can have beside this work. */
   spare(work: readonly Work[]): number {
     return work.reduce((rest, { count }) => rest - count, this.#limits.maxBatchTokens);

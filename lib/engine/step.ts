@@ -66,12 +66,17 @@ export function runStep(
   return {
     ...(ended.length > 0 ? draw(model, logits, ended) : { drawn: nothing(logits) }),
     ended,
-    ...{ scored: [], losses: noLosses },
+    ...noScores,
   };
 }
 
 const nothingDrawn: Promise<Drawn> = Promise.resolve({ ids: new Int32Array(), logprobs: () => null });
-const noLosses: Promise<Losses> = Promise.resolve({ losses: new Float32Array(), choices: new Int32Array() });
+
+/** What a step without requests that score gives them. */
+export const noScores: Pick<StepOutput, "scored" | "losses"> = {
+  scored: [],
+  losses: Promise.resolve({ losses: new Float32Array(), choices: new Int32Array() }),
+};
 
 /** Requests, with the number of rows that each has. */
 type Owners = readonly (readonly [request: Request, count: number])[];
@@ -88,7 +93,7 @@ function withAdapters<T>(adapters: RequestAdapters | null, all: Owners, last: Ow
 
 /** Draws from the logits [R, V] after the last token and the drafts of each work. */
 function draw(model: CausalDecoder, logits: FloatTensor, ended: readonly Work[]): Pick<StepOutput, "drawn"> {
-  const rows = ended.flatMap(drawRowsOf);
+  const rows = ended.flatMap(drawRows);
   const { device, config } = model;
   const { vocabularySize, contextLength } = config;
   const window = Math.min(contextLength, Math.max(...rows.map(({ tokens }) => tokens.length)));
@@ -101,7 +106,7 @@ function draw(model: CausalDecoder, logits: FloatTensor, ended: readonly Work[])
 }
 
 /** Returns the sequences whose next tokens are drawn: the request's tokens, and these with more and more of its drafts. */
-function drawRowsOf({ request, drafts }: Work): DrawRow[] {
+export function drawRows({ request, drafts }: Work): DrawRow[] {
   const { tokens, prompt, stream, settings, constraint } = request;
   return [
     request,

@@ -4,7 +4,6 @@ import { Graph } from "../graph.js";
 import { reshape } from "../ops/views.js";
 import { tensor } from "../creation.js";
 import type { IntTensor } from "../tensor.js";
-import { clearRow, copyRow } from "./cache-rows.js";
 import { type CausalModel, infer } from "./causal-model.js";
 import { type DrawRow, Draws, drawShape } from "./draws.js";
 import type { TokenSettings } from "./options.js";
@@ -71,7 +70,8 @@ export class DecodingBatch implements Disposable {
 
   /** Runs the model over the latest tokens and samples the next ones. */
   step(): void {
-    for (const [row, sequence] of this.#rows.entries()) if (hasEnded(sequence)) clearRow(this.#cache, row);
+    // An empty sequence costs almost nothing.
+    for (const [row, sequence] of this.#rows.entries()) if (hasEnded(sequence)) this.#cache.lengths[row] = 0;
     if (this.#warm && this.#recordable) this.#advanceRecorded();
     else this.#advance(() => this.#latest());
     this.#warm = true;
@@ -187,7 +187,7 @@ export class DecodingBatch implements Disposable {
   #slide(full: number[]): void {
     const length = keptTokens(this.#model.config.contextLength) - 1;
     if (length === 0) {
-      for (const row of full) clearRow(this.#cache, row);
+      for (const row of full) this.#cache.lengths[row] = 0;
       return;
     }
     using cache = this.#cache.fresh(full);
@@ -195,7 +195,7 @@ export class DecodingBatch implements Disposable {
     infer(this.#model, () =>
       this.#model.forward(this.#tensor(ids, [full.length, length]), { cache, lastOnly: true }),
     ).dispose();
-    for (const [i, row] of full.entries()) copyRow(cache, i, this.#cache, row);
+    for (const [i, row] of full.entries()) this.#cache.replace(row, cache, i);
   }
 
   #createDraws(): Draws {

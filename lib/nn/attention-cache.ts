@@ -8,8 +8,8 @@ export interface LayerCache {
 }
 
 /**
- * Keys and values of earlier tokens, as a model's forward pass uses them. A `KvCache` is a batch of sequences in one
- * piece; a `PagedPass` is one step over sequences that lie in pages.
+ * Keys and values of earlier tokens, as a model's forward pass uses them. A `KvCache` is a batch of sequences that get
+ * the same number of tokens in each pass; a `PagedPass` is one pass over any sequences that lie in pages.
  */
 export interface AttentionCache {
   /** B of the ids of a pass. */

@@ -3,16 +3,16 @@ import { type Device, device as deviceOf } from "../device.js";
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { largest } from "../largest.js";
-import { ops } from "../native.js";
 import { attention, type AttentionOptions } from "../ops/attention.js";
 import { cacheWrite } from "../ops/cache-write.js";
-import { embedding } from "../ops/embedding.js";
-import { narrow, reshape } from "../ops/views.js";
+import { reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import { tensor } from "../creation.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
 import type { AttentionCache, LayerCache } from "./attention-cache.js";
 import type { CrossMemory } from "./cross-memory.js";
+import { type PassPlaces, store, storeAndAttend } from "./kv-pages.js";
+import { PageRows } from "./page-rows.js";
 
 /** Configuration of a `KvCache`. */
 export interface KvCacheConfig {
@@ -50,41 +50,44 @@ export interface KvCacheConfig {
  * of real tokens in each sequence (the others are padding at the end), then `write` once in each layer, then `advance`.
  * A model's `createCache` returns a cache that fits it, and its `forward(ids, { cache })` makes these calls.
  *
+ * A sequence is a list of pages. Sequences that `take` returns share the pages of others; a page that several sequences
+ * use is copied when one of them is about to write to it. In a new cache the pages of a sequence lie one after the
+ * other, so that operations see one piece of memory.
+ *
  * @example
  * using cache = gpt.createCache(1);
  * noGrad(() => gpt.forward(tensor([[72, 101, 108]], [1, 3], { dtype: "i32" }), { cache }));
  * cache.lengths; // Int32Array [3]
  */
 export class KvCache implements AttentionCache, Disposable {
-  readonly layers: LayerCache[];
   /** Number of tokens in each sequence. */
   readonly lengths: Int32Array;
   readonly batch: number;
   readonly length: number;
+  /** Dtype of keys and values. */
+  readonly dtype: FloatDType;
   readonly memory: CrossMemory | null;
   #pending: { tokens: number; next: Int32Array } | null = null;
   // These two are overwritten in place for each pass, because a recorded pass reads the same memory every time.
   readonly #starts: IntTensor;
   readonly #keyLengths: IntTensor;
   readonly #config: KvCacheConfig;
+  readonly #rows: PageRows;
 
-  constructor(config: KvCacheConfig) {
+  /** @param rows is internal: pages of sequences of another cache, which the new one takes over. */
+  constructor(config: KvCacheConfig, rows: PageRows | null = null) {
     checkObject("KvCache", "config", config);
     const { layers, batch, length, heads, headSize, dtype = "f32", zeroed = false } = config;
     for (const [name, value] of Object.entries({ layers, batch, length, heads, headSize }))
       checkInteger("KvCache", name, value, 1);
     this.batch = batch;
     this.length = length;
+    this.dtype = dtype;
     this.memory = config.memory ?? null;
     const device = deviceOf(config.device);
     this.lengths = new Int32Array(batch);
     this.#config = { ...config, device };
-    const make = (): FloatTensor => {
-      const part: FloatTensor = allocate([batch, length, heads, headSize], dtype, device, false);
-      if (zeroed) ops.fill({ out: part, value: 0 });
-      return part;
-    };
-    this.layers = Array.from({ length: layers }, () => ({ keys: make(), values: make() }));
+    this.#rows = rows ?? PageRows.of({ layers, batch, length, heads, headSize, device, dtype, zeroed });
     this.#starts = allocate([batch], "i32", device, false);
     this.#keyLengths = allocate([batch], "i32", device, false);
   }
@@ -135,23 +138,31 @@ export class KvCache implements AttentionCache, Disposable {
       throw new HeedError("ERR_RANGE", `KvCache: expected at most ${this.length} tokens, got ${furthest}`);
     const begun = this.#pending;
     if (begun?.tokens === tokens && begun.next.every((length, b) => length === next[b])) return;
+    this.#rows.makeRoom(this.lengths, tokens);
     this.#starts.set(this.lengths);
     this.#keyLengths.set(next);
     this.#pending = { tokens, next };
   }
 
-  /** Stores a layer's new keys and values [B, T, Hkv, D] after the earlier ones and returns the layer's whole cache. */
-  write(layer: number, keys: FloatTensor, values: FloatTensor): LayerCache {
-    const cache = this.#layerCache(layer);
-    cacheWrite(cache.keys, keys, this.starts);
-    cacheWrite(cache.values, values, this.starts);
+  /**
+   * Stores a layer's new keys and values [B, T, Hkv, D] after the earlier ones.
+   *
+   * @throws ERR_ARGUMENT if no pass has begun.
+   * @throws ERR_RANGE if there is no such layer.
+   */
+  write(layer: number, keys: FloatTensor, values: FloatTensor): void {
+    store(this.#layer(layer), { k: keys, v: values }, this.#places);
+  }
+
+  #layer(layer: number): LayerCache {
+    const { layers } = this.#rows.operands;
+    const cache = layers[layer];
+    if (!cache) throw new HeedError("ERR_RANGE", `KvCache: expected a layer below ${layers.length}, got ${layer}`);
     return cache;
   }
 
-  #layerCache(layer: number): LayerCache {
-    const cache = this.layers[layer];
-    if (!cache) throw new HeedError("ERR_RANGE", `KvCache: expected a layer below ${this.layers.length}, got ${layer}`);
-    return cache;
+  get #places(): PassPlaces {
+    return { ...this.places, keyLengths: this.keyLengths, pages: this.#rows.operands.pages };
   }
 
   /** Places of the pass's tokens: the starts. It can be read only during a pass. */
@@ -179,26 +190,45 @@ export class KvCache implements AttentionCache, Disposable {
 
   /** Stores a layer's new keys and values, and returns the attention of queries q [B, T, H, D] to the whole cache. */
   attend(layer: number, q: FloatTensor, k: FloatTensor, v: FloatTensor, masks: AttentionOptions): FloatTensor {
-    const { keys, values } = this.write(layer, k, v);
+    const places = this.#places;
+    if (!masks.blocks || !places.pages) return storeAndAttend(null, this.#layer(layer), { q, k, v }, places, masks);
+    // A mask of blocks has columns for the `length` of the cache, and pages may have room for more keys.
+    const { keys, values } = this.written(layer, k, v);
     return attention(q, keys, values, { ...masks, ...this.masks });
   }
 
   /**
    * Stores a layer's new keys and values, and returns all of them up to the longest sequence's end after this pass,
-   * [B, S, Hkv, D], for attention that reads all of them. Beyond the end of a shorter sequence they repeat its last token (or are zeros, in a
-   * `zeroed` cache), so that no place is uninitialised.
+   * [B, S, Hkv, D], for attention that reads all of them. Beyond the end of a shorter sequence they repeat its last
+   * token, or are what a `zeroed` cache has there, so that no place is uninitialised.
    */
   written(layer: number, k: FloatTensor, v: FloatTensor): LayerCache {
     const { tokens } = this.#expectBegun();
-    const { keys, values } = this.write(layer, k, v);
+    this.write(layer, k, v);
     const used = largest(this.lengths) + tokens;
     const { zeroed = false } = this.#config;
-    if (zeroed || this.lengths.every((length) => length + tokens === used))
-      return { keys: narrow(keys, 1, 0, used), values: narrow(values, 1, 0, used) };
-    const rows = this.lengths.map((_, row) => row);
-    const ends = this.lengths.map((length) => length + tokens);
-    const ids = tensor(this.#places(rows, ends, used), [this.batch, used], { device: this.#starts.device });
-    return { keys: gathered(keys, ids), values: gathered(values, ids) };
+    const equal = this.lengths.every((length) => length + tokens === used);
+    // Pages that other sequences have used are not zero beyond the end of a sequence.
+    const whole = equal || (zeroed && this.#rows.whole);
+    const view = whole ? this.#rows.viewed(layer, used) : null;
+    if (view) return view;
+    return this.#rows.gathered(layer, [this.batch, used], (i) => {
+      const row = Math.floor(i / used);
+      return [row, Math.min(i % used, this.lengths[row]! + tokens - 1)];
+    });
+  }
+
+  /**
+   * @internal Returns the keys and values of the last token of each sequence, [B, Hkv, D], or null if no sequence has
+   * any. A sequence without tokens gets those of another one. During a pass it returns those from before the pass.
+   */
+  last(layer: number): LayerCache | null {
+    const { lengths } = this;
+    const written = lengths.findIndex((tokens) => tokens > 0);
+    if (written === -1) return null;
+    return this.#rows.gathered(layer, [this.batch], (row) =>
+      lengths[row]! > 0 ? [row, lengths[row]! - 1] : [written, 0],
+    );
   }
 
   /** Ends the pass and adds its tokens to the lengths of the sequences. */
@@ -208,9 +238,10 @@ export class KvCache implements AttentionCache, Disposable {
   }
 
   /**
-   * Returns a new cache with copies of the sequences rows[0], rows[1], … of this one; a row may be named several times.
-   * Beam search forks its beams and drops ended sequences with it. It only enqueues work and does not wait for the
-   * device.
+   * Returns a new cache with the sequences rows[0], rows[1], … of this one; a row may be named several times. The caches
+   * share the memory of these tokens, and either can be disposed first. Beam search forks its beams and drops ended
+   * sequences with it. It does not wait for the device. If a pass fails on the device, all caches that share memory
+   * with its cache are spoilt.
    *
    * @example
    * using cache = gpt.createCache(2);
@@ -221,43 +252,40 @@ export class KvCache implements AttentionCache, Disposable {
    * @throws ERR_RANGE if there is no sequence with the number of a row.
    */
   take(rows: ArrayLike<number>): KvCache {
-    const taken = this.fresh(rows);
-    for (let i = 0; i < rows.length; i++) taken.lengths[i] = this.lengths[rows[i]!]!;
-    const used = largest(taken.lengths);
-    if (used === 0) return taken;
-    scope(() => {
-      const ids = tensor(this.#places(rows, this.lengths, used), [rows.length, used], { device: this.#starts.device });
-      for (const [i, { keys, values }] of this.layers.entries()) {
-        cacheWrite(taken.layers[i]!.keys, gathered(keys, ids));
-        cacheWrite(taken.layers[i]!.values, gathered(values, ids));
-      }
-    });
+    const config = this.#configOf(rows);
+    const lengths = Int32Array.from(rows, (row) => this.lengths[row]!);
+    const taken = new KvCache(config, this.#rows.take(rows, lengths));
+    taken.lengths.set(lengths);
     return taken;
   }
 
-  /** @internal Returns the cache that `take` returns, without its tokens; each row keeps its source. */
+  /** @internal Returns an empty cache with memory of its own, for these sequences and their sources. */
   fresh(rows: ArrayLike<number>): KvCache {
+    return new KvCache(this.#configOf(rows));
+  }
+
+  /** Returns the configuration of a cache of these sequences. */
+  #configOf(rows: ArrayLike<number>): KvCacheConfig {
     checkValues("take", rows);
     for (let i = 0; i < rows.length; i++) checkInteger("take", `rows[${i}]`, rows[i], 0, this.batch - 1);
     if (this.#pending)
       throw new HeedError("ERR_ARGUMENT", "take: expected no forward pass to be using the cache, got one in progress");
-    const memory = this.memory?.take(rows) ?? null;
-    return new KvCache({ ...this.#config, batch: rows.length, memory });
+    checkInteger("KvCache", "batch", rows.length, 1);
+    return { ...this.#config, batch: rows.length, memory: this.memory?.take(rows) ?? null };
   }
 
-  /**
-   * Returns the places of the first `used` tokens of these sequences in the flattened cache, [R, used]. lengths[row]
-   * tokens of a sequence are written; places beyond them repeat the last written one.
-   */
-  #places(rows: ArrayLike<number>, lengths: Int32Array, used: number): Int32Array {
-    const places = new Int32Array(rows.length * used);
-    const written = Array.from(rows).find((row) => lengths[row]! > 0)!;
-    for (let i = 0; i < rows.length; i++) {
-      const row = lengths[rows[i]!]! > 0 ? rows[i]! : written;
-      const last = lengths[row]! - 1;
-      for (let t = 0; t < used; t++) places[i * used + t] = row * this.length + Math.min(t, last);
-    }
-    return places;
+  /** @internal Replaces a sequence by a copy of one of another cache of the same model. The copy is only enqueued. */
+  replace(row: number, from: KvCache, fromRow: number): void {
+    const length = from.lengths[fromRow]!;
+    scope(() => {
+      const { layers, pages } = this.#rows.emptied(row, length);
+      for (const [layer, { keys, values }] of layers.entries()) {
+        const copy = from.#rows.gathered(layer, [1, length], (token) => [fromRow, token]);
+        cacheWrite(keys, copy.keys, null, pages);
+        cacheWrite(values, copy.values, null, pages);
+      }
+    });
+    this.lengths[row] = length;
   }
 
   /** Forgets every token, so that the cache can be used for new sequences. */
@@ -270,22 +298,12 @@ export class KvCache implements AttentionCache, Disposable {
   dispose(): void {
     this.#starts.dispose();
     this.#keyLengths.dispose();
+    this.#rows.dispose();
     this.memory?.dispose();
-    for (const { keys, values } of this.layers) {
-      keys.dispose();
-      values.dispose();
-    }
   }
 
   /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
-}
-
-/** Gathers keys or values [B, Tmax, H, D] at places of the flattened [B·Tmax]: ids [R, T] → [R, T, H, D]. */
-function gathered(part: FloatTensor, ids: IntTensor): FloatTensor {
-  const [batch, length, heads, size] = part.shape as [number, number, number, number];
-  const out = embedding(ids, reshape(part, [batch * length, heads * size]));
-  return reshape(out, [...ids.shape, heads, size]);
 }

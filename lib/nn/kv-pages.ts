@@ -2,9 +2,12 @@ import { checkChoice, checkInteger, checkObject } from "../check.js";
 import { type Device, device as deviceOf } from "../device.js";
 import type { DType, FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
+import { ops } from "../native.js";
 import { attentionInto, type AttentionOptions } from "../ops/attention.js";
 import { cacheWriteInto } from "../ops/cache-write.js";
 import { type StoredKeys, tensorsOf } from "../ops/quantized-keys.js";
+import { narrow } from "../ops/views.js";
+import { scope } from "../scope.js";
 import type { Shape } from "../shape.js";
 import { allocate, type FloatTensor, type IntTensor, type Tensor } from "../tensor.js";
 import type { AttentionCache } from "./attention-cache.js";
@@ -27,6 +30,8 @@ export interface KvPagesConfig {
   dtype?: FloatDType;
   /** "int8" stores keys and values in 8 bits, with a scale for each head of a token. @default the dtype */
   kvType?: KvType | null;
+  /** True if every page starts as zeros. @default false */
+  zeroed?: boolean;
 }
 
 /** Types in which keys and values may be stored instead of the dtype of the model. */
@@ -60,10 +65,11 @@ export class KvPages implements Disposable {
   readonly pageSize: number;
   /** Bytes of all pages. */
   readonly bytes: number;
+  readonly #config: KvPagesConfig;
 
   constructor(config: KvPagesConfig) {
     checkObject("KvPages", "config", config);
-    const { layers, pages, pageSize, heads, headSize, dtype = "f32", kvType = null } = config;
+    const { layers, pages, pageSize, heads, headSize, dtype = "f32", kvType = null, zeroed = false } = config;
     for (const [name, value] of Object.entries({ layers, pages, pageSize, heads, headSize }))
       checkInteger("KvPages", name, value, 1);
     const device = deviceOf(config.device);
@@ -74,10 +80,22 @@ export class KvPages implements Disposable {
       kvType === "int8"
         ? { codes: tensorOf([...rows, headSize], "u8"), scales: tensorOf(rows, "f32") }
         : tensorOf<FloatDType>([...rows, headSize], dtype);
+    this.#config = { ...config };
     this.pages = pages;
     this.pageSize = pageSize;
     this.bytes = 2 * layers * pages * pageSize * heads * bytesOfHead(headSize, dtype, kvType);
     this.layers = Array.from({ length: layers }, () => ({ keys: make(), values: make() }));
+    if (zeroed) for (const out of this.parts()) ops.fill({ out, value: 0 });
+  }
+
+  /** Returns memory of `pages` pages, more than there are, which begins with these pages, and frees this memory. */
+  grown(pages: number): KvPages {
+    const more = new KvPages({ ...this.#config, pages });
+    const into = more.parts();
+    for (const [i, inp] of this.parts().entries())
+      scope(() => ops.copy({ out: narrow(into[i]!, 0, 0, this.pages), inp }));
+    this.dispose();
+    return more;
   }
 
   /** Returns all tensors, each with the pages along its first axis. */
@@ -96,16 +114,50 @@ export class KvPages implements Disposable {
   }
 }
 
-/** Sequences of a pass that have the same number T of tokens in it. Their tokens lie one sequence after the other. */
-export interface PassGroup {
-  /** T, the number of new tokens of each sequence. */
-  readonly tokens: number;
+/** Places to which the tokens of a pass go. */
+export interface PassPlaces {
   /** Number of earlier tokens of each sequence, i32 [G]. */
   readonly starts: IntTensor;
   /** Number of tokens of each sequence after the pass, i32 [G]. */
   readonly keyLengths: IntTensor;
-  /** Pages of each sequence, i32 [G, P]. */
-  readonly pages: IntTensor;
+  /** Pages of each sequence, i32 [G, P]; null if the memory is one piece for each sequence, [G, S, Hkv, D]. */
+  readonly pages: IntTensor | null;
+}
+
+/** Sequences of a pass that have the same number T of tokens in it. Their tokens lie one sequence after the other. */
+export interface PassGroup extends PassPlaces {
+  /** T, the number of new tokens of each sequence. */
+  readonly tokens: number;
+}
+
+/** Queries [G, T, H, D], keys and values [G, T, Hkv, D] of the tokens of a pass. */
+interface NewTokens {
+  readonly q: FloatTensor;
+  readonly k: FloatTensor;
+  readonly v: FloatTensor;
+}
+
+/** Adds a layer's new keys and values to its memory. */
+export function store({ keys, values }: LayerPages, { k, v }: Omit<NewTokens, "q">, places: PassPlaces): void {
+  const { starts, pages } = places;
+  cacheWriteInto(keys, k, starts, pages);
+  cacheWriteInto(values, v, starts, pages);
+}
+
+/**
+ * Adds a layer's new keys and values to its memory, and returns the attention of the queries to their own sequences'
+ * keys, [G, T, H, D], which is written to `into` unless it is null.
+ */
+export function storeAndAttend(
+  into: FloatTensor | null,
+  memory: LayerPages,
+  tokens: NewTokens,
+  places: PassPlaces,
+  masks: AttentionOptions,
+): FloatTensor {
+  store(memory, tokens, places);
+  const { starts: queryStarts, keyLengths, pages } = places;
+  return attentionInto(into, tokens.q, memory.keys, memory.values, { ...masks, keyLengths, queryStarts, pages });
 }
 
 /**
@@ -146,15 +198,14 @@ export class PagedPass implements AttentionCache {
    * to their own sequences' keys, [1, N, H, D].
    */
   attend(layer: number, q: FloatTensor, k: FloatTensor, v: FloatTensor, masks: AttentionOptions): FloatTensor {
-    const { keys, values } = this.#memory.layers[layer]!;
+    const memory = this.#memory.layers[layer]!;
     const out: FloatTensor = allocate(q.shape, q.dtype, q.device);
     let first = 0;
-    for (const { tokens, starts, keyLengths, pages } of this.#groups) {
-      const part = (x: FloatTensor): FloatTensor => groupOf(x, first, starts.shape[0]!, tokens);
-      cacheWriteInto(keys, part(k), starts, pages);
-      cacheWriteInto(values, part(v), starts, pages);
-      attentionInto(part(out), part(q), keys, values, { ...masks, keyLengths, queryStarts: starts, pages });
-      first += starts.shape[0]! * tokens;
+    for (const group of this.#groups) {
+      const sequences = group.starts.shape[0]!;
+      const part = (x: FloatTensor): FloatTensor => groupOf(x, first, sequences, group.tokens);
+      storeAndAttend(part(out), memory, { q: part(q), k: part(k), v: part(v) }, group, masks);
+      first += sequences * group.tokens;
     }
     return out;
   }

@@ -1,7 +1,6 @@
 import { ops } from "../native.js";
 import { mul } from "../ops/binary.js";
 import { checkInteger, checkObject, checkShapeIs } from "../ops/check.js";
-import { embedding } from "../ops/embedding.js";
 import { linear } from "../ops/linear.js";
 import { lstm, type LstmState } from "../ops/lstm.js";
 import { reshape, transpose } from "../ops/views.js";
@@ -92,21 +91,19 @@ export class Lstm extends Module {
 }
 
 /** Returns the state after each sequence's last token, or null if no sequence has tokens yet. */
-function lastState({ layers, lengths, length, batch, starts }: KvCache, layer: number): LstmState | null {
-  const { keys, values } = layers[layer]!;
-  const written = lengths.findIndex((tokens) => tokens > 0);
-  if (written === -1) return null;
-  // A sequence without tokens reads another's state, which `begun` then multiplies by 0.
-  const places = lengths.map((tokens, row) => (tokens > 0 ? row * length + tokens - 1 : written * length));
-  const ids = tensor(places, [batch], { device: starts.device });
+function lastState(cache: KvCache, layer: number): LstmState | null {
+  const last = cache.last(layer);
+  if (last === null) return null;
+  const { lengths, batch, dtype } = cache;
+  // A sequence without tokens gets another's state, which is multiplied by 0.
   const begun = lengths.every((tokens) => tokens > 0)
     ? null
-    : tensor(Float32Array.from(lengths, Math.sign), [batch, 1], { device: starts.device, dtype: keys.dtype });
-  const last = (part: FloatTensor): FloatTensor => {
-    const rows = embedding(ids, reshape(part, [batch * length, part.shape[3]!]));
+    : tensor(Float32Array.from(lengths, Math.sign), [batch, 1], { device: last.keys.device, dtype });
+  const state = (part: FloatTensor): FloatTensor => {
+    const rows = reshape(part, [batch, part.shape[2]!]);
     return begun ? mul(rows, begun) : rows;
   };
-  return { h: last(keys), c: last(values) };
+  return { h: state(last.keys), c: state(last.values) };
 }
 
 /** Views h or c in the shape that a cache stores: [T, B, H] → [B, T, 1, H]. */

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { DraftPolicy } from "../../lib/engine/draft-policy.js";
 import { Engine, type EngineRequest } from "../../lib/engine/engine.js";
 import { NgramIndex } from "../../lib/engine/ngram-drafts.js";
@@ -6,6 +6,7 @@ import { Request } from "../../lib/engine/request.js";
 import { StepTimes } from "../../lib/engine/step-times.js";
 import { generate } from "../../lib/generate/generate-text.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
+import { Graph } from "../../lib/graph.js";
 import { GPT } from "../../lib/models/gpt.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
@@ -126,6 +127,19 @@ describe("DraftPolicy", () => {
     expect(times.at(4)).toBeNull();
     expect(times.estimate(8, [2, 1])).toBe(1);
   });
+});
+
+test("steps that verify drafts are recorded", async () => {
+  const launches = vi.spyOn(Graph.prototype, "launch");
+  using model = roteGpt(circle(6));
+  await using engine = new Engine(model, { speculation: always });
+  const { tokens } = await engine.generate({ tokens: [...circle(6), ...circle(6)], maxTokens: 46, temperature: 0 });
+  expect(tokens).toEqual(Array.from({ length: 46 }, (_, i) => (i + 1) % 6));
+  const { steps, acceptedTokens } = engine.metrics;
+  expect(acceptedTokens).toBeGreaterThan(30);
+  // The prompt is not recorded, nor the first step of each number of tokens: four drafts, and fewer at the end.
+  expect(launches.mock.calls.length).toBeGreaterThanOrEqual(steps - 3);
+  launches.mockRestore();
 });
 
 describe.for(devices)("speculation on %s", (device) => {

@@ -5,8 +5,12 @@ import { native } from "../../lib/native.js";
 import { argmax } from "../../lib/ops/choose.js";
 import { reshape } from "../../lib/ops/views.js";
 import { tensor } from "../../lib/creation.js";
+import { noGrad } from "../../lib/autograd.js";
+import { T5 } from "../../lib/models/t5.js";
+import type { KvCache } from "../../lib/nn/kv-cache.js";
 import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { expectClose, type Tolerance } from "../support/close.js";
+import { shaken } from "../support/shaken.js";
 import { bestIsa, targets } from "../support/targets.js";
 import { smallGpt, someTokens } from "./models.js";
 
@@ -113,6 +117,37 @@ describe.for(targets)("cached decoding on $name", (target) => {
     using empty = model.createCache(2);
     using still = empty.take([1, 1, 0]);
     expect([...still.lengths]).toEqual([0, 0, 0]);
+  });
+
+  test("forks of a decoder whose attention reads the whole cache have the logits of a cache without forks", async () => {
+    target.select();
+    const sizes = { vocabularySize: 20, layers: 1, heads: 2, headSize: 4, width: 8, buckets: 8, furthest: 20 };
+    using model = shaken(new T5(sizes, { device })).eval();
+    using source = ids([3, 4, 5, 1, 6, 7, 8, 1], 2);
+    using decoder = model.decoderFor(source);
+    const step = async (cache: KvCache, values: number[]): Promise<Float32Array[]> => {
+      using input = ids(values, cache.batch);
+      return await rows(noGrad(() => decoder.forward(input, { cache, lastOnly: true })));
+    };
+    using alone = decoder.createCache(2, 40);
+    const base = decoder.createCache(2, 40);
+    // The first page is full, and the second one is not.
+    const first = someTokens(2 * 34, 3, 20);
+    await step(alone, first);
+    await step(base, first);
+    using fork = base.take([1, 0, 1]);
+    for (const [a, b] of [
+      [2, 9],
+      [11, 4],
+    ] as const) {
+      // prettier-ignore
+      const expected = await step(alone, [a, b]);
+      const forked = await step(fork, [b, a, b + 1]);
+      expect(forked[0]).toEqual(expected[1]);
+      expect(forked[1]).toEqual(expected[0]);
+      expect(forked[2]).not.toEqual(expected[1]);
+      base.dispose();
+    }
   });
 
   test("only existing sequences can be taken, and not within a pass", () => {

@@ -116,7 +116,7 @@ describe.each(devicesTested)("on $name", ({ device }) => {
       expect(parameter.grad?.dtype, `gradient of ${name}`).toBe("f32");
     }
     using cache = model.createCache(2);
-    expect(cache.layers[0]!.keys.dtype).toBe(dtype);
+    expect(cache.dtype).toBe(dtype);
     const rounded = new Llama(base, { device, dtype: "bf16" });
     expectError(() => (rounded.dtype = "f32"), "ERR_DTYPE");
     rounded.dispose();
