@@ -8,6 +8,8 @@ import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, expect, onTestFinished, test } from "vitest";
+import { addAdapter } from "../../lib/adapters/adapters.js";
+import { saveAdapter } from "../../lib/pretrained/peft.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { execute, main } from "../cli/support.js";
 import { chatModel } from "../server/support.js";
@@ -59,6 +61,10 @@ beforeAll(async () => {
   symlinkSync(process.execPath, path.join(bin, "node"));
   using model = chatModel();
   await savePretrained(path.join(folder, "hub-model"), model.model, { tokenizer: model.tokenizer });
+  for (const name of ["polite", "brief"]) {
+    addAdapter(model.model, { name, active: false });
+    await saveAdapter(path.join(folder, "adapters", name), model.model, { name });
+  }
   mkdirSync(path.join(folder, "models/ar-en"), { recursive: true });
   writeTinyTranslator(path.join(folder, "models/ar-en"));
   writeFileSync(path.join(folder, "book.txt"), "The whiteness of the whale appalled me. ".repeat(200));
