@@ -72,7 +72,7 @@ export function runStep(
 
 const nothingDrawn: Promise<Drawn> = Promise.resolve({ ids: new Int32Array(), logprobs: () => null });
 
-/** What a step without requests that score gives them. */
+/** Scores of a step in which no request scores tokens. */
 export const noScores: Pick<StepOutput, "scored" | "losses"> = {
   scored: [],
   losses: Promise.resolve({ losses: new Float32Array(), choices: new Int32Array() }),
@@ -131,7 +131,7 @@ function scoresOf({ request, count }: Work, places: readonly Place[]): (Place & 
 async function nothing(logits: FloatTensor): Promise<Drawn> {
   using one = narrow(logits, 1, 0, 1);
   await one.data();
-  return nothingDrawn;
+  return await nothingDrawn;
 }
 
 /** Returns a function that returns the rows of a work's tokens among those of all work. */

@@ -36,9 +36,9 @@ export class PromptTemplate {
     this.#source = source;
     try {
       checkTemplateSource(source);
-      const { tokenize, parse } = loadJinja();
+      const jinja = loadJinja();
       // The interpreter removes one line end at the end of a template.
-      this.#program = parse(tokenize(source.endsWith("\n") ? `${source}\n` : source));
+      this.#program = jinja.parse(jinja.tokenize(source.endsWith("\n") ? `${source}\n` : source));
       withStripFunctions(this.#program);
       withListIndex(this.#program);
       this.#outline = outlineTemplate(this.#program);

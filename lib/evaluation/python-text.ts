@@ -15,7 +15,8 @@ function pythonRepr(value: unknown): string {
     return `{${Object.entries(value)
       .map(([key, item]) => `${quoted(key)}: ${pythonRepr(item)}`)
       .join(", ")}}`;
-  return String(value);
+  // Templates have no other values.
+  return String(value as number | bigint);
 }
 
 /** Returns a text in the quotes that Python's repr() chooses: single ones, unless only they are in the text. */

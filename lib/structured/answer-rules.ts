@@ -3,11 +3,12 @@ import { describe, HeedError } from "../errors.js";
 import type { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tool, ToolChoice } from "../tokenizer/tools.js";
 import { AnswerParser, type PartsParser, reasoningOf, withReasoning } from "./answer.js";
+import type { ToolFormat } from "./call-format.js";
 import { readFormat, remembered } from "./compile.js";
 import { checkExpression, choice, type Expression } from "./expression.js";
 import { harmonyAnswers, harmonyNames, HarmonyParser, isHarmony } from "./harmony.js";
 import type { OutputFormat } from "./output-format.js";
-import { answersWithTools, type ToolFormat, toolFormatOf } from "./tool-format.js";
+import { answersWithTools, toolFormatOf } from "./tool-format.js";
 
 /** Rules of the answers to a prompt. */
 export interface AnswerRules {

@@ -2,7 +2,7 @@
 import type { ToolCallDelta } from "../tokenizer/tools.js";
 import { choice, type Expression, literal, repeat, sequence } from "./expression.js";
 import { textUntil } from "./free-text.js";
-import type { Scanner, ToolFormat } from "./tool-format.js";
+import type { Scanner, ToolFormat } from "./call-format.js";
 
 /** Texts around reasoning. */
 export interface ReasoningMarks {

@@ -9,12 +9,12 @@
 //   </tool_call>
 import type { JsonSchema } from "../json-schema.js";
 import type { Tool, ToolCallDelta } from "../tokenizer/tools.js";
+import type { ToolFormat } from "./call-format.js";
 import { callId } from "./call-scanner.js";
 import { choice, empty, type Expression, literal, optionalPart, repeat, sequence } from "./expression.js";
 import { textUntil } from "./free-text.js";
 import { schemaExpression } from "./schema-expression.js";
 import { resolved, typesOf } from "./schema-parts.js";
-import type { ToolFormat } from "./tool-format.js";
 
 const endOfValue = "</parameter>";
 const endOfCall = "</function>";

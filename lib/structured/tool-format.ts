@@ -1,5 +1,6 @@
 // How models write calls of tools, by their chat templates.
-import type { Tool, ToolCallDelta, ToolChoice } from "../tokenizer/tools.js";
+import type { Tool, ToolChoice } from "../tokenizer/tools.js";
+import type { ToolFormat } from "./call-format.js";
 import { CallScanner, NamedCallScanner } from "./call-scanner.js";
 import { complement, oneOfCharacters } from "./characters.js";
 import { choice, empty, type Expression, literal, optionalPart, repeat, sequence } from "./expression.js";
@@ -7,32 +8,6 @@ import { textUntil } from "./free-text.js";
 import { anyCharacter, colon, objectOf, separator, space } from "./json-expressions.js";
 import { taggedCalls } from "./tagged-calls.js";
 import { parametersOf } from "./tool-parameters.js";
-
-/** Reads a call: returns what characters add to it, and how many of them belong to it. */
-export interface Scanner {
-  /** True if the call has ended. */
-  readonly done: boolean;
-  push(text: string): { delta: ToolCallDelta | null; length: number };
-}
-
-/** A way to write calls. */
-export interface ToolFormat {
-  /** Text before the first call. */
-  readonly marker: string;
-  /** True if calls may begin without the marker, where an answer begins with a brace. */
-  readonly bare: boolean;
-  /** Texts between and after calls, which belong to no call. */
-  readonly around: RegExp;
-  /** Texts that are tokens of their own in some vocabularies. */
-  readonly names: readonly string[];
-  /** Beginning of a call. */
-  readonly begin: RegExp;
-  scanner(index: number): Scanner;
-  /** Returns the calls of a tool. */
-  call(tool: Tool): Expression;
-  /** Returns the text after the marker, up to the end of the answer. */
-  calls(call: Expression, several: boolean): Expression;
-}
 
 function jsonCall(key: string) {
   return (tool: Tool): Expression =>

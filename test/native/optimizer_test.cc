@@ -1,5 +1,5 @@
-// Tests the optimisers and the global gradient norm: lists of uneven tensors, empty lists, any number of threads, and every
-// error.
+// Tests the optimisers and the global gradient norm: lists of uneven tensors, empty lists, any number of threads, and
+// every error.
 #include <deque>
 
 #include "sweep.h"

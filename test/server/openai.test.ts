@@ -2,7 +2,6 @@
 /* eslint-disable @typescript-eslint/no-deprecated -- "seed" and "max_tokens" are what most programs send. */
 import OpenAI from "openai";
 import { describe, expect, test, vi } from "vitest";
-import type { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { chatModel, embeddingModel, rankingModel, start, until } from "./support.js";
 
 const model = chatModel();
@@ -194,7 +193,7 @@ describe("embeddings", () => {
 
   test("texts are encoded once, to count their tokens and to embed them", async () => {
     const { openai } = await client();
-    const encode = vi.spyOn(encoder.tokenizer as HuggingFaceTokenizer, "encodeAsync");
+    const encode = vi.spyOn(encoder.tokenizer, "encodeAsync");
     try {
       await openai.embeddings.create({ model: "minilm", input: ["unaffable", "cafe ."] });
       expect(encode.mock.calls.map(([text]) => text)).toEqual(["unaffable", "cafe ."]);

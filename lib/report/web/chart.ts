@@ -113,7 +113,8 @@ export class Chart {
       series: [{}, ...series],
       legend: { show: false },
       cursor: { sync: { key: sync.key }, points: { size: 7 } },
-      scales: { x: { time: false }, y: { distr: (loss && log ? 3 : 1) as UPlot.Scale.Distr } },
+      // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- uPlot's const enum exists only as a type.
+      scales: { x: { time: false }, y: { distr: loss && log ? 3 : 1 } },
       axes: [
         {
           stroke: text,
