@@ -16,7 +16,7 @@ function pythonRepr(value: unknown): string {
       .map(([key, item]) => `${quoted(key)}: ${pythonRepr(item)}`)
       .join(", ")}}`;
   // Templates have no other values.
-  return String(value as number | bigint);
+  return `${value as number | bigint}`;
 }
 
 /** Returns a text in the quotes that Python's repr() chooses: single ones, unless only they are in the text. */
