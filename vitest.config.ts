@@ -30,6 +30,8 @@ const harmless = [
 ]
   .concat("structured", "tokenizer", "train")
   .map((folder) => `test/${folder}/**/*.test.ts`);
+/** Files that follow each other in one process. */
+const together = { isolate: false, setupFiles: ["test/support/typed-arrays.ts", "test/support/settled.ts"] };
 /** Memory of its own for every tensor, so that the software device sees an access just outside of it. */
 const ownMemory = { HEED_CUDA_CACHE: "0" };
 
@@ -62,9 +64,9 @@ export default defineConfig({
       HEED_CUDA_DRIVER: process.env.HEED_CUDA_DRIVER ?? simulator,
     },
     projects: [
-      project("operations", operations, sized, { isolate: false, env: ownMemory }),
+      project("operations", operations, sized, { ...together, env: ownMemory }),
       project("operations of a size", sized, [], { env: ownMemory }),
-      project("layers and models", harmless, [], { isolate: false }),
+      project("layers and models", harmless, [], together),
       project("the rest", ["test/**/*.test.ts"], [...operations, ...harmless, ...packages]),
     ],
   },
@@ -72,6 +74,7 @@ export default defineConfig({
 
 interface Options {
   isolate?: boolean;
+  setupFiles?: string[];
   env?: Record<string, string>;
 }
 

@@ -1,5 +1,5 @@
 /** Tests of deadlines, refusals, failures beside an engine, other models, and memory that grows. */
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { tensor } from "../../lib/creation.js";
 import { BusyError } from "../../lib/engine/busy-error.js";
 import { type EngineRequest } from "../../lib/engine/engine.js";
@@ -9,6 +9,7 @@ import type { GenerationResult } from "../../lib/generate/generation.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { embedding } from "../../lib/ops/embedding.js";
 import { smallGpt, someTokens } from "../generate/models.js";
+import { KvPages } from "../../lib/nn/kv-pages.js";
 import { engineFor } from "./support.js";
 
 describe("an engine's service", () => {
@@ -101,12 +102,11 @@ describe("an engine's service", () => {
     const alone = await generateTokens(model, [someTokens(60, 1)], { maxTokens: 4, seed: 1 });
     expect((await run(1)).tokens).toEqual(alone[0]!.tokens);
     expect(engine.metrics.pages).toBe(16);
-    const create = model.createPages.bind(model);
-    model.createPages = (pages, size) => {
-      if (pages > 40) throw new HeedError("ERR_OOM", "no memory");
-      return create(pages, size);
-    };
+    const grown = vi.spyOn(KvPages.prototype, "grown").mockImplementation(() => {
+      throw new HeedError("ERR_OOM", "no memory");
+    });
     const results = await Promise.allSettled([1, 2, 3, 4, 5].map((seed) => run(seed, seed === 3 ? 300 : 60)));
+    grown.mockRestore();
     expect(results.map(({ status }) => status)).toEqual(
       [1, 2, 3, 4, 5].map((i) => (i === 3 ? "rejected" : "fulfilled")),
     );
