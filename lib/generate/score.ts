@@ -38,7 +38,8 @@ const chunk = 128;
  * that many.
  *
  * @example
- * const { perplexity } = await score(gpt, tokenizer.encode("Call me Ishmael."));
+ * const scored = await score(gpt, tokenizer.encode("Call me Ishmael."));
+ * console.log(scored.perplexity);
  *
  * @throws ERR_ARGUMENT if there are fewer than two tokens, or an argument is invalid.
  * @throws ERR_RANGE if an id is not in the vocabulary.

@@ -37,7 +37,7 @@ export interface Evaluation {
  *
  * @example
  * const heldOut = tokenData(tokenizer.encode("to be or not to be ".repeat(20)));
- * const { loss, perplexity } = await evaluate(gpt, heldOut, { contextLength: 16 });
+ * const { loss, tokens } = await evaluate(gpt, heldOut, { contextLength: 16 });
  *
  * @throws ERR_RANGE if the tokens do not fill one window with its targets, or an option is out of range.
  */
