@@ -31,7 +31,7 @@ const harmless = [
   .concat("structured", "tokenizer", "train")
   .map((folder) => `test/${folder}/**/*.test.ts`);
 /** Files that follow each other in one process. */
-const together = { isolate: false, setupFiles: ["test/support/typed-arrays.ts", "test/support/settled.ts"] };
+const together = { isolate: false, setupFiles: ["test/support/typed-arrays.ts", "test/support/settled-devices.ts"] };
 /** Memory of its own for every tensor, so that the software device sees an access just outside of it. */
 const ownMemory = { HEED_CUDA_CACHE: "0" };
 

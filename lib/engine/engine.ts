@@ -296,8 +296,7 @@ export class Engine implements AsyncDisposable {
 
   /**
    * Resolves to the log-probabilities that the model gives to known tokens. The request joins those that generate, and
-   * requests with the same beginning compute it once. The scores are the same however many requests run; on CUDA their
-   * last bits may differ.
+   * requests with the same beginning compute it once. The scores are the same however many requests run.
    *
    * @example
    * await using engine = new Engine(gpt, { tokenizer });

@@ -71,8 +71,7 @@ export interface TaskResult {
 
 /**
  * Resolves to the metrics of a model on a task. All documents are given to an engine, which computes them in batches and
- * shares the beginnings of prompts; the results are the same for any size of batch. (On CUDA, the last bits of
- * log-probabilities may differ.)
+ * shares the beginnings of prompts; the results are the same for any size of batch.
  *
  * @example
  * const task = await defineTask(

@@ -1,17 +1,11 @@
-/**
- * Reads the failures of the device that a file before this one has left unread: files that share a process (vitest.config.ts)
- * share its devices, and whoever waits for all work of a device is told of what nobody has read.
- */
-import { beforeAll } from "vitest";
-import { device, devices } from "../../lib/device.js";
+import { DivergedError } from "../../lib/generate/diverged.js";
 
-beforeAll(async () => {
-  for (const { name, available } of devices())
-    for (let told = !available; !told;)
-      told = await device(name)
-        .synchronize()
-        .then(
-          () => true,
-          () => false,
-        );
-});
+/** Collects the outcome of several sequences, whether or not the model diverged on some of them. */
+export async function settled<T>(running: Promise<T[]>): Promise<readonly PromiseSettledResult<T>[]> {
+  try {
+    return (await running).map((value) => ({ status: "fulfilled", value }));
+  } catch (error) {
+    if (error instanceof DivergedError) return (error as DivergedError<T>).results;
+    throw error;
+  }
+}
