@@ -1,6 +1,7 @@
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
 import { inFile, readTextFile } from "../files.js";
+import { optionalPackage } from "../optional-package.js";
 import { documentOf, readDocuments, type TaskDocument } from "./documents.js";
 import type { EvaluationTask } from "./evaluation-task.js";
 import { PythonCode } from "./field-reader.js";
@@ -36,7 +37,7 @@ export interface DefineTaskOptions {
  * const task = await readTask("sums.yaml");
  * const { metrics } = await evaluateTask({ model: gpt, tokenizer }, task);
  *
- * @throws ERR_IO if a file cannot be read.
+ * @throws ERR_IO if a file cannot be read, or the package yaml is not installed.
  * @throws ERR_FORMAT if a file is malformed, or the task uses something that heed does not support; the message names it.
  */
 export async function readTask(file: string): Promise<EvaluationTask> {
@@ -110,7 +111,7 @@ async function readSplit(
 /** Parses a task in YAML. Python code becomes a `PythonCode`, so that it is refused by the name of its field. */
 async function parseYaml(text: string): Promise<unknown> {
   // Most programs read no task.
-  const { parse } = await import("yaml");
+  const { parse } = await optionalPackage("yaml", "readTask", () => import("yaml"));
   try {
     const python = { tag: "!function", resolve: (source: string) => new PythonCode(source) };
     return parse(text, { customTags: [python], prettyErrors: true, logLevel: "error" }) as unknown;
