@@ -182,7 +182,8 @@ async function* textBlocks(
         end = between ? endOfSeparator(bytes.subarray(0, most), between, blockBytes) : 0;
         if (end === 0) {
           open = true;
-          end = cutOf(bytes, Math.min(bytes.length, between ? most : blockBytes));
+          // A cut within a separator that goes on behind `most` would hide it.
+          end = cutOf(bytes, Math.min(bytes.length, between ? most - between.length + 1 : blockBytes));
         }
       }
       const taken = pending.take(end);
@@ -197,11 +198,17 @@ async function* textBlocks(
   }
 }
 
-/** Returns the end of the last separator that ends within `length` bytes, otherwise that of the first one; 0 if none. */
+/**
+ * Returns the end of the last separator that ends within `length` bytes, otherwise that of the first one; 0 if none. They
+ * are found from the left, as a split of the whole text does it: in three line ends, two can be one separator only.
+ */
 function endOfSeparator(bytes: Buffer, separator: Buffer, length: number): number {
-  const last = bytes.lastIndexOf(separator, length - separator.length);
-  const at = last >= 0 ? last : bytes.indexOf(separator);
-  return at < 0 ? 0 : at + separator.length;
+  let end = 0;
+  for (let at = bytes.indexOf(separator); at >= 0; at = bytes.indexOf(separator, end)) {
+    if (end > 0 && at + separator.length > length) break;
+    end = at + separator.length;
+  }
+  return end;
 }
 
 /**
