@@ -425,14 +425,8 @@ export { translate, type TranslateOptions, type TranslationModel } from "./gener
 
 // Serving
 export { BusyError } from "./engine/busy-error.js";
-export {
-  type ConversationOptions,
-  Engine,
-  type EngineMetrics,
-  type EngineOptions,
-  type EngineRequest,
-  type RequestOptions,
-} from "./engine/engine.js";
+export { Engine, type EngineMetrics, type EngineOptions } from "./engine/engine.js";
+export type { ConversationOptions, EngineRequest, RequestOptions } from "./engine/engine-request.js";
 export type { ScoreRequest } from "./engine/score-tokens.js";
 export type { TokenScores } from "./engine/scoring.js";
 export type { KvType } from "./nn/kv-pages.js";

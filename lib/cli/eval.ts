@@ -1,8 +1,7 @@
-import { closeSync, openSync, writeSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { setThreads } from "../device.js";
-import { HeedError } from "../errors.js";
+import { FileWriter } from "../file-writer.js";
 import { evaluateTask, type TaskResult } from "../evaluation/evaluate-task.js";
 import { perplexity, type PerplexityResult } from "../evaluation/perplexity.js";
 import { readTask } from "../evaluation/task.js";
@@ -41,7 +40,7 @@ export async function run(files: readonly string[], flags: EvalFlags): Promise<v
     ...(adapter !== undefined && { adapter }),
     ...(quantize && { quantize: quantizedTypes[quantize] }),
   });
-  using samples = flags.samples === undefined ? null : new SampleFile(flags.samples);
+  using samples = flags.samples === undefined ? null : new FileWriter(flags.samples, "w");
   const results: Results = { heed: version(), model: name, tasks: [], perplexity: [] };
   try {
     for (const task of tasks)
@@ -51,7 +50,9 @@ export async function run(files: readonly string[], flags: EvalFlags): Promise<v
           ...(flags.numFewshot !== undefined && { numFewshot: flags.numFewshot }),
           ...(flags.limit !== undefined && { limit: flags.limit }),
           ...(flags.seed !== undefined && { seed: flags.seed }),
-          ...(samples && { onSample: (sample) => samples.write({ task: task.name, ...sample }) }),
+          ...(samples && {
+            onSample: (sample) => samples.write(Buffer.from(`${JSON.stringify({ task: task.name, ...sample })}\n`)),
+          }),
         }),
       );
     for (const [i, file] of texts.entries())
@@ -116,34 +117,4 @@ function figure(value: number): string {
 
 function uncertainty(stderr: number | null): string {
   return stderr === null ? "" : `± ${figure(stderr)}`;
-}
-
-/** File of the documents and the model's answers, one on each line. */
-class SampleFile implements Disposable {
-  readonly #file: string;
-  readonly #fd: number;
-
-  constructor(file: string) {
-    this.#file = file;
-    this.#fd = this.#guard(() => openSync(file, "w"));
-  }
-
-  write(sample: object): void {
-    const line = Buffer.from(`${JSON.stringify(sample)}\n`);
-    this.#guard(() => {
-      for (let at = 0; at < line.length;) at += writeSync(this.#fd, line, at);
-    });
-  }
-
-  [Symbol.dispose](): void {
-    closeSync(this.#fd);
-  }
-
-  #guard<T>(body: () => T): T {
-    try {
-      return body();
-    } catch (cause) {
-      throw new HeedError("ERR_IO", `${this.#file}: ${(cause as Error).message}`, { cause });
-    }
-  }
 }

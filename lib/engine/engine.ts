@@ -2,7 +2,7 @@ import { activeAdapter } from "../adapters/adapters.js";
 import { checkUsable, usableAdapters, useAdapter } from "../adapters/adapter-uses.js";
 import { checkBoolean, checkFunction, checkInteger, checkNumber, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
-import { type DrawnToken, encodePrompt, generateFrom } from "../generate/generate-text.js";
+import { type DrawnToken, generateFrom } from "../generate/generate-text.js";
 import type { Generation } from "../generate/generation.js";
 import type { TextOptions, TokenSettings } from "../generate/options.js";
 import type { FinishReason, Sequence } from "../generate/sequence.js";
@@ -12,13 +12,12 @@ import type { Llama } from "../models/llama.js";
 import { checkKvType, type KvType } from "../nn/kv-pages.js";
 import type { SavedTensor } from "../saved-tensor.js";
 import { answerRules } from "../structured/answer-rules.js";
-import type { ChatMessage, ChatOptions } from "../tokenizer/chat-template.js";
-import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { templateTools, type Tool, type ToolChoice } from "../tokenizer/tools.js";
 import { BusyError } from "./busy-error.js";
 import { EngineLoop } from "./engine-loop.js";
-import { bytesOfPage, type PageCounts, type PageShape } from "./kv-memory.js";
+import type { EngineRequest } from "./engine-request.js";
+import { type PageCounts, pageCounts, type PageShape } from "./kv-memory.js";
+import { chatTokenizer, promptOf } from "./prompt.js";
 import { Request, type RequestSettings } from "./request.js";
 import type { StepLimits } from "./scheduler.js";
 import { type ScoreRequest, scoreTokens } from "./score-tokens.js";
@@ -73,62 +72,6 @@ export interface EngineOptions {
   speculation?: "ngram" | SpeculationOptions | null;
   /** Function that is called when a request that generates tokens has ended, with its figures. */
   onFinish?: (summary: RequestSummary) => void;
-}
-
-/** Options of an engine's request besides those of its text. */
-export interface RequestOptions {
-  /** Number of texts to generate for the prompt, which is computed once. @default 1 */
-  n?: number;
-  /**
-   * Number of most likely tokens whose log-probabilities are given beside those of each generated token; 0 gives those
-   * of the generated tokens alone. Without it, there are none.
-   */
-  logprobs?: number | undefined;
-  /** Requests with a higher priority are served first. @default 0 */
-  priority?: number;
-  /** False turns the engine's speculation off for the request. @default true */
-  speculation?: boolean;
-  /**
-   * Name of the model's adapter with which the text is generated, or null for the model alone. Requests with different
-   * adapters are computed together.
-   *
-   * @default the model's active adapter, if it has one
-   */
-  adapter?: string | null | undefined;
-  /**
-   * Time after which nobody waits for the text any more, in milliseconds since the epoch, as `Date.now()` gives them.
-   * The text then ends as it is, with the finish reason "deadline".
-   *
-   * @default Infinity
-   */
-  deadline?: number;
-}
-
-/** Options of the answer to a conversation. */
-export interface ConversationOptions extends Pick<ChatOptions, "variables"> {
-  /** Tools that the model may call. The chat template presents them to the model. @default [] */
-  tools?: readonly Tool[];
-  /** Says if the model calls tools. @default "auto" */
-  toolChoice?: ToolChoice;
-  /** True if an answer may have more than one call of a tool. @default true */
-  parallelToolCalls?: boolean;
-}
-
-/** A request to an `Engine`: a prompt, messages of a chat, or tokens, with options. */
-export interface EngineRequest extends TextOptions, RequestOptions, ConversationOptions {
-  /** Text to continue. */
-  prompt?: string;
-  /** Conversation to answer, which the tokenizer's chat template formats. */
-  messages?: readonly ChatMessage[];
-  /** Tokens to continue. */
-  tokens?: ArrayLike<number>;
-  /**
-   * True if `tokens` are a conversation that the chat template has formatted, with the tools. Reasoning and calls of
-   * tools are then separated from the text, as they are in the answer to `messages`.
-   *
-   * @default false
-   */
-  chat?: boolean;
 }
 
 /** Figures about an `Engine`. */
@@ -288,9 +231,9 @@ export class Engine implements AsyncDisposable {
     const given: TextOptions = { ...this.#defaults, ...chosen };
     checkBoolean("generate", "parallelToolCalls", parallelToolCalls);
     checkBoolean("generate", "chat", chat);
-    const read = this.#promptOf(request);
+    const read = promptOf(request, this.#tokenizer);
     const answering = { format: given.format ?? null, tools, toolChoice, parallelToolCalls };
-    const answers = chat ? answerRules(this.#chatTokenizer(), answering) : null;
+    const answers = chat ? answerRules(chatTokenizer(this.#tokenizer), answering) : null;
     return generateFrom(this.#model, this.#tokenizer, read, given, prompt ?? null, { ...source, answers });
   }
 
@@ -394,50 +337,6 @@ export class Engine implements AsyncDisposable {
     this.#loop.close();
   }
 
-  /** Returns a function that returns the prompt's tokens. */
-  #promptOf({
-    prompt,
-    tokens,
-    messages,
-    tools,
-    toolChoice,
-    variables,
-  }: EngineRequest): () => Int32Array | Promise<Int32Array> {
-    const given = Object.entries({ prompt, tokens, messages }).filter(([, value]) => value !== undefined);
-    if (given.length !== 1)
-      throw new HeedError(
-        "ERR_ARGUMENT",
-        `generate: expected one of prompt, tokens and messages, got ${given.map(([name]) => name).join(" and ") || "none"}`,
-      );
-    if (tokens !== undefined) {
-      const list = Int32Array.from(tokens);
-      return () => list;
-    }
-    const tokenizer = this.#tokenizer;
-    if (!tokenizer)
-      throw new HeedError(
-        "ERR_ARGUMENT",
-        `generate: expected tokens, since the engine has no tokenizer, got ${prompt === undefined ? "messages" : "a prompt"}`,
-      );
-    if (messages !== undefined) {
-      const chatTokenizer = this.#chatTokenizer();
-      const shown = toolChoice === "none" ? null : templateTools(tools ?? []);
-      return () => chatTokenizer.encodeChatAsync(messages, { tools: shown, variables: variables ?? {} });
-    }
-    if (typeof prompt !== "string")
-      throw new HeedError("ERR_ARGUMENT", `generate: expected prompt to be a string, got ${describe(prompt)}`);
-    return () => encodePrompt(tokenizer, prompt);
-  }
-
-  #chatTokenizer(): HuggingFaceTokenizer {
-    const tokenizer = this.#tokenizer;
-    if (tokenizer instanceof HuggingFaceTokenizer && tokenizer.chatTemplate) return tokenizer;
-    throw new HeedError(
-      "ERR_ARGUMENT",
-      "generate: expected a model with a chat template for messages, got one without",
-    );
-  }
-
   /** Yields the tokens of a request as they come. */
   async *#tokens(sequence: Sequence, settings: RequestSettings): AsyncGenerator<DrawnToken> {
     const { signal, onToken } = settings;
@@ -500,24 +399,8 @@ export class Engine implements AsyncDisposable {
     return { maxBatchTokens, maxSequences, contextLength: config.contextLength };
   }
 
-  /** Returns how many pages a model's memory has. */
   #pagesFor(model: CausalDecoder): PageCounts {
-    const [shape, kvMemory] = [this.#pages, this.#kvMemory];
-    const { contextLength } = model.config;
-    const bytes = bytesOfPage(model, shape) + (this.#draft ? bytesOfPage(this.#draft, shape) : 0);
-    const least = Math.ceil(contextLength / shape.pageSize);
-    if (kvMemory === undefined) {
-      const most = Math.max(least, Math.min(16 * least, Math.floor(2 ** 30 / bytes)));
-      return { ...shape, first: Math.min(most, 8), most };
-    }
-    checkInteger("Engine", "kvMemory", kvMemory, 1);
-    const pages = Math.floor(kvMemory / bytes);
-    if (pages < least)
-      throw new HeedError(
-        "ERR_RANGE",
-        `Engine: expected kvMemory of at least ${least * bytes} bytes, which a sequence of ${contextLength} tokens needs, got ${kvMemory}`,
-      );
-    return { ...shape, first: pages, most: pages };
+    return pageCounts(model, this.#draft, this.#pages, this.#kvMemory);
   }
 }
 

@@ -1,3 +1,5 @@
+import { checkInteger } from "../check.js";
+import { HeedError } from "../errors.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import { bytesOfHead, type KvPages, type KvType } from "../nn/kv-pages.js";
 
@@ -21,6 +23,35 @@ export interface PageCounts extends PageShape {
   readonly first: number;
   /** Largest number of pages. */
   readonly most: number;
+}
+
+/**
+ * Returns how many pages the memory of a model, and of the one that drafts for it, has. Without `kvMemory` in bytes, it
+ * grows.
+ *
+ * @throws ERR_ARGUMENT or ERR_RANGE if `kvMemory` is no integer, or too small for one sequence.
+ */
+export function pageCounts(
+  model: CausalDecoder,
+  draft: CausalDecoder | null,
+  shape: PageShape,
+  kvMemory: number | undefined,
+): PageCounts {
+  const { contextLength } = model.config;
+  const bytes = bytesOfPage(model, shape) + (draft ? bytesOfPage(draft, shape) : 0);
+  const least = Math.ceil(contextLength / shape.pageSize);
+  if (kvMemory === undefined) {
+    const most = Math.max(least, Math.min(16 * least, Math.floor(2 ** 30 / bytes)));
+    return { ...shape, first: Math.min(most, 8), most };
+  }
+  checkInteger("Engine", "kvMemory", kvMemory, 1);
+  const pages = Math.floor(kvMemory / bytes);
+  if (pages < least)
+    throw new HeedError(
+      "ERR_RANGE",
+      `Engine: expected kvMemory of at least ${least * bytes} bytes, which a sequence of ${contextLength} tokens needs, got ${kvMemory}`,
+    );
+  return { ...shape, first: pages, most: pages };
 }
 
 /** Memory for the keys and values of a model, which is made when it is first needed, and grows with the page table. */

@@ -41,8 +41,8 @@ export function runStep(
   const sorted = [...work].sort((a, b) => lengthOf(a) - lengthOf(b) || a.request.root - b.request.root);
   const ended = sorted.filter(({ request, count }) => count === request.pending && !request.scoring);
   const placesOf = placesAmong(sorted);
-  const drawn = ended.flatMap((one) => placesOf(one).slice(-one.drafts.length - 1));
-  const scores = sorted.flatMap((one) => scoresOf(one, placesOf(one)));
+  const drawn = ended.flatMap((one) => placesOf(one, lengthOf(one) - one.drafts.length - 1));
+  const scores = sorted.flatMap((one) => (one.request.scoring ? scoresOf(one, placesOf(one)) : []));
   const run = (places: readonly Place[], pass: (ids: IntTensor, options: DecoderForwardOptions) => FloatTensor) =>
     infer(model, () => forward(model, memory, sorted, places, pass, adapters));
   if (scores.length > 0) {
@@ -61,7 +61,7 @@ export function runStep(
     };
   }
   // A pass of which no logits are wanted still writes keys and values; a row is then computed in vain.
-  const places = drawn.length > 0 ? drawn : placesOf(sorted[0]!).slice(0, 1);
+  const places = drawn.length > 0 ? drawn : placesOf(sorted[0]!, lengthOf(sorted[0]!) - 1);
   using logits = run(places, (ids, options) => model.forward(ids, options)); // [R, V]
   return {
     ...(ended.length > 0 ? draw(model, logits, ended) : { drawn: nothing(logits) }),
@@ -134,12 +134,14 @@ async function nothing(logits: FloatTensor): Promise<Drawn> {
   return await nothingDrawn;
 }
 
-/** Returns a function that returns the rows of a work's tokens among those of all work. */
-function placesAmong(work: readonly Work[]): (one: Work) => Place[] {
+/** Returns a function that returns the rows of a work's tokens, from one of them on, among those of all work. */
+function placesAmong(work: readonly Work[]): (one: Work, from?: number) => Place[] {
   let end = 0;
   const starts = new Map(work.map((one) => [one, (end += lengthOf(one)) - lengthOf(one)]));
-  return (one) =>
-    Array.from({ length: lengthOf(one) }, (_, t) => ({ request: one.request, row: starts.get(one)! + t }));
+  return (one, from = 0) => {
+    const first = starts.get(one)! + from;
+    return Array.from({ length: lengthOf(one) - from }, (_, t) => ({ request: one.request, row: first + t }));
+  };
 }
 
 /** Returns what a pass over the tokens of all work gives for those at `places` [R] among them: states or logits. */

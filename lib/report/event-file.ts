@@ -1,10 +1,9 @@
 // An event file of TensorBoard: records of TFRecord's format (the length, its checksum, the bytes, their checksum), each
 // of which is a message Event of TensorFlow's event.proto. Records are only appended, each with one write, so that a
 // killed process leaves at most one unfinished record, which TensorBoard skips.
-import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { hostname } from "node:os";
 import path from "node:path";
-import { HeedError } from "../errors.js";
+import { FileWriter } from "../file-writer.js";
 import { crc32c } from "./crc32c.js";
 import { bytesField, doubleField, integerField } from "./protobuf.js";
 
@@ -15,7 +14,7 @@ let files = 0;
 export class EventFile implements Disposable {
   /** Path of the file. */
   readonly file: string;
-  readonly #fd: number;
+  readonly #writer: FileWriter;
 
   /**
    * Creates a file in a folder, and the folder if it does not exist.
@@ -27,10 +26,7 @@ export class EventFile implements Disposable {
     // TensorBoard reads files with "tfevents" in their names in the order of their names.
     const name = `events.out.tfevents.${String(seconds).padStart(10, "0")}.${hostname()}.${process.pid}.${files++}`;
     this.file = path.join(folder, name);
-    this.#fd = this.#guard(() => {
-      mkdirSync(folder, { recursive: true });
-      return openSync(this.file, "ax");
-    });
+    this.#writer = new FileWriter(this.file, "ax");
     this.write(0, bytesField(3, "brain.Event:2"));
   }
 
@@ -46,21 +42,11 @@ export class EventFile implements Disposable {
     record.writeUInt32LE(masked(record.subarray(0, 8)), 8);
     event.copy(record, 12);
     record.writeUInt32LE(masked(event), 12 + event.length);
-    this.#guard(() => {
-      for (let at = 0; at < record.length;) at += writeSync(this.#fd, record, at);
-    });
+    this.#writer.write(record);
   }
 
   [Symbol.dispose](): void {
-    closeSync(this.#fd);
-  }
-
-  #guard<T>(body: () => T): T {
-    try {
-      return body();
-    } catch (cause) {
-      throw new HeedError("ERR_IO", `${this.file}: ${(cause as Error).message}`, { cause });
-    }
+    this.#writer[Symbol.dispose]();
   }
 }
 

@@ -1,5 +1,5 @@
 // The parameters of a request that say how tokens are chosen, and the engine's options for them.
-import type { EngineRequest } from "../engine/engine.js";
+import type { EngineRequest } from "../engine/engine-request.js";
 import { ApiError } from "./api-error.js";
 import type { RequestLimits } from "./endpoint.js";
 import { optional, type Schema } from "./json-schema.js";

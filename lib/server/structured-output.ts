@@ -1,5 +1,5 @@
 // The parameters of a request that say what an answer has to be: formats and tools.
-import type { ConversationOptions } from "../engine/engine.js";
+import type { ConversationOptions } from "../engine/engine-request.js";
 import type { JsonSchema } from "../json-schema.js";
 import type { OutputFormat } from "../structured/output-format.js";
 import type { Tool } from "../tokenizer/tools.js";

@@ -2,7 +2,7 @@
 import { describe, expect, test, vi } from "vitest";
 import { tensor } from "../../lib/creation.js";
 import { BusyError } from "../../lib/engine/busy-error.js";
-import { type EngineRequest } from "../../lib/engine/engine.js";
+import type { EngineRequest } from "../../lib/engine/engine-request.js";
 import type { RequestSummary } from "../../lib/engine/statistics.js";
 import { HeedError } from "../../lib/errors.js";
 import type { GenerationResult } from "../../lib/generate/generation.js";

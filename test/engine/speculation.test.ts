@@ -1,6 +1,7 @@
 import { describe, expect, test, vi } from "vitest";
 import { DraftPolicy } from "../../lib/engine/draft-policy.js";
-import { Engine, type EngineRequest } from "../../lib/engine/engine.js";
+import { Engine } from "../../lib/engine/engine.js";
+import type { EngineRequest } from "../../lib/engine/engine-request.js";
 import { NgramIndex } from "../../lib/engine/ngram-drafts.js";
 import { Request } from "../../lib/engine/request.js";
 import { StepTimes } from "../../lib/engine/step-times.js";

@@ -4,7 +4,8 @@
  */
 import fc from "fast-check";
 import { describe, expect } from "vitest";
-import { Engine, type EngineRequest } from "../../lib/engine/engine.js";
+import { Engine } from "../../lib/engine/engine.js";
+import type { EngineRequest } from "../../lib/engine/engine-request.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import type { GeneratedText } from "../../lib/generate/generation.js";
 import type { TokenOptions } from "../../lib/generate/options.js";

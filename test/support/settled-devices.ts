@@ -7,7 +7,7 @@ import { device, devices } from "../../lib/device.js";
 
 beforeAll(async () => {
   for (const { name, available } of devices())
-    for (let told = !available; !told;)
+    for (let told = !available, left = 100; !told && left > 0; left--)
       told = await device(name)
         .synchronize()
         .then(

@@ -1,0 +1,50 @@
+import { describe, HeedError } from "../errors.js";
+import { encodePrompt } from "../generate/generate-text.js";
+import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { templateTools } from "../tokenizer/tools.js";
+import type { EngineRequest } from "./engine-request.js";
+
+/**
+ * Returns a function that returns the tokens of a request's prompt.
+ *
+ * @throws ERR_ARGUMENT if the request has no prompt or several, or the tokenizer cannot encode it.
+ */
+export function promptOf(
+  { prompt, tokens, messages, tools, toolChoice, variables }: EngineRequest,
+  tokenizer: Tokenizer | null,
+): () => Int32Array | Promise<Int32Array> {
+  const given = Object.entries({ prompt, tokens, messages }).filter(([, value]) => value !== undefined);
+  if (given.length !== 1)
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `generate: expected one of prompt, tokens and messages, got ${given.map(([name]) => name).join(" and ") || "none"}`,
+    );
+  if (tokens !== undefined) {
+    const list = Int32Array.from(tokens);
+    return () => list;
+  }
+  if (!tokenizer)
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `generate: expected tokens, since the engine has no tokenizer, got ${prompt === undefined ? "messages" : "a prompt"}`,
+    );
+  if (messages !== undefined) {
+    const chat = chatTokenizer(tokenizer);
+    const shown = toolChoice === "none" ? null : templateTools(tools ?? []);
+    return () => chat.encodeChatAsync(messages, { tools: shown, variables: variables ?? {} });
+  }
+  if (typeof prompt !== "string")
+    throw new HeedError("ERR_ARGUMENT", `generate: expected prompt to be a string, got ${describe(prompt)}`);
+  return () => encodePrompt(tokenizer, prompt);
+}
+
+/**
+ * Returns a tokenizer that has a chat template.
+ *
+ * @throws ERR_ARGUMENT if this one has none.
+ */
+export function chatTokenizer(tokenizer: Tokenizer | null): HuggingFaceTokenizer {
+  if (tokenizer instanceof HuggingFaceTokenizer && tokenizer.chatTemplate) return tokenizer;
+  throw new HeedError("ERR_ARGUMENT", "generate: expected a model with a chat template for messages, got one without");
+}
