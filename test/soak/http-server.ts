@@ -180,7 +180,8 @@ async function obey(order: Order): Promise<Measured | null> {
     const held = { ...tensorsHeld(used), ...resourcesHeld(null) };
     // The collection itself takes long.
     watch.longest();
-    return { size: process.memoryUsage.rss(), held, pauses };
+    const { rss: size, heapUsed: heap } = process.memoryUsage();
+    return { size, heap, held, pauses };
   }
   calm = true;
   await striking;

@@ -27,8 +27,10 @@ export interface Begun {
 
 /** State of the process. */
 export interface Measured {
-  /** Bytes. */
+  /** Bytes of the process. */
   size: number;
+  /** Bytes of the objects of JavaScript. */
+  heap: number;
   held: Held;
   pauses: Pauses;
 }

@@ -138,8 +138,8 @@ for (let count = 0; count < faults.length || performance.now() - started < 60_00
     fail(`after ${struck}`, error),
   );
   await settled();
-  const { size, held, pauses } = await answer<Measured>("measure");
-  for (const [name, value] of Object.entries({ ...held, bytes: size })) (series[name] ??= []).push(value);
+  const { size, heap, held, pauses } = await answer<Measured>("measure");
+  for (const [name, value] of Object.entries({ ...held, bytes: size, heap })) (series[name] ??= []).push(value);
   turns.push(pauses.busy);
   total.asleep = Math.max(total.asleep, pauses.asleep);
   const columns = [
@@ -149,6 +149,7 @@ for (let count = 0; count < faults.length || performance.now() - started < 60_00
     `${String(total.done - done).padStart(5)} done`,
     `${String(total.refused - refused).padStart(5)} refused`,
     `${(size / MiB).toFixed(0).padStart(5)} MiB`,
+    `heap ${(heap / MiB).toFixed(1).padStart(5)} MiB`,
     `longest turn ${pauses.busy.toFixed(0).padStart(3)} ms`,
   ];
   console.log(columns.join("  "));
@@ -190,9 +191,10 @@ const sizes = series.bytes!;
 const judged = sizes.length >= 4 * faults.length;
 const grown = growth(sizes);
 for (const [name, values] of judged ? Object.entries(series) : []) {
-  const allowed = name === "bytes" ? tolerance : 0;
-  if (growth(values) > allowed)
-    fail("what is held", `expected ${name} to grow by at most ${allowed} in the second half, got ${growth(values)}`);
+  const allowed = name === "bytes" || name === "heap" ? tolerance : 0;
+  if (growth(values) <= allowed) continue;
+  fail("what is held", `expected ${name} to grow by at most ${allowed} in the second half, got ${growth(values)}`);
+  console.log(`${name} after each period: ${values.join(" ")}`);
 }
 // In the first round, JavaScript is compiled.
 const longest = Math.max(...turns.slice(faults.length));
