@@ -1,7 +1,10 @@
 // Blocks of T5's encoder and decoder (Raffel et al. 2020). Classes and parameters have the names of Hugging Face's
 // files.
 import { largest } from "../largest.js";
-import { attend, type AttentionContext, type AttentionRules } from "../nn/attend.js";
+import { isRecording } from "../autograd.js";
+import { tensor } from "../creation.js";
+import type { FloatDType } from "../dtype.js";
+import { attend, type AttentionContext, type AttentionRules, wantsScores } from "../nn/attend.js";
 import type { CrossSource } from "../nn/cross-attention.js";
 import type { EncodedSource } from "../nn/cross-memory.js";
 import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
@@ -15,8 +18,10 @@ import { RelativePositionBias } from "../nn/relative-position-bias.js";
 import { ResidualStream } from "../nn/residual-stream.js";
 import { RmsNorm } from "../nn/rms-norm.js";
 import { activate, type Activation } from "../ops/activation.js";
-import { add } from "../ops/binary.js";
+import { add, less } from "../ops/binary.js";
 import { gated } from "../ops/gated.js";
+import { log } from "../ops/unary.js";
+import { reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { KvCache } from "../nn/kv-cache.js";
@@ -27,9 +32,11 @@ type FullConfig = Required<T5Config>;
 type Residual = FloatTensor | null;
 
 /** Description of a pass that self-attention receives. */
-interface SelfContext extends Pick<AttentionContext, "cache" | "layer" | "observer"> {
-  /** Bias of the positions, [B or 1, H, T, Tk]. */
-  bias: FloatTensor;
+interface SelfContext extends Pick<AttentionContext, "cache" | "layer" | "observer" | "causal" | "keyLengths"> {
+  /** Bias of the distances, f32 [H, 2·furthest + 1]; null if it needs a gradient. */
+  relative: FloatTensor | null;
+  /** Bias of the positions, [B or 1, H, T, Tk]; null if no layer needs it. */
+  bias: FloatTensor | null;
 }
 
 /** Attention without a scale of its scores: the initial weights of the queries are smaller by 1/√D instead. */
@@ -234,14 +241,12 @@ class T5Block extends Module {
 }
 
 /**
- * Description of a pass that a stack receives. A decoder needs no mask: the padding at a target's end comes after its
- * real tokens, which therefore do not see it.
+ * Description of a pass that a stack receives. A decoder needs no `keyLengths`: the padding at a target's end comes after
+ * its real tokens, which therefore do not see it.
  */
 export interface T5Context extends DecoderContext {
   /** Cache of the earlier tokens. @default null */
   cache?: KvCache | null;
-  /** Mask [B, 1, 1, T] that is added to the bias of positions: 0 for real tokens and −∞ for padding. @default null */
-  mask?: FloatTensor | null;
 }
 
 /** Encoder or decoder of a T5: its blocks and the norm after them. */
@@ -249,9 +254,12 @@ export class T5Stack extends Module {
   readonly block: T5Block[];
   readonly final_layer_norm: RmsNorm;
   readonly dropout: Dropout;
+  /** True if a token does not see the tokens after it. */
+  readonly #causal: boolean;
 
   constructor(config: FullConfig, decoder: boolean, init: Initializer, seeds: DropoutSeeds) {
     super();
+    this.#causal = decoder;
     const { layers, decoderLayers, heads, buckets, furthest, width, eps, dropout } = config;
     const bias = { heads, buckets, furthest, bothSides: !decoder, std: width ** -0.5 };
     this.block = Array.from({ length: decoder ? decoderLayers : layers }, (_, i) => {
@@ -269,12 +277,18 @@ export class T5Stack extends Module {
   /** Returns the last block's output [B, T, C] for embedded words [B, T, C]. A decoder needs the encoded `source`. */
   forward(words: FloatTensor, source: EncodedSource | null, context: T5Context): FloatTensor {
     let x = this.dropout.forward(words);
-    const bias = this.#bias(x, context);
     const { cache = null } = context;
+    const causal = this.#causal;
+    const keyLengths = causal ? null : (context.keyLengths ?? null);
+    // Only the unfused attention has a gradient of the bias and scores to observe.
+    const trains = isRecording();
+    const observed = this.block.some((_, layer) => wantsScores(context.observer?.at(`${layer}.attn`) ?? null));
+    const relative = trains ? null : this.#positions.table();
+    const bias = trains || observed ? this.#bias(x, context) : null;
     for (const [layer, block] of this.block.entries()) {
       const observer = context.observer?.at(String(layer)) ?? null;
       const seen = source && { ...source.layers[layer]!, keyLengths: source.lengths, observer };
-      const next = block.forward(x, { bias, cache, layer, observer }, seen);
+      const next = block.forward(x, { relative, bias, causal, keyLengths, cache, layer, observer }, seen);
       x.dispose();
       x = next;
     }
@@ -287,12 +301,26 @@ export class T5Stack extends Module {
   }
 
   /** Returns the bias of positions for every block, [B or 1, H, T, Tk]. */
-  #bias(x: FloatTensor, { cache = null, mask = null }: T5Context): FloatTensor {
+  #bias(x: FloatTensor, { cache = null, keyLengths = null }: T5Context): FloatTensor {
     const tokens = x.shape[1]!;
-    const positions = this.block[0]!.layer[0].SelfAttention.relative_attention_bias!;
     const lengths = cache?.lengths ?? [0];
     const starts = lengths.every((length) => length === lengths[0]) ? lengths.slice(0, 1) : lengths;
-    const bias = positions.forward(starts, tokens, largest(starts) + tokens, x.dtype);
-    return mask ? add(bias, mask) : bias;
+    const bias = this.#positions.forward(starts, tokens, largest(starts) + tokens, x.dtype);
+    return keyLengths && !this.#causal ? add(bias, paddingMask(keyLengths, tokens, x.dtype)) : bias;
   }
+
+  get #positions(): RelativePositionBias {
+    return this.block[0]!.layer[0].SelfAttention.relative_attention_bias!;
+  }
+}
+
+/** Returns a mask [B, 1, 1, S] that is 0 for the first lengths[b] tokens and −∞ for padding. */
+function paddingMask(lengths: IntTensor, tokens: number, dtype: FloatDType): FloatTensor {
+  const positions = tensor(
+    Float32Array.from({ length: tokens }, (_, t) => t),
+    [tokens],
+    { device: lengths.device },
+  );
+  const real = less(positions, reshape(lengths.to("f32"), [-1, 1, 1, 1]));
+  return log(real).to(dtype);
 }

@@ -1,12 +1,8 @@
-import type { FloatDType } from "../dtype.js";
 import { Embedding } from "../nn/embedding.js";
 import { Linear } from "../nn/linear.js";
 import type { Observer } from "../nn/observer.js";
 import type { OutputProjection } from "../nn/output-projection.js";
-import { less, mul } from "../ops/binary.js";
-import { log } from "../ops/unary.js";
-import { reshape } from "../ops/views.js";
-import { tensor } from "../creation.js";
+import { mul } from "../ops/binary.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkT5Config, type T5Config } from "./t5-config.js";
 import { T5Stack } from "./t5-stack.js";
@@ -18,8 +14,8 @@ import { SequenceToSequence } from "./sequence-to-sequence.js";
  * positions are learned biases of attention scores by distance, which all layers of a stack share. Its configuration
  * also covers T5 1.1, Flan-T5 and mT5. Parameters have the names and layouts of Hugging Face's files.
  *
- * Because the bias needs a gradient, self-attention consists of separate products and a softmax (`biasedAttention`).
- * Its memory grows with the square of the length: B·H·T² numbers per layer.
+ * In training, the bias needs a gradient, so self-attention consists of separate products and a softmax
+ * (`biasedAttention`). Its memory then grows with the square of the length: B·H·T² numbers per layer.
  *
  * @example
  * const t5 = new T5({ vocabularySize: 100, layers: 2, heads: 2, width: 16 });
@@ -37,8 +33,6 @@ export class T5 extends SequenceToSequence {
   readonly lm_head: Linear | null;
   /** Complete configuration, with every default filled in. */
   readonly config: Required<T5Config>;
-  /** True: attention reads the whole cache; see `SourceModel.readsWholeCache`. */
-  readonly readsWholeCache = true;
 
   constructor(config: T5Config, options: ModelOptions = {}) {
     super("T5", options);
@@ -74,8 +68,7 @@ export class T5 extends SequenceToSequence {
   }
 
   protected encodeWords(words: FloatTensor, lengths: IntTensor | null, observer: Observer | null): FloatTensor {
-    const mask = lengths && paddingMask(lengths, words.shape[1]!, this.dtype);
-    const x = this.encoder.forward(words, null, { mask, observer: observer?.at("encoder") ?? null });
+    const x = this.encoder.forward(words, null, { keyLengths: lengths, observer: observer?.at("encoder") ?? null });
     return this.encoder.finish(x, observer?.at("encoder_final_ln"));
   }
 
@@ -83,15 +76,4 @@ export class T5 extends SequenceToSequence {
     const finished = this.decoder.finish(x, observer?.at("decoder_final_ln"));
     return this.lm_head ? finished : mul(finished, this.config.width ** -0.5);
   }
-}
-
-/** Returns a mask [B, 1, 1, S] that is 0 for the first lengths[b] tokens and −∞ for padding. */
-function paddingMask(lengths: IntTensor, tokens: number, dtype: FloatDType): FloatTensor {
-  const positions = tensor(
-    Float32Array.from({ length: tokens }, (_, t) => t),
-    [tokens],
-    { device: lengths.device },
-  );
-  const real = less(positions, reshape(lengths.to("f32"), [-1, 1, 1, 1]));
-  return log(real).to(dtype);
 }

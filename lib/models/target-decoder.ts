@@ -17,12 +17,6 @@ export interface SourceModel {
   readonly dtype: FloatDType;
   /** True if dropout is on. */
   readonly training: boolean;
-  /**
-   * True if attention reads the whole cache and gets masks from the host. Caches then start as zeros, and passes cannot
-   * be recorded.
-   * @default false
-   */
-  readonly readsWholeCache?: boolean;
   /** Turns dropout on. */
   train(): unknown;
   /** Turns dropout off. */
@@ -50,8 +44,8 @@ export interface SourceModel {
  */
 export class TargetDecoder implements Disposable {
   readonly config: { readonly contextLength: number; readonly vocabularySize: number };
-  /** True if generation may record a pass of one token and replay it; see `CausalModel.recordable`. */
-  readonly recordable: boolean;
+  /** True: generation may record a pass of one token and replay it; see `CausalModel.recordable`. */
+  readonly recordable = true;
   readonly #model: SourceModel;
   readonly #memory: CrossMemory;
 
@@ -62,7 +56,6 @@ export class TargetDecoder implements Disposable {
     config: { contextLength: number; vocabularySize: number },
   ) {
     this.config = config;
-    this.recordable = !model.readsWholeCache;
     this.#model = model;
     const { training } = model;
     if (training) model.eval();
@@ -120,8 +113,8 @@ export class TargetDecoder implements Disposable {
     const { layers } = this.#memory;
     const [, , heads, headSize] = layers[0]!.keys.shape as [number, number, number, number];
     const memory = this.#memory.take(Int32Array.from({ length: batch }, (_, row) => Math.floor(row / each)));
-    const { device, dtype, readsWholeCache: zeroed = false } = this.#model;
-    return new KvCache({ layers: layers.length, batch, length, heads, headSize, device, dtype, memory, zeroed });
+    const { device, dtype } = this.#model;
+    return new KvCache({ layers: layers.length, batch, length, heads, headSize, device, dtype, memory });
   }
 
   /** Frees the encoded sources; the model stays. */

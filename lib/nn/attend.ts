@@ -67,6 +67,9 @@ export interface AttentionContext {
 }
 
 interface BiasedContext extends AttentionContext {
+  /** Biases of keys by their distance from the query; see `AttentionOptions`. They get no gradient. @default null */
+  relative?: FloatTensor | null;
+  /** Bias of the scores that holds what `relative` and every mask say, and gets a gradient. @default null */
   bias?: FloatTensor | null;
 }
 
@@ -82,7 +85,7 @@ interface Heads {
  * cache, k and v are those of the new tokens only.
  *
  * A `bias` [B or 1, H, T, S] is added to the scores and receives a gradient. It replaces every mask: only its −∞
- * entries hide keys.
+ * entries hide keys. If there is `relative` too, it is used instead, unless an observer wants the scores.
  *
  * An observer sees hook_q, hook_k and hook_v as projected, hook_rot_q and hook_rot_k if there is a rotary table,
  * hook_attn_scores and hook_pattern [B, H, T, S], and hook_z [B, T, H, D].
@@ -94,8 +97,10 @@ export function attend(
   rules: AttentionRules,
   context: BiasedContext = {},
 ): FloatTensor {
-  const { cache = null, layer = 0, bias = null } = context;
+  const { cache = null, layer = 0, relative = null } = context;
   const observer = listening(rules, context);
+  const apart = wantsScores(observer);
+  const bias = relative && !apart ? null : (context.bias ?? null);
   const { rotaryTable: table = null, interleaved = false, q_norm = null, k_norm = null } = rules;
   const places = cache?.places ?? {};
   const see = (name: string, x: FloatTensor): FloatTensor => (observer ? observer.see(name, x) : x);
@@ -106,9 +111,11 @@ export function attend(
   q = place(see("hook_q", q), q_norm, "hook_rot_q");
   k = place(see("hook_k", k), k_norm, "hook_rot_k");
   v = see("hook_v", v);
-  const options = optionsOf(q, rules, context);
-  if (!bias && !observer?.wants("hook_attn_scores") && !observer?.wants("hook_pattern"))
-    return joinHeads(see("hook_z", cache ? cache.attend(layer, q, k, v, options) : attention(q, k, v, options)));
+  const options = optionsOf(q, rules, { ...context, bias });
+  if (!bias && !apart) {
+    const masks = { ...options, relative };
+    return joinHeads(see("hook_z", cache ? cache.attend(layer, q, k, v, masks) : attention(q, k, v, masks)));
+  }
   if (cache) ({ keys: k, values: v } = cache.written(layer, k, v));
   const z = unfusedAttention(q, k, v, {
     ...options,
@@ -136,6 +143,11 @@ export function attendPacked(
   return attend(q, k, v, rules, context);
 }
 
+/** Returns true if an observer of an attention's values wants its scores or weights, which the fused operation lacks. */
+export function wantsScores(observer: Observer | null): boolean {
+  return observer !== null && (observer.wants("hook_attn_scores") || observer.wants("hook_pattern"));
+}
+
 /** Returns the observer of this attention's values, or null if no hook asks for any. */
 function listening({ part = "attn" }: AttentionRules, { observer = null }: AttentionContext): Observer | null {
   return observer?.at(part) ?? null;
@@ -148,7 +160,7 @@ function optionsOf(
   context: BiasedContext,
 ): UnfusedAttentionOptions {
   const { window = 0, softcap = 0, slopes = null } = rules;
-  const { cache = null, keyLengths = null, keyRanges = null, blocks = null, bias = null } = context;
+  const { cache = null, keyLengths = null, keyRanges = null, blocks = null, bias = null, relative = null } = context;
   const { causal = rules.causal ?? false } = context;
   const scale = rules.scale === undefined ? {} : { scale: rules.scale };
   const dropped = cache ? {} : rules.dropout.fused;
@@ -156,7 +168,7 @@ function optionsOf(
   const masks = { causal, window, keyRanges, blocks, softcap, slopes, ...scale };
   if (cache) return masks; // the cache says where its sequences are
   // Queries begin at position 0 even if sequences end in padding; the default would count back from the last real key.
-  const counts = causal || window > 0 || slopes !== null || blocks !== null;
+  const counts = causal || window > 0 || slopes !== null || blocks !== null || relative !== null;
   const queryStarts = keyLengths && counts ? zeros([shape[0]!], { dtype: "i32", device }) : null;
   return { ...masks, keyLengths, queryStarts, ...dropped };
 }

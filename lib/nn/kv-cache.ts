@@ -35,11 +35,6 @@ export interface KvCacheConfig {
    * @default null
    */
   memory?: CrossMemory | null;
-  /**
-   * True if keys and values start as zeros, for attention that reads the whole cache, unwritten places included.
-   * @default false
-   */
-  zeroed?: boolean;
 }
 
 /**
@@ -77,7 +72,7 @@ export class KvCache implements AttentionCache, Disposable {
   /** @param rows is internal: pages of sequences of another cache, which the new one takes over. */
   constructor(config: KvCacheConfig, rows: PageRows | null = null) {
     checkObject("KvCache", "config", config);
-    const { layers, batch, length, heads, headSize, dtype = "f32", zeroed = false } = config;
+    const { layers, batch, length, heads, headSize, dtype = "f32" } = config;
     for (const [name, value] of Object.entries({ layers, batch, length, heads, headSize }))
       checkInteger("KvCache", name, value, 1);
     this.batch = batch;
@@ -87,7 +82,7 @@ export class KvCache implements AttentionCache, Disposable {
     const device = deviceOf(config.device);
     this.lengths = new Int32Array(batch);
     this.#config = { ...config, device };
-    this.#rows = rows ?? PageRows.of({ layers, batch, length, heads, headSize, device, dtype, zeroed });
+    this.#rows = rows ?? PageRows.of({ layers, batch, length, heads, headSize, device, dtype });
     this.#starts = allocate([batch], "i32", device, false);
     this.#keyLengths = allocate([batch], "i32", device, false);
   }
@@ -200,17 +195,14 @@ export class KvCache implements AttentionCache, Disposable {
   /**
    * Stores a layer's new keys and values, and returns all of them up to the longest sequence's end after this pass,
    * [B, S, Hkv, D], for attention that reads all of them. Beyond the end of a shorter sequence they repeat its last
-   * token, or are what a `zeroed` cache has there, so that no place is uninitialised.
+   * token, so that no place is uninitialised.
    */
   written(layer: number, k: FloatTensor, v: FloatTensor): LayerCache {
     const { tokens } = this.#expectBegun();
     this.write(layer, k, v);
     const used = largest(this.lengths) + tokens;
-    const { zeroed = false } = this.#config;
     const equal = this.lengths.every((length) => length + tokens === used);
-    // Pages that other sequences have used are not zero beyond the end of a sequence.
-    const whole = equal || (zeroed && this.#rows.whole);
-    const view = whole ? this.#rows.viewed(layer, used) : null;
+    const view = equal ? this.#rows.viewed(layer, used) : null;
     if (view) return view;
     return this.#rows.gathered(layer, [this.batch, used], (i) => {
       const row = Math.floor(i / used);

@@ -30,8 +30,6 @@ export interface KvPagesConfig {
   dtype?: FloatDType;
   /** "int8" stores keys and values in 8 bits, with a scale for each head of a token. @default the dtype */
   kvType?: KvType | null;
-  /** True if every page starts as zeros. @default false */
-  zeroed?: boolean;
 }
 
 /** Types in which keys and values may be stored instead of the dtype of the model. */
@@ -69,7 +67,7 @@ export class KvPages implements Disposable {
 
   constructor(config: KvPagesConfig) {
     checkObject("KvPages", "config", config);
-    const { layers, pages, pageSize, heads, headSize, dtype = "f32", kvType = null, zeroed = false } = config;
+    const { layers, pages, pageSize, heads, headSize, dtype = "f32", kvType = null } = config;
     for (const [name, value] of Object.entries({ layers, pages, pageSize, heads, headSize }))
       checkInteger("KvPages", name, value, 1);
     const device = deviceOf(config.device);
@@ -85,7 +83,6 @@ export class KvPages implements Disposable {
     this.pageSize = pageSize;
     this.bytes = 2 * layers * pages * pageSize * heads * bytesOfHead(headSize, dtype, kvType);
     this.layers = Array.from({ length: layers }, () => ({ keys: make(), values: make() }));
-    if (zeroed) for (const out of this.parts()) ops.fill({ out, value: 0 });
   }
 
   /** Returns memory of `pages` pages, more than there are, which begins with these pages, and frees this memory. */

@@ -33,6 +33,7 @@ export class PageRows {
   readonly #pages: number[][];
   /** Tmax, the largest number of tokens of a sequence. */
   readonly #length: number;
+  /** True if each sequence is one piece of memory with room for all its tokens. */
   #whole: boolean;
   /** Views of such pieces, and the memory that they belong to. */
   #pieces: { readonly memory: KvPages; readonly layers: readonly LayerCache[] } | null = null;
@@ -64,11 +65,6 @@ export class PageRows {
     const pages = Array.from(rows, (row, i) => this.#pages[row]!.slice(0, this.#count(lengths[i]!)));
     for (const own of pages) this.#pool.hold(own);
     return new PageRows(this.#pool, pages, this.#length, false);
-  }
-
-  /** True if each sequence is one piece of memory that no other sequence has ever used. */
-  get whole(): boolean {
-    return this.#whole;
   }
 
   /** Keys and values as operations take them. Call `makeRoom` first. */

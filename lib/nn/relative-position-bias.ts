@@ -3,10 +3,11 @@ import { largest } from "../largest.js";
 import { checkInteger, checkObject } from "../ops/check.js";
 import { embedding } from "../ops/embedding.js";
 import { add } from "../ops/binary.js";
-import { transpose } from "../ops/views.js";
+import { contiguous, transpose } from "../ops/views.js";
+import { keep, scope } from "../scope.js";
 import type { FloatDType } from "../dtype.js";
 import { tensor } from "../creation.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import { Module } from "./module.js";
 
@@ -61,6 +62,8 @@ export function relativePositionBucket(
 export class RelativePositionBias extends Module {
   /** Bias of each bucket and head, [buckets, H]. */
   readonly weight: FloatTensor;
+  /** Bucket of each distance from −furthest to furthest, i32 [2·furthest + 1]. */
+  readonly buckets: IntTensor;
   readonly #config: RelativePositionBiasConfig;
 
   constructor(config: RelativePositionBiasConfig, init: Initializer) {
@@ -76,6 +79,20 @@ export class RelativePositionBias extends Module {
     checkInteger(op, "furthest", furthest, Math.floor((bothSides ? buckets / 2 : buckets) / 2) + 1);
     this.#config = { ...config };
     this.weight = init.normal([buckets, heads], std);
+    const kinds = Int32Array.from({ length: 2 * furthest + 1 }, (_, i) => relativePositionBucket(i - furthest, config));
+    this.buckets = keep(tensor(kinds, [kinds.length], { device: init.device }));
+  }
+
+  /**
+   * Returns the bias of each head and distance of key and query from −furthest to furthest, f32 [H, 2·furthest + 1], as
+   * the option `relative` of `attention` takes it. The largest distances stand for all that are larger.
+   *
+   * @example
+   * const config = { heads: 4, buckets: 32, furthest: 128, bothSides: true };
+   * new RelativePositionBias(config, new Initializer(1, device())).table().shape; // [4, 257]
+   */
+  table(): FloatTensor {
+    return scope(() => contiguous(transpose(embedding(this.buckets, this.weight)).to("f32")));
   }
 
   /**

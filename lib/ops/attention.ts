@@ -68,6 +68,13 @@ export interface AttentionOptions {
    */
   slopes?: FloatTensor | null;
   /**
+   * f32 [H, 2·F + 1], for inference: head h adds relative[h, F + d] to the score of a key that lies d positions after the
+   * query, before it if d is negative (Raffel et al. 2020). Distances beyond F count as F.
+   *
+   * @default null
+   */
+  relative?: FloatTensor | null;
+  /**
    * Bound of the scores: s becomes softcap · tanh(s / softcap) before the slopes are subtracted (Gemma 2); 0 sets no
    * bound.
    *
@@ -109,8 +116,9 @@ function attend(
   const blockMask = blocks?.mask ?? null;
   const blockSize = blocks?.size ?? 0;
   const device = q.device;
-  if (options.pages && needsGrad(sources))
-    throw new HeedError("ERR_ARGUMENT", "attention: expected no operand that needs a gradient with pages, got one");
+  for (const name of ["pages", "relative"] as const)
+    if (options[name] && needsGrad(sources))
+      throw new HeedError("ERR_ARGUMENT", `attention: expected no operand that needs a gradient with ${name}, got one`);
   const out: FloatTensor = into ?? allocate([batch, queries, heads, size], q.dtype, device);
   const lse = needsGrad(sources) ? allocate([batch, heads, queries], "f32", device, false) : null;
   runForward({ out, lse, q, k, v }, options);
@@ -182,9 +190,9 @@ interface ForwardOperands {
 /** Enqueues the forward kernel. Operands and options were checked. */
 function runForward(operands: ForwardOperands, options: AttentionOptions): void {
   const { causal = false, window = 0, softcap = 0, dropout: dropoutP = 0, seed = 0 } = options;
-  const { pages, keyLengths, queryStarts, keyRanges, slopes, blocks } = options;
+  const { pages, keyLengths, queryStarts, keyRanges, slopes, relative, blocks } = options;
   const { scale = 1 / Math.sqrt(operands.q.shape[3]!) } = options;
-  const masks = { pages, keyLengths, queryStarts, keyRanges, slopes, causal, window };
+  const masks = { pages, keyLengths, queryStarts, keyRanges, slopes, relative, causal, window };
   const blockMask = { blockMask: blocks?.mask ?? null, blockSize: blocks?.size ?? 0 };
   ops.attention_forward({ ...operands, ...masks, softcap, scale, dropoutP, seed, ...blockMask });
 }
@@ -199,19 +207,25 @@ function checkOptions(options: AttentionOptions, q: FloatTensor, k: Tensor): voi
   checkNumber("attention", "scale", options.scale ?? 1 / Math.sqrt(size));
   checkNumber("attention", "dropout", dropout, 0, 1);
   checkInteger("attention", "seed", seed, 0);
-  const { pages = null } = options;
+  const { pages = null, relative = null } = options;
   for (const [name, tensor, dtype, shape] of [
     ["pages", pages, "i32", [batch, -1]],
     ["keyLengths", keyLengths, "i32", [batch]],
     ["queryStarts", queryStarts, "i32", [batch]],
     ["keyRanges", keyRanges, "i32", [batch, queries, 2]],
     ["slopes", slopes, "f32", [heads]],
+    ["relative", relative, "f32", [heads, -1]],
   ] as const)
     if (tensor !== null) {
       checkTensor("attention", name, tensor, q);
       checkDType("attention", name, tensor, dtype);
       checkShapeIs("attention", name, tensor, shape);
     }
+  if (relative && (relative.shape[1]! % 2 === 0 || !relative.contiguous))
+    throw new HeedError(
+      "ERR_SHAPE",
+      `attention: expected relative to be contiguous, with an odd number of columns, got ${relative.shape[1]} columns`,
+    );
   const keys = k.shape[1]! * (pages?.shape[1] ?? 1);
   if (blocks !== null) checkBlocks(blocks, q, keys, keyLengths !== null || queryStarts !== null);
 }

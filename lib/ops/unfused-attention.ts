@@ -10,7 +10,7 @@ import { abs, log, tanh } from "./unary.js";
 import { narrow, reshape, transpose } from "./views.js";
 
 /** Options of `unfusedAttention`. */
-export interface UnfusedAttentionOptions extends AttentionOptions {
+export interface UnfusedAttentionOptions extends Omit<AttentionOptions, "pages" | "relative"> {
   /**
    * Bias that is added to the scores and gets a gradient, of a shape that broadcasts to [B, H, Tq, Tk]. −∞ hides a key.
    */

@@ -183,7 +183,7 @@ onEachDevice((device) => {
           projected: () => {
             const [attend, cross] = model.decoder.block[0]!.layer;
             const seen = attend.SelfAttention.relative_attention_bias!.forward([0], 5, 5, "f32");
-            const h = attend.forward(words(), { bias: seen });
+            const h = attend.forward(words(), { relative: null, bias: seen });
             if (!("EncDecAttention" in cross)) throw new Error("expected a decoder's block");
             const { q, k, v } = cross.EncDecAttention;
             const source = model.encode(batch, { lengths: keyLengths });

@@ -127,6 +127,33 @@ opTest({
   differentiable: false,
 });
 
+/** Returns random biases by distance of some heads. */
+const biases = (heads: number, furthest: number): number[] =>
+  Array.from({ length: heads * (2 * furthest + 1) }, () => random.normal());
+
+opTest({
+  name: "attention with biases by distance",
+  ...masked([
+    ["distances within reach", [2, 9, 9, 2, 2, 8], { relative: biases(2, 9) }],
+    ["distances beyond reach", [1, 35, 70, 4, 2, 16], { relative: biases(4, 3) }],
+    ["one bias", [1, 5, 6, 2, 1, 4], { relative: biases(2, 0) }],
+    ["causal", [2, 67, 67, 2, 1, 33], { causal: true, relative: biases(2, 20) }],
+    ["lengths", [3, 9, 40, 2, 2, 6], { keyLengths: [40, 9, 23], queryStarts: [0, 0, 0], relative: biases(2, 8) }],
+    ["a token in a cache", [2, 1, 300, 4, 2, 64], { keyLengths: [300, 7], causal: true, relative: biases(4, 128) }],
+    ["a few tokens", [1, 3, 1100, 8, 1, 20], { causal: true, relative: biases(8, 50) }],
+    [
+      "everything",
+      [2, 33, 70, 4, 2, 12],
+      {
+        ...{ causal: true, window: 40, keyLengths: [70, 52], queryStarts: [30, 19] },
+        ...{ keyRanges: randomRanges(2, 33, 70), slopes: [0.2, 0.1, 0.05, 0], softcap: 2, relative: biases(4, 11) },
+      },
+    ],
+  ]),
+  tolerance: largeHeads,
+  differentiable: false,
+});
+
 opTest({
   name: "masked packedAttention",
   cases: [

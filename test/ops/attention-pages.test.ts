@@ -86,6 +86,7 @@ test.for(targets)(
           window: pick(0, 0, 3, 50),
           softcap: pick(0, 0, 5),
           slopes: pick(null, null, alibiSlopes(heads * groups, { device })),
+          relative: pick(null, null, randn([heads * groups, 2 * pick(0, 5, 90) + 1], { device, seed: i })),
           keyLengths: cache.lengths,
           queryStarts: pick(
             null,

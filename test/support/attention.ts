@@ -22,6 +22,8 @@ export interface Visible {
   /** [B, Tq, 2] */
   keyRanges?: number[];
   slopes?: number[];
+  /** [H, 2·F + 1] */
+  relative?: number[];
   /** [B or 1, H or 1, rows, columns] */
   blocks?: { mask: number[]; shape: [number, number, number, number]; size: number };
   softcap?: number;
@@ -40,7 +42,7 @@ export const ints = (values: number[] | undefined, device: Device): IntTensor | 
 
 /** Returns the options that `attention` takes, on a device. */
 export function optionsOf(
-  { keyLengths, queryStarts, keyRanges, slopes, blocks, ...rest }: Visible,
+  { keyLengths, queryStarts, keyRanges, slopes, relative, blocks, ...rest }: Visible,
   q: FloatTensor,
 ): AttentionOptions {
   const { device, shape } = q;
@@ -51,6 +53,7 @@ export function optionsOf(
     keyRanges: keyRanges ? tensor(Int32Array.from(keyRanges), [shape[0]!, shape[1]!, 2], { device }) : null,
     blocks: blocks ? { mask: tensor(Uint8Array.from(blocks.mask), blocks.shape, { device }), size: blocks.size } : null,
     slopes: slopes ? tensor(slopes, [slopes.length], { device }) : null,
+    relative: relative ? tensor(relative, [shape[2]!, relative.length / shape[2]!], { device }) : null,
   };
 }
 
@@ -69,7 +72,9 @@ function seesBlock({ mask, shape, size }: Blocks, b: number, h: number, position
 export function reference(q: Nd, k: Nd, v: Nd, visible: Visible, scale?: number, mask?: Nd): Nd {
   const [B, Tq, H, D] = q.shape as [number, number, number, number];
   const [, Tk, Hkv] = k.shape as [number, number, number];
-  const { causal = false, window = 0, keyRanges, slopes, blocks, softcap = 0 } = visible;
+  const { causal = false, window = 0, keyRanges, slopes, relative, blocks, softcap = 0 } = visible;
+  const columns = (relative?.length ?? H) / H;
+  const furthest = (columns - 1) / 2;
   const factor = scale ?? 1 / Math.sqrt(D);
   const [queries, keys, values, data] = [q.data, k.data, v.data, new Float64Array(q.data.length)];
   const scores = new Float64Array(Tk);
@@ -96,7 +101,10 @@ export function reference(q: Nd, k: Nd, v: Nd, visible: Visible, scale?: number,
           for (let d = 0; d < D; d++) score += queries[query + d]! * keys[key + d]!;
           score *= factor;
           if (softcap > 0) score = softcap * Math.tanh(score / softcap);
-          scores[j] = score -= slope * distance;
+          score -= slope * distance;
+          const away = Math.min(Math.max(j - position, -furthest), furthest);
+          if (relative) score += Math.fround(relative[h * columns + furthest + away]!);
+          scores[j] = score;
           if (score > highest) highest = score;
         }
         if (highest === -Infinity) continue;

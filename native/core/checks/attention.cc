@@ -46,6 +46,17 @@ void check_block_mask(const char* op, const TensorView& mask, int64_t block_size
   expect_contiguous(op, "block_mask", mask);
 }
 
+// f32 [H, 2 F + 1], contiguous.
+void check_relative(const char* op, const TensorView& relative, const AttentionSizes& sizes) {
+  expect_rank(op, "relative", relative, 2);
+  expect_f32(op, "relative", relative);
+  expect_shape(op, "relative", relative, {sizes.H, relative.shape[1]});
+  expect_contiguous(op, "relative", relative);
+  if (relative.shape[1] % 2 == 0 || relative.shape[1] > INT32_MAX)
+    fail(Code::shape, "%s: expected relative with an odd number of columns of at most %d, got %lld", op, INT32_MAX,
+         static_cast<long long>(relative.shape[1]));
+}
+
 }  // namespace
 
 void expect_queries(const char* op, const char* name, const TensorView& x, const AttentionSizes& sizes, DType dtype) {
@@ -94,6 +105,7 @@ AttentionSizes check_attention(const char* op, In q, In k, In v, const Attention
   expect_optional(op, "query_starts", options.query_starts, DType::i32, {sizes.B});
   expect_optional(op, "key_ranges", options.key_ranges, DType::i32, {sizes.B, sizes.Tq, 2});
   expect_optional(op, "slopes", options.slopes, DType::f32, {sizes.H});
+  if (options.relative) check_relative(op, *options.relative, sizes);
   if (options.block_mask) check_block_mask(op, *options.block_mask, options.block_size, sizes);
   if (options.window < 0)
     fail(Code::range, "%s: expected a window of at least 0, got %lld", op, static_cast<long long>(options.window));

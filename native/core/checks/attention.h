@@ -11,7 +11,7 @@ struct AttentionSizes {
 
 // Arguments of an attention besides its operands; ops.def has their meaning.
 struct AttentionOptions {
-  OptIn k_scales, v_scales, pages, key_lengths, query_starts, key_ranges, slopes, block_mask;
+  OptIn k_scales, v_scales, pages, key_lengths, query_starts, key_ranges, slopes, relative, block_mask;
   int64_t block_size;
   bool causal;
   int64_t window;

@@ -278,16 +278,17 @@ void combine_row(const Forward& f, int64_t b, int64_t g, int64_t r) {
 
 void HEED_ISA::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn k_scales, OptIn v_scales,
                                  OptIn pages, OptIn key_lengths, OptIn query_starts, OptIn key_ranges, OptIn slopes,
-                                 Bool causal, Int window, Float softcap, Float scale, Float dropout_p, Int seed,
-                                 OptIn block_mask, Int block_size) {
+                                 OptIn relative, Bool causal, Int window, Float softcap, Float scale, Float dropout_p,
+                                 Int seed, OptIn block_mask, Int block_size) {
   constexpr const char* op = "attention_forward";
   Forward f{};
   f.a = make_attention(op, q, k, v,
-                       {k_scales, v_scales, pages, key_lengths, query_starts, key_ranges, slopes, block_mask,
+                       {k_scales, v_scales, pages, key_lengths, query_starts, key_ranges, slopes, relative, block_mask,
                         block_size, causal, window, softcap, scale, dropout_p, seed});
   const Attention& a = f.a;
   expect_queries(op, "out", out, a.sizes(), q.dtype);
   if (lse) expect_lse(op, *lse, a.sizes());
+  if (lse && relative) fail(Code::argument, "%s: expected no relative biases with lse, got some", op);
   if (out.empty()) return;
 
   f.out = out;

@@ -34,6 +34,17 @@ struct KeyTensor {
   const float* scales;  // [view.shape[0], view.shape[1], Hkv] or null
 };
 
+// The biases of keys by their distance from the query (ops.def).
+struct RelativeBias {
+  const float* table;  // [H, 2 reach + 1] or null
+  int64_t reach;
+
+  // Returns the bias of a key at this distance from a query of the head.
+  float of(int64_t head, int64_t distance) const {
+    return table[head * (2 * reach + 1) + reach + min_of(max_of(distance, -reach), reach)];
+  }
+};
+
 // The mask of blocks (ops.def).
 struct KeyBlocks {
   const uint8_t* mask;  // or null
@@ -55,6 +66,7 @@ struct Attention {
   const int32_t* query_starts;  // [B] or null
   const int32_t* key_ranges;    // [B, Tq, 2] or null
   const float* slopes;          // [H] or null
+  RelativeBias relative;
   KeyBlocks blocks;
   bool causal;
   int64_t window;  // 0 if there is no window
@@ -126,7 +138,7 @@ struct Attention {
   }
   bool coded() const { return k.scales; }
   // Returns true if the softmax is not applied to the scaled products directly.
-  bool shapes_scores() const { return softcap > 0 || slopes; }
+  bool shapes_scores() const { return softcap > 0 || slopes || relative.table; }
 
   // Runs on the queue, where the lengths and pages can be read.
   void check_lengths() const {
@@ -179,6 +191,7 @@ inline Attention make_attention(const char* op, In q, In k, In v, const Attentio
   a.query_starts = ints(options.query_starts);
   a.key_ranges = ints(options.key_ranges);
   a.slopes = options.slopes ? options.slopes->f32() : nullptr;
+  if (const TensorView* relative = options.relative) a.relative = {relative->f32(), relative->shape[1] / 2};
   if (const TensorView* mask = options.block_mask) {
     a.blocks.mask = mask->ptr<uint8_t>();
     a.blocks.size = options.block_size;

@@ -79,15 +79,16 @@ Splits splits_of(const ForwardKernel& kernel, DType dtype, bool inference, int64
 
 void host::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn k_scales, OptIn v_scales,
                              OptIn pages, OptIn key_lengths, OptIn query_starts, OptIn key_ranges, OptIn slopes,
-                             Bool causal, Int window, Float softcap, Float scale, Float dropout_p, Int seed,
-                             OptIn block_mask, Int block_size) {
+                             OptIn relative, Bool causal, Int window, Float softcap, Float scale, Float dropout_p,
+                             Int seed, OptIn block_mask, Int block_size) {
   const char* op = "attention_forward";
-  const AttentionOptions options{k_scales,   v_scales, pages,      key_lengths, query_starts,
-                                 key_ranges, slopes,   block_mask, block_size,  causal,
-                                 window,     softcap,  scale,      dropout_p,   seed};
+  const AttentionOptions options{k_scales, v_scales, pages,      key_lengths, query_starts, key_ranges,
+                                 slopes,   relative, block_mask, block_size,  causal,       window,
+                                 softcap,  scale,    dropout_p,  seed};
   const AttentionSizes n = check_attention(op, q, k, v, options);
   expect_queries(op, "out", out, n, q.dtype);
   if (lse) expect_lse(op, *lse, n);
+  if (lse && relative) fail(Code::argument, "%s: expected no relative biases with lse, got some", op);
   if (out.empty()) return;
 
   AttentionForwardParams p{};

@@ -42,6 +42,12 @@ struct KeyScales {
   bool aligned;  // all rows of codes start at multiples of 8 bytes
 };
 
+// The biases of keys by their distance from the query (ops.def), [H, 2 reach + 1] or null.
+struct RelativeBias {
+  const float* table;
+  int reach;
+};
+
 // The mask of blocks (ops.def).
 struct KeyBlocks {
   const uint8_t* mask;  // or null
@@ -64,6 +70,7 @@ struct AttentionParams {
   const int32_t* query_starts;  // [B] or null
   const int32_t* key_ranges;    // [B, Tq, 2] or null
   const float* slopes;          // [H] or null
+  RelativeBias relative;
   KeyPages pages;
   KeyScales scales;
   KeyBlocks blocks;
@@ -222,8 +229,10 @@ __device__ __forceinline__ float exp2_fast(float x) {
 }
 
 // These turn a product q · k into a score in powers of two. The score is factor · q·k if scores are plain; otherwise
-//   s = scale · q·k,  softcap · tanh(s / softcap) with a cap,  - slope · |p - j| with slopes.
-__device__ __forceinline__ bool plain_scores(const AttentionParams& p) { return p.cap_log2 == 0 && !p.slopes; }
+//   s = scale · q·k,  softcap · tanh(s / softcap) with a cap,  - slope · |p - j| with slopes,  + a relative bias.
+__device__ __forceinline__ bool plain_scores(const AttentionParams& p) {
+  return p.cap_log2 == 0 && !p.slopes && !p.relative.table;
+}
 
 // Exact to f32 except for the digits that a difference from 1 loses (1e-7).
 __device__ __forceinline__ float tanh_fast(float x) { return 1 - __fdividef(2, 1 + exp2_fast(x * (2 * kLog2E))); }
@@ -231,6 +240,18 @@ __device__ __forceinline__ float tanh_fast(float x) { return 1 - __fdividef(2, 1
 // Returns the ALiBi slope of a head, in powers of two.
 __device__ __forceinline__ float slope_log2(const AttentionParams& p, int head) {
   return p.slopes ? p.slopes[head] * kLog2E : 0;
+}
+
+// Returns the biases of a head by distance, of which the one of distance 0 comes first.
+__device__ __forceinline__ const float* relative_biases(const AttentionParams& p, int head) {
+  return p.relative.table + static_cast<int64_t>(head) * (2 * p.relative.reach + 1) + p.relative.reach;
+}
+
+// Adds the bias of a key at this distance from the query to a score in powers of two.
+__device__ __forceinline__ void add_relative(float& score, const AttentionParams& p, const float* biases,
+                                             int64_t distance) {
+  const int64_t reach = p.relative.reach;
+  score = fmaf(biases[max(-reach, min(distance, reach))], kLog2E, score);
 }
 
 #endif

@@ -17,9 +17,9 @@ void host::attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, I
                               Int window, Float softcap, Float scale, Float dropout_p, Int seed, OptIn block_mask,
                               Int block_size) {
   const char* op = "attention_backward";
-  const AttentionOptions options{nullptr,    nullptr, nullptr,    key_lengths, query_starts,
-                                 key_ranges, slopes,  block_mask, block_size,  causal,
-                                 window,     softcap, scale,      dropout_p,   seed};
+  const AttentionOptions options{nullptr, nullptr, nullptr,    key_lengths, query_starts, key_ranges,
+                                 slopes,  nullptr, block_mask, block_size,  causal,       window,
+                                 softcap, scale,   dropout_p,  seed};
   const AttentionSizes n = check_attention(op, q, k, v, options);
   expect_queries(op, "dq", dq, n, q.dtype);
   expect_keys(op, "dk", dk, n, q.dtype);

@@ -76,6 +76,8 @@ inline AttentionParams attention_params(const char* op, Stream& stream, const At
   p.query_starts = ints(options.query_starts);
   p.key_ranges = ints(options.key_ranges);
   p.slopes = options.slopes ? options.slopes->f32() : nullptr;
+  if (const TensorView* const relative = options.relative)
+    p.relative = {relative->f32(), static_cast<int>(relative->shape[1] / 2)};
   p.pages = key_pages(k, options);
   p.scales = key_scales(k, v, options);
   p.blocks = key_blocks(options);

@@ -247,6 +247,10 @@ __device__ __forceinline__ void finish_scores(const AttentionParams& p, int head
     const float slope = slope_log2(p, head), first = static_cast<float>(distance);
     for_each([&](float& score, int column) { score = fmaf(-slope, fabsf(first - static_cast<float>(column)), score); });
   }
+  if (p.relative.table) {
+    const float* const biases = relative_biases(p, head);
+    for_each([&](float& score, int column) { add_relative(score, p, biases, column - distance); });
+  }
 }
 
 // A warp writes 16 rows of 8·kN columns, times factor0 (rows 0 to 7) and factor1 (rows 8 to 15), to row(r) + first for
