@@ -55,13 +55,19 @@ export class Drain {
     const controller = new AbortController();
     // Each answer to a request listens to it.
     setMaxListeners(0, controller.signal);
-    this.#running.set(reply, controller);
-    reply.raw.on("close", () => {
-      this.#running.delete(reply);
-      // The answer may be complete.
-      if (reply.raw.writableFinished) return;
+    const left = (): void => {
       controller.abort(new ApiError(499, "The client has closed the connection.", { code: "client_closed" }));
-    });
+    };
+    // The client may have left while its body was checked.
+    if (reply.raw.destroyed) left();
+    else {
+      this.#running.set(reply, controller);
+      reply.raw.on("close", () => {
+        this.#running.delete(reply);
+        // The answer may be complete.
+        if (!reply.raw.writableFinished) left();
+      });
+    }
     return controller.signal;
   }
 

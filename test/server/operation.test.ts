@@ -178,6 +178,28 @@ describe("clients", () => {
     await until(async () => (await client.metric("heed_failures_total")) === 1);
   });
 
+  test("one that has left before its request is looked at costs no token", async () => {
+    const app = fastify();
+    onTestFinished(() => app.close());
+    let came = false;
+    app.addHook("preHandler", async ({ method, raw }) => {
+      if (method !== "POST") return;
+      came = true;
+      await once(raw.socket, "close");
+    });
+    await app.register(heedServer, { models: { long } });
+    const url = await app.listen({ host: "127.0.0.1", port: 0 });
+    const controller = new AbortController();
+    const [headers, body] = [{ "content-type": "application/json" }, JSON.stringify({ ...endless, stream: true })];
+    const answer = fetch(url + path1, { method: "POST", headers, body, signal: controller.signal });
+    answer.catch(() => undefined);
+    await until(() => came);
+    controller.abort();
+    const metrics = async (): Promise<string> => (await fetch(`${url}/metrics`)).text();
+    await until(async () => (await metrics()).includes("heed_failures_total{"));
+    expect(await metrics()).toMatch(/^heed_engine_generated_tokens_total\{.*\} 0$/m);
+  });
+
   test("one that does not read holds no texts, and gets them all when it reads on", async () => {
     // The name is in every event, so that a few events fill the buffers of the connection.
     const name = "x".repeat(10_000);
