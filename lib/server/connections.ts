@@ -1,14 +1,18 @@
-// Connections on which no request runs. Node.js closes only those among them that have had a request before, and proxies
-// and browsers open some in advance, which would keep a server from closing.
 import type { FastifyInstance } from "fastify";
 import { Socket } from "node:net";
 import { Server as TlsServer } from "node:tls";
 
+/** Calls `listener` with each new connection of a server. */
+export function onConnection(app: FastifyInstance, listener: (socket: Socket) => void): void {
+  app.server.on(app.server instanceof TlsServer ? "secureConnection" : "connection", listener);
+}
+
+// Node.js closes only those connections that have had a request before, and proxies and browsers open some in advance,
+// which would keep a server from closing.
 /** Makes a server close its idle connections when it is closed. All of its routes must be added afterwards. */
 export function closeIdleConnections(app: FastifyInstance): void {
   const idle = new Set<Socket>();
-  const event = app.server instanceof TlsServer ? "secureConnection" : "connection";
-  app.server.on(event, (socket: Socket) => {
+  onConnection(app, (socket) => {
     idle.add(socket);
     socket.once("close", () => idle.delete(socket));
   });

@@ -4,6 +4,7 @@ import { setMaxListeners } from "node:events";
 import { Socket } from "node:net";
 import { checkNumber } from "../check.js";
 import { ApiError } from "./api-error.js";
+import { onConnection } from "./connections.js";
 
 /** Options of the end of a server. */
 export interface DrainOptions {
@@ -23,6 +24,7 @@ export class Drain {
   constructor(app: FastifyInstance, { drainSeconds = 30 }: DrainOptions) {
     checkNumber("server", "drainSeconds", drainSeconds, 0, 86_400);
     let deadline: NodeJS.Timeout | undefined;
+    onConnection(app, (socket) => socket.once("close", () => process.nextTick(() => this.#leave(socket))));
     app.addHook("onRequest", (request, _reply, done) => {
       // A probe may still ask if the process runs.
       const { drained } = request.routeOptions.config as { drained?: boolean };
@@ -69,6 +71,16 @@ export class Drain {
       });
     }
     return controller.signal;
+  }
+
+  /** Ends the answers that wait for those before them on a connection, which has been closed. */
+  #leave(socket: Socket): void {
+    // Node.js tells only the first of them.
+    for (const { raw } of [...this.#running.keys()].filter((reply) => reply.request.raw.socket === socket)) {
+      if (raw.destroyed) continue;
+      raw.destroy();
+      raw.emit("close");
+    }
   }
 
   #abort(): void {

@@ -34,14 +34,13 @@ const errorOf = async (response: Response): Promise<ErrorBody["error"] & { statu
   status: response.status,
 });
 
-/** Sends a request over a connection of its own, whose answer is not read yet. */
-function rawPost(url: string, body: unknown): Socket {
+/** Sends a request over a connection of its own, perhaps several times. The answers are not read yet. */
+function rawPost(url: string, body: unknown, times = 1): Socket {
   const socket = connect(Number(new URL(url).port), "127.0.0.1");
   onTestFinished(() => void socket.destroy());
   const json = JSON.stringify(body);
-  socket.write(
-    `POST ${path1} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${json.length}\r\n\r\n${json}`,
-  );
+  const head = `POST ${path1} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${json.length}`;
+  socket.write(`${head}\r\n\r\n${json}`.repeat(times));
   return socket;
 }
 
@@ -198,6 +197,15 @@ describe("clients", () => {
     const metrics = async (): Promise<string> => (await fetch(`${url}/metrics`)).text();
     await until(async () => (await metrics()).includes("heed_failures_total{"));
     expect(await metrics()).toMatch(/^heed_engine_generated_tokens_total\{.*\} 0$/m);
+  });
+
+  test("one that leaves ends all of its requests, also those that wait for others on the connection", async () => {
+    const client = await start({ models: { long } });
+    const socket = rawPost(client.url, { ...endless, stream: true }, 3);
+    await until(async () => (await client.metric("heed_engine_requests_running")) === 3);
+    socket.destroy();
+    await until(async () => (await client.metric("heed_failures_total")) === 3);
+    expect(await idle(client)).toBe(true);
   });
 
   test("one that does not read holds no texts, and gets them all when it reads on", async () => {
