@@ -270,6 +270,7 @@ export { load, type LoadOptions, type ModelKinds } from "./load/load.js";
 export {
   type ChatGenerationOptions,
   type GenerationOptions,
+  type HookOptions,
   LanguageModel,
   type LanguageModelParts,
 } from "./load/language-model.js";

@@ -96,7 +96,7 @@ export function generateFrom(
   prompt: () => Int32Array | Promise<Int32Array>,
   options: TextOptions,
   echoed: string | null = null,
-  source: TextSource = { tokens: (...args) => decodedTokens(model, ...args), n: 1, logprobs: false },
+  source: TextSource = aloneSource(model),
 ): Generation {
   checkModel("generate", model);
   if (tokenizer !== null) checkTokenizer(model, tokenizer);
@@ -113,6 +113,11 @@ export function generateFrom(
   const text = { ...settings, stop, echo: echo && (echoed ?? true), rules };
   const { n, logprobs } = source;
   return new Generation((end) => eventsOf(model, tokenizer, prompt, text, source, end), n, logprobs);
+}
+
+/** @internal Returns the source of a text that is decoded alone; `answers` are those of `TextSource`. */
+export function aloneSource(model: CausalModel, answers: TextSource["answers"] = null): TextSource {
+  return { tokens: (...args) => decodedTokens(model, ...args), n: 1, logprobs: false, answers };
 }
 
 function checkTokenizer(model: CausalModel, tokenizer: Tokenizer): void {

@@ -4,10 +4,8 @@ import { checkObject } from "../check.js";
 import { Engine } from "../engine/engine.js";
 import type { ConversationOptions, RequestOptions } from "../engine/engine-request.js";
 import { describe, HeedError } from "../errors.js";
-import { generate } from "../generate/generate-text.js";
 import type { Generation } from "../generate/generation.js";
 import type { TextOptions } from "../generate/options.js";
-import { withHooks } from "../inspect/hooked-model.js";
 import type { HooksOf } from "../inspect/run.js";
 import type { GPT } from "../models/gpt.js";
 import type { Llama } from "../models/llama.js";
@@ -15,6 +13,7 @@ import type { GenerationDefaults } from "../pretrained/generation-config.js";
 import type { ChatMessage } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { chatWithHooks, generateWithHooks } from "./hooked-generation.js";
 import { definedOptions, Loaded, needed, ofOtherKind } from "./loaded.js";
 
 /** Parts of a `LanguageModel`. */
@@ -27,8 +26,8 @@ export interface LanguageModelParts {
   defaults?: GenerationDefaults;
 }
 
-/** Options of `LanguageModel.generate`. */
-export interface GenerationOptions extends TextOptions, RequestOptions {
+/** Hooks of `LanguageModel.generate` and `LanguageModel.chat`. */
+export interface HookOptions {
   /**
    * Hooks that read or replace values of the model while it generates, by the names that `hookNames` of heed/inspect lists.
    * The text is then generated alone, outside of the batch that calls share, and without recorded steps. The options of
@@ -39,8 +38,11 @@ export interface GenerationOptions extends TextOptions, RequestOptions {
   hooks?: HooksOf<GPT | Llama> | undefined;
 }
 
+/** Options of `LanguageModel.generate`. */
+export interface GenerationOptions extends TextOptions, RequestOptions, HookOptions {}
+
 /** Options of `LanguageModel.chat`. */
-export interface ChatGenerationOptions extends TextOptions, RequestOptions, ConversationOptions {}
+export interface ChatGenerationOptions extends TextOptions, RequestOptions, ConversationOptions, HookOptions {}
 
 /**
  * A model that continues texts, with its tokenizer.
@@ -102,10 +104,7 @@ export class LanguageModel extends Loaded<GPT | Llama> {
       );
     const { hooks, ...rest } = options;
     const chosen = { ...this.defaults, ...definedOptions(rest) };
-    if (hooks) {
-      checkAlone(rest);
-      return generate(withHooks(this.model, hooks), this.#tokenizer, prompt, chosen);
-    }
+    if (hooks) return generateWithHooks(this.model, this.#tokenizer, prompt, hooks, chosen);
     const given = typeof prompt === "string" ? { prompt } : { tokens: prompt };
     return this.#serving.generate({ ...chosen, ...given });
   }
@@ -126,7 +125,10 @@ export class LanguageModel extends Loaded<GPT | Llama> {
     const tokenizer = needed(this.#tokenizer);
     if (!(tokenizer instanceof HuggingFaceTokenizer) || !tokenizer.chatTemplate)
       throw new HeedError("ERR_ARGUMENT", "chat: expected a model with a chat template, got one without");
-    return this.#serving.generate({ ...this.defaults, ...definedOptions(options), messages });
+    const { hooks, ...rest } = options;
+    const chosen = { ...this.defaults, ...definedOptions(rest) };
+    if (hooks) return chatWithHooks(this.model, tokenizer, messages, hooks, chosen);
+    return this.#serving.generate({ ...chosen, messages });
   }
 
   /** Frees the memory of the model. Texts that are being generated reject (ERR_DISPOSED). */
@@ -174,18 +176,4 @@ export class LanguageModel extends Loaded<GPT | Llama> {
   get rank(): never {
     return ofOtherKind("rank", "classifier", this.kind);
   }
-}
-
-/**
- * Checks that no option is given that only a request to an engine has.
- *
- * @throws ERR_ARGUMENT if one is.
- */
-function checkAlone({ n, logprobs, priority, deadline }: RequestOptions): void {
-  const given = Object.entries({ n, logprobs, priority, deadline }).find(([, value]) => value !== undefined);
-  if (given)
-    throw new HeedError(
-      "ERR_ARGUMENT",
-      `generate: expected no option ${given[0]} together with hooks, got ${given[1]}`,
-    );
 }

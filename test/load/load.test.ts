@@ -2,11 +2,13 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
+import { randn } from "../../lib/creation.js";
 import { device as deviceOf } from "../../lib/device.js";
 import { embedTexts } from "../../lib/embed/embed-texts.js";
 import { DivergedError } from "../../lib/generate/diverged.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { translate } from "../../lib/generate/translate.js";
+import { addTo } from "../../lib/inspect/index.js";
 import { EmbeddingModel } from "../../lib/load/embedding-model.js";
 import { LanguageModel } from "../../lib/load/language-model.js";
 import { load } from "../../lib/load/load.js";
@@ -268,6 +270,26 @@ onEachDevice((device) => {
       await expect(model.chat([])).rejects.toMatchObject({ code: "ERR_ARGUMENT" });
       using plain = await load(at("model.bin"), { kind: "causal", device });
       expectError(() => plain.chat(messages), "ERR_ARGUMENT", /chat: expected a model with a chat template/);
+    });
+
+    // The software device is slow, and hooks in generation have tests on every device.
+    test.skipIf(device !== "cpu")("chats with hooks, outside of the shared batch", async () => {
+      using model = await load(at("gpt"), { kind: "causal", device });
+      const messages = [{ role: "user", content: "hello" }];
+      let passes = 0;
+      const reads = { "blocks.0.hook_mlp_out": () => void passes++ };
+      const options = { maxTokens: 4, tools: [{ name: "look_up" }], overflow: "slide" } as const;
+      const answer = await model.chat(messages, options);
+      expect(await model.chat(messages, { ...options, hooks: reads })).toEqual(answer);
+      expect(passes).toBe(4);
+      using vector = randn([32], { seed: 4, device, std: 3 });
+      const hooks = { "blocks.0.hook_mlp_out": addTo(vector) };
+      const steered = await model.chat(messages, { maxTokens: 4, hooks });
+      expect(steered.tokens).not.toEqual((await model.chat(messages, { maxTokens: 4 })).tokens);
+      expect(steered).toEqual(await model.generate(chatty.encodeChat(messages), { maxTokens: 4, hooks }));
+      expectError(() => model.chat(messages, { hooks, adapter: "a" }), "ERR_ARGUMENT", /chat: .*adapter.*hooks/);
+      expectError(() => model.generate("a", { hooks, speculation: false }), "ERR_ARGUMENT", /speculation/);
+      expectError(() => model.chat(messages, { hooks: { hook_x: addTo(1) } as never }), "ERR_ARGUMENT", /hook_embed/);
     });
   });
 

@@ -1,0 +1,62 @@
+// Texts that a loaded model generates with hooks: alone, outside of the batch of its engine.
+import { checkBoolean } from "../check.js";
+import type { ConversationOptions, RequestOptions } from "../engine/engine-request.js";
+import { promptOf } from "../engine/prompt.js";
+import { HeedError } from "../errors.js";
+import { aloneSource, generate, generateFrom } from "../generate/generate-text.js";
+import type { Generation } from "../generate/generation.js";
+import type { TextOptions } from "../generate/options.js";
+import { withHooks } from "../inspect/hooked-model.js";
+import type { HooksOf } from "../inspect/run.js";
+import type { GPT } from "../models/gpt.js";
+import type { Llama } from "../models/llama.js";
+import { answerRules } from "../structured/answer-rules.js";
+import type { ChatMessage } from "../tokenizer/chat-template.js";
+import type { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+
+/**
+ * Continues a prompt while hooks listen.
+ *
+ * @throws ERR_ARGUMENT if an option is given that only a request to an engine has, or the model has no value of a hook's
+ *   name.
+ */
+export function generateWithHooks(
+  model: GPT | Llama,
+  tokenizer: Tokenizer | null,
+  prompt: string | Int32Array,
+  hooks: HooksOf<GPT | Llama>,
+  options: TextOptions & RequestOptions,
+): Generation {
+  checkAlone("generate", options);
+  return generate(withHooks(model, hooks), tokenizer, prompt, options);
+}
+
+/**
+ * Answers a conversation while hooks listen. Tools and reasoning are those of an answer without hooks.
+ *
+ * @throws ERR_ARGUMENT as `generateWithHooks` does, or if the tools are invalid.
+ */
+export function chatWithHooks(
+  model: GPT | Llama,
+  tokenizer: HuggingFaceTokenizer,
+  messages: readonly ChatMessage[],
+  hooks: HooksOf<GPT | Llama>,
+  options: TextOptions & RequestOptions & ConversationOptions,
+): Generation {
+  checkAlone("chat", options);
+  const { tools = [], toolChoice = "auto", parallelToolCalls = true, variables = {}, ...text } = options;
+  checkBoolean("chat", "parallelToolCalls", parallelToolCalls);
+  const prompt = promptOf({ messages, tools, toolChoice, variables }, tokenizer);
+  const answers = answerRules(tokenizer, { format: text.format ?? null, tools, toolChoice, parallelToolCalls });
+  const hooked = withHooks(model, hooks);
+  return generateFrom(hooked, tokenizer, prompt, text, null, aloneSource(hooked, answers));
+}
+
+/** Checks that no option is given that only a request to an engine has. */
+function checkAlone(op: string, { n, logprobs, priority, speculation, adapter, deadline }: RequestOptions): void {
+  const options = { n, logprobs, priority, speculation, adapter, deadline };
+  const given = Object.entries(options).find(([, value]) => value !== undefined);
+  if (given)
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected no option ${given[0]} together with hooks, got ${given[1]}`);
+}
