@@ -153,6 +153,16 @@ onEachDevice((device) => {
     expect(seen.length).toBe(24); // 25 rows, and a rest of one
     expect(new Set(seen).size).toBe(24);
     expect(seen).not.toEqual([...seen].sort((a, b) => a - b));
+
+    // Rows that do not fill a batch are one batch, in every round.
+    using large = new ActivationBuffer({ batch: 9, capacity: 20, seed: 2 });
+    using few = tensor(Float32Array.of(1, 1, 2, 2), [2, 2], { device });
+    for (let round = 0; round < 2; round++) {
+      expect([...large.add(few)]).toEqual([]);
+      const shapes: (readonly number[])[] = [];
+      for (const { shape } of large.end()) shapes.push(shape);
+      expect(shapes).toEqual([[2, 2]]);
+    }
   });
 
   test("dead features are made anew from badly reconstructed inputs", async () => {

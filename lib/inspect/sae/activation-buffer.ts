@@ -18,6 +18,8 @@ export class ActivationBuffer implements Disposable {
   readonly #capacity: number;
   #filled = 0;
   #rounds = 0;
+  /** True if a batch has been given since the last `end`. */
+  #gave = false;
 
   /** @param capacity number of rows that it holds, at least two batches */
   constructor({ batch, capacity, seed }: { batch: number; capacity: number; seed: number }) {
@@ -37,12 +39,16 @@ export class ActivationBuffer implements Disposable {
     }
   }
 
-  /** Yields batches of the rows that are left; a rest that fills no batch is dropped, unless it is all that there was. */
+  /**
+   * Yields batches of the rows that are left. A rest that fills no batch is dropped, unless it is all that there was since
+   * the last `end`.
+   */
   *end(): Generator<FloatTensor> {
     const batches = Math.floor(this.#filled / this.#batch);
     if (batches > 0) yield* this.#take(batches);
-    else if (this.#rounds === 0 && this.#filled > 0) yield* this.#take(1, this.#filled);
+    else if (!this.#gave && this.#filled > 0) yield* this.#take(1, this.#filled);
     this.#filled = 0;
+    this.#gave = false;
   }
 
   /** Frees the rows. */
@@ -70,6 +76,7 @@ export class ActivationBuffer implements Disposable {
   *#take(batches: number, size = this.#batch): Generator<FloatTensor> {
     const order = new Permutation(this.#filled, this.#seed, this.#rounds++);
     const places = Array.from({ length: this.#filled }, (_, i) => order.at(i));
+    this.#gave = true;
     for (let i = 0; i < batches; i++) {
       using batch = this.#gather(places.slice(i * size, (i + 1) * size));
       yield batch;
