@@ -3,7 +3,7 @@ import { abs, AdamW, Bert, BertForSequenceClassification, type FloatTensor, type
 import { noGrad, Observer, relu, reshape, scope, softmax, sub, sum, tensor } from "heed";
 import { replaceWith, run, runWithCache, runWithGradients } from "heed/inspect";
 import { type Draw, drawFrom, shuffled } from "./draw.js";
-import { type Experiment, table } from "./experiment.js";
+import { type Experiment, percent, table } from "./experiment.js";
 import { kindNames, missingWords, type Passage, type Passages, special } from "./missing-words.js";
 import { kendallTau, median } from "./rank-correlation.js";
 import { intervalOf, meanOf, percentWithMargin, withMargin } from "./seeds.js";
@@ -356,7 +356,6 @@ function verdict(runs: readonly Run[]): string {
   const of = (layers: number, value: (run: Run) => number): number =>
     meanOf(runs.filter((run) => run.layers === layers).map(value));
   const tau = (layers: number, pair: Pair): string => of(layers, (run) => run.correlations[pair]).toFixed(2);
-  const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
   const differences = layerCounts.map((layers) => {
     const own = runs.filter((run) => run.layers === layers).map((run) => run.accuracy - run.uniformAccuracy);
     const { mean, margin } = intervalOf(own);

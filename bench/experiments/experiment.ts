@@ -11,6 +11,8 @@ export interface Experiment<Result> {
   run(quick: boolean, seeds?: readonly number[]): Promise<Result>;
   /** Seeds with which it measures by itself; undefined if it has only one. The result then has `runs` of each seed. */
   seeds?: readonly number[];
+  /** Resolves to a result whose counts, which do not depend on the machine, are made anew; times stay as they are. */
+  recount?(result: Result, quick: boolean): Promise<Result>;
   page(result: Result): Page;
 }
 
@@ -30,4 +32,9 @@ export function table(head: readonly string[], rows: readonly (readonly (string 
 /** Rounds to three significant digits. */
 export function round(value: number): number {
   return Number(value.toPrecision(3));
+}
+
+/** Returns a share in per cent, with so many digits after the point. A share that rounds to 0 has no sign. */
+export function percent(share: number, digits = 0): string {
+  return `${(100 * share).toFixed(digits).replace(/^-(?=[0.]+$)/, "")} %`;
 }

@@ -1,5 +1,5 @@
 /** Means over seeds with their intervals, for experiments that train a model several times. */
-import { round } from "./experiment.js";
+import { percent, round } from "./experiment.js";
 
 /** Two-sided 95 % quantiles of Student's t distribution for 1, 2, … degrees of freedom. */
 const quantiles = [12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262];
@@ -28,6 +28,6 @@ export function withMargin(values: readonly number[]): string {
 /** Returns the text "mean ± margin" in per cent for one share per seed. */
 export function percentWithMargin(values: readonly number[]): string {
   const { mean, margin } = intervalOf(values);
-  const percent = (share: number): string => (100 * share).toFixed(1);
-  return Number.isNaN(margin) ? `${percent(mean)} %` : `${percent(mean)} ± ${percent(margin)} %`;
+  if (Number.isNaN(margin)) return percent(mean, 1);
+  return `${percent(mean, 1).replace(" %", "")} ± ${percent(margin, 1)}`;
 }

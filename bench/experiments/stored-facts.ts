@@ -3,7 +3,7 @@ import { AdamW, argmax, crossEntropy, type FloatTensor, GPT, type IntTensor, mea
 import { noGrad, reshape, scope, softmax, sum, tensor } from "heed";
 import { addTo, causalTrace, type PatchSite, replaceWith, run, runWithCache, runWithGradients } from "heed/inspect";
 import { type Draw, drawFrom, shuffled } from "./draw.js";
-import { type Experiment, table } from "./experiment.js";
+import { type Experiment, percent, table } from "./experiment.js";
 import {
   drawBatch,
   type Fact,
@@ -325,7 +325,6 @@ async function measure(seed: number, size: Size): Promise<{ run: Run; parameters
 
 /** Returns the end of the page: what follows from the numbers. */
 function conclusion(runs: readonly Run[], layers: number, bestLayer: number, bestPlace: number): string {
-  const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
   const mean = (value: (run: Run) => number): string => percent(meanOf(runs.map(value)));
   const edit = (at: EditAt, layer: number, name: Exclude<keyof Edits, "layer" | "at">): number =>
     meanOf(runs.map(({ edits }) => edits.find((one) => one.at === at && one.layer === layer)![name]));
@@ -385,10 +384,9 @@ export const storedFacts: Experiment<Result> = {
   page({ subjects, facts, layers, width, parameters, edited, draws, runs }) {
     const average = (grids: readonly number[][][]): number[][] =>
       grids[0]!.map((row, layer) => row.map((_, place) => meanOf(grids.map((grid) => grid[layer]![place]!))));
-    const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
     const grids = sites.map((site) => [site, average(runs.map(({ restored }) => restored[site]))] as const);
     const traceRows = grids.flatMap(([site, grid]) =>
-      grid.map((row, layer) => [siteNames[site], layer, ...row.map(percent)]),
+      grid.map((row, layer) => [siteNames[site], layer, ...row.map((share) => percent(share))]),
     );
     const mlp = grids.find(([site]) => site === "hook_mlp_out")![1];
     const [bestLayer, bestPlace] = mlp
@@ -397,7 +395,10 @@ export const storedFacts: Experiment<Result> = {
     const single = runs.map(({ restored }) => Math.max(...restored.hook_mlp_out.map((row) => row[bestPlace]!)));
     const summed = runs.map(({ restored }) => restored.hook_mlp_out.reduce((total, row) => total + row[bestPlace]!, 0));
     const together = runs.map((run) => run.together[bestPlace]!);
-    const without = average(runs.map((run) => run.without)).map((row, layer) => [layer, ...row.map(percent)]);
+    const without = average(runs.map((run) => run.without)).map((row, layer) => [
+      layer,
+      ...row.map((share) => percent(share)),
+    ]);
     const combined = (at: EditAt, layer: number, name: Exclude<keyof Edits, "layer" | "at">): string =>
       percentWithMargin(runs.map(({ edits }) => edits.find((one) => one.at === at && one.layer === layer)![name]));
     const editRows = (Object.keys(editPlaces) as EditAt[]).flatMap((at) =>
