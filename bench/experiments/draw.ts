@@ -21,3 +21,9 @@ export function shuffled<T>(source: readonly T[], draw: Draw): T[] {
   }
   return list;
 }
+
+/** Returns a source of numbers with a standard normal distribution (Box & Muller 1958). */
+export function normalFrom(draw: Draw): () => number {
+  const share = (): number => (draw(2 ** 31) + 0.5) / 2 ** 31;
+  return () => Math.sqrt(-2 * Math.log(share())) * Math.cos(2 * Math.PI * share());
+}

@@ -4,7 +4,7 @@
  * Runs small experiments that show what the Transformer changed and what its parts are for. Each measures for minutes,
  * keeps its numbers in bench/results/experiments/NAME.json, and writes a page with plots, docs/experiments/NAME.md.
  * --quick runs them in seconds, to see that they work, and writes into build/experiments. --pages writes the pages again
- * from the numbers that were kept.
+ * from the numbers that were kept; --recount first makes those anew that are counted and do not depend on the machine.
  *
  * On a machine that has other work as well, --threads sets the number of CPU threads, --seed measures with one seed and
  * keeps that in build/experiments, and --join writes the page from the seeds that were measured so.
@@ -17,12 +17,16 @@ import { device, devices, setThreads, threads } from "heed";
 import { attentionCost } from "./attention-cost.js";
 import { attentionExplanation } from "./attention-explanation.js";
 import { causalMask } from "./causal-mask.js";
+import { depth } from "./depth.js";
 import { transformerAndLstm } from "./transformer-and-lstm.js";
 import type { Experiment } from "./experiment.js";
+import { fewShot } from "./few-shot.js";
 import { inductionHeads } from "./induction-heads.js";
 import { svgOf } from "./plot.js";
+import { scale } from "./scale.js";
 import { sequenceTasks } from "./sequence-tasks.js";
 import { storedFacts } from "./stored-facts.js";
+import { superposition } from "./superposition.js";
 
 const experiments: readonly Experiment<unknown>[] = [
   transformerAndLstm,
@@ -32,12 +36,18 @@ const experiments: readonly Experiment<unknown>[] = [
   inductionHeads,
   storedFacts,
   attentionExplanation,
+  fewShot,
+  scale,
+  superposition,
+  depth,
 ];
 
 interface Kept {
   machine: string;
   date: string;
   seconds: number;
+  /** Seconds of processor time of all threads together. Older results do not have it. */
+  processorSeconds?: number;
   /** Average number of processes that wanted to run meanwhile, with this one (os.loadavg). Older results do not have it. */
   load?: number;
   result: unknown;
@@ -48,6 +58,7 @@ const { values: flags } = parseArgs({
     only: { type: "string" },
     quick: { type: "boolean", default: false },
     pages: { type: "boolean", default: false },
+    recount: { type: "boolean", default: false },
     threads: { type: "string" },
     seed: { type: "string" },
     join: { type: "boolean", default: false },
@@ -72,7 +83,9 @@ for (const experiment of chosen) {
     continue;
   }
   const file = path.join(folders.results, `${experiment.name}.json`);
-  const kept = flags.pages ? (JSON.parse(readFileSync(file, "utf8")) as Kept) : await measured(experiment);
+  const keeps = flags.pages || flags.recount;
+  const kept = keeps ? (JSON.parse(readFileSync(file, "utf8")) as Kept) : await measured(experiment);
+  if (flags.recount && experiment.recount) kept.result = await experiment.recount(kept.result, flags.quick);
   if (!flags.pages) writeFileSync(file, `${JSON.stringify(kept, null, 1)}\n`);
   await writePage(experiment, kept);
   console.log(`${experiment.name}: ${path.join(folders.pages, experiment.name)}.md`);
@@ -106,19 +119,23 @@ async function measured(experiment: Experiment<unknown>): Promise<Kept> {
   const parts = seeds.map((seed) => JSON.parse(readFileSync(seedFile(experiment, seed), "utf8")) as Kept);
   const [first] = parts as [Kept];
   const runs = parts.flatMap(({ result }) => (result as { runs: unknown[] }).runs);
-  const seconds = parts.reduce((sum, part) => sum + part.seconds, 0);
-  return { ...first, seconds, result: { ...(first.result as object), runs } };
+  const total = (of: (part: Kept) => number): number => parts.reduce((sum, part) => sum + of(part), 0);
+  const times = { seconds: total((part) => part.seconds), processorSeconds: total((part) => part.processorSeconds!) };
+  return { ...first, ...times, result: { ...(first.result as object), runs } };
 }
 
 async function measure(experiment: Experiment<unknown>, seeds?: readonly number[]): Promise<Kept> {
   console.log(`${experiment.name}: ${experiment.title}`);
   const start = performance.now();
+  const used = process.cpuUsage();
   const result = await experiment.run(flags.quick, seeds);
   const seconds = Math.round((performance.now() - start) / 1000);
+  const { user, system } = process.cpuUsage(used);
   return {
     machine: machine(),
     date: new Date().toISOString().slice(0, 10),
     seconds,
+    processorSeconds: Math.round((user + system) / 1e6),
     load: Math.round(loadavg()[1]!),
     result,
   };
@@ -134,7 +151,7 @@ function machine(): string {
 
 async function writePage(
   experiment: Experiment<unknown>,
-  { machine, date, seconds, load, result }: Kept,
+  { machine, date, seconds, processorSeconds, load, result }: Kept,
 ): Promise<void> {
   const { name, title } = experiment;
   const { text, plots } = experiment.page(result);
@@ -146,9 +163,11 @@ async function writePage(
     body = body.replaceAll(`(plot:${plot})`, `(${picture})`);
   }
   const company = load === undefined ? "" : `, while ${load} processes wanted to run on average`;
+  // Beside other work, the time on the clock says little.
+  const took = processorSeconds === undefined ? `in ${seconds} s` : `in ${processorSeconds} s of processor time`;
   const origin =
     `\`npm run experiments -- --only ${name}\` writes this page; do not edit it.\n` +
-    `It was measured on ${date} in ${seconds} s on ${machine}${company}.\n` +
+    `It was measured on ${date} ${took} on ${machine}${company}.\n` +
     `The numbers are in bench/results/experiments/${name}.json.`;
   writeFileSync(path.join(folders.pages, `${name}.md`), `# ${title}\n\n${body}\n---\n\n${origin}\n`);
 }

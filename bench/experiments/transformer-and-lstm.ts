@@ -2,6 +2,7 @@
 import { AdamW, GPT, LstmLanguageModel, tensor } from "heed";
 import { mobyDick, type Book } from "./book.js";
 import { type Experiment, round, table } from "./experiment.js";
+import { LaunchRecorder, type StepPath } from "./launch-recorder.js";
 import { evaluateLoss, type LanguageModel, stepOf, train } from "./training.js";
 
 const kinds = ["Transformer", "LSTM"] as const;
@@ -14,6 +15,8 @@ interface Result {
   tokensPerBatch: number;
   /** Pairs of a sequence length and training tokens a second. */
   speed: Curves;
+  /** Pairs of a sequence length and what a step of training consists of. */
+  paths: Record<Kind, [number, StepPath][]>;
   contextLength: number;
   batchSize: number;
   /** Seconds of the run that counts. Each trial takes a fifth of them. */
@@ -46,6 +49,27 @@ async function speedOf(model: LanguageModel, length: number, batch: number, step
     if (step > 0) times.push(performance.now() - start);
   }
   return (batch * length * 1000) / Math.min(...times);
+}
+
+/** Resolves to what the steps of both kinds consist of, at each length. */
+async function pathsOf(lengths: readonly number[], tokensPerBatch: number, quick: boolean): Promise<Result["paths"]> {
+  const { vocabularySize } = mobyDick().tokenizer;
+  const paths = byKind((): [number, StepPath][] => []);
+  for (const length of lengths)
+    for (const kind of kinds) {
+      using recorder = await LaunchRecorder.start();
+      using model = create(kind, vocabularySize, length, quick);
+      using optimizer = new AdamW(model.namedParameters(), { lr: 1e-4 });
+      const shape = [tokensPerBatch / length, length];
+      using ids = tensor(
+        Int32Array.from({ length: tokensPerBatch }, (_, i) => (i * 7919) % 61),
+        shape,
+      );
+      const step = (): Promise<number> => stepOf(model, optimizer, ids, ids);
+      await step(); // makes the optimiser's state
+      paths[kind].push([length, await recorder.count(step)]);
+    }
+  return paths;
 }
 
 interface Setting {
@@ -103,6 +127,12 @@ function bestOf(trials: readonly [number, number][]): [number, number] {
   return trials.reduce((best, trial) => (trial[1] < best[1] ? trial : best));
 }
 
+/** Returns the sizes of the batches whose speed is measured. */
+function speedSizes(quick: boolean): { tokensPerBatch: number; lengths: number[] } {
+  if (quick) return { tokensPerBatch: 32, lengths: [8, 16] };
+  return { tokensPerBatch: 4096, lengths: [16, 32, 64, 128, 256, 512, 1024] };
+}
+
 export const transformerAndLstm: Experiment<Result> = {
   name: "transformer-and-lstm",
   title: "What did the Transformer change?",
@@ -110,7 +140,7 @@ export const transformerAndLstm: Experiment<Result> = {
   async run(quick) {
     const book = mobyDick();
     const { vocabularySize } = book.tokenizer;
-    const [tokensPerBatch, lengths] = quick ? [32, [8, 16]] : [4096, [16, 32, 64, 128, 256, 512, 1024]];
+    const { tokensPerBatch, lengths } = speedSizes(quick);
     const [batchSize, contextLength, seconds] = quick ? [2, 8, 0.2] : [16, 128, 75];
     const rates = quick ? [3e-3] : [2e-3, 4e-3, 8e-3];
     const parameters = byKind((kind) => {
@@ -135,11 +165,35 @@ export const transformerAndLstm: Experiment<Result> = {
     await learnTogether(Object.values(runs), setting);
     const learning = byKind((kind) => runs[kind].curve);
     const tokens = byKind((kind) => runs[kind].tokens);
-    return { vocabularySize, parameters, tokensPerBatch, speed, ...size, seconds, trials, learning, tokens };
+    const paths = await pathsOf(lengths, tokensPerBatch, quick);
+    return { vocabularySize, parameters, tokensPerBatch, speed, paths, ...size, seconds, trials, learning, tokens };
+  },
+
+  async recount(result, quick) {
+    const { tokensPerBatch, lengths } = speedSizes(quick);
+    return { ...result, paths: await pathsOf(lengths, tokensPerBatch, quick) };
   },
 
   page(result) {
-    const { parameters, tokensPerBatch, speed, contextLength, batchSize, seconds, trials, learning, tokens } = result;
+    const { parameters, tokensPerBatch, speed, paths, contextLength, batchSize, seconds, trials, learning, tokens } =
+      result;
+    const pathRows = paths.Transformer.map(([length, transformer], i) => {
+      const lstm = paths.LSTM[i]![1];
+      const between = ({ work, path }: StepPath): number => round(work / path / 1e6);
+      return [
+        length,
+        transformer.launches,
+        transformer.path,
+        between(transformer),
+        lstm.launches,
+        lstm.path,
+        between(lstm),
+      ];
+    });
+    const [shortest, longest] = [paths.LSTM[0]![1], paths.LSTM.at(-1)![1]];
+    const stepSeconds = tokensPerBatch / speed.LSTM.at(-1)![1];
+    const microseconds = 5;
+    const waiting = ({ path }: StepPath): string => ((path * microseconds) / 1000).toFixed(1);
     const ratios = speed.Transformer.map(([, rate], i) => rate / speed.LSTM[i]![1]);
     const lengths = speed.Transformer.map(([length]) => length);
     const best = byKind((kind) => bestOf(trials[kind]));
@@ -182,8 +236,36 @@ ${table(
 )}
 
 The Transformer trains ${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)} times as fast as the LSTM here. The difference is small because even a
-product of ${tokensPerBatch / lengths.at(-1)!} rows keeps two cores busy. It would leave a device with thousands of arithmetic units mostly idle,
-but none was measured here.
+product of ${tokensPerBatch / lengths.at(-1)!} rows keeps two cores busy. The next section says what it would mean for a device with thousands of
+arithmetic units.
+
+## Steps that wait for each other
+
+An operation that reads what another one writes has to wait for it. The longest chain of such operations in a step of training (forward,
+backward and optimiser) is its *critical path*: more arithmetic units do not make it shorter. The table has, for both models, the number of
+operations that are launched in a step, the length of the critical path, and the work of the step divided by that length, in millions of
+arithmetic operations: what can be done between two operations that wait for each other. All are counted, not timed: the experiment looks at
+each operation that the addon receives, and which elements of memory it reads and writes.
+
+${table(
+  [
+    "sequence length",
+    "Transformer, launches",
+    "critical path",
+    "work between, 10⁶",
+    "LSTM, launches",
+    "critical path",
+    "work between, 10⁶",
+  ],
+  pathRows,
+)}
+
+The Transformer's path has ${paths.Transformer[0]![1].path === paths.Transformer.at(-1)![1].path ? `${paths.Transformer[0]![1].path} operations at every length` : `${paths.Transformer[0]![1].path} to ${paths.Transformer.at(-1)![1].path} operations`}, because all positions are computed at once. The LSTM's grows with
+the sequence, from ${shortest.path} to ${longest.path} operations, and the work between two of them shrinks to ${round(longest.work / longest.path / 1e6)} million. On two cores that is
+enough: a step took ${round(1000 * stepSeconds)} ms at length ${lengths.at(-1)!}, ${round((1e6 * stepSeconds) / longest.path)} µs for each operation of the path. On a device on which an operation that waits for
+another takes at least ${microseconds} µs, however little it does, a step of the LSTM would take at least ${waiting(longest)} ms at length ${lengths.at(-1)!}, and one of the
+Transformer ${waiting(paths.Transformer.at(-1)![1])} ms. (Kernels that keep an LSTM's state on the chip shorten the path; heed's ${"`lstm`"} does not.) That is what the Transformer
+changed: not the work, but how much of it can be done at once.
 
 ## Loss against time
 

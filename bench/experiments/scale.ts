@@ -1,0 +1,290 @@
+/** Measures how the loss of language models falls with their size, with data and with compute, and fits power laws. */
+import { AdamW, Batches, GPT, tensor, WeightAverage } from "heed";
+import { type Book, mobyDick } from "./book.js";
+import { type Experiment, percent, round, table } from "./experiment.js";
+import { fitLine, fitLossLaw, lossBy, type LossLaw, type LossPoint } from "./power-law.js";
+import { meanOf, withMargin } from "./seeds.js";
+import { evaluateLoss, stepOf } from "./training.js";
+
+/** State of a model after some steps. */
+interface Point extends LossPoint {
+  /** Floating-point operations of training so far. */
+  flops: number;
+}
+
+interface Run {
+  seed: number;
+  /** Widths of the models with their points. */
+  models: { width: number; points: Point[] }[];
+}
+
+interface Result {
+  layers: number;
+  contextLength: number;
+  batchSize: number;
+  vocabularySize: number;
+  trainTokens: number;
+  runs: Run[];
+}
+
+interface Size {
+  widths: readonly number[];
+  layers: number;
+  headSize: number;
+  contextLength: number;
+  batchSize: number;
+  /** Steps after which the loss is measured. */
+  moments: readonly number[];
+  evaluated: number;
+}
+
+/**
+ * Returns the number of parameters that take part in products with a token's state: all but the position table. The token
+ * embedding counts once, as the output projection.
+ */
+function parametersOf(model: GPT): number {
+  return model.parameterCount() - model.wpe!.parameterCount();
+}
+
+/** Returns the learning rate for a width. Wider models need a smaller one. */
+const rateOf = (width: number): number => Math.min(0.01, 0.2 / width);
+
+/**
+ * Trains a model with a learning rate that stays the same, and measures the held-out loss at some steps with weights that
+ * are averaged over about a tenth of the steps so far. That replaces a decay of the learning rate, so that one run serves
+ * all its lengths (Hägele et al. 2024).
+ */
+async function measure(width: number, seed: number, book: Book, size: Size): Promise<Point[]> {
+  const { layers, headSize, contextLength, batchSize, moments, evaluated } = size;
+  const { vocabularySize } = book.tokenizer;
+  const heads = width / headSize;
+  using model = new GPT({ vocabularySize, contextLength, layers, heads, width }, { seed });
+  using optimizer = new AdamW(model.namedParameters(), { beta2: 0.95, weightDecay: 0.1, maxNorm: 1 });
+  const batches = new Batches(book.train, { batchSize, contextLength, seed });
+  const parameters = parametersOf(model);
+  // 6 for each parameter, and attention over T/2 keys on average (Kaplan et al. 2020, §2.1).
+  const flopsPerToken = 6 * (parameters + layers * contextLength * width);
+  const points: Point[] = [];
+  let average: WeightAverage | null = null;
+  for (let step = 1; step <= moments.at(-1)!; step++) {
+    optimizer.lr = rateOf(width) * Math.min(1, step / 20);
+    const { inputs, targets } = batches.batch(step - 1);
+    using ids = tensor(inputs, [batchSize, contextLength]);
+    using following = tensor(targets, [batchSize, contextLength]);
+    await stepOf(model, optimizer, ids, following);
+    const next = moments.find((moment) => moment >= step)!;
+    if (step >= next / 2) {
+      average ??= new WeightAverage(model, { decay: Math.max(0, 1 - 10 / next) });
+      average.update();
+    }
+    if (step !== next) continue;
+    const held = { batchSize, contextLength, batches: evaluated };
+    const loss = await average!.use(() => evaluateLoss(model, book.validation, held));
+    average!.dispose();
+    average = null;
+    const tokens = step * batchSize * contextLength;
+    points.push({ parameters, tokens, loss, flops: tokens * flopsPerToken });
+  }
+  return points;
+}
+
+/** Returns the points of a run that no point with less compute beats, by rising compute. */
+function frontierOf({ models }: Run): Point[] {
+  const all = models.flatMap(({ points }) => points).sort((a, b) => a.flops - b.flops);
+  return all.filter((point, i) => all.slice(0, i).every(({ loss }) => point.loss < loss));
+}
+
+/** What a run says about scale. */
+interface Fits {
+  law: LossLaw;
+  /** Exponent of the loss of the best model for a compute: L ∝ C^−exponent. */
+  exponent: number;
+  explained: number;
+  intercept: number;
+  /** Exponents a of the best size, N ∝ C^a: along the frontier, and by the law. */
+  growth: number;
+  growthByLaw: number;
+  /** Loss of the largest model at the end, as measured and as a law of all other models predicts it. */
+  measured: number;
+  predicted: number;
+}
+
+function fitsOf(run: Run): Fits {
+  const all = run.models.flatMap(({ points }) => points);
+  const frontier = frontierOf(run);
+  const law = fitLossLaw(all);
+  const byCompute = fitLine(frontier.map(({ flops, loss }) => [Math.log(flops), Math.log(loss)]));
+  const growth = fitLine(frontier.map(({ flops, parameters }) => [Math.log(flops), Math.log(parameters)])).slope;
+  const largest = run.models.at(-1)!.points.at(-1)!;
+  const smaller = fitLossLaw(run.models.slice(0, -1).flatMap(({ points }) => points));
+  return {
+    ...{ law, exponent: -byCompute.slope, explained: byCompute.explained, intercept: byCompute.intercept },
+    ...{ growth, growthByLaw: law.beta / (law.alpha + law.beta) },
+    ...{ measured: largest.loss, predicted: lossBy(smaller, largest.parameters, largest.tokens) },
+  };
+}
+
+/** Returns a number of tokens or parameters in a short form. */
+function short(count: number): string {
+  return count >= 1e6 ? `${round(count / 1e6)} M` : count >= 1e3 ? `${round(count / 1e3)} k` : String(count);
+}
+
+export const scale: Experiment<Result> = {
+  name: "scale",
+  title: "How does the loss fall with compute?",
+
+  seeds: [1, 2, 3],
+
+  async run(quick, seeds = [1, 2, 3]) {
+    const size: Size = quick
+      ? {
+          ...{ widths: [8, 16, 24], layers: 1, headSize: 8, contextLength: 8, batchSize: 2 },
+          ...{ moments: [2, 4, 8], evaluated: 1 },
+        }
+      : {
+          ...{ widths: [8, 16, 24, 32, 48, 64, 96], layers: 2, headSize: 8, contextLength: 64, batchSize: 16 },
+          ...{ moments: [16, 32, 64, 128, 256, 512, 1024], evaluated: 20 },
+        };
+    const book = mobyDick();
+    const runs: Run[] = [];
+    for (const seed of quick ? [1] : seeds) {
+      const models: Run["models"] = [];
+      for (const width of size.widths) models.push({ width, points: await measure(width, seed, book, size) });
+      runs.push({ seed, models });
+    }
+    const { layers, contextLength, batchSize } = size;
+    const { vocabularySize } = book.tokenizer;
+    return { layers, contextLength, batchSize, vocabularySize, trainTokens: book.train.length, runs };
+  },
+
+  page({ layers, contextLength, batchSize, vocabularySize, trainTokens, runs }) {
+    const [first] = runs as [Run];
+    const fits = runs.map(fitsOf);
+    const of = (value: (fits: Fits) => number): string => withMargin(fits.map(value));
+    const mean = (value: (fits: Fits) => number): number => meanOf(fits.map(value));
+    const widths = first.models.map(({ width }) => width);
+    const moments = first.models[0]!.points.map(({ tokens }) => tokens);
+    const lossRows = first.models.map(({ width, points }, model) => [
+      width,
+      short(points[0]!.parameters),
+      ...moments.map((_, i) => withMargin(runs.map(({ models }) => models[model]!.points[i]!.loss))),
+    ]);
+    const lawRows = [
+      ["exponent of the size, α", of(({ law }) => law.alpha), "0.34", "0.076 (1)"],
+      ["exponent of the tokens, β", of(({ law }) => law.beta), "0.28", "0.095 (1)"],
+      ["irreducible loss E, nats per token", of(({ law }) => law.irreducible), "1.69", "0"],
+      ["exponent of the loss by compute", of(({ exponent }) => exponent), "–", "0.050"],
+      ["growth a of the best size, by the law", of(({ growthByLaw }) => growthByLaw), "0.46", "–"],
+      ["growth a of the best size, along the frontier", of(({ growth }) => growth), "0.50", "0.73"],
+    ];
+    const gigaflops = ({ flops }: Point): number => flops / 1e9;
+    const frontier = frontierOf(first);
+    const [fit] = fits as [Fits];
+    const ends = [frontier[0]!, frontier.at(-1)!].map(gigaflops);
+    const fitted = ends.map((at): [number, number] => [
+      at,
+      Math.exp(fit.intercept - fit.exponent * Math.log(at * 1e9)),
+    ]);
+    const best = new Set(runs.map((run) => frontierOf(run).at(-1)!.parameters));
+    const miss = mean(({ measured, predicted }) => Math.abs(predicted / measured - 1));
+    return {
+      text: `## Question
+
+If a model may cost so many operations of training, how large should it be, how many tokens should it see, and how good will it
+get?
+
+## What the papers say
+
+Kaplan et al. 2020 ("Scaling Laws for Neural Language Models", arXiv:2001.08361) find that the loss of the best model falls as a power
+of compute, L ∝ C^−0.05, and that the best size grows fast, N ∝ C^0.73. Hoffmann et al. 2022 ("Training Compute-Optimal Large Language
+Models", arXiv:2203.15556) fit L(N, D) = E + A/N^α + B/D^β and find that size and data should grow alike, N ∝ C^0.5. They explain the
+difference by learning rates whose decay did not fit the length of a run.
+
+## Method
+
+GPTs with ${layers} layers and widths from ${widths[0]} to ${widths.at(-1)} (heads of 8, a context of ${contextLength}) learn the characters of Moby Dick (${vocabularySize} of them, ${short(trainTokens)} for
+training), ${batchSize * contextLength} in each step. No character is seen twice. The learning rate is 0.2/width, 0.01 at most, and stays the same; the
+loss of held-out text is measured with weights that are averaged over about a tenth of the steps so far. That does what a decay of the
+learning rate would do, so that every length of a run has its own "decay" (Hägele et al. 2024, arXiv:2405.18392), and Hoffmann's
+objection does not apply. All is repeated with ${runs.length} seeds, which set weights and the order of the data.
+
+- **N** is the number of parameters without positions; the token embedding counts once, since it is the output projection as well.
+- **Compute** C is 6 · (N + layers · ${contextLength} · width) for each token: products and attention, forward and backward.
+- The **frontier** has the points that no cheaper point beats. Its power law is a line through the logarithms.
+- **E, A, B, α and β** are fitted to all points of a seed, by least squares of the relative errors.
+
+## What was found
+
+![Loss against compute](plot:compute)
+
+Each line is a size, each point twice the tokens of the one before; the line "power law" is fitted to the frontier of the same seed. The
+table has the held-out loss in nats per character.
+
+${table(["width", "N", ...moments.map((tokens) => `${short(tokens)} tokens`)], lossRows)}
+
+The next table has the fits, and what the papers give for text in subwords.
+
+${table(["", "here", "Hoffmann et al.", "Kaplan et al."], lawRows)}
+
+(1) Kaplan et al. fit size and data without an irreducible loss, which makes exponents smaller.
+
+The power law explains ${percent(
+        mean(({ explained }) => explained),
+        1,
+      )} of the variance of the frontier's logarithms, and the law of N and D fits all points
+with a relative error of ${percent(
+        mean(({ law }) => law.error),
+        1,
+      )}. The values are means over the seeds with 95 % intervals (Student's t).
+
+**A test of the law.** Fitted without the model of width ${widths.at(-1)}, it predicts the loss of that model after ${short(moments.at(-1)!)} tokens as ${of(({ predicted }) => predicted)};
+measured were ${of(({ measured }) => measured)}. The predictions are off by ${percent(miss, 1)} on average.
+
+## Conclusion
+
+Twice the compute lowers the loss of the best model to ${percent(
+        mean(({ exponent }) => 2 ** -exponent),
+        1,
+      )} of what it was: a power law, over the ${round(Math.log10(ends[1]! / ends[0]!))} orders of magnitude
+that fit here. A size is best for a stretch of compute and is then overtaken by the next, as the figure shows. At the highest compute
+the best models have ${[...best]
+        .sort((a, b) => a - b)
+        .map(short)
+        .join(" or ")} parameters, out of sizes up to ${short(first.models.at(-1)!.points[0]!.parameters)}.
+
+The best size grows as C^${round(mean(({ growth }) => growth))} along the frontier and as C^${round(mean(({ growthByLaw }) => growthByLaw))} by the law. ${
+        Math.abs(mean(({ growthByLaw }) => growthByLaw) - 0.5) < Math.abs(mean(({ growthByLaw }) => growthByLaw) - 0.73)
+          ? "The latter is nearer to Hoffmann's 0.5 than to Kaplan's 0.73: size and data grow about alike."
+          : "The latter is nearer to Kaplan's 0.73 than to Hoffmann's 0.5."
+      }
+
+## Where it differs from the papers, and why
+
+${
+  mean(({ exponent }) => exponent) > 0.05
+    ? `The exponent of compute is larger than Kaplan's 0.05. These models are at the beginning of the curve, where a character's frequency and
+its predecessors are still being learned; the laws of the papers begin where these sizes end.`
+    : `The exponent of compute is no larger than Kaplan's 0.05.`
+} The irreducible loss is that of a character, not of a subword, and the
+little data does not determine it well: it trades against the exponents, which is why intervals are wider than the errors of the fit.
+The book has ${short(trainTokens)} characters, so that no model sees enough of them to leave the part of the figure in which more data helps all sizes.
+Kaplan et al. leave the embedding out of N; at these sizes it is a large part of the parameters and of the work.`,
+      plots: {
+        compute: {
+          title: "Held-out loss against training compute (seed 1)",
+          x: { title: "compute, 10⁹ operations", log: true },
+          y: { title: "nats per character", log: true },
+          lines: {
+            ...Object.fromEntries(
+              first.models.map(({ width, points }) => [
+                `width ${width}`,
+                points.map((point): [number, number] => [gigaflops(point), point.loss]),
+              ]),
+            ),
+            "power law": fitted,
+          },
+        },
+      },
+    };
+  },
+};
