@@ -173,9 +173,12 @@ async function measure(chosen: ModelSize, seed: number, size: Size, test: Prompt
 const nameOf = ({ layers, width }: ModelSize): string =>
   `${layers} ${layers === 1 ? "layer" : "layers"}, width ${width}`;
 
-/** Returns the first step at which a curve has fallen to half of its first value; Infinity if it never does. */
-function halved(curve: readonly [number, number][]): number {
-  return curve.find(([, error]) => error <= 0.5 * curve[0]![1])?.[0] ?? Infinity;
+/** Returns the text that says after how many steps the curves of runs have fallen to half of an answer of 0, on average. */
+function stepsToHalf(runs: readonly Run[]): string {
+  const steps = runs.map(({ curve }) => curve.find(([, error]) => error <= 0.5)?.[0]);
+  const reached = steps.filter((step) => step !== undefined);
+  if (reached.length < runs.length) return `more than ${runs[0]!.curve.at(-1)![0]} steps`;
+  return `${Math.round(meanOf(reached))} steps`;
 }
 
 /** Returns the end of the page: what follows from the numbers. */
@@ -183,7 +186,7 @@ function verdict({ dimensions, points, baselines, shiftedBaselines, runs }: Resu
   const sizes = [...new Set(runs.map(nameOf))];
   const of = (name: string): Run[] => runs.filter((run) => nameOf(run) === name);
   const at = (name: string, examples: number): number => meanOf(of(name).map(({ errors }) => errors[examples]!));
-  const [smallest, largest] = [sizes[0]!, sizes.at(-1)!];
+  const largest = sizes.at(-1)!;
   const last = points - 1;
   const ordered = sizes.every((name, i) => i === 0 || at(name, last) < at(sizes[i - 1]!, last));
   const beatsStep = sizes.filter((name) => at(name, last) < baselines.gradientStep[last]!);
@@ -207,11 +210,7 @@ Least squares needs ${dimensions} examples for ${dimensions} dimensions, and is 
 get exact: after ${dimensions} examples the largest has an error of ${round(at(largest, dimensions))}, after ${last} of ${round(at(largest, last))}. Its answers differ from those of least
 squares by ${round(distance)} of the variance then.
 
-Ability to adapt comes late and at once: the errors of the second figure stay near 1 before they fall, and they fall later in ${
-    meanOf(of(smallest).map(({ curve }) => halved(curve))) > meanOf(of(largest).map(({ curve }) => halved(curve)))
-      ? "smaller models"
-      : "larger models"
-  }.
+The second figure shows when the ability comes: half of the error after ${last} examples is gone after ${sizes.map((name) => `${stepsToHalf(of(name))} (${name})`).join(", ")}.
 
 With noise in the examples, least squares would fit the noise; the best answer is ridge regression, with an error of ${round(shiftedBaselines[noisy]![last]!)}. The
 largest model, which never saw noise, has ${round(shifted(noisy))}. With inputs twice as long as in training it has ${round(shifted(longer))} instead of ${round(at(largest, last))}: what it

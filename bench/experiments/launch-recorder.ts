@@ -67,7 +67,10 @@ class Memory {
 function forRuns({ shape, strides, offset }: View, body: (start: number, count: number, stride: number) => void): void {
   const inner = shape.length - 1;
   const walk = (axis: number, start: number): void => {
-    if (axis >= inner) return body(start, shape[inner] ?? 1, strides[inner] ?? 1);
+    if (axis >= inner) {
+      body(start, shape[inner] ?? 1, strides[inner] ?? 1);
+      return;
+    }
     // An axis of stride 0 repeats the same elements.
     const count = strides[axis] === 0 ? Math.min(1, shape[axis]!) : shape[axis]!;
     for (let i = 0; i < count; i++) walk(axis + 1, start + i * strides[axis]!);
