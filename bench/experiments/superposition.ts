@@ -211,8 +211,7 @@ async function takeApart(model: ToyModel, seed: number, size: Size): Promise<Omi
   const autoencoders: Autoencoder[] = [];
   for (const count of size.sizes) {
     using sae = await trainSparseAutoencoder(reader, corpus, {
-      ...{ name: "hook_embed", features: count, steps: autoencoderSteps, rows: 512, buffer: samples, batch: 64 },
-      ...{ sparsity: 0.15, lr: 3e-3, seed },
+      ...{ name: "hook_embed", features: count, steps: autoencoderSteps, rows: 512, buffer: samples, batch: 64, seed },
     });
     const { l0, explainedVariance } = await evaluateSparseAutoencoder(sae, reader, corpus, { batch: 64 });
     const directions = directionsOf(await sae.W_dec.data(), width).map(({ direction }) => direction);
