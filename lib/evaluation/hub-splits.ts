@@ -31,8 +31,7 @@ export async function splitFiles(
   if (!/^\w[\w-]*$/.test(split))
     throw new HeedError("ERR_FORMAT", `expected the name of a split, without a part of it, got ${describe(split)}`);
   const options = { hub: { ...hub, ...(revision !== null && { revision }) } };
-  const within = part === null ? "" : `${part}/`;
-  const patterns = named ?? [`${within}${patternOf(split)}`];
+  const patterns = named ?? [patternOf(split, part === null ? "" : `${part}/`)];
   const files = await findInputs(
     patterns.map((pattern) => `hf:${name}/${pattern}`),
     options,
@@ -46,9 +45,10 @@ export async function splitFiles(
   return files.map((file) => file.path);
 }
 
-/** Returns the pattern of the files of a split. */
-function patternOf(split: string): string {
+/** Returns the pattern of the files of a split in a folder, whose path is empty or ends with a slash. */
+function patternOf(split: string, within: string): string {
   const names = synonyms.find((same) => same.includes(split)) ?? [split];
   const word = `@(${names.join("|")})`;
-  return `{**/?(*[-._0-9])${word}?([-._0-9]*).*,**/${word}/**/*}`;
+  // `**` matches folders only at the beginning of an alternative or after a slash.
+  return `{${within}**/?(*[-._0-9])${word}?([-._0-9]*).*,${within}**/${word}/**/*}`;
 }
