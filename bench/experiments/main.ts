@@ -21,6 +21,7 @@ import { transformerAndLstm } from "./transformer-and-lstm.js";
 import type { Experiment } from "./experiment.js";
 import { inductionHeads } from "./induction-heads.js";
 import { svgOf } from "./plot.js";
+import { promptOrTuning } from "./prompt-or-tuning.js";
 import { sequenceTasks } from "./sequence-tasks.js";
 import { storedFacts } from "./stored-facts.js";
 
@@ -30,6 +31,7 @@ const experiments: readonly Experiment<unknown>[] = [
   sequenceTasks,
   causalMask,
   inductionHeads,
+  promptOrTuning,
   storedFacts,
   attentionExplanation,
 ];

@@ -8,11 +8,13 @@ export interface RunData<Source extends DataSource = DataSource> {
   tokenizer: Tokenizer;
   train: Source;
   validation: Source | null;
+  /** True if the examples are conversations, so far as the first one tells. */
+  chats?: boolean;
   /** Hash of the data. A resumed run must have the same data. */
   hash: string;
 }
 
-/** What a run trains on. */
+/** Data of a run: a stream of tokens, sequences, or pairs of answers. */
 export type DataSource = TokenSource | SequenceSource | PairSource;
 
 /** Returns true if a run has pairs of answers. */

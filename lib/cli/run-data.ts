@@ -45,7 +45,7 @@ export async function readData(flags: RunFlags, known: Tokenizer | null, expecte
   const hash = await hashOf(data);
   checkHash(flags, hash, expectedHash);
   if (files.every((file) => file.endsWith(".jsonl")) && known && flags.from !== undefined)
-    return { ...(await readPacked(flags, files, known)), tokenizer: known, hash };
+    return { ...(await readPacked(flags, files, known)), tokenizer: known, hash, chats: hasMessages(data) };
   const heldOut = flags.validation === undefined ? null : await read(await filesOf(flags.validation));
   const tokenizer = known ?? (await createTokenizer(flags.tokenizer, heldOut ? [data, heldOut] : [data]));
   const { documents } = flags;
@@ -106,7 +106,9 @@ async function readPreferences(
     const hash = await hashOf(await read(files));
     const { leftOut, ...pairs } = await pairsIn(files, tokenizer, flags);
     if (leftOut > 0)
-      complain(`warning: ${data}: ${leftOut} of ${leftOut + pairs.pairs} pairs do not fit into --context ${flags.context}`);
+      complain(
+        `warning: ${data}: ${leftOut} of ${leftOut + pairs.pairs} pairs do not fit into --context ${flags.context}`,
+      );
     return { ...pairs, hash };
   };
   const source = await sourceOf(flags.data, parts);
@@ -114,6 +116,15 @@ async function readPreferences(
   if (flags.validation === undefined) return { tokenizer, hash, ...splitPairs(source, flags.validationFraction) };
   const validation = await sourceOf(flags.validation, shardParts(flags.validation));
   return { tokenizer, hash, train: source, validation };
+}
+
+/** Returns true if the first line of JSON lines is a conversation. The lines have been read without an error. */
+function hasMessages(data: Buffer): boolean {
+  const [first] = data
+    .toString("utf8", 0, 2 ** 16)
+    .trimStart()
+    .split("\n");
+  return /^\{\s*"(messages|tools)"\s*:/.test(first!);
 }
 
 function checkHash({ data }: RunFlags, hash: string, expectedHash: unknown): void {

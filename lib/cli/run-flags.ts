@@ -137,11 +137,7 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
 }
 
 /** Returns the defaults of an optimiser's flags. */
-function optimizerSettings(
-  optimizer: RunFlags["optimizer"],
-  tuned: boolean,
-  preference = false,
-): Partial<RunFlags> {
+function optimizerSettings(optimizer: RunFlags["optimizer"], tuned: boolean, preference = false): Partial<RunFlags> {
   const { lr, ...own } = optimizerDefaults[optimizer];
   const factor = preference ? preferenceRate / defaults.lr : tuned ? tunedRate : 1;
   return { ...own, ...(lr !== undefined && { lr: lr * factor }) };
@@ -160,7 +156,9 @@ function checkTuning(chosen: Partial<RunFlags>, given: TrainFlags): void {
     if (given[name] !== undefined && chosen.lora === undefined)
       throw new UsageError(`--${dashed(name)}: works only with --lora`);
   if (chosen.preference && chosen.lora === undefined)
-    throw new UsageError("--preference: works only with --lora, because the model without the adapter is the reference");
+    throw new UsageError(
+      "--preference: works only with --lora, because the model without the adapter is the reference",
+    );
   if (given.beta !== undefined && !chosen.preference) throw new UsageError("--beta: works only with --preference");
   if (chosen.preference && given.documents) throw new UsageError("--documents: works only without --preference");
   const { optimizer = defaults.optimizer, schedule = defaults.schedule } = chosen;

@@ -68,7 +68,7 @@ export async function run(given: TrainFlags): Promise<void> {
   } else {
     const per = flags.preference ? "per pair (ln 2 = 0.6931 at the start)" : `nats per ${unit}`;
     if (loss !== undefined) console.log(`validation loss ${loss.toFixed(4)} ${per}`);
-    console.log(`saved in ${saved}; try: heed generate --model ${out} "…"`);
+    console.log(`saved in ${saved}; try: heed generate --model ${out} ${data.chats ? "--chat " : ""}"…"`);
   }
 }
 
@@ -175,11 +175,7 @@ function countEpochs(flags: RunFlags, { train }: RunData, given: TrainFlags): vo
   const { epochs, context, batch, accumulate } = flags;
   if (epochs === undefined) return;
   const sequences =
-    "pair" in train
-      ? train.pairs
-      : "sequence" in train
-        ? train.sequences
-        : Math.floor((train.length - 1) / context);
+    "pair" in train ? train.pairs : "sequence" in train ? train.sequences : Math.floor((train.length - 1) / context);
   flags.steps = Math.max(1, Math.ceil((epochs * sequences) / (batch * accumulate)));
   if (given.warmup === undefined) flags.warmup = Math.min(flags.warmup, Math.floor(flags.steps / 10));
 }

@@ -4,12 +4,13 @@ import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import { Llama2cTokenizer } from "../tokenizer/llama2c-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { recordExamples } from "../train/example-record.js";
+import type { TrainingExample } from "../train/pack-examples.js";
 import type { TokenDType } from "../train/token-data.js";
 import { documentsOf, valuesOf } from "./block-text.js";
 import type { BadLine } from "./bad-lines.js";
 import type { Block } from "./blocks.js";
 import { preferencePair } from "./preference-pair.js";
-import { checkKind, type DataKind, dataRecord } from "./records.js";
+import { checkKind, type DataKind, type DataRecord, dataRecord } from "./records.js";
 
 /** Settings of the encoding of a data set. */
 export interface EncodingSettings {
@@ -115,15 +116,18 @@ export class BlockEncoder {
       output.endDocument();
       return;
     }
-    const examples =
-      "chosen" in record
-        ? Object.values(await preferencePair(record, this.tokenizer))
-        : await recordExamples(record, this.tokenizer);
+    const examples = await this.#examplesOf(record);
     output.textBytes += bytesIn(record);
     for (const { ids, mask } of examples) {
       output.add(ids, mask);
       output.endDocument();
     }
+  }
+
+  async #examplesOf(record: DataRecord): Promise<TrainingExample[]> {
+    if (!("chosen" in record)) return recordExamples(record, this.tokenizer);
+    const { chosen, rejected } = await preferencePair(record, this.tokenizer);
+    return [chosen, rejected];
   }
 
   #encodeText(block: Block & { kind: "text" }, output: Output): void {

@@ -52,7 +52,9 @@ afterEach(() => vi.restoreAllMocks());
 /** Runs heed train and returns the losses of all steps in its log. */
 async function losses(out: string, given: Partial<TrainFlags>): Promise<number[]> {
   await run({ out: at(out), ...given });
-  const lines = readFileSync(at(`${out}/log.jsonl`), "utf8").trimEnd().split("\n");
+  const lines = readFileSync(at(`${out}/log.jsonl`), "utf8")
+    .trimEnd()
+    .split("\n");
   return lines.map((line) => JSON.parse(line) as TrainerEvent).flatMap((e) => (e.type === "step" ? [e.loss] : []));
 }
 
@@ -87,7 +89,11 @@ describe("heed train --preference", () => {
     expect(warned.mock.calls.join()).toMatch(/long\.jsonl: 1 of 12 pairs do not fit into --context 16/);
     expect(printed).toContain("11 pairs of answers to train on, no validation");
     const none = run({ out: at("none"), ...flags, data: at("long.jsonl"), context: 2 });
-    await expectRejection(none, "ERR_FORMAT", /expected pairs of answers that fit into the context of 2 tokens, got none/);
+    await expectRejection(
+      none,
+      "ERR_FORMAT",
+      /expected pairs of answers that fit into the context of 2 tokens, got none/,
+    );
   });
 
   test("other data is refused, and pairs in other runs", async () => {
@@ -124,10 +130,10 @@ describe("heed train --preference", () => {
 test("an epoch has every pair once, begins anywhere, and ends with a smaller batch", async () => {
   const all = await readPairs(at("pairs.jsonl"), tokenizer);
   const source: PairSource = { pairs: 11, pair: (index) => all[index]! };
-  const { length, batches } = pairBatches(source, { batch: 4, seed: 5 });
-  const epoch = (number: number, first = 0) => [...(batches(number, first) as Iterable<(typeof all)[number][]>)];
+  const data = pairBatches(source, { batch: 4, seed: 5 });
+  const epoch = (number: number, first = 0) => [...(data.batches(number, first) as Iterable<(typeof all)[number][]>)];
   expect(epoch(0).map((batch) => batch.length)).toEqual([4, 4, 3]);
-  expect(length).toBe(3);
+  expect(data.length).toBe(3);
   expect(new Set(epoch(0).flat())).toEqual(new Set(all));
   expect(epoch(1)).not.toEqual(epoch(0));
   expect(epoch(1, 1)).toEqual(epoch(1).slice(1));
