@@ -419,8 +419,12 @@ The largest adapter and full fine-tuning, with ${most} examples:
 - familiar kind: ${verdict("familiar", largest, everything, most)};
 - new kind: ${verdict("new", largest, everything, most)}.
 
-A prompt does well where the pretraining has taught which rules are likely. On the new kind, no method comes near what ${most} examples
-determine (${percent(ideal("new", counts.length - 1))}): the pretraining has given the model no reason to look for such a rule.
+${
+  Math.max(...methods.map((method) => at("new", method, most))) < ideal("new", counts.length - 1) - 0.2
+    ? `On the new kind, no method comes near what ${most} examples determine (${percent(ideal("new", counts.length - 1))}): the pretraining has given the model no reason
+to look for such a rule, and training on so few examples does not find it.`
+    : `On the new kind, ${most} examples determine ${percent(ideal("new", counts.length - 1))} of the names.`
+}
 
 ## Where it differs from the papers, and why
 
