@@ -8,6 +8,7 @@ import { decode, prefill } from "./cases/decode.js";
 import { encoder } from "./cases/encoder.js";
 import { gemm } from "./cases/gemm.js";
 import { norm } from "./cases/layer-norm.js";
+import { lionOrMuon } from "./cases/lion-and-muon.js";
 import { projectedCrossEntropy } from "./cases/projected-cross-entropy.js";
 import { smallOps } from "./cases/small-ops.js";
 import { adapterStep, lstmTrainingStep, trainingStep } from "./cases/training-step.js";
@@ -75,6 +76,8 @@ export function cpuSuite(device: string): Case[] {
         return adapterStep(setting, "gpt2", 2, { ...gpt2Config, contextLength: 256 }, { ...(bits && { bits }), goals });
       }),
     ),
+    lionOrMuon(f32, "Lion", 12, 768),
+    ...both.map((setting) => lionOrMuon(setting, "Muon", 2, 768)),
     lstmTrainingStep(f32, "2 layers of 224", 16, { vocabularySize: 65, contextLength: 128, layers: 2, width: 224 }),
     ...both.flatMap((setting) => [
       decode(setting, gpt2, { prompt: 64, count: 33 }, { best: 1.1, peak: 0.9 }),
@@ -123,6 +126,9 @@ export function cudaSuite(device: string): Case[] {
     crossEntropyCase(f32, 8192, 50257),
     projectedCrossEntropy(bf16, 8192, 768, 50257),
     adamw(f32, 12, 768),
+    lionOrMuon(f32, "Lion", 12, 768),
+    lionOrMuon(f32, "Muon", 12, 768),
+    lionOrMuon(bf16, "Muon", 12, 768),
     trainingStep(bf16, "gpt2", 8, gpt2Config),
     trainingStep(f32, "gpt2", 8, gpt2Config),
     adapterStep(bf16, "gpt2", 8, gpt2Config),
@@ -148,6 +154,8 @@ export function smokeSuite(device: string): Case[] {
       crossEntropyCase(setting, 6, 101),
       projectedCrossEntropy(setting, 64, 32, 5000),
       adamw({ device, dtype: "f32" }, 1, 8),
+      ...(dtype === "f32" ? [lionOrMuon(setting, "Lion", 1, 8)] : []),
+      lionOrMuon(setting, "Muon", 1, 32),
       trainingStep(setting, "tiny", 2, tiny.config),
       adapterStep(setting, "tiny", 2, tiny.config),
       adapterStep(setting, "tiny", 2, tiny.config, { bits: 4 }),

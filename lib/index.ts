@@ -360,6 +360,7 @@ export type { BadLine } from "./data/bad-lines.js";
 export { DataLoader, type DataLoaderState } from "./data/data-loader.js";
 export type { InputOptions } from "./data/inputs.js";
 export { type MixtureOptions, type MixturePart, mixSequences } from "./data/mix-sequences.js";
+export { readPairs } from "./data/read-pairs.js";
 export { readRecords, type ReadRecordsOptions } from "./data/read-records.js";
 export type { DataKind, DataRecord, PreferenceRecord } from "./data/records.js";
 export { shardSequences, type ShardSequenceOptions } from "./data/shard-sequences.js";

@@ -33,7 +33,7 @@ const allowed = {
   generate: parts,
   engine: [...parts, "generate"],
   load: [...parts, "inspect", "embed", "generate", "engine", "pretrained"],
-  evaluation: [...parts, "generate", "engine"],
+  evaluation: [...parts, "generate", "engine", "data"],
   report: [...core, "formats", "train", "web"],
   server: [...core, "tokenizer", "structured", "generate", "engine", "load", "web"],
   plugins: [...core, "tokenizer", "structured", "embed", "generate", "engine", "load"],

@@ -23,6 +23,7 @@ import type { Experiment } from "./experiment.js";
 import { fewShot } from "./few-shot.js";
 import { inductionHeads } from "./induction-heads.js";
 import { svgOf } from "./plot.js";
+import { promptOrTuning } from "./prompt-or-tuning.js";
 import { scale } from "./scale.js";
 import { sequenceTasks } from "./sequence-tasks.js";
 import { storedFacts } from "./stored-facts.js";
@@ -34,6 +35,7 @@ const experiments: readonly Experiment<unknown>[] = [
   sequenceTasks,
   causalMask,
   inductionHeads,
+  promptOrTuning,
   storedFacts,
   attentionExplanation,
   fewShot,

@@ -20,9 +20,10 @@ import torch.nn.functional as F
 MODE = sys.argv[1]
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 CASES = {
-    "eager": "add gemm attention layer_norm cross_entropy projected_cross_entropy adamw training_step "
+    "eager": "add gemm attention layer_norm cross_entropy projected_cross_entropy adamw lion muon "
+    "training_step "
     "lora_training_step qlora_training_step lstm_training_step decode prefill encoder",
-    "compiled": "layer_norm projected_cross_entropy training_step lora_training_step qlora_training_step",
+    "compiled": "layer_norm projected_cross_entropy lion muon training_step lora_training_step qlora_training_step",
 }[MODE].split()
 
 
@@ -157,6 +158,79 @@ def adamw(layers, width, device, dtype):
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
     return Twin(torch.optim.AdamW(parameters, lr=1e-3, fused=True).step)
+
+
+def pattern(shape, seed, device):
+    """Numbers from -0.5 to 0.5 that look random, the same as in bench/cases/lion-and-muon.ts."""
+    low = 0xFFFFFFFF
+    x = torch.arange(math.prod(shape), dtype=torch.int64) + 1 + seed * 0x1000003
+    x = (x & low) * 0x9E3779B1 & low
+    x = (x ^ (x >> 15)) * 0x85EBCA77 & low
+    x = x ^ (x >> 13)
+    return (x.double() / 2**32 - 0.5).float().reshape(shape).to(device)
+
+
+def patterned_parameters(layers, width, device):
+    shapes = [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width), (width,)] * layers
+    parameters = [pattern(shape, 2 * k, device) for k, shape in enumerate(shapes)]
+    gradients = [pattern(shape, 2 * k + 1, device) for k, shape in enumerate(shapes)]
+    return parameters, gradients
+
+
+def first_elements(parameters):
+    return [value for parameter in parameters[:5] for value in parameter.flatten()[:8].tolist()]
+
+
+def lion(layers, width, device, dtype):
+    """Lion (Chen et al. 2023) with lists of tensors, as PyTorch's own optimisers have it."""
+    parameters, gradients = patterned_parameters(layers, width, device)
+    moments = [torch.zeros_like(parameter) for parameter in parameters]
+
+    def step():
+        directions = torch._foreach_sign(torch._foreach_lerp(moments, gradients, 1 - 0.9))
+        torch._foreach_add_(parameters, directions, alpha=-1e-4)
+        torch._foreach_lerp_(moments, gradients, 1 - 0.99)
+
+    run = maybe_compiled(step)
+    run()
+    return Twin(run, result=first_elements(parameters))
+
+
+def newton_schulz(x):
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / (x.float().norm() + 1e-7).to(x.dtype)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+    return x.T if tall else x
+
+
+def muon(layers, width, device, dtype):
+    """Muon (Jordan et al. 2024) for matrices; AdamW takes the vectors."""
+    parameters, gradients = patterned_parameters(layers, width, device)
+    pairs = list(zip(parameters, gradients))
+    matrices = [pair for pair in pairs if pair[0].dim() == 2]
+    moments = [torch.zeros_like(parameter) for parameter, _ in matrices]
+    vectors = []
+    for vector, gradient in pairs:
+        if vector.dim() == 1:
+            vector.requires_grad_().grad = gradient
+            vectors.append(vector)
+    adamw = torch.optim.AdamW(vectors, lr=0.02 * 0.015, betas=(0.9, 0.95), eps=1e-10, weight_decay=0, fused=True)
+    direction = maybe_compiled(newton_schulz)
+
+    def step():
+        adamw.step()
+        for (parameter, gradient), moment in zip(matrices, moments):
+            moment.lerp_(gradient, 1 - 0.95)
+            update = direction(gradient.lerp(moment, 0.95).to(dtype))
+            scale = max(1, parameter.shape[0] / parameter.shape[1]) ** 0.5
+            parameter.add_(update.float(), alpha=-0.02 * scale)
+
+    step()
+    with torch.no_grad():
+        return Twin(step, result=first_elements(parameters))
 
 
 class Block(nn.Module):

@@ -16,9 +16,12 @@ export interface Progress {
   end(): void;
 }
 
-/** Returns a display that is a bar on a terminal, and lines of text elsewhere. */
-export function createProgress(): Progress {
-  return process.stdout.isTTY ? bar() : lines();
+/**
+ * Returns a display that is a bar on a terminal, and lines of text elsewhere. `predicts` is true if the loss is that of
+ * predicted tokens, which has a perplexity.
+ */
+export function createProgress({ predicts = true }: { predicts?: boolean } = {}): Progress {
+  return process.stdout.isTTY ? bar() : lines(predicts);
 }
 
 /** Number of steps of the bar. */
@@ -59,7 +62,7 @@ function bar(): Progress {
 /** Minimum number of seconds between two lines about steps. */
 const interval = 5;
 
-function lines(): Progress {
+function lines(predicts: boolean): Progress {
   const say = (text: string): unknown => process.stdout.write(`${text}\n`);
   let last: StepEvent | null = null;
   let said = -Infinity;
@@ -72,7 +75,9 @@ function lines(): Progress {
     );
   };
   const sayEvaluation = ({ step, loss, perplexity }: EvaluationEvent): unknown =>
-    say(`step ${step}  validation loss ${loss.toFixed(4)}  perplexity ${perplexity.toPrecision(4)}`);
+    say(
+      `step ${step}  validation loss ${loss.toFixed(4)}${predicts ? `  perplexity ${perplexity.toPrecision(4)}` : ""}`,
+    );
   return {
     begin: say,
     show(event) {

@@ -11,10 +11,12 @@ import { splitSource, tokenData, type TokenSource } from "../train/token-data.js
 import { packExamples, type TrainingExample } from "../train/pack-examples.js";
 import { readExamples } from "../train/read-examples.js";
 import { Turns } from "../turns.js";
-import { shardParts } from "./data-parts.js";
+import { type DataPart, shardParts } from "./data-parts.js";
 import type { RunData } from "./encoded-data.js";
 import { asUsage, UsageError } from "./failure.js";
-import { readShards } from "./run-shards.js";
+import { complain } from "./output.js";
+import { type PairSource, pairsIn, pairsOfShards, splitPairs } from "./run-pairs.js";
+import { checkTokenizers, readShards } from "./run-shards.js";
 import type { RunFlags } from "./train-flags.js";
 
 /**
@@ -28,6 +30,11 @@ import type { RunFlags } from "./train-flags.js";
  */
 export async function readData(flags: RunFlags, known: Tokenizer | null, expectedHash?: unknown): Promise<RunData> {
   const parts = shardParts(flags.data);
+  if (flags.preference) {
+    const pairs = await readPreferences(flags, parts, known!);
+    checkHash(flags, pairs.hash, expectedHash);
+    return pairs;
+  }
   if (parts) {
     const shards = await readShards(flags, parts, known);
     checkHash(flags, shards.hash, expectedHash);
@@ -38,7 +45,7 @@ export async function readData(flags: RunFlags, known: Tokenizer | null, expecte
   const hash = await hashOf(data);
   checkHash(flags, hash, expectedHash);
   if (files.every((file) => file.endsWith(".jsonl")) && known && flags.from !== undefined)
-    return { ...(await readPacked(flags, files, known)), tokenizer: known, hash };
+    return { ...(await readPacked(flags, files, known)), tokenizer: known, hash, chats: hasMessages(data) };
   const heldOut = flags.validation === undefined ? null : await read(await filesOf(flags.validation));
   const tokenizer = known ?? (await createTokenizer(flags.tokenizer, heldOut ? [data, heldOut] : [data]));
   const { documents } = flags;
@@ -80,6 +87,44 @@ async function readPacked(
     train: packExamples(train, options),
     validation: heldOut.length > 0 ? packExamples(heldOut, options) : null,
   }));
+}
+
+/** Reads the pairs of answers of a run, or opens their shards. Without others, the last share is for validation. */
+async function readPreferences(
+  flags: RunFlags,
+  parts: readonly DataPart[] | null,
+  tokenizer: Tokenizer,
+): Promise<RunData<PairSource>> {
+  const sourceOf = async (data: string, from: readonly DataPart[] | null): Promise<PairSource & { hash: string }> => {
+    if (from) {
+      const opened = pairsOfShards(from, flags);
+      const shards = opened.shards.map((one) => ({ shards: one }));
+      await checkTokenizers(flags, await opened.shards[0]!.tokenizer(), tokenizer, shards);
+      return opened;
+    }
+    const files = await filesOf(data);
+    const hash = await hashOf(await read(files));
+    const { leftOut, ...pairs } = await pairsIn(files, tokenizer, flags);
+    if (leftOut > 0)
+      complain(
+        `warning: ${data}: ${leftOut} of ${leftOut + pairs.pairs} pairs do not fit into --context ${flags.context}`,
+      );
+    return { ...pairs, hash };
+  };
+  const source = await sourceOf(flags.data, parts);
+  const { hash } = source;
+  if (flags.validation === undefined) return { tokenizer, hash, ...splitPairs(source, flags.validationFraction) };
+  const validation = await sourceOf(flags.validation, shardParts(flags.validation));
+  return { tokenizer, hash, train: source, validation };
+}
+
+/** Returns true if the first line of JSON lines is a conversation. The lines have been read without an error. */
+function hasMessages(data: Buffer): boolean {
+  const [first] = data
+    .toString("utf8", 0, 2 ** 16)
+    .trimStart()
+    .split("\n");
+  return /^\{\s*"(messages|tools)"\s*:/.test(first!);
 }
 
 function checkHash({ data }: RunFlags, hash: string, expectedHash: unknown): void {

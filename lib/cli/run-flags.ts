@@ -9,6 +9,7 @@ import {
   defaults,
   modelFlags,
   optimizerDefaults,
+  preferenceRate,
   type RunFlags,
   type TrainFlags,
   tunedDefaults,
@@ -28,6 +29,8 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   rslora: "boolean",
   quantize: "string",
   freeze: "string",
+  preference: "boolean",
+  beta: "number",
   tokenizer: "string",
   documents: "boolean",
   family: "string",
@@ -83,6 +86,8 @@ const fixed = [
   "rslora",
   "quantize",
   "freeze",
+  "preference",
+  "beta",
   "context",
   "seed",
   "optimizer",
@@ -117,7 +122,8 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
   return {
     ...defaults,
     ...(from === undefined ? {} : tunedDefaults),
-    ...optimizerSettings(optimizer, from !== undefined),
+    ...(chosen.preference && { lr: preferenceRate }),
+    ...optimizerSettings(optimizer, from !== undefined, chosen.preference),
     warmup: Math.min(defaults.warmup, Math.floor((steps ?? Infinity) / 10)),
     ...chosen,
     steps,
@@ -131,9 +137,10 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
 }
 
 /** Returns the defaults of an optimiser's flags. */
-function optimizerSettings(optimizer: RunFlags["optimizer"], tuned: boolean): Partial<RunFlags> {
+function optimizerSettings(optimizer: RunFlags["optimizer"], tuned: boolean, preference = false): Partial<RunFlags> {
   const { lr, ...own } = optimizerDefaults[optimizer];
-  return { ...own, ...(lr !== undefined && { lr: tuned ? lr * tunedRate : lr }) };
+  const factor = preference ? preferenceRate / defaults.lr : tuned ? tunedRate : 1;
+  return { ...own, ...(lr !== undefined && { lr: lr * factor }) };
 }
 
 /** Checks that flags for a trained model and those for a new one are not combined. */
@@ -148,6 +155,12 @@ function checkTuning(chosen: Partial<RunFlags>, given: TrainFlags): void {
   for (const name of ["loraAlpha", "loraDropout", "loraTargets", "dora", "rslora", "quantize"] as const)
     if (given[name] !== undefined && chosen.lora === undefined)
       throw new UsageError(`--${dashed(name)}: works only with --lora`);
+  if (chosen.preference && chosen.lora === undefined)
+    throw new UsageError(
+      "--preference: works only with --lora, because the model without the adapter is the reference",
+    );
+  if (given.beta !== undefined && !chosen.preference) throw new UsageError("--beta: works only with --preference");
+  if (chosen.preference && given.documents) throw new UsageError("--documents: works only without --preference");
   const { optimizer = defaults.optimizer, schedule = defaults.schedule } = chosen;
   if (given.momentum !== undefined && optimizer !== "sgd" && optimizer !== "muon")
     throw new UsageError("--momentum: works only with --optimizer sgd or muon");

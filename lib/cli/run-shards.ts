@@ -22,8 +22,13 @@ export async function readShards(
   flags: RunFlags,
   parts: readonly DataPart[],
   known: Tokenizer | null,
-): Promise<RunData> {
+): Promise<RunData<SequenceSource>> {
   const opened = parts.map(({ folder, weight }) => ({ shards: TokenShards.open(folder), weight }));
+  const pairs = opened.find(({ shards }) => shards.kind === "preference");
+  if (pairs)
+    throw new UsageError(
+      `--data ${pairs.shards.folder}: expected texts or examples, got pairs of answers; add --preference`,
+    );
   const tokenizer = await opened[0]!.shards.tokenizer();
   const validationParts = flags.validation === undefined ? null : shardParts(flags.validation);
   if (flags.validation !== undefined && !validationParts)
@@ -55,8 +60,12 @@ export async function readShards(
   }
 }
 
-/** Checks that all shards have the tokens of one tokenizer, which is that of the model. */
-async function checkTokenizers(
+/**
+ * Checks that all shards have the tokens of one tokenizer, which is that of the model.
+ *
+ * @throws UsageError if they have not.
+ */
+export async function checkTokenizers(
   flags: RunFlags,
   tokenizer: Tokenizer,
   known: Tokenizer | null,

@@ -56,6 +56,11 @@ export function trainCommand(): Command {
         "keep the model itself in 8 or 4 bits while its adapter is trained (QLoRA), which saves memory",
       ).choices(Object.keys(quantizedTypes)),
     )
+    .option(
+      "--preference",
+      "train on pairs of a chosen and a rejected answer (DPO); the model without its adapter is the reference",
+    )
+    .option("--beta <x>", `how strongly --preference keeps the model near the reference ${or("beta")}`, number(0))
     .option("--freeze <names>", "parameters or layers that are not trained, separated by commas", text)
     .optionsGroup("Model:")
     .addOption(
@@ -155,6 +160,7 @@ Examples:
   $ heed train --data book.txt --out runs/book --resume --steps 5000
   $ heed train --data book.txt --out runs/llama --family llama --kv-heads 2 --optimizer muon --ema 0.99
   $ heed train --from Qwen/Qwen3-0.6B --data chats.jsonl --lora 8 --steps 500 --out runs/tuned
+  $ heed train --from tuned-model --data pairs.jsonl --preference --lora 8 --out runs/preferred
   $ heed train --data book.txt --out runs/large --tokenizer gpt2 --layers 8 --heads 8 --width 512 \\
       --context 256 --batch 8 --accumulate 4 --dropout 0.1 --max-minutes 600`,
     )

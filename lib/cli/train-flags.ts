@@ -32,6 +32,8 @@ export interface RunFlags {
   rslora: boolean;
   quantize?: keyof typeof quantizedTypes;
   freeze?: string;
+  preference: boolean;
+  beta: number;
   tokenizer: (typeof tokenizers)[number];
   documents: boolean;
   family: (typeof trainFamilies)[number];
@@ -89,6 +91,8 @@ export const defaults = {
   loraDropout: 0,
   dora: false,
   rslora: false,
+  preference: false,
+  beta: 0.1,
   tokenizer: "char",
   documents: false,
   family: "gpt",
@@ -126,6 +130,9 @@ export const tunedDefaults = {
   lr: 2e-4,
   weightDecay: 0.01,
 } as const satisfies Partial<RunFlags>;
+
+/** Learning rate of a run on pairs of answers: DPO needs less than the learning of texts. */
+export const preferenceRate = 5e-5;
 
 /** Defaults of the flags with other optimisers than AdamW, where they differ. */
 export const optimizerDefaults: Readonly<Record<RunFlags["optimizer"], Partial<RunFlags>>> = {

@@ -8,14 +8,19 @@ import { type Checkpoint, loadCheckpoint } from "../train/checkpoint.js";
 import { type OptimizerChoice, usualRates } from "../train/optimizers.js";
 import type { SequenceSource } from "../train/sequence-source.js";
 import type { TokenSource } from "../train/token-data.js";
+import type { PreferencePair } from "../train/dpo.js";
+import { TaskTrainer } from "../train/task-trainer.js";
+import { preferences } from "../train/tasks/preferences.js";
 import { Trainer } from "../train/trainer.js";
-import type { RunData } from "./encoded-data.js";
+import type { TrainingOptions } from "../train/training-options.js";
+import { type DataSource, isPairData, type RunData } from "./encoded-data.js";
 import { loadTuned } from "./fine-tune.js";
 import { asUsage, UsageError } from "./failure.js";
 import { Interrupt, interrupted } from "./interrupt.js";
 import { complain } from "./output.js";
 import { createProgress } from "./progress.js";
 import { readData } from "./run-data.js";
+import { pairBatches } from "./run-pairs.js";
 import { runFlags } from "./run-flags.js";
 import { RunWatch } from "./run-watch.js";
 import { defaults, type RunFlags, type TrainFlags } from "./train-flags.js";
@@ -35,7 +40,7 @@ export async function run(given: TrainFlags): Promise<void> {
   countEpochs(flags, data, given);
   const model = checkpoint?.model ?? tuned?.model ?? asUsage(() => createModel(flags, data, device));
 
-  const progress = createProgress();
+  const progress = createProgress({ predicts: !flags.preference });
   using interrupt = new Interrupt(() => progress.note("stopping after this step; press Ctrl-C again to quit at once"));
   using trainer = asUsage(() => createTrainer({ model, flags, data, checkpoint, lock, signal: interrupt.signal }));
   using watch = new RunWatch({
@@ -61,8 +66,9 @@ export async function run(given: TrainFlags): Promise<void> {
     console.log(`stopped at step ${trainer.step}, saved in ${saved}; continue with: heed train --out ${out} --resume`);
     process.exitCode = interrupted;
   } else {
-    if (loss !== undefined) console.log(`validation loss ${loss.toFixed(4)} nats per ${unit}`);
-    console.log(`saved in ${saved}; try: heed generate --model ${out} "…"`);
+    const per = flags.preference ? "per pair (ln 2 = 0.6931 at the start)" : `nats per ${unit}`;
+    if (loss !== undefined) console.log(`validation loss ${loss.toFixed(4)} ${per}`);
+    console.log(`saved in ${saved}; try: heed generate --model ${out} ${data.chats ? "--chat " : ""}"…"`);
   }
 }
 
@@ -99,19 +105,14 @@ function createTrainer(run: {
   checkpoint: Checkpoint | null;
   lock: FolderLock;
   signal: AbortSignal;
-}): Trainer {
+}): Trainer | TaskTrainer<GPT | Llama, readonly PreferencePair[]> {
   const { model, flags, data, checkpoint, lock, signal } = run;
   const before = checkpoint?.state.options.hash;
   const { lr, minLr, steps, maxMinutes, warmup, seed, patience, peakTflops } = flags;
-  return new Trainer({
+  const options: TrainingOptions<GPT | Llama> & { model: GPT | Llama } = {
     model,
     dtype: flags.dtype,
     gradientCheckpointing: flags.gradientCheckpointing,
-    data: data.train,
-    documentStart: flags.documents ? data.tokenizer.endOfText : null,
-    validation: data.validation,
-    batchSize: flags.batch,
-    contextLength: flags.context,
     gradientAccumulation: flags.accumulate,
     steps,
     maxSeconds: maxMinutes === undefined ? undefined : maxMinutes * 60,
@@ -143,6 +144,24 @@ function createTrainer(run: {
     newData: typeof before === "string" && before !== data.hash,
     signal,
     log: logOf(flags, lock),
+  };
+  if (isPairData(data)) {
+    const { train, validation } = data;
+    return new TaskTrainer<GPT | Llama, readonly PreferencePair[]>({
+      ...options,
+      task: preferences({ beta: flags.beta }),
+      data: pairBatches(train, { batch: flags.batch, seed }),
+      validation: validation && pairBatches(validation, { batch: flags.batch, seed: null }),
+    });
+  }
+  const { train, validation } = data as RunData<TokenSource | SequenceSource>;
+  return new Trainer({
+    ...options,
+    data: train,
+    documentStart: flags.documents ? data.tokenizer.endOfText : null,
+    validation,
+    batchSize: flags.batch,
+    contextLength: flags.context,
   });
 }
 
@@ -155,7 +174,8 @@ function logOf({ log }: RunFlags, { folder }: FolderLock): string {
 function countEpochs(flags: RunFlags, { train }: RunData, given: TrainFlags): void {
   const { epochs, context, batch, accumulate } = flags;
   if (epochs === undefined) return;
-  const sequences = "sequence" in train ? train.sequences : Math.floor((train.length - 1) / context);
+  const sequences =
+    "pair" in train ? train.pairs : "sequence" in train ? train.sequences : Math.floor((train.length - 1) / context);
   flags.steps = Math.max(1, Math.ceil((epochs * sequences) / (batch * accumulate)));
   if (given.warmup === undefined) flags.warmup = Math.min(flags.warmup, Math.floor(flags.steps / 10));
 }
@@ -170,10 +190,11 @@ function optimizerOf({ optimizer: type, weightDecay, momentum }: RunFlags): Opti
 
 function summary(model: GPT | Llama, { train, validation }: RunData, checkpoint: Checkpoint | null): string {
   const count = (n: number): string => n.toLocaleString("en");
+  const sizeOf = (source: DataSource): string => count("pair" in source ? source.pairs : tokensIn(source));
   const parts = [
     `${count(model.parameterCount({ trainable: true }))} parameters`,
-    `${count(tokensIn(train))} tokens to train on`,
-    validation ? `${count(tokensIn(validation))} for validation` : "no validation",
+    `${sizeOf(train)} ${"pair" in train ? "pairs of answers" : "tokens"} to train on`,
+    validation ? `${sizeOf(validation)} for validation` : "no validation",
   ];
   return parts.join(", ") + (checkpoint ? `; continuing from step ${checkpoint.state.step}` : "");
 }

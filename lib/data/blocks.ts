@@ -38,8 +38,8 @@ export type Block = BlockParts &
 export interface BlockOptions {
   /** Text between the documents of a text file; null if a text file is one document. */
   readonly separator: string | null;
-  /** Name of the column with texts. */
-  readonly textColumn: string;
+  /** Name of the column with texts; null if all columns of tables are read as they are. */
+  readonly textColumn: string | null;
   /** Bytes in a block. @default 1 MiB */
   readonly blockBytes?: number;
   /** Longest line, in bytes; longer ones are left out. @default 64 MiB */

@@ -3,14 +3,14 @@ import { HeedError } from "../errors.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import { Llama2cTokenizer } from "../tokenizer/llama2c-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { chatExamples, textExample } from "../train/chat-examples.js";
 import { recordExamples } from "../train/example-record.js";
 import type { TrainingExample } from "../train/pack-examples.js";
 import type { TokenDType } from "../train/token-data.js";
 import { documentsOf, valuesOf } from "./block-text.js";
 import type { BadLine } from "./bad-lines.js";
 import type { Block } from "./blocks.js";
-import { checkKind, type DataKind, dataRecord, type PreferenceRecord } from "./records.js";
+import { preferencePair } from "./preference-pair.js";
+import { checkKind, type DataKind, type DataRecord, dataRecord } from "./records.js";
 
 /** Settings of the encoding of a data set. */
 export interface EncodingSettings {
@@ -116,13 +116,18 @@ export class BlockEncoder {
       output.endDocument();
       return;
     }
-    const examples =
-      "chosen" in record ? await pairOf(record, this.tokenizer) : await recordExamples(record, this.tokenizer);
+    const examples = await this.#examplesOf(record);
     output.textBytes += bytesIn(record);
     for (const { ids, mask } of examples) {
       output.add(ids, mask);
       output.endDocument();
     }
+  }
+
+  async #examplesOf(record: DataRecord): Promise<TrainingExample[]> {
+    if (!("chosen" in record)) return recordExamples(record, this.tokenizer);
+    const { chosen, rejected } = await preferencePair(record, this.tokenizer);
+    return [chosen, rejected];
   }
 
   #encodeText(block: Block & { kind: "text" }, output: Output): void {
@@ -154,18 +159,6 @@ export class BlockEncoder {
     all.set(affixes.after, affixes.before.length + ids.length);
     return all;
   }
-}
-
-/** Resolves to the examples of the better and of the worse answer. */
-async function pairOf(record: PreferenceRecord, tokenizer: Tokenizer): Promise<TrainingExample[]> {
-  const example = async (which: "chosen" | "rejected"): Promise<TrainingExample> => {
-    if (typeof record.prompt === "string")
-      return textExample(tokenizer, record[which] as string, { prompt: record.prompt });
-    const messages = [...record.prompt, ...(record[which] as typeof record.prompt)];
-    // A template that changes earlier turns gives an example for each answer; the last one is what is preferred.
-    return (await chatExamples(tokenizer, messages)).at(-1)!;
-  };
-  return [await example("chosen"), await example("rejected")];
 }
 
 /** Returns the number of UTF-8 bytes of the texts in a value. */

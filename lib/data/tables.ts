@@ -20,8 +20,8 @@ export interface Row {
 
 /** Options of a reader of rows. */
 export interface RowOptions {
-  /** Name of the column with texts. */
-  readonly textColumn: string;
+  /** Name of the column with texts; null if all columns are read as they are, whatever they contain. */
+  readonly textColumn: string | null;
   /** Number of rows that are left out at the start, those that are malformed included. */
   readonly skip: number;
 }
@@ -44,7 +44,7 @@ export async function* csvRows(file: DataFile, { textColumn, skip }: RowOptions)
     bom: true,
     columns: (names: string[]) => {
       columns = names;
-      checkColumns(file.path, names, textColumn);
+      if (textColumn !== null) checkColumns(file.path, names, textColumn);
       return names;
     },
     info: true,
@@ -67,7 +67,7 @@ export async function* csvRows(file: DataFile, { textColumn, skip }: RowOptions)
     for await (const { record, info } of parser as AsyncIterable<CsvRecord>) {
       // The parser reads ahead: a malformed line may come after this record.
       while (skipped.length > 0 && skipped[0]!.line < info.lines) yield* take(skipped.shift()!);
-      yield* take({ line: info.lines, ...cellsOf(record) });
+      yield* take({ line: info.lines, ...cellsOf(record, textColumn === null) });
     }
   } catch (cause) {
     if (cause instanceof HeedError) throw cause;
@@ -85,11 +85,15 @@ interface CsvRecord {
   info: { lines: number };
 }
 
-function cellsOf(record: Record<string, string>): Pick<Row, "cells" | "size"> {
+function cellsOf(record: Record<string, string>, asTheyAre: boolean): Pick<Row, "cells" | "size"> {
   const cells: Record<string, unknown> = {};
   let size = 0;
   for (const [name, cell] of Object.entries(record)) {
     size += cell.length;
+    if (asTheyAre) {
+      cells[name] = cell;
+      continue;
+    }
     // A cell of another record's column is empty.
     if (cell === "" && recordColumns.includes(name as "messages")) continue;
     cells[name] = jsonColumns.has(name) && /^\s*\[\s*\{/.test(cell) ? jsonOf(cell) : cell;
@@ -107,7 +111,7 @@ function jsonOf(cell: string): unknown {
 
 /**
  * Yields the rows of a Parquet file, and null after each row group. One row group is in memory at a time, and of it only
- * the columns that records are made of.
+ * the columns that records are made of, unless all are wanted.
  *
  * @throws ERR_IO if the file cannot be read, or a package is not installed.
  * @throws ERR_FORMAT if the file is damaged or has no column of texts or records.
@@ -122,7 +126,7 @@ export async function* parquetRows(file: DataFile, { textColumn, skip }: RowOpti
   const buffer = await naming(path, () => asyncBufferFromFile(path));
   const metadata = await inParquet(path, () => parquetMetadataAsync(buffer));
   const names = parquetSchema(metadata).children.map(({ element }) => element.name);
-  const columns = checkColumns(path, names, textColumn);
+  const columns = textColumn === null ? names : checkColumns(path, names, textColumn);
   const codecs = metadata.row_groups.flatMap(({ columns }) => columns.map(({ meta_data }) => meta_data?.codec));
   const packed = codecs.some((codec) => codec !== undefined && codec !== "UNCOMPRESSED" && codec !== "SNAPPY");
   const compressors = packed

@@ -135,7 +135,7 @@ async function firstKind(files: readonly DataFile[], options: BlockOptions): Pro
     if (block.kind === "text") return "text";
     for (const [, parse] of valuesOf(block, []))
       try {
-        return kindOf(dataRecord(parse(), options.textColumn));
+        return kindOf(dataRecord(parse(), options.textColumn ?? undefined));
       } catch (error) {
         // A malformed line is reported later.
         if (!(error instanceof HeedError || error instanceof SyntaxError)) throw error;

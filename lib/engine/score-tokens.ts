@@ -1,4 +1,5 @@
 // Requests to score tokens, from their check to their result.
+import { checkUsable } from "../adapters/adapter-uses.js";
 import { checkInteger, checkNumber, checkObject } from "../check.js";
 import { HeedError } from "../errors.js";
 import { divergence } from "../generate/diverged.js";
@@ -15,6 +16,12 @@ export interface ScoreRequest {
   first?: number;
   /** Requests with a higher priority are served first. @default 0 */
   priority?: number;
+  /**
+   * Name of the model's adapter with which the tokens are scored, or null for the model alone.
+   *
+   * @default the model's active adapter, if it has one
+   */
+  adapter?: string | null | undefined;
   /** Signal that stops the scoring. The promise then rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
 }
@@ -30,7 +37,7 @@ export async function scoreTokens(
   admit: (scoring: Scoring, settings: RequestSettings) => Request,
 ): Promise<TokenScores> {
   checkObject("score", "request", asked);
-  const { tokens, first = 1, priority = 0, signal } = asked;
+  const { tokens, first = 1, priority = 0, adapter, signal } = asked;
   const { vocabularySize, contextLength } = model.config;
   checkTokens("score", "tokens", tokens, vocabularySize);
   if (tokens.length < 2)
@@ -42,6 +49,7 @@ export async function scoreTokens(
     );
   checkInteger("score", "first", first, 1, tokens.length - 1);
   checkNumber("score", "priority", priority);
+  if (adapter !== undefined && adapter !== null) checkUsable("score", model, adapter);
   checkSignal("score", signal);
   signal?.throwIfAborted();
   const scoring = new Scoring(Int32Array.from(tokens), first);
@@ -52,7 +60,7 @@ export async function scoreTokens(
     deadline: Infinity,
     logprobs: null,
     speculation: false,
-    adapter: undefined,
+    adapter,
   });
   const abort = (): void => request.finish({ error: signal!.reason });
   signal?.addEventListener("abort", abort);

@@ -1,5 +1,7 @@
-// Documents of a task, from files of JSON lines or of one list in JSON.
+// Documents of a task, from files of JSON lines, CSV and Parquet, or of one list in JSON.
 import path from "node:path";
+import { documentRows } from "../data/document-rows.js";
+import { formatOf } from "../data/inputs.js";
 import { describe, HeedError } from "../errors.js";
 import { readTextFile } from "../files.js";
 import { Turns } from "../turns.js";
@@ -8,12 +10,18 @@ import { Turns } from "../turns.js";
 export type TaskDocument = Readonly<Record<string, unknown>>;
 
 /**
- * Resolves to the documents of a file: an object on each line, or a list of objects in a file whose name ends with
- * ".json". Empty lines are skipped.
+ * Resolves to the documents of a file: an object on each line, the rows of CSV or Parquet, or a list of objects in a file
+ * whose name ends with ".json". Empty lines are skipped. Files of lines may be compressed (.gz, .zst).
  *
  * @throws ERR_IO if the file cannot be read; ERR_FORMAT if it is malformed. The message names the file and the line.
  */
 export async function readDocuments(file: string): Promise<TaskDocument[]> {
+  const { format = "jsonl", compression = null } = formatOf(file) ?? {};
+  if (format === "csv" || format === "tsv" || format === "parquet" || (format === "jsonl" && compression !== null)) {
+    const documents: TaskDocument[] = [];
+    for await (const { line, value } of documentRows(file)) documents.push(documentOf(`${file}:${line}`, value));
+    return documents;
+  }
   const text = (await readTextFile(file)).replace(/^\uFEFF/, "");
   if (path.extname(file) === ".json" && text.trimStart().startsWith("[")) {
     const items = parsed(file, text);

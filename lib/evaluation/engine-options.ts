@@ -1,3 +1,4 @@
+import { checkUsable } from "../adapters/adapter-uses.js";
 import { checkInteger, checkObject } from "../check.js";
 import { Engine } from "../engine/engine.js";
 import { describe, HeedError } from "../errors.js";
@@ -14,12 +15,19 @@ export interface EvaluatedModel {
   readonly defaults?: Pick<TextOptions, "stopTokens">;
 }
 
-/** Options of every evaluation. They change its speed and its memory, but not its results. */
+/** Options of every evaluation. All but `adapter` change its speed and its memory, but not its results. */
 export interface EvaluationSettings {
   /** Largest number of tokens that are computed at once. @default the engine's */
   batchTokens?: number;
   /** Largest number of texts that are computed at the same time. @default 64 */
   batchSize?: number;
+  /**
+   * Name of the model's adapter that is evaluated, or null for the model alone. Several evaluations of a model may run at
+   * the same time, each with its own adapter.
+   *
+   * @default the model's active adapter, if it has one
+   */
+  adapter?: string | null | undefined;
   /** Signal that stops the evaluation. The promise then rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
   /** Function that is called with the numbers of texts that are done and of all texts. */
@@ -35,12 +43,13 @@ export function engineFor(op: string, evaluated: EvaluatedModel, options: Evalua
   checkObject(op, "model", evaluated);
   checkObject(op, "options", options);
   const { model, tokenizer } = evaluated;
-  const { batchTokens, batchSize = 64, signal } = options;
+  const { batchTokens, batchSize = 64, adapter, signal } = options;
   if (batchTokens !== undefined) checkInteger(op, "batchTokens", batchTokens, 1);
   checkInteger(op, "batchSize", batchSize, 1);
   checkSignal(op, signal);
   if (typeof tokenizer?.encode !== "function")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected a model with a tokenizer, got ${describe(tokenizer)}`);
+  if (adapter !== undefined && adapter !== null) checkUsable(op, model, adapter);
   signal?.throwIfAborted();
   const maxQueue = Number.MAX_SAFE_INTEGER;
   const size = batchTokens === undefined ? {} : { maxBatchTokens: batchTokens };

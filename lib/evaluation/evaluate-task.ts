@@ -2,7 +2,6 @@ import { checkFunction, checkInteger } from "../check.js";
 import type { Engine } from "../engine/engine.js";
 import { HeedError } from "../errors.js";
 import { encodePrompt } from "../generate/generate-text.js";
-import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { concurrently } from "./concurrently.js";
 import type { TaskDocument } from "./documents.js";
 import { encodeContinuation, encodeWhole } from "./encode.js";
@@ -102,7 +101,7 @@ export async function evaluateTask(
   // The model and its tokenizer may be getters, as those of a `LanguageModel` are.
   const { model, tokenizer, defaults = {} } = evaluated;
   const prompts = new Prompts(task, { numFewshot, seed });
-  const run: Run = { engine, model, tokenizer, defaults, task, prompts, seed };
+  const run: Run = { engine, model, tokenizer, defaults, task, prompts, seed, adapter: options.adapter };
   let done = 0;
   const measured = await concurrently(
     documents,
@@ -135,6 +134,8 @@ interface Run extends EvaluatedModel {
   readonly task: EvaluationTask;
   readonly prompts: Prompts;
   readonly seed: number;
+  /** Name of the adapter; null for none, undefined for the active one. */
+  readonly adapter: string | null | undefined;
 }
 
 /** Sample of a document, and what is measured of it, for each filter. */
@@ -198,7 +199,7 @@ async function continues(run: Run, document: TaskDocument, index: number, signal
 
 /** Measures how likely the model finds a document's whole text. */
 async function reads(run: Run, document: TaskDocument, index: number, signal: AbortSignal): Promise<Evaluated> {
-  const { prompts, engine, model, tokenizer } = run;
+  const { prompts, engine, model, tokenizer, adapter } = run;
   const targets = prompts.textsOf(document);
   const [text] = targets as [string];
   const { tokens, first } = await encodeWhole(tokenizer, text);
@@ -206,7 +207,7 @@ async function reads(run: Run, document: TaskDocument, index: number, signal: Ab
   // As in lm-evaluation-harness, the last window reaches back as far as the context allows.
   const scores = await Promise.all(
     windowsOf(tokens.length, first, contextLength, contextLength).map(({ from, first, to }) =>
-      engine.score({ tokens: tokens.subarray(from, to), first: first - from, signal }),
+      engine.score({ tokens: tokens.subarray(from, to), first: first - from, adapter, signal }),
     ),
   );
   const total = scores.reduce((sum, score) => sum + score.total, 0);
@@ -219,7 +220,7 @@ async function reads(run: Run, document: TaskDocument, index: number, signal: Ab
 
 /** Measures what the model generates for a document. */
 async function writes(run: Run, document: TaskDocument, index: number, signal: AbortSignal): Promise<Evaluated> {
-  const { prompts, task, engine, model, tokenizer, seed, defaults } = run;
+  const { prompts, task, engine, model, tokenizer, seed, defaults, adapter } = run;
   const prompt = prompts.promptOf(index);
   const targets = prompts.textsOf(document);
   const { until, temperature, topP, topK, ...rest } = task.fields.generation;
@@ -229,7 +230,7 @@ async function writes(run: Run, document: TaskDocument, index: number, signal: A
   const tokens = (await encodePrompt(tokenizer, prompt)).slice(-Math.max(1, contextLength - maxTokens));
   const stopTokens = defaults?.stopTokens ?? (tokenizer.endOfText === null ? [] : [tokenizer.endOfText]);
   const { text } = await engine.generate({
-    ...{ tokens, stop: until, stopTokens, maxTokens, temperature, topP, topK, seed: seed + index, signal },
+    ...{ tokens, stop: until, stopTokens, maxTokens, temperature, topP, topK, seed: seed + index, adapter, signal },
   });
   const filters = task.fields.filters ?? [{ name: "", steps: [] }];
   return {
@@ -240,7 +241,7 @@ async function writes(run: Run, document: TaskDocument, index: number, signal: A
 
 /** Resolves to the log-probability of a continuation. The beginning of a context that is too long is left out. */
 async function likelihood(
-  { engine, model, tokenizer }: { engine: Engine; model: Run["model"]; tokenizer: Tokenizer },
+  { engine, model, tokenizer, adapter }: Pick<Run, "engine" | "model" | "tokenizer" | "adapter">,
   context: string,
   continuation: string,
   signal: AbortSignal,
@@ -252,5 +253,5 @@ async function likelihood(
       "ERR_FORMAT",
       `expected an answer that fits into the context of ${model.config.contextLength} tokens, got one of ${tokens.length - first}`,
     );
-  return engine.score({ tokens: tokens.subarray(cut), first: first - cut, signal });
+  return engine.score({ tokens: tokens.subarray(cut), first: first - cut, adapter, signal });
 }

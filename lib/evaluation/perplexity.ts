@@ -60,7 +60,7 @@ export async function perplexity(
 ): Promise<PerplexityResult> {
   await using engine = engineFor("perplexity", evaluated, options);
   const { model, tokenizer } = evaluated;
-  const { contextLength = model.config.contextLength, stride = null, signal, onProgress } = options;
+  const { contextLength = model.config.contextLength, stride = null, adapter, signal, onProgress } = options;
   checkInteger("perplexity", "contextLength", contextLength, 1, model.config.contextLength);
   if (stride !== null) checkInteger("perplexity", "stride", stride, 1, contextLength);
   if (typeof text !== "string")
@@ -75,7 +75,7 @@ export async function perplexity(
     concurrencyOf(options),
     async ({ from, first, to }, _, signal) => {
       const given = tokens.subarray(from, to);
-      const { logProbabilities } = await engine.score({ tokens: given, first: first - from, signal });
+      const { logProbabilities } = await engine.score({ tokens: given, first: first - from, adapter, signal });
       onProgress?.(++done, windows.length);
       return logProbabilities;
     },

@@ -1,6 +1,6 @@
 // The fields of a task file: a declarative part of those of lm-evaluation-harness, under the same names. A field that is
 // not one of these is refused by its name, so that no task is evaluated otherwise than it says.
-import { describe, HeedError, oneOf } from "../errors.js";
+import { HeedError, oneOf } from "../errors.js";
 import { FieldReader, list, record, refused } from "./field-reader.js";
 
 /** Kinds of output by which a task measures a model. */
@@ -53,12 +53,23 @@ export interface TaskGeneration {
   readonly topK: number;
 }
 
+/** Data set of the hub. */
+export interface TaskDataset {
+  /** Name on the hub, owner/name. */
+  readonly path: string;
+  /** Folder in the data set, if it has several parts (configurations); null for all of it. */
+  readonly name: string | null;
+  readonly revision: string | null;
+}
+
 /** Checked fields of a task. */
 export interface TaskFields {
   readonly task: string;
   readonly outputType: OutputType;
   /** Files of each split, by its name. */
   readonly files: Readonly<Record<string, readonly string[]>>;
+  /** Data set of the hub that has the splits; null if there is none. */
+  readonly dataset: TaskDataset | null;
   readonly testSplit: string | null;
   readonly fewshotSplit: string | null;
   /** Documents of the few-shot examples that are written in the task itself. */
@@ -101,7 +112,7 @@ export function checkTaskFields(given: unknown): TaskFields {
   const result: TaskFields = {
     task: fields.required("task", "string") as string,
     outputType,
-    files: dataFiles(fields),
+    ...dataOf(fields),
     testSplit,
     fewshotSplit: split ?? fields.optionalText("fewshot_split") ?? training ?? validation,
     fewshotSamples:
@@ -126,18 +137,30 @@ export function checkTaskFields(given: unknown): TaskFields {
   return result;
 }
 
-function dataFiles(fields: FieldReader): Record<string, readonly string[]> {
+/** Formats of local files. */
+const localFormats = ["json", "csv", "parquet"];
+
+function dataOf(fields: FieldReader): Pick<TaskFields, "files" | "dataset"> {
   const path = fields.optionalText("dataset_path");
-  fields.take("dataset_name");
+  const name = fields.optionalText("dataset_name");
   const kwargs = fields.inner("dataset_kwargs");
   const given = kwargs.take("data_files");
+  const revision = kwargs.optionalText("revision");
   kwargs.end();
-  if (path !== null && path !== "json")
-    throw new HeedError(
-      "ERR_FORMAT",
-      `expected dataset_path to be json, with local files in dataset_kwargs.data_files, got ${describe(path)}`,
-    );
-  if (given === undefined) return {};
+  const onHub = path !== null && !localFormats.includes(path);
+  if (onHub && !/^\w[\w.-]*\/\w[\w.-]*$/.test(path))
+    throw refused("dataset_path", oneOf([...localFormats, "the name of a data set of the hub (owner/name)"]), path);
+  if (onHub && name !== null && !/^\w[\w.-]*$/.test(name)) throw refused("dataset_name", "a name", name);
+  if (!onHub && revision !== null)
+    throw refused("dataset_kwargs.revision", "left out, because the data set is not on the hub", revision);
+  return {
+    files: given === undefined ? {} : dataFiles(given),
+    // "default" is how Hugging Face calls the only part of a data set.
+    dataset: onHub ? { path, name: name === "default" ? null : name, revision } : null,
+  };
+}
+
+function dataFiles(given: unknown): Record<string, readonly string[]> {
   const names = (name: string, value: unknown): string[] =>
     (Array.isArray(value) ? value : [value]).map((one: unknown) => {
       if (typeof one !== "string") throw refused(`dataset_kwargs.data_files${name}`, "a file or a list of files", one);

@@ -1,10 +1,12 @@
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
 import { inFile, readTextFile } from "../files.js";
+import type { PretrainedOptions } from "../hub/pretrained-options.js";
 import { optionalPackage } from "../optional-package.js";
 import { documentOf, readDocuments, type TaskDocument } from "./documents.js";
 import type { EvaluationTask } from "./evaluation-task.js";
 import { PythonCode } from "./field-reader.js";
+import { splitFiles } from "./hub-splits.js";
 import { Prompts } from "./prompts.js";
 import { checkTaskFields, type TaskFields } from "./task-fields.js";
 
@@ -14,13 +16,15 @@ export interface DefineTaskOptions {
   documents?: Readonly<Record<string, readonly TaskDocument[]>>;
   /** Folder to which the paths of files are relative. @default the current folder */
   folder?: string;
+  /** Options of a data set that is on the hub. @default {} */
+  hub?: Omit<PretrainedOptions, "files">;
 }
 
 /**
  * Resolves to the task in a file in YAML, in the form of lm-evaluation-harness. heed supports a declarative part of it:
  * `output_type` multiple_choice, loglikelihood, loglikelihood_rolling and generate_until, templates in Jinja, local data
- * files in JSON lines (`dataset_path: json`), few-shot examples, `metric_list`, `generation_kwargs` and `filter_list`.
- * Paths are relative to the file's folder. The guide on evaluation lists the fields.
+ * files (`dataset_path: json`, csv or parquet) and data sets of the hub by name, few-shot examples, `metric_list`,
+ * `generation_kwargs` and `filter_list`. Paths are relative to the file's folder. The guide on evaluation lists the fields.
  *
  * @example
  * import { writeFile } from "node:fs/promises";
@@ -40,9 +44,12 @@ export interface DefineTaskOptions {
  * @throws ERR_IO if a file cannot be read, or the package yaml is not installed.
  * @throws ERR_FORMAT if a file is malformed, or the task uses something that heed does not support; the message names it.
  */
-export async function readTask(file: string): Promise<EvaluationTask> {
+export async function readTask(
+  file: string,
+  { hub = {} }: Pick<DefineTaskOptions, "hub"> = {},
+): Promise<EvaluationTask> {
   const text = await readTextFile(file);
-  return inFile(file, async () => taskOf(await parseYaml(text), { folder: path.dirname(file) }));
+  return inFile(file, async () => taskOf(await parseYaml(text), { folder: path.dirname(file), hub }));
 }
 
 /**
@@ -63,12 +70,15 @@ export async function defineTask(
   return taskOf(fields, options);
 }
 
-async function taskOf(given: unknown, { documents = {}, folder = "." }: DefineTaskOptions): Promise<EvaluationTask> {
+async function taskOf(
+  given: unknown,
+  { documents = {}, folder = ".", hub = {} }: DefineTaskOptions,
+): Promise<EvaluationTask> {
   const fields = checkTaskFields(given);
-  const { task: name, outputType, testSplit, fewshotSplit, fewshotSamples, files, numFewshot } = fields;
+  const { task: name, outputType, testSplit, fewshotSplit, fewshotSamples, files, dataset, numFewshot } = fields;
   const read = new Map<string, Promise<readonly TaskDocument[]>>();
   const split = (splitName: string): Promise<readonly TaskDocument[]> => {
-    const known = read.get(splitName) ?? readSplit(splitName, documents, files, folder);
+    const known = read.get(splitName) ?? readSplit(splitName, documents, fields, { folder, hub });
     read.set(splitName, known);
     return known;
   };
@@ -77,7 +87,9 @@ async function taskOf(given: unknown, { documents = {}, folder = "." }: DefineTa
   const tested = await split(testSplit);
   if (tested.length === 0)
     throw new HeedError("ERR_FORMAT", `task ${name}: expected documents in ${testSplit}, got none`);
-  const hasExamples = fewshotSplit !== null && (fewshotSplit in documents || fewshotSplit in files);
+  // The examples of a data set on the hub are downloaded only if the task has some.
+  const inFiles = (splitName: string): boolean => splitName in documents || splitName in files;
+  const hasExamples = fewshotSplit !== null && (inFiles(fewshotSplit) || (dataset !== null && numFewshot > 0));
   const examples = fewshotSamples ?? (hasExamples ? await split(fewshotSplit) : null);
   if (numFewshot > 0 && examples === null)
     throw new HeedError(
@@ -93,12 +105,13 @@ async function taskOf(given: unknown, { documents = {}, folder = "." }: DefineTa
 async function readSplit(
   name: string,
   documents: Readonly<Record<string, readonly TaskDocument[]>>,
-  files: TaskFields["files"],
-  folder: string,
+  { files, dataset }: Pick<TaskFields, "files" | "dataset">,
+  { folder, hub }: Required<Pick<DefineTaskOptions, "folder" | "hub">>,
 ): Promise<readonly TaskDocument[]> {
   const given = documents[name];
   if (given) return given.map((one, i) => documentOf(`documents.${name}[${i}]`, one));
   const named = files[name];
+  if (dataset) return (await Promise.all((await splitFiles(dataset, name, named, hub)).map(readDocuments))).flat();
   if (!named)
     throw new HeedError(
       "ERR_FORMAT",

@@ -24,9 +24,14 @@ export function exampleRecord(json: unknown): ExampleRecord {
   }
   if (typeof prompt === "string" && typeof completion === "string") return { prompt, completion };
   if (typeof text === "string") return { text };
+  const { chosen, rejected } = Object(json) as Record<string, unknown>;
+  const given =
+    chosen !== undefined && rejected !== undefined
+      ? "a pair of answers, which readPairs() and heed train --preference take"
+      : describe(json);
   throw new HeedError(
     "ERR_FORMAT",
-    `expected an object with messages, with prompt and completion, or with text, got ${describe(json)}`,
+    `expected an object with messages, with prompt and completion, or with text, got ${given}`,
   );
 }
 

@@ -151,18 +151,18 @@ describe("adapters of an engine", () => {
     const running = [ask("half"), ask(null), ask("wide")];
     await new Promise(setImmediate);
     const leaving = unloadAdapter(model, "wide");
-    expect(engine.adapters.toSorted()).toEqual(["dora", "few", "half"]);
+    expect(engine.adapters).toEqual(["dora", "few", "half"]);
     expectError(
       () => ask("wide"),
       "ERR_ARGUMENT",
-      /one of the model's adapters, which are dora, half, few, or null, got "wide"/,
+      /one of the model's adapters, which are dora, few, half, or null, got "wide"/,
     );
     await expectRejection(unloadAdapter(model, "wide"), "ERR_BUSY");
     await loadAdapter(model, folder, { name: "again", active: false });
     running.push(ask("again"));
     const results = await Promise.all(running);
     await leaving;
-    expect(adapterNames(model).toSorted()).toEqual(["again", "dora", "few", "half"]);
+    expect(adapterNames(model)).toEqual(["dora", "few", "half", "again"]);
     expect([results[0], results[1], results[3]]).toEqual([half, plain, half]);
     expect(results[2]).toHaveLength(30);
     // Nothing was computed again: only what each request had no page for.
@@ -206,6 +206,33 @@ describe("adapters of an engine", () => {
     expect(held()).toEqual(before);
   });
 
+  test("scores by adapter are those of the model with this adapter active", async () => {
+    using model = adapted(smallGpt("cpu", { contextLength: 48 }));
+    const engine = engineFor(model, { pageSize: 4, maxBatchTokens: 11 });
+    const requests = [null, ...names].map((adapter) => ({ tokens: someTokens(20, 7), first: 3, adapter }));
+    const generated = engine.generate({ tokens: prompt, ...settings, adapter: "few" }).then(({ tokens }) => tokens);
+    const scores = await Promise.all(requests.map((request) => engine.score(request)));
+    expect(new Set(scores.map(({ total }) => total)).size).toBe(requests.length);
+    expect(await generated).toHaveLength(settings.maxTokens);
+    for (const [i, { adapter, ...request }] of requests.entries()) {
+      setAdapter(model, adapter);
+      expect(await engineFor(model, { pageSize: 4 }).score(request), String(adapter)).toEqual(scores[i]);
+    }
+    const bad = { tokens: [1, 2], adapter: "polite" };
+    await expectRejection(engine.score(bad), "ERR_ARGUMENT", /score: expected adapter to be .+ wide, dora, few, half/);
+  });
+
+  test("names are in the order in which adapters were added, whatever layers they have", () => {
+    using model = smallGpt("cpu");
+    addAdapter(model, { name: "late", targets: /^h\.1/, active: false });
+    addAdapter(model, { name: "all", active: false });
+    addAdapter(model, { name: "early", targets: /^h\.0/, active: false });
+    expect(adapterNames(model)).toEqual(["late", "all", "early"]);
+    removeAdapter(model, "late");
+    addAdapter(model, { name: "late", targets: /^h\.0/, active: false });
+    expect(adapterNames(model)).toEqual(["all", "early", "late"]);
+  });
+
   test("bad names are refused with those that there are", () => {
     using model = smallGpt("cpu");
     const engine = engineFor(model);
@@ -215,7 +242,7 @@ describe("adapters of an engine", () => {
       expectError(
         () => engine.generate({ tokens: [1], adapter: adapter as string }),
         "ERR_ARGUMENT",
-        /which are wide, dora, half, few, or null, got/,
+        /which are wide, dora, few, half, or null, got/,
       );
   });
 });

@@ -1,5 +1,6 @@
 /** Results of tasks: those of slow computations on a tiny model, on each device, the same in any batch. */
 import { describe, expect, test } from "vitest";
+import { addAdapter, setAdapter } from "../../lib/adapters/adapters.js";
 import { evaluateTask, type TaskResult, type TaskSample } from "../../lib/evaluation/evaluate-task.js";
 import { perplexity } from "../../lib/evaluation/perplexity.js";
 import { defineTask } from "../../lib/evaluation/task.js";
@@ -9,7 +10,9 @@ import { generate } from "../../lib/generate/generate-text.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import type { Tokenizer } from "../../lib/tokenizer/tokenizer.js";
+import { shakeAdapter } from "../adapters/support.js";
 import { devices, smallGpt } from "../generate/models.js";
+import { expectRejection } from "../support/errors.js";
 import { nightly } from "../support/nightly.js";
 
 const bytes = new ByteTokenizer();
@@ -149,6 +152,27 @@ describe.for(devices)("evaluateTask on %s", (device) => {
     expect(value(result, "chrf,none")).toBeGreaterThan(value(result, "chrf,first"));
     expect(result.metrics).toHaveLength(8);
     expect(result.metrics.every(({ stderr }) => stderr !== null)).toBe(true);
+  });
+
+  onCpu("by adapter, at the same time", async () => {
+    using model = modelOn(device);
+    addAdapter(model, { name: "bold", rank: 2, active: false });
+    shakeAdapter(model, "bold");
+    const task = await defineTask(
+      { ...common, output_type: "loglikelihood", doc_to_text: "Now ", doc_to_target: "{{question}}" },
+      { documents },
+    );
+    const given = { model, tokenizer };
+    const kinds = [null, "bold", undefined];
+    const measure = (adapter: string | null | undefined) =>
+      Promise.all([evaluateTask(given, task, { adapter }), perplexity(given, "Call me Ishmael.", { adapter })]);
+    const [alone, bold, usual] = await Promise.all(kinds.map(measure));
+    expect(usual).toEqual(alone);
+    expect(bold![1].loss).not.toBeCloseTo(alone![1].loss, 3);
+    setAdapter(model, "bold");
+    expect(await measure(undefined)).toEqual(bold);
+    expect(await measure(null)).toEqual(alone);
+    await expectRejection(measure("meek"), "ERR_ARGUMENT", /expected adapter to be .+ which are bold, or null/);
   });
 
   onCpu("perplexity in blocks and by a sliding window", async () => {

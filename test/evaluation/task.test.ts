@@ -187,7 +187,9 @@ metadata:
   test.each([
     [{ include: "other.yaml" }, "expected no include, which heed does not support"],
     [{ output_type: "greedy" }, "expected output_type to be multiple_choice, loglikelihood, loglikelihood_rolling or"],
-    [{ dataset_path: "glue" }, "expected dataset_path to be json, with local files"],
+    [{ dataset_path: "glue" }, "expected dataset_path to be json, csv, parquet or the name of a data set of the hub"],
+    [{ dataset_path: "a/b", dataset_name: "../c" }, "expected dataset_name to be a name"],
+    [{ dataset_path: "json", dataset_kwargs: { revision: "main" } }, "expected dataset_kwargs.revision to be left out"],
     [{ dataset_kwargs: { trust_remote_code: true } }, "expected no dataset_kwargs.trust_remote_code"],
     [{ doc_to_choice: undefined }, "expected doc_to_choice to be a list or a template, got undefined"],
     [{ doc_to_text: undefined }, "expected doc_to_text to be a template"],

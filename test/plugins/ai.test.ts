@@ -17,9 +17,11 @@ import {
 } from "ai";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
+import { addAdapter, setAdapter } from "../../lib/adapters/adapters.js";
 import { createHeed, heed, type HeedLanguageModelOptions } from "../../lib/plugins/ai/index.js";
 import { LazyModel } from "../../lib/plugins/lazy-model.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
+import { shakeAdapter } from "../adapters/support.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { chatModel, embeddingModel, rankingModel } from "../server/support.js";
@@ -78,6 +80,31 @@ describe("text", () => {
     await generateText({ model: heed(scripted), messages, ...given });
     const { signal: _, ...options } = scripted.asked[0]!.options;
     expect(options).toEqual({ maxTokens: 8, seed: 1, ...sampling, stop: ["e"], ...own });
+  });
+
+  test("comes from the adapter that a call names", async () => {
+    const adapted = chatModel();
+    for (const name of ["polite", "brief"]) {
+      addAdapter(adapted.model, { name, rank: name.length, active: false });
+      shakeAdapter(adapted.model, name);
+    }
+    const ask = async (adapter: string | null | undefined) => {
+      const own = adapter === undefined ? {} : ({ adapter } satisfies HeedLanguageModelOptions);
+      const { text } = await generateText({
+        ...{ model: heed(adapted), messages, ...settings, temperature: 0, providerOptions: { heed: own } },
+      });
+      return text;
+    };
+    const adapters = ["polite", "brief", null, undefined];
+    const texts = await Promise.all(adapters.map(ask));
+    const expected: string[] = [];
+    for (const active of ["polite", "brief", null]) {
+      setAdapter(adapted.model, active);
+      expected.push((await adapted.chat(messages, { maxTokens: 8, seed: 1, temperature: 0 })).text);
+    }
+    expect(new Set(expected).size).toBe(3);
+    expect(texts).toEqual([...expected, expected[2]]);
+    await expect(ask("rude")).rejects.toThrow(/adapter to be .+ which are polite, brief, or null, got "rude"/);
   });
 
   test("concurrent calls get the same texts", async () => {

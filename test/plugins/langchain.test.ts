@@ -14,9 +14,11 @@ import { ChatPromptTemplate } from "@langchain/core/prompts";
 import { tool } from "@langchain/core/tools";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
+import { addAdapter, setAdapter } from "../../lib/adapters/adapters.js";
 import { ChatHeed, HeedEmbeddings } from "../../lib/plugins/langchain/index.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { chatModel, embeddingModel } from "../server/support.js";
+import { shakeAdapter } from "../adapters/support.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { askedAgain, ScriptedModel, scripts, shownTools } from "./support.js";
@@ -76,6 +78,29 @@ describe("invoke and stream", () => {
       { maxTokens, temperature: 0.7, minP: 0.1, stop: ["."] },
       { maxTokens, temperature: 0, minP: 0.1, stop: ["!"], variables: { enable_thinking: false } },
     ]);
+  });
+
+  test("the adapter of the model and of a call", async () => {
+    const adapted = chatModel();
+    for (const name of ["polite", "brief"]) {
+      addAdapter(adapted.model, { name, rank: name.length, active: false });
+      shakeAdapter(adapted.model, name);
+    }
+    const cache = new InMemoryCache();
+    const polite = new ChatHeed({ model: adapted, cache, ...settings, temperature: 0, adapter: "polite" });
+    const answers = await Promise.all([
+      polite.invoke("Why?"),
+      polite.invoke("Why?", { adapter: "brief" }),
+      polite.invoke("Why?", { adapter: null }),
+    ]);
+    const expected: string[] = [];
+    for (const active of ["polite", "brief", null]) {
+      setAdapter(adapted.model, active);
+      expected.push((await adapted.chat(question, { ...settings, temperature: 0 })).text);
+    }
+    expect(new Set(expected).size).toBe(3);
+    expect(answers.map(({ content }) => content)).toEqual(expected);
+    await expect(polite.invoke("Why?", { adapter: "rude" })).rejects.toThrow(/which are polite, brief, or null/);
   });
 
   test("a cache tells settings apart", async () => {
