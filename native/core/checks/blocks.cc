@@ -12,7 +12,7 @@ namespace {
 // Returns the layout of a weight [K, N] that has these blocks.
 BlockLayout check_weight(const char* op, In blocks, int64_t K, int64_t N, Int format) {
   if (format < 0 || format >= kBlockKinds)
-    fail(Code::argument, "%s: expected a format below %lld, got %lld", op, static_cast<long long>(kBlockKinds),
+    fail(Code::argument, "%s: expected a format from 0 to %lld, got %lld", op, static_cast<long long>(kBlockKinds - 1),
          static_cast<long long>(format));
   const BlockLayout layout{K, N, static_cast<BlockKind>(format)};
   if (K % layout.numbers() != 0)
