@@ -30,7 +30,7 @@ export function encodeBlocks(format: EncodedFormat, values: Float32Array, import
   const same = new Float32Array(numbers).fill(1);
   for (let block = 0; block < values.length / numbers; block++) {
     const at = block * numbers;
-    let weights = same;
+    let weights: Float32Array = same;
     if (importance) {
       const { ofRow, first } = importance;
       const begin = (first + at) % ofRow.length;

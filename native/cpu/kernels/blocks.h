@@ -10,15 +10,29 @@ namespace {
 
 using Decoder = void (*)(const uint8_t* from, int64_t blocks, float* to);
 
-typedef int8_t vs8 __attribute__((vector_size(kWidth)));
-
-inline vi bytes_at(const uint8_t* p) { return widen(load_as<vu8>(p)); }
-inline vi signed_bytes_at(const uint8_t* p) {
-#if defined(__aarch64__)
-  const vi x = bytes_at(p);
-  return x << 24 >> 24;
+// Widens kWidth bytes. The instructions are named because compilers take __builtin_convertvector of bytes apart into
+// single lanes.
+inline vi bytes_at(const uint8_t* p) {
+#if defined(__AVX512F__)
+  return (vi)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#elif defined(__AVX2__)
+  return (vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+#elif defined(__x86_64__)
+  int32_t four;
+  __builtin_memcpy(&four, p, sizeof four);
+  const __m128i zero = _mm_setzero_si128(), words = _mm_unpacklo_epi8(_mm_cvtsi32_si128(four), zero);
+  return (vi)_mm_unpacklo_epi16(words, zero);
 #else
-  return __builtin_convertvector(load_as<vs8>(p), vi);
+  return widen(load_as<vu8>(p));
+#endif
+}
+inline vi signed_bytes_at(const uint8_t* p) {
+#if defined(__AVX512F__)
+  return (vi)_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#elif defined(__AVX2__)
+  return (vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+#else
+  return bytes_at(p) << 24 >> 24;
 #endif
 }
 inline vf floats(vi x) { return __builtin_convertvector(x, vf); }
