@@ -48,6 +48,8 @@ function weightOn(device: string, { format, outputs, inputs, bytes }: Made): Blo
   return { blocks: stored, format, outputs, inputs, [Symbol.dispose]: () => stored.dispose() };
 }
 
+const same = (a: number, b: number): boolean => a === b || (Number.isNaN(a) && Number.isNaN(b));
+
 const formats = Object.keys(blockFormats) as BlockFormat[];
 /** A size that ends within the 256 numbers that kernels decode together, where the format allows it. */
 const inputsOf = (format: BlockFormat): number => (blockFormats[format].numbers === 32 ? 256 + 96 : 512);
@@ -63,13 +65,21 @@ describe.each(targets)("on $name", ({ device, select }) => {
       using weight = weightOn(device, made);
       for (const dtype of dtypes) {
         using all = dequantize(weight, { dtype });
-        expect(await all.data(), `${format}, ${dtype}`).toEqual(made.values.map((x) => roundTo(dtype, x)));
+        const values = await all.data();
+        // Zeros of both signs are equal here; -0 times a scale of 0 is one of them.
+        const wrong = made.values.findIndex((x, i) => !same(roundTo(dtype, x), values[i]!));
+        expect(wrong, `${format}, ${dtype}: ${values[wrong]} for ${made.values[wrong]}`).toBe(-1);
       }
       using ids = tensor(Int32Array.of(4, 0, 4), [3, 1], { device, dtype: "i32" });
       using rows = quantizedEmbedding(ids, weight);
       expect(rows.shape).toEqual([3, 1, made.inputs]);
       const row = (i: number) => made.values.subarray(i * made.inputs, (i + 1) * made.inputs);
-      expect(await rows.data(), format).toEqual(Float32Array.from([...row(4), ...row(0), ...row(4)]));
+      const gathered = await rows.data();
+      const expected = [...row(4), ...row(0), ...row(4)];
+      expect(
+        expected.findIndex((x, i) => !same(x, gathered[i]!)),
+        format,
+      ).toBe(-1);
     }
   });
 
@@ -136,7 +146,7 @@ describe.each(devicesTested)("with everything around it, on $name", ({ device, s
       const [dx, db] = [await x.grad!.data(), await bias.grad!.data()];
       const expectedDb = new Float64Array(21);
       for (let r = 0; r < rows; r++) {
-        const expectedDx = new Float64Array(256);
+        const [expectedDx, size] = [new Float64Array(256), new Float64Array(256)];
         for (let n = 0; n < 21; n++) {
           let before = bs[n]!;
           for (let k = 0; k < 256; k++) before += xs[r * 256 + k]! * made.values[n * 256 + k]!;
@@ -144,11 +154,16 @@ describe.each(devicesTested)("with everything around it, on $name", ({ device, s
           expect(Math.abs(ys[r * 21 + n]! - y)).toBeLessThanOrEqual(1e-4 + 2 * roundoff(dtype) * Math.abs(y));
           if (before <= 0) continue;
           expectedDb[n]! += 1;
-          for (let k = 0; k < 256; k++) expectedDx[k]! += made.values[n * 256 + k]!;
+          for (let k = 0; k < 256; k++) {
+            expectedDx[k]! += made.values[n * 256 + k]!;
+            size[k]! += Math.abs(made.values[n * 256 + k]!);
+          }
         }
-        // For the backward pass, the weight may be rounded to the dtype of the gradient.
-        const worst = Math.max(...expectedDx.map((value, k) => Math.abs(value - dx[r * 256 + k]!)));
-        expect(worst).toBeLessThanOrEqual(dtype === "f32" ? 1e-5 : 21 * 0.5 * roundoff("bf16"));
+        // In the backward pass, the weight may be rounded to the dtype of the gradient, as the gradient is.
+        for (const [k, value] of expectedDx.entries()) {
+          const bound = roundoff(dtype) * (size[k]! + Math.abs(value)) + 21 * 2 ** -24 * size[k]!;
+          expect(Math.abs(value - dx[r * 256 + k]!)).toBeLessThanOrEqual(bound);
+        }
       }
       expect(Array.from(db)).toEqual(Array.from(expectedDb));
       for (const used of [x, bias, out]) used.dispose();

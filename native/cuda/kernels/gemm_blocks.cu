@@ -38,6 +38,7 @@ struct GemmBlocksParams {
   BlockKind kind;
   int64_t M, K, row_bytes;
   int numbers, bytes;  // of a block
+  int pitch;           // bytes of shared memory for a column
   int width;           // bytes that can be copied at once
   bool vectors;        // true if rows of a can be read eight elements at a time
 };
@@ -60,9 +61,6 @@ struct DequantizeBlocksParams {
 
 constexpr int kBlocksThreads = 128, kBlockColumns = 16, kBlockParts = kBlocksThreads / kBlockColumns, kBlockRows = 4;
 static_assert(kPartDepth == kBlockDepth, "a part is whole blocks");
-
-// Bytes of shared memory for a column. Neighbouring columns begin in different banks.
-constexpr int block_pitch(int part_bytes) { return (kBlockParts * part_bytes + 127) / 128 * 128 + 4; }
 
 #if HEED_DEVICE_CODE
 
@@ -110,7 +108,7 @@ __device__ __forceinline__ void copy_blocks(unsigned char* to, const uint8_t* fr
 
 template <int R>
 __device__ __forceinline__ void gemm_blocks_parts(const GemmBlocksParams& p) {
-  const int part_bytes = kPartDepth / p.numbers * p.bytes, pitch = block_pitch(part_bytes);
+  const int part_bytes = kPartDepth / p.numbers * p.bytes;
   const int column = threadIdx.x % kBlockColumns, thread_part = threadIdx.x / kBlockColumns;
   const int64_t first_column = static_cast<int64_t>(blockIdx.x) * kBlockColumns, n = first_column + column;
   const int64_t row = static_cast<int64_t>(blockIdx.y) * R, parts = (p.K + kPartDepth - 1) / kPartDepth;
@@ -124,7 +122,7 @@ __device__ __forceinline__ void gemm_blocks_parts(const GemmBlocksParams& p) {
       const int copied = threadIdx.x / kBlockParts, lane = threadIdx.x % kBlockParts;
       const int64_t begin = first * part_bytes;
       const uint8_t* const from = p.blocks + (first_column + copied) * p.row_bytes + begin;
-      unsigned char* const to = blocks_shared + copied * pitch;
+      unsigned char* const to = blocks_shared + copied * p.pitch;
       const int bytes = first_column + copied < p.end.N
                             ? static_cast<int>(min(static_cast<int64_t>(kBlockParts * part_bytes), p.row_bytes - begin))
                             : 0;
@@ -138,7 +136,7 @@ __device__ __forceinline__ void gemm_blocks_parts(const GemmBlocksParams& p) {
     __syncthreads();
     const int64_t begin = (first + thread_part) * kPartDepth;
     const int depth = n < p.end.N ? static_cast<int>(max(int64_t{0}, min(int64_t{kPartDepth}, p.K - begin))) : 0;
-    const unsigned char* const blocks = blocks_shared + column * pitch + thread_part * part_bytes;
+    const unsigned char* const blocks = blocks_shared + column * p.pitch + thread_part * part_bytes;
     float sum[R] = {};
 #pragma unroll 1
     for (int k = 0; k < depth; k += 8) {
@@ -287,6 +285,8 @@ void host::gemm_blocks(Stream& stream, Out out, In a, In blocks, OptIn bias, Opt
   const auto aligned = [&](int64_t bytes) {
     return is_aligned(blocks.data, bytes) && weight.row_bytes() % bytes == 0;
   };
+  // Neighbouring columns begin in different banks.
+  const int pitch = static_cast<int>((kBlockParts * weight.at(kPartDepth) + 127) / 128 * 128 + 4);
   const GemmBlocksParams p{blocks.ptr<uint8_t>(),
                            any(&a),
                            end,
@@ -296,9 +296,9 @@ void host::gemm_blocks(Stream& stream, Out out, In a, In blocks, OptIn bias, Opt
                            weight.row_bytes(),
                            static_cast<int>(weight.numbers()),
                            static_cast<int>(weight.bytes()),
+                           pitch,
                            aligned(4) ? 4 : aligned(2) ? 2 : 1,
                            is_aligned(a.data)};
-  const int pitch = block_pitch(kPartDepth / p.numbers * p.bytes);
   const Grid grid{ceil_div(weight.N, kBlockColumns), M == 1 ? 1 : ceil_div(M, kBlockRows)};
   stream.launch(kOp, M == 1 ? gemm_blocks_row : gemm_blocks_rows, grid, p,
                 static_cast<size_t>(kBlockColumns * pitch));
