@@ -2,12 +2,31 @@
  * npm run bench:perplexity -- --model NAME [--texts 64] [--write]
  *
  * Measures what fewer bits of the weights, and of keys and values, cost a trained model: its perplexity of texts in f32,
- * bf16, 8 and 4 bits. The model draws the texts itself, in f32 at temperature 1. The perplexity in f32 is therefore near the best that any model can have on them,
- * and what a row adds comes from its rounding. --write renews the table in docs/performance/quantization.md.
+ * bf16, 8 and 4 bits, and from GGUF files with matrices in blocks. The model draws the texts itself, in f32 at
+ * temperature 1. The perplexity in f32 is therefore near the best that any model can have on them, and what a row adds
+ * comes from its rounding. Files whose matrices all fall back to another type, because their rows do not fill blocks of
+ * 256 numbers, are left out. Calibration reads other texts, which the model draws too. --write renews the table in
+ * docs/performance/quantization.md.
  */
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { parseArgs } from "node:util";
-import { type CausalModel, Engine, generateTokens, type LanguageModel, load, type LoadOptions, score } from "heed";
+import {
+  type CausalModel,
+  Engine,
+  generateTokens,
+  type GPT,
+  inputImportance,
+  type LanguageModel,
+  type Llama,
+  load,
+  type LoadOptions,
+  readGguf,
+  saveGguf,
+  type SaveGgufOptions,
+  score,
+} from "heed";
 
 const { values: flags } = parseArgs({
   options: {
@@ -30,11 +49,23 @@ const rows: [string, Omit<LoadOptions, "kind">, "int8"?][] = [
   ["int4, groups of 64", { quantize: { bits: 4, groupSize: 64 } }],
 ];
 
+/** Types of GGUF files, with and without calibration. */
+const files: [NonNullable<SaveGgufOptions["type"]>, boolean][] = [
+  ["Q8_0", false],
+  ["Q6_K", false],
+  ["Q5_K", false],
+  ["Q5_K", true],
+  ["Q4_K", false],
+  ["Q4_K", true],
+  ["Q4_0", false],
+  ["Q4_0", true],
+];
+
 /** Draws texts that begin with the first token and end where the context or the model ends them. */
-async function textsOf(model: CausalModel, start: number): Promise<Int32Array[]> {
+async function textsOf(model: CausalModel, start: number, seed = 1): Promise<Int32Array[]> {
   const maxTokens = Math.min(255, model.config.contextLength - 1);
   const prompts = Array.from({ length: count }, () => [start]);
-  const drawn = await generateTokens(model, prompts, { maxTokens, temperature: 1, seed: 1 });
+  const drawn = await generateTokens(model, prompts, { maxTokens, temperature: 1, seed });
   return drawn.map(({ tokens }) => Int32Array.from([start, ...tokens]));
 }
 
@@ -69,19 +100,45 @@ async function engineLossOf(model: LanguageModel["model"], texts: readonly Int32
 const texts: Int32Array[] = [];
 let best = 0;
 const lines = ["| numbers | perplexity | of f32 |", "|---|---:|---:|"];
+const signed = (ratio: number): string => `${ratio >= 1 ? "+" : "−"}${Math.abs(100 * (ratio - 1)).toFixed(3)} %`;
+function show(label: string, loss: number): void {
+  const perplexity = Math.exp(loss);
+  best ||= perplexity;
+  lines.push(`| ${label} | ${perplexity.toFixed(4)} | ${signed(perplexity / best)} |`);
+}
+/** Returns the first token of a text; texts of SentencePiece models begin with token 1. */
+const startOf = ({ tokenizer }: LanguageModel): number => tokenizer.encode("")[0] ?? 1;
+
 for (const [label, options, kvType] of rows) {
   using loaded = await load(name, { kind: "causal", device: "cpu", ...options });
   const { model } = loaded;
-  // Texts of SentencePiece models begin with token 1.
-  if (texts.length === 0) texts.push(...(await textsOf(model, loaded.tokenizer.encode("")[0] ?? 1)));
-  const perplexity = Math.exp(await (kvType ? engineLossOf(model, texts) : lossOf(model, texts)));
-  best ||= perplexity;
-  lines.push(
-    `| ${label} | ${perplexity.toFixed(4)} | ${perplexity >= best ? "+" : "−"}${Math.abs(100 * (perplexity / best - 1)).toFixed(3)} % |`,
-  );
+  if (texts.length === 0) texts.push(...(await textsOf(model, startOf(loaded))));
+  show(label, await (kvType ? engineLossOf(model, texts) : lossOf(model, texts)));
+}
+
+const folder = mkdtempSync(path.join(tmpdir(), "heed-perplexity-"));
+let furthest = 0; // of a computation in blocks from the same weights in f32
+try {
+  using source = await load(name, { kind: "causal", device: "cpu", quantize: false });
+  const model = source.model as GPT | Llama;
+  const importance = await inputImportance(model, await textsOf(model, startOf(source), 2));
+  for (const [type, calibrated] of files) {
+    const file = path.join(folder, `${type}.gguf`);
+    await saveGguf(file, model, { type, tokenizer: source.tokenizer, ...(calibrated && { importance }) });
+    await using header = await readGguf(file);
+    if (![...header.tensors.values()].some(({ dtype }) => dtype === type)) continue;
+    using stored = await load(file, { kind: "causal", device: "cpu" });
+    using floats = await load(file, { kind: "causal", device: "cpu", quantize: false });
+    const loss = await lossOf(stored.model, texts);
+    show(`GGUF ${type}${calibrated ? ", calibrated" : ""}`, loss);
+    furthest = Math.max(furthest, Math.abs(Math.exp(loss - (await lossOf(floats.model, texts))) - 1));
+  }
+} finally {
+  rmSync(folder, { recursive: true });
 }
 const tokens = texts.reduce((sum, text) => sum + text.length - 1, 0);
-const table = [`${texts.length} texts, ${tokens} tokens`, "", ...lines].join("\n");
+const same = `The perplexity of a file differs by at most ${(100 * furthest).toPrecision(1)} % from that of the same weights in f32.`;
+const table = [`${texts.length} texts, ${tokens} tokens. ${same}`, "", ...lines].join("\n");
 console.log(table);
 if (flags.write) {
   const page = new URL("../../docs/performance/quantization.md", import.meta.url);

@@ -58,7 +58,10 @@ export type { NormOptions } from "./ops/norm.js";
 export { addLayerNorm, layerNorm, type LayerNormOptions } from "./ops/layer-norm.js";
 export { l2Normalize } from "./ops/l2-normalize.js";
 export { linear, type LinearOptions } from "./ops/linear.js";
+export type { BlockFormat } from "./block-formats.js";
 export {
+  type BlockTensors,
+  type CompressedTensors,
   dequantize,
   quantize,
   quantizedEmbedding,
@@ -112,7 +115,7 @@ export { freeze, unfreeze } from "./nn/freeze.js";
 export type { NamePattern } from "./nn/name-pattern.js";
 export { Initializer } from "./nn/init.js";
 export { Linear, LinearAdapter, type LinearConfig, type LinearForwardOptions } from "./nn/linear.js";
-export { QuantizedWeight } from "./nn/quantized-weight.js";
+export { BlockWeight, QuantizedWeight } from "./nn/quantized-weight.js";
 export { LayerNorm } from "./nn/layer-norm.js";
 export {
   RelativePositionBias,
@@ -255,6 +258,7 @@ export { type GgufModel, loadGguf, type LoadGgufOptions } from "./pretrained/ggu
 export type { SaveProgress } from "./pretrained/save-progress.js";
 export { saveLlama2c, type SaveLlama2cOptions } from "./pretrained/save-llama2c.js";
 export { savePretrained, type SavePretrainedOptions } from "./pretrained/save-pretrained.js";
+export { type InputImportance, inputImportance } from "./pretrained/input-importance.js";
 export { saveGguf, type SaveGgufOptions } from "./pretrained/gguf/save-gguf.js";
 export { type CTranslate2Model, type CTranslate2Options, loadCTranslate2 } from "./pretrained/load-ctranslate2.js";
 export { loadLlama2c } from "./pretrained/load-llama2c.js";

@@ -12,7 +12,10 @@ import { pieceLength } from "./turns.js";
 const mostUploading = 4 * 2 ** 20;
 
 /** Overwrites a contiguous tensor with pieces that hold all of its elements in row-major order. */
-export async function setPieces(tensor: FloatTensor, pieces: AsyncIterable<Float32Array | Halves>): Promise<void> {
+export async function setPieces(
+  tensor: FloatTensor | Tensor<"u8">,
+  pieces: AsyncIterable<Float32Array | Halves | Uint8Array>,
+): Promise<void> {
   let at = 0;
   for await (const values of pieces) {
     await setPart(tensor, at, values);
@@ -21,10 +24,14 @@ export async function setPieces(tensor: FloatTensor, pieces: AsyncIterable<Float
 }
 
 /** Overwrites the elements of a contiguous tensor from position `at` in row-major order. */
-export async function setPart(tensor: FloatTensor, at: number, values: Float32Array | Halves): Promise<void> {
+export async function setPart(
+  tensor: FloatTensor | Tensor<"u8">,
+  at: number,
+  values: Float32Array | Halves | Uint8Array,
+): Promise<void> {
   if (tensor.device.memory().uploading >= mostUploading) await written(tensor);
-  using part = tensor.viewAs([values.length], [1], at, false);
-  if (values instanceof Halves) setHalves(part, values);
+  using part: Tensor = tensor.viewAs([values.length], [1], at, false);
+  if (values instanceof Halves) setHalves(part as FloatTensor, values);
   else part.set(values);
 }
 

@@ -63,6 +63,9 @@ export const binaryKinds = ${numbers("BINARY")};
 
 /** Values of \`kind\` of the operation reduce. */
 export const reduceKinds = ${numbers("REDUCE")};
+
+/** Block formats of GGUF files: values of \`format\` of the operations on blocks. */
+export const blockKinds = ${numbers("BLOCK")};
 `,
 );
 

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { zeros } from "../lib/creation.js";
 import { native, ops } from "../lib/native.js";
-import { binaryKinds, dtypes, nativeActivations, reduceKinds, unaryKinds } from "../lib/native-kinds.js";
+import { binaryKinds, blockKinds, dtypes, nativeActivations, reduceKinds, unaryKinds } from "../lib/native-kinds.js";
 import { type Handle, namedOps, type NativeOps, type View } from "../lib/native-ops.js";
 import { expectError } from "./support/errors.js";
 
@@ -27,10 +27,13 @@ test("named operands arrive at their places in ops.def; omitted ones arrive as n
 
 test("the addon has the same numbers of dtypes, activations and kinds", () => {
   using x = zeros([1, 1]);
+  using none = zeros([1, 0]);
+  using blocks = zeros([1, 0], { dtype: "u8" });
   const counts: [string, Record<string, number>, (number: number) => void][] = [
     ["kind", unaryKinds, (kind) => ops.unary({ out: x, inp: x, kind })],
     ["kind", binaryKinds, (kind) => ops.binary({ out: x, a: x, b: x, kind })],
     ["kind", reduceKinds, (kind) => ops.reduce({ out: x, inp: x, kind })],
+    ["a format", blockKinds, (format) => ops.dequantize_blocks({ out: none, blocks, format })],
     ["an activation", nativeActivations, (activation) => ops.gated({ out: x, gate: x, up: x, activation })],
   ];
   for (const [what, numbers, call] of counts) {

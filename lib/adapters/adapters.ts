@@ -92,7 +92,7 @@ function usualTargets(op: string, names: readonly string[]): Set<string> {
 }
 
 function deviceOf({ quantized, weight }: Linear): FloatTensor["device"] {
-  return (quantized?.codes ?? weight).device;
+  return (quantized ?? weight).device;
 }
 
 /**

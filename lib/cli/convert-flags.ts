@@ -3,7 +3,9 @@ import { text } from "./arguments.js";
 import type { quantizedTypes } from "./inference-options.js";
 
 /** The types in which `heed convert` can write numbers. */
-const convertTypes = ["f32", "bf16", "f16", "q8_0", "q4_0"] as const;
+const convertTypes = ["f32", "bf16", "f16", "q8_0", "q4_0", "q4_k", "q5_k", "q6_k"] as const;
+/** The types in which `heed quantize` can write numbers. */
+export const quantizeTypes = ["q8_0", "q6_k", "q5_k", "q4_k", "q4_0"] as const;
 
 /** The flags of `heed convert`. */
 export interface ConvertFlags {
@@ -20,6 +22,16 @@ export interface MergeFlags extends Omit<ConvertFlags, "from"> {
   quantize?: keyof typeof quantizedTypes;
 }
 
+/** The flags of `heed quantize`. */
+export interface QuantizeFlags {
+  model: string;
+  to: string;
+  type: (typeof quantizeTypes)[number];
+  calibrate?: string;
+  device: string;
+  force?: boolean;
+}
+
 /** Adds the flags about the model that a command writes. */
 export function addOutputFlags(command: Command): Command {
   return command
@@ -29,7 +41,7 @@ export function addOutputFlags(command: Command): Command {
       text,
     )
     .addOption(
-      new Option("--dtype <type>", "type of the numbers in the new file; q8_0 and q4_0 need a .gguf file")
+      new Option("--dtype <type>", "type of the numbers in the new file; those that begin with q need a .gguf file")
         .choices(convertTypes)
         .default("f32"),
     )

@@ -1,13 +1,16 @@
 import { mkdir, readdir } from "node:fs/promises";
 import path from "node:path";
 import { activeAdapter, mergeAdapter } from "../adapters/adapters.js";
+import { readTextFile } from "../files.js";
+import { type InputImportance, inputImportance } from "../pretrained/input-importance.js";
 import { saveGguf } from "../pretrained/gguf/save-gguf.js";
 import { type LoadedParts, loadModel } from "../pretrained/load-model.js";
 import { saveLlama2c } from "../pretrained/save-llama2c.js";
 import { savePretrained } from "../pretrained/save-pretrained.js";
+import { encodeText } from "../tokenizer/tokenizer.js";
 import { trainedOver } from "../train/checkpoint.js";
 import { createBar } from "./bar.js";
-import type { ConvertFlags, MergeFlags } from "./convert-flags.js";
+import type { ConvertFlags, MergeFlags, QuantizeFlags } from "./convert-flags.js";
 import { UsageError } from "./failure.js";
 import { quantizedTypes } from "./inference-options.js";
 import type { SaveProgress } from "../pretrained/save-progress.js";
@@ -15,7 +18,30 @@ import type { SaveProgress } from "../pretrained/save-progress.js";
 /** Runs `heed convert`: writes a model in another format. */
 export async function run(flags: ConvertFlags): Promise<void> {
   // The parameters only pass through the host's memory, so no other device is needed.
-  await write(flags, () => loadModel(flags.from, { device: "cpu" }));
+  await write(flags, () => loadModel(flags.from, { device: "cpu", quantize: false }));
+}
+
+/** Tokens of a calibration text that the model reads at a time, and the most that it reads. */
+const [calibrated, mostCalibrated] = [512, 32_768];
+
+/** Runs `heed quantize`: writes a model as a GGUF file with matrices in fewer bits. */
+export async function quantize(flags: QuantizeFlags): Promise<void> {
+  const { model: from, to, type, calibrate, device, force = false } = flags;
+  if (formatOf(to) !== "gguf") throw new UsageError(`--to ${to}: expected the name of a .gguf file`);
+  const text = calibrate === undefined ? null : await readTextFile(calibrate);
+  const target = { to, dtype: type, force };
+  await write(target, async () => {
+    const loaded = await loadModel(from, { device, quantize: false });
+    if (text === null) return loaded;
+    const { model, tokenizer } = loaded;
+    if (!tokenizer) throw new UsageError(`--calibrate: expected a model with a tokenizer, got one without`);
+    const tokens = (await encodeText(tokenizer, text)).subarray(0, mostCalibrated);
+    const length = Math.min(calibrated, model.config.contextLength);
+    const parts = Array.from({ length: Math.ceil(tokens.length / length) }, (_, i) =>
+      tokens.subarray(i * length, (i + 1) * length),
+    );
+    return { ...loaded, importance: await inputImportance(model, parts) };
+  });
 }
 
 /** Runs `heed merge`: writes a model with an adapter as a model without one. */
@@ -27,7 +53,7 @@ export async function merge({ model: from, adapter, quantize, ...flags }: MergeF
       `the adapter was trained over weights in ${trained.bits} bits; it is merged into the model's own weights, which are more precise. With --quantize int${trained.bits} it is merged into the rounded ones`,
     );
   await write(flags, async () => {
-    const options = { ...(adapter !== undefined && { adapter }), ...(bits && { quantize: bits }) };
+    const options = { ...(adapter !== undefined && { adapter }), quantize: bits ?? false } as const;
     const loaded = await loadModel(from, { device: "cpu", ...options });
     if (activeAdapter(loaded.model) === null)
       throw new UsageError(`--model ${from}: expected a model with an adapter, got one without; see --adapter`);
@@ -38,7 +64,7 @@ export async function merge({ model: from, adapter, quantize, ...flags }: MergeF
 
 async function write(
   { to, dtype, force = false }: Omit<ConvertFlags, "from">,
-  load: () => Promise<LoadedParts["causal"]>,
+  load: () => Promise<LoadedParts["causal"] & { importance?: InputImportance }>,
 ): Promise<void> {
   const format = formatOf(to);
   if (dtype.startsWith("q") && format !== "gguf")
@@ -76,16 +102,16 @@ interface Target {
 }
 
 async function save(
-  { model, tokenizer, defaults }: LoadedParts["causal"],
+  { model, tokenizer, defaults, importance }: LoadedParts["causal"] & { importance?: InputImportance },
   { to, format, dtype, force, onProgress }: Target,
 ): Promise<void> {
   if (format === "llama2c") return saveLlama2c(to, model, { tokenizer, onProgress });
   if (format === "gguf") {
-    const type = { f32: "F32", bf16: "BF16", f16: "F16", q8_0: "Q8_0", q4_0: "Q4_0" } as const;
     return saveGguf(to, model, {
       tokenizer,
       defaults,
-      type: type[dtype],
+      type: dtype.toUpperCase() as Uppercase<typeof dtype>,
+      ...(importance && { importance }),
       name: path.basename(to, ".gguf"),
       onProgress,
     });
@@ -93,7 +119,7 @@ async function save(
   await savePretrained(to, model, {
     tokenizer,
     defaults,
-    dtype: dtype as Exclude<typeof dtype, "q8_0" | "q4_0">,
+    dtype: dtype as Exclude<typeof dtype, `q${string}`>,
     overwrite: force,
     onProgress,
   });

@@ -18,7 +18,9 @@ export interface TunedModel {
 export async function loadTuned(flags: RunFlags & { from: string }, device: string): Promise<TunedModel> {
   const { from, seed, data, quantize } = flags;
   const bits = quantize && quantizedTypes[quantize];
-  const { model, tokenizer } = await loadModel(from, { device, seed, ...(bits && { quantize: bits }) });
+  // Only adapters can be trained over weights in blocks of a GGUF file.
+  const asStored = flags.lora === undefined ? { quantize: false as const } : {};
+  const { model, tokenizer } = await loadModel(from, { device, seed, ...(bits ? { quantize: bits } : asStored) });
   try {
     if (adapterNames(model).length > 0)
       throw new UsageError(`--from ${from}: expected a model without adapters; merge it first with heed merge`);

@@ -7,6 +7,7 @@ import { generateCommand } from "./generate-command.js";
 import { infoCommand } from "./info-command.js";
 import { inspectCommand } from "./inspect-command.js";
 import { mergeCommand } from "./merge-command.js";
+import { quantizeCommand } from "./quantize-command.js";
 import { reportCommand } from "./report-command.js";
 import { trainCommand } from "./train-command.js";
 import { serveCommand } from "./serve-command.js";
@@ -36,6 +37,7 @@ Examples:
     batchCommand(),
     translateCommand(),
     convertCommand(),
+    quantizeCommand(),
     mergeCommand(),
     inspectCommand(),
     infoCommand(),

@@ -56,6 +56,11 @@ export class GgufParts implements GgufWeights {
     yield* entryOf(this.path, this.#places, name).readStored(name, memory);
   }
 
+  /** @internal */
+  async *readBytes(name: string, memory?: PieceMemory): AsyncGenerator<Uint8Array> {
+    yield* entryOf(this.path, this.#places, name).readBytes(name, memory);
+  }
+
   async close(): Promise<void> {
     await closeAll(this.#files);
   }

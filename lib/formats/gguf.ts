@@ -1,15 +1,17 @@
 // Reads GGUF files, the format of llama.cpp: metadata (the model's sizes, its tokenizer) and tensors, many of them
 // quantised. Opening a file reads only its header; the bytes of a tensor are read when they are requested.
 import type { FileHandle } from "node:fs/promises";
-import { HeedError } from "../errors.js";
+import { HeedError, oneOf } from "../errors.js";
 import { naming } from "../files.js";
+import { readableTypes } from "./gguf-blocks.js";
 import { type GgufEntry, type GgufHeader, GgufHeaderReader } from "./gguf-header.js";
 import { type GgufValue, HeaderCut } from "./gguf-values.js";
 import { opening, readFully } from "./whole-io.js";
+import { pieceLength } from "../turns.js";
 import {
   asFloats,
   entryOf,
-  type PieceMemory,
+  PieceMemory,
   readBlocks,
   readWhole,
   type StoredPiece,
@@ -58,8 +60,8 @@ export class GgufFile implements WeightFile {
   }
 
   /**
-   * Reads a tensor of type F32, F16, BF16, Q8_0, Q4_0, Q4_K or Q6_K and returns its elements as f32, in row-major
-   * order.
+   * Reads a tensor and returns its elements as f32, in row-major order. Its type may be F32, F16, BF16, Q4_0, Q4_1, Q5_0,
+   * Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS or MXFP4.
    *
    * @throws ERR_ARGUMENT if the file has no tensor of that name.
    * @throws ERR_FORMAT if the tensor has another type, or the file has become shorter.
@@ -80,9 +82,20 @@ export class GgufFile implements WeightFile {
     if (!read)
       throw new HeedError(
         "ERR_FORMAT",
-        `${this.path}: expected ${JSON.stringify(name)} of type F32, F16, BF16, Q8_0, Q4_0, Q4_K or Q6_K, got ${entry.type.name}`,
+        `${this.path}: expected ${JSON.stringify(name)} of type ${oneOf(readableTypes)}, got ${entry.type.name}`,
       );
     yield* readBlocks(this, entry, { numbers, bytes, read }, memory);
+  }
+
+  /** @internal */
+  async *readBytes(name: string, memory = new PieceMemory()): AsyncGenerator<Uint8Array> {
+    const { byteOffset, byteLength } = entryOf(this.path, this.tensors, name);
+    for (let done = 0; done < byteLength; done += pieceLength) {
+      const length = Math.min(pieceLength, byteLength - done);
+      const piece = new Uint8Array(memory.ofBlocks(length), 0, length);
+      await naming(this.path, () => readFully(this.handle, piece, byteOffset + done, this.path));
+      yield piece;
+    }
   }
 
   /** Closes the file. */

@@ -42,6 +42,13 @@ export interface WeightFile extends AsyncDisposable {
    * @internal
    */
   readStored?(name: string, memory?: PieceMemory): AsyncGenerator<StoredPiece>;
+  /**
+   * Yields the bytes of a tensor as they are stored, in pieces that share their memory. Files whose dtypes may be formats
+   * of blocks have this.
+   *
+   * @internal
+   */
+  readBytes?(name: string, memory?: PieceMemory): AsyncGenerator<Uint8Array>;
   /** Closes the file. */
   close(): Promise<void>;
 }

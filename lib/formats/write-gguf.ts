@@ -3,19 +3,23 @@
 import type { FileHandle } from "node:fs/promises";
 import { describe, HeedError, oneOf } from "../errors.js";
 import { numel, type Shape } from "../shape.js";
-import { inPieces } from "../turns.js";
+import { inPieces, Turns } from "../turns.js";
 import { writeFileAtomic } from "./atomic-file.js";
 import { ggmlTypes } from "./gguf-blocks.js";
+import { encodeBlocks, encodedFormats, type EncodedFormat, type Importance, isEncoded } from "./gguf-encode.js";
 import { writeFully } from "./whole-io.js";
 
 /**
  * Types in which a tensor can be written.
  *
  * @example
- * const types = ggufWritable.join(", "); // "F32, F16, BF16, Q8_0, Q4_0"
+ * const types = ggufWritable.join(", "); // "F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K, Q6_K"
  */
-export const ggufWritable = ["F32", "F16", "BF16", "Q8_0", "Q4_0"] as const;
-/** A type in which a tensor can be written: Q8_0 and Q4_0 have a scale for each block of 32 numbers. */
+export const ggufWritable = ["F32", "F16", "BF16", ...encodedFormats] as const;
+/**
+ * A type in which a tensor can be written. Q8_0 and Q4_0 have blocks of 32 numbers, Q4_K, Q5_K and Q6_K blocks of 256,
+ * with scales that make the sum of squared errors small.
+ */
 export type GgufWritable = (typeof ggufWritable)[number];
 
 /** A value of the metadata, with its type. */
@@ -32,8 +36,13 @@ export interface GgufTensorInput {
   readonly name: string;
   /** Type in which the numbers are stored. */
   readonly type: GgufWritable;
-  /** Sizes of at most 4 dimensions. For Q8_0 and Q4_0, the last must be a multiple of 32. */
+  /** Sizes of at most 4 dimensions. The last must be a multiple of the numbers of a block: 32, or 256 for Q4_K to Q6_K. */
   readonly shape: Shape;
+  /**
+   * Importance of the numbers of a row, at least 0 each: how much their squared errors count when scales are chosen.
+   * @default all count equally
+   */
+  readonly importance?: Float32Array | null;
   /** Returns the numbers, row-major, whole or in pieces of whole blocks. It is called when the tensor is written. */
   readonly data: () => Float32Array | Promise<Float32Array> | AsyncIterable<Float32Array>;
 }
@@ -69,10 +78,12 @@ export async function writeGguf(
   }
   let offset = 0;
   const names = new Set<string>();
-  for (const { name, type, shape } of tensors) {
+  for (const { name, type, shape, importance } of tensors) {
     const [number, { numbers, bytes }] = typeOf(name, type);
     if (names.has(name)) throw fault(`unique names, got ${JSON.stringify(name)} twice`);
     names.add(name);
+    if (importance && importance.length !== shape.at(-1))
+      throw fault(`importance of ${shape.at(-1)} numbers for ${JSON.stringify(name)}, got ${importance.length}`);
     if (shape.length > 4) throw fault(`at most 4 dimensions of ${JSON.stringify(name)}, got ${shape.length}`);
     if ((shape.at(-1) ?? 1) % numbers !== 0)
       throw fault(
@@ -91,14 +102,17 @@ export async function writeGguf(
       const bytes = header.joined();
       await writeFully(handle, bytes);
       await pad(handle, bytes.length);
-      for (const { name, type, shape, data } of tensors) {
+      for (const { name, type, shape, data, importance } of tensors) {
         const values = await data();
         const [, { numbers, write }] = typeOf(name, type);
         let [count, bytes] = [0, 0];
         for await (const piece of values instanceof Float32Array ? inPieces(values) : values) {
+          const first = count;
           count += piece.length;
           if (count % numbers !== 0 || count > numel(shape)) break;
-          const written = write!(piece);
+          const written = isEncoded(type)
+            ? await encoded(type, piece, importance ? { ofRow: importance, first } : null)
+            : write!(piece);
           bytes += written.length;
           await writeFully(handle, written);
         }
@@ -108,6 +122,25 @@ export async function writeGguf(
     },
     { bytes: offset },
   );
+}
+
+/** Numbers that are encoded in one turn of the event loop; the search for scales takes some milliseconds for them. */
+const encodedAtOnce = 2 ** 14;
+
+/** Encodes whole blocks in turns. */
+async function encoded(
+  format: EncodedFormat,
+  values: Float32Array,
+  importance: Importance | null,
+): Promise<Uint8Array> {
+  const turns = new Turns();
+  const parts: Uint8Array[] = [];
+  for (let at = 0; at < values.length; at += encodedAtOnce) {
+    await turns.pause();
+    const part = importance && { ...importance, first: importance.first + at };
+    parts.push(encodeBlocks(format, values.subarray(at, at + encodedAtOnce), part));
+  }
+  return Buffer.concat(parts);
 }
 
 function typeOf(name: string, type: unknown) {

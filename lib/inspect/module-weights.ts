@@ -64,7 +64,7 @@ interface Projections {
 export function matrixOf(linear: Linear): FloatTensor {
   const { inputs, layout, bias, weight } = linear;
   if (linear.plain) return (layout === "oi" ? transpose(weight) : weight).to("f32");
-  const { device } = linear.quantized?.codes ?? weight;
+  const { device } = linear.quantized ?? weight;
   const ones = Float32Array.from({ length: inputs ** 2 }, (_, i) => Number(i % (inputs + 1) === 0));
   const rows = linear.forward(tensor(ones, [inputs, inputs], { device, dtype: weight.dtype })).to("f32");
   return bias ? sub(rows, bias.to("f32")) : rows;

@@ -48,6 +48,6 @@ export class Embedding extends WeightLayer {
 
   /** Device that holds the table. */
   get device(): Device {
-    return (this.quantized?.codes ?? this.weight).device;
+    return (this.quantized ?? this.weight).device;
   }
 }

@@ -1,11 +1,12 @@
 import { HeedError } from "../errors.js";
 import type { QuantizeOptions } from "../ops/quantize.js";
 import type { Module } from "./module.js";
-import type { QuantizedWeight } from "./quantized-weight.js";
+import { QuantizedWeight } from "./quantized-weight.js";
 import { WeightLayer } from "./weight-layer.js";
 
 /**
- * Returns the options with which `quantize` made a model what it is, or null if the model is not quantised.
+ * Returns the options with which `quantize` made a model what it is, or null if it did nothing. Weights that are as
+ * their file stores them do not count, because the file alone makes them what they are.
  *
  * @throws ERR_ARGUMENT if only some of its layers are quantised, or in different ways, so that no such options exist.
  */
@@ -14,7 +15,8 @@ export function quantizationOf(op: string, model: Module): Required<QuantizeOpti
   for (const [, layer] of model.modules()) {
     if (!(layer instanceof WeightLayer) || !layer.quantizable) continue;
     const { quantized } = layer;
-    if (quantized) found.set(`${quantized.bits} bits in groups of ${quantized.groupSize}`, quantized);
+    if (quantized instanceof QuantizedWeight)
+      found.set(`${quantized.bits} bits in groups of ${quantized.groupSize}`, quantized);
     else found.set("no quantisation", null);
   }
   if (found.size > 1)

@@ -1,5 +1,7 @@
 import { keep } from "../scope.js";
-import { groupSizeOf, type QuantizedBits, type QuantizedTensors, type QuantizeOptions } from "../ops/quantize.js";
+import type { BlockFormat } from "../block-formats.js";
+import type { Device } from "../device.js";
+import { type BlockTensors, groupSizeOf, type QuantizedBits, type QuantizedTensors, type QuantizeOptions } from "../ops/quantize.js";
 import type { Tensor } from "../tensor.js";
 import { Module } from "./module.js";
 
@@ -30,6 +32,45 @@ export class QuantizedWeight extends Module implements QuantizedTensors {
   /** Number of inputs that share a scale. */
   get groupSize(): Required<QuantizeOptions>["groupSize"] {
     return groupSizeOf(this);
+  }
+
+  /** Device that holds the weight. */
+  get device(): Device {
+    return this.codes.device;
+  }
+
+  override get isQuantized(): boolean {
+    return true;
+  }
+}
+
+/**
+ * Weight in the blocks of a GGUF file that replaces a layer's weight. It is not a parameter, but is moved and disposed
+ * with its module.
+ *
+ * @example
+ * await saveGguf("gpt-q8.gguf", gpt, { type: "Q8_0" });
+ * const { model } = await loadGguf("gpt-q8.gguf");
+ * const stored = [...model.modules()].filter(([, module]) => module instanceof BlockWeight);
+ */
+export class BlockWeight extends Module implements BlockTensors {
+  readonly blocks: Tensor<"u8">;
+  readonly format: BlockFormat;
+  readonly inputs: number;
+  readonly outputs: number;
+
+  /** Takes over the tensor: it lives until the module is disposed. */
+  constructor({ blocks, format, inputs, outputs }: BlockTensors) {
+    super();
+    this.blocks = keep(blocks);
+    this.format = format;
+    this.inputs = inputs;
+    this.outputs = outputs;
+  }
+
+  /** Device that holds the weight. */
+  get device(): Device {
+    return this.blocks.device;
   }
 
   override get isQuantized(): boolean {

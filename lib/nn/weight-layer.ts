@@ -4,15 +4,15 @@ import { contiguous, transpose } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
 import { Module } from "./module.js";
-import { QuantizedWeight } from "./quantized-weight.js";
+import { type BlockWeight, QuantizedWeight } from "./quantized-weight.js";
 
 /** Layer of one weight matrix, and perhaps a bias. The matrix can be quantised. */
 export abstract class WeightLayer extends Module {
   abstract readonly weight: FloatTensor;
   /** Order of `weight` in memory: [out, in] ("oi") or [in, out] ("io"). */
   abstract readonly layout: "oi" | "io";
-  /** Quantised weight that has replaced `weight`; null if the layer is not quantised. */
-  quantized: QuantizedWeight | null = null;
+  /** Weight in fewer bits that has replaced `weight`; null if the layer is not quantised. */
+  quantized: QuantizedWeight | BlockWeight | null = null;
 
   /** @param quantizable false if `quantize` leaves the layer as it is, such as a small table. @default true */
   constructor(readonly quantizable = true) {
@@ -42,7 +42,7 @@ export abstract class WeightLayer extends Module {
   }
 
   /** @internal Replaces the weight by `quantized` and frees it. */
-  replaceWeight(quantized: QuantizedWeight): void {
+  replaceWeight(quantized: QuantizedWeight | BlockWeight): void {
     this.quantized = quantized;
     this.weight.dispose();
   }

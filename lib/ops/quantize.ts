@@ -1,4 +1,5 @@
 import { needsGrad, record } from "../autograd.js";
+import { type BlockFormat, blockFormats } from "../block-formats.js";
 import type { Device } from "../device.js";
 import type { DType, FloatDType } from "../dtype.js";
 import { describe, HeedError, oneOf } from "../errors.js";
@@ -41,6 +42,38 @@ export interface QuantizedTensors {
   readonly outputs: number;
   /** Number of bits of each code. */
   readonly bits: QuantizedBits;
+}
+
+/**
+ * Weight of a projection as a GGUF file stores it: each output is a row of blocks, whose numbers share scales. The
+ * kernels compute with the numbers that the format's formula gives, in f32; nothing is rounded again.
+ */
+export interface BlockTensors {
+  /** Bytes of the file, u8 [out, bytes of a row]. */
+  readonly blocks: Tensor<"u8">;
+  /** Format of the blocks. */
+  readonly format: BlockFormat;
+  /** Number of inputs, a multiple of the numbers of a block. */
+  readonly inputs: number;
+  /** Number of outputs. */
+  readonly outputs: number;
+}
+
+/** A weight in fewer bits: heed's own 8 or 4 bits, or the blocks of a GGUF file. */
+export type CompressedTensors = QuantizedTensors | BlockTensors;
+
+/** @internal Tensors of a compressed weight, in the form in which a backward pass keeps them. */
+interface Stored {
+  codes: Tensor<"u8">;
+  scales: Tensor<"bf16"> | null;
+  /** Number of bits of each code, or the format of the blocks. */
+  form: QuantizedBits | BlockFormat;
+}
+
+function stored(weight: CompressedTensors): Stored {
+  return "blocks" in weight
+    ? { codes: weight.blocks, scales: null, form: weight.format }
+    : { codes: weight.codes, scales: weight.scales, form: weight.bits };
 }
 
 /** Options of `quantize`. */
@@ -150,30 +183,46 @@ export function quantizePart(target: QuantizedTensors, rows: FloatTensor, layout
   ops.copy({ out: scales, inp: ownScales });
 }
 
-function checkQuantized(op: string, weight: QuantizedTensors, like?: Tensor): void {
+function checkCompressed(op: string, weight: CompressedTensors, like?: Tensor): void {
   checkObject(op, "weight", weight);
+  if ("blocks" in weight) {
+    checkTensor(op, "weight.blocks", weight.blocks, like);
+    checkChoice(op, "weight.format", weight.format, Object.keys(blockFormats));
+    return;
+  }
   checkTensor(op, "weight.codes", weight.codes, like);
   checkTensor(op, "weight.scales", weight.scales, like);
 }
 
+/** Sets out [outputs, in], or [..., in] with ids of outputs, to rows of a compressed weight. */
+function readRows(out: FloatTensor, weight: CompressedTensors, ids: IntTensor | null): void {
+  if ("blocks" in weight) {
+    const { blocks, format } = weight;
+    return ops.dequantize_blocks({ out, ids, blocks, format: blockFormats[format].kind });
+  }
+  const { codes, scales, outputs, bits } = weight;
+  ops.dequantize({ out, ids, codes, scales, columns: outputs, bits });
+}
+
 /**
- * Returns the numbers that a quantised weight stands for, [out, in], by default in f32.
+ * Returns the numbers that a quantised weight, or a weight in blocks of a GGUF file, stands for, [out, in], by default
+ * in f32.
  *
  * @example
  * const weight = dequantize(quantize(randn([64, 32], { seed: 1 })), { dtype: "bf16" }); // [64, 32]
  */
-export function dequantize(weight: QuantizedTensors, options: { dtype?: FloatDType } = {}): FloatTensor {
-  checkQuantized("dequantize", weight);
+export function dequantize(weight: CompressedTensors, options: { dtype?: FloatDType } = {}): FloatTensor {
+  checkCompressed("dequantize", weight);
   checkObject("dequantize", "options", options);
-  const { codes, scales, inputs, outputs, bits } = weight;
-  const out: FloatTensor = allocate([outputs, inputs], options.dtype ?? "f32", codes.device);
-  ops.dequantize({ out, codes, scales, columns: outputs, bits });
+  const { inputs, outputs } = weight;
+  const out: FloatTensor = allocate([outputs, inputs], options.dtype ?? "f32", stored(weight).codes.device);
+  readRows(out, weight, null);
   return out;
 }
 
 /**
  * Returns rows of a quantised table: ids i32 [...] → [..., C], by default in f32. The table [rows, C] must have been
- * quantised in layout "oi".
+ * quantised in layout "oi", or have the blocks of a GGUF file.
  *
  * An id outside the table is an error on the device: reading what is computed from the result rejects with ERR_RANGE.
  *
@@ -183,18 +232,17 @@ export function dequantize(weight: QuantizedTensors, options: { dtype?: FloatDTy
  */
 export function quantizedEmbedding(
   ids: IntTensor,
-  weight: QuantizedTensors,
+  weight: CompressedTensors,
   options: { dtype?: FloatDType } = {},
 ): FloatTensor {
   const op = "quantizedEmbedding";
   checkTensor(op, "ids", ids);
   checkDType(op, "ids", ids, "i32");
-  checkQuantized(op, weight, ids);
+  checkCompressed(op, weight, ids);
   checkObject(op, "options", options);
-  const { codes, scales, inputs, outputs, bits } = weight;
   const index = contiguous(ids);
-  const out: FloatTensor = allocate([...ids.shape, inputs], options.dtype ?? "f32", ids.device);
-  ops.dequantize({ out, ids: index, codes, scales, columns: outputs, bits });
+  const out: FloatTensor = allocate([...ids.shape, weight.inputs], options.dtype ?? "f32", ids.device);
+  readRows(out, weight, index);
   if (index !== ids) index.dispose();
   return out;
 }
@@ -225,15 +273,15 @@ export interface QuantizedLinearOptions {
  */
 export function quantizedLinear(
   x: FloatTensor,
-  weight: QuantizedTensors,
+  weight: CompressedTensors,
   options: QuantizedLinearOptions = {},
 ): FloatTensor {
   const op = "quantizedLinear";
   checkObject(op, "options", options);
   const { bias = null, residual = null, activation = "none" } = options;
   checkQuantizedProduct(op, x, weight, bias);
-  const { codes, scales, outputs, bits } = weight;
-  const shape = [...x.shape.slice(0, -1), outputs];
+  const { codes, scales, form } = stored(weight);
+  const shape = [...x.shape.slice(0, -1), weight.outputs];
   checkResidual(op, x, residual, shape);
   const kind = activationIndex(op, activation);
 
@@ -241,7 +289,7 @@ export function quantizedLinear(
   const added = residual && contiguous(residual);
   const out: FloatTensor = allocate(shape, x.dtype, x.device);
   const preact = kind && needsGrad([input, bias, added]) ? allocate(shape, x.dtype, x.device, false) : null;
-  multiplyQuantized(out, input, weight, { bias, residual: added, preact, activation: kind });
+  multiply(out, input, { codes, scales, form }, { bias, residual: added, preact, activation: kind });
   record(op, out, [input, bias, added], { preact, codes, scales }, (context) => {
     const { dout, needs, gradient, pass, saved } = context;
     pass(2, dout);
@@ -249,7 +297,7 @@ export function quantizedLinear(
     using dy = saved.preact ? activationBackward(dout, saved.preact, activation) : dout.alias();
     if (needs(0)) {
       const { out: dx, accumulate } = gradient(0);
-      multiplyTransposed(dx, dy, { codes: saved.codes, scales: saved.scales, bits }, accumulate);
+      multiplyTransposed(dx, dy, { codes: saved.codes, scales: saved.scales, form }, accumulate);
     }
     if (!needs(1)) return;
     using rows = asMatrix(dy);
@@ -269,12 +317,12 @@ export function quantizedLinear(
 export function checkQuantizedProduct(
   op: string,
   x: FloatTensor,
-  weight: QuantizedTensors,
+  weight: CompressedTensors,
   bias: FloatTensor | null,
 ): void {
   checkFloat(op, "x", x);
   checkRank(op, "x", x, 1);
-  checkQuantized(op, weight, x);
+  checkCompressed(op, weight, x);
   const { inputs, outputs } = weight;
   if (x.shape.at(-1) !== inputs)
     throw new HeedError("ERR_SHAPE", `${op}: expected x of shape [..., ${inputs}], got ${formatShape(x.shape)}`);
@@ -283,34 +331,49 @@ export function checkQuantizedProduct(
   checkShapeIs(op, "bias", bias, [outputs]);
 }
 
+interface Epilogue {
+  bias: FloatTensor | null;
+  residual?: FloatTensor | null;
+  preact?: FloatTensor | null;
+  activation?: number;
+}
+
 /** @internal Computes out = activation(x·Ŵ + b) + residual for contiguous tensors. */
 export function multiplyQuantized(
   out: FloatTensor,
   x: FloatTensor,
-  { codes, scales, bits }: Pick<QuantizedTensors, "codes" | "scales" | "bits">,
-  epilogue: {
-    bias: FloatTensor | null;
-    residual?: FloatTensor | null;
-    preact?: FloatTensor | null;
-    activation?: number;
-  },
+  weight: CompressedTensors,
+  epilogue: Epilogue,
 ): void {
+  multiply(out, x, stored(weight), epilogue);
+}
+
+/** @internal Computes dx = dy·Ŵᵀ for contiguous tensors. */
+export function multiplyQuantizedTransposed(dx: FloatTensor, dy: FloatTensor, weight: CompressedTensors): void {
+  multiplyTransposed(dx, dy, stored(weight), false);
+}
+
+function multiply(out: FloatTensor, x: FloatTensor, { codes, scales, form }: Stored, epilogue: Epilogue): void {
   const { bias, residual, preact, activation } = epilogue;
   using y = asMatrix(out);
   using a = asMatrix(x);
   using r = residual ? asMatrix(residual) : null;
   using before = preact ? asMatrix(preact) : null;
-  ops.gemm_quantized({ out: y, a, codes, scales, bias, residual: r, preact: before, activation, bits });
+  const operands = { out: y, a, bias, residual: r, preact: before, activation };
+  if (typeof form === "number") ops.gemm_quantized({ ...operands, codes, scales: scales!, bits: form });
+  else ops.gemm_blocks({ ...operands, blocks: codes, format: blockFormats[form].kind });
 }
 
-/** @internal Computes dx (+)= dy·Ŵᵀ for contiguous tensors. */
-export function multiplyTransposed(
+/** Computes dx (+)= dy·Ŵᵀ for contiguous tensors. */
+function multiplyTransposed(
   dx: FloatTensor,
   dy: FloatTensor,
-  { codes, scales, bits }: Pick<QuantizedTensors, "codes" | "scales" | "bits">,
+  { codes, scales, form }: Stored,
   accumulate: boolean,
 ): void {
   using dinp = asMatrix(dx);
   using dout = asMatrix(dy);
-  ops.gemm_quantized_backward({ dinp, dout, codes, scales, accumulate, bits });
+  if (typeof form === "number")
+    ops.gemm_quantized_backward({ dinp, dout, codes, scales: scales!, accumulate, bits: form });
+  else ops.gemm_blocks_backward({ dinp, dout, blocks: codes, accumulate, format: blockFormats[form].kind });
 }

@@ -3,7 +3,12 @@ import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkObject } from "./check.js";
 import { checkChunked, type ChunkOptions, chunkedCrossEntropy } from "./chunked-cross-entropy.js";
 import { writeProjectionGradients } from "./projection.js";
-import { checkQuantizedProduct, multiplyQuantized, multiplyTransposed, type QuantizedTensors } from "./quantize.js";
+import {
+  checkQuantizedProduct,
+  type CompressedTensors,
+  multiplyQuantized,
+  multiplyQuantizedTransposed,
+} from "./quantize.js";
 
 /** Options of `quantizedLinearCrossEntropy`. */
 export interface QuantizedCrossEntropyOptions extends ChunkOptions {
@@ -28,7 +33,7 @@ const usualRows = 128;
  */
 export function quantizedLinearCrossEntropy(
   x: FloatTensor,
-  weight: QuantizedTensors,
+  weight: CompressedTensors,
   targets: IntTensor,
   options: QuantizedCrossEntropyOptions = {},
 ): FloatTensor {
@@ -43,7 +48,7 @@ export function quantizedLinearCrossEntropy(
     weight: null,
     bias,
     logits: (out: FloatTensor, rows: FloatTensor): void => multiplyQuantized(out, rows, weight, { bias }),
-    rowsBackward: (out: FloatTensor, dlogits: FloatTensor): void => multiplyTransposed(out, dlogits, weight, false),
+    rowsBackward: (out: FloatTensor, dlogits: FloatTensor): void => multiplyQuantizedTransposed(out, dlogits, weight),
     weightBackward: (_: null | GradientSlot, dBias: GradientSlot | null, __: FloatTensor, dlogits: FloatTensor): void =>
       writeProjectionGradients(null, dBias, null, dlogits, "oi"),
   };

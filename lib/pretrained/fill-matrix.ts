@@ -1,6 +1,7 @@
 // Fills matrices of a model whose numbers a file stores in another order or precision than the model needs.
 import type { StoredPiece } from "../formats/weights.js";
-import { QuantizedWeight } from "../nn/quantized-weight.js";
+import { type BlockFormat, blockFormats } from "../block-formats.js";
+import { BlockWeight, QuantizedWeight } from "../nn/quantized-weight.js";
 import type { WeightLayer } from "../nn/weight-layer.js";
 import { ops } from "../native.js";
 import { emptyQuantized, quantizePart, type QuantizeOptions, rowsTogether } from "../ops/quantize.js";
@@ -23,7 +24,7 @@ export async function setQuantized(
   const target = new QuantizedWeight(emptyQuantized({ inputs, outputs, device }, options));
   layer.replaceWeight(target);
   // Rows of the file are outputs ("oi") or inputs ("io").
-  const layout = (layer.layout === "oi") === transposed ? "io" : "oi";
+  const layout = rowsAreOutputs(layer, transposed) ? "oi" : "io";
   const [all, width] = layout === "oi" ? [outputs, inputs] : [inputs, outputs];
   const together = rowsTogether(target, layout);
   const most = Math.max(1, Math.floor(pieceLength / width / together)) * together;
@@ -42,6 +43,28 @@ export async function setQuantized(
       first += count;
       filled = 0;
     }
+}
+
+/**
+ * Returns true if the rows of a matrix in a file, which is the layer's weight or its transpose, are the layer's outputs.
+ * Only then can the layer compute with blocks of the rows.
+ */
+export function rowsAreOutputs({ layout }: WeightLayer, transposed: boolean): boolean {
+  return (layout === "oi") !== transposed;
+}
+
+/** Replaces the weight of a layer by blocks of a file, whose rows are outputs, without decoding them. */
+export async function setBlocks(
+  layer: WeightLayer,
+  bytes: AsyncIterable<Uint8Array>,
+  format: BlockFormat,
+): Promise<void> {
+  const { shape, device } = layer.weight;
+  const [inputs, outputs] = (layer.layout === "io" ? shape : [...shape].reverse()) as [number, number];
+  const row = (inputs / blockFormats[format].numbers) * blockFormats[format].bytes;
+  const blocks = allocate([outputs, row], "u8", device);
+  layer.replaceWeight(new BlockWeight({ blocks, format, inputs, outputs }));
+  await setPieces(blocks, bytes);
 }
 
 /** Sets a matrix from the pieces of its transpose. The device transposes it. */

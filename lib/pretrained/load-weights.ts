@@ -1,6 +1,7 @@
 // Fills the parameters of a model from a file of weights in any format. Options say how the names and layouts in the
 // file differ from the model's. Before memory is allocated, the sizes in the configuration are compared with the file,
 // so that a malformed configuration cannot exhaust the memory.
+import { type BlockFormat, isBlockFormat } from "../block-formats.js";
 import { HeedError } from "../errors.js";
 import { PieceMemory, type StoredPiece, type WeightFile } from "../formats/weights.js";
 import { type Room, within } from "../nn/init.js";
@@ -10,7 +11,7 @@ import type { QuantizeOptions } from "../ops/quantize.js";
 import { formatShape, numel, sameShape, type Shape } from "../shape.js";
 import type { FloatTensor } from "../tensor.js";
 import { setPieces } from "../tensor-pieces.js";
-import { setQuantized, setTransposed } from "./fill-matrix.js";
+import { rowsAreOutputs, setBlocks, setQuantized, setTransposed } from "./fill-matrix.js";
 
 /** Tensors of published files that are not parameters: tables that heed computes. */
 const computed = /(^|\.)(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|embeddings\.position_ids)$/;
@@ -32,6 +33,8 @@ export interface LoadWeightsOptions {
   ignored?: readonly string[];
   /** Quantises, as they arrive, the weights that `Module.quantize` quantises. @default null */
   quantize?: QuantizeOptions | null;
+  /** Keeps weights that the file stores in blocks as they are, where the layers can compute with them. @default false */
+  keepBlocks?: boolean;
 }
 
 /**
@@ -76,16 +79,21 @@ export async function loadWeights(
   options: LoadWeightsOptions = {},
 ): Promise<string[]> {
   const parameters = matched(model, file, options);
-  const { ignored = [], quantize = null } = options;
+  const { ignored = [], quantize = null, keepBlocks = false } = options;
   const layers = new Map<FloatTensor, WeightLayer>();
-  if (quantize)
+  if (quantize || keepBlocks)
     for (const [, layer] of model.modules())
       if (layer instanceof WeightLayer && layer.quantizable) layers.set(layer.weight, layer);
   const memory = new PieceMemory();
   for (const { names, tensor, transposed } of parameters) {
-    const pieces = piecesOf(file, names, memory);
     const layer = layers.get(tensor);
-    if (layer) await setQuantized(layer, pieces, { transposed, ...quantize });
+    const format = layer && !quantize && rowsAreOutputs(layer, transposed) ? formatOf(file, names) : null;
+    if (layer && format) {
+      await setBlocks(layer, bytesOf(file, names, memory), format);
+      continue;
+    }
+    const pieces = piecesOf(file, names, memory);
+    if (layer && quantize) await setQuantized(layer, pieces, { transposed, ...quantize });
     else await (transposed ? setTransposed(tensor, pieces) : setPieces(tensor, pieces));
   }
   const used = new Set(parameters.flatMap(({ names }) => names));
@@ -131,6 +139,16 @@ function matched(
       throw fault(`expected ${names.join(", ")} of shape ${formatShape(shape)}, got ${shapesOf(file, names)}`);
   }
   return parameters;
+}
+
+/** Returns the format of blocks in which the file stores all of these tensors, or null if there is none. */
+function formatOf(file: WeightFile, names: readonly string[]): BlockFormat | null {
+  const [format, ...others] = new Set(names.map((name) => file.tensors.get(name)!.dtype));
+  return file.readBytes && format !== undefined && others.length === 0 && isBlockFormat(format) ? format : null;
+}
+
+async function* bytesOf(file: WeightFile, names: readonly string[], memory: PieceMemory): AsyncGenerator<Uint8Array> {
+  for (const name of names) yield* file.readBytes!(name, memory);
 }
 
 async function* piecesOf(file: WeightFile, names: readonly string[], memory: PieceMemory): AsyncGenerator<StoredPiece> {

@@ -3,8 +3,13 @@ import { checkQuantizeOptions, type QuantizedBits, type QuantizeOptions } from "
 
 /** Option of the functions that load a model. */
 export interface LoadQuantizedOptions {
-  /** Quantises the weights to 8 or 4 bits as they arrive (see `Module.quantize`). @default no quantisation */
-  quantize?: QuantizedBits | QuantizeOptions;
+  /**
+   * Quantises the weights to 8 or 4 bits as they arrive (see `Module.quantize`). By default weights are as their file has
+   * them: those that a GGUF file stores in blocks stay so, and are computed as they are stored. If it is false, these
+   * become floats of `dtype`.
+   * @default as in the file
+   */
+  quantize?: QuantizedBits | QuantizeOptions | false;
 }
 
 /**
@@ -14,11 +19,11 @@ export interface LoadQuantizedOptions {
  * @throws ERR_ARGUMENT if the options are invalid.
  */
 export function quantizeOptionsOf(op: string, { quantize }: LoadQuantizedOptions): QuantizeOptions | null {
-  if (quantize === undefined) return null;
+  if (quantize === undefined || quantize === false) return null;
   if (typeof quantize !== "object" && typeof quantize !== "number")
     throw new HeedError(
       "ERR_ARGUMENT",
-      `${op}: expected quantize to be 8, 4 or an object of options, got ${describe(quantize)}`,
+      `${op}: expected quantize to be 8, 4, false or an object of options, got ${describe(quantize)}`,
     );
   return checkQuantizeOptions(typeof quantize === "object" ? quantize : { bits: quantize });
 }

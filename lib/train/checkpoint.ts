@@ -115,7 +115,7 @@ export async function saveCheckpoint(
   const refers = adapter !== null && base !== null && Object.values(own).every(({ isFrozen }) => isFrozen);
   const baseDtype = refers ? Object.values(own)[0]!.dtype : null;
   const baseQuantized = quantizationOf("saveCheckpoint", model);
-  if (baseQuantized && !refers)
+  if (model.isQuantized && !refers)
     throw new HeedError(
       "ERR_ARGUMENT",
       "saveCheckpoint: expected a quantised model with an adapter, of which nothing else is trained, and the base that it was quantised from",

@@ -285,7 +285,7 @@ export function checkTrainingOptions<M extends Module>(
 
 /** Checks that a quantised model trains an adapter alone, and that its checkpoints can refer to the model. */
 function checkQuantized(op: string, model: Module, checkpoint: CheckpointOptions | undefined): void {
-  if (quantizationOf(op, model) === null) return;
+  if (quantizationOf(op, model) === null && !model.isQuantized) return;
   if (activeAdapter(model) === null || Object.values(baseParameters(model)).some(({ isFrozen }) => !isFrozen))
     throw new HeedError(
       "ERR_ARGUMENT",

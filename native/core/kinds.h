@@ -24,6 +24,11 @@ enum class ReduceKind : int64_t {
 #include "core/kinds.def"
 };
 
+enum class BlockKind : int64_t {
+#define BLOCK(name) name,
+#include "core/kinds.def"
+};
+
 // The number of members of each enum.
 #define ACTIVATION(name) +1
 constexpr int64_t kActivations =
@@ -39,6 +44,11 @@ constexpr int64_t kBinaryKinds =
     ;
 #define REDUCE(name) +1
 constexpr int64_t kReduceKinds =
+#include "core/kinds.def"
+    ;
+
+#define BLOCK(name) +1
+constexpr int64_t kBlockKinds =
 #include "core/kinds.def"
     ;
 

@@ -99,6 +99,32 @@ test("a GGUF file keeps the tokens that end a text, and the options of sampling"
   expect(loaded.defaults).toEqual(defaults);
 });
 
+test("heed quantize reads a text and writes matrices in blocks", async () => {
+  const cwd = temporaryFolder();
+  const config = { vocabularySize: 270, contextLength: 8, layers: 1, heads: 4, width: 256, hidden: 64 };
+  using model = new GPT(config, { device: "cpu", seed: 3 });
+  const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" } });
+  await savePretrained(path.join(cwd, "folder"), model, { tokenizer });
+  writeFileSync(path.join(cwd, "text.txt"), "a text of more than eight tokens, for calibration");
+  const quantize = (...flags: string[]) => heed(["quantize", "--model", "folder", "--device", "cpu", ...flags], { cwd });
+  expect(await quantize("--to", "a.gguf", "--calibrate", "text.txt")).toEqual({
+    ...{ code: 0, signal: null, stderr: "" },
+    stdout: 'saved in a.gguf; try: heed generate --model a.gguf "…"\n',
+  });
+  await using written = await readGguf(path.join(cwd, "a.gguf"));
+  const types = ["token_embd", "blk.0.attn_qkv", "blk.0.ffn_up", "blk.0.ffn_down", "position_embd"];
+  expect(types.map((name) => written.tensors.get(`${name}.weight`)!.dtype)).toEqual(
+    ["Q6_K", "Q4_K", "Q4_K", "Q8_0", "F32"], // rows of 64 numbers do not fill blocks of 256
+  );
+  const loaded = await loadModel(path.join(cwd, "a.gguf"), { device: "cpu" });
+  expect(loaded.model.isQuantized).toBe(true);
+  loaded.model.dispose();
+  expect(await quantize("--to", "folder2")).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining("expected the name of a .gguf file"),
+  });
+});
+
 test("existing files are replaced only with --force, and errors take one line", async () => {
   const cwd = temporaryFolder();
   await run(cwd);
@@ -112,7 +138,7 @@ test("existing files are replaced only with --force, and errors take one line", 
     [["--to", "c.bin"], 2, "--to c.bin: tokenizer.bin exists already; add --force to replace it"],
     [["--to", "x", "--dtype", "q8_0"], 2, "--dtype q8_0: works only if --to ends in .gguf"],
     [["--to", "x.bin", "--dtype", "bf16"], 2, "--dtype bf16: llama2.c files store f32 only"],
-    [["--to", "x", "--dtype", "f64"], 2, "argument 'f64' is invalid. Allowed choices are f32, bf16, f16, q8_0, q4_0."],
+    [["--to", "x", "--dtype", "f64"], 2, "argument 'f64' is invalid. Allowed choices are f32, bf16, f16, q8_0, q4_0, q4_k, q5_k, q6_k."],
     [[], 2, "required option '--to <name>' not specified"],
     [["--to", "x.gguf"], 1, "expected a byte-pair tokenizer that a GGUF file can describe, got one that splits text"],
     [["--to", "b.bin", "--force"], 1, "saveLlama2c: expected a Llama, got an object"],

@@ -14,6 +14,7 @@ describe("help", () => {
     ["serve", "--help"],
     ["batch", "--help"],
     ["convert", "--help"],
+    ["quantize", "--help"],
     ["translate", "--help"],
     ["inspect", "--help"],
     ["info", "--help"],

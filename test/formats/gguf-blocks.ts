@@ -1,6 +1,6 @@
 /**
  * Quantised blocks as the formats describe them, packed number by number: random blocks with the values that they
- * represent, and a plain quantiser with the bound of its error.
+ * represent, and for some formats a plain quantiser with the bound of its error.
  */
 import type { Random } from "../support/random.js";
 
@@ -18,6 +18,7 @@ export function halfBits(value: number): number {
 export function halfOf(bits: number): number {
   const exponent = (bits >> 10) & 31;
   const fraction = bits & 1023;
+  if (exponent === 31) return fraction ? NaN : bits & 0x8000 ? -Infinity : Infinity;
   const size = exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15);
   return bits & 0x8000 ? -size : size;
 }
@@ -27,11 +28,15 @@ export interface BlockFormat {
   type: number;
   numbers: number;
   bytes: number;
-  random: (random: Random) => { bytes: Uint8Array; values: number[] };
-  quantise: (values: number[]) => Uint8Array;
-  /** Largest error of a number. */
-  error: (values: number[]) => number;
+  /** Returns a random block, whose shared scales have the bits that `half` draws. */
+  random: (random: Random, half?: (random: Random) => number) => { bytes: Uint8Array; values: number[] };
+  quantise?: (values: number[]) => Uint8Array;
+  /** Largest error of a number that has been quantised. */
+  error?: (values: number[]) => number;
 }
+
+/** A format that has a plain quantiser. */
+export type QuantisedFormat = Required<BlockFormat>;
 
 function putHalf(bytes: Uint8Array, at: number, bits: number): void {
   bytes[at] = bits & 255;
@@ -44,6 +49,25 @@ const largest = (values: number[]) => Math.max(...values.map(Math.abs));
 const clamp = (x: number, low: number, high: number) => Math.min(high, Math.max(low, Math.round(x)));
 /** d itself is rounded to 11 bits. */
 const rounding = 2 ** -11;
+
+/** Puts the low four bits of 32 codes: 16 into the low halves of 16 bytes, the others into the high halves. */
+function putHalves(bytes: Uint8Array, at: number, q: number[]): void {
+  for (const [i, x] of q.entries()) bytes[at + (i % 16)]! |= (x & 15) << (i < 16 ? 0 : 4);
+}
+
+/** Puts the fifth bits of 32 codes into 32 bits. */
+function putFifths(bytes: Uint8Array, at: number, q: number[]): void {
+  for (const [i, x] of q.entries()) bytes[at + Math.floor(i / 8)]! |= (x >> 4) << (i % 8);
+}
+
+/** Puts the low two bits of 256 codes: byte c of each 32 has those of numbers c, c + 32, c + 64 and c + 96. */
+function putPairs(bytes: Uint8Array, at: number, q: number[]): void {
+  for (const [i, x] of q.entries())
+    bytes[at + 32 * Math.floor(i / 128) + (i % 32)]! |= (x & 3) << (2 * (Math.floor(i / 32) % 4));
+}
+
+/** What the codes of IQ4_NL and IQ4_XS stand for. */
+const nonlinear = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 function packQ8_0(d: number, q: number[]): Uint8Array {
   const bytes = new Uint8Array(34);
@@ -96,8 +120,8 @@ const formats: BlockFormat[] = [
     type: 8,
     numbers: 32,
     bytes: 34,
-    random(random) {
-      const d = randomHalf(random);
+    random(random, half = randomHalf) {
+      const d = half(random);
       const q = integers(random, 32, 256).map((x) => x - 128);
       return { bytes: packQ8_0(d, q), values: q.map((x) => halfOf(d) * x) };
     },
@@ -115,8 +139,8 @@ const formats: BlockFormat[] = [
     type: 2,
     numbers: 32,
     bytes: 18,
-    random(random) {
-      const d = randomHalf(random);
+    random(random, half = randomHalf) {
+      const d = half(random);
       const q = integers(random, 32, 16);
       return { bytes: packQ4_0(d, q), values: q.map((x) => halfOf(d) * (x - 8)) };
     },
@@ -134,8 +158,8 @@ const formats: BlockFormat[] = [
     type: 12,
     numbers: 256,
     bytes: 144,
-    random(random) {
-      const [d, dmin] = [randomHalf(random), randomHalf(random)];
+    random(random, half = randomHalf) {
+      const [d, dmin] = [half(random), half(random)];
       const [s, m] = [integers(random, 8, 64), integers(random, 8, 64)];
       const q = integers(random, 256, 16);
       const value = (x: number, i: number) => halfOf(d) * s[i >> 5]! * x - halfOf(dmin) * m[i >> 5]!;
@@ -168,8 +192,8 @@ const formats: BlockFormat[] = [
     type: 14,
     numbers: 256,
     bytes: 210,
-    random(random) {
-      const d = randomHalf(random);
+    random(random, half = randomHalf) {
+      const d = half(random);
       const s = integers(random, 16, 256).map((x) => x - 128);
       const q = integers(random, 256, 64);
       return { bytes: packQ6_K(d, s, q), values: q.map((x, i) => halfOf(d) * s[i >> 4]! * (x - 32)) };
@@ -187,13 +211,143 @@ const formats: BlockFormat[] = [
     },
     error: (values) => (largest(values) / 31) * (1 + 1 / 127) * 0.5 + largest(values) * 2 * rounding,
   },
+  {
+    ...{ name: "Q4_1", type: 3, numbers: 32, bytes: 20 },
+    random(random, half = randomHalf) {
+      const [d, m] = [half(random), half(random)];
+      const q = integers(random, 32, 16);
+      const bytes = new Uint8Array(20);
+      putHalf(bytes, 0, d);
+      putHalf(bytes, 2, m);
+      putHalves(bytes, 4, q);
+      return { bytes, values: q.map((x) => halfOf(d) * x + halfOf(m)) };
+    },
+  },
+  {
+    ...{ name: "Q5_0", type: 6, numbers: 32, bytes: 22 },
+    random(random, half = randomHalf) {
+      const d = half(random);
+      const q = integers(random, 32, 32);
+      const bytes = new Uint8Array(22);
+      putHalf(bytes, 0, d);
+      putFifths(bytes, 2, q);
+      putHalves(bytes, 6, q);
+      return { bytes, values: q.map((x) => halfOf(d) * (x - 16)) };
+    },
+  },
+  {
+    ...{ name: "Q5_1", type: 7, numbers: 32, bytes: 24 },
+    random(random, half = randomHalf) {
+      const [d, m] = [half(random), half(random)];
+      const q = integers(random, 32, 32);
+      const bytes = new Uint8Array(24);
+      putHalf(bytes, 0, d);
+      putHalf(bytes, 2, m);
+      putFifths(bytes, 4, q);
+      putHalves(bytes, 8, q);
+      return { bytes, values: q.map((x) => halfOf(d) * x + halfOf(m)) };
+    },
+  },
+  {
+    ...{ name: "Q2_K", type: 10, numbers: 256, bytes: 84 },
+    random(random, half = randomHalf) {
+      const [d, dmin] = [half(random), half(random)];
+      const [s, m, q] = [integers(random, 16, 16), integers(random, 16, 16), integers(random, 256, 4)];
+      const bytes = new Uint8Array(84);
+      for (let part = 0; part < 16; part++) bytes[part] = s[part]! | (m[part]! << 4);
+      putPairs(bytes, 16, q);
+      putHalf(bytes, 80, d);
+      putHalf(bytes, 82, dmin);
+      const value = (x: number, i: number) => halfOf(d) * s[i >> 4]! * x - halfOf(dmin) * m[i >> 4]!;
+      return { bytes, values: q.map(value) };
+    },
+  },
+  {
+    ...{ name: "Q3_K", type: 11, numbers: 256, bytes: 110 },
+    random(random, half = randomHalf) {
+      const d = half(random);
+      const [s, q] = [integers(random, 16, 64), integers(random, 256, 8)];
+      const bytes = new Uint8Array(110);
+      // The mask has bit r of byte c for number c of row r, if its code is at least 4.
+      for (const [i, x] of q.entries()) bytes[i % 32]! |= (x >> 2) << Math.floor(i / 32);
+      putPairs(bytes, 32, q);
+      // Scales 0–7 have the low halves of eight bytes, 8–15 the high halves; then each of four bytes has the top two bits
+      // of scales c, c + 4, c + 8 and c + 12.
+      for (const [part, x] of s.entries()) {
+        bytes[96 + (part % 8)]! |= (x & 15) << (part < 8 ? 0 : 4);
+        bytes[104 + (part % 4)]! |= (x >> 4) << (2 * Math.floor(part / 4));
+      }
+      putHalf(bytes, 108, d);
+      return { bytes, values: q.map((x, i) => halfOf(d) * (s[i >> 4]! - 32) * (x - 4)) };
+    },
+  },
+  {
+    ...{ name: "Q5_K", type: 13, numbers: 256, bytes: 176 },
+    random(random, half = randomHalf) {
+      const [d, dmin] = [half(random), half(random)];
+      const [s, m, q] = [integers(random, 8, 64), integers(random, 8, 64), integers(random, 256, 32)];
+      const four = packQ4_K(d, dmin, s, m, q.map((x) => x & 15));
+      const bytes = new Uint8Array(176);
+      bytes.set(four.subarray(0, 16));
+      bytes.set(four.subarray(16), 48);
+      for (const [i, x] of q.entries()) bytes[16 + (i % 32)]! |= (x >> 4) << Math.floor(i / 32);
+      const value = (x: number, i: number) => halfOf(d) * s[i >> 5]! * x - halfOf(dmin) * m[i >> 5]!;
+      return { bytes, values: q.map(value) };
+    },
+  },
+  {
+    ...{ name: "IQ4_NL", type: 20, numbers: 32, bytes: 18 },
+    random(random, half = randomHalf) {
+      const d = half(random);
+      const q = integers(random, 32, 16);
+      return { bytes: packQ4_0(d, q), values: q.map((x) => halfOf(d) * nonlinear[x]!) };
+    },
+  },
+  {
+    ...{ name: "IQ4_XS", type: 23, numbers: 256, bytes: 136 },
+    random(random, half = randomHalf) {
+      const d = half(random);
+      const [s, q] = [integers(random, 8, 64), integers(random, 256, 16)];
+      const bytes = new Uint8Array(136);
+      putHalf(bytes, 0, d);
+      for (const [part, x] of s.entries()) {
+        bytes[2 + (part >> 2)]! |= (x >> 4) << (2 * (part % 4));
+        bytes[4 + (part >> 1)]! |= (x & 15) << (4 * (part % 2));
+        putHalves(bytes, 8 + 16 * part, q.slice(32 * part, 32 * part + 32));
+      }
+      return { bytes, values: q.map((x, i) => halfOf(d) * (s[i >> 5]! - 32) * nonlinear[x]!) };
+    },
+  },
+  {
+    // OCP Microscaling Formats 1.0: a scale of E8M0 and numbers of E2M1. GGUF has no NaN of E8M0 and no -0 of E2M1.
+    ...{ name: "MXFP4", type: 39, numbers: 32, bytes: 17 },
+    random(random, half) {
+      const e = half ? half(random) & 255 : 120 + random.integer(8);
+      const q = integers(random, 32, 16);
+      const bytes = new Uint8Array(17);
+      bytes[0] = e;
+      putHalves(bytes, 1, q);
+      const sizes = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
+      return { bytes, values: q.map((x) => 2 ** (e - 127) * (x > 8 ? -sizes[x - 8]! : sizes[x % 8]!)) };
+    },
+  },
 ];
 
 /** The block formats with their values in f32, as they are read. */
 export const blocks: BlockFormat[] = formats.map((format) => ({
   ...format,
-  random: (random: Random) => {
-    const { bytes, values } = format.random(random);
+  random: (random: Random, half?: (random: Random) => number) => {
+    const { bytes, values } = format.random(random, half);
     return { bytes, values: values.map(Math.fround) };
   },
 }));
+
+/** The formats that have a plain quantiser. */
+export const quantised = blocks.filter((format): format is QuantisedFormat => format.quantise !== undefined);
+
+/** Draws scales of every kind: zeros of both signs, subnormal, large, infinite and NaN. */
+export function awkwardHalf(random: Random): number {
+  const bits = [0, 0x8000, 1, 0x83ff, 0x7bff, 0xfbff, 0x7c00, 0xfc00, 0x7e00];
+  const i = random.integer(2 * bits.length);
+  return bits[i] ?? random.integer(0x7c00);
+}

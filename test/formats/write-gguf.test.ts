@@ -3,12 +3,14 @@ import path from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { bitsOf, floatsOf } from "../../lib/dtype.js";
 import { readGguf } from "../../lib/formats/gguf.js";
+import { ggmlTypes } from "../../lib/formats/gguf-blocks.js";
 import { type GgufInputValue, type GgufTensorInput, writeGguf } from "../../lib/formats/write-gguf.js";
 import { tensor } from "../../lib/creation.js";
 import { plainMetadata } from "../support/gguf.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { Random } from "../support/random.js";
+import { quantised } from "./gguf-blocks.js";
 
 let file = "";
 beforeEach(() => {
@@ -16,7 +18,7 @@ beforeEach(() => {
 });
 
 const random = new Random(4);
-const numbers = (count: number) => Float32Array.from({ length: count }, () => random.normal());
+const normals = (count: number) => Float32Array.from({ length: count }, () => random.normal());
 const input = (name: string, type: GgufTensorInput["type"], shape: number[], values: Float32Array) => ({
   name,
   type,
@@ -37,7 +39,7 @@ test("reads back what it has written", async () => {
     ["integers", { type: "i32s", value: Int32Array.of(1, -1) }],
     ["none", { type: "strings", value: [] }],
   ]);
-  const [a, b, scalar] = [numbers(21), numbers(5), numbers(1)];
+  const [a, b, scalar] = [normals(21), normals(5), normals(1)];
   await writeGguf(file, metadata, [
     input("a", "F32", [3, 7], a),
     input("b", "F32", [5], b),
@@ -67,7 +69,7 @@ describe("rounding", () => {
     ...[Infinity, -Infinity, NaN, 3.4e38, -3.4e38, 1 + 2 ** -11, 1 + 3 * 2 ** -11, 1 + 2 ** -8, 1 + 3 * 2 ** -8],
     ...[2047.5 * 2 ** -24, 1023.5 * 2 ** -24, 2 ** -14 - 2 ** -25, f32(0x7f7fffff), f32(0x7f800001), f32(1)],
     ...Array.from({ length: 2000 }, () => f32(Math.floor(random.uniform() * 2 ** 32))),
-    ...numbers(500),
+    ...normals(500),
   ]);
 
   test.each(["bf16", "f16"] as const)("to %s agrees with the kernels", async (dtype) => {
@@ -77,7 +79,7 @@ describe("rounding", () => {
   });
 
   test.each(["F16", "BF16"] as const)("a tensor of %s", async (type) => {
-    const values = numbers(15);
+    const values = normals(15);
     await writeGguf(file, new Map(), [input("a", type, [3, 5], values)]);
     await using gguf = await readGguf(file);
     const dtype = type === "F16" ? "f16" : "bf16";
@@ -86,7 +88,7 @@ describe("rounding", () => {
   });
 
   test("a tensor of Q8_0: half a step of each block's largest number", async () => {
-    const values = numbers(4 * 64).map((x, i) => x * (1 + Math.floor(i / 32)));
+    const values = normals(4 * 64).map((x, i) => x * (1 + Math.floor(i / 32)));
     values.fill(0, 32, 64);
     await writeGguf(file, new Map(), [input("a", "Q8_0", [4, 64], values)]);
     await using gguf = await readGguf(file);
@@ -100,23 +102,63 @@ describe("rounding", () => {
     expect(read.subarray(32, 64)).toEqual(new Float32Array(32));
   });
 
-  test("a tensor of Q4_0: half a step of an eighth of each block's largest number, which is exact", async () => {
-    const values = numbers(4 * 64).map((x, i) => x * (1 + Math.floor(i / 32)));
-    values.fill(0, 32, 64);
-    await writeGguf(file, new Map(), [input("a", "Q4_0", [4, 64], values)]);
+  test.each(quantised)("a tensor of $name: no worse than a plain quantiser", async ({ name, numbers, quantise }) => {
+    const type = name as GgufTensorInput["type"];
+    const row = 2 * numbers;
+    const values = normals(4 * row).map((x, i) => x * (1 + Math.floor(i / numbers)));
+    values.fill(0, numbers, 2 * numbers);
+    values.fill(-3, 2 * numbers, 2 * numbers + 32);
+    await writeGguf(file, new Map(), [input("a", type, [4, row], values)]);
     await using gguf = await readGguf(file);
     const read = await gguf.readFloats("a");
-    for (let at = 0; at < values.length; at += 32) {
-      const block = values.subarray(at, at + 32);
-      const largest = block.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a));
-      for (const [i, x] of block.entries()) {
-        // Codes reach 8 steps towards the largest number and 7 steps away from it.
-        const beyond = Math.max(0, -x * Math.sign(largest) - (7.5 / 8) * Math.abs(largest));
-        expect(Math.abs(read[at + i]! - x) - beyond).toBeLessThanOrEqual(Math.abs(largest) * (0.5 / 8 + 2 ** -11));
-        if (x === largest) expect(Math.abs(read[at + i]! - x)).toBeLessThanOrEqual(Math.abs(x) * 2 ** -11);
-      }
+    const blocksOf = (x: Float32Array) =>
+      Array.from({ length: x.length / numbers }, (_, i) => Array.from(x.subarray(i * numbers, (i + 1) * numbers)));
+    const plain = Buffer.concat(blocksOf(values).map((block) => quantise(block)));
+    const decoded = new Float32Array(values.length);
+    const format = [...ggmlTypes.values()].find((entry) => entry.name === name)!;
+    (format.read as (bytes: Uint8Array, out: Float32Array) => void)(plain, decoded);
+    const squares = (x: Float32Array, of: number) =>
+      blocksOf(x)[of]!.reduce((sum, y, i) => sum + (y - values[of * numbers + i]!) ** 2, 0);
+    let [own, others] = [0, 0];
+    for (let block = 0; block < values.length / numbers; block++) {
+      own += squares(read, block);
+      others += squares(decoded, block);
     }
-    expect(read.subarray(32, 64)).toEqual(new Float32Array(32));
+    expect(own).toBeLessThan(name === "Q8_0" ? 1.001 * others : 0.95 * others);
+    expect(read.subarray(numbers, 2 * numbers)).toEqual(new Float32Array(numbers));
+  });
+
+  test.each(["Q4_0", "Q4_K", "Q5_K", "Q6_K"] as const)("%s: important inputs lose less", async (type) => {
+    const [rows, row] = [8, 256];
+    const values = normals(rows * row);
+    const importance = Float32Array.from({ length: row }, (_, i) => (i % 5 === 0 ? 50 : 1));
+    const errorOf = async (more: object): Promise<number> => {
+      await writeGguf(file, new Map(), [{ ...input("a", type, [rows, row], values), ...more }]);
+      await using gguf = await readGguf(file);
+      const read = await gguf.readFloats("a");
+      return values.reduce((sum, x, i) => sum + importance[i % row]! * (x - read[i]!) ** 2, 0);
+    };
+    expect(await errorOf({ importance })).toBeLessThan(0.97 * (await errorOf({})));
+    // An input that does not matter at all changes nothing else.
+    expect(await errorOf({ importance: new Float32Array(row) })).toBeLessThan(Infinity);
+    await expectRejection(
+      errorOf({ importance: importance.subarray(1) }),
+      "ERR_ARGUMENT",
+      /importance of 256 numbers for "a", got 255/,
+    );
+  });
+
+  test("values that no block can hold do not spoil the others", async () => {
+    for (const [type, numbers] of [["Q8_0", 32], ["Q4_0", 32], ["Q4_K", 256], ["Q5_K", 256], ["Q6_K", 256]] as const) {
+      const values = normals(3 * numbers);
+      values.fill(NaN, 0, 3);
+      values[numbers] = Infinity;
+      await writeGguf(file, new Map(), [input("a", type, [1, 3 * numbers], values)]);
+      await using gguf = await readGguf(file);
+      const read = await gguf.readFloats("a");
+      expect(read.every(Number.isFinite), type).toBe(true);
+      for (let i = 2 * numbers; i < 3 * numbers; i++) expect(Math.abs(read[i]! - values[i]!)).toBeLessThan(0.5);
+    }
   });
 });
 
@@ -139,15 +181,15 @@ test("a tensor in pieces of whole blocks gives the same bytes as in one piece", 
 
 describe("content that cannot be written", () => {
   test.each<[string, GgufTensorInput[], RegExp]>([
-    ["a name twice", [input("a", "F32", [1], numbers(1)), input("a", "F32", [1], numbers(1))], /unique names, got "a"/],
+    ["a name twice", [input("a", "F32", [1], normals(1)), input("a", "F32", [1], normals(1))], /unique names, got "a"/],
     [
       "rows that do not fill blocks",
-      [input("a", "Q8_0", [2, 33], numbers(66))],
+      [input("a", "Q8_0", [2, 33], normals(66))],
       /in Q8_0 to be a multiple of 32 numbers, got 33/,
     ],
-    ["too many dimensions", [input("a", "F32", [1, 1, 1, 1, 1], numbers(1))], /at most 4 dimensions of "a", got 5/],
-    ["a type that is only read", [input("a", "Q4_K" as "F32", [256], numbers(256))], /of type F32, F16.*got "Q4_K"/],
-    ["too few numbers", [input("a", "F32", [3], numbers(2))], /3 numbers of "a", got 2/],
+    ["too many dimensions", [input("a", "F32", [1, 1, 1, 1, 1], normals(1))], /at most 4 dimensions of "a", got 5/],
+    ["a type that is only read", [input("a", "Q5_0" as "F32", [256], normals(256))], /of type F32, F16.*got "Q5_0"/],
+    ["too few numbers", [input("a", "F32", [3], normals(2))], /3 numbers of "a", got 2/],
   ])("%s", async (_, tensors, message) => {
     await expectRejection(writeGguf(file, new Map(), tensors), "ERR_ARGUMENT", message);
     expect(existsSync(file)).toBe(false);
@@ -155,7 +197,7 @@ describe("content that cannot be written", () => {
 
   test("leaves an old file unchanged, and names a file that cannot be opened", async () => {
     writeFileSync(file, "old");
-    await expectRejection(writeGguf(file, new Map(), [input("a", "F32", [3], numbers(2))]), "ERR_ARGUMENT");
+    await expectRejection(writeGguf(file, new Map(), [input("a", "F32", [3], normals(2))]), "ERR_ARGUMENT");
     expect(existsSync(file)).toBe(true);
     await expectRejection(writeGguf(path.join(file, "x"), new Map(), []), "ERR_IO", /model\.gguf/);
   });

@@ -183,11 +183,14 @@ onEachDevice((device) => {
       return { ...input, type, bytes: Buffer.concat(made.map((block) => block.bytes)) };
     });
     writeFileSync(file, ggufFile({ metadata, tensors }));
-    const { model } = await loadGguf(file, { device });
-    const parameters = new Map(model.namedParameters());
-    for (const [name, { values }] of Object.entries(weights))
-      expect(await parameters.get(name)!.data()).toEqual(values);
-    model.dispose();
+    for (const options of [{ quantize: false }, {}] as const) {
+      const { model } = await loadGguf(file, { device, ...options });
+      expect(model.isQuantized).toBe(!("quantize" in options));
+      const parameters = new Map(model.dequantize().namedParameters());
+      for (const [name, { values }] of Object.entries(weights))
+        expect(await parameters.get(name)!.data()).toEqual(values);
+      model.dispose();
+    }
   });
 
   test("a saved model is loaded, with other names and another order of rows", async () => {
@@ -445,7 +448,7 @@ describe("refusals", () => {
     await expectRejection(saveGguf(file, alibi), "ERR_ARGUMENT", /the options of GPT-2/);
     using model = new Llama(base, { device: "cpu" });
     await expectRejection(saveGguf(file, model.model), "ERR_ARGUMENT", /a GPT or a Llama/);
-    await expectRejection(saveGguf(file, model, { type: "Q4_K" as "F32" }), "ERR_ARGUMENT", /type to be F32, F16/);
+    await expectRejection(saveGguf(file, model, { type: "Q4_1" as "F32" }), "ERR_ARGUMENT", /type to be F32, F16/);
     await expectRejection(saveGguf(file, model, { tokenizer: new CharTokenizer("ab") }), "ERR_ARGUMENT", /another way/);
   });
 });

@@ -1,6 +1,7 @@
-/** Splits a GGUF file of F32 tensors into parts in the format of llama.cpp's gguf-split. */
+/** Splits a GGUF file into parts in the format of llama.cpp's gguf-split, and may replace tensors on the way. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { readGguf } from "../../lib/formats/gguf.js";
+import { ggmlTypes } from "../../lib/formats/gguf-blocks.js";
 
 const u32 = (value: number): Buffer => Buffer.from(Uint32Array.of(value).buffer);
 const u64 = (value: number): Buffer => Buffer.from(BigUint64Array.of(BigInt(value)).buffer);
@@ -10,8 +11,16 @@ const key = (name: string, type: 2 | 5, value: number): Buffer =>
   Buffer.concat([text(name), u32(type), u32(value).subarray(0, type === 2 ? 2 : 4)]);
 const padding = (length: number): Buffer => Buffer.alloc(-length & 31);
 
-/** Writes name-00001-of-0000N.gguf and so on, where `name` is the path without its ending, and returns their paths. */
-export async function splitGguf(file: string, name: string, parts: number): Promise<string[]> {
+/**
+ * Writes name-00001-of-0000N.gguf and so on, where `name` is the path without its ending, and returns their paths.
+ * Tensors of `replaced` get another type, by its number, and other bytes.
+ */
+export async function splitGguf(
+  file: string,
+  name: string,
+  parts: number,
+  replaced: ReadonlyMap<string, { type: number; bytes: Uint8Array }> = new Map(),
+): Promise<string[]> {
   const bytes = readFileSync(file);
   await using whole = await readGguf(file);
   const tensors = [...whole.tensors];
@@ -23,10 +32,13 @@ export async function splitGguf(file: string, name: string, parts: number): Prom
     const mine = tensors.filter((_, i) => i % parts === part);
     const data: Buffer[] = [];
     let offset = 0;
-    const entries = mine.map(([tensor, { shape, byteOffset, byteLength }]) => {
-      const entry = [text(tensor), u32(shape.length), ...[...shape].reverse().map(u64), u32(0), u64(offset)];
-      data.push(bytes.subarray(byteOffset, byteOffset + byteLength), padding(byteLength));
-      offset += byteLength + padding(byteLength).length;
+    const entries = mine.map(([tensor, { type, shape, byteOffset, byteLength }]) => {
+      const own = replaced.get(tensor);
+      const number = own?.type ?? [...ggmlTypes].find(([, entry]) => entry === type)![0];
+      const stored = own?.bytes ?? bytes.subarray(byteOffset, byteOffset + byteLength);
+      const entry = [text(tensor), u32(shape.length), ...[...shape].reverse().map(u64), u32(number), u64(offset)];
+      data.push(Buffer.from(stored), padding(stored.length));
+      offset += stored.length + padding(stored.length).length;
       return Buffer.concat(entry);
     });
     const header = Buffer.concat([

@@ -33,7 +33,9 @@ export interface GgufModel {
 
 /**
  * Loads a model for inference, and its tokenizer, from a GGUF file of architecture llama, qwen2, qwen3 or gpt2,
- * quantised or not. If the model has several files, `path` may be any of them.
+ * quantised or not. If the model has several files, `path` may be any of them. Matrices in blocks (Q4_0, Q4_K and so on)
+ * stay as they are stored: the kernels compute with the numbers that the formats' formulas give. Types may differ from
+ * tensor to tensor.
  *
  * @example
  * await saveGguf("gpt-q8.gguf", gpt, { tokenizer, type: "Q8_0" });
@@ -83,6 +85,7 @@ async function modelOf(
       isTransposed: (name) => architecture.parameter(name).transposed ?? false,
       ignored: architecture.ignored,
       quantize,
+      keepBlocks: options.quantize !== false,
     }),
   );
   return model as GPT | Llama;

@@ -1,4 +1,5 @@
-// Saves a model, its tokenizer and its generation options as a GGUF file. Matrices may be stored in 16, 8 or 4 bits.
+// Saves a model, its tokenizer and its generation options as a GGUF file. Matrices may be stored in 16 bits or in blocks
+// of 8 to 4 bits.
 import { describe, HeedError, oneOf } from "../../errors.js";
 import {
   type GgufInputValue,
@@ -7,6 +8,7 @@ import {
   type GgufWritable,
   writeGguf,
 } from "../../formats/write-gguf.js";
+import { type BlockFormat, blockFormats, isBlockFormat } from "../../block-formats.js";
 import type { GPT } from "../../models/gpt.js";
 import type { Llama } from "../../models/llama.js";
 import type { Module } from "../../nn/module.js";
@@ -22,6 +24,7 @@ import { checkSavable } from "../families/saving.js";
 import { defaultsToGguf } from "./defaults.js";
 import { architectures } from "./index.js";
 import { tokenizerToGguf } from "./write-tokenizer.js";
+import type { InputImportance } from "../input-importance.js";
 import type { SaveProgress } from "../save-progress.js";
 
 /** Options of `saveGguf`. */
@@ -34,10 +37,19 @@ export interface SaveGgufOptions {
    */
   defaults?: GenerationDefaults;
   /**
-   * Type of the matrices. Vectors are stored in F32, and matrices whose rows do not fill blocks in F16.
+   * Type of the matrices. Vectors are stored in F32, and so are tables of positions if
+   * the type has blocks. With Q4_K or Q5_K, token embeddings and the projection to logits are
+   * stored in Q6_K. Matrices whose rows do not fill blocks of 256 are stored in Q8_0, or if they do not fill blocks of 32,
+   * in F16.
    * @default "F32"
    */
   type?: GgufWritable;
+  /**
+   * Importance of the inputs of matrices, as `inputImportance` measures it: the errors of important inputs count more
+   * when scales are chosen. Matrices that it does not name are stored as without it.
+   * @default none
+   */
+  importance?: InputImportance;
   /** Name of the model for people who use the file. */
   name?: string;
   /** Called after each tensor. */
@@ -54,11 +66,13 @@ export interface SaveGgufOptions {
  * @throws ERR_IO if the file cannot be written; an old file then stays unchanged.
  */
 export async function saveGguf(path: string, model: Module, options: SaveGgufOptions = {}): Promise<void> {
-  const { tokenizer = null, defaults = {}, type = "F32", name, onProgress } = options;
+  const { tokenizer = null, defaults = {}, type = "F32", importance, name, onProgress } = options;
   const architecture = architectures.find((candidate) => candidate.owns(model));
   if (!architecture) throw new HeedError("ERR_ARGUMENT", `saveGguf: expected a GPT or a Llama, got ${describe(model)}`);
   if (!ggufWritable.includes(type))
     throw new HeedError("ERR_ARGUMENT", `saveGguf: expected type to be ${oneOf(ggufWritable)}, got ${describe(type)}`);
+  if (importance !== undefined && typeof (importance as InputImportance | null)?.get !== "function")
+    throw new HeedError("ERR_ARGUMENT", `saveGguf: expected importance to be a Map, got ${describe(importance)}`);
   checkSavable("saveGguf", model);
   const output = architecture.write(model);
   const { vocabularySize } = (model as GPT | Llama).config;
@@ -73,7 +87,10 @@ export async function saveGguf(path: string, model: Module, options: SaveGgufOpt
   const parameters = [...model.namedParameters()].map(([parameter, tensor]): Input => {
     const { name, transposed: isTransposed = false } = architecture.parameter(parameter);
     const shape = isTransposed ? [...tensor.shape].reverse() : tensor.shape;
-    return { name, shape, type: typeFor(shape, type), data: () => valuesOf(output, parameter, tensor, isTransposed) };
+    return {
+      ...{ name, shape, type: typeFor(name, shape, type), importance: importance?.get(parameter) ?? null },
+      data: () => valuesOf(output, parameter, tensor, isTransposed),
+    };
   });
   const extra = (output.tensors ?? []).map(({ name, values }): Input => {
     return { name, shape: [values.length], type: "F32", data: () => inPieces(values) };
@@ -97,7 +114,9 @@ interface Input extends GgufTensorInput {
 }
 
 /** llama.cpp's number for the type of most tensors in a file. */
-const fileTypes: Record<GgufWritable, number> = { F32: 0, F16: 1, Q4_0: 2, Q8_0: 7, BF16: 32 };
+const fileTypes: Record<GgufWritable, number> = {
+  ...{ F32: 0, F16: 1, Q4_0: 2, Q8_0: 7, Q4_K: 15, Q5_K: 17, Q6_K: 18, BF16: 32 },
+};
 
 /** Metadata of a file without a tokenizer; llama.cpp requires it. */
 const noTokenizer = [["tokenizer.ggml.model", { type: "string", value: "no_vocab" }]] as const;
@@ -118,7 +137,14 @@ async function* valuesOf(
   yield* readPieces(view);
 }
 
-function typeFor(shape: readonly number[], type: GgufWritable): GgufWritable {
+/** Tensors that llama.cpp, too, keeps in Q6_K among matrices of 4 or 5 bits: their errors matter most. */
+const inMoreBits = new Set(["token_embd.weight", "output.weight"]);
+
+function typeFor(name: string, shape: readonly number[], type: GgufWritable): GgufWritable {
   if (shape.length < 2) return "F32";
-  return type.startsWith("Q") && shape.at(-1)! % 32 !== 0 ? "F16" : type;
+  if (name === "position_embd.weight" && isBlockFormat(type)) return "F32";
+  if (!isBlockFormat(type)) return type;
+  const fills = (format: BlockFormat): boolean => shape.at(-1)! % blockFormats[format].numbers === 0;
+  if (!fills(type)) return fills("Q8_0") ? "Q8_0" : "F16";
+  return inMoreBits.has(name) && (type === "Q4_K" || type === "Q5_K") ? "Q6_K" : type;
 }

@@ -47,28 +47,27 @@ QuantizedLayout check_quantize(Out codes, Out scales, In weight, Int bits) {
   return check_weight(op, codes, scales, weight.dim(0), weight.dim(1), bits);
 }
 
-QuantizedLayout check_dequantize(Out out, OptIn ids, In codes, In scales, Int columns, Int bits) {
-  const char* op = "dequantize";
+void check_rows(const char* op, Out out, OptIn ids, int64_t rows) {
   expect_float(op, "out", out);
   expect_contiguous(op, "out", out);
-  if (out.rank < 1) fail(Code::shape, "%s: expected out with at least 1 dimension, got shape []", op);
-  const QuantizedLayout layout = check_weight(op, codes, scales, out.dim(-1), columns, bits);
-  if (!ids) {
-    expect_shape(op, "out", out, {columns, layout.K});
-    return layout;
-  }
+  if (!ids) return expect_shape(op, "out", out, {rows, out.dim(-1)});
   expect_dtype(op, "ids", *ids, DType::i32);
   expect_contiguous(op, "ids", *ids);
   if (ids->rank == kMaxRank) fail(Code::shape, "%s: expected ids with at most %d dimensions", op, kMaxRank - 1);
   TensorView expected = *ids;
-  expected.shape[expected.rank++] = layout.K;
+  expected.shape[expected.rank++] = out.dim(-1);
   expect_same_shape(op, "out", out, expected);
+}
+
+QuantizedLayout check_dequantize(Out out, OptIn ids, In codes, In scales, Int columns, Int bits) {
+  const char* op = "dequantize";
+  if (out.rank < 1) fail(Code::shape, "%s: expected out with at least 1 dimension, got shape []", op);
+  const QuantizedLayout layout = check_weight(op, codes, scales, out.dim(-1), columns, bits);
+  check_rows(op, out, ids, columns);
   return layout;
 }
 
-QuantizedLayout check_gemm_quantized(Out out, In a, In codes, In scales, OptIn bias, OptIn residual, OptOut preact,
-                                     Int activation, Int bits) {
-  const char* op = "gemm_quantized";
+void check_product(const char* op, Out out, In a, OptIn bias, OptIn residual, OptOut preact, Int activation) {
   expect_float(op, "a", a);
   expect_rank(op, "a", a, 2);
   expect_contiguous(op, "a", a);
@@ -93,11 +92,9 @@ QuantizedLayout check_gemm_quantized(Out out, In a, In codes, In scales, OptIn b
     expect_same_shape(op, "preact", *preact, out);
   }
   expect_activation(op, activation);
-  return check_weight(op, codes, scales, a.dim(1), N, bits);
 }
 
-QuantizedLayout check_gemm_quantized_backward(Out dinp, In dout, In codes, In scales, Int bits) {
-  const char* op = "gemm_quantized_backward";
+void check_product_backward(const char* op, Out dinp, In dout) {
   expect_float(op, "dout", dout);
   expect_rank(op, "dout", dout, 2);
   expect_contiguous(op, "dout", dout);
@@ -105,6 +102,18 @@ QuantizedLayout check_gemm_quantized_backward(Out dinp, In dout, In codes, In sc
   expect_parameter_dtype(op, "dinp", dinp, dout.dtype);
   expect_contiguous(op, "dinp", dinp);
   expect_shape(op, "dinp", dinp, {dout.dim(0), dinp.dim(1)});
+}
+
+QuantizedLayout check_gemm_quantized(Out out, In a, In codes, In scales, OptIn bias, OptIn residual, OptOut preact,
+                                     Int activation, Int bits) {
+  const char* op = "gemm_quantized";
+  check_product(op, out, a, bias, residual, preact, activation);
+  return check_weight(op, codes, scales, a.dim(1), out.dim(1), bits);
+}
+
+QuantizedLayout check_gemm_quantized_backward(Out dinp, In dout, In codes, In scales, Int bits) {
+  const char* op = "gemm_quantized_backward";
+  check_product_backward(op, dinp, dout);
   return check_weight(op, codes, scales, dinp.dim(1), dout.dim(1), bits);
 }
 

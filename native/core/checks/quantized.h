@@ -1,9 +1,15 @@
 // Checks of the operands of quantize, dequantize, gemm_quantized and gemm_quantized_backward against ops.def and
-// core/quantized.h.
+// core/quantized.h. The first three functions check what does not depend on the form of the weight.
 #pragma once
 #include "core/quantized.h"
 
 namespace heed {
+
+// Checks rows that are read from a weight: out [rows, K], or with ids [..., K], which has at least one dimension.
+void check_rows(const char* op, Out out, OptIn ids, int64_t rows);
+// Checks the operands of a product a [M, K] · weight with out [M, N], and of its backward.
+void check_product(const char* op, Out out, In a, OptIn bias, OptIn residual, OptOut preact, Int activation);
+void check_product_backward(const char* op, Out dinp, In dout);
 
 QuantizedLayout check_quantize(Out codes, Out scales, In weight, Int bits);
 QuantizedLayout check_dequantize(Out out, OptIn ids, In codes, In scales, Int columns, Int bits);

@@ -1,5 +1,5 @@
 // Definitions that both forms of the product with a quantised weight share: the problem, its epilogue, and its division
-// into tasks.
+// into tasks. gemm_blocks.cc has the same epilogue.
 #pragma once
 #include "cpu/kernels/activation.h"
 #include "cpu/kernels/quantized.h"
@@ -60,10 +60,11 @@ inline vf activated(Activation activation, vf x) {
   return x;
 }
 
-// Takes the sums of kWidth columns from `column` on through the epilogue to their row. It tests dtypes and the
-// activation for each vector, which takes almost no time compared with the sum over K before it.
-inline void finish(const QuantizedProduct& p, int64_t row, int64_t column, vf sum) {
-  const int64_t n = p.weight.N - column, at = row * p.weight.N + column;
+// Takes the sums of kWidth columns from `column` on, or of the first `most` of them, through the epilogue to their row.
+// It tests dtypes and the activation for each vector, which takes almost no time compared with the sum over K before it.
+template <class Product>
+inline void finish(const Product& p, int64_t row, int64_t column, vf sum, int64_t most = kWidth) {
+  const int64_t n = min_of(most, p.weight.N - column), at = row * p.weight.N + column;
   if (n <= 0) return;
   if (p.bias.data) sum = sum + load_floats(p.bias, column, n);
   if (p.preact.data) store_floats(p.preact, at, sum, n);

@@ -1,0 +1,221 @@
+/**
+ * Weights in the blocks of GGUF files: every format against its formula in float64, on every instruction set and on
+ * CUDA, and products with them against sums in float64.
+ */
+import { afterAll, describe, expect, test } from "vitest";
+import { noGrad, parameter } from "../../lib/autograd.js";
+import { type BlockFormat, blockFormats } from "../../lib/block-formats.js";
+import { tensor } from "../../lib/creation.js";
+import type { FloatDType } from "../../lib/dtype.js";
+import { native, ops } from "../../lib/native.js";
+import { type BlockTensors, dequantize, quantizedEmbedding, quantizedLinear } from "../../lib/ops/quantize.js";
+import { quantizedLinearCrossEntropy } from "../../lib/ops/quantized-cross-entropy.js";
+import { sum } from "../../lib/ops/reduce.js";
+import { narrow } from "../../lib/ops/views.js";
+import { allocate, type FloatTensor } from "../../lib/tensor.js";
+import { awkwardHalf, blocks, halfBits } from "../formats/gguf-blocks.js";
+import { leastRoundoff, roundoff, roundTo } from "../support/dtypes.js";
+import { expectError, expectRejection } from "../support/errors.js";
+import { Random } from "../support/random.js";
+import { bestIsa, devicesTested, targets } from "../support/targets.js";
+
+afterAll(() => native.selectIsa(bestIsa));
+
+const dtypes = ["f32", "bf16", "f16"] as const;
+
+/** A weight in blocks, with the numbers that its formula gives, rounded to f32: [outputs, inputs]. */
+interface Made {
+  format: BlockFormat;
+  outputs: number;
+  inputs: number;
+  bytes: Uint8Array;
+  values: Float32Array;
+}
+
+function make(format: BlockFormat, outputs: number, inputs: number, half?: (random: Random) => number): Made {
+  const { type, numbers, random } = blocks.find(({ name }) => name === format)!;
+  const generator = new Random(100 * type + outputs);
+  const made = Array.from({ length: (outputs * inputs) / numbers }, () => random(generator, half));
+  return {
+    ...{ format, outputs, inputs },
+    bytes: Buffer.concat(made.map(({ bytes }) => bytes)),
+    values: Float32Array.from(made.flatMap(({ values }) => values)),
+  };
+}
+
+function weightOn(device: string, { format, outputs, inputs, bytes }: Made): BlockTensors & Disposable {
+  const stored = tensor(bytes, [outputs, bytes.length / outputs], { device, dtype: "u8" });
+  return { blocks: stored, format, outputs, inputs, [Symbol.dispose]: () => stored.dispose() };
+}
+
+const same = (a: number, b: number): boolean => a === b || (Number.isNaN(a) && Number.isNaN(b));
+
+const formats = Object.keys(blockFormats) as BlockFormat[];
+/** A size that ends within the 256 numbers that kernels decode together, where the format allows it. */
+const inputsOf = (format: BlockFormat): number => (blockFormats[format].numbers === 32 ? 256 + 96 : 512);
+/** Scales that do not make products overflow in f16. */
+const small = (random: Random): number => halfBits(random.normal() / 256);
+const smallFor = (format: BlockFormat) => (format === "MXFP4" ? () => 119 : small);
+
+describe.each(targets)("on $name", ({ device, select }) => {
+  test("numbers are those of the formulas, whatever the scales, and so are rows of a table", async () => {
+    select();
+    for (const format of formats) {
+      const made = make(format, 5, inputsOf(format), awkwardHalf);
+      using weight = weightOn(device, made);
+      for (const dtype of dtypes) {
+        using all = dequantize(weight, { dtype });
+        const values = await all.data();
+        // Zeros of both signs are equal here; -0 times a scale of 0 is one of them.
+        const wrong = made.values.findIndex((x, i) => !same(roundTo(dtype, x), values[i]!));
+        expect(wrong, `${format}, ${dtype}: ${values[wrong]} for ${made.values[wrong]}`).toBe(-1);
+      }
+      using ids = tensor(Int32Array.of(4, 0, 4), [3, 1], { device, dtype: "i32" });
+      using rows = quantizedEmbedding(ids, weight);
+      expect(rows.shape).toEqual([3, 1, made.inputs]);
+      const row = (i: number) => made.values.subarray(i * made.inputs, (i + 1) * made.inputs);
+      const gathered = await rows.data();
+      const expected = [...row(4), ...row(0), ...row(4)];
+      expect(
+        expected.findIndex((x, i) => !same(x, gathered[i]!)),
+        format,
+      ).toBe(-1);
+    }
+  });
+
+  test("products are sums of the numbers' products, and a row's bits do not depend on the rows beside it", async () => {
+    select();
+    // On the software device, a format has one dtype. Rows beyond 8 take another way there; 70 are more than a task has.
+    const rows = device === "cpu" ? 70 : 9;
+    for (const [i, format] of formats.entries()) {
+      const made = make(format, 21, inputsOf(format), smallFor(format));
+      using weight = weightOn(device, made);
+      for (const dtype of device === "cpu" && format === "Q4_K" ? dtypes : [dtypes[i % 3]!]) {
+        const random = new Random(i);
+        const x = Float32Array.from({ length: rows * made.inputs }, () => roundTo(dtype, random.normal()));
+        using input = tensor(x, [rows, made.inputs], { device, dtype });
+        using out = noGrad(() => quantizedLinear(input, weight));
+        const y = await out.data();
+        for (let r = 0; r < rows; r += 3)
+          for (let n = 0; n < made.outputs; n++) {
+            let [expected, size] = [0, 0];
+            for (let k = 0; k < made.inputs; k++) {
+              const product = x[r * made.inputs + k]! * made.values[n * made.inputs + k]!;
+              expected += product;
+              size += Math.abs(product);
+            }
+            // Each of the sums is rounded as often as there are numbers, at most, and the result once more.
+            const bound = made.inputs * 2 ** -24 * size + roundoff(dtype) * Math.abs(expected) + leastRoundoff(dtype);
+            expect(Math.abs(y[r * made.outputs + n]! - expected), `${format}, ${dtype}`).toBeLessThanOrEqual(bound);
+          }
+        for (const count of device === "cpu" ? [1, 2, 7] : [1, 5]) {
+          const first = random.integer(rows - count + 1);
+          using part = noGrad(() => quantizedLinear(narrow(input, 0, first, count), weight));
+          expect(await part.data(), `${count} rows, ${format}, ${dtype}`).toEqual(
+            y.subarray(first * made.outputs, (first + count) * made.outputs),
+          );
+        }
+      }
+    }
+  });
+});
+
+describe.each(devicesTested)("with everything around it, on $name", ({ device, select }) => {
+  const normals = (shape: number[], dtype: FloatDType, seed: number): FloatTensor => {
+    const random = new Random(seed);
+    const values = Array.from({ length: shape.reduce((a, b) => a * b) }, () => roundTo(dtype, random.normal()));
+    return tensor(values, shape, { device, dtype });
+  };
+
+  test("bias, activation, residual and gradients are those of the same weight in f32", async () => {
+    select();
+    const made = make("Q4_K", 21, 256, small);
+    using weight = weightOn(device, made);
+    for (const [dtype, rows] of [
+      ["f32", 3],
+      ["f32", 10],
+      ["bf16", 3],
+      ["bf16", 10],
+    ] as const) {
+      const x = parameter(normals([rows, 256], dtype, 1));
+      const bias = parameter(normals([21], dtype, 2));
+      using residual = normals([rows, 21], dtype, 3);
+      const out = quantizedLinear(x, weight, { bias, activation: "relu", residual });
+      sum(out).backward();
+      const [xs, bs, rs, ys] = [await x.data(), await bias.data(), await residual.data(), await out.data()];
+      const [dx, db] = [await x.grad!.data(), await bias.grad!.data()];
+      const expectedDb = new Float64Array(21);
+      for (let r = 0; r < rows; r++) {
+        const [expectedDx, size] = [new Float64Array(256), new Float64Array(256)];
+        for (let n = 0; n < 21; n++) {
+          let before = bs[n]!;
+          for (let k = 0; k < 256; k++) before += xs[r * 256 + k]! * made.values[n * 256 + k]!;
+          const y = Math.max(0, before) + rs[r * 21 + n]!;
+          expect(Math.abs(ys[r * 21 + n]! - y)).toBeLessThanOrEqual(1e-4 + 2 * roundoff(dtype) * Math.abs(y));
+          if (before <= 0) continue;
+          expectedDb[n]! += 1;
+          for (let k = 0; k < 256; k++) {
+            expectedDx[k]! += made.values[n * 256 + k]!;
+            size[k]! += Math.abs(made.values[n * 256 + k]!);
+          }
+        }
+        // In the backward pass, the weight may be rounded to the dtype of the gradient, as the gradient is.
+        for (const [k, value] of expectedDx.entries()) {
+          const bound = roundoff(dtype) * (size[k]! + Math.abs(value)) + 21 * 2 ** -24 * size[k]!;
+          expect(Math.abs(value - dx[r * 256 + k]!)).toBeLessThanOrEqual(bound);
+        }
+      }
+      expect(Array.from(db)).toEqual(Array.from(expectedDb));
+      for (const used of [x, bias, out]) used.dispose();
+    }
+  });
+
+  test("a loss over a table in blocks has the gradient of the table in f32", async () => {
+    select();
+    const made = make("Q8_0", 40, 64, () => halfBits(2 ** -9));
+    using weight = weightOn(device, made);
+    using targets = tensor(Int32Array.of(3, 39, 0), [3], { device, dtype: "i32" });
+    const x = parameter(normals([3, 64], "f32", 5));
+    const loss = quantizedLinearCrossEntropy(x, weight, targets);
+    loss.backward();
+    const [xs, dx] = [await x.data(), await x.grad!.data()];
+    let expected = 0;
+    for (let r = 0; r < 3; r++) {
+      const logits = Array.from({ length: 40 }, (_, n) =>
+        Array.from({ length: 64 }, (_, k) => xs[64 * r + k]! * made.values[64 * n + k]!).reduce((a, b) => a + b),
+      );
+      const total = logits.reduce((a, logit) => a + Math.exp(logit), 0);
+      expected += (Math.log(total) - logits[[3, 39, 0][r]!]!) / 3;
+      for (let k = 0; k < 64; k++) {
+        const gradient = logits.reduce((a, logit, n) => {
+          const own = n === [3, 39, 0][r]! ? 1 : 0;
+          return a + ((Math.exp(logit) / total - own) / 3) * made.values[64 * n + k]!;
+        }, 0);
+        expect(Math.abs(dx[64 * r + k]! - gradient)).toBeLessThan(1e-6);
+      }
+    }
+    expect(Math.abs((await loss.item()) - expected)).toBeLessThan(1e-5);
+    for (const used of [x, loss]) used.dispose();
+  });
+
+  test("refuses what does not fit", async () => {
+    select();
+    const made = make("Q6_K", 4, 256);
+    using weight = weightOn(device, made);
+    using ids = tensor(Int32Array.of(1, 4), [2], { device, dtype: "i32" });
+    using rows = quantizedEmbedding(ids, weight);
+    await expectRejection(rows.data(), "ERR_RANGE", /expected ids in \[0, 4\), got 4 at position 1/);
+    using x = normals([2, 255], "f32", 1);
+    expectError(() => quantizedLinear(x, weight), "ERR_SHAPE", /expected x of shape \[\.\.\., 256\], got \[2, 255\]/);
+    const wrong = { ...weight, format: "Q9_K" as BlockFormat };
+    expectError(() => dequantize(wrong), "ERR_ARGUMENT", /weight\.format/);
+    // What the native side checks for itself.
+    using out: FloatTensor = allocate([4, 256], "f32", weight.blocks.device);
+    const { blocks: stored } = weight;
+    const read = (format: number, target = out): void => ops.dequantize_blocks({ out: target, blocks: stored, format });
+    expectError(() => read(13), "ERR_ARGUMENT", /expected a format from 0 to 12, got 13/);
+    expectError(() => read(blockFormats.Q4_K.kind), "ERR_SHAPE", /expected blocks of shape \[4, 144\], got \[4, 210\]/);
+    using odd: FloatTensor = allocate([4, 250], "f32", weight.blocks.device);
+    expectError(() => read(blockFormats.Q6_K.kind, odd), "ERR_SHAPE", /whole blocks of 256 numbers, got 250/);
+  });
+});
