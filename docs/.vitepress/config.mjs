@@ -8,6 +8,7 @@ import { defineConfig } from "vitepress";
 const docs = fileURLToPath(new URL("..", import.meta.url));
 const guides = [
   ["Train a GPT", "train"],
+  ["Train with several processes", "distributed"],
   ["Prepare data", "data"],
   ["Fine-tune a model", "fine-tune"],
   ["See and evaluate", "evaluation"],
@@ -102,6 +103,7 @@ export default defineConfig({
           items: [
             { text: "Benchmarks", link: "/benchmarks" },
             { text: "CUDA kernels", link: "/kernels" },
+            { text: "Scaling", link: "/scaling" },
             { text: "Overview", link: "/performance" },
             ...pages("performance", performance),
             { text: "Experiments", link: "/experiments/README" },

@@ -16,6 +16,14 @@ export interface Progress {
   end(): void;
 }
 
+/** Display that shows nothing, for all processes of a distributed run but the first. */
+export const silent: Progress = {
+  begin: () => undefined,
+  show: () => undefined,
+  note: () => undefined,
+  end: () => undefined,
+};
+
 /** Returns a display that is a bar on a terminal, and lines of text elsewhere. */
 export function createProgress(): Progress {
   return process.stdout.isTTY ? bar() : lines();

@@ -9,6 +9,7 @@
 #else
 #include <dlfcn.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 #ifdef __linux__
 #include <sched.h>
@@ -43,6 +44,8 @@ void keep_loaded() {
 }
 
 void* open_library(const char* name) { return reinterpret_cast<void*>(LoadLibraryA(name)); }
+void* open_shared_library(const char* name) { return open_library(name); }
+void end_process(int code) { TerminateProcess(GetCurrentProcess(), static_cast<UINT>(code)), std::abort(); }
 void* library_symbol(void* library, const char* name) {
   return reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(library), name));
 }
@@ -84,6 +87,8 @@ void keep_loaded() {
 }
 
 void* open_library(const char* name) { return dlopen(name, RTLD_NOW | RTLD_LOCAL); }
+void* open_shared_library(const char* name) { return dlopen(name, RTLD_NOW | RTLD_GLOBAL); }
+void end_process(int code) { _exit(code); }
 void* library_symbol(void* library, const char* name) { return dlsym(library, name); }
 std::string library_problem() {
   const char* reason = dlerror();
