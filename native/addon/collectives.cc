@@ -149,6 +149,7 @@ napi_value collectives_open(Call& call) {
   Promises& settling = promises_of(call);
   if (Communicator::current())
     fail(Code::distributed, "%s: expected to be opened once in a process, because MPI cannot start again", call.name);
+  comm::prepare_environment();
   Promises::Promise* promise = nullptr;
   const napi_value result = settling.make(call.env, &promise);
   Communicator::open(settings, [&settling, promise](const comm::Facts* facts, const Error* error) {

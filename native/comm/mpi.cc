@@ -85,6 +85,12 @@ Launch launch_of_environment() {
   return launch;
 }
 
+void prepare_environment() {
+  // UCX, which both libraries use, watches the process' memory, and tries that out with sbrk(): up and down again. If
+  // another thread has grown the heap in between, its memory is gone.
+  set_default_variable("UCX_MEM_EVENTS", "no");
+}
+
 Mpi open_mpi(const Launch& launch) {
   std::vector<const char*> names;
   const char* named = std::getenv("HEED_MPI");

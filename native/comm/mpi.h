@@ -43,6 +43,9 @@ struct Launch {
 };
 Launch launch_of_environment();
 
+// Sets what MPI's libraries read from the environment. JavaScript thread only, before open_mpi().
+void prepare_environment();
+
 // Opens the library that HEED_MPI names, or else the one that fits the launcher. Throws ERR_DISTRIBUTED if there is none
 // or if it lacks a function.
 Mpi open_mpi(const Launch& launch);

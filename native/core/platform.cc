@@ -45,7 +45,13 @@ void keep_loaded() {
 
 void* open_library(const char* name) { return reinterpret_cast<void*>(LoadLibraryA(name)); }
 void* open_shared_library(const char* name) { return open_library(name); }
-void end_process(int code) { TerminateProcess(GetCurrentProcess(), static_cast<UINT>(code)), std::abort(); }
+void set_default_variable(const char* name, const char* value) {
+  if (!std::getenv(name)) _putenv_s(name, value);
+}
+void end_process(int code) {
+  TerminateProcess(GetCurrentProcess(), static_cast<UINT>(code));
+  std::abort();
+}
 void* library_symbol(void* library, const char* name) {
   return reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(library), name));
 }
@@ -88,6 +94,7 @@ void keep_loaded() {
 
 void* open_library(const char* name) { return dlopen(name, RTLD_NOW | RTLD_LOCAL); }
 void* open_shared_library(const char* name) { return dlopen(name, RTLD_NOW | RTLD_GLOBAL); }
+void set_default_variable(const char* name, const char* value) { setenv(name, value, 0); }
 void end_process(int code) { _exit(code); }
 void* library_symbol(void* library, const char* name) { return dlsym(library, name); }
 std::string library_problem() {

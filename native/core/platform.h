@@ -27,6 +27,9 @@ void discard_pages(void* range, size_t bytes);
 // Gives back what the C library's heap keeps of freed memory.
 void trim_heap();
 
+// Sets a variable of the environment that has no value. Not while another thread may read the environment.
+void set_default_variable(const char* name, const char* value);
+
 // Ends the process at once, without handlers and destructors.
 [[noreturn]] void end_process(int code);
 
