@@ -24,9 +24,12 @@ export const silent: Progress = {
   end: () => undefined,
 };
 
-/** Returns a display that is a bar on a terminal, and lines of text elsewhere. */
-export function createProgress(): Progress {
-  return process.stdout.isTTY ? bar() : lines();
+/**
+ * Returns a display that is a bar on a terminal, and lines of text elsewhere. A launcher of several processes may give
+ * them terminals of its own, so that nobody knows where its output goes.
+ */
+export function createProgress({ launched = false }: { launched?: boolean } = {}): Progress {
+  return process.stdout.isTTY && !launched ? bar() : lines();
 }
 
 /** Number of steps of the bar. */

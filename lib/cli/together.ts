@@ -6,7 +6,7 @@ import { Collectives } from "../distributed/collectives.js";
 import { launched } from "../distributed/launch.js";
 import { report, UsageError } from "./failure.js";
 
-/** Milliseconds for which the first process may be the one that reports an error of all. */
+/** Milliseconds for which others wait for the first process to report an error of all, and for its message to pass. */
 const patience = 300;
 
 /**
@@ -27,9 +27,10 @@ export async function together(
     await body(processes);
   } catch (error) {
     if (processes.size === 1) throw error;
-    if (processes.rank > 0) await setTimeout(patience);
+    if (processes.rank > 0) await setTimeout(2 * patience);
     const code = report(error, `rank ${processes.rank}: `);
-    await new Promise((resolve) => process.stderr.write("", resolve));
+    // The launcher forwards the message, and drops what it has not forwarded when the run is ended.
+    await setTimeout(patience);
     processes.abort(code);
   }
   processes.close();

@@ -319,6 +319,9 @@ void Communicator::loop() {
     } else if (failed) {
       if (now() - failed_at_ > settings_.grace) {
         std::fprintf(stderr, "error: rank %d: %s\n", facts_.rank, failure_->what());
+        std::fflush(stderr);
+        // Launchers drop what they have not forwarded.
+        std::this_thread::sleep_for(std::chrono::milliseconds(200));
         mpi_.abort(mpi_.world, 1);
         end_process(1);
       }

@@ -42,8 +42,8 @@ describe.each(launchers)("$name", (launcher) => {
       await new Promise((resolve) => setTimeout(resolve, 100 * random.uniform()));
       process.kill(Number(pid), "SIGKILL");
       const killed = performance.now();
-      const { code } = await running.ended;
-      expect(code).not.toBe(0);
+      const { code, output, errors } = await running.ended;
+      expect(code, output + errors).not.toBe(0);
       expect((performance.now() - killed) / 1000).toBeLessThan(limit);
       const { state, model } = await loadCheckpoint(path.join(folder, "run"), { device: "cpu" });
       expect(state.step).toBeGreaterThan(last);
