@@ -275,8 +275,7 @@ class Finals {
     steps: readonly Step[],
     private readonly listener: (leaf: Tensor) => void,
   ) {
-    for (const step of steps)
-      for (const leaf of leavesIn(step)) this.#left.set(leaf, (this.#left.get(leaf) ?? 0) + 1);
+    for (const step of steps) for (const leaf of leavesIn(step)) this.#left.set(leaf, (this.#left.get(leaf) ?? 0) + 1);
   }
 
   /** Begins a pass; null if nobody listens. Passes within this one are part of their step. */

@@ -1,4 +1,14 @@
-import { attach, type Backward, detach, isRecording, leavesOf, propagate, reachesBefore, recorded, stepsSoFar } from "./autograd.js";
+import {
+  attach,
+  type Backward,
+  detach,
+  isRecording,
+  leavesOf,
+  propagate,
+  reachesBefore,
+  recorded,
+  stepsSoFar,
+} from "./autograd.js";
 import { checkArray, checkFunction } from "./check.js";
 import { describe, HeedError } from "./errors.js";
 import { scope } from "./scope.js";

@@ -43,7 +43,7 @@ export interface CollectiveHandle {
   readonly [collective]: true;
 }
 
-/** What a launcher such as mpirun says in the environment of a process. */
+/** Facts that a launcher such as mpirun puts into the environment of a process. */
 export interface LaunchEnvironment {
   rank: number;
   /** Number of processes; 0 without a launcher, −1 if the launcher leaves it to MPI. */
@@ -54,7 +54,7 @@ export interface LaunchEnvironment {
   launcher: string;
 }
 
-/** What a process knows of the others once MPI has started. */
+/** Facts that a process knows of the others once MPI has started. */
 export interface CollectivesInfo {
   rank: number;
   size: number;
@@ -176,10 +176,6 @@ export interface Native {
   collectiveStart(kind: number, reduction: number, root: number, out: Handle, inp: Handle): CollectiveHandle;
   /** Lets everything that is enqueued from now on wait for the result. A second call does nothing. */
   collectiveWait(work: CollectiveHandle): void;
-  /** Returns the name of a new communicator of NCCL, which one process passes to all. */
-  ncclId(): ArrayBuffer;
-  /** Joins a communicator of NCCL with a CUDA device; resolves when all processes have. */
-  ncclOpen(device: number, id: ArrayBufferLike): Promise<unknown>;
   /** Notes that the JavaScript thread lives. */
   collectivesTick(): void;
   /** Chooses whether the other processes are told if `collectivesTick` has not been called for long. */

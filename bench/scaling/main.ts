@@ -40,7 +40,13 @@ interface Speed {
 function run<R>(command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Answer<R> {
   const { stdout, stderr, status } = spawnSync(command, args, {
     encoding: "utf8",
-    env: { ...process.env, OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1", OMP_NUM_THREADS: "1", ...env },
+    env: {
+      ...process.env,
+      OMPI_ALLOW_RUN_AS_ROOT: "1",
+      OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1",
+      OMP_NUM_THREADS: "1",
+      ...env,
+    },
   });
   if (status !== 0) throw new Error(`${command} ${args.join(" ")}: ${stderr}`);
   return JSON.parse(stdout.trim().split("\n").at(-1)!) as Answer<R>;
@@ -74,14 +80,20 @@ const percent = (share: number): string => `${Math.round(100 * share)} %`;
 const ranks = flags.ranks.split(",").map(Number);
 say("# Scaling");
 say();
-say("`npm run bench:scaling -- --torch --write` wrote this page. [The guide](guides/distributed.md) explains the terms.");
+say(
+  "`npm run bench:scaling -- --torch --write` wrote this page. [The guide](guides/distributed.md) explains the terms.",
+);
 say();
-say(`The machine has ${cpus().length} cores (${cpus()[0]!.model.trim()}). Each process has one thread for kernels. More processes`);
+say(
+  `The machine has ${cpus().length} cores (${cpus()[0]!.model.trim()}). Each process has one thread for kernels. More processes`,
+);
 say("than cores share them, so that only their correctness says something about other machines.");
 say();
 say("## Summing a tensor");
 say();
-say("Median times of an all-reduce in f32, from a barrier until the slowest process has the sum. A line, latency plus bytes");
+say(
+  "Median times of an all-reduce in f32, from a barrier until the slowest process has the sum. A line, latency plus bytes",
+);
 say(`times a factor, is fitted on ${[...fitted].map(bytesOf).join(", ")}, and predicts the other sizes.`);
 say();
 let version = "";
@@ -123,7 +135,9 @@ for (let round = 0; round < Number(flags.rounds); round++)
     parameters = result.parameters;
     (speeds[name] ??= []).push(result.tokensPerSecond);
   }
-say(`A GPT with ${parameters.toLocaleString("en")} parameters, contexts of 128 tokens and ${batch} sequences in each process, with AdamW in`);
+say(
+  `A GPT with ${parameters.toLocaleString("en")} parameters, contexts of 128 tokens and ${batch} sequences in each process, with AdamW in`,
+);
 say(`f32; medians of ${flags.rounds} rounds of ${seconds} s, in which all take turns. ${version}.`);
 say();
 say("| processes | tokens/s | speed-up |");
@@ -142,7 +156,9 @@ say("[model.ts](../bench/scaling/model.ts) for data parallel training with bucke
 say();
 say("- A step takes 6 operations for each parameter and token, at 40 % of the 989 TFLOP/s that an H100 does in bf16.");
 say("- Gradients are f32. All but the last bucket can be sent during the backward pass, two thirds of the computing.");
-say("- 8 × H100: a ring passes 360 GB/s through each GPU, 80 % of what NVLink 4 can in one direction, and a hop takes 3 µs.");
+say(
+  "- 8 × H100: a ring passes 360 GB/s through each GPU, 80 % of what NVLink 4 can in one direction, and a hop takes 3 µs.",
+);
 say("- 64 nodes × 8: 40 GB/s, 80 % of a port of 400 Gb/s for each GPU, and a hop takes 5 µs.");
 say("- A GPU has 16,384 tokens in a step.");
 say();

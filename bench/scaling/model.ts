@@ -45,7 +45,7 @@ export interface Load {
   tokens: number;
 }
 
-/** What the model says of a step. */
+/** Prediction for a step, in seconds. */
 export interface Prediction {
   computing: number;
   communicating: number;

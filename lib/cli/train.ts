@@ -44,7 +44,9 @@ async function train(given: TrainFlags, processes: Collectives | null): Promise<
 
   const progress = ranks.first ? createProgress({ launched: processes !== null }) : silent;
   using interrupt = new Interrupt(() => progress.note("stopping after this step; press Ctrl-C again to quit at once"));
-  using trainer = asUsage(() => createTrainer({ model, flags, data, checkpoint, out, lock, signal: interrupt.signal, processes }));
+  using trainer = asUsage(() =>
+    createTrainer({ model, flags, data, checkpoint, out, lock, signal: interrupt.signal, processes }),
+  );
   using watch = ranks.first
     ? new RunWatch({
         ...{ model, tokenizer: data.tokenizer, log: logOf(flags, out), sample: flags.sample, seed: flags.seed },

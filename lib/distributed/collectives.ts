@@ -1,5 +1,4 @@
 import { checkChoice, checkInteger, checkNumber, checkObject } from "../check.js";
-import type { Device } from "../device.js";
 import { describe, HeedError } from "../errors.js";
 import { type CollectivesInfo, native } from "../native.js";
 import { checkTensor } from "../ops/check.js";
@@ -55,7 +54,6 @@ export class Collectives {
   /** The library's own text about its version. */
   readonly version: string;
   readonly #timer: NodeJS.Timeout;
-  readonly #used = new Set<Device>();
   #closed = false;
   readonly #onExit = (code: number): void => {
     // Without an end of MPI, the launcher would report a failure.
@@ -78,26 +76,6 @@ export class Collectives {
    */
   static open(options: CollectivesOptions = {}): Promise<Collectives> {
     return (opening ??= start(options, (info) => new Collectives(info)));
-  }
-
-  /**
-   * Prepares operations on tensors of a device, which all processes do together. The CPU needs no preparation; a CUDA
-   * device needs NCCL (libnccl.so.2, or the library that HEED_NCCL names). Each process has a device of its own.
-   *
-   * @throws ERR_DISTRIBUTED if NCCL is missing or fails.
-   */
-  async use(device: Device): Promise<void> {
-    if (device.name === "cpu" || this.#used.has(device)) return;
-    let own: string | { error: string } | null = null;
-    try {
-      if (this.rank === 0) own = Buffer.from(native.ncclId()).toString("base64");
-    } catch (error) {
-      own = { error: (error as Error).message };
-    }
-    const [id] = (await this.gatherJson(own)) as (typeof own)[];
-    if (typeof id !== "string") throw new HeedError("ERR_DISTRIBUTED", id?.error ?? "ncclGetUniqueId has failed");
-    await native.ncclOpen(device.index, Uint8Array.from(Buffer.from(id, "base64")).buffer);
-    this.#used.add(device);
   }
 
   /**
@@ -140,7 +118,9 @@ export class Collectives {
   async sum(values: Float64Array, { reduction = "sum" }: { reduction?: Reduction } = {}): Promise<Float64Array> {
     checkChoice("sum", "reduction", reduction, Object.keys(reductions));
     const { allReduce } = kinds;
-    return new Float64Array(await native.collectiveHost(allReduce, reductions[reduction], wires.f64, 0, bytesOf(values)));
+    return new Float64Array(
+      await native.collectiveHost(allReduce, reductions[reduction], wires.f64, 0, bytesOf(values)),
+    );
   }
 
   /** Resolves to the numbers of all processes, in the order of their ranks. Each gives equally many. */
@@ -214,7 +194,12 @@ export class Collectives {
     return new PendingCollective(works, tensor);
   }
 
-  #parted(kind: "reduceScatter" | "allGather", out: FloatTensor, inp: FloatTensor, reduction: number): PendingCollective {
+  #parted(
+    kind: "reduceScatter" | "allGather",
+    out: FloatTensor,
+    inp: FloatTensor,
+    reduction: number,
+  ): PendingCollective {
     check(kind, "out", out);
     check(kind, "inp", inp);
     const [large, small] = kind === "allGather" ? [out, inp] : [inp, out];
@@ -232,17 +217,15 @@ function check(kind: string, name: string, tensor: unknown): void {
   const { dtype, contiguous } = tensor as FloatTensor;
   if (dtype !== "f32" && dtype !== "bf16")
     throw new HeedError("ERR_DTYPE", `${kind}: expected ${name} to be f32 or bf16, got ${dtype}`);
-  if (!contiguous) throw new HeedError("ERR_SHAPE", `${kind}: expected ${name} to be contiguous, got ${describe(tensor)}`);
+  if (!contiguous)
+    throw new HeedError("ERR_SHAPE", `${kind}: expected ${name} to be contiguous, got ${describe(tensor)}`);
 }
 
 function bytesOf({ buffer, byteOffset, byteLength }: Float64Array): ArrayBufferLike {
   return byteLength === buffer.byteLength ? buffer : buffer.slice(byteOffset, byteOffset + byteLength);
 }
 
-async function start(
-  options: CollectivesOptions,
-  make: (info: CollectivesInfo) => Collectives,
-): Promise<Collectives> {
+async function start(options: CollectivesOptions, make: (info: CollectivesInfo) => Collectives): Promise<Collectives> {
   checkObject(op, "options", options);
   const named = process.env.HEED_DISTRIBUTED_TIMEOUT;
   const timeout = options.timeout ?? (named ? Number(named) : 7);

@@ -2,7 +2,7 @@ import { checkBoolean, checkChoice, checkInteger, checkObject } from "../check.j
 import { describe, HeedError } from "../errors.js";
 import { Collectives } from "./collectives.js";
 
-/** How the processes of a distributed run train one model together. */
+/** Options of processes that train one model together. */
 export interface DistributedOptions {
   /** The processes. */
   collectives: Collectives;

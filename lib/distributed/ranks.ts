@@ -7,7 +7,7 @@ interface Told {
   message: string;
 }
 
-/** What is known of an attempt: its result, or why there is none. */
+/** Result of an attempt, or the reason why there is none. */
 type Outcome<T> = { value: T } | { error: unknown };
 
 /**
@@ -70,7 +70,7 @@ export class Ranks {
    * Runs `body` in the first process, and `others` in all others, which may take part in what it does. Resolves to the
    * result of the first, which is passed as JSON.
    */
-  async onFirst<T>(body: () => Promise<T>, others: () => Promise<void> = async () => undefined): Promise<T> {
+  async onFirst<T>(body: () => Promise<T>, others: () => Promise<void> = () => Promise.resolve()): Promise<T> {
     const collectives = this.#collectives;
     if (!collectives) return body();
     const outcome = await attempt<T | null>(async () => (this.first ? body() : others().then(() => null)));

@@ -87,7 +87,7 @@ export class ShardExchange {
       for (const { parameter, parts } of this.#optimizer.entries) {
         if (parameter.isFrozen) continue;
         const { begin, end } = parts![rank]!;
-        for (let from = begin; from < end; ) {
+        for (let from = begin; from < end;) {
           const [round, offset] = [Math.floor(at / chunk), at % chunk];
           const length = Math.min(end - from, chunk - offset);
           const { pieces } = (rounds[round] ??= { pieces: Array.from({ length: size }, () => []), length: 0 });

@@ -45,7 +45,7 @@ export function partsOf(items: readonly ShardedItem[], ranks: number): Part[][] 
     }
     // Items without state cost nothing, and all of them would go to one process.
     const kinds = Math.max(item.kinds, Number.EPSILON);
-    for (let begin = 0; begin < item.size; ) {
+    for (let begin = 0; begin < item.size;) {
       while (rank < ranks - 1 && loads[rank]! >= share) rank++;
       const room = Math.ceil((share - loads[rank]!) / kinds / grain) * grain;
       const end = rank === ranks - 1 ? item.size : Math.min(item.size, begin + Math.max(grain, room));

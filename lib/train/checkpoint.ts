@@ -221,17 +221,16 @@ async function writeTensors(
 
 /** Writes the states of an optimiser to a file, each as soon as it has been fetched. */
 async function writeStates(file: string, states: readonly SavedState[], asSaved: AsSaved): Promise<void> {
-  const inputs = states.map(
-    ({ name, shape, tensor }): SafetensorsInput => ({
-      name,
-      dtype: "F32",
-      shape,
-      data: async function* () {
-        using state = await tensor();
-        for await (const values of asSaved(parameterOfState(name), state)) yield checkFinite(name, values);
-      },
-    }),
-  );
+  const inputs = states.map((saved): SafetensorsInput => ({
+    name: saved.name,
+    dtype: "F32",
+    shape: saved.shape,
+    data: async function* () {
+      const { name } = saved;
+      using state = await saved.tensor();
+      for await (const values of asSaved(parameterOfState(name), state)) yield checkFinite(name, values);
+    },
+  }));
   await writeSafetensors(file, inputs, {});
 }
 

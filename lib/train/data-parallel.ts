@@ -51,8 +51,15 @@ export class DataParallel {
     const { collectives } = this.#options ?? {};
     if (this.#equal || !collectives || this.ranks.size === 1) return;
     const parameters = [...model.namedParameters()];
-    await this.ranks.everywhere(() => collectives.use(parameters[0]![1].device));
-    const shapes = parameters.map(([name, { shape, isFrozen }]) => `${name} [${shape.join(", ")}]${isFrozen ? " frozen" : ""}`);
+    const { device } = parameters[0]![1];
+    if (device.name !== "cpu")
+      throw new HeedError(
+        "ERR_DEVICE",
+        `distributed: expected a model on the CPU, because heed sums gradients there only; got one on ${device.name}`,
+      );
+    const shapes = parameters.map(
+      ([name, { shape, isFrozen }]) => `${name} [${shape.join(", ")}]${isFrozen ? " frozen" : ""}`,
+    );
     shapes.push(`step ${step}`);
     await this.ranks.everywhere(async () => {
       const all = (await collectives.gatherJson(hashOf(shapes.join("\n")))) as number[];

@@ -1,6 +1,6 @@
 import type { BatchPosition, DataPosition } from "./position.js";
 
-/** Which of the processes that read the same data this one is. */
+/** One of the processes that read the same data. */
 export interface Share {
   /** Number of the process, counted from 0. */
   readonly rank: number;

@@ -24,7 +24,14 @@ export type OptimizerChoice =
   | ((model: Module, given: GivenOptions) => Optimizer);
 
 /** Options that a trainer gives to its optimiser; a function that makes one passes them on. */
-export type GivenOptions = { lr: number; maxNorm?: number; shard?: Shard };
+export interface GivenOptions {
+  /** Learning rate. */
+  lr: number;
+  /** Largest global norm of the gradients. */
+  maxNorm?: number;
+  /** This process, if the state is divided between several. */
+  shard?: Shard;
+}
 
 /** Learning rates of the types that suit most runs, if the trainer is given none. */
 export const usualRates = { adamw: 1e-3, sgd: 0.1, lion: 1e-4, muon: 0.02 } as const;
@@ -39,12 +46,7 @@ export function usualRate(choice: OptimizerChoice | undefined): number {
  *
  * @throws ERR_ARGUMENT if the type is unknown, or the function does not return an optimiser; what the optimiser throws.
  */
-export function makeOptimizer(
-  op: string,
-  model: Module,
-  choice: OptimizerChoice = {},
-  given: GivenOptions,
-): Optimizer {
+export function makeOptimizer(op: string, model: Module, choice: OptimizerChoice = {}, given: GivenOptions): Optimizer {
   if (typeof choice === "function") {
     const made: unknown = choice(model, given);
     if (made instanceof Optimizer) {

@@ -45,7 +45,7 @@ export interface Plan<M extends Module, B> {
   validation: (() => Iterable<B> | AsyncIterable<B>) | null;
   settings: TrainingSettings;
   options: TrainingOptions<M>;
-  /** How processes train together; null in a run of one process. */
+  /** Options of processes that train together; null in a run of one process. */
   distributed: Required<DistributedOptions> | null;
   /** Floating-point operations per token; null if they are unknown. */
   flopsPerToken: number | null;
@@ -105,7 +105,7 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
   readonly #best: Best;
   readonly #peak: number | null;
   readonly #parallel: DataParallel;
-  /** What all processes last agreed on; a run of one process asks itself. */
+  /** State that all processes last agreed on; a run of one process asks itself. */
   #consensus: Consensus = { aborted: false, seconds: 0 };
   /** Checkpoint whose optimiser and average `run` loads first; null once they are loaded. */
   #resumed: Pick<Checkpoint, "optimizer" | "average"> | null = null;
@@ -444,7 +444,10 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     const { seconds } = this.#pace;
     const progress = Math.min(1, Math.max(step / steps, seconds / maxSeconds));
     const secondsLeft = Math.max(0, Math.min((steps - step) * secondsPerStep, maxSeconds - seconds));
-    const mfu = flopsPerToken !== null && this.#peak !== null ? (tokensPerSecond * flopsPerToken) / (this.#peak * this.#parallel.ranks.size) : null;
+    const mfu =
+      flopsPerToken !== null && this.#peak !== null
+        ? (tokensPerSecond * flopsPerToken) / (this.#peak * this.#parallel.ranks.size)
+        : null;
     const { peak: memory } = device.memory();
     const pace = { tokensPerSecond, progress, secondsLeft, epoch, mfu, memory };
     return { type: "step", step, loss, lr, gradientNorm, skipped, lossScale, ...pace };

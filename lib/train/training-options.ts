@@ -112,7 +112,7 @@ export interface TrainingOptions<M extends Module = Module> {
    */
   signal?: AbortSignal | undefined;
   /**
-   * How this process trains together with others. Each process makes the same trainer, with a batch size that counts for
+   * Other processes with which this one trains the model. Each process makes the same trainer, with a batch size that counts for
    * it alone, reads its share of the data, and gets the same events. Only the first writes checkpoints and the log.
    * Checkpoints are read from the same folder by all, and any number of processes resumes them.
    * @default one process

@@ -1,8 +1,8 @@
-// Collective operations of the processes of a distributed run. Those on tensors run in the order of their device's queue:
-// an operation begins when the queue has computed its input, the queue goes on meanwhile, and what follows the call of
-// collectiveWait waits for the result. A failure belongs to the data, as that of any operation: the output is damaged.
+// Collective operations of the processes of a distributed run. Those on tensors run in the order of their device's
+// queue: an operation begins when the queue has computed its input, the queue goes on meanwhile, and what follows the
+// call of collectiveWait waits for the result. A failure belongs to the data, as that of any operation: the output is
+// damaged.
 #include <cstring>
-#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -10,10 +10,7 @@
 
 #include "addon/call.h"
 #include "comm/communicator.h"
-#include "comm/nccl.h"
 #include "cpu/stream.h"
-#include "cuda/card.h"
-#include "cuda/stream.h"
 
 namespace heed::addon {
 namespace {
@@ -69,8 +66,7 @@ class Promises {
     if (--pending_ == 0) napi_unref_threadsafe_function(env, notify_);
     if (promise->error) {
       const Error& error = *promise->error;
-      napi_reject_deferred(env, promise->deferred,
-                           Environment::of(env).make_error(env, error.name(), error.what()));
+      napi_reject_deferred(env, promise->deferred, Environment::of(env).make_error(env, error.name(), error.what()));
     } else {
       napi_resolve_deferred(env, promise->deferred, promise->result(env));
     }
@@ -101,9 +97,7 @@ T choice(Call& call, size_t i, int count, const char* what) {
 
 Kind kind_of(Call& call, size_t i) { return choice<Kind>(call, i, comm::kKinds, "an operation"); }
 
-int root_of(Call& call, size_t i) {
-  return choice<int>(call, i, communicator(call).facts().size, "a rank");
-}
+int root_of(Call& call, size_t i) { return choice<int>(call, i, communicator(call).facts().size, "a rank"); }
 
 int64_t counted(Call& call, int64_t count) {
   if (count > INT32_MAX)
@@ -164,8 +158,7 @@ napi_value collectives_open(Call& call) {
       };
     settling.settle_later(promise);
   });
-  napi_add_env_cleanup_hook(
-      call.env, [](void*) { Communicator::current()->abandon(); }, nullptr);
+  napi_add_env_cleanup_hook(call.env, [](void*) { Communicator::current()->abandon(); }, nullptr);
   return result;
 }
 
@@ -219,52 +212,8 @@ napi_value collective_host(Call& call) {
   return result;
 }
 
-// NCCL's communicators by device; JavaScript thread only.
-std::map<Device*, comm::Nccl*> device_communicators;
-
-// ncclId() -> ArrayBuffer: the name of a new communicator between devices
-napi_value nccl_id(Call& call) {
-  const comm::NcclId id = comm::Nccl::unique_id();
-  void* data = nullptr;
-  napi_value buffer = nullptr;
-  napi_create_arraybuffer(call.env, sizeof id, &data, &buffer);
-  std::memcpy(data, &id, sizeof id);
-  return buffer;
-}
-
-// ncclOpen(device, id) -> Promise<null>: joins a communicator between devices
-napi_value nccl_open(Call& call) {
-  Promises& settling = promises_of(call);
-  Communicator& all = communicator(call);
-  all.expect_alive();
-  Device& device = Environment::of(call.env).device(call.integer(0));
-  void* data = nullptr;
-  size_t bytes = 0;
-  comm::NcclId id = {};
-  if (napi_get_arraybuffer_info(call.env, call[1], &data, &bytes) != napi_ok || bytes != sizeof id)
-    fail(Code::argument, "%s: expected an ArrayBuffer of %zu bytes", call.name, sizeof id);
-  if (device.backend != Backend::cuda) fail(Code::device, "%s: expected a CUDA device", call.name);
-  std::memcpy(&id, data, sizeof id);
-  Promises::Promise* promise = nullptr;
-  const napi_value result = settling.make(call.env, &promise);
-  const comm::Facts& facts = all.facts();
-  comm::Nccl* const nccl = comm::Nccl::open(static_cast<cuda::Stream&>(device).card(), id, facts.rank, facts.size,
-                                            [&settling, promise](const Error* error) {
-                                              if (error) promise->error = *error;
-                                              promise->result = [](napi_env env) {
-                                                napi_value null = nullptr;
-                                                napi_get_null(env, &null);
-                                                return null;
-                                              };
-                                              settling.settle_later(promise);
-                                            });
-  device_communicators[&device] = nccl;
-  all.attach(nccl);
-  return result;
-}
-
-// A collective on tensors that has begun and whose result the queue has not waited for. It shares the tensors' memory, so
-// that nothing else gets it meanwhile.
+// A collective on tensors that has begun and whose result the queue has not waited for. It shares the tensors' memory,
+// so that nothing else gets it meanwhile.
 class Work {
  public:
   Work(Call& call, Device& device, Storage& out, Storage& in, const char* op)
@@ -283,26 +232,12 @@ class Work {
 
   const std::shared_ptr<HostBuffer>& done() const { return done_; }
 
-  // On a CUDA device, the queue waits for this event, which is in a stream when done() is signalled.
-  void end_at(std::shared_ptr<cuda::Event> event, std::shared_ptr<comm::Outcome> outcome) {
-    event_ = std::move(event);
-    outcome_ = std::move(outcome);
-  }
-
   void wait() {
     if (waited_) return;
     device_.expect_not_capturing(op_);
     waited_ = true;
     device_.begin_operation();
     device_.log().note(out_, OperationLog::Use::writes);
-    if (event_) {
-      static_cast<cuda::Stream&>(device_).wait_for(op_, event_, done_, [outcome = outcome_]() -> std::optional<Error> {
-        const std::lock_guard lock(outcome->mutex);
-        return outcome->error;
-      });
-      device_.log().end();
-      return;
-    }
     static_cast<cpu::Stream&>(device_).launch(op_, [done = done_] {
       Communicator& all = *Communicator::current();
       if (done->ready()) return done->wait();
@@ -323,8 +258,6 @@ class Work {
   Storage &out_, &in_;
   const char* const op_;
   const std::shared_ptr<HostBuffer> done_;
-  std::shared_ptr<cuda::Event> event_;
-  std::shared_ptr<comm::Outcome> outcome_;
   bool waited_ = false;
 };
 
@@ -349,12 +282,9 @@ napi_value collective_start(Call& call) {
   Handle &out = call.handle(3), &in = call.handle(4);
   Device& device = *out.storage->device;
   if (in.storage->device != &device) fail(Code::device, "%s: expected all tensors on one device", call.name);
-  const auto nccl = device_communicators.find(&device);
-  if (device.backend == Backend::cuda && nccl == device_communicators.end())
-    fail(Code::device, "%s: expected tensors on the CPU or on a device that was opened with use()", call.name);
+  if (device.backend != Backend::cpu) fail(Code::device, "%s: expected tensors on the CPU", call.name);
   if (out.view.dtype != in.view.dtype) fail(Code::dtype, "%s: expected tensors of one dtype", call.name);
-  if (!out.view.contiguous() || !in.view.contiguous())
-    fail(Code::shape, "%s: expected contiguous tensors", call.name);
+  if (!out.view.contiguous() || !in.view.contiguous()) fail(Code::shape, "%s: expected contiguous tensors", call.name);
   o.wire = wire_of(call, out.view.dtype);
   const int64_t given = in.view.numel(), got = out.view.numel(), size = all.facts().size;
   const bool gathers = o.kind == Kind::all_gather, scatters = o.kind == Kind::reduce_scatter;
@@ -376,23 +306,6 @@ napi_value collective_start(Call& call) {
   device.begin_operation();
   device.log().note(*in.storage, OperationLog::Use::reads);
   device.log().note(*out.storage, OperationLog::Use::writes);
-  if (device.backend == Backend::cuda) {
-    auto on_device = std::make_unique<comm::DeviceOperation>();
-    auto& stream = static_cast<cuda::Stream&>(device);
-    const char* name = comm::name_of(o.kind);
-    stream.card().make_current(name);
-    on_device->begin = std::make_shared<cuda::Event>(name, cuda::CU_EVENT_DISABLE_TIMING);
-    on_device->end = std::make_shared<cuda::Event>(name, cuda::CU_EVENT_DISABLE_TIMING);
-    on_device->outcome = std::make_shared<comm::Outcome>();
-    on_device->recorded = o.ready;
-    on_device->enqueued = o.done;
-    on_device->what = std::move(o);
-    work->end_at(on_device->end, on_device->outcome);
-    stream.mark(name, on_device->begin, on_device->recorded);
-    device.log().end();
-    nccl->second->add(std::move(on_device));
-    return Environment::of(call.env).wrap(call.env, std::move(work));
-  }
   static_cast<cpu::Stream&>(device).launch(comm::name_of(o.kind), [ready = Signal(o.ready), &all] {
     (*ready).signal();
     all.wake();
@@ -441,9 +354,7 @@ napi_value collectives_close(Call& call) {
 }
 
 // collectivesAbort(code): ends all processes and does not return
-napi_value collectives_abort(Call& call) {
-  communicator(call).abort(static_cast<int>(call.integer(0)));
-}
+napi_value collectives_abort(Call& call) { communicator(call).abort(static_cast<int>(call.integer(0))); }
 
 }  // namespace
 
@@ -453,8 +364,6 @@ void define_collectives(napi_env env, napi_value exports) {
   define(env, exports, "collectiveHost", &guarded<&collective_host, 6>);
   define(env, exports, "collectiveStart", &guarded<&collective_start>);
   define(env, exports, "collectiveWait", &guarded<&collective_wait>);
-  define(env, exports, "ncclId", &guarded<&nccl_id>);
-  define(env, exports, "ncclOpen", &guarded<&nccl_open>);
   define(env, exports, "collectivesTick", &guarded<&collectives_tick>);
   define(env, exports, "collectivesWatch", &guarded<&collectives_watch>);
   define(env, exports, "collectivesFail", &guarded<&collectives_fail>);

@@ -5,7 +5,6 @@
 #include <cstring>
 #include <utility>
 
-#include "comm/nccl.h"
 #include "comm/reduce_bf16.h"
 #include "core/platform.h"
 
@@ -25,14 +24,15 @@ Communicator* Communicator::current() {
   return current_communicator;
 }
 
-Communicator& Communicator::open(const Settings& settings,
-                                 std::function<void(const Facts*, const Error*)> opened) {
+Communicator& Communicator::open(const Settings& settings, std::function<void(const Facts*, const Error*)> opened) {
   const std::lock_guard lock(current_mutex);
   if (current_communicator)
     fail(Code::distributed, "Collectives: expected to be opened once in a process, because MPI cannot start again");
   // Never destroyed: the thread may use it until the process ends.
   current_communicator = new Communicator(settings);
-  std::thread([communicator = current_communicator, opened = std::move(opened)] { communicator->work(opened); }).detach();
+  std::thread([communicator = current_communicator, opened = std::move(opened)] {
+    communicator->work(opened);
+  }).detach();
   return *current_communicator;
 }
 
@@ -61,7 +61,8 @@ void Communicator::start() {
   mpi_ = open_mpi(launch);
   int already = 0;
   expect_success(mpi_.initialized(&already), "MPI_Initialized");
-  if (already) fail(Code::distributed, "Collectives: expected MPI to be unused in this process, but it has been started");
+  if (already)
+    fail(Code::distributed, "Collectives: expected MPI to be unused in this process, but it has been started");
   int provided = 0;
   constexpr int kFunneled = 1;
   if (const int code = mpi_.init_thread(nullptr, nullptr, kFunneled, &provided))
@@ -233,7 +234,8 @@ void Communicator::beat() {
     sent_.value = closing_ ? kGoodbye : watched_.load(std::memory_order_relaxed) ? time - ticked_.load() : 0;
     said_goodbye_ = closing_;
     sent_at_ = time;
-    expect_success(mpi_.isend(&sent_.value, 1, mpi_.f64, right, kTag, beats_, &sent_.request), "sending to a neighbour");
+    expect_success(mpi_.isend(&sent_.value, 1, mpi_.f64, right, kTag, beats_, &sent_.request),
+                   "sending to a neighbour");
     sent_.pending = true;
   }
   if (received_.pending) {
@@ -264,13 +266,11 @@ void Communicator::beat() {
 
 void Communicator::fail_run(const Error& error) {
   std::deque<std::unique_ptr<Operation>> failed;
-  std::vector<Nccl*> attached;
   {
     const std::lock_guard lock(mutex_);
     if (failure_) return;
     failure_ = error;
     failed_at_ = now();
-    attached = attached_;
     for (Lane& lane : lanes_) {
       // MPI may still write to the memory of what was posted. This process is about to end, and until then the memory
       // stays where it is: the operations are told, and not freed.
@@ -284,12 +284,6 @@ void Communicator::fail_run(const Error& error) {
     end(*operation, &error);
     (void)operation.release();
   }
-  for (Nccl* nccl : attached) nccl->fail(error);
-}
-
-void Communicator::attach(Nccl* nccl) {
-  const std::lock_guard lock(mutex_);
-  attached_.push_back(nccl);
 }
 
 void Communicator::loop() {

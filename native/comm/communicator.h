@@ -1,12 +1,13 @@
-// The processes of a distributed run as this process sees them. One thread makes all calls of MPI. It posts operations in
-// the order in which JavaScript called them, so that all processes post them in the same order, and none of them blocks
-// the thread: it tests what it has posted until it is done. There are two such orders, each with a communicator of its
-// own: operations on tensors wait until the device's queue has computed them, and those on numbers of the host do not.
+// The processes of a distributed run as this process sees them. One thread makes all calls of MPI. It posts operations
+// in the order in which JavaScript called them, so that all processes post them in the same order, and none of them
+// blocks the thread: it tests what it has posted until it is done. There are two such orders, each with a communicator
+// of its own: operations on tensors wait until the device's queue has computed them, and those on numbers of the host
+// do not.
 //
 // The thread also finds out whether the other processes live. Every process sends its right neighbour a message twice a
-// second, which says how long its JavaScript thread has been busy. If the left neighbour is silent or busy for too long,
-// the run has failed: every operation fails with an error that names the process, and if this process does not end by
-// itself, the thread ends all of them with MPI_Abort.
+// second, which says how long its JavaScript thread has been busy. If the left neighbour is silent or busy for too
+// long, the run has failed: every operation fails with an error that names the process, and if this process does not
+// end by itself, the thread ends all of them with MPI_Abort.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -17,14 +18,11 @@
 #include <optional>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "comm/mpi.h"
 #include "comm/operation.h"
 
 namespace heed::comm {
-
-class Nccl;
 
 struct Settings {
   double timeout = 7;  // seconds of silence after which a process counts as dead
@@ -41,8 +39,8 @@ class Communicator {
  public:
   // Returns the communicator of this process, or null before open().
   static Communicator* current();
-  // Opens the library on a thread of its own, and calls `opened` there with what is known or with an error. A process has
-  // one communicator at most: throws ERR_DISTRIBUTED if there is one already.
+  // Opens the library on a thread of its own, and calls `opened` there with what is known or with an error. A process
+  // has one communicator at most: throws ERR_DISTRIBUTED if there is one already.
   static Communicator& open(const Settings& settings,
                             std::function<void(const Facts* facts, const Error* error)> opened);
 
@@ -72,8 +70,6 @@ class Communicator {
   // Stops touching the memory of operations, because it is about to be freed. For the end of an environment.
   void abandon();
 
-  // Is told of the failure of the run. JavaScript thread only.
-  void attach(Nccl* nccl);
   // What is known since `opened` was called without an error.
   const Facts& facts() const { return facts_; }
   // Throws the failure of the run if there is one.
@@ -138,7 +134,6 @@ class Communicator {
   std::atomic<bool> closing_{false};
   bool woken_ = false, closed_ = false, abandoned_ = false;  // guarded by mutex_, like the members that follow
   int aborting_ = -1;
-  std::vector<Nccl*> attached_;
   std::optional<Error> given_;  // a failure that the thread has not seen
   std::optional<Error> failure_;
   double failed_at_ = 0;

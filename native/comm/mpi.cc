@@ -113,7 +113,8 @@ Mpi open_mpi(const Launch& launch) {
     fail(Code::distributed, "the MPI library that HEED_MPI names cannot be loaded: %s", library_problem().c_str());
   if (!library)
     fail(Code::distributed,
-         "expected the MPI library of %s (%s), which does not load; install it (Debian: openmpi-bin or mpich) or name it "
+         "expected the MPI library of %s (%s), which does not load; install it (Debian: openmpi-bin or mpich) or name "
+         "it "
          "with HEED_MPI",
          launch.launcher.empty() ? "a launcher" : launch.launcher.c_str(), names.front());
   if (const char* missing = fill(mpi, library))

@@ -1,5 +1,5 @@
-// Sums and maxima of bf16 for MPI, which has no such type: MPI_Op_create takes these functions. A sum is rounded once, to
-// nearest even. They are called on the communicator's thread.
+// Sums and maxima of bf16 for MPI, which has no such type: MPI_Op_create takes these functions. A sum is rounded once,
+// to nearest even. They are called on the communicator's thread.
 #pragma once
 #include "comm/mpi.h"
 

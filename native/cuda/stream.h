@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -18,7 +17,6 @@
 namespace heed::cuda {
 
 class Card;
-class Event;
 class FaultReports;
 class Reaper;
 class Staging;
@@ -72,14 +70,6 @@ class Stream final : public Device {
   // memory.
   FaultReport* take_reports();
   void give_reports(FaultReport* reports) { spare_reports_.push_back(reports); }
-
-  // These two order work on another stream: mark() records an event behind what was enqueued, and signals `recorded` when
-  // it is in the driver's stream; wait_for() lets what is enqueued later wait for an event that is in its stream when
-  // `enqueued` is signalled. If `outcome` then returns an error, the operation has failed.
-  void mark(const char* op, const std::shared_ptr<Event>& event, const std::shared_ptr<HostBuffer>& recorded);
-  void wait_for(const char* op, const std::shared_ptr<Event>& event, const std::shared_ptr<HostBuffer>& enqueued,
-                std::function<std::optional<Error>()> outcome);
-  Card& card() const { return card_; }
 
   int multiprocessors() const;
   // Returns the bytes of shared memory that a block can have.

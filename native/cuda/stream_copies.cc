@@ -185,24 +185,6 @@ bool Stream::copy_from(Device& from, void* destination, const void* source, size
   return true;
 }
 
-void Stream::mark(const char* op, const std::shared_ptr<Event>& event, const std::shared_ptr<HostBuffer>& recorded) {
-  const auto record = [op, event, stream = stream_] {
-    expect_success(driver()->event_record(event->event, stream), op, "recording an event");
-  };
-  in_turn(op, record, nullptr, std::make_shared<Signal>(recorded));
-}
-
-void Stream::wait_for(const char* op, const std::shared_ptr<Event>& event, const std::shared_ptr<HostBuffer>& enqueued,
-                      std::function<std::optional<Error>()> outcome) {
-  const auto wait = [op, event, stream = stream_] {
-    expect_success(driver()->stream_wait_event(stream, event->event, 0), op, "waiting for another stream");
-  };
-  in_turn(op, wait, enqueued, nullptr);
-  after([this, operation = operation_, outcome = std::move(outcome)](CUresult) {
-    if (const auto error = outcome()) failures_.push_back({operation, -1, *error});
-  });
-}
-
 void Stream::in_turn(const char* op, std::function<void()> body, const std::shared_ptr<HostBuffer>& before,
                      std::shared_ptr<Signal> then) {
   card_.make_current(op);

@@ -43,7 +43,8 @@ function expected(name: RunName, size: number): Promise<Result> {
 
 function expectClose(actual: readonly number[], wanted: readonly number[], tolerance: number, what: string): void {
   expect(actual.length, what).toBe(wanted.length);
-  for (const [i, value] of actual.entries()) expect(Math.abs(value - wanted[i]!), `${what} ${i}`).toBeLessThan(tolerance);
+  for (const [i, value] of actual.entries())
+    expect(Math.abs(value - wanted[i]!), `${what} ${i}`).toBeLessThan(tolerance);
 }
 
 describe.each(launchers)("$name", (launcher) => {

@@ -12,7 +12,10 @@ const model = new Line();
 let bad = rank === 1;
 const task = (model, { x, y }, { device }) => {
   if (bad) throw new Error("the batch of rank 1 is bad");
-  const error = heed.sub(heed.matmul(heed.tensor(x, [1, 2], { device }), model.weight), heed.tensor(y, [1, 1], { device }));
+  const error = heed.sub(
+    heed.matmul(heed.tensor(x, [1, 2], { device }), model.weight),
+    heed.tensor(y, [1, 1], { device }),
+  );
   return heed.mean(heed.square(error));
 };
 const data = [0, 1, 2, 3].map((i) => ({ x: [i, 1], y: [2 * i + 1] }));

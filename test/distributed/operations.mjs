@@ -17,9 +17,15 @@ assert.deepEqual([...(await collectives.sum(Float64Array.of(rank + 0.1, 1e-17)))
 assert.deepEqual([...(await collectives.sum(Float64Array.of(1 - rank, rank), { reduction: "max" }))], [1, size - 1]);
 assert.deepEqual([...(await collectives.sum(new Float64Array(0)))], []);
 const gathered = await collectives.gather(Float64Array.of(rank, -rank).subarray(0, 1));
-assert.deepEqual(gathered.map(([value]) => value), ranks);
+assert.deepEqual(
+  gathered.map(([value]) => value),
+  ranks,
+);
 const texts = await collectives.gatherJson({ text: "ä".repeat(3 * rank), rank });
-assert.deepEqual(texts, ranks.map((r) => ({ text: "ä".repeat(3 * r), rank: r })));
+assert.deepEqual(
+  texts,
+  ranks.map((r) => ({ text: "ä".repeat(3 * r), rank: r })),
+);
 await collectives.barrier();
 
 // Tensors of awkward sizes, in the order of the queue: what is enqueued before counts, what follows sees the result.
@@ -54,7 +60,10 @@ for (const length of [1, 31, 10_007]) {
 
   const all = heed.zeros([size * length], { device });
   collectives.allGather(all, x).wait();
-  assert.deepEqual(await values(all), ranks.flatMap((r) => [...own(r)]));
+  assert.deepEqual(
+    await values(all),
+    ranks.flatMap((r) => [...own(r)]),
+  );
   const part = heed.zeros([length], { device });
   collectives.reduceScatter(part, all).wait();
   assert.deepEqual(await values(part), [...own(rank).map((value) => size * value)]);
@@ -73,7 +82,11 @@ const many = Array.from({ length: 20 }, (_, i) => heed.tensor([i + rank], [1], {
 const works = many.map((tensor) => collectives.allReduce(tensor));
 await collectives.barrier();
 for (const work of works.toReversed()) work.wait();
-for (const [i, tensor] of many.entries()) assert.equal(await tensor.item(), sum((r) => i + r));
+for (const [i, tensor] of many.entries())
+  assert.equal(
+    await tensor.item(),
+    sum((r) => i + r),
+  );
 
 // A result that nobody waits for does not spoil memory that is used again.
 for (let i = 0; i < 5; i++) collectives.allReduce(heed.ones([1000], { device }));
@@ -95,7 +108,10 @@ assert.throws(() => collectives.allReduce(heed.transpose(heed.ones([2, 3], { dev
 assert.throws(() => collectives.allReduce(table, { reduction: "mean" }), code("ERR_ARGUMENT"));
 assert.throws(() => collectives.broadcast(table, { root: size }), code("ERR_RANGE"));
 assert.throws(() => collectives.allGather(table, table), code("ERR_SHAPE"));
-assert.throws(() => collectives.reduceScatter(heed.ones([1], { device }), heed.ones([7], { device })), code("ERR_SHAPE"));
+assert.throws(
+  () => collectives.reduceScatter(heed.ones([1], { device }), heed.ones([7], { device })),
+  code("ERR_SHAPE"),
+);
 
 await collectives.barrier();
 if (rank === 0) console.log("ok");

@@ -47,7 +47,9 @@ TEST(comm_launchers) {
     EXPECT(launch.size == 0 && launch.launcher.empty());
   }
   {
-    const Variables set{{"OMPI_COMM_WORLD_RANK", "3"}, {"OMPI_COMM_WORLD_SIZE", "8"}, {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
+    const Variables set{{"OMPI_COMM_WORLD_RANK", "3"},
+                        {"OMPI_COMM_WORLD_SIZE", "8"},
+                        {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
                         {"PMIX_RANK", "3"}};
     const comm::Launch launch = comm::launch_of_environment();
     EXPECT(launch.rank == 3 && launch.size == 8 && launch.local_rank == 1 && launch.open_mpi && !launch.mpich);
@@ -81,9 +83,9 @@ TEST(comm_bf16_sums_are_rounded_to_nearest_even) {
   };
   const Case cases[] = {
       {1, 2, 3, 2},
-      {256, 1, 256, 256},          // a tie, to even
+      {256, 1, 256, 256},  // a tie, to even
       {256, 3, 260, 256},
-      {258, 1, 260, 258},          // a tie between 258 and 260
+      {258, 1, 260, 258},  // a tie between 258 and 260
       {-256, -1, -256, -1},
       {INFINITY, 1, INFINITY, INFINITY},
       {3e38f, 3e38f, INFINITY, 3e38f},
