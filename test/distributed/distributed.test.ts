@@ -91,7 +91,8 @@ describe.each(launchers)("$name", (launcher) => {
     }
     expect(states[0]!.equals(states[1]!)).toBe(true);
 
-    const resumed = launcher.name === "Open MPI" || nightly ? (["zero", "muon zero"] as const) : (["lora"] as const);
+    if (launcher.name !== "Open MPI" && !nightly) return;
+    const resumed = ["zero", "muon zero"] as const;
     const [three, single] = [await together(launcher, 3, "resume", resumed), {} as Record<string, Result>];
     for (const name of resumed) {
       const resume = await heed.loadCheckpoint(path.join(folder, launcher.name, name), { device: "cpu" });
