@@ -103,7 +103,6 @@ export default defineConfig({
           items: [
             { text: "Benchmarks", link: "/benchmarks" },
             { text: "CUDA kernels", link: "/kernels" },
-            { text: "Scaling", link: "/scaling" },
             { text: "Overview", link: "/performance" },
             ...pages("performance", performance),
             { text: "Experiments", link: "/experiments/README" },

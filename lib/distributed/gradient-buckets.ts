@@ -112,7 +112,7 @@ export class GradientBuckets {
       const flat: FloatTensor = allocate([size], this.#options.wire, device, false);
       const [outs, inps]: [FloatTensor[], FloatTensor[]] = [[], []];
       for (const { parameter, offset } of places) {
-        const part = flat.viewAs(parameter.shape, contiguousStrides(parameter.shape), offset, false) as FloatTensor;
+        const part = flat.viewAs(parameter.shape, contiguousStrides(parameter.shape), offset, false);
         const { grad } = parameter;
         if (grad?.contiguous) {
           outs.push(part);
@@ -146,7 +146,7 @@ export class GradientBuckets {
     }
     for (const { parameter, offset } of bucket.places) {
       const { shape } = parameter;
-      if (numel(shape) > 0) parameter.grad = sum.viewAs(shape, contiguousStrides(shape), offset, false) as FloatTensor;
+      if (numel(shape) > 0) parameter.grad = sum.viewAs(shape, contiguousStrides(shape), offset, false);
     }
     if (sum !== flat) flat.dispose();
     sum.dispose();

@@ -67,7 +67,7 @@ export class ShardExchange {
       ops.fill({ out: mine, value: 0 });
       if (own) copyPart(mine, 0, own, 0, own.size);
       this.#collectives.allGather(all, mine).wait();
-      const flat = whole.viewAs([whole.size], [1], 0, false) as FloatTensor;
+      const flat = whole.viewAs([whole.size], [1], 0, false);
       for (const i of owners) {
         const { begin, end } = parts![i]!;
         if (i === rank) copyPart(flat, begin, own!, 0, end - begin);

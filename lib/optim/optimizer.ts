@@ -242,7 +242,7 @@ export abstract class Optimizer implements Disposable {
         name: `${kind}.${name}`,
         shape: parameter.shape,
         tensor: (): Promise<FloatTensor> =>
-          this.#shard && collect ? collect(entry, kind) : Promise.resolve(state[kind]!.alias() as FloatTensor),
+          this.#shard && collect ? collect(entry, kind) : Promise.resolve(state[kind]!.alias()),
       }));
     });
   }
