@@ -135,6 +135,8 @@ class Step implements GraphNode {
     readonly sources: readonly [string, Step][],
     readonly run: (context: Backward<never>) => void,
     readonly remake: ((saved: never) => FloatTensor) | null,
+    /** Leaves that get gradients in a backward pass within `run`, as that of a checkpoint does. */
+    readonly inner: readonly Tensor[],
   ) {
     this.references = outputs.length;
     this.#versions = Object.values(kept).map((tensor) => tensor?.version);
@@ -228,6 +230,7 @@ class Step implements GraphNode {
   /** Propagates `gradient`, which belongs to output number `index`, back to the leaves. */
   propagate(index: number, gradient: FloatTensor, constant: number | undefined): void {
     const steps = reachable(this);
+    const finals = Finals.begin(steps);
     this.gradients = this.outputs.map((_, i) => (i === index ? gradient : null));
     this.constant = constant;
     // If a step's outputs are disposed, only its consumers keep it alive. It must outlive them until its own backward
@@ -237,13 +240,68 @@ class Step implements GraphNode {
       noGrad(() => {
         for (const step of steps) {
           if (step.gradients) differentiate(step);
+          finals?.passed(step);
           step.free();
         }
       });
     } finally {
+      finals?.end();
       for (const step of steps) step.free();
     }
   }
+}
+
+let onFinal: ((leaf: Tensor) => void) | null = null;
+
+/**
+ * @internal Runs `body`, whose `backward()` calls `listener` with each leaf as soon as no later step of the pass adds to
+ * its gradient, so that the gradient can be used while the pass goes on.
+ */
+export function withFinalGradients<T>(listener: (leaf: Tensor) => void, body: () => T): T {
+  const before = onFinal;
+  onFinal = listener;
+  try {
+    return body();
+  } finally {
+    onFinal = before;
+  }
+}
+
+/** Counts for each leaf the steps of a backward pass that have yet to add to its gradient. */
+class Finals {
+  readonly #left = new Map<Tensor, number>();
+
+  private constructor(
+    steps: readonly Step[],
+    private readonly listener: (leaf: Tensor) => void,
+  ) {
+    for (const step of steps) for (const leaf of leavesIn(step)) this.#left.set(leaf, (this.#left.get(leaf) ?? 0) + 1);
+  }
+
+  /** Begins a pass; null if nobody listens. Passes within this one are part of their step. */
+  static begin(steps: readonly Step[]): Finals | null {
+    if (!onFinal) return null;
+    const finals = new Finals(steps, onFinal);
+    onFinal = null;
+    return finals;
+  }
+
+  passed(step: Step): void {
+    for (const leaf of leavesIn(step)) {
+      const left = this.#left.get(leaf)! - 1;
+      this.#left.set(leaf, left);
+      if (left === 0 && !leaf.disposed) this.listener(leaf);
+    }
+  }
+
+  end(): void {
+    onFinal = this.listener;
+  }
+}
+
+function* leavesIn({ targets, inner }: Step): Generator<Tensor> {
+  for (const target of targets) if (target && "leaf" in target) yield target.leaf;
+  yield* inner;
 }
 
 /** @internal Propagates the gradient of a recorded tensor back to the leaves; `Backward` explains `constant`. */
@@ -263,8 +321,8 @@ export function reachesBefore({ node }: Tensor, steps: number): boolean {
 /** @internal Returns the leaves that a tensor was computed from and that are not disposed. */
 export function leavesOf({ node }: Tensor): Tensor[] {
   const leaves = new Set<Tensor>();
-  for (const { targets } of node instanceof Step ? reachable(node) : [])
-    for (const target of targets) if (target && "leaf" in target && !target.leaf.disposed) leaves.add(target.leaf);
+  for (const step of node instanceof Step ? reachable(node) : [])
+    for (const leaf of leavesIn(step)) if (!leaf.disposed) leaves.add(leaf);
   return [...leaves];
 }
 
@@ -387,7 +445,7 @@ setRecorder((name, output, input, backward) => {
 
 /**
  * @internal Records an operation even if none of its inputs requires a gradient: `fn` of a checkpoint may read
- * parameters. The parameters are those of `record`.
+ * parameters. The parameters are those of `record`; `inner` are leaves that get their gradients within `backward`.
  */
 export function attach<Saved extends SavedTensors>(
   name: string,
@@ -396,6 +454,7 @@ export function attach<Saved extends SavedTensors>(
   saved: Saved,
   backward: (context: Backward<Saved>) => void,
   remake: ((saved: Saved) => FloatTensor) | null = null,
+  inner: readonly Tensor[] = [],
 ): void {
   const list: readonly FloatTensor[] = Array.isArray(outputs) ? outputs : [outputs as FloatTensor];
   const targets = inputs.map((input): Target | null =>
@@ -426,6 +485,7 @@ export function attach<Saved extends SavedTensors>(
     sources,
     backward,
     remake,
+    inner,
   );
   list.forEach((output, index) => {
     output.node = step;

@@ -27,6 +27,8 @@ export type ErrorCode =
   | "ERR_OOM"
   /** The CUDA driver or device failed. */
   | "ERR_CUDA"
+  /** A process of a distributed run has failed or differs from the others, or their library is missing. */
+  | "ERR_DISTRIBUTED"
   /** A file is damaged or not in the expected format. */
   | "ERR_FORMAT"
   /** A file or folder cannot be read or written. */

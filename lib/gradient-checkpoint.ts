@@ -1,4 +1,14 @@
-import { attach, detach, isRecording, leavesOf, propagate, reachesBefore, recorded, stepsSoFar } from "./autograd.js";
+import {
+  attach,
+  type Backward,
+  detach,
+  isRecording,
+  leavesOf,
+  propagate,
+  reachesBefore,
+  recorded,
+  stepsSoFar,
+} from "./autograd.js";
 import { checkArray, checkFunction } from "./check.js";
 import { describe, HeedError } from "./errors.js";
 import { scope } from "./scope.js";
@@ -43,10 +53,11 @@ export function gradientCheckpoint<const Inputs extends readonly (Tensor | null)
   if (!first.requiresGrad) return first;
   const out = detach(first);
   // The parameters are saved, so that backward() notices if they were overwritten before the second run.
-  const used = leavesOf(first).map((leaf, i) => [`parameter ${i}`, leaf] as const);
+  const own = leavesOf(first);
+  const used = own.map((leaf, i) => [`parameter ${i}`, leaf] as const);
   first.dispose();
   const saved = Object.fromEntries([...inputs.entries(), ...used]) as Record<number, Tensor | null>;
-  attach(op, out, inputs, saved, ({ dout, constant, pass, saved }) => {
+  const backward = ({ dout, constant, pass, saved }: Backward<Record<number, Tensor | null>>): void =>
     scope(() => {
       const again = leaves(inputs.map((_, i) => saved[i] ?? null) as readonly (Tensor | null)[] as Inputs, requires);
       const out = made(fn, again);
@@ -58,7 +69,7 @@ export function gradientCheckpoint<const Inputs extends readonly (Tensor | null)
       propagate(out, dout.alias(), constant);
       for (const [i, leaf] of again.entries()) if (leaf?.grad) pass(i, leaf.grad);
     });
-  });
+  attach(op, out, inputs, saved, backward, null, own);
   return out;
 }
 

@@ -16,7 +16,7 @@ export {
   tf32,
   threads,
 } from "./device.js";
-export type { MemoryStats } from "./native.js";
+export type { LaunchEnvironment, MemoryStats } from "./native.js";
 export { type DataOf, type DType, dtypes, type FloatDType } from "./dtype.js";
 export type { Shape } from "./shape.js";
 export { type FloatTensor, type IntTensor, type NestedArray, Tensor } from "./tensor.js";
@@ -195,7 +195,7 @@ export { loadAdapter, type LoadAdapterOptions, saveAdapter, type SaveAdapterOpti
 export { AdamW, type AdamWOptions } from "./optim/adamw.js";
 export { Lion, type LionOptions } from "./optim/lion.js";
 export { Muon, type MuonOptions } from "./optim/muon.js";
-export { Optimizer, type OptimizerOptions, type ParameterGroup, type Trained } from "./optim/optimizer.js";
+export { Optimizer, type OptimizerOptions, type ParameterGroup, type Shard, type Trained } from "./optim/optimizer.js";
 export {
   cosineSchedule,
   type CosineOptions,
@@ -290,6 +290,12 @@ export { type Translation, Translator, type TranslatorParts } from "./load/trans
 export type { LoadModelOptions, ModelKind, TextCodec } from "./pretrained/load-model.js";
 
 // Training
+export { Collectives, type CollectivesOptions } from "./distributed/collectives.js";
+export type { Reduction } from "./distributed/kinds.js";
+export { launched } from "./distributed/launch.js";
+export type { DistributedOptions } from "./distributed/options.js";
+export { PendingCollective } from "./distributed/pending-collective.js";
+
 export { type Batch, Batches, type BatchOptions } from "./train/batches.js";
 export {
   type Checkpoint,
@@ -337,7 +343,7 @@ export { Trainer } from "./train/trainer.js";
 export type { TrainerOptions } from "./train/trainer-options.js";
 export type { CheckpointOptions, EarlyStopping, TrainingOptions } from "./train/training-options.js";
 export { TrainingLoop } from "./train/training-loop.js";
-export type { OptimizerChoice } from "./train/optimizers.js";
+export type { GivenOptions, OptimizerChoice } from "./train/optimizers.js";
 export { TaskTrainer, type TaskTrainerOptions } from "./train/task-trainer.js";
 export type { BatchData, BatchSource } from "./train/batch-feed.js";
 export type { LossFunction, Task, TaskContext } from "./train/task.js";

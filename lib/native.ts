@@ -26,6 +26,7 @@ export interface MemoryStats {
 
 declare const graph: unique symbol;
 declare const timer: unique symbol;
+declare const collective: unique symbol;
 
 /** Recorded operations, opaque to JavaScript. */
 export interface GraphHandle {
@@ -35,6 +36,33 @@ export interface GraphHandle {
 /** Point in a device's queue from which time is measured, opaque to JavaScript. */
 export interface TimerHandle {
   readonly [timer]: true;
+}
+
+/** Collective operation on tensors that has begun, opaque to JavaScript. */
+export interface CollectiveHandle {
+  readonly [collective]: true;
+}
+
+/** Facts that a launcher such as mpirun puts into the environment of a process. */
+export interface LaunchEnvironment {
+  rank: number;
+  /** Number of processes; 0 without a launcher, −1 if the launcher leaves it to MPI. */
+  size: number;
+  /** Rank among the processes of this machine. */
+  localRank: number;
+  /** Name of the launcher for messages. */
+  launcher: string;
+}
+
+/** Facts that a process knows of the others once MPI has started. */
+export interface CollectivesInfo {
+  rank: number;
+  size: number;
+  localRank: number;
+  /** File of the MPI library. */
+  library: string;
+  /** The library's own text about its version. */
+  version: string;
 }
 
 /** CUDA devices of this machine, as the addon reports them. */
@@ -124,6 +152,40 @@ export interface Native {
   loadImage(device: number, name: string, unpacked: Buffer): Promise<void>;
   /** Sets the function that unpacks the image of a kernel that is launched before its image has been loaded. */
   setUnpack(unpack: (packed: ArrayBuffer) => Buffer): void;
+  launchEnvironment(): LaunchEnvironment;
+  /**
+   * Starts MPI on a thread of its own, once in a process. `timeout` is the number of seconds after which a silent process
+   * counts as dead, and `grace` the number of seconds that this process then has until all are ended.
+   */
+  collectivesOpen(timeout: number, grace: number): Promise<CollectivesInfo>;
+  /**
+   * Begins a collective operation on numbers of the host, which are copied before the call returns. Kinds, reductions and
+   * types are the numbers of lib/distributed/kinds.ts.
+   */
+  collectiveHost(
+    kind: number,
+    reduction: number,
+    wire: number,
+    root: number,
+    data: ArrayBuffer | SharedArrayBuffer,
+  ): Promise<ArrayBuffer>;
+  /**
+   * Begins a collective operation on tensors, when the queue has computed `inp`. Nothing may be enqueued that uses `out`
+   * before `collectiveWait`.
+   */
+  collectiveStart(kind: number, reduction: number, root: number, out: Handle, inp: Handle): CollectiveHandle;
+  /** Lets everything that is enqueued from now on wait for the result. A second call does nothing. */
+  collectiveWait(work: CollectiveHandle): void;
+  /** Notes that the JavaScript thread lives. */
+  collectivesTick(): void;
+  /** Chooses whether the other processes are told if `collectivesTick` has not been called for long. */
+  collectivesWatch(watched: boolean): void;
+  /** Fails the run: all operations fail, and all processes are ended if this one does not end by itself. */
+  collectivesFail(message: string): void;
+  /** Ends MPI together with all other processes, and blocks until then. Returns false if that has failed. */
+  collectivesClose(): boolean;
+  /** Ends all processes of the run at once. */
+  collectivesAbort(code: number): never;
 }
 
 /**

@@ -8,7 +8,7 @@ const ops = [...core, "ops"];
 const nn = [...ops, "nn"];
 const models = [...nn, "models"];
 const parts = [...models, "optim", "formats", "tokenizer", "structured", "hub", "adapters"];
-const run = [...parts, "inspect", "embed", "train", "data", "generate", "engine", "pretrained", "load"];
+const run = [...parts, "inspect", "embed", "distributed", "train", "data", "generate", "engine", "pretrained", "load"];
 const whole = [...run, "evaluation", "report"];
 
 /** Layers that each layer may import besides itself. */
@@ -28,7 +28,8 @@ const allowed = {
   inspect: [...models, "optim", "formats", "web"],
   embed: parts,
   pretrained: [...parts, "embed"],
-  train: [...parts, "pretrained"],
+  distributed: [...ops, "optim"],
+  train: [...parts, "pretrained", "distributed"],
   data: [...core, "tokenizer", "hub", "formats", "train"],
   generate: parts,
   engine: [...parts, "generate"],

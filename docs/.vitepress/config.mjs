@@ -8,6 +8,7 @@ import { defineConfig } from "vitepress";
 const docs = fileURLToPath(new URL("..", import.meta.url));
 const guides = [
   ["Train a GPT", "train"],
+  ["Train with several processes", "distributed"],
   ["Prepare data", "data"],
   ["Fine-tune a model", "fine-tune"],
   ["See and evaluate", "evaluation"],

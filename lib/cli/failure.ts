@@ -22,14 +22,14 @@ export function usageOf(cause: unknown): unknown {
 
 /**
  * Writes the error to stderr in one line and, with HEED_DEBUG=1, its stack. Returns the exit code: 2 for wrong usage, 1
- * for other errors.
+ * for other errors. `who` names the process, if there are several.
  */
-export function report(error: unknown): number {
+export function report(error: unknown, who = ""): number {
   // Commander has already written the message. Help and version arrive here too, but are no errors.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   const known = error instanceof HeedError || error instanceof UsageError;
   const message = error instanceof Error ? error.message : String(error);
-  complain(`error: ${known ? message : `${message} (set HEED_DEBUG=1 to see where)`}`);
+  complain(`error: ${who}${known ? message : `${message} (set HEED_DEBUG=1 to see where)`}`);
   if (process.env.HEED_DEBUG === "1" && error instanceof Error) complain(`${error.stack}`);
   return error instanceof UsageError ? 2 : 1;
 }

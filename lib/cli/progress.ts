@@ -16,12 +16,21 @@ export interface Progress {
   end(): void;
 }
 
+/** Display that shows nothing, for all processes of a distributed run but the first. */
+export const silent: Progress = {
+  begin: () => undefined,
+  show: () => undefined,
+  note: () => undefined,
+  end: () => undefined,
+};
+
 /**
  * Returns a display that is a bar on a terminal, and lines of text elsewhere. `predicts` is true if the loss is that of
- * predicted tokens, which has a perplexity.
+ * predicted tokens, which has a perplexity. A launcher of several processes may give them terminals of its own, so that
+ * nobody knows where its output goes.
  */
-export function createProgress({ predicts = true }: { predicts?: boolean } = {}): Progress {
-  return process.stdout.isTTY ? bar() : lines(predicts);
+export function createProgress({ predicts = true, launched = false } = {}): Progress {
+  return process.stdout.isTTY && !launched ? bar() : lines(predicts);
 }
 
 /** Number of steps of the bar. */

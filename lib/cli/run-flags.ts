@@ -62,6 +62,8 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   seed: "number",
   dtype: "string",
   gradientCheckpointing: "boolean",
+  zero: "boolean",
+  wire: "string",
   evalEvery: "number",
   evalBatches: "number",
   patience: "number",

@@ -92,7 +92,7 @@ export function trainCommand(): Command {
     )
     .option("--epochs <x>", "number of times that all of --data is read, instead of --steps", number(0))
     .option("--max-minutes <x>", "largest duration of the run; the learning rate falls as time passes", number(0))
-    .option("--batch <n>", `sequences in each micro-batch ${or("batch")}`, integer(1))
+    .option("--batch <n>", `sequences in each micro-batch of each process ${or("batch")}`, integer(1))
     .option("--accumulate <n>", `micro-batches in each step ${or("accumulate")}`, integer(1))
     .addOption(
       new Option(
@@ -137,6 +137,14 @@ export function trainCommand(): Command {
     )
     .option("--device <name>", "cpu, cuda, cuda:1, … or auto (default: auto, a GPU if there is one)", deviceName)
     .option("--threads <n>", "number of CPU threads (default: one per core)", integer(1, 256))
+    .optionsGroup("Several processes (mpirun, srun):")
+    .option("--zero", "divide the optimiser's state between the processes, which saves memory (ZeRO-1)")
+    .addOption(
+      new Option("--wire <type>", `type in which gradients are sent; bf16 halves the bytes ${or("wire")}`).choices([
+        "f32",
+        "bf16",
+      ]),
+    )
     .optionsGroup("Evaluation and checkpoints:")
     .option("--eval-every <n>", `steps between evaluations ${or("evalEvery")}`, integer(1))
     .option("--eval-batches <n>", `batches in each evaluation ${or("evalBatches")}`, integer(1))
@@ -161,6 +169,7 @@ Examples:
   $ heed train --data book.txt --out runs/llama --family llama --kv-heads 2 --optimizer muon --ema 0.99
   $ heed train --from Qwen/Qwen3-0.6B --data chats.jsonl --lora 8 --steps 500 --out runs/tuned
   $ heed train --from tuned-model --data pairs.jsonl --preference --lora 8 --out runs/preferred
+  $ mpirun -np 2 npx heed train --data book.txt --out runs/two
   $ heed train --data book.txt --out runs/large --tokenizer gpt2 --layers 8 --heads 8 --width 512 \\
       --context 256 --batch 8 --accumulate 4 --dropout 0.1 --max-minutes 600`,
     )

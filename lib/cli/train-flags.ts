@@ -65,6 +65,8 @@ export interface RunFlags {
   seed: number;
   dtype: "f32" | "bf16" | "f16";
   gradientCheckpointing: boolean;
+  zero: boolean;
+  wire: "f32" | "bf16";
   evalEvery: number;
   evalBatches: number;
   patience?: number;
@@ -116,6 +118,8 @@ export const defaults = {
   seed: 0,
   dtype: "f32",
   gradientCheckpointing: false,
+  zero: false,
+  wire: "f32",
   evalEvery: 250,
   evalBatches: 20,
   best: false,

@@ -1,5 +1,6 @@
 import path from "node:path";
-import { setThreads } from "../device.js";
+import type { Collectives } from "../distributed/collectives.js";
+import { Ranks } from "../distributed/ranks.js";
 import { type FolderLock, lockFolder } from "../formats/folder-lock.js";
 import { listVersions } from "../formats/versioned-folder.js";
 import { GPT } from "../models/gpt.js";
@@ -18,53 +19,69 @@ import { loadTuned } from "./fine-tune.js";
 import { asUsage, UsageError } from "./failure.js";
 import { Interrupt, interrupted } from "./interrupt.js";
 import { complain } from "./output.js";
-import { createProgress } from "./progress.js";
+import { createProgress, silent } from "./progress.js";
 import { readData } from "./run-data.js";
 import { pairBatches } from "./run-pairs.js";
 import { runFlags } from "./run-flags.js";
 import { RunWatch } from "./run-watch.js";
+import { together } from "./together.js";
 import { defaults, type RunFlags, type TrainFlags } from "./train-flags.js";
 
-/** Runs `heed train`: trains as the flags say and shows the progress. */
+/** Runs `heed train`: trains as the flags say and shows the progress, alone or with the other processes of a launcher. */
 export async function run(given: TrainFlags): Promise<void> {
-  const { out, threads, device } = given;
-  if (threads !== undefined) setThreads(threads);
-  await using lock = await lockFolder(out);
-  const checkpoint = await openRun(given);
+  await together(given, (processes) => train(given, processes));
+}
+
+async function train(given: TrainFlags, processes: Collectives | null): Promise<void> {
+  const { out } = given;
+  const device = given.device ?? (processes ? "cpu" : undefined);
+  const ranks = new Ranks(processes);
+  await using lock = await ranks.everywhere(() => (ranks.first ? lockFolder(out) : null));
+  const checkpoint = await openRun({ ...given, ...(device !== undefined && { device }) });
   const flags = runFlags(given, checkpoint);
   const hash = given.data === undefined ? checkpoint?.state.options.hash : undefined;
   const tuned =
     flags.from !== undefined && !checkpoint ? await loadTuned({ ...flags, from: flags.from }, device ?? "auto") : null;
   if (tuned && given.context === undefined) flags.context = Math.min(flags.context, tuned.model.config.contextLength);
   const data = await readData(flags, checkpoint?.tokenizer ?? tuned?.tokenizer ?? null, hash);
-  countEpochs(flags, data, given);
+  countEpochs(flags, data, given, ranks.size);
   const model = checkpoint?.model ?? tuned?.model ?? asUsage(() => createModel(flags, data, device));
 
-  const progress = createProgress({ predicts: !flags.preference });
+  const progress = ranks.first
+    ? createProgress({ launched: processes !== null, predicts: !flags.preference })
+    : silent;
   using interrupt = new Interrupt(() => progress.note("stopping after this step; press Ctrl-C again to quit at once"));
-  using trainer = asUsage(() => createTrainer({ model, flags, data, checkpoint, lock, signal: interrupt.signal }));
-  using watch = new RunWatch({
-    ...{ model, tokenizer: data.tokenizer, log: logOf(flags, lock), sample: flags.sample, seed: flags.seed },
-    ...{ tensorboard: flags.tensorboard, step: trainer.step, evaluates: data.validation !== null },
-  });
-  progress.begin(summary(model, data, checkpoint));
+  using trainer = asUsage(() =>
+    createTrainer({ model, flags, data, checkpoint, out, lock, signal: interrupt.signal, processes }),
+  );
+  using watch = ranks.first
+    ? new RunWatch({
+        ...{ model, tokenizer: data.tokenizer, log: logOf(flags, out), sample: flags.sample, seed: flags.seed },
+        ...{ tensorboard: flags.tensorboard, step: trainer.step, evaluates: data.validation !== null },
+      })
+    : null;
+  progress.begin(summary(model, data, checkpoint, ranks.size));
   let saved = checkpoint?.path;
   let loss: number | undefined;
+  let aborted = false;
   try {
     for await (const event of trainer.run()) {
       progress.show(event);
-      await watch.event(event);
+      await watch?.event(event);
       if (event.type === "checkpoint" && !event.best) saved = event.path;
       if (event.type === "evaluation") loss = event.loss;
+      if (event.type === "aborted") aborted = true;
     }
   } finally {
     progress.end();
   }
   const ofText = flags.from === undefined && !("sequence" in data.train);
   const unit = ofText ? { char: "character", byte: "byte", gpt2: "token" }[flags.tokenizer] : "token";
-  if (interrupt.signal.aborted) {
-    console.log(`stopped at step ${trainer.step}, saved in ${saved}; continue with: heed train --out ${out} --resume`);
+  if (!aborted && !ranks.first) return;
+  if (aborted) {
     process.exitCode = interrupted;
+    if (!ranks.first) return;
+    console.log(`stopped at step ${trainer.step}, saved in ${saved}; continue with: heed train --out ${out} --resume`);
   } else {
     const per = flags.preference ? "per pair (ln 2 = 0.6931 at the start)" : `nats per ${unit}`;
     if (loss !== undefined) console.log(`validation loss ${loss.toFixed(4)} ${per}`);
@@ -103,10 +120,12 @@ function createTrainer(run: {
   flags: RunFlags;
   data: RunData;
   checkpoint: Checkpoint | null;
-  lock: FolderLock;
+  out: string;
+  lock: FolderLock | null;
   signal: AbortSignal;
+  processes: Collectives | null;
 }): Trainer | TaskTrainer<GPT | Llama, readonly PreferencePair[]> {
-  const { model, flags, data, checkpoint, lock, signal } = run;
+  const { model, flags, data, checkpoint, out, lock, signal, processes } = run;
   const before = checkpoint?.state.options.hash;
   const { lr, minLr, steps, maxMinutes, warmup, seed, patience, peakTflops } = flags;
   const options: TrainingOptions<GPT | Llama> & { model: GPT | Llama } = {
@@ -131,8 +150,8 @@ function createTrainer(run: {
     earlyStopping: patience === undefined ? undefined : { patience },
     peakFlops: peakTflops === undefined ? undefined : peakTflops * 1e12,
     checkpoint: {
-      folder: lock.folder,
-      lock,
+      folder: out,
+      ...(lock && { lock }),
       every: flags.checkpointEvery,
       keep: flags.keep,
       best: flags.best,
@@ -143,7 +162,8 @@ function createTrainer(run: {
     resume: checkpoint,
     newData: typeof before === "string" && before !== data.hash,
     signal,
-    log: logOf(flags, lock),
+    log: logOf(flags, out),
+    ...(processes && { distributed: { collectives: processes, zero: flags.zero, wire: flags.wire } }),
   };
   if (isPairData(data)) {
     const { train, validation } = data;
@@ -166,17 +186,17 @@ function createTrainer(run: {
 }
 
 /** Returns the file of the run's log. */
-function logOf({ log }: RunFlags, { folder }: FolderLock): string {
+function logOf({ log }: RunFlags, folder: string): string {
   return log ?? path.join(folder, "log.jsonl");
 }
 
 /** Turns `--epochs` into steps. Without `--warmup`, at most a tenth of them are warm-up. */
-function countEpochs(flags: RunFlags, { train }: RunData, given: TrainFlags): void {
+function countEpochs(flags: RunFlags, { train }: RunData, given: TrainFlags, processes: number): void {
   const { epochs, context, batch, accumulate } = flags;
   if (epochs === undefined) return;
   const sequences =
     "pair" in train ? train.pairs : "sequence" in train ? train.sequences : Math.floor((train.length - 1) / context);
-  flags.steps = Math.max(1, Math.ceil((epochs * sequences) / (batch * accumulate)));
+  flags.steps = Math.max(1, Math.ceil((epochs * sequences) / (batch * accumulate * processes)));
   if (given.warmup === undefined) flags.warmup = Math.min(flags.warmup, Math.floor(flags.steps / 10));
 }
 
@@ -188,13 +208,19 @@ function optimizerOf({ optimizer: type, weightDecay, momentum }: RunFlags): Opti
   return type === "sgd" ? { type, ...own } : { type, ...own, adamw: { lrScale: defaults.lr / usualRates.muon } };
 }
 
-function summary(model: GPT | Llama, { train, validation }: RunData, checkpoint: Checkpoint | null): string {
+function summary(
+  model: GPT | Llama,
+  { train, validation }: RunData,
+  checkpoint: Checkpoint | null,
+  processes: number,
+): string {
   const count = (n: number): string => n.toLocaleString("en");
   const sizeOf = (source: DataSource): string => count("pair" in source ? source.pairs : tokensIn(source));
   const parts = [
     `${count(model.parameterCount({ trainable: true }))} parameters`,
     `${sizeOf(train)} ${"pair" in train ? "pairs of answers" : "tokens"} to train on`,
     validation ? `${sizeOf(validation)} for validation` : "no validation",
+    ...(processes > 1 ? [`${processes} processes`] : []),
   ];
   return parts.join(", ") + (checkpoint ? `; continuing from step ${checkpoint.state.step}` : "");
 }

@@ -85,6 +85,10 @@ export class AdamW extends Optimizer {
     return ["m", "v"];
   }
 
+  protected override cuts(): boolean {
+    return true;
+  }
+
   protected override update(entries: readonly Entry[], numbers: SharedNumbers): void {
     updateAdamW(entries, numbers, this);
   }

@@ -60,6 +60,10 @@ export class Lion extends Optimizer {
     return ["m"];
   }
 
+  protected override cuts(): boolean {
+    return true;
+  }
+
   protected override update(entries: readonly Entry[], { lr, weightDecay, norm, maxNorm }: SharedNumbers): void {
     const { beta1, beta2 } = this;
     ops.lion({

@@ -118,6 +118,10 @@ export class Muon extends Optimizer {
     return this.#matrices.has(name, parameter) ? ["m"] : ["m", "v"];
   }
 
+  protected override cuts(name: string, parameter: FloatTensor): boolean {
+    return !this.#matrices.has(name, parameter);
+  }
+
   protected override update(entries: readonly Entry[], numbers: SharedNumbers): void {
     const isMatrix = ({ state }: Entry): boolean => !("v" in state!);
     const others = entries.filter((entry) => !isMatrix(entry));

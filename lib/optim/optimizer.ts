@@ -5,9 +5,11 @@ import { Module } from "../nn/module.js";
 import { matchingNames, type NamePattern } from "../nn/name-pattern.js";
 import { checkDType, checkTensor } from "../ops/check.js";
 import { checkSaved, type SavedTensor } from "../saved-tensor.js";
+import type { Shape } from "../shape.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { setPieces } from "../tensor-pieces.js";
 import { inPieces } from "../turns.js";
+import { type Part, partsOf } from "./shards.js";
 
 /** Settings of some of the parameters, which replace those of the optimiser. */
 export interface ParameterGroup {
@@ -37,6 +39,28 @@ export interface OptimizerOptions {
    * norm without limiting it. By default there is no limit.
    */
   maxNorm?: number;
+  /**
+   * Process of a distributed run, of which the optimiser keeps and updates only its share of the state (ZeRO-1). The
+   * shares of the other processes must then be fetched after each step, as trainers do with `distributed`.
+   * @default all of the state
+   */
+  shard?: Shard | undefined;
+}
+
+/** One of the processes between which the state of an optimiser is divided. */
+export interface Shard {
+  /** Number of the process, counted from 0. */
+  readonly rank: number;
+  /** Number of processes. */
+  readonly size: number;
+}
+
+/** @internal State tensor as it is saved. */
+export interface SavedState {
+  readonly name: string;
+  readonly shape: Shape;
+  /** Resolves to all elements, in a tensor that the caller disposes. */
+  tensor(): Promise<FloatTensor>;
 }
 
 /** @internal Parameter with its state in the optimiser. */
@@ -49,6 +73,8 @@ export interface Entry {
   state: Readonly<Record<string, FloatTensor>> | null;
   /** Number of steps in which it had a gradient. The correction of AdamW's bias depends on it. */
   steps: number;
+  /** Elements that each process updates, in order of the ranks; null if this process updates all. */
+  parts: readonly Part[] | null;
 }
 
 /** @internal Numbers that all parameters of one launch share. */
@@ -91,6 +117,8 @@ export abstract class Optimizer implements Disposable {
   readonly gradientNorm: FloatTensor | null;
   readonly #op: string;
   readonly #entries: readonly Entry[];
+  readonly #shard: Shard | null;
+  #divided = false;
 
   /**
    * @param defaults learning rate and weight decay without options
@@ -104,13 +132,19 @@ export abstract class Optimizer implements Disposable {
     defaults: { lr: number; weightDecay: number },
   ) {
     checkObject(op, "options", options);
-    const { lr = defaults.lr, weightDecay = defaults.weightDecay, maxNorm, groups = [] } = options;
+    const { lr = defaults.lr, weightDecay = defaults.weightDecay, maxNorm, groups = [], shard } = options;
     const decays = options.decays ?? ((_, parameter) => parameter.shape.length >= 2);
     checkFunction(op, decays);
     checkNumber(op, "lr", lr, 0, Number.MAX_VALUE);
     checkNumber(op, "weightDecay", weightDecay, 0, Number.MAX_VALUE);
     if (maxNorm !== undefined) checkNumber(op, "maxNorm", maxNorm, Number.MIN_VALUE);
+    if (shard !== undefined) {
+      checkObject(op, "shard", shard);
+      checkInteger(op, "shard.size", shard.size, 1);
+      checkInteger(op, "shard.rank", shard.rank, 0, shard.size - 1);
+    }
     [this.lr, this.weightDecay, this.maxNorm, this.#op] = [lr, weightDecay, maxNorm ?? null, op];
+    this.#shard = shard && shard.size > 1 ? shard : null;
     const list = checkParameters(op, parameters);
     const grouped = groupsOf(
       op,
@@ -124,6 +158,7 @@ export abstract class Optimizer implements Disposable {
       weightDecay: grouped.get(name)?.weightDecay ?? (decays(name, parameter) ? weightDecay : 0),
       state: null,
       steps: 0,
+      parts: null,
     }));
     const { device } = this.#entries[0]!.parameter;
     this.gradientNorm = maxNorm === undefined ? null : allocate([], "f32", device, false);
@@ -131,6 +166,14 @@ export abstract class Optimizer implements Disposable {
 
   /** Returns the kinds of state that a parameter has, each a tensor of its shape. */
   protected abstract stateKinds(name: string, parameter: FloatTensor): readonly string[];
+
+  /**
+   * Returns true if the update of an element depends on this element alone, so that processes of a distributed run may
+   * divide the parameter. By default one process updates all of a parameter.
+   */
+  protected cuts(_name: string, _parameter: FloatTensor): boolean {
+    return false;
+  }
 
   /** Enqueues the update of parameters that share their numbers. Their gradients and states exist. */
   protected abstract update(entries: readonly Entry[], numbers: SharedNumbers): void;
@@ -162,13 +205,85 @@ export abstract class Optimizer implements Disposable {
       entry.steps++;
       entry.state ??= this.#emptyState(entry);
     }
-    for (const group of alike(used)) {
+    const own = used.flatMap((entry) => this.#ownPart(entry) ?? []);
+    for (const group of alike(own)) {
       const { lrScale, weightDecay, steps: step } = group[0]!;
       const { gradientNorm: norm, maxNorm } = this;
       this.update(group, { lr: this.lr * lrScale, weightDecay, step, norm, maxNorm: maxNorm ?? 0 });
       for (const { parameter, state } of group)
         for (const tensor of [parameter, ...Object.values(state!)]) tensor.overwritten();
     }
+    // Views of parts are freed with their gradients.
+    const whole = new Set(used);
+    for (const entry of own) if (!whole.has(entry)) entry.parameter.dispose();
+  }
+
+  /** @internal The processes between which the state is divided; null if it is not. */
+  get shard(): Shard | null {
+    return this.#shard;
+  }
+
+  /** @internal The parameters with their states. */
+  get entries(): readonly Entry[] {
+    this.#divide();
+    return this.#entries;
+  }
+
+  /**
+   * @internal Returns the states as they are saved, the same in all processes. If they are divided, `collect` resolves to
+   * all elements of one, and all processes call it in the same order.
+   */
+  savedStates(collect?: (entry: Entry, kind: string) => Promise<FloatTensor>): SavedState[] {
+    this.allocateStates();
+    return this.#entries.flatMap((entry) => {
+      if (!entry.state) return [];
+      const { name, parameter, state } = entry;
+      return this.stateKinds(name, parameter).map((kind) => ({
+        name: `${kind}.${name}`,
+        shape: parameter.shape,
+        tensor: (): Promise<FloatTensor> =>
+          this.#shard && collect ? collect(entry, kind) : Promise.resolve(state[kind]!.alias()),
+      }));
+    });
+  }
+
+  /** Divides the parameters between the processes, at the first call. */
+  #divide(): void {
+    if (this.#divided) return;
+    this.#divided = true;
+    const shard = this.#shard;
+    if (!shard) return;
+    // Parameters that are frozen have no state, and may have one later.
+    for (const frozen of [false, true]) {
+      const entries = this.#entries.filter(({ parameter }) => parameter.isFrozen === frozen);
+      const items = entries.map(({ name, parameter }) => ({
+        size: parameter.size,
+        kinds: this.stateKinds(name, parameter).length,
+        cuts: this.cuts(name, parameter),
+      }));
+      for (const [i, parts] of partsOf(items, shard.size).entries()) entries[i]!.parts = parts;
+    }
+  }
+
+  /** Returns this process' part of a parameter; null for the whole of it. */
+  #partOf({ parts, parameter }: Entry): Part | null {
+    if (!parts || !this.#shard) return null;
+    const part = parts[this.#shard.rank]!;
+    return part.end - part.begin === parameter.size ? null : part;
+  }
+
+  /** Returns an entry as far as this process updates it, or null if it does not. A part is a view. */
+  #ownPart(entry: Entry): Entry | null {
+    const part = this.#partOf(entry);
+    if (!part) return entry;
+    const size = part.end - part.begin;
+    if (size === 0) return null;
+    const { parameter } = entry;
+    const own = parameter.viewAs([size], [1], part.begin, false);
+    const gradient = parameter.grad!.toContiguous();
+    own.grad = gradient.viewAs([size], [1], part.begin, false);
+    gradient.dispose();
+    return { ...entry, parameter: own };
   }
 
   /** Frees the gradients of all parameters, so that the next backward pass does not add to them. */
@@ -183,7 +298,8 @@ export abstract class Optimizer implements Disposable {
 
   /**
    * Returns the state by the names `kind.<parameter>`, such as `m.h.0.ln_1.weight`: the tensors themselves, not copies. A
-   * parameter that is frozen and was never trained has none.
+   * parameter that is frozen and was never trained has none. With `shard`, the tensors are those of this process, of
+   * which some are parts with one dimension.
    */
   stateDict(): Record<string, FloatTensor> {
     this.allocateStates();
@@ -209,7 +325,7 @@ export abstract class Optimizer implements Disposable {
    */
   loadStateDict(state: Readonly<Record<string, SavedTensor>>, steps: Readonly<Record<string, number>>): void {
     this.checkStateDict(state, steps);
-    for (const [name, tensor] of this.#statesIn(state)) tensor.set(state[name]!.values);
+    for (const [tensor, values] of this.#statesIn(state)) tensor.set(values);
     this.#takeSteps(steps);
   }
 
@@ -219,8 +335,7 @@ export abstract class Optimizer implements Disposable {
     steps: Readonly<Record<string, number>>,
   ): Promise<void> {
     this.checkStateDict(state, steps);
-    for (const [name, tensor] of this.#statesIn(state)) {
-      const { values } = state[name]!;
+    for (const [tensor, values] of this.#statesIn(state)) {
       await setPieces(tensor, inPieces(values instanceof Float32Array ? values : Float32Array.from(values)));
     }
     this.#takeSteps(steps);
@@ -266,9 +381,14 @@ export abstract class Optimizer implements Disposable {
   }
 
   /** Returns the state of a parameter that has taken no step: zeros. */
-  #emptyState({ name, parameter }: Entry): Record<string, FloatTensor> {
+  #emptyState(entry: Entry): Record<string, FloatTensor> {
+    this.#divide();
+    const { name, parameter } = entry;
+    const part = this.#partOf(entry);
+    if (part && part.end === part.begin) return {};
     const zeros = (): FloatTensor => {
-      const tensor: FloatTensor = allocate(parameter.shape, "f32", parameter.device, false);
+      const shape = part ? [part.end - part.begin] : parameter.shape;
+      const tensor: FloatTensor = allocate(shape, "f32", parameter.device, false);
       ops.fill({ out: tensor, value: 0 });
       return tensor;
     };
@@ -280,11 +400,18 @@ export abstract class Optimizer implements Disposable {
     for (const entry of this.#entries) if (!entry.parameter.isFrozen) entry.state ??= this.#emptyState(entry);
   }
 
-  /** Returns the state tensors that a checked state has values for, and allocates missing ones. */
-  #statesIn(state: Readonly<Record<string, SavedTensor>>): [string, FloatTensor][] {
+  /** Returns the state tensors with their values in a checked state, and allocates missing ones. */
+  #statesIn(saved: Readonly<Record<string, SavedTensor>>): [FloatTensor, ArrayLike<number>][] {
     for (const entry of this.#entries)
-      if (isTakenUp(entry, this.#namesOf(entry), state)) entry.state ??= this.#emptyState(entry);
-    return Object.entries(this.stateDict());
+      if (isTakenUp(entry, this.#namesOf(entry), saved)) entry.state ??= this.#emptyState(entry);
+    this.allocateStates();
+    return this.#entries.flatMap((entry) => {
+      const part = this.#partOf(entry);
+      return Object.entries(entry.state ?? {}).map(([kind, tensor]): [FloatTensor, ArrayLike<number>] => {
+        const { values } = saved[`${kind}.${entry.name}`]!;
+        return [tensor, part ? sliced(values, part) : values];
+      });
+    });
   }
 
   #takeSteps(steps: Readonly<Record<string, number>>): void {
@@ -297,6 +424,10 @@ export abstract class Optimizer implements Disposable {
  */
 export function parameterOfState(name: string): string {
   return name.slice(name.indexOf(".") + 1);
+}
+
+function sliced(values: ArrayLike<number>, { begin, end }: Part): ArrayLike<number> {
+  return values instanceof Float32Array ? values.subarray(begin, end) : Array.from(values).slice(begin, end);
 }
 
 /**

@@ -55,6 +55,10 @@ export class SGD extends Optimizer {
     return this.momentum > 0 ? ["m"] : [];
   }
 
+  protected override cuts(): boolean {
+    return true;
+  }
+
   protected override update(entries: readonly Entry[], { lr, weightDecay, norm, maxNorm }: SharedNumbers): void {
     const { momentum, nesterov } = this;
     ops.sgd({

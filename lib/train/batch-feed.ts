@@ -1,6 +1,6 @@
 // Batches that the caller makes. An epoch is one iteration over them. A run that resumes skips those that it has had.
 import { describe, HeedError } from "../errors.js";
-import type { Feed } from "./feed.js";
+import { alone, type Feed, type Share } from "./feed.js";
 import { type BatchPosition, type DataPosition, isBatchPosition } from "./position.js";
 
 /** Source of batches that can begin anywhere in an epoch. */
@@ -49,6 +49,15 @@ function isIterable(value: unknown): boolean {
   return typeof iterates === "function" || typeof iteratesLater === "function";
 }
 
+/** Yields the batches of one process, of which all take turns. */
+export async function* everyNth<B>(
+  batches: Iterable<B> | AsyncIterable<B>,
+  { rank, size }: Share,
+): AsyncGenerator<B, void, undefined> {
+  let at = 0;
+  for await (const batch of batches) if (at++ % size === rank) yield batch;
+}
+
 /** Yields the batches from number `first` on. */
 async function* skipped<B>(batches: Iterable<B> | AsyncIterable<B>, first: number): AsyncGenerator<B, void, undefined> {
   let at = 0;
@@ -61,7 +70,8 @@ function iterate<B>(batches: Iterable<B> | AsyncIterable<B>): Iteration<B> {
 
 /** A batch that was read, with the position of the next one. */
 interface Read<B> {
-  batch: B;
+  /** null for the batch of another process. */
+  batch: { value: B } | null;
   next: { epoch: number; batch: number };
 }
 
@@ -71,6 +81,7 @@ export class BatchFeed<B> implements Feed<B> {
   position: BatchPosition;
   readonly #op: string;
   readonly #source: BatchSource<B>;
+  readonly #share: Share;
   /** Iteration over the batches of the present epoch, and the place of the next one. */
   #iteration: Iteration<B> | null = null;
   #place: { epoch: number; batch: number };
@@ -88,10 +99,12 @@ export class BatchFeed<B> implements Feed<B> {
     source: BatchSource<B>,
     resumed: { step: number; position?: DataPosition | BatchPosition | null } | null,
     newData: boolean,
+    share: Share = alone,
   ) {
+    this.#share = share;
     this.#op = op;
     this.#source = source;
-    this.batchesPerEpoch = source.length ?? null;
+    this.batchesPerEpoch = source.length === undefined ? null : source.length / share.size;
     const before = resumed?.position ?? null;
     if (resumed && !newData && !(before && isBatchPosition(before)))
       throw new HeedError(
@@ -106,13 +119,15 @@ export class BatchFeed<B> implements Feed<B> {
 
   get epoch(): number {
     const { epoch, batch } = this.position;
-    return epoch + (this.batchesPerEpoch ? batch / this.batchesPerEpoch : 0);
+    const { length } = this.#source;
+    return epoch + (length ? batch / length : 0);
   }
 
   async peek(count: number): Promise<readonly B[]> {
-    this.#peeked = count;
-    while (this.#ahead.length < count) await this.#read(count);
-    return this.#ahead.slice(0, count).map(({ batch }) => batch);
+    const all = count * this.#share.size;
+    this.#peeked = all;
+    while (this.#ahead.length < all) await this.#read(all);
+    return this.#ahead.slice(0, all).flatMap(({ batch }) => (batch ? [batch.value] : []));
   }
 
   advance(): void {
@@ -158,7 +173,9 @@ export class BatchFeed<B> implements Feed<B> {
       if (this.#iteration !== iteration) return; // closed meanwhile
       if (!result.done) {
         this.#place = { epoch, batch: batch + 1 };
-        this.#ahead.push({ batch: result.value, next: this.#place });
+        // Processes take turns from the next batch of the run on.
+        const own = this.#ahead.length % this.#share.size === this.#share.rank;
+        this.#ahead.push({ batch: own ? { value: result.value } : null, next: this.#place });
       } else {
         if (batch === 0)
           throw new HeedError(

@@ -17,7 +17,7 @@ import type { Module, StateDict } from "../nn/module.js";
 import { quantizationOf } from "../nn/quantization.js";
 import { describe } from "../ops/check.js";
 import type { QuantizeOptions } from "../ops/quantize.js";
-import { type Optimizer, parameterOfState } from "../optim/optimizer.js";
+import { type Optimizer, parameterOfState, type SavedState } from "../optim/optimizer.js";
 import type { WeightAverage } from "../optim/weight-average.js";
 import type { FamilySaving } from "../pretrained/families/family.js";
 import { families, type PretrainedKinds } from "../pretrained/families/index.js";
@@ -27,7 +27,7 @@ import { loadModel } from "../pretrained/load-model.js";
 import { loadAdapter, readAdapterConfig, saveAdapter } from "../pretrained/peft.js";
 import { partOfParameter, peftNames } from "../pretrained/peft-names.js";
 import { averageFile, inModelsLayout, type LoadedTensors, readTensors } from "../pretrained/saved-tensors.js";
-import { sameShape } from "../shape.js";
+import { numel, sameShape } from "../shape.js";
 import type { FloatTensor } from "../tensor.js";
 import { readPieces } from "../tensor-pieces.js";
 import { tokenizerFromFile, tokenizerToFile } from "../tokenizer/from-json.js";
@@ -43,6 +43,8 @@ export interface CheckpointContent {
   tokenizer?: Tokenizer | null;
   /** Optimiser, whose state is saved. */
   optimizer: Optimizer;
+  /** @internal State tensors of the optimiser, if they are to be fetched. @default those of the optimiser */
+  states?: readonly SavedState[];
   /** Moving average of the weights, which is saved too. @default null (none) */
   average?: WeightAverage | null;
   /** State of the run. */
@@ -105,7 +107,7 @@ const files = {
  */
 export async function saveCheckpoint(
   folder: string,
-  { model, tokenizer = null, optimizer, average = null, state, base = null }: CheckpointContent,
+  { model, tokenizer = null, optimizer, states, average = null, state, base = null }: CheckpointContent,
   options: { keep?: number; spoilt?: readonly string[] } = {},
 ): Promise<string> {
   const { saving, config, kind } = formOf(model);
@@ -121,6 +123,7 @@ export async function saveCheckpoint(
       "saveCheckpoint: expected a quantised model with an adapter, of which nothing else is trained, and the base that it was quantised from",
     );
   const saved = new Set([...Object.values(own), ...(adapter === null ? [] : adapterParameters(model, adapter))]);
+  const moments = states ?? optimizer.savedStates();
   const name = `step-${String(state.step).padStart(8, "0")}`;
   const write = async (to: string): Promise<void> => {
     const asSaved: AsSaved = (name, tensor) => {
@@ -136,8 +139,7 @@ export async function saveCheckpoint(
     }
     if (adapter !== null) await saveAdapter(to, model, { name: adapter, base: refers ? base : null });
     // The state of a parameter is saved in the parameter's layout.
-    const stateAsSaved: AsSaved = (name, state) => asSaved(parameterOfState(name), state);
-    await writeTensors(path.join(to, files.optimizer), optimizer.stateDict(), stateAsSaved);
+    await writeStates(path.join(to, files.optimizer), moments, asSaved);
     if (average) await writeTensors(path.join(to, files.average), average.stateDict(), asSaved);
     if (tokenizer) await writeJsonFile(path.join(to, files.tokenizer), tokenizerToFile(tokenizer));
     const { steps } = optimizer;
@@ -147,9 +149,8 @@ export async function saveCheckpoint(
     const run = { format: "heed-trainer", version, ...state, steps, frozen, adapter, baseDtype, baseQuantized, kind };
     await writeJsonFile(path.join(to, files.trainer), run);
   };
-  const states = [optimizer.stateDict(), average?.stateDict() ?? {}].flatMap((state) => Object.values(state));
-  const tensors = [...(refers ? [] : Object.values(own)), ...states];
-  const bytes = 4 * tensors.reduce((sum, { size }) => sum + size, 0);
+  const tensors = [...(refers ? [] : Object.values(own)), ...Object.values(average?.stateDict() ?? {}), ...moments];
+  const bytes = 4 * tensors.reduce((sum, { shape }) => sum + numel(shape), 0);
   return saveVersion(folder, name, write, { ...options, bytes });
 }
 
@@ -216,6 +217,21 @@ async function writeTensors(
     Object.entries(tensors).map(([name, tensor]) => input(name, tensor)),
     metadata,
   );
+}
+
+/** Writes the states of an optimiser to a file, each as soon as it has been fetched. */
+async function writeStates(file: string, states: readonly SavedState[], asSaved: AsSaved): Promise<void> {
+  const inputs = states.map((saved): SafetensorsInput => ({
+    name: saved.name,
+    dtype: "F32",
+    shape: saved.shape,
+    data: async function* () {
+      const { name } = saved;
+      using state = await saved.tensor();
+      for await (const values of asSaved(parameterOfState(name), state)) yield checkFinite(name, values);
+    },
+  }));
+  await writeSafetensors(file, inputs, {});
 }
 
 /** Options of `loadCheckpoint`. */

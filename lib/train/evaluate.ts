@@ -1,5 +1,6 @@
 import { checkInteger } from "../ops/check.js";
 import { type Batch, Batches } from "./batches.js";
+import { alone, type Share } from "./feed.js";
 import { meanLoss } from "./mean-loss.js";
 import type { SequenceSource } from "./sequence-source.js";
 import type { TokenSource } from "./token-data.js";
@@ -60,13 +61,17 @@ export async function evaluate(
   return { loss, perplexity: Math.exp(loss), tokens: targets };
 }
 
-/** Yields at most `limit` batches, which are spread evenly over the windows. The last one may be smaller. */
-export function* spread(batches: Batches, limit = Infinity): Generator<Batch, void, undefined> {
+/**
+ * Yields at most `limit` batches, which are spread evenly over the windows. The last one may be smaller. The batches of
+ * all processes lie side by side, as those of one process with as many times the batch size.
+ */
+export function* spread(batches: Batches, limit = Infinity, share: Share = alone): Generator<Batch, void, undefined> {
   const { windows, batchSize } = batches;
-  const total = Math.ceil(windows / batchSize);
+  const together = batchSize * share.size;
+  const total = Math.ceil(windows / together);
   const count = Math.min(limit, total);
   for (let i = 0; i < count; i++) {
-    const first = Math.floor((i * total) / count) * batchSize;
-    yield batches.take(first, Math.min(batchSize, windows - first));
+    const first = Math.floor((i * total) / count) * together + share.rank * batchSize;
+    if (first < windows) yield batches.take(first, Math.min(batchSize, windows - first));
   }
 }

@@ -17,7 +17,8 @@ export interface MeanLoss {
 }
 
 /**
- * Resolves to the mean loss of a model over all targets of the batches, with dropout off and without recording.
+ * Resolves to the mean loss of a model over all targets of the batches, with dropout off and without recording. Without
+ * batches it is 0, if `allowNone` is true.
  *
  * @throws ERR_ARGUMENT if there are no batches; the signal's reason if it is aborted; what the task throws.
  */
@@ -25,7 +26,12 @@ export async function meanLoss<M extends Module, B>(
   model: M,
   task: Task<M, B>,
   batches: Iterable<B> | AsyncIterable<B>,
-  { device, signal, limit = Infinity }: { device: Device; signal?: AbortSignal | undefined; limit?: number },
+  {
+    device,
+    signal,
+    limit = Infinity,
+    allowNone = false,
+  }: { device: Device; signal?: AbortSignal | undefined; limit?: number; allowNone?: boolean },
 ): Promise<MeanLoss> {
   const pending: { targets: number; loss: Promise<Float32Array> }[] = [];
   let [sum, seen] = [0, 0];
@@ -42,7 +48,7 @@ export async function meanLoss<M extends Module, B>(
     if (pending.length > ahead) await settle();
     if (++microBatch >= limit) break;
   }
-  if (microBatch === 0)
+  if (microBatch === 0 && !allowNone)
     throw new HeedError(
       "ERR_ARGUMENT",
       "validation: expected at least one batch, got none; pass data that can be iterated again, such as an array or a function that returns an iterable",
@@ -51,7 +57,7 @@ export async function meanLoss<M extends Module, B>(
     signal?.throwIfAborted();
     await settle();
   }
-  return { loss: sum / seen, targets: seen };
+  return { loss: seen === 0 ? 0 : sum / seen, targets: seen };
 }
 
 function lossOf<M extends Module, B>(

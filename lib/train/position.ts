@@ -5,7 +5,7 @@ import type { Batches } from "./batches.js";
 export interface DataPosition {
   /** Number of sequences read, over all sessions and epochs, whatever the batch sizes were: the next one to read. */
   sequences: number;
-  /** Number of micro-batches run, over all sessions. It seeds the dropout masks of the next one. */
+  /** Number of micro-batches run, over all sessions and processes. It seeds the dropout masks of the next one. */
   microBatches: number;
   /** Number of tokens in a sequence. If it changes, `sequences` no longer says what has been read. */
   contextLength: number;
@@ -15,7 +15,7 @@ export interface DataPosition {
 
 /** Position of a run in an iterable of batches. */
 export interface BatchPosition {
-  /** Number of micro-batches run, over all sessions. It seeds the dropout masks of the next one. */
+  /** Number of micro-batches run, over all sessions and processes. It seeds the dropout masks of the next one. */
   microBatches: number;
   /** Epoch of the next batch, counted from 0. */
   epoch: number;

@@ -1,8 +1,10 @@
 import { activeAdapter } from "../adapters/adapters.js";
+import { checkDistributed } from "../distributed/options.js";
 import { GPT } from "../models/gpt.js";
 import { Llama } from "../models/llama.js";
 import { Module } from "../nn/module.js";
-import { type BatchData, BatchFeed, batchSourceOf } from "./batch-feed.js";
+import { type BatchData, BatchFeed, batchSourceOf, everyNth } from "./batch-feed.js";
+import { alone } from "./feed.js";
 import type { LossFunction, Task } from "./task.js";
 import { type Plan, TrainingLoop } from "./training-loop.js";
 import { checkTrainingOptions, expectedOption, type TrainingOptions } from "./training-options.js";
@@ -13,7 +15,10 @@ export interface TaskTrainerOptions<M extends Module, B> extends TrainingOptions
   model: M;
   /** Task to learn: one of heed's, such as `classification()`, or a function that returns the loss of a batch. */
   task: Task<M, B> | LossFunction<M, B>;
-  /** Batches to train on. Each makes a micro-batch. */
+  /**
+   * Batches to train on. Each makes a micro-batch. In a distributed run, all processes have the same batches, of which
+   * they take turns; so with the held-out batches.
+   */
   data: BatchData<B>;
   /** Held-out batches to evaluate on; one epoch of them makes an evaluation. @default null (no evaluation) */
   validation?: BatchData<B> | null;
@@ -57,19 +62,23 @@ function planOf<M extends Module, B>(options: TaskTrainerOptions<M, B>): Plan<M,
     throw expectedOption(op, "checkpoint to be left out, because adapters are saved for GPT and Llama alone", model);
   const source = batchSourceOf(op, "data", options.data);
   const heldOut = options.validation ? batchSourceOf(op, "validation", options.validation) : null;
+  const distributed = checkDistributed(op, options.distributed);
+  const { rank, size } = distributed?.collectives ?? alone;
+  const share = { rank, size };
   const settings = checkTrainingOptions(op, model, options, {
     validates: heldOut !== null,
-    batchesPerEpoch: source.length ?? null,
+    batchesPerEpoch: source.length === undefined ? null : source.length / size,
   });
   return {
     op,
     model,
     device: model.parameters()[0]!.device,
     task,
-    feed: new BatchFeed(op, source, resume?.state ?? null, newData),
-    validation: heldOut && (() => heldOut.batches(0, 0)),
+    feed: new BatchFeed(op, source, resume?.state ?? null, newData, share),
+    validation: heldOut && (() => (size === 1 ? heldOut.batches(0, 0) : everyNth(heldOut.batches(0, 0), share))),
     settings,
     options,
+    distributed,
     flopsPerToken: null,
   };
 }

@@ -1,6 +1,8 @@
+import { checkDistributed } from "../distributed/options.js";
 import type { FloatTensor } from "../tensor.js";
 import { type Batch, Batches } from "./batches.js";
 import { spread } from "./evaluate.js";
+import { alone } from "./feed.js";
 import { trainingFlops } from "./flops.js";
 import type { TrainableModel } from "./trainable-model.js";
 import { checkTrainerOptions, type TrainerOptions } from "./trainer-options.js";
@@ -39,9 +41,12 @@ function planOf(options: TrainerOptions): Plan<TrainableModel, Batch> {
   const { model, data, validation, resume, newData = false } = options;
   const batches = new Batches(data, { batchSize, contextLength, seed });
   const heldOut = validation ? heldOutBatches(validation, batchSize, contextLength) : null;
+  const distributed = checkDistributed("Trainer", options.distributed);
+  const { rank, size } = distributed?.collectives ?? alone;
+  const share = { rank, size };
   const settings = checkTrainingOptions("Trainer", model, options, {
     validates: heldOut !== null,
-    batchesPerEpoch: batches.windows / batchSize,
+    batchesPerEpoch: batches.windows / (batchSize * size),
   });
   const { layers, width } = model.config as { layers?: number; width?: number };
   return {
@@ -49,10 +54,11 @@ function planOf(options: TrainerOptions): Plan<TrainableModel, Batch> {
     model,
     device: model.device,
     task: windowTask(contextLength, documentStart),
-    feed: new WindowFeed(batches, resume?.state ?? null, newData),
-    validation: heldOut && (() => spread(heldOut, settings.evalBatches)),
+    feed: new WindowFeed(batches, resume?.state ?? null, newData, share),
+    validation: heldOut && (() => spread(heldOut, settings.evalBatches, share)),
     settings,
     options,
+    distributed,
     flopsPerToken: layers && width ? trainingFlops(model, { layers, width, contextLength }, tiedHead(model)) : null,
   };
 }

@@ -2,6 +2,7 @@
 import path from "node:path";
 import type { Device } from "../device.js";
 import { HeedError } from "../errors.js";
+import type { DistributedOptions } from "../distributed/options.js";
 import { type FolderLock, lockFolder } from "../formats/folder-lock.js";
 import type { Module } from "../nn/module.js";
 import type { Optimizer } from "../optim/optimizer.js";
@@ -15,6 +16,7 @@ import {
   restoreCheckpoint,
   saveCheckpoint,
 } from "./checkpoint.js";
+import { type Consensus, DataParallel } from "./data-parallel.js";
 import { DropoutSteps } from "./dropout-steps.js";
 import type { Evaluation } from "./evaluate.js";
 import type { StepEvent, TrainerCallbacks, TrainerEvent, TrainingResult } from "./events.js";
@@ -22,11 +24,12 @@ import type { Feed } from "./feed.js";
 import { peakOf } from "./flops.js";
 import { JsonLog } from "./log.js";
 import { LossScale } from "./loss-scale.js";
-import { meanLoss } from "./mean-loss.js";
+import { type MeanLoss, meanLoss } from "./mean-loss.js";
 import { makeOptimizer } from "./optimizers.js";
 import { Pace } from "./pace.js";
 import { SpikeDetector } from "./spikes.js";
-import type { Task } from "./task.js";
+import type { FloatTensor } from "../tensor.js";
+import type { Task, TaskContext } from "./task.js";
 import type { TrainerState } from "./trainer-state.js";
 import type { TrainingOptions, TrainingSettings } from "./training-options.js";
 
@@ -42,6 +45,8 @@ export interface Plan<M extends Module, B> {
   validation: (() => Iterable<B> | AsyncIterable<B>) | null;
   settings: TrainingSettings;
   options: TrainingOptions<M>;
+  /** Options of processes that train together; null in a run of one process. */
+  distributed: Required<DistributedOptions> | null;
   /** Floating-point operations per token; null if they are unknown. */
   flopsPerToken: number | null;
 }
@@ -58,10 +63,23 @@ interface PendingStep {
   gradientNorm: Promise<number | null>;
 }
 
+/** Micro-batches of a step in this process, with the numbers of all processes. */
+interface Micro<B> {
+  batches: readonly B[];
+  /** Number of targets of each. */
+  counts: readonly number[];
+  contexts: readonly TaskContext[];
+  /** Number of targets in all processes, at least 1. */
+  total: number;
+  /** Number of tokens in all processes. */
+  tokens: number;
+}
+
 /** Loss of a step whose backward pass is enqueued. */
 interface Differentiated {
   loss: Promise<number>;
-  tokens: number;
+  /** Parameters that got no gradient in this process. */
+  missing: readonly FloatTensor[];
 }
 
 /**
@@ -86,6 +104,9 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
   readonly #spikes: SpikeDetector | null;
   readonly #best: Best;
   readonly #peak: number | null;
+  readonly #parallel: DataParallel;
+  /** State that all processes last agreed on; a run of one process asks itself. */
+  #consensus: Consensus = { aborted: false, seconds: 0 };
   /** Checkpoint whose optimiser and average `run` loads first; null once they are loaded. */
   #resumed: Pick<Checkpoint, "optimizer" | "average"> | null = null;
   #step = 0;
@@ -125,8 +146,15 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     this.#peak = options.peakFlops ?? peakOf(device, dtype);
     // A scaled loss is expected to overflow, and only the norm tells.
     const maxNorm = options.maxNorm === null ? (this.#scale ? Infinity : undefined) : (options.maxNorm ?? 1);
-    const given = { lr: settings.lr, ...(maxNorm !== undefined && { maxNorm }) };
+    const { distributed } = plan;
+    const shard = distributed?.zero ? distributed.collectives : undefined;
+    const given = {
+      lr: settings.lr,
+      ...(maxNorm !== undefined && { maxNorm }),
+      ...(shard && { shard: { rank: shard.rank, size: shard.size } }),
+    };
     this.optimizer = makeOptimizer(op, model, options.optimizer, given);
+    this.#parallel = new DataParallel(distributed, this.optimizer);
     this.average = ema === undefined ? null : new WeightAverage(model, { decay: ema });
     if (resume) {
       const { optimizer, average, skipped } = resume;
@@ -163,20 +191,32 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     const { checkpoint } = options;
     let log: JsonLog | null = null;
     let lock: FolderLock | null = null;
+    const { ranks } = this.#parallel;
+    const unwatch = this.#parallel.watch();
     try {
-      if (checkpoint && !checkpoint.lock) lock = await lockFolder(checkpoint.folder);
-      log = options.log === undefined ? null : new JsonLog(options.log);
-      log?.write({ time: new Date().toISOString(), type: "started", step: this.#step });
-      if (this.#resumed) await this.#load(this.#resumed);
-      this.#resumed = null;
+      await ranks.everywhere(async () => {
+        if (!ranks.first) return;
+        if (checkpoint && !checkpoint.lock) lock = await lockFolder(checkpoint.folder);
+        log = options.log === undefined ? null : new JsonLog(options.log);
+        log?.write({ time: new Date().toISOString(), type: "started", step: this.#step });
+      });
+      await ranks.everywhere(async () => {
+        if (this.#resumed) await this.#load(this.#resumed);
+        this.#resumed = null;
+      });
+      await this.#parallel.equalise(this.model, this.#step);
       for await (const event of this.#events()) {
-        log?.write({ time: new Date().toISOString(), ...event });
+        (log as JsonLog | null)?.write({ time: new Date().toISOString(), ...event });
         yield event;
       }
-      log?.flush();
+      (log as JsonLog | null)?.flush();
+    } catch (error) {
+      this.#parallel.failIfUnknown(error);
+      throw error;
     } finally {
-      log?.[Symbol.dispose]();
-      await lock?.release();
+      unwatch();
+      (log as JsonLog | null)?.[Symbol.dispose]();
+      await (lock as FolderLock | null)?.release();
       this.#running = false;
     }
   }
@@ -224,14 +264,14 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
   }
 
   async *#events(): AsyncGenerator<TrainerEvent, void, undefined> {
-    const { feed, settings, options } = this.#plan;
+    const { settings } = this.#plan;
     const { steps, maxSeconds, evalEvery, saveEvery, accumulation } = settings;
-    const { signal } = options;
-    const aborted = (): boolean => signal?.aborted ?? false;
-    const over = (): boolean => this.#step >= steps || this.#pace.seconds >= maxSeconds || this.#best.stops;
+    const aborted = (): boolean => this.#now().aborted;
+    const over = (): boolean => this.#step >= steps || this.#now().seconds >= maxSeconds || this.#best.stops;
     const due = (every: number): boolean => this.#step > 0 && this.#step % every === 0;
     this.model.train();
     this.#pace.start();
+    await this.#consult();
     // A run that had already ended is evaluated once more, so that its result is complete.
     if (over()) this.#evaluated = null;
     try {
@@ -244,15 +284,17 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
           if (evaluates && !aborted()) yield* this.#evaluate();
           if (saves) yield* this.#save();
           this.#pace.restart();
+          await this.#consult();
         }
         if (over() || aborted()) break;
         // The scale of the next loss depends on whether this step's gradients overflowed.
         if (this.#scale) yield* this.#drain();
-        const { loss: read, tokens } = this.#differentiate(await feed.peek(accumulation));
+        const micro = await this.#prepare(accumulation);
+        const { loss: read, missing } = this.#differentiate(micro);
         yield* this.#drain();
-        const loss = await read;
+        const loss = await this.#agree(read, missing);
         if (this.#spikes?.isSpike(loss)) yield* this.#return(this.#spikes, loss);
-        else this.#pending = this.#update(loss, tokens);
+        else this.#pending = this.#update(loss, micro.tokens);
       }
       yield* this.#drain();
       if (!aborted()) yield* this.#evaluate();
@@ -275,35 +317,85 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     if (pending) yield await this.#settle(pending);
   }
 
+  /** Returns what decisions depend on: as it is in a run of one process, and else as all processes know it. */
+  #now(): Consensus {
+    if (this.#parallel.ranks.size > 1) return this.#consensus;
+    return { aborted: this.#plan.options.signal?.aborted ?? false, seconds: this.#pace.seconds };
+  }
+
+  async #consult(): Promise<void> {
+    if (this.#parallel.ranks.size === 1) return;
+    const aborted = this.#plan.options.signal?.aborted ?? false;
+    this.#consensus = await this.#parallel.consult({ aborted, seconds: this.#pace.seconds });
+  }
+
   /**
-   * Enqueues the forward and backward passes of a step; its loss resolves before the gradients are ready. Each
-   * micro-batch counts by the number of its targets, so that the loss is the mean over all targets of the step, however
-   * they are spread.
+   * Resolves to the micro-batches of a step. Each counts by the number of its targets, so that the loss is the mean over
+   * all targets of the step, however they are spread over micro-batches and processes.
    */
-  #differentiate(batches: readonly B[]): Differentiated {
-    const { model, task, device, feed } = this.#plan;
-    const losses: Promise<number>[] = [];
+  async #prepare(accumulation: number): Promise<Micro<B>> {
+    const { task, device, feed } = this.#plan;
+    const { ranks } = this.#parallel;
     const { microBatches } = feed.position;
-    const contexts = batches.map((_, i) => ({ device, microBatch: microBatches + i, training: true }));
-    const counts = batches.map((batch, i) => task.targets?.(batch, contexts[i]!) ?? 1);
+    const read = async (): Promise<Pick<Micro<B>, "batches" | "counts" | "contexts"> & { tokens: number }> => {
+      const batches = await feed.peek(accumulation);
+      const contexts = batches.map((_, i) => ({
+        device,
+        microBatch: microBatches + i * ranks.size + ranks.rank,
+        training: true,
+      }));
+      const counts = batches.map((batch, i) => task.targets?.(batch, contexts[i]!) ?? 1);
+      const tokens = batches.reduce((sum, batch, i) => sum + (task.tokens?.(batch) ?? counts[i]!), 0);
+      return { batches, counts, contexts, tokens };
+    };
+    const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+    const own = await read().catch((error: unknown) => ({ error }));
+    const all = await ranks.share("error" in own ? [0, 0] : [sum(own.counts), own.tokens], "error" in own ? own : null);
     // Without any target, loss and gradients are zero.
-    const total = Math.max(
-      1,
-      counts.reduce((a, b) => a + b, 0),
-    );
-    const tokens = batches.reduce((sum, batch, i) => sum + (task.tokens?.(batch) ?? counts[i]!), 0);
+    const total = Math.max(1, sum(all.map(([targets]) => targets!)));
+    return { ...(own as Awaited<ReturnType<typeof read>>), total, tokens: sum(all.map(([, tokens]) => tokens!)) };
+  }
+
+  /** Enqueues the forward and backward passes of a step; its loss resolves before the gradients are ready. */
+  #differentiate({ batches, counts, contexts, total }: Micro<B>): Differentiated {
+    const { model, task } = this.#plan;
+    const losses: Promise<number>[] = [];
     const { scale = 1 } = this.#scale?.state ?? {};
-    for (const [i, batch] of batches.entries()) {
-      this.#dropout.begin(microBatches + i);
-      scope(() => {
-        const loss = task.loss(model, batch, contexts[i]!);
-        losses.push(unawaited(loss.item()));
-        loss.backward((counts[i]! / total) * scale);
-      });
+    let failure: { error: unknown } | null = null;
+    try {
+      for (const [i, batch] of batches.entries()) {
+        this.#dropout.begin(contexts[i]!.microBatch);
+        scope(() => {
+          const loss = task.loss(model, batch, contexts[i]!);
+          losses.push(unawaited(loss.item()));
+          const backward = (): void => loss.backward((counts[i]! / total) * scale);
+          if (i < batches.length - 1) backward();
+          else this.#parallel.backward(model, backward);
+        });
+      }
+    } catch (error) {
+      // The other processes wait for the gradients of this one, and learn of the error with the loss.
+      if (this.#parallel.ranks.size === 1) throw error;
+      failure = { error };
     }
+    const missing = this.#parallel.finish(model);
+    if (failure) return { loss: unawaited(Promise.reject(failure.error as Error)), missing: [] };
     const mean = (values: readonly number[]): number =>
       values.reduce((sum, loss, i) => sum + loss * counts[i]!, 0) / total;
-    return { loss: unawaited(Promise.all(losses).then(mean)), tokens };
+    return { loss: unawaited(Promise.all(losses).then(mean)), missing };
+  }
+
+  /** Resolves to the loss of a step over all processes, in which each has its share. */
+  async #agree(read: Promise<number>, missing: readonly FloatTensor[]): Promise<number> {
+    const { ranks } = this.#parallel;
+    if (ranks.size === 1) return read;
+    const own = await read.catch((error: unknown) => ({ error }));
+    const aborted = this.#plan.options.signal?.aborted ?? false;
+    const numbers = [typeof own === "number" ? own : 0, aborted ? 1 : 0, this.#pace.seconds, missing.length];
+    const all = await ranks.share(numbers, typeof own === "number" ? null : own);
+    this.#consensus = { aborted: all.some(([, flag]) => flag === 1), seconds: all[0]![2]! };
+    if (all.some(([, , , count]) => count! > 0)) await this.#parallel.dropMissing(this.model, missing);
+    return all.reduce((sum, [loss]) => sum + loss!, 0);
   }
 
   /** Enqueues the update with a step's gradients. */
@@ -314,6 +406,7 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     const lr = (optimizer.lr = settings.schedule(this.#scheduleStep()));
     const lossScale = this.#scale?.state.scale ?? null;
     optimizer.step({ lossScale: lossScale ?? 1 });
+    this.#parallel.afterStep();
     this.average?.update({ norm: optimizer.gradientNorm });
     const gradientNorm = unawaited(optimizer.gradientNorm?.item() ?? Promise.resolve(null));
     optimizer.zeroGrad();
@@ -323,7 +416,7 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
 
   #diverged(what: string): HeedError {
     const before = this.#saved !== null ? `; the last checkpoint is from step ${this.#saved}` : "";
-    return new HeedError("ERR_DIVERGED", `${this.#plan.op}: ${what}${before}`);
+    return this.#parallel.ranks.know(new HeedError("ERR_DIVERGED", `${this.#plan.op}: ${what}${before}`));
   }
 
   /**
@@ -333,7 +426,7 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
   #scheduleStep(): number {
     const { steps, warmup, maxSeconds } = this.#plan.settings;
     if (this.#step < warmup || maxSeconds === Infinity) return this.#step;
-    return Math.max(this.#step, warmup + (steps - warmup) * Math.min(1, this.#pace.seconds / maxSeconds));
+    return Math.max(this.#step, warmup + (steps - warmup) * Math.min(1, this.#now().seconds / maxSeconds));
   }
 
   async #settle({ step, lr, loss, tokens, epoch, lossScale, gradientNorm: read }: PendingStep): Promise<StepEvent> {
@@ -351,7 +444,10 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     const { seconds } = this.#pace;
     const progress = Math.min(1, Math.max(step / steps, seconds / maxSeconds));
     const secondsLeft = Math.max(0, Math.min((steps - step) * secondsPerStep, maxSeconds - seconds));
-    const mfu = flopsPerToken !== null && this.#peak !== null ? (tokensPerSecond * flopsPerToken) / this.#peak : null;
+    const mfu =
+      flopsPerToken !== null && this.#peak !== null
+        ? (tokensPerSecond * flopsPerToken) / (this.#peak * this.#parallel.ranks.size)
+        : null;
     const { peak: memory } = device.memory();
     const pace = { tokensPerSecond, progress, secondsLeft, epoch, mfu, memory };
     return { type: "step", step, loss, lr, gradientNorm, skipped, lossScale, ...pace };
@@ -361,17 +457,18 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     const { model, task, device, validation, settings, options } = this.#plan;
     const { signal } = options;
     if (!validation || this.#evaluated === this.#step) return;
-    const run = (): Promise<Evaluation> =>
-      meanLoss(model, task, validation(), { device, signal, limit: settings.evalBatches ?? Infinity }).then(
-        ({ loss, targets: tokens }) => ({ loss, perplexity: Math.exp(loss), tokens }),
-      );
-    let evaluation: Evaluation;
-    try {
-      evaluation = await (this.average ? this.average.use(run) : run());
-    } catch (error) {
-      if (signal?.aborted) return;
-      throw error;
-    }
+    const { ranks } = this.#parallel;
+    const limits = { signal, limit: settings.evalBatches ?? Infinity, allowNone: ranks.size > 1 };
+    const run = (): Promise<MeanLoss> => meanLoss(model, task, validation(), { device, ...limits });
+    const own = await (this.average ? this.average.use(run) : run()).catch((error: unknown) => ({ error }));
+    // A process that is aborted has no result, and the evaluation is left out by all.
+    const stopped = signal?.aborted && "error" in own;
+    const numbers = "error" in own ? [0, 0, stopped ? 1 : 0] : [own.loss * own.targets, own.targets, 0];
+    const all = await ranks.share(numbers, "error" in own && !stopped ? own : null);
+    if (all.some(([, , flag]) => flag === 1)) return;
+    const [sum, tokens] = [0, 1].map((i) => all.reduce((sum, values) => sum + values[i]!, 0)) as [number, number];
+    const loss = sum / tokens;
+    const evaluation: Evaluation = { loss, perplexity: Math.exp(loss), tokens };
     this.#evaluated = this.#step;
     const best = this.#best.note(evaluation.loss, this.#step);
     yield { type: "evaluation", step: this.#step, ...evaluation, best };
@@ -389,16 +486,27 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
   /** Saves a checkpoint in a folder. A failure ends the run at its end, or if it is one of many in a row. */
   async *#write(folder: string, best: boolean, last = false): AsyncGenerator<TrainerEvent, void, undefined> {
     const { keep, maxFailures } = this.#plan.settings;
-    let at: string;
-    try {
-      at = await saveCheckpoint(folder, this.#content(), best ? { keep: 1 } : { keep, spoilt: this.#spoilt });
-    } catch (error) {
-      if (!(error instanceof HeedError) || error.code !== "ERR_IO") throw error;
+    const { ranks } = this.#parallel;
+    const options = best ? { keep: 1 } : { keep, spoilt: this.#spoilt };
+    const failed: { error?: HeedError } = {};
+    const save = async (): Promise<{ at: string } | { message: string }> => {
+      try {
+        return { at: await this.#parallel.saving(() => saveCheckpoint(folder, this.#content(), options)) };
+      } catch (error) {
+        if (!(error instanceof HeedError) || error.code !== "ERR_IO") throw error;
+        failed.error = error;
+        return { message: error.message };
+      }
+    };
+    const outcome = await ranks.onFirst(save, () => this.#parallel.serveStates(this.optimizer));
+    if ("message" in outcome) {
+      const { message } = outcome;
       const failures = ++this.#failures;
-      yield { type: "checkpoint-failed", step: this.#step, message: error.message, failures };
-      if (last || failures >= maxFailures) throw error;
+      yield { type: "checkpoint-failed", step: this.#step, message, failures };
+      if (last || failures >= maxFailures) throw ranks.know(failed.error ?? new HeedError("ERR_IO", message));
       return;
     }
+    const { at } = outcome;
     this.#failures = 0;
     if (!best) {
       this.#spoilt = [];
@@ -423,7 +531,8 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
       spikes: this.#spikes?.state ?? null,
       options: own,
     };
-    return { model, tokenizer, optimizer: this.optimizer, average: this.average, state, base };
+    const states = this.#parallel.savedStates(this.optimizer);
+    return { model, tokenizer, optimizer: this.optimizer, states, average: this.average, state, base };
   }
 
   /** Loads the states of the optimiser and of the average. */
@@ -445,7 +554,8 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     if (returns > spikes.most) throw this.#diverged(`${what}, after ${spikes.most} returns to a checkpoint`);
     this.optimizer.zeroGrad();
     const { folder } = options.checkpoint!;
-    const restored = await restoreCheckpoint(folder, model, { except: [...this.#spoilt, ...this.#returnedTo] });
+    const except = [...this.#spoilt, ...this.#returnedTo];
+    const restored = await this.#parallel.ranks.everywhere(() => restoreCheckpoint(folder, model, { except }));
     if (!restored) throw this.#diverged(`${what}, and no checkpoint to return to`);
     const { path: at, optimizer, average, state } = restored;
     await this.#load({ optimizer, average });

@@ -1,5 +1,6 @@
 // Options that all trainers have, and their checks.
 import { activeAdapter, baseParameters } from "../adapters/adapters.js";
+import type { DistributedOptions } from "../distributed/options.js";
 import { describe, HeedError } from "../errors.js";
 import type { FolderLock } from "../formats/folder-lock.js";
 import { Module } from "../nn/module.js";
@@ -110,6 +111,13 @@ export interface TrainingOptions<M extends Module = Module> {
    * for when the run resumes.
    */
   signal?: AbortSignal | undefined;
+  /**
+   * Other processes with which this one trains the model. Each process makes the same trainer, with a batch size that counts for
+   * it alone, reads its share of the data, and gets the same events. Only the first writes checkpoints and the log.
+   * Checkpoints are read from the same folder by all, and any number of processes resumes them.
+   * @default one process
+   */
+  distributed?: DistributedOptions | undefined;
   /** Path of a file to which every event is appended as a line of JSON. @default no file */
   log?: string | undefined;
   /**

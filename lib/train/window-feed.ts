@@ -1,12 +1,17 @@
 import type { Batch, Batches } from "./batches.js";
-import type { Feed } from "./feed.js";
+import { alone, type Feed, type Share } from "./feed.js";
 import { advanced, type BatchPosition, type DataPosition, firstPosition } from "./position.js";
 
-/** Feed of windows of a stream of tokens, or of packed sequences. Epochs follow each other within a batch. */
+/**
+ * Feed of windows of a stream of tokens, or of packed sequences. The micro-batches of all processes lie side by side in
+ * the data. Epochs follow each
+ * other within a batch.
+ */
 export class WindowFeed implements Feed<Batch> {
   position: DataPosition;
   readonly batchesPerEpoch: number;
   readonly #batches: Batches;
+  readonly #share: Share;
   #peeked = 0;
 
   /**
@@ -16,10 +21,12 @@ export class WindowFeed implements Feed<Batch> {
     batches: Batches,
     resumed: { step: number; position?: DataPosition | BatchPosition | null } | null,
     newData: boolean,
+    share: Share = alone,
   ) {
     this.#batches = batches;
+    this.#share = share;
     this.position = firstPosition(batches, resumed, newData);
-    this.batchesPerEpoch = batches.windows / batches.batchSize;
+    this.batchesPerEpoch = batches.windows / (batches.batchSize * share.size);
   }
 
   get epoch(): number {
@@ -28,14 +35,15 @@ export class WindowFeed implements Feed<Batch> {
 
   peek(count: number): Batch[] {
     const { batchSize } = this.#batches;
+    const { rank, size } = this.#share;
     this.#peeked = count;
     return Array.from({ length: count }, (_, i) =>
-      this.#batches.take(this.position.sequences + i * batchSize, batchSize),
+      this.#batches.take(this.position.sequences + (i * size + rank) * batchSize, batchSize),
     );
   }
 
   advance(): void {
-    this.position = advanced(this.position, this.#peeked, this.#batches.batchSize);
+    this.position = advanced(this.position, this.#peeked * this.#share.size, this.#batches.batchSize);
     this.#peeked = 0;
   }
 

@@ -115,6 +115,7 @@ inline void define(napi_env env, napi_value object, const char* name, napi_callb
 void define_memory(napi_env env, napi_value exports);
 void define_system(napi_env env, napi_value exports);
 void define_images(napi_env env, napi_value exports);
+void define_collectives(napi_env env, napi_value exports);
 napi_value create_ops(napi_env env);
 
 }  // namespace heed::addon

@@ -27,6 +27,8 @@ const char* Error::name() const noexcept {
       return "ERR_ARGUMENT";
     case Code::cuda:
       return "ERR_CUDA";
+    case Code::distributed:
+      return "ERR_DISTRIBUTED";
     case Code::internal:
       return "ERR_INTERNAL";
   }

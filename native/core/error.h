@@ -7,7 +7,7 @@
 
 namespace heed {
 
-enum class Code : unsigned char { shape, dtype, device, disposed, range, oom, argument, cuda, internal };
+enum class Code : unsigned char { shape, dtype, device, disposed, range, oom, argument, cuda, internal, distributed };
 
 class Error : public std::exception {
  public:

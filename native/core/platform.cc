@@ -9,6 +9,7 @@
 #else
 #include <dlfcn.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 #ifdef __linux__
 #include <sched.h>
@@ -43,6 +44,14 @@ void keep_loaded() {
 }
 
 void* open_library(const char* name) { return reinterpret_cast<void*>(LoadLibraryA(name)); }
+void* open_shared_library(const char* name) { return open_library(name); }
+void set_default_variable(const char* name, const char* value) {
+  if (!std::getenv(name)) _putenv_s(name, value);
+}
+void end_process(int code) {
+  TerminateProcess(GetCurrentProcess(), static_cast<UINT>(code));
+  std::abort();
+}
 void* library_symbol(void* library, const char* name) {
   return reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(library), name));
 }
@@ -84,6 +93,9 @@ void keep_loaded() {
 }
 
 void* open_library(const char* name) { return dlopen(name, RTLD_NOW | RTLD_LOCAL); }
+void* open_shared_library(const char* name) { return dlopen(name, RTLD_NOW | RTLD_GLOBAL); }
+void set_default_variable(const char* name, const char* value) { setenv(name, value, 0); }
+void end_process(int code) { _exit(code); }
 void* library_symbol(void* library, const char* name) { return dlsym(library, name); }
 std::string library_problem() {
   const char* reason = dlerror();

@@ -27,11 +27,19 @@ void discard_pages(void* range, size_t bytes);
 // Gives back what the C library's heap keeps of freed memory.
 void trim_heap();
 
+// Sets a variable of the environment that has no value. Not while another thread may read the environment.
+void set_default_variable(const char* name, const char* value);
+
+// Ends the process at once, without handlers and destructors.
+[[noreturn]] void end_process(int code);
+
 // Keeps the library with this code in memory until the process ends. On Linux the linker does that (-z nodelete).
 void keep_loaded();
 
 // A library that is loaded at run time and stays loaded; null if it does not load, and library_problem() says why.
 void* open_library(const char* name);
+// Does the same for a library whose symbols its own plug-ins look up in the process, as those of MPI do.
+void* open_shared_library(const char* name);
 void* library_symbol(void* library, const char* name);
 std::string library_problem();
 

@@ -25,6 +25,7 @@ const bin = path.join(folder, "bin");
 const notRun: readonly (readonly [command: string, reason: string])[] = [
   ["npm install", "it needs npm's registry; scripts/check-package.mjs installs the packages"],
   ["HEED_CUDA_DRIVER=", "it runs a program of the reader's; the CUDA tests use the same variable"],
+  ["mpirun ", "it needs an MPI library; test/distributed runs `heed train` under it"],
   ["docker ", "there is no Docker; test/deploy/files.test.ts checks the Dockerfile"],
   ["kubectl ", "there is no cluster; test/deploy/files.test.ts checks the manifest"],
   ["sudo ", "it changes the system; test/deploy has tests of the files that are copied"],
