@@ -18,18 +18,32 @@ const sized = ["test/ops/gemm.test.ts", "test/ops/tf32.test.ts"];
 /** Tests that change nothing of their process. */
 const harmless = [
   "adapters",
+  "bench",
+  "cli",
+  "data",
+  "deploy",
+  "docs",
   "embed",
   "engine",
   "evaluation",
   "generate",
   "inspect",
-  "models",
-  "nn",
-  "optim",
-  "pretrained",
 ]
-  .concat("structured", "tokenizer", "train")
-  .map((folder) => `test/${folder}/**/*.test.ts`);
+  .concat(
+    "load",
+    "models",
+    "nn",
+    "optim",
+    "plugins",
+    "pretrained",
+    "report",
+    "structured",
+    "tokenizer",
+    "train",
+  )
+  .map((folder) => `test/${folder}/**/*.test.ts`)
+  .concat("test/formats/!(atomic-file|folder-lock|replace-files).test.ts")
+  .concat("test/{json,layering,native-ops,token-data}.test.ts");
 /** Files that follow each other in one process. */
 const together = { isolate: false, setupFiles: ["test/support/typed-arrays.ts", "test/support/settled-devices.ts"] };
 /**
@@ -71,7 +85,7 @@ export default defineConfig({
     projects: [
       project("operations", operations, sized, { ...together, env: ownMemory }),
       project("operations of a size", sized, [], { env: ownMemory }),
-      project("layers and models", harmless, [], { ...together, env: oneThread }),
+      project("most", harmless, [], { ...together, env: oneThread }),
       project("the rest", ["test/**/*.test.ts"], [...operations, ...harmless, ...packages]),
     ],
   },
