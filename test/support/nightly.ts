@@ -7,8 +7,8 @@ export const nightly = process.env.HEED_FUZZ === "nightly";
 export const orders: readonly string[] = nightly ? ["1", "2", "3", "4", "5"] : ["1", "2"];
 
 /**
- * Returns the cases of the given turn, for lists that are tested several times with something else that does not depend on
- * them: every third case, other ones in each turn, and all of them at night.
+ * Returns the cases of a turn, for a list that is tested several times with something that does not depend on it: every
+ * third case, other ones in each turn, and all of them at night.
  */
 export function turns<T>(turn: number, cases: readonly T[]): T[] {
   return cases.filter((_, i) => nightly || (i + turn) % 3 === 0);
