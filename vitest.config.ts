@@ -18,22 +18,41 @@ const sized = ["test/ops/gemm.test.ts", "test/ops/tf32.test.ts"];
 /** Tests that change nothing of their process. */
 const harmless = [
   "adapters",
+  "bench",
+  "cli",
+  "data",
+  "deploy",
+  "docs",
   "embed",
   "engine",
   "evaluation",
   "generate",
   "inspect",
-  "models",
-  "nn",
-  "optim",
-  "pretrained",
 ]
-  .concat("structured", "tokenizer", "train")
-  .map((folder) => `test/${folder}/**/*.test.ts`);
+  .concat(
+    "load",
+    "models",
+    "nn",
+    "optim",
+    "plugins",
+    "pretrained",
+    "report",
+    "structured",
+    "tokenizer",
+    "train",
+  )
+  .map((folder) => `test/${folder}/**/*.test.ts`)
+  .concat("test/formats/!(atomic-file|folder-lock|replace-files).test.ts")
+  .concat("test/{json,layering,native-ops,token-data}.test.ts");
 /** Files that follow each other in one process. */
 const together = { isolate: false, setupFiles: ["test/support/typed-arrays.ts", "test/support/settled-devices.ts"] };
+/**
+ * The software device runs a kernel's blocks on one thread: as many files run as there are cores, and most kernels are too
+ * short to be shared out. With the other tests it has as many threads as cores.
+ */
+const oneThread = { HEED_SIMULATOR_THREADS: "1" };
 /** Memory of its own for every tensor, so that the software device sees an access just outside of it. */
-const ownMemory = { HEED_CUDA_CACHE: "0" };
+const ownMemory = { ...oneThread, HEED_CUDA_CACHE: "0" };
 
 /** Runs the files of a project after each other: a process goes on with another file only if that comes next. */
 class ByProject extends BaseSequencer {
@@ -66,7 +85,7 @@ export default defineConfig({
     projects: [
       project("operations", operations, sized, { ...together, env: ownMemory }),
       project("operations of a size", sized, [], { env: ownMemory }),
-      project("layers and models", harmless, [], together),
+      project("most", harmless, [], { ...together, env: oneThread }),
       project("the rest", ["test/**/*.test.ts"], [...operations, ...harmless, ...packages]),
     ],
   },

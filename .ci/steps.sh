@@ -55,7 +55,7 @@ sanitized_native() {
   echo "0 1 0" >"$results/native.count"
   # The tests do not need the kernels' PTX, which takes as long to build as the rest.
   HEED_NVCC=no-nvcc cmake -S . -B "$folder" -G Ninja -DHEED_SANITIZE=address -DHEED_TESTS=ON -DHEED_WERROR=ON \
-    -DHEED_ISAS="$isas" >/dev/null &&
+    -DHEED_SANITIZE_CHECKS="${HEED_SANITIZE_CHECKS:-all}" -DHEED_ISAS="$isas" >/dev/null &&
     HEED_NVCC=no-nvcc cmake --build "$folder" --target heed_test heed_simulator_test || return
   rm "$results/native.count"
   # Tests of exhausted memory request more than there is: as without the sanitizer, the result is a null pointer. Fake

@@ -39,7 +39,30 @@ const performance = [
 const pages = (folder, list) => list.map(([text, name]) => ({ text, link: `/${folder}/${name}` }));
 /** Entries of the API reference, which TypeDoc writes; an empty list before it has run. */
 const sidebar = path.join(docs, "reference/typedoc-sidebar.json");
-const reference = existsSync(sidebar) ? JSON.parse(readFileSync(sidebar, "utf8")) : [];
+const entries = existsSync(sidebar) ? JSON.parse(readFileSync(sidebar, "utf8")) : [];
+
+/** Returns the modules among entries of the reference; kinds such as "Functions" have no page. */
+const modulesOf = (entries) =>
+  entries.flatMap((entry) => [...(entry.link?.endsWith("/") ? [entry] : []), ...modulesOf(entry.items ?? [])]);
+
+/**
+ * Returns a sidebar for each folder of the reference: the modules, and what is of the same module and kind. With all of
+ * the reference in it, a page would be four times as large.
+ */
+function referenceSidebars() {
+  const modules = modulesOf(entries);
+  const top = { text: "Reference", link: "/reference/", items: modules.map(({ text, link }) => ({ text, link })) };
+  const sidebars = { "/reference/": [top] };
+  for (const { text, link, items } of modules) {
+    const kinds = items.filter((item) => !item.link && item.items[0]?.link);
+    const slug = (kind) => kind.toLowerCase().replaceAll(" ", "-");
+    const all = { text, link, items: kinds.map((kind) => ({ text: kind.text, link: `${link}#${slug(kind.text)}` })) };
+    sidebars[link] = [top, all];
+    for (const kind of kinds)
+      sidebars[`${link}${slug(kind.text)}/`] = [top, all, { text: kind.text, items: kind.items }];
+  }
+  return sidebars;
+}
 
 /** Shows a link to a file of the repository that is no page of the site as its text alone. */
 function withoutOutsideLinks(markdown) {
@@ -85,7 +108,7 @@ export default defineConfig({
       { text: "Architecture", link: "/architecture" },
     ],
     sidebar: {
-      "/reference/": [{ text: "Reference", link: "/reference/", items: reference }],
+      ...referenceSidebars(),
       "/": [
         { text: "Guides", items: pages("guides", guides) },
         {

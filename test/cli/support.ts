@@ -1,4 +1,7 @@
 import { spawn } from "node:child_process";
+import { format } from "node:util";
+import { report } from "../../lib/cli/failure.js";
+import { createProgram } from "../../lib/cli/program.js";
 import { dist } from "../support/dist.js";
 
 export interface Ended {
@@ -39,4 +42,35 @@ export function execute(command: string, args: readonly string[], options: RunOp
 /** Runs heed to its end. */
 export function heed(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
   return execute(process.execPath, [main, ...args], options);
+}
+
+/**
+ * Runs heed to its end in this process, which takes a tenth of the time for a command that does little. Nothing else may
+ * write, or change the current folder, meanwhile.
+ */
+export async function heedHere(args: readonly string[], cwd = process.cwd()): Promise<Ended> {
+  const output = { stdout: "", stderr: "" };
+  const { stdout, stderr } = process;
+  const used = { out: stdout.write, error: stderr.write, log: console.log, cwd: process.cwd(), code: process.exitCode };
+  const capture = (name: keyof typeof output) => (data: string | Uint8Array) => {
+    output[name] += typeof data === "string" ? data : Buffer.from(data).toString();
+    return true;
+  };
+  stdout.write = capture("stdout");
+  stderr.write = capture("stderr");
+  console.log = (...parts) => void capture("stdout")(`${format(...parts)}\n`);
+  process.chdir(cwd);
+  process.exitCode = undefined;
+  try {
+    await createProgram().parseAsync(args, { from: "user" });
+    return { code: Number(process.exitCode ?? 0), signal: null, ...output };
+  } catch (error) {
+    return { code: report(error), signal: null, ...output };
+  } finally {
+    stdout.write = used.out;
+    stderr.write = used.error;
+    console.log = used.log;
+    process.chdir(used.cwd);
+    process.exitCode = used.code;
+  }
 }

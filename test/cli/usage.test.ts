@@ -3,7 +3,7 @@ import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { devices } from "../../lib/device.js";
 import { temporaryFolder } from "../support/folder.js";
-import { heed } from "./support.js";
+import { heed, heedHere } from "./support.js";
 
 describe("help", () => {
   test.for([
@@ -20,7 +20,7 @@ describe("help", () => {
     ["info", "--help"],
     ["help", "train"],
   ])("heed %s", async (args) => {
-    const { code, stdout, stderr } = await heed(args);
+    const { code, stdout, stderr } = await heedHere(args);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toMatch(/^Usage: heed /);
     expect(stdout).toMatch(/Examples:\n {2}\$ heed /);
@@ -149,7 +149,7 @@ describe("errors take one line", () => {
     writeFileSync(path.join(cwd, "book.txt"), "All the rest is silence. ".repeat(100));
     writeFileSync(path.join(cwd, "short.txt"), "silence ...".repeat(10).slice(0, 100));
     writeFileSync(path.join(cwd, "empty.txt"), "");
-    const { code, stdout, stderr } = await heed(args, { cwd });
+    const { code, stdout, stderr } = await heedHere(args, cwd);
     expect(stderr).toContain(message);
     expect(stderr).toMatch(/^error: [^\n]*\n$/);
     expect({ code, stdout }).toEqual({ code: expected, stdout: "" });
@@ -159,12 +159,12 @@ describe("errors take one line", () => {
     const cwd = temporaryFolder();
     writeFileSync(path.join(cwd, "book.txt"), "All the rest is silence. ".repeat(100));
     const size = ["--steps", "1", "--layers", "1", "--width", "8", "--heads", "1", "--context", "8", "--batch", "1"];
-    expect(await heed([...train, ...size], { cwd })).toMatchObject({ code: 0 });
+    expect(await heedHere([...train, ...size], cwd)).toMatchObject({ code: 0 });
     for (const [prompt, message] of [
       ["", "error: generate: expected a prompt that is not empty"],
       ["xyz", 'error: CharTokenizer: expected only characters of the vocabulary, got "x"'],
     ] as const) {
-      const ended = await heed(["generate", "--model", "run", prompt], { cwd });
+      const ended = await heedHere(["generate", "--model", "run", prompt], cwd);
       expect(ended).toMatchObject({ code: 2, stdout: "" });
       expect(ended.stderr).toContain(message);
     }

@@ -3,6 +3,7 @@ import { feedForward } from "../../lib/ops/feed-forward.js";
 import { linear } from "../../lib/ops/linear.js";
 import { byActivation } from "../support/functions.js";
 import { add as plus, map, matmul, type Nd, normal, reshape, transpose } from "../support/nd.js";
+import { turns } from "../support/nightly.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";
 
@@ -37,16 +38,19 @@ const sizes: [number[], number, number][] = [
   [[65], 33, 3],
 ];
 
-for (const activation of activations)
+for (const [turn, activation] of activations.entries())
   for (const fused of activation === "gelu" ? [true, false] : [true])
     opTest({
       name: `feedForward${fused ? "" : "'s slow twin"}, ${activation}`,
-      cases: (["oi", "io"] as const).flatMap((layout) =>
-        sizes.map(([rows, width, hidden]) => ({
-          name: `${layout} [${rows.join()}] ${width} → ${hidden}`,
-          inputs: inputsOf(rows, width, hidden, layout),
-          options: { layout, activation } satisfies Options,
-        })),
+      cases: turns(
+        turn,
+        (["oi", "io"] as const).flatMap((layout) =>
+          sizes.map(([rows, width, hidden]) => ({
+            name: `${layout} [${rows.join()}] ${width} → ${hidden}`,
+            inputs: inputsOf(rows, width, hidden, layout),
+            options: { layout, activation } satisfies Options,
+          })),
+        ),
       ),
       ours: ({ x, up, upBias, down, downBias, residual }, _, { layout, activation }) =>
         fused

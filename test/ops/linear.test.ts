@@ -5,6 +5,7 @@ import { formatShape } from "../../lib/shape.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { byActivation } from "../support/functions.js";
 import { add as plus, map, matmul, type Nd, normal, reshape, transpose } from "../support/nd.js";
+import { turns } from "../support/nightly.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";
 
@@ -69,17 +70,20 @@ for (const layout of ["oi", "io"] as const)
     parameters: ["weight"],
   });
 
-for (const activation of activations) {
+for (const [turn, activation] of activations.entries()) {
   // The function is piecewise linear, so short steps cost no accuracy and cross no kinks.
   const step = activation === "relu" ? 1e-7 : 1e-4;
   opTest({
     name: `linear with everything fused, ${activation}`,
-    cases: (["oi", "io"] as const).flatMap((layout) =>
-      sizes.slice(1).map(([x, outputs]) => ({
-        name: `${layout} ${formatShape(x)} → ${outputs}`,
-        inputs: inputsOf(x, outputs, layout),
-        options: { layout, activation } satisfies Options,
-      })),
+    cases: turns(
+      turn,
+      (["oi", "io"] as const).flatMap((layout) =>
+        sizes.slice(1).map(([x, outputs]) => ({
+          name: `${layout} ${formatShape(x)} → ${outputs}`,
+          inputs: inputsOf(x, outputs, layout),
+          options: { layout, activation } satisfies Options,
+        })),
+      ),
     ),
     ours: ({ x, weight, bias, residual }, _, options) => linear(x, weight, { ...options, bias, residual }),
     reference: ({ x, weight, bias, residual }, _, { layout }) =>

@@ -35,12 +35,11 @@ describe.each(devices)("on %s", (device) => {
   test("a text alone is the text in a batch, and both match", async () => {
     await using engine = new Engine(model, { tokenizer, maxSequences: 4 });
     const formats: (OutputFormat | null)[] = [
-      person,
-      null,
       { type: "choice", choices: ["yes", "no"] },
+      null,
       { type: "regex", pattern: "[a-c]{3,9}\\d" },
-      // The software device takes seconds for a second one.
-      ...(device === "cpu" ? [person] : []),
+      // They are long, and the software device is slow. It has them in the next test.
+      ...(device === "cpu" ? [person, person] : []),
     ];
     const ask = (format: OutputFormat | null, seed: number) => ({
       prompt: "Tell me",
@@ -59,9 +58,11 @@ describe.each(devices)("on %s", (device) => {
       expect((await generate(model, tokenizer, "Tell me", plain)).tokens).toEqual(alone.tokens);
       expect(alone.logprobs).toHaveLength(alone.tokens.length);
     }
-    const [first, , choice, expression] = together;
-    expect(first!.finishReason).toBe("stop");
-    expect(ajv.validate((person as { schema: object }).schema, JSON.parse(first!.text))).toBe(true);
+    const [choice, , expression, ...people] = together;
+    for (const one of people) {
+      expect(one.finishReason).toBe("stop");
+      expect(ajv.validate((person as { schema: object }).schema, JSON.parse(one.text))).toBe(true);
+    }
     expect(["yes", "no"]).toContain(choice!.text);
     expect(expression!.text).toMatch(/^[a-c]{3,9}\d$/);
   });
