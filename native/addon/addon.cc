@@ -17,6 +17,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   define_memory(env, exports);
   define_system(env, exports);
   define_images(env, exports);
+  define_interface(env, exports);
   exports.Set("ops", Napi::Value(env, create_ops(env)));
   return exports;
 }
