@@ -141,13 +141,19 @@ void Environment::stop() {
     if (device) device->sending().end();
   for (const auto& device : devices_)
     if (device) device->stop();
+  reference();  // what is released below may be the last that refers to the environment
   std::vector<Handle*> released;
   {
-    const std::lock_guard lock(mutex_);
-    ended_ = true;
-    released.swap(released_);
+    const std::lock_guard late(late_mutex());
+    {
+      const std::lock_guard lock(mutex_);
+      ended_ = true;
+      released.swap(released_);
+    }
+    // Only this thread may do that. Nothing runs any more, so that nothing uses the arrays.
+    for (ArrayOwner* owner : arrays_) owner->release();
   }
-  // Nothing runs any more, so the memory of others is theirs again, and callbacks have nothing left to wait for.
+  // The memory of others is theirs again, and callbacks have nothing left to wait for.
   std::vector<Told> told;
   std::vector<std::unique_ptr<Owner>> owners;
   for (Pending* pending : pending_) {
@@ -158,9 +164,6 @@ void Environment::stop() {
   const Error ended(Code::disposed, "the environment has ended");
   for (const Told& tell : told) tell(&ended);
   owners.clear();
-  for (ArrayOwner* owner : arrays_) owner->release();
-  // The last one may delete the environment.
-  reference();
   for (Handle* handle : released) release_now(handle);
   unreference();
 }
@@ -173,10 +176,19 @@ void Environment::let_go(Device& device, std::unique_ptr<Owner> owner) {
   enqueue(env_, std::move(pending));
 }
 
-std::unique_lock<std::recursive_mutex> Environment::late_lock() const {
+std::recursive_mutex& Environment::late_mutex() {
   // It is not destroyed at the end of the process, when other threads may still run.
   static auto* const late = new std::recursive_mutex;
-  return ended_ ? std::unique_lock(*late) : std::unique_lock<std::recursive_mutex>();
+  return *late;
+}
+
+std::unique_lock<std::recursive_mutex> Environment::late_lock() const {
+  return ended_ ? std::unique_lock(late_mutex()) : std::unique_lock<std::recursive_mutex>();
+}
+
+void Environment::reference() {
+  const auto lock = late_lock();
+  references_++;
 }
 
 void Environment::unreference() {
@@ -262,14 +274,15 @@ void Environment::tell(Device& device, Storage* storage, Cause failed, Told told
 }
 
 std::unique_ptr<Error> Environment::wait(Device& device, Storage* storage) {
-  std::unique_ptr<Error> result;
-  tell(device, storage, nullptr, [&](const Error* failure) {
-    if (failure) result = std::make_unique<Error>(*failure);
+  // It is shared, because waiting throws if the device is lost.
+  const auto result = std::make_shared<std::unique_ptr<Error>>();
+  tell(device, storage, nullptr, [result](const Error* failure) {
+    if (failure) *result = std::make_unique<Error>(*failure);
   });
   device.wait_idle();
   const Napi::HandleScope scope(env_);
   settle(env_);
-  return result;
+  return std::move(*result);
 }
 
 napi_value Environment::release_cached(napi_env env, Device& device, napi_value result) {

@@ -29,7 +29,7 @@ class Environment {
 
   // Something outside of JavaScript that uses the environment has a share of it, as each handle does. The last one to give
   // its share back deletes the environment.
-  void reference() { references_++; }
+  void reference();
   void unreference();
   bool on_its_thread() const { return std::this_thread::get_id() == thread_; }
   bool ended() const { return ended_; }
@@ -111,7 +111,9 @@ class Environment {
   void settle(napi_env env);
   void finish(napi_env env, Pending& pending);
   void let_go(Device& device, std::unique_ptr<Owner> owner);
-  // Returns a lock if the environment has ended: handles may then be released on several threads.
+  // After an environment has ended, several threads may release its handles. They hold this lock of the whole process,
+  // which outlives every environment. late_lock() locks it if the environment has ended.
+  static std::recursive_mutex& late_mutex();
   std::unique_lock<std::recursive_mutex> late_lock() const;
   void release_now(Handle* handle);
 
