@@ -20,8 +20,11 @@ const partAt = (offset: number, length: number): Uint8Array => new Uint8Array(ne
 describe("memory that is shared", () => {
   const halves = (dtype: "bf16" | "f16"): Uint16Array => bitsOf(dtype, Float32Array.of(1, 2, 3, 4));
   const floats = Float32Array.of(1, 2, 3, 4);
-  const shared = new SharedArrayBuffer(16);
-  new Float32Array(shared).set(floats);
+  const shared = (): SharedArrayBuffer => {
+    const memory = new SharedArrayBuffer(16);
+    new Float32Array(memory).set(floats);
+    return memory;
+  };
   const sources: Record<string, [BufferSource, DType | undefined, DType]> = {
     "a Float32Array": [floats.slice(), undefined, "f32"],
     "an Int32Array": [Int32Array.of(1, 2, 3, 4), undefined, "i32"],
@@ -32,8 +35,8 @@ describe("memory that is shared", () => {
     "bits of f16": [halves("f16"), "f16", "f16"],
     "an ArrayBuffer": [floats.slice().buffer, undefined, "f32"],
     "an ArrayBuffer of i32": [Int32Array.of(1, 2, 3, 4).buffer, "i32", "i32"],
-    "a SharedArrayBuffer": [shared, undefined, "f32"],
-    "an array over shared memory": [new Float32Array(shared), undefined, "f32"],
+    "a SharedArrayBuffer": [shared(), undefined, "f32"],
+    "an array over shared memory": [new Float32Array(shared()), undefined, "f32"],
     "a DataView": [new DataView(floats.slice().buffer), undefined, "f32"],
     "bytes of floats": [new Uint8Array(floats.slice().buffer), "f32", "f32"],
     "a part of an array": [Float32Array.of(0, 1, 2, 3, 4, 5).subarray(1, 5), undefined, "f32"],

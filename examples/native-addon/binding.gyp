@@ -11,7 +11,7 @@
       "defines": ["NAPI_VERSION=8", "NAPI_CPP_EXCEPTIONS"],
       "cflags!": ["-fno-exceptions"],
       "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17"],
-      "cflags_cc": ["-std=gnu++20", "-fexceptions", "-Wall"],
+      "cflags_cc": ["-std=gnu++20", "-fexceptions", "-Wall", "-Wno-missing-field-initializers"],
       "xcode_settings": {
         "CLANG_CXX_LANGUAGE_STANDARD": "gnu++20",
         "GCC_ENABLE_CPP_EXCEPTIONS": "YES"

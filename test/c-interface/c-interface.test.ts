@@ -33,7 +33,7 @@ beforeAll(() => {
   file = buildProbe(folder);
   probe = loadProbe(file);
   probe.open(nativeInterface());
-});
+}, 60_000);
 
 /** Returns numbers as the bytes of f32. */
 const bytesOf = (values: ArrayLike<number>): Uint8Array => new Uint8Array(Float32Array.from(values).buffer);
