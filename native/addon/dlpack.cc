@@ -36,8 +36,9 @@ DType dtype_of(const heed_dl_dtype& dtype, const char* op) {
     std::snprintf(name, sizeof name, "%s", names[dtype.code]);
   else
     std::snprintf(name, sizeof name, "code %u, ", static_cast<unsigned>(dtype.code));
-  fail(Code::dtype, "%s: expected elements of float32, bfloat16, float16, int32, uint8 or bool8, got %s%u with %u lanes",
-       op, name, static_cast<unsigned>(dtype.bits), static_cast<unsigned>(dtype.lanes));
+  fail(Code::dtype,
+       "%s: expected elements of float32, bfloat16, float16, int32, uint8 or bool8, got %s%u with %u lanes", op, name,
+       static_cast<unsigned>(dtype.bits), static_cast<unsigned>(dtype.lanes));
 }
 
 heed_dl_dtype dtype_for(DType dtype) {
@@ -171,8 +172,8 @@ void* to_dlpack(Environment& environment, const Handle& handle, int32_t kind, co
     made->plain = {tensor, made, &delete_exported<heed_dl_managed>};
     return &made->plain;
   }
-  made->versioned = {{kMajor, kMinor}, made, &delete_exported<heed_dl_managed_versioned>,
-                     read_only ? HEED_DL_READ_ONLY : 0, tensor};
+  made->versioned = {
+      {kMajor, kMinor}, made, &delete_exported<heed_dl_managed_versioned>, read_only ? HEED_DL_READ_ONLY : 0, tensor};
   return &made->versioned;
 }
 

@@ -6,7 +6,8 @@
 namespace heed::addon {
 
 // Makes a tensor over the memory of a DLPack tensor, which it takes over: the deleter is called when nothing uses the
-// memory. If it throws, the DLPack tensor is still the caller's. `kind` is HEED_DL_MANAGED or HEED_DL_MANAGED_VERSIONED.
+// memory. If it throws, the DLPack tensor is still the caller's. `kind` is HEED_DL_MANAGED or
+// HEED_DL_MANAGED_VERSIONED.
 Handle from_dlpack(Environment& environment, int32_t kind, void* managed, const char* op);
 
 // Makes a DLPack tensor with a share of the handle's storage and of the environment.

@@ -19,13 +19,13 @@ struct Environment::Pending {
   napi_deferred deferred = nullptr;  // null if there is no promise
   napi_ref result = nullptr;
   bool of_all = false;
-  bool settles = true;   // true if it settles the log
-  bool awaited = true;   // true if it keeps the process alive
-  Told told;             // called when it is settled, unless it is null
+  bool settles = true;           // true if it settles the log
+  bool awaited = true;           // true if it keeps the process alive
+  Told told;                     // called when it is settled, unless it is null
   std::unique_ptr<Owner> owner;  // destroyed then
-  int64_t position = 0;  // position in the device's log
-  Failures failures;     // since the previous fence
-  Cause error;           // reason for which the promise is rejected
+  int64_t position = 0;          // position in the device's log
+  Failures failures;             // since the previous fence
+  Cause error;                   // reason for which the promise is rejected
 };
 
 class Environment::PendingFence final : public Fence {

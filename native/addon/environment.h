@@ -27,8 +27,8 @@ class Environment {
   static Environment& of(napi_env env);
   static void create(Napi::Env env);
 
-  // Something outside of JavaScript that uses the environment has a share of it, as each handle does. The last one to give
-  // its share back deletes the environment.
+  // Something outside of JavaScript that uses the environment has a share of it, as each handle does. The last one to
+  // give its share back deletes the environment.
   void reference();
   void unreference();
   bool on_its_thread() const { return std::this_thread::get_id() == thread_; }
@@ -67,8 +67,8 @@ class Environment {
 
   // Called once, on the environment's thread, with null or the failure.
   using Told = std::function<void(const Error* failure)>;
-  // Calls `told` as promise_of() (if there is a storage) or promise_of_all() would settle. If the environment ends first,
-  // it is called then.
+  // Calls `told` as promise_of() (if there is a storage) or promise_of_all() would settle. If the environment ends
+  // first, it is called then.
   void tell(Device& device, Storage* storage, Cause failed, Told told);
   // Blocks until everything enqueued on the device has run, and returns what such a promise would reject with. What is
   // due is settled before it returns.

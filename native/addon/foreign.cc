@@ -53,14 +53,13 @@ napi_value share(Call& call) {
   size_t length = 0;
   bool typed = false;
   napi_is_typedarray(call.env, call[2], &typed);
-  if (!typed ||
-      napi_get_typedarray_info(call.env, call[2], &type, &length, &view.data, nullptr, nullptr) != napi_ok ||
+  if (!typed || napi_get_typedarray_info(call.env, call[2], &type, &length, &view.data, nullptr, nullptr) != napi_ok ||
       type != napi_uint8_array)
     fail(Code::argument, "%s: expected argument 2 to be a Uint8Array", call.name);
   const size_t bytes = make_contiguous(view, call.name);
   if (bytes != length) fail(Code::shape, "%s: expected %zu bytes, got %zu", call.name, bytes, length);
-  Handle content = adopt_tensor(environment.device(0), view, true, std::make_unique<ArrayOwner>(environment, call[2]),
-                                call.name);
+  Handle content =
+      adopt_tensor(environment.device(0), view, true, std::make_unique<ArrayOwner>(environment, call[2]), call.name);
   return environment.wrap(call.env, new Handle(content));
 }
 
@@ -126,7 +125,8 @@ napi_value import_dlpack(Call& call) {
   }
 }
 
-// computed(handle) -> Promise: resolves when everything enqueued so far has run, and rejects if the elements are damaged
+// computed(handle) -> Promise: resolves when everything enqueued so far has run, and rejects if the elements are
+// damaged
 napi_value computed(Call& call) {
   napi_value object = nullptr;  // a reference needs an object
   napi_create_object(call.env, &object);
@@ -169,7 +169,8 @@ void* take_dlpack(Environment& environment, napi_value value, int32_t* kind, con
   auto* capsule = static_cast<Capsule*>(tagged_data(environment, value, kDlpackTag));
   if (!capsule) fail(Code::argument, "%s: expected an External that holds a DLPack tensor, got another value", op);
   if (!capsule->managed)
-    fail(Code::disposed, "%s: expected an External that holds a DLPack tensor, got one whose tensor has been taken", op);
+    fail(Code::disposed, "%s: expected an External that holds a DLPack tensor, got one whose tensor has been taken",
+         op);
   *kind = capsule->kind;
   return std::exchange(capsule->managed, nullptr);
 }

@@ -112,8 +112,8 @@ void write_struct(const char* op, const Struct& from, Struct* to) {
   if (given < kLeast || given > (size_t{1} << 16))
     fail(Code::argument, "%s: expected the struct's size in its first member, got %zu", op, given);
   const size_t size = std::min(given, sizeof from);
-  std::memcpy(reinterpret_cast<char*>(to) + sizeof to->size,
-              reinterpret_cast<const char*>(&from) + sizeof from.size, size - sizeof from.size);
+  std::memcpy(reinterpret_cast<char*>(to) + sizeof to->size, reinterpret_cast<const char*>(&from) + sizeof from.size,
+              size - sizeof from.size);
 }
 
 // Memory of another library.
@@ -175,9 +175,8 @@ heed_status device_info(heed_context* context, int32_t device, heed_device_info*
 }
 
 heed_status device_wait(heed_context* context, int32_t device) {
-  return with("device_wait", context, [&](Environment& environment) {
-    raise(environment.wait(environment.device(device), nullptr));
-  });
+  return with("device_wait", context,
+              [&](Environment& environment) { raise(environment.wait(environment.device(device), nullptr)); });
 }
 
 heed_status device_after(heed_context* context, int32_t device, heed_callback callback, void* data) {
@@ -220,8 +219,8 @@ heed_status tensor_from_memory(heed_context* context, const heed_memory* given, 
     view.data = given->data;
     auto owner = std::make_unique<MemoryOwner>(given->read_only != 0);
     MemoryOwner& made = *owner;
-    give(environment,
-         adopt_tensor(environment.device(given->device), view, !given->strides, std::move(owner), op), tensor);
+    give(environment, adopt_tensor(environment.device(given->device), view, !given->strides, std::move(owner), op),
+         tensor);
     // Only now, because the memory stays the caller's if anything fails.
     made.data = given->deleter_data;
     made.deleter = given->deleter;
@@ -369,17 +368,39 @@ heed_status dlpack_from_value(heed_context* context, void* value, int32_t* kind,
 }
 
 heed_status call(heed_context* context, const char* name, const heed_argument* arguments, int32_t count) {
-  return with("call", context,
-              [&](Environment& environment) { call_operation(environment, name, arguments, count); });
+  return with("call", context, [&](Environment& environment) { call_operation(environment, name, arguments, count); });
 }
 
 const heed_interface functions = {
-    HEED_MAJOR,         HEED_MINOR,       sizeof(heed_interface), context_retain,    context_release,
-    last_error,         status_name,      device_count,           device_info,       device_wait,
-    device_after,       device_stream,    tensor_empty,           tensor_from_memory, tensor_view,
-    tensor_release,     tensor_info,      tensor_write,           tensor_read,       tensor_transfer,
-    tensor_wait,        tensor_after,     tensor_to_value,        tensor_from_value, tensor_to_dlpack,
-    tensor_from_dlpack, dlpack_to_value,  dlpack_from_value,      call,
+    HEED_MAJOR,
+    HEED_MINOR,
+    sizeof(heed_interface),
+    context_retain,
+    context_release,
+    last_error,
+    status_name,
+    device_count,
+    device_info,
+    device_wait,
+    device_after,
+    device_stream,
+    tensor_empty,
+    tensor_from_memory,
+    tensor_view,
+    tensor_release,
+    tensor_info,
+    tensor_write,
+    tensor_read,
+    tensor_transfer,
+    tensor_wait,
+    tensor_after,
+    tensor_to_value,
+    tensor_from_value,
+    tensor_to_dlpack,
+    tensor_from_dlpack,
+    dlpack_to_value,
+    dlpack_from_value,
+    call,
 };
 
 }  // namespace

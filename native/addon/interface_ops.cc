@@ -79,7 +79,7 @@ void run(Arguments& arguments) {
 
 const Operation* operation_of(std::string_view name) {
   static const std::unordered_map<std::string_view, Operation> operations = {
-#define OP(name, params)                                                                    \
+#define OP(name, params)                                                                          \
   {#name, Operation{&run<words::name, &OpTable<cpu::Stream>::name, &OpTable<cuda::Stream>::name>, \
                     Roles<words::name>::list.size()}},
 #include "core/ops.def"

@@ -1,9 +1,10 @@
-// Runs the operations of ops.def with arguments from a caller: JavaScript (ops.cc) or another library (interface_ops.cc).
-// Arguments are read according to the type of each parameter, so that a call cannot disagree with its kernel.
+// Runs the operations of ops.def with arguments from a caller: JavaScript (ops.cc) or another library
+// (interface_ops.cc). Arguments are read according to the type of each parameter, so that a call cannot disagree with
+// its kernel.
 //
-// A Source of arguments has `name`, the operation's, and `environment()`, and reads the argument i as what is asked for:
-// handle(i), is_null(i), length(i) and list_handle(i, j), number(i), integer(i), boolean(i). It throws if that is not what
-// was given.
+// A Source of arguments has `name`, the operation's, and `environment()`, and reads the argument i as what is asked
+// for: handle(i), is_null(i), length(i) and list_handle(i, j), number(i), integer(i), boolean(i). It throws if that is
+// not what was given.
 #pragma once
 #include <algorithm>
 #include <array>

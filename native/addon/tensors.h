@@ -1,5 +1,5 @@
-// What JavaScript (memory.cc) and other libraries (interface.cc) do with tensors: make them, view them, and copy between
-// them and the host. Everything is checked here. `op` is the name of the caller's function, for messages.
+// What JavaScript (memory.cc) and other libraries (interface.cc) do with tensors: make them, view them, and copy
+// between them and the host. Everything is checked here. `op` is the name of the caller's function, for messages.
 #pragma once
 #include "addon/environment.h"
 
@@ -11,7 +11,8 @@ DType dtype_of(int64_t number, const char* op);
 size_t make_contiguous(TensorView& view, const char* op);
 // Returns a new tensor on the device, uninitialised and contiguous, with the dtype, rank and shape of `view`.
 Handle make_tensor(Device& device, TensorView view, const char* op);
-// Returns a tensor over memory that belongs to `owner`. The view has its data, and strides unless it is to be contiguous.
+// Returns a tensor over memory that belongs to `owner`. The view has its data, and strides unless it is to be
+// contiguous.
 Handle adopt_tensor(Device& device, TensorView view, bool contiguous, std::unique_ptr<Owner> owner, const char* op);
 // Returns a view with the rank, shape and strides of `view` and a share of the same storage. `offset` is in elements.
 Handle view_tensor(const Handle& base, TensorView view, int64_t offset, const char* op);

@@ -47,8 +47,7 @@ class Shared {
   Shared& operator=(const Shared&) = delete;
   ~Shared() { heed_close(&library); }
   void check(heed_status status) const {
-    if (status != HEED_OK)
-      throw Error(status, library.functions->status_name(status), library.functions->last_error());
+    if (status != HEED_OK) throw Error(status, library.functions->status_name(status), library.functions->last_error());
   }
   heed_library library;
 };

@@ -96,9 +96,15 @@ static heed_tensor *tensor_of(napi_env env, napi_value value) {
 
 static napi_value open_heed(napi_env env, napi_callback_info info) {
   void *data = NULL;
+  heed_library opened;
   ARGUMENTS(1);
   napi_get_value_external(env, arguments[0], &data);
-  if (heed_open(data, &state_of(env)->heed) != HEED_OK) napi_throw_error(env, "ERR_ARGUMENT", "not heed's interface");
+  if (heed_open(data, &opened) != HEED_OK) {
+    napi_throw_error(env, "ERR_ARGUMENT", "not heed's interface");
+    return NULL;
+  }
+  heed_close(&state_of(env)->heed);
+  state_of(env)->heed = opened;
   return undefined(env);
 }
 
