@@ -95,6 +95,19 @@ node_gyp_build() {
     "
 }
 
+# native_addon COPY [FLAGS]: builds examples/native-addon by node-gyp in a copy, beside heed as an installed package, and
+# runs it. FLAGS are for the compiler and the linker; with -fsanitize=address, Node.js runs with its library.
+native_addon() {
+  local copy=$1 flags=${2:-} headers preload="" root=$PWD
+  mkdir -p "$copy/node_modules" && cp examples/native-addon/* "$copy" &&
+    ln -s "$PWD" "$copy/node_modules/heed" && ln -s "$PWD/node_modules/node-addon-api" "$copy/node_modules" || return
+  headers=$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")
+  [ -f "$headers/include/node/node_api.h" ] && export npm_config_nodedir=${npm_config_nodedir:-$headers}
+  [ -z "$flags" ] || preload=$(g++ -print-file-name=libasan.so)
+  (cd "$copy" && CXXFLAGS="-O0 $flags" LDFLAGS="$flags" "$root/node_modules/.bin/node-gyp" rebuild --silent &&
+    LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0:${ASAN_OPTIONS:-} node main.js)
+}
+
 # finish: prints the times of all steps and the closing line, and exits with the exit code.
 finish() {
   local passed=0 failed=0 skipped=0 p f s

@@ -16,11 +16,23 @@ export {
   tf32,
   threads,
 } from "./device.js";
-export type { LaunchEnvironment, MemoryStats } from "./native.js";
+export type { DLPackTensor, LaunchEnvironment, MemoryStats, NativeInterface, NativeTensor } from "./native.js";
 export { type DataOf, type DType, dtypes, type FloatDType } from "./dtype.js";
 export type { Shape } from "./shape.js";
 export { type FloatTensor, type IntTensor, type NestedArray, Tensor } from "./tensor.js";
 export { empty, full, ones, randn, tensor, type TensorOptions, uniform, zeros } from "./creation.js";
+export {
+  type BufferSource,
+  fromBuffer,
+  type FromBufferOptions,
+  fromDLPack,
+  fromNative,
+  markWritten,
+  nativeInterface,
+  toDLPack,
+  type ToDLPackOptions,
+  toNative,
+} from "./foreign.js";
 export type { SavedTensor } from "./saved-tensor.js";
 export { keep, scope } from "./scope.js";
 export { detach, isRecording, noGrad, parameter, recompute, setRecompute } from "./autograd.js";

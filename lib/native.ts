@@ -27,6 +27,9 @@ export interface MemoryStats {
 declare const graph: unique symbol;
 declare const timer: unique symbol;
 declare const collective: unique symbol;
+declare const nativeInterface: unique symbol;
+declare const nativeTensor: unique symbol;
+declare const dlpackTensor: unique symbol;
 
 /** Recorded operations, opaque to JavaScript. */
 export interface GraphHandle {
@@ -63,6 +66,30 @@ export interface CollectivesInfo {
   library: string;
   /** The library's own text about its version. */
   version: string;
+}
+
+/** External that `nativeInterface()` returns for addons, opaque to JavaScript. */
+export interface NativeInterface {
+  readonly [nativeInterface]: true;
+}
+
+/** External that takes a tensor to an addon or from one, opaque to JavaScript. */
+export interface NativeTensor {
+  readonly [nativeTensor]: true;
+}
+
+/** External that holds a DLPack tensor until somebody takes it, opaque to JavaScript. */
+export interface DLPackTensor {
+  readonly [dlpackTensor]: true;
+}
+
+/** @internal Tensor that came from outside of JavaScript. */
+export interface DescribedTensor {
+  handle: Handle;
+  device: number;
+  dtype: number;
+  shape: number[];
+  strides: number[];
 }
 
 /** CUDA devices of this machine, as the addon reports them. */
@@ -111,6 +138,18 @@ export interface Native {
   upload(handle: Handle, data: ArrayBufferView): void;
   /** Returns the bytes of a contiguous tensor, once everything enqueued so far has run. */
   read(handle: Handle): Promise<ArrayBuffer>;
+  /** Returns a promise that settles as that of `read`, without a copy. */
+  computed(handle: Handle): Promise<unknown>;
+  /** Returns the External that `heed_open` of native/include/heed.h takes. */
+  interface(): NativeInterface;
+  /** Returns a tensor on the CPU over the memory of the array, which is kept alive. Throws if it is not aligned. */
+  share(dtype: number, shape: readonly number[], bytes: Uint8Array): Handle;
+  toNative(handle: Handle): NativeTensor;
+  fromNative(tensor: NativeTensor): DescribedTensor;
+  /** Returns a DLPack tensor, whose elements may not have been computed yet. */
+  toDLPack(handle: Handle, versioned: boolean): DLPackTensor;
+  /** Takes the DLPack tensor out of the External. */
+  fromDLPack(tensor: DLPackTensor): DescribedTensor;
   /** Copies a contiguous tensor to one of equally many bytes on another device, in the order of both queues. */
   transfer(to: Handle, from: Handle): void;
   /**

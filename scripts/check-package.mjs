@@ -4,6 +4,7 @@
 // fails to load, with a HeedError that says how to build.
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -27,6 +28,9 @@ try {
   for (const page of ["server", "inspect", "report"])
     if (!existsSync(path.join(installed, `dist/${page}/web/index.html`)))
       throw new Error(`expected heed to have the page of dist/${page}/web`);
+  const include = path.dirname(createRequire(path.join(project, "program.js")).resolve("heed/include"));
+  for (const header of ["heed.h", "heed.hpp", "heed_operations.h"])
+    if (!existsSync(path.join(include, header))) throw new Error(`expected heed/include to have ${header}`);
   run(process.execPath, ["scripts/install.mjs"], installed);
   if (existsSync(path.join(installed, "build"))) throw new Error("expected the install script to find the package");
 

@@ -15,9 +15,11 @@ function find() {
   throw new Error("clang-format 19 is not installed (Debian: apt-get install clang-format-19)");
 }
 
-const files = ["native", "test/native", "test/simulator"].flatMap((folder) =>
+// The headers and tests of the C interface are in the style of C, and one of them is generated.
+const folders = ["native", "test/native", "test/simulator", "examples/native-addon"];
+const files = folders.flatMap((folder) =>
   readdirSync(path.join(root, folder), { recursive: true })
-    .filter((name) => /\.(h|cc|cu|cuh)$/.test(name))
+    .filter((name) => /\.(h|hpp|cc|cu|cuh)$/.test(name) && !/^include.heed(_operations)?\.h$|^build/.test(name))
     .map((name) => path.join(folder, name)),
 );
 const options = process.argv.includes("--check") ? ["--dry-run", "-Werror"] : ["-i"];

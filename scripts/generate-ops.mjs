@@ -1,6 +1,7 @@
 // Writes the TypeScript side of native/core: lib/native-kinds.ts has the numbers of kinds.def, and lib/native-ops.ts the
-// operations of ops.def, so that a call that does not fit its kernel does not type-check. Every build runs this script,
-// and so do the tests before they start. The results are not committed.
+// operations of ops.def, so that a call that does not fit its kernel does not type-check. Both are in
+// native/include/heed_operations.h for C. Every build runs this script, and so do the tests before they start. The results
+// are not committed.
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
@@ -29,9 +30,7 @@ const kinds = read("native/core/kinds.def");
 
 /** Returns the members of an enumeration of kinds.def, in order. */
 function members(macro) {
-  const names = [...kinds.matchAll(new RegExp(`^${macro}\\((\\w+)(?:, \\w+)?\\)$`, "gm"))].map(([, name]) =>
-    camel(name),
-  );
+  const names = [...kinds.matchAll(new RegExp(`^${macro}\\((\\w+)(?:, \\w+)?\\)$`, "gm"))].map(([, name]) => name);
   if (names.length === 0 || names.length !== count(kinds, macro))
     throw new Error(`kinds.def: ${count(kinds, macro)} lines of ${macro}, ${names.length} understood`);
   return names;
@@ -39,7 +38,7 @@ function members(macro) {
 
 const numbers = (macro) => `{
 ${members(macro)
-  .map((name, i) => `  ${name}: ${i},`)
+  .map((name, i) => `  ${camel(name)}: ${i},`)
   .join("\n")}
 } as const`;
 
@@ -49,7 +48,7 @@ write(
 
 /** Element types. The number of a dtype on the native side is its place in the list. */
 export const dtypes = [${members("DTYPE")
-    .map((name) => `"${name}"`)
+    .map((name) => `"${camel(name)}"`)
     .join(", ")}] as const;
 
 /** Activations that kernels fuse. */
@@ -88,11 +87,20 @@ function parameterOf(word, name) {
   throw new Error(`ops.def: a parameter ${name} of unknown type ${word}`);
 }
 
+/** Returns the type of a word of native/core/params.h in C, and the function of heed.h that makes an argument of it. */
+function cParameterOf(word) {
+  if (/List$/.test(word)) return { type: "heed_list ", argument: "heed_list_argument" };
+  if (/(In|Out)$/.test(word)) return { type: "heed_tensor *", argument: "heed_tensor_argument" };
+  if (word === "Int") return { type: "int64_t ", argument: "heed_integer_argument" };
+  if (word === "Float") return { type: "float ", argument: "heed_number_argument" };
+  return { type: "int32_t ", argument: "heed_boolean_argument" };
+}
+
 const operations = [...source.matchAll(/^OP\((\w+), \(([^)]*)\)\)/gm)].map(([, name, list]) => {
   const parameters = list.split(",").map((parameter) => {
     const [word, given] = parameter.trim().split(/\s+/);
     const key = camel(given);
-    return { name: key, taken: key, ...parameterOf(word, key) };
+    return { name: key, taken: key, ...parameterOf(word, key), c: { name: given, ...cParameterOf(word) } };
   });
   return { name, parameters };
 });
@@ -149,5 +157,86 @@ export function namedOps(native: NativeOps): Ops {
 ${each(wrapper)}
   };
 }
+`,
+);
+
+// ---- C --------------------------------------------------------------------------------------------------------------
+const cNumbers = (macro, prefix) => `enum {
+${members(macro)
+  .map((name, i) => `  HEED_${prefix}${name.toUpperCase()} = ${i},`)
+  .join("\n")
+  .slice(0, -1)}
+};`;
+
+const cOperation = ({ name, parameters }) => `typedef struct heed_${name}_args {
+${parameters.map(({ c }) => `  ${c.type}${c.name};`).join("\n")}
+} heed_${name}_args;
+static inline heed_status heed_${name}(const heed_library *library, const heed_${name}_args *args) {
+  heed_argument arguments[${parameters.length}];
+${parameters.map(({ c }, i) => `  arguments[${i}] = ${c.argument}(args->${c.name});`).join("\n")}
+  return library->functions->call(library->context, "${name}", arguments, ${parameters.length});
+}
+`;
+
+/** Returns ops.def as C: its comments, and for each operation the type of its arguments and the function that runs it. */
+function cOperations() {
+  const byName = new Map(operations.map((operation) => [operation.name, operation]));
+  const lines = [];
+  let comment = [];
+  const close = () => {
+    if (comment.length > 0) lines.push(`/* ${comment.join("\n * ")} */`);
+    comment = [];
+  };
+  for (const line of source.split("\n")) {
+    const [, name, trailing] = /^OP\((\w+), .*\)(?:\s*\/\/ (.*))?$/.exec(line) ?? [];
+    if (name) {
+      if (trailing) comment.push(trailing);
+      close();
+      lines.push(cOperation(byName.get(name)));
+    } else if (line.startsWith("//")) comment.push(line.slice(3));
+    else close();
+  }
+  close();
+  return lines.join("\n");
+}
+
+write(
+  "native/include/heed_operations.h",
+  `/* Generated from native/core/ops.def and kinds.def by scripts/generate-ops.mjs. Do not edit.
+ *
+ * For each operation there is a function and a struct of its arguments. Set those that you do not name to 0: a tensor
+ * is then missing, a flag is off, and there is no activation. In C99:
+ *
+ *     heed_gemm(&library, &(heed_gemm_args){.out = y, .a = a, .b = b});
+ *
+ * The comments are those of ops.def: In, Out and the other words for parameters stand in native/core/params.h. */
+#ifndef HEED_OPERATIONS_H
+#define HEED_OPERATIONS_H
+#include "heed.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Element types. */
+${cNumbers("DTYPE", "")}
+
+/* Activations that operations apply to their results. */
+${cNumbers("ACTIVATION", "ACTIVATION_")}
+
+/* Values of \`kind\` of the operation unary. */
+${cNumbers("UNARY", "UNARY_")}
+
+/* Values of \`kind\` of the operation binary. */
+${cNumbers("BINARY", "BINARY_")}
+
+/* Values of \`kind\` of the operation reduce. */
+${cNumbers("REDUCE", "REDUCE_")}
+
+${cOperations()}
+#ifdef __cplusplus
+}
+#endif
+#endif /* HEED_OPERATIONS_H */
 `,
 );

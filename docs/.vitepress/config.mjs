@@ -20,6 +20,7 @@ const guides = [
   ["Models for the AI SDK", "ai-sdk"],
   ["Models for LangChain", "langchain"],
   ["Inside a transformer", "inside-a-transformer"],
+  ["heed from C", "c-interface"],
   ["Devices and CUDA", "devices"],
   ["Memory and disposal", "memory"],
   ["Make it fast", "performance"],

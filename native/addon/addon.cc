@@ -18,6 +18,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   define_system(env, exports);
   define_images(env, exports);
   define_collectives(env, exports);
+  define_interface(env, exports);
   exports.Set("ops", Napi::Value(env, create_ops(env)));
   return exports;
 }

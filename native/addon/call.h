@@ -78,6 +78,17 @@ class Call {
     return value;
   }
 
+  // Reads element j of argument i, an array of tensor handles.
+  Handle& list_handle(size_t i, uint32_t j) const {
+    napi_handle_scope scope;
+    napi_open_handle_scope(env, &scope);
+    Handle& handle = handle_of(element(i, j), i);
+    napi_close_handle_scope(env, scope);
+    return handle;
+  }
+
+  Environment& environment() const { return Environment::of(env); }
+
   const napi_env env;
   const char* name;
 
@@ -116,6 +127,7 @@ void define_memory(napi_env env, napi_value exports);
 void define_system(napi_env env, napi_value exports);
 void define_images(napi_env env, napi_value exports);
 void define_collectives(napi_env env, napi_value exports);
+void define_interface(napi_env env, napi_value exports);
 napi_value create_ops(napi_env env);
 
 }  // namespace heed::addon

@@ -19,10 +19,13 @@ struct Environment::Pending {
   napi_deferred deferred = nullptr;  // null if there is no promise
   napi_ref result = nullptr;
   bool of_all = false;
-  bool settles = true;   // true if it settles the log
-  int64_t position = 0;  // position in the device's log
-  Failures failures;     // since the previous fence
-  Cause error;           // reason for which the promise is rejected
+  bool settles = true;           // true if it settles the log
+  bool awaited = true;           // true if it keeps the process alive
+  Told told;                     // called when it is settled, unless it is null
+  std::unique_ptr<Owner> owner;  // destroyed then
+  int64_t position = 0;          // position in the device's log
+  Failures failures;             // since the previous fence
+  Cause error;                   // reason for which the promise is rejected
 };
 
 class Environment::PendingFence final : public Fence {
@@ -33,7 +36,7 @@ class Environment::PendingFence final : public Fence {
     bool first;
     {
       const std::lock_guard lock(environment_.mutex_);
-      first = environment_.done_.empty();
+      first = environment_.done_.empty() && environment_.released_.empty();
       environment_.done_.push_back(pending_);
     }
     if (first) napi_call_threadsafe_function(environment_.notify_, nullptr, napi_tsfn_nonblocking);
@@ -70,7 +73,8 @@ void Environment::create(Napi::Env env) {
 }
 
 Environment::Environment(Napi::Env env) : env_(env) {
-  devices_.push_back(std::make_unique<cpu::Stream>());
+  auto& cpu = *devices_.emplace_back(std::make_unique<cpu::Stream>());
+  cpu.let_go = [this, &cpu](auto owner) { let_go(cpu, std::move(owner)); };
   napi_create_threadsafe_function(
       env, nullptr, nullptr, Napi::String::New(env, "heed"), 0, 1, nullptr, nullptr, this,
       [](napi_env env, napi_value, void* context, void*) {
@@ -97,7 +101,16 @@ Device& Environment::device(int64_t index) {
   if (index >= known) devices_.resize(index + 1);
   devices_[index] =
       std::make_unique<cuda::Stream>(card, [this](const auto& image) { return unpack(image); }, background_);
-  return *devices_[index];
+  Device& opened = *devices_[index];
+  opened.let_go = [this, &opened](auto owner) { let_go(opened, std::move(owner)); };
+  return opened;
+}
+
+int64_t Environment::device_count() { return 1 + static_cast<int64_t>(cuda::Card::all().size()); }
+
+int64_t Environment::index_of(const Device& device) const {
+  const auto found = std::find_if(devices_.begin(), devices_.end(), [&](const auto& d) { return d.get() == &device; });
+  return found - devices_.begin();
 }
 
 void Environment::set_background(bool background) {
@@ -128,13 +141,82 @@ void Environment::stop() {
     if (device) device->sending().end();
   for (const auto& device : devices_)
     if (device) device->stop();
+  reference();  // what is released below may be the last that refers to the environment
+  std::vector<Handle*> released;
+  {
+    const std::lock_guard late(late_mutex());
+    {
+      const std::lock_guard lock(mutex_);
+      ended_ = true;
+      released.swap(released_);
+    }
+    // Only this thread may do that. Nothing runs any more, so that nothing uses the arrays.
+    for (ArrayOwner* owner : arrays_) owner->release();
+  }
+  // The memory of others is theirs again, and callbacks have nothing left to wait for.
+  std::vector<Told> told;
+  std::vector<std::unique_ptr<Owner>> owners;
+  for (Pending* pending : pending_) {
+    if (pending->told) told.push_back(std::move(pending->told));
+    if (pending->owner) owners.push_back(std::move(pending->owner));
+    pending->told = nullptr;
+  }
+  const Error ended(Code::disposed, "the environment has ended");
+  for (const Told& tell : told) tell(&ended);
+  owners.clear();
+  for (Handle* handle : released) release_now(handle);
+  unreference();
+}
+
+void Environment::let_go(Device& device, std::unique_ptr<Owner> owner) {
+  if (ended_) return;
+  auto pending = std::make_unique<Pending>(device);
+  pending->owner = std::move(owner);
+  pending->awaited = false;
+  enqueue(env_, std::move(pending));
+}
+
+std::recursive_mutex& Environment::late_mutex() {
+  // It is not destroyed at the end of the process, when other threads may still run.
+  static auto* const late = new std::recursive_mutex;
+  return *late;
+}
+
+std::unique_lock<std::recursive_mutex> Environment::late_lock() const {
+  return ended_ ? std::unique_lock(late_mutex()) : std::unique_lock<std::recursive_mutex>();
+}
+
+void Environment::reference() {
+  const auto lock = late_lock();
+  references_++;
+}
+
+void Environment::unreference() {
+  const auto lock = late_lock();
+  if (--references_ == 0) delete this;
+}
+
+void Environment::release_now(Handle* handle) {
+  const auto lock = late_lock();
+  if (handle->storage) handle->storage->device->release(handle->storage);
+  delete handle;
+  unreference();
+}
+
+void Environment::release(Handle* handle) {
+  if (!on_its_thread()) {
+    const std::lock_guard lock(mutex_);
+    if (!ended_) {
+      if (done_.empty() && released_.empty()) napi_call_threadsafe_function(notify_, nullptr, napi_tsfn_nonblocking);
+      released_.push_back(handle);
+      return;
+    }
+  }
+  release_now(handle);
 }
 
 void Environment::finalize_handle(napi_env, void* data, void* hint) {
-  auto* handle = static_cast<Handle*>(data);
-  if (handle->storage) handle->storage->device->release(handle->storage);
-  delete handle;
-  static_cast<Environment*>(hint)->unreference();
+  static_cast<Environment*>(hint)->release(static_cast<Handle*>(data));
 }
 
 napi_value Environment::wrap(napi_env env, Handle* handle) {
@@ -179,6 +261,30 @@ napi_value Environment::promise(napi_env env, std::unique_ptr<Pending> pending, 
   return promise;
 }
 
+void Environment::tell(Device& device, Storage* storage, Cause failed, Told told) {
+  device.expect_not_capturing("wait");
+  auto pending = std::make_unique<Pending>(device);
+  pending->error = std::move(failed);
+  pending->told = std::move(told);
+  if (storage)
+    device.log().deliver(*storage, std::make_unique<Read>(*pending));
+  else
+    pending->of_all = true;
+  enqueue(env_, std::move(pending));
+}
+
+std::unique_ptr<Error> Environment::wait(Device& device, Storage* storage) {
+  // It is shared, because waiting throws if the device is lost.
+  const auto result = std::make_shared<std::unique_ptr<Error>>();
+  tell(device, storage, nullptr, [result](const Error* failure) {
+    if (failure) *result = std::make_unique<Error>(*failure);
+  });
+  device.wait_idle();
+  const Napi::HandleScope scope(env_);
+  settle(env_);
+  return std::move(*result);
+}
+
 napi_value Environment::release_cached(napi_env env, Device& device, napi_value result) {
   device.expect_not_capturing("emptyCache");
   auto pending = std::make_unique<Pending>(device);
@@ -192,7 +298,7 @@ napi_value Environment::release_cached(napi_env env, Device& device, napi_value 
 }
 
 Environment::Pending* Environment::add(napi_env env, std::unique_ptr<Pending> pending) {
-  if (pending_.empty()) napi_ref_threadsafe_function(env, notify_);  // a pending read keeps the process alive
+  if (pending->awaited && awaited_++ == 0) napi_ref_threadsafe_function(env, notify_);
   return pending_.emplace_back(pending.release());
 }
 
@@ -204,16 +310,26 @@ void Environment::enqueue(napi_env env, std::unique_ptr<Pending> pending) {
 
 void Environment::settle(napi_env env) {
   std::vector<Pending*> done;
+  std::vector<Handle*> released;
   {
     const std::lock_guard lock(mutex_);
     done.swap(done_);
+    released.swap(released_);
   }
+  // First the log and all promises, then what belongs to others, which may call back and so settle what comes next.
+  std::vector<std::pair<Told, Cause>> told;
+  std::vector<std::unique_ptr<Owner>> owners;
   for (Pending* pending : done) {
     finish(env, *pending);
+    if (pending->told) told.emplace_back(std::move(pending->told), pending->error);
+    if (pending->owner) owners.push_back(std::move(pending->owner));
+    if (pending->awaited) awaited_--;
     pending_.erase(std::find(pending_.begin(), pending_.end(), pending));
     delete pending;
   }
-  if (pending_.empty()) napi_unref_threadsafe_function(env, notify_);
+  if (!done.empty() && awaited_ == 0) napi_unref_threadsafe_function(env, notify_);
+  for (Handle* handle : released) release_now(handle);
+  for (const auto& [tell, cause] : told) tell(cause ? &cause->error : nullptr);
 }
 
 void Environment::finish(napi_env env, Pending& pending) {
@@ -221,9 +337,9 @@ void Environment::finish(napi_env env, Pending& pending) {
   if (pending.settles) log.settle(pending.position, pending.failures);
   if (pending.of_all && !pending.error) pending.error = log.first_untold();
   if (pending.failures.device) pending.error = std::make_shared<Mishap>(*pending.failures.device);
+  if (pending.error && (pending.told || pending.deferred)) pending.error->told = true;
   if (!pending.deferred) return;
   if (pending.error) {
-    pending.error->told = true;
     const Error& error = pending.error->error;
     napi_reject_deferred(env, pending.deferred, make_error(env, error.name(), error.what()));
   } else {
@@ -232,6 +348,23 @@ void Environment::finish(napi_env env, Pending& pending) {
     napi_resolve_deferred(env, pending.deferred, result);
   }
   napi_delete_reference(env, pending.result);
+}
+
+ArrayOwner::ArrayOwner(Environment& environment, napi_value array) : Owner(false), environment_(environment) {
+  if (napi_create_reference(environment.env(), array, 1, &array_) != napi_ok)
+    fail(Code::internal, "expected to refer to an array");
+  environment_.keep(this);
+}
+
+ArrayOwner::~ArrayOwner() {
+  if (!array_) return;
+  release();
+  environment_.forget(this);
+}
+
+void ArrayOwner::release() {
+  napi_delete_reference(environment_.env(), array_);
+  array_ = nullptr;
 }
 
 void Environment::report_external_memory(napi_env env) {

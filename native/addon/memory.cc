@@ -1,19 +1,9 @@
 // Tensor handles: allocation, views, and copies between host and device memory.
-#include <algorithm>
-#include <cstring>
-
 #include "addon/call.h"
+#include "addon/tensors.h"
 
 namespace heed::addon {
 namespace {
-
-DType dtype_of(Call& call, size_t i) {
-  const int64_t value = call.integer(i);
-  if (value < 0 || value >= kDTypeCount)
-    fail(Code::dtype, "%s: expected a dtype from 0 to %d, got %lld", call.name, kDTypeCount - 1,
-         static_cast<long long>(value));
-  return static_cast<DType>(value);
-}
 
 int read_dims(Call& call, size_t i, int64_t* dims) {
   const uint32_t rank = call.length(i);
@@ -51,24 +41,10 @@ napi_value alloc(Call& call) {
   auto& environment = Environment::of(call.env);
   Device& device = environment.device(call.integer(0));
   TensorView view;
-  view.dtype = dtype_of(call, 1);
+  view.dtype = dtype_of(call.integer(1), call.name);
   view.rank = read_dims(call, 2, view.shape);
-  int64_t bytes = static_cast<int64_t>(size_of(view.dtype));
-  int64_t stride = 1;
-  // Sizes of 0 count as 1 here, so that strides stay those of row-major order.
-  bool empty = false;
-  for (int d = view.rank - 1; d >= 0; d--) {
-    view.strides[d] = stride;
-    empty = empty || view.shape[d] == 0;
-    if (view.shape[d] && (__builtin_mul_overflow(stride, view.shape[d], &stride)))
-      fail(Code::shape, "%s: expected fewer than 2^63 elements", call.name);
-  }
-  if (empty) bytes = 0;
-  if (__builtin_mul_overflow(bytes, stride, &bytes)) fail(Code::shape, "%s: expected fewer than 2^63 bytes", call.name);
   Handle* const released = released_handle(call, 3);
-  Storage* storage = device.create_storage(static_cast<size_t>(bytes), call.name);
-  view.data = storage->data();
-  napi_value result = handle_with(call, 3, released, {view, storage});
+  napi_value result = handle_with(call, 3, released, make_tensor(device, view, call.name));
   environment.report_external_memory(call.env);
   return result;
 }
@@ -76,38 +52,14 @@ napi_value alloc(Call& call) {
 // view(handle, shape, strides, offset, released?): shares the storage; strides and offset in elements of the handle's
 // dtype
 napi_value view(Call& call) {
-  Handle& base = call.handle(0);
-  TensorView view = base.view;
-  std::memset(view.shape, 0, sizeof view.shape);
-  std::memset(view.strides, 0, sizeof view.strides);
+  const Handle& base = call.handle(0);
+  TensorView view;
   view.rank = read_dims(call, 1, view.shape);
   if (read_dims(call, 2, view.strides) != view.rank)
     fail(Code::shape, "%s: expected as many strides as sizes", call.name);
   const int64_t offset = call.integer(3);
-  const auto item = static_cast<int64_t>(size_of(view.dtype));
-  const int64_t first = static_cast<char*>(base.view.data) - static_cast<char*>(base.storage->data());
-  // The last element that the view reaches must lie within the storage.
-  int64_t last = 0;
-  bool overflow = offset < 0;
-  for (int d = 0; d < view.rank; d++) {
-    int64_t reach;
-    if (view.shape[d] > 0)
-      overflow |= __builtin_mul_overflow(view.shape[d] - 1, view.strides[d], &reach) ||
-                  __builtin_add_overflow(last, reach, &last);
-  }
-  int64_t end;
-  overflow |= __builtin_add_overflow(last, offset, &end) || __builtin_add_overflow(end, 1, &end) ||
-              __builtin_mul_overflow(end, item, &end) || __builtin_add_overflow(end, first, &end);
-  // Nothing is read or written through a view without elements: wherever it would begin, it begins at the base's
-  // beginning.
-  const bool empty = view.empty();
-  if (overflow || (!empty && end > base.storage->bytes()))
-    fail(Code::shape, "%s: expected a view within the tensor's %lld bytes", call.name,
-         static_cast<long long>(base.storage->bytes()));
-  if (!empty) view.data = static_cast<char*>(base.view.data) + offset * item;
   Handle* const released = released_handle(call, 4);
-  base.storage->device->retain(base.storage);
-  return handle_with(call, 4, released, {view, base.storage});
+  return handle_with(call, 4, released, view_tensor(base, view, offset, call.name));
 }
 
 // release(handle): takes effect in queue order; a second call does nothing
@@ -135,23 +87,7 @@ napi_value upload(Call& call) {
   napi_get_typedarray_info(call.env, call[1], &type, &length, &data, nullptr, nullptr);
   constexpr size_t sizes[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};
   const size_t given = static_cast<size_t>(type) < sizeof sizes / sizeof *sizes ? length * sizes[type] : 0;
-  const size_t bytes = static_cast<size_t>(handle.view.numel()) * size_of(handle.view.dtype);
-  if (!handle.view.contiguous()) fail(Code::shape, "%s: expected a contiguous tensor", call.name);
-  if (given != bytes) fail(Code::shape, "%s: expected %zu bytes, got %zu", call.name, bytes, given);
-  if (!bytes) return nullptr;
-  Storage& storage = *handle.storage;
-  Device& device = *storage.device;
-  device.expect_not_capturing(call.name);
-  device.begin_operation();
-  device.log().note(
-      storage, static_cast<int64_t>(bytes) == storage.bytes() ? OperationLog::Use::renews : OperationLog::Use::writes);
-  try {
-    device.upload(handle.view.data, data, bytes);
-  } catch (...) {
-    device.log().end(false);
-    throw;
-  }
-  device.log().end();
+  addon::upload(handle, data, given, call.name);
   return nullptr;
 }
 
@@ -179,62 +115,17 @@ napi_value array_buffer(Call& call, size_t bytes, void** data) {
 // read(handle) -> Promise<ArrayBuffer>: resolves after everything that was enqueued so far
 napi_value read(Call& call) {
   Handle& handle = call.handle(0);
-  if (!handle.view.contiguous()) fail(Code::shape, "%s: expected a contiguous tensor", call.name);
-  const size_t bytes = static_cast<size_t>(handle.view.numel()) * size_of(handle.view.dtype);
   void* data = nullptr;
-  const napi_value buffer = array_buffer(call, bytes, &data);
-  Device& device = *handle.storage->device;
-  device.expect_not_capturing(call.name);
-  Cause failed;
-  try {
-    if (bytes) device.download(data, handle.view.data, bytes);
-  } catch (const Error& error) {
-    // Some of it may be on its way, so that the buffer must stay until the queue has come here.
-    failed = std::make_shared<Mishap>(error);
-  }
+  const napi_value buffer = array_buffer(call, contiguous_bytes(handle.view, call.name), &data);
+  // If it fails, some of it may be on its way, so that the buffer must stay until the queue has come here.
+  Cause failed = download(handle, data, call.name);
   return Environment::of(call.env).promise_of(call.env, *handle.storage, buffer, std::move(failed));
 }
-
-// A copy in transit to another device.
-class Sent final : public Delivery {
- public:
-  Sent(OperationLog& receiver, int64_t operation) : receiver_(receiver), operation_(operation) {}
-  void damaged(const Cause& cause) override { receiver_.fail(operation_, cause); }
-
- private:
-  OperationLog& receiver_;
-  const int64_t operation_;
-};
 
 // transfer(to, from): copies a contiguous tensor to one with the same number of bytes on another device, in the order
 // of both queues
 napi_value transfer(Call& call) {
-  Handle& to = call.handle(0);
-  Handle& from = call.handle(1);
-  if (!to.view.contiguous() || !from.view.contiguous()) fail(Code::shape, "%s: expected contiguous tensors", call.name);
-  const size_t bytes = static_cast<size_t>(from.view.numel()) * size_of(from.view.dtype);
-  const size_t room = static_cast<size_t>(to.view.numel()) * size_of(to.view.dtype);
-  if (bytes != room) fail(Code::shape, "%s: expected %zu bytes, got %zu", call.name, room, bytes);
-  if (!bytes) return nullptr;
-  Device &sender = *from.storage->device, &receiver = *to.storage->device;
-  for (const Device* device : {&sender, &receiver}) device->expect_not_capturing(call.name);
-  const int64_t received = receiver.begin_operation();
-  receiver.log().note(*to.storage, static_cast<int64_t>(bytes) == to.storage->bytes() ? OperationLog::Use::renews
-                                                                                      : OperationLog::Use::writes);
-  receiver.log().end();
-  sender.log().deliver(*from.storage, std::make_unique<Sent>(receiver.log(), received));
-  auto& environment = Environment::of(call.env);
-  // The failures so far are known by the time that the receiver's next fence is reached.
-  environment.follow(call.env, sender);
-  const Device::Signals signals{environment.host_buffer(0), environment.host_buffer(0), environment.host_buffer(0)};
-  if (receiver.copy_from(sender, to.view.data, from.view.data, bytes, signals)) return nullptr;
-  for (size_t offset = 0; offset < bytes; offset += Uploads::kPiece) {
-    const size_t size = std::min(bytes - offset, Uploads::kPiece);
-    Uploads::Share share(receiver.uploads(), size, Uploads::Share::Kind::announced);
-    const auto buffer = environment.host_buffer(size);
-    sender.send(buffer, static_cast<const char*>(from.view.data) + offset);
-    receiver.receive(buffer, static_cast<char*>(to.view.data) + offset, std::move(share));
-  }
+  addon::transfer(Environment::of(call.env), call.handle(0), call.handle(1), call.name);
   return nullptr;
 }
 

@@ -6,6 +6,7 @@
 
 namespace heed {
 
+Owner::~Owner() = default;
 Graph::Work::~Work() = default;
 
 Graph::Graph(Device& device, std::vector<Storage*> used, std::vector<Block> held)
@@ -34,12 +35,33 @@ Storage* Device::create_storage(size_t bytes, const char* op) {
   return storage;
 }
 
+Storage* Device::adopt_storage(void* data, size_t bytes, std::unique_ptr<Owner> owner) {
+  auto* storage = new Storage{this, Block{data, bytes, bytes}, 1, 0};
+  storage->owner = std::move(owner);
+  log_.add(storage);
+  if (capturing_) keep(storage);  // the graph may use it, and no allocator would hold its memory back
+  return storage;
+}
+
 void Device::release(Storage* storage) {
   if (--storage->references > 0) return;
   if (capturing_) made_.erase(storage);
   log_.remove(storage);
-  allocator().free(storage->block);
+  if (storage->owner)
+    left_.push_back(std::move(storage->owner));
+  else
+    allocator().free(storage->block);
   delete storage;
+  if (!capturing_) let_owners_go();
+}
+
+void Device::let_owners_go() {
+  for (auto& owner : std::exchange(left_, {})) {
+    if (let_go)
+      let_go(std::move(owner));
+    else
+      wait_idle();
+  }
 }
 
 void Device::keep(Storage* storage) {
@@ -70,6 +92,7 @@ std::unique_ptr<Graph> Device::end_capture() {
   auto graph = std::make_unique<Graph>(*this, std::exchange(used_, {}), allocator().end_hold());
   graph->recording_ = log_.end_recording();
   graph->work_ = finish_recording();
+  let_owners_go();
   return graph;
 }
 

@@ -1,6 +1,7 @@
 // The interface of a device for the addon, the same for every backend. It is used on the JavaScript thread only.
 #pragma once
 #include <array>
+#include <functional>
 #include <memory>
 #include <unordered_set>
 #include <vector>
@@ -95,6 +96,8 @@ class Device {
   virtual void stop() = 0;
 
   Storage* create_storage(size_t bytes, const char* op);
+  // Makes a storage of memory that belongs to someone else. The allocator does not count it.
+  Storage* adopt_storage(void* data, size_t bytes, std::unique_ptr<Owner> owner);
   void retain(Storage* storage) { storage->references++; }
   void release(Storage* storage);
   // Must be called before an operation on the storage is enqueued.
@@ -116,6 +119,13 @@ class Device {
 
   const Backend backend;
 
+  // Receives the owner of memory that no storage has any more, and destroys it when everything enqueued so far has run.
+  // It is not called while a graph is captured. Without it, the device waits for its queue.
+  std::function<void(std::unique_ptr<Owner>)> let_go;
+  // Returns what the backend calls its queue, for libraries that enqueue work of their own: a CUstream, or null on the
+  // CPU. Everything that was enqueued before is in it. May wait until calls that wait for the host are in it, too.
+  virtual void* native_queue() { return nullptr; }
+
  protected:
   // Tells the backend to which operation of the log the work enqueued next belongs.
   virtual void number_operation(int64_t operation) = 0;
@@ -128,6 +138,7 @@ class Device {
  private:
   friend class Graph;
   void keep(Storage* storage);
+  void let_owners_go();
 
   OperationLog log_;
   bool capturing_ = false;
@@ -136,6 +147,7 @@ class Device {
   // live. If the latter are released before the end of the capture, their memory belongs to the graph anyway.
   std::vector<Storage*> used_;
   std::unordered_set<Storage*> made_;
+  std::vector<std::unique_ptr<Owner>> left_;  // owners that wait until the capture ends
 };
 
 }  // namespace heed

@@ -1,5 +1,7 @@
 // Reference-counted device memory and the handle JavaScript holds. JavaScript thread only.
 #pragma once
+#include <memory>
+
 #include "core/allocator.h"
 #include "core/failure.h"
 #include "core/tensor.h"
@@ -7,6 +9,17 @@
 namespace heed {
 
 class Device;
+
+// Keeps memory alive that belongs to someone else. It is destroyed on the JavaScript thread when no storage has the
+// memory any more and nothing in the device's queue uses it (Device::let_go).
+class Owner {
+ public:
+  explicit Owner(bool read_only) : read_only(read_only) {}
+  Owner(const Owner&) = delete;
+  Owner& operator=(const Owner&) = delete;
+  virtual ~Owner();
+  const bool read_only;  // true if operations must not write to the memory
+};
 
 struct Storage {
   Device* device;
@@ -18,6 +31,7 @@ struct Storage {
   uint64_t number = 0;
   Storage *next = nullptr, *previous = nullptr;
   Cause damage = nullptr;
+  std::unique_ptr<Owner> owner = nullptr;  // owner of foreign memory; null if the device's allocator has made the block
 
   void* data() const { return block.data; }
   int64_t bytes() const { return static_cast<int64_t>(block.requested); }

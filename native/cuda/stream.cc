@@ -319,6 +319,12 @@ void Stream::wait_idle() {
   watcher_->drain();
 }
 
+void* Stream::native_queue() {
+  expect_not_capturing("device");
+  submitter_->drain();
+  return stream_;
+}
+
 void Stream::stop() {
   card_.try_make_current();
   if (submitter_) submitter_->stop();

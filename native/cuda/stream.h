@@ -47,6 +47,7 @@ class Stream final : public Device {
   std::unique_ptr<Timer> start_timer() override;
   void wait_idle() override;
   void stop() override;
+  void* native_queue() override;
 
   // Enqueues a kernel. `params` is copied at the call.
   template <class Params>

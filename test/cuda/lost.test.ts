@@ -22,6 +22,11 @@ const functions: Cases = {
   release: ["native.release(spare.handle)", "serves"],
   upload: ["native.upload(x.handle, new Float32Array(4)); await native.read(x.handle)", "lost"],
   read: ["await native.read(x.handle)", "lost"],
+  computed: ["await native.computed(x.handle)", "lost"],
+  toNative: ["native.toNative(x.handle)", "serves"],
+  fromNative: ["native.release(native.fromNative(native.toNative(x.handle)).handle)", "serves"],
+  toDLPack: ["native.toDLPack(x.handle, true)", "serves"],
+  fromDLPack: ["native.release(native.fromDLPack(native.toDLPack(x.handle, true)).handle)", "serves"],
   transfer: ["native.transfer(onCpu.handle, x.handle); await native.read(onCpu.handle)", "lost"],
   "transfer, to it": ["native.transfer(x.handle, onCpu.handle); await native.read(x.handle)", "lost"],
   "transfer, from another card": ["native.transfer(beyond.handle, x.handle); await native.read(beyond.handle)", "lost"],
@@ -154,6 +159,8 @@ describe.runIf(cudas.length > 0)("cuda: each function on a lost device", () => {
       "tf32",
       "setTf32",
       "setBackground",
+      "interface",
+      "share",
     ];
     const known = [...Object.keys(functions), "endCapture", ...others, "setErrorClass", "setUnpack"];
     expect(Object.keys(native).filter((name) => !known.includes(name))).toEqual([]);
