@@ -83,6 +83,8 @@ export function slide(
   options: WindowOptions,
 ): { places: [number, number]; windows: Windows } {
   const { windows, padBottom, padRight } = checkWindows(op, options);
+  if (window[0] < 1 || window[1] < 1)
+    throw new HeedError("ERR_SHAPE", `${op}: expected a window with at least one tap, got ${formatShape(window)}`);
   const { strideH, strideW, padTop, padLeft, dilationH, dilationW } = windows;
   const padded = [image[0] + padTop + padBottom, image[1] + padLeft + padRight] as const;
   const extent = [(window[0] - 1) * dilationH + 1, (window[1] - 1) * dilationW + 1] as const;
