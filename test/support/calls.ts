@@ -177,6 +177,17 @@ export function callsOn(device: string): readonly Call[] {
       floats(1, 4, 4, 2),
       { window: [2, 2], stride: 1, padding: [1, 0, 0, 1], countPadding: true },
     ]),
+    call("cumsum", heed.cumsum, () => [floats(2, 3), { axis: -1, exclusive: true, reverse: true }]),
+    call("cumprod", heed.cumprod, () => [floats(2, 3), { axis: 0, exclusive: false, reverse: true }]),
+    call("reverse", heed.reverse, () => [floats(2, 3), [0, -1]]),
+    call("mirrorPad", heed.mirrorPad, () => [
+      floats(2, 3),
+      [
+        [1, 0],
+        [0, 2],
+      ],
+      "reflect",
+    ]),
     call("l2Normalize", heed.l2Normalize, () => [floats(2, 3)]),
     call("pool", heed.pool, () => [floats(2, 3, 4), [3, 1], "max"]),
     call("maskTokens", heed.maskTokens, () => [
