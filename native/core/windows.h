@@ -1,10 +1,10 @@
 // Windows that slide over images [B, H, W, C] (ops.def), for the kernels of every device.
 //
-// One dimension of such a window is an Axis: target r reads, by tap i, the source at r · step + offset + i · advance, if
-// that lies within the source. In a convolution, targets are its outputs and the source is the image. In the gradient by
-// the image it is the other way round: an element of the image reads the outputs that it has contributed to. With a
-// stride of s these are found by one tap in s, which tap depends on the element's position modulo s, its phase; the
-// targets of an axis are then the elements of one phase.
+// One dimension of such a window is an Axis: target r reads, by tap i, the source at r · step + offset + i · advance,
+// if that lies within the source. In a convolution, targets are its outputs and the source is the image. In the
+// gradient by the image it is the other way round: an element of the image reads the outputs that it has contributed
+// to. With a stride of s these are found by one tap in s, which tap depends on the element's position modulo s, its
+// phase; the targets of an axis are then the elements of one phase.
 //
 // The functions are always inlined, because the kernels of the CPU are compiled once for each instruction set
 // (cpu/kernels/kernel.h).
@@ -22,7 +22,7 @@ namespace heed {
 // Coordinates are int: the checks (checks/windows.cc) limit them so that no sum below overflows.
 struct Axis {
   int source, targets, taps;
-  int step, offset, advance;     // advance > 0
+  int step, offset, advance;        // advance > 0
   int first_target, targets_apart;  // target r is at first_target + r · targets_apart in its image
   int first_tap, taps_apart;        // tap i is tap first_tap + i · taps_apart of the window
 

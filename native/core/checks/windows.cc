@@ -25,9 +25,11 @@ void check_axis(const char* op, const char* direction, int64_t size, int64_t pla
   expect_between(op, "a dilation", w.dilation, 1);
   expect_between(op, "padding", w.pad, 0);
   if (places * w.stride > kMost || w.taps * w.dilation > kMost)
-    fail(Code::range, "%s: expected a window within %lld elements in the %s direction, got %lld places %lld apart with "
-         "%lld taps %lld apart", op, static_cast<long long>(kMost), direction, static_cast<long long>(places),
-         static_cast<long long>(w.stride), static_cast<long long>(w.taps), static_cast<long long>(w.dilation));
+    fail(Code::range,
+         "%s: expected a window within %lld elements in the %s direction, got %lld places %lld apart with "
+         "%lld taps %lld apart",
+         op, static_cast<long long>(kMost), direction, static_cast<long long>(places), static_cast<long long>(w.stride),
+         static_cast<long long>(w.taps), static_cast<long long>(w.dilation));
 }
 
 void check_window(const char* op, const TensorView& images, const TensorView& places, int64_t height, int64_t width,

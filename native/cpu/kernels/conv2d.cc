@@ -6,8 +6,8 @@
 //   dfilter[(i, j, c), n] = patches(inp)ᵀ · dout[(b, y, x), n]
 //
 // A window of one tap that moves by single steps over images without padding has the images themselves as its patches,
-// so that these are plain products. A row of out or dinp is summed in the order of K alone (gemm_words.h), so its bits do
-// not depend on the images beside it. The sum over the places of a small filter's gradient is cut by images, so that
+// so that these are plain products. A row of out or dinp is summed in the order of K alone (gemm_words.h), so its bits
+// do not depend on the images beside it. The sum over the places of a small filter's gradient is cut by images, so that
 // threads can share it; the cut depends on the shapes only.
 #include "cpu/kernels/conv2d.h"
 
@@ -166,8 +166,7 @@ void HEED_ISA::conv2d_filter(Stream& stream, Out dfilter, In inp, In dout, Int s
     return;
   }
   PatchProduct product{forward_axis(inp.shape[1], dout.shape[1], o.vertical(dfilter.shape[0])),
-                       forward_axis(inp.shape[2], dout.shape[2], o.horizontal(dfilter.shape[1])), &inp, &pixels,
-                       &rows};
+                       forward_axis(inp.shape[2], dout.shape[2], o.horizontal(dfilter.shape[1])), &inp, &pixels, &rows};
   product.transposed = true;
   // Small enough that the sums of the parts cost little, and long enough that threads are worth it.
   constexpr int64_t kSmall = 16384, kLong = 4096, kParts = 16;

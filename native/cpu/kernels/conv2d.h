@@ -6,7 +6,8 @@
 
 namespace heed::cpu::HEED_ISA {
 
-// out [M, N] or, for `transposed` patches only, [batch, M, N], of which each matrix has the next patches; b has the shape
+// out [M, N] or, for `transposed` patches only, [batch, M, N], of which each matrix has the next patches; b has the
+// shape
 // [.., K, N]. gemm.h says what the patches of images are.
 struct PatchProduct {
   Axis y, x;

@@ -1,11 +1,12 @@
-// depthwise_conv2d (ops.def) and its gradients: every channel is convolved alone, so that vectors lie along the channels.
+// depthwise_conv2d (ops.def) and its gradients: every channel is convolved alone, so that vectors lie along the
+// channels.
 //
 //   out[b, y, x, c]    = act(Σ_{i, j} inp[b, ·, ·, c] · filter[i, j, c] + bias[c])
 //   dinp               = the same sum over dout, for each phase of a stride (core/windows.h)
 //   dfilter[i, j, c]   = Σ_{b, y, x} inp[b, ·, ·, c] · dout[b, y, x, c]
 //
-// The work is parallel over rows of targets. A sum over taps is one chain in their order, in f32. The filter's gradient is
-// summed by fixed runs of rows, whose number depends on the shapes only, and the runs are added in order.
+// The work is parallel over rows of targets. A sum over taps is one chain in their order, in f32. The filter's gradient
+// is summed by fixed runs of rows, whose number depends on the shapes only, and the runs are added in order.
 #include "core/checks/windows.h"
 #include "cpu/kernels/activation.h"
 #include "cpu/kernels/sum_rows.h"
@@ -63,14 +64,13 @@ struct Sums {
       over_vectors(C, [&](int64_t c, auto lanes) {
         vf sum[n] = {};
         row.template over_taps<n>(s, begin, end, c, lanes, [&](int i, int j, const vf(&v)[n]) {
-          const vf weight =
-              lanes.load(filter.ptr<const T>() + (y.tap_at(i) * window_w + x.tap_at(j)) * C + c);
+          const vf weight = lanes.load(filter.ptr<const T>() + (y.tap_at(i) * window_w + x.tap_at(j)) * C + c);
 #pragma GCC unroll 4
           for (int q = 0; q < n; q++) sum[q] = fma(v[q], weight, sum[q]);
         });
         if (bias) {
-          const vf b = bias.dtype == DType::f32 ? lanes.load(bias.as<const float>() + c)
-                                                : lanes.load(bias.as<const T>() + c);
+          const vf b =
+              bias.dtype == DType::f32 ? lanes.load(bias.as<const float>() + c) : lanes.load(bias.as<const T>() + c);
           for (int q = 0; q < n; q++) sum[q] += b;
         }
         for (int q = 0; q < n; q++) {
@@ -86,9 +86,7 @@ struct Sums {
 };
 
 void launch(Stream& stream, const char* op, const Sums& sums) {
-  stream.launch(op, [sums] {
-    with_float_type(sums.out.dtype, [&](auto type) { sums.run<decltype(type)>(); });
-  });
+  stream.launch(op, [sums] { with_float_type(sums.out.dtype, [&](auto type) { sums.run<decltype(type)>(); }); });
 }
 
 // sums[i, j, c] = Σ inp · dout over the rows [begin, end) of dout.
@@ -115,8 +113,7 @@ void correlate(float* sums, const TensorView& inp, const TensorView& dout, const
           int s = first;
           for (; s + 4 <= last; s += 4, from += 4 * next, dy += 4 * C)
 #pragma GCC unroll 4
-            for (int q = 0; q < 4; q++)
-              sum[q] = fma(lanes.load(from + q * next), lanes.load(dy + q * C), sum[q]);
+            for (int q = 0; q < 4; q++) sum[q] = fma(lanes.load(from + q * next), lanes.load(dy + q * C), sum[q]);
           for (; s < last; s++, from += next, dy += C) sum[0] = fma(lanes.load(from), lanes.load(dy), sum[0]);
           lanes.store(to + c, lanes.load(to + c) + ((sum[0] + sum[1]) + (sum[2] + sum[3])));
         });

@@ -53,8 +53,9 @@ void multiply_patches(Stream& stream, const char* op, const PatchProduct& produc
   p.m = out.dim(-2);
   p.n = out.dim(-1);
   p.k = b.dim(-2);
-  p.patches = {product.y, product.x, Floats(*product.images), product.images->shape[0], product.images->shape[3],
-               product.transposed};
+  p.patches = {
+      product.y,         product.x, Floats(*product.images), product.images->shape[0], product.images->shape[3],
+      product.transposed};
   p.a.data = p.patches.images;  // for its dtype
   p.b = Matrices(b);
   p.out = p.partial = Matrices(out);

@@ -82,8 +82,8 @@ struct QuantizedTranspose {
 };
 
 // The patches of images [B, H, W, channels] under a window as A: row (b, y, x) has the elements (tap of y, tap of x,
-// channel), or zeros where a tap lies outside of the image. `transposed`, these are the columns; matrix i of a batch then
-// has the i-th k patches.
+// channel), or zeros where a tap lies outside of the image. `transposed`, these are the columns; matrix i of a batch
+// then has the i-th k patches.
 struct Patches {
   Axis y{}, x{};
   Floats images;
@@ -98,7 +98,7 @@ struct Problem {
   int64_t batch = 1, m = 0, n = 0, k = 0;
   Matrices a, b, out, residual, preact, dact;  // without data if an optional one is absent
   Matrices partial;  // in f32, for sums over a part of K that wait for the rest; it is out if out can hold them
-  Patches patches;               // take the place of a in products of many rows
+  Patches patches;   // take the place of a in products of many rows
   QuantizedTranspose quantized;  // takes the place of b in products of many rows
   Floats bias;
   Activation activation = Activation::none;

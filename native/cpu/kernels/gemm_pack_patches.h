@@ -1,6 +1,6 @@
-// Packing for the matrix product by patches of images (gemm.h): they are gathered, a piece at a time, into a few rows that
-// stay in L1, and packed from there. So the matrix of patches, which has each element of an image as often as windows
-// overlap, never exists in memory.
+// Packing for the matrix product by patches of images (gemm.h): they are gathered, a piece at a time, into a few rows
+// that stay in L1, and packed from there. So the matrix of patches, which has each element of an image as often as
+// windows overlap, never exists in memory.
 #pragma once
 #include "cpu/kernels/gemm_micro.h"
 #include "cpu/kernels/gemm_pack.h"
@@ -161,8 +161,7 @@ inline void pack_patch_columns(float* to, const Panels& panels, const Patches& p
 
 // Packs rows [first, first + rows) of the matrix that the patches are, and k of its columns from `begin` on.
 __attribute__((noinline)) void pack_patches(Word word, float* to, const Panels& panels, const Patches& patches,
-                                            int64_t first, int64_t rows, int64_t begin, int64_t k,
-                                            const Order& order) {
+                                            int64_t first, int64_t rows, int64_t begin, int64_t k, const Order& order) {
   with_words(word, patches.images.dtype, [&](auto words) {
     using Words = decltype(words);
     if (patches.transposed)

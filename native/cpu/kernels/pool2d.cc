@@ -1,5 +1,5 @@
-// max_pool2d and avg_pool2d (ops.def), and their gradients. Every channel is pooled alone, so that vectors lie along the
-// channels, and the work is parallel over rows of targets.
+// max_pool2d and avg_pool2d (ops.def), and their gradients. Every channel is pooled alone, so that vectors lie along
+// the channels, and the work is parallel over rows of targets.
 //
 // The gradient of a mean is gathered: an element of the image sums what each window that it is part of sends to its
 // elements. That of a maximum is scattered, because the place of the maximum has to be found again: threads share it by
@@ -20,8 +20,7 @@ struct Pool {
 
   template <bool kMax, class T>
   void run() const {
-    parallel_for(out.shape[0] * y.targets,
-                 window_rows_per_task(x.targets * out.shape[3], int64_t{y.taps} * x.taps),
+    parallel_for(out.shape[0] * y.targets, window_rows_per_task(x.targets * out.shape[3], int64_t{y.taps} * x.taps),
                  [&](int64_t begin, int64_t end) {
                    for (int64_t row = begin; row < end; row++) pool_row<kMax, T>(row);
                  });
@@ -35,9 +34,9 @@ struct Pool {
     T* const to = out.ptr<T>() + number * x.targets * C;
     over_targets(x, [&](auto neighbours, int s, int begin, int end) {
       constexpr int n = decltype(neighbours)::value;
-      const float count = whole > 0 ? whole
-                                    : static_cast<float>(max_of(1, row.end - row.begin)) *
-                                          static_cast<float>(max_of(1, end - begin));
+      const float count =
+          whole > 0 ? whole
+                    : static_cast<float>(max_of(1, row.end - row.begin)) * static_cast<float>(max_of(1, end - begin));
       const vf scale = set1(1 / count);
       over_vectors(C, [&](int64_t c, auto lanes) {
         vf result[n];
@@ -54,8 +53,8 @@ struct Pool {
   }
 };
 
-// The gradient of a mean: targets are the elements of dinp of a phase. A window (y, x) sends weights_y[y] · weights_x[x]
-// of its gradient to each element.
+// The gradient of a mean: targets are the elements of dinp of a phase. A window (y, x) sends weights_y[y] ·
+// weights_x[x] of its gradient to each element.
 struct MeanGradient {
   TensorView dinp, dout;
   Axis y, x;
@@ -64,8 +63,7 @@ struct MeanGradient {
 
   template <class T>
   void run() const {
-    parallel_for(dinp.shape[0] * y.targets,
-                 window_rows_per_task(x.targets * dinp.shape[3], int64_t{y.taps} * x.taps),
+    parallel_for(dinp.shape[0] * y.targets, window_rows_per_task(x.targets * dinp.shape[3], int64_t{y.taps} * x.taps),
                  [&](int64_t begin, int64_t end) {
                    for (int64_t row = begin; row < end; row++) sum_row<T>(row);
                  });
@@ -152,9 +150,7 @@ void HEED_ISA::max_pool2d(Stream& stream, Out out, In inp, Int window_h, Int win
   if (out.empty()) return;
   const Pool pool{out, inp, forward_axis(inp.shape[1], out.shape[1], o.vertical(window_h)),
                   forward_axis(inp.shape[2], out.shape[2], o.horizontal(window_w)), 0};
-  stream.launch(op, [pool] {
-    with_float_type(pool.out.dtype, [&](auto type) { pool.run<true, decltype(type)>(); });
-  });
+  stream.launch(op, [pool] { with_float_type(pool.out.dtype, [&](auto type) { pool.run<true, decltype(type)>(); }); });
 }
 
 void HEED_ISA::max_pool2d_backward(Stream& stream, Out dinp, In dout, In inp, Int window_h, Int window_w, Int stride_h,
@@ -174,7 +170,8 @@ void HEED_ISA::max_pool2d_backward(Stream& stream, Out dinp, In dout, In inp, In
     const bool overlap = (window_h - 1) * dilation_h >= stride_h;
     const int64_t channels = overlap ? 4 * kWidth : inp.shape[3];
     const int64_t blocks = ceil_div(inp.shape[3], channels), rows = dout.shape[0] * y.targets;
-    const int64_t together = overlap ? y.targets : window_rows_per_task(x.targets * inp.shape[3], 2 * window_h * window_w);
+    const int64_t together =
+        overlap ? y.targets : window_rows_per_task(x.targets * inp.shape[3], 2 * window_h * window_w);
     with_float_type(dinp.dtype, [&](auto type) {
       using T = decltype(type);
       parallel_for(ceil_div(rows, max_of<int64_t>(1, together)) * blocks, 1, [&](int64_t task, int64_t end) {
@@ -206,9 +203,7 @@ void HEED_ISA::avg_pool2d(Stream& stream, Out out, In inp, Int window_h, Int win
   const Pool pool{out, inp, forward_axis(inp.shape[1], out.shape[1], o.vertical(window_h)),
                   forward_axis(inp.shape[2], out.shape[2], o.horizontal(window_w)),
                   count_padding ? static_cast<float>(window_h) * static_cast<float>(window_w) : 0.0f};
-  stream.launch(op, [pool] {
-    with_float_type(pool.out.dtype, [&](auto type) { pool.run<false, decltype(type)>(); });
-  });
+  stream.launch(op, [pool] { with_float_type(pool.out.dtype, [&](auto type) { pool.run<false, decltype(type)>(); }); });
 }
 
 void HEED_ISA::avg_pool2d_backward(Stream& stream, Out dinp, In dout, Int window_h, Int window_w, Int stride_h,
@@ -230,9 +225,8 @@ void HEED_ISA::avg_pool2d_backward(Stream& stream, Out dinp, In dout, Int window
     for (int64_t w = 0; w < phases(W, stride_w); w++) {
       gradient.y = backward_axis(H, OH, vertical, h);
       gradient.x = backward_axis(W, OW, horizontal, w);
-      stream.launch(op, [gradient] {
-        with_float_type(gradient.dinp.dtype, [&](auto type) { gradient.run<decltype(type)>(); });
-      });
+      stream.launch(
+          op, [gradient] { with_float_type(gradient.dinp.dtype, [&](auto type) { gradient.run<decltype(type)>(); }); });
     }
 }
 

@@ -2,9 +2,9 @@
 // outer index and goes along n with a running value of each, in f64, so that long sums lose nothing but the rounding of
 // their results.
 //
-// Backward of a product, with E_i the product of the elements before i: dinp_i = E_i · S_i, where S_i = Σ_{j ≥ i} dout_j ·
-// Π_{i < k ≤ j} x_k = dout_i + x_{i+1} · S_{i+1}. So nothing is divided, and zeros are no special case. Of an exclusive
-// product, S_i = dout_{i+1} + x_{i+1} · S_{i+1}.
+// Backward of a product, with E_i the product of the elements before i: dinp_i = E_i · S_i, where S_i = Σ_{j ≥ i}
+// dout_j · Π_{i < k ≤ j} x_k = dout_i + x_{i+1} · S_{i+1}. So nothing is divided, and zeros are no special case. Of an
+// exclusive product, S_i = dout_{i+1} + x_{i+1} · S_{i+1}.
 #include "core/checks/scan.h"
 #include "cpu/kernels/rows.h"
 
@@ -30,7 +30,8 @@ void over_lines(const TensorView& view, const Body& body) {
 // The places of the elements of a line in the order in which they are scanned.
 struct Walk {
   int64_t first, step;
-  Walk(int64_t n, int64_t inner, bool from_end) : first(from_end ? (n - 1) * inner : 0), step(from_end ? -inner : inner) {}
+  Walk(int64_t n, int64_t inner, bool from_end)
+      : first(from_end ? (n - 1) * inner : 0), step(from_end ? -inner : inner) {}
   int64_t at(int64_t i) const { return first + i * step; }
 };
 

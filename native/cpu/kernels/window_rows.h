@@ -12,8 +12,8 @@ struct Neighbours {
   static constexpr int value = n;
 };
 
-// Calls body(Neighbours<n>{}, s, begin, end) for targets [s, s + n) of an axis, which read by taps [begin, end): four at a
-// time where all taps lie within the source, else one.
+// Calls body(Neighbours<n>{}, s, begin, end) for targets [s, s + n) of an axis, which read by taps [begin, end): four
+// at a time where all taps lie within the source, else one.
 template <class Body>
 __attribute__((always_inline)) inline void over_targets(const Axis& x, const Body& body) {
   const int inner = x.begin_inner(), outer = x.end_inner();
@@ -23,14 +23,14 @@ __attribute__((always_inline)) inline void over_targets(const Axis& x, const Bod
   for (; s < x.targets; s++) body(Neighbours<1>{}, s, x.begin_tap(s), x.end_tap(s));
 }
 
-// Images [count, y.source, x.source, C] under a window, and row `row` of its targets on all of them, one image after the
-// other.
+// Images [count, y.source, x.source, C] under a window, and row `row` of its targets on all of them, one image after
+// the other.
 template <class T>
 struct WindowRow {
   const Axis &y, &x;
   int64_t C;
   const T* image;
-  int64_t number;  // of the image
+  int64_t number;          // of the image
   int target, begin, end;  // the row's target of y, and its taps
 
   WindowRow(const T* images, int64_t channels, const Axis& y_axis, const Axis& x_axis, int64_t row)

@@ -1,12 +1,12 @@
-// conv2d (ops.def) and its gradients by image and by filter, as products (gemm.cu) with the matrix of patches, of which a
-// strip exists at a time:
+// conv2d (ops.def) and its gradients by image and by filter, as products (gemm.cu) with the matrix of patches, of which
+// a strip exists at a time:
 //
 //   out     = patches(inp) · filter
 //   dfilter = patches(inp)ᵀ · dout
 //   dinp    = the elements of dout · filterᵀ, which are patches, added up where they belong
 //
-// A strip has at most kStrip bytes, so that it is written to the L2 cache of a card and read from there: that traffic is
-// the price for a product whose loads are copies of 16 bytes. The product rounds f32 to tf32 where that is allowed.
+// A strip has at most kStrip bytes, so that it is written to the L2 cache of a card and read from there: that traffic
+// is the price for a product whose loads are copies of 16 bytes. The product rounds f32 to tf32 where that is allowed.
 // Gradients by the image are gathered, so that nothing is added in an order that blocks decide; the patches of their
 // sums are in f32. A window of one tap that moves by single steps over images without padding needs no patches.
 //
@@ -61,8 +61,8 @@ __device__ void gather_patches_body(const PatchParams& p) {
     Bits value = 0;
     // The rows may have a margin of zeros, which no tap reads.
     if (i < p.y.taps && p.y.inside(at_y) && p.x.inside(at_x))
-      value = static_cast<const Bits*>(
-          p.images)[((image * p.y.source + at_y) * p.x.source + at_x) * p.channels + channel];
+      value =
+          static_cast<const Bits*>(p.images)[((image * p.y.source + at_y) * p.x.source + at_x) * p.channels + channel];
     static_cast<Bits*>(p.patches)[row * p.stride + element] = value;
   }
 }
@@ -120,8 +120,14 @@ class PatchStrips {
 
   // Enqueues the patches of rows [first, first + count) and returns them, [count, K].
   TensorView gather(int64_t first, int64_t count) const {
-    const PatchParams p{y_,           x_, images_.shape[3], stride_, memory_.as<void>(), images_.data,
-                        static_cast<unsigned>(first), static_cast<unsigned>(count)};
+    const PatchParams p{y_,
+                        x_,
+                        images_.shape[3],
+                        stride_,
+                        memory_.as<void>(),
+                        images_.data,
+                        static_cast<unsigned>(first),
+                        static_cast<unsigned>(count)};
     stream_.launch(op_, images_.dtype == DType::f32 ? gather_patches_32 : gather_patches_16,
                    tall_grid(ceil_div(stride_, kWindowThreads), ceil_div(count, kPatchRows)), p);
     return matrix_at(images_, memory_.as<void>(), count, K_, stride_, 1);
@@ -145,8 +151,8 @@ class PatchStrips {
 
 // Returns rows [first, first + count) of a matrix without gaps.
 TensorView some_rows(const TensorView& matrix, int64_t first, int64_t count) {
-  char* const data = static_cast<char*>(matrix.data) +
-                     first * matrix.shape[1] * static_cast<int64_t>(size_of(matrix.dtype));
+  char* const data =
+      static_cast<char*>(matrix.data) + first * matrix.shape[1] * static_cast<int64_t>(size_of(matrix.dtype));
   return matrix_at(matrix, data, count, matrix.shape[1], matrix.shape[1], 1);
 }
 
@@ -171,8 +177,8 @@ void host::conv2d(Stream& stream, Out out, In inp, In filter, OptIn bias, OptOut
          false);
   };
   if (inp.empty())  // nothing to sum, but the epilogue still applies
-    return product(matrix_at(inp, inp.data, rows.shape[0], 0, 0, 1), matrix_at(filter, filter.data, 0, rows.shape[1],
-                                                                              rows.shape[1], 1), 0);
+    return product(matrix_at(inp, inp.data, rows.shape[0], 0, 0, 1),
+                   matrix_at(filter, filter.data, 0, rows.shape[1], rows.shape[1], 1), 0);
   if (convolves_pixels(inp, out, filter, o)) return product(rows_of(inp), weight, 0);
   const PatchStrips patches(stream, op, inp, out, filter, o);
   for (int64_t first = 0; first < patches.rows; first += patches.strip)

@@ -2,8 +2,8 @@
 // gradient by the image is the same sum over dout, for each phase of a stride (core/windows.h).
 //
 // The gradient of the filter is summed in two stages, without atomics: each chunk of the pixels of dout is summed into
-// a filter of its own, and then the chunks are added up. In a block, a warp's threads are 32 channels, and the warps take
-// the chunk's pixels in turn; their sums are added in order.
+// a filter of its own, and then the chunks are added up. In a block, a warp's threads are 32 channels, and the warps
+// take the chunk's pixels in turn; their sums are added in order.
 #include "cuda/kernels/activation.h"
 #include "cuda/kernels/windows.h"
 

@@ -1,6 +1,6 @@
-// max_pool2d and avg_pool2d (ops.def), and their gradients: a thread computes an element. Gradients are gathered, without
-// atomics: an element of the image sums what each window that it is part of sends to it. For a maximum, it finds out
-// whether it is the first one of that window by reading the window again.
+// max_pool2d and avg_pool2d (ops.def), and their gradients: a thread computes an element. Gradients are gathered,
+// without atomics: an element of the image sums what each window that it is part of sends to it. For a maximum, it
+// finds out whether it is the first one of that window by reading the window again.
 #include "cuda/kernels/windows.h"
 
 #if !HEED_DEVICE_CODE
@@ -75,8 +75,7 @@ __device__ __forceinline__ bool is_first_maximum(const PoolBackwardParams& p, co
   const int end_y = y.end_tap(row), begin_x = x.begin_tap(column), end_x = x.end_tap(column);
   for (int i = y.begin_tap(row); i < end_y; i++)
     for (int j = begin_x; j < end_x; j++) {
-      const float other =
-          to_float(image[(static_cast<int64_t>(y.at(row, i)) * x.source + x.at(column, j)) * channels]);
+      const float other = to_float(image[(static_cast<int64_t>(y.at(row, i)) * x.source + x.at(column, j)) * channels]);
       const bool before = i < tap_y || (i == tap_y && j < tap_x);
       if (other > value || (before && other == value)) return false;
     }
@@ -112,8 +111,8 @@ HEED_KERNEL_FLOATS(max_pool_backward_kernel, PoolBackwardParams, kWindowThreads,
 
 namespace {
 
-void pool(Stream& stream, const char* op, Out out, In inp, Int window_h, Int window_w, const WindowOptions& o,
-          bool max, bool count_padding) {
+void pool(Stream& stream, const char* op, Out out, In inp, Int window_h, Int window_w, const WindowOptions& o, bool max,
+          bool count_padding) {
   check_pool(op, "inp", inp, "out", out, window_h, window_w, o);
   if (out.empty()) return;
   const Targets targets(forward_axis(inp.shape[1], out.shape[1], o.vertical(window_h)),
@@ -133,9 +132,14 @@ void pool_backward(Stream& stream, const char* op, Out dinp, In dout, const Tens
     for (int64_t w = 0; w < phases(W, o.stride_w); w++) {
       const Targets targets(backward_axis(H, OH, vertical, h), backward_axis(W, OW, horizontal, w), dinp.shape[0],
                             dinp.shape[3]);
-      const PoolBackwardParams p{targets,   forward_axis(H, OH, vertical), forward_axis(W, OW, horizontal),
-                                 dinp.data, dout.data,                     inp ? inp->data : nullptr,
-                                 whole,     accumulate};
+      const PoolBackwardParams p{targets,
+                                 forward_axis(H, OH, vertical),
+                                 forward_axis(W, OW, horizontal),
+                                 dinp.data,
+                                 dout.data,
+                                 inp ? inp->data : nullptr,
+                                 whole,
+                                 accumulate};
       stream.launch(op, inp ? max_pool_backward_kernel(dinp.dtype) : avg_pool_backward_kernel(dinp.dtype),
                     targets.grid(), p);
     }

@@ -1,6 +1,6 @@
 // scan (ops.def): cumulative sums and products along n of [outer, n, inner], in f32. A line whose elements are
-// neighbours (inner is 1) is scanned by a warp, 32 elements at a time; other lines by a thread each, whose neighbours in a
-// warp read neighbouring lines.
+// neighbours (inner is 1) is scanned by a warp, 32 elements at a time; other lines by a thread each, whose neighbours
+// in a warp read neighbouring lines.
 //
 // The gradient of a product is described in cpu/kernels/scan.cc. A thread computes a line: it goes forward for the
 // products before each element, which it keeps in memory, and then back.

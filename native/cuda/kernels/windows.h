@@ -1,5 +1,5 @@
-// Kernels over windows (core/windows.h): a block has `lanes` channels, a power of two, of some targets, one a thread, so
-// that a warp reads neighbouring channels.
+// Kernels over windows (core/windows.h): a block has `lanes` channels, a power of two, of some targets, one a thread,
+// so that a warp reads neighbouring channels.
 #pragma once
 #include "core/windows.h"
 #include "cuda/kernels/kernel.h"
@@ -50,7 +50,8 @@ struct Target {
   }
 };
 
-// Calls step(i, j, value) with what a target reads by each of its taps from images [count, y.source, x.source, channels].
+// Calls step(i, j, value) with what a target reads by each of its taps from images [count, y.source, x.source,
+// channels].
 template <class T, class Step>
 __device__ __forceinline__ void over_taps(const Targets& t, const Target& target, const T* images, const Step& step) {
   const int begin_y = t.y.begin_tap(target.row), end_y = t.y.end_tap(target.row);
