@@ -100,10 +100,7 @@ export function depthwiseConv2dInputGradient(
   checkParameter(op, "filter", filter, dy);
   checkImages(op, "dy", dy, [-1, -1, -1, channels]);
   return scope(() =>
-    summed(
-      convolveTransposed(op, kernels, dy, flat(filter), checkPair(op, "size", size, 0), channels, options),
-      times,
-    ),
+    summed(convolveTransposed(op, kernels, dy, flat(filter), checkPair(op, "size", size, 0), channels, options), times),
   );
 }
 

@@ -110,8 +110,5 @@ export function checkImages(op: string, name: string, x: FloatTensor, expected: 
   const { shape } = x;
   if (shape.length === 4 && shape.every((n, i) => expected[i] === -1 || expected[i] === n)) return;
   const sizes = expected.map((n, i) => (n === -1 ? "BHWC"[i]! : String(n)));
-  throw new HeedError(
-    "ERR_SHAPE",
-    `${op}: expected ${name} of shape [${sizes.join(", ")}], got ${formatShape(shape)}`,
-  );
+  throw new HeedError("ERR_SHAPE", `${op}: expected ${name} of shape [${sizes.join(", ")}], got ${formatShape(shape)}`);
 }

@@ -203,9 +203,21 @@ test.for(productTargets)("an image has the same bits alone and among others on $
 test.for(targets)("empty images and results on $name", async ({ select, device }) => {
   select();
   const shapes: [number[], number[], number[]][] = [
-    [[0, 3, 3, 2], [2, 2, 2, 5], [0, 2, 2, 5]],
-    [[1, 3, 3, 0], [2, 2, 0, 2], [1, 2, 2, 2]],
-    [[1, 3, 3, 2], [2, 2, 2, 0], [1, 2, 2, 0]],
+    [
+      [0, 3, 3, 2],
+      [2, 2, 2, 5],
+      [0, 2, 2, 5],
+    ],
+    [
+      [1, 3, 3, 0],
+      [2, 2, 0, 2],
+      [1, 2, 2, 2],
+    ],
+    [
+      [1, 3, 3, 2],
+      [2, 2, 2, 0],
+      [1, 2, 2, 0],
+    ],
   ];
   for (const [image, window, result] of shapes) {
     const leaves = [image, window].map((shape) => parameter(zeros(shape, { device })));
@@ -238,6 +250,10 @@ test("wrong shapes and options are named", () => {
   expectError(() => conv2d(x, filter, { stride: 0 }), "ERR_RANGE", /stride to be an integer from 1/);
   expectError(() => conv2d(x, filter, { padding: [1, 2, 3] as never }), "ERR_ARGUMENT", /padding to be a number or/);
   expectError(() => conv2d(x, filter, { bias: zeros([4]) }), "ERR_SHAPE", /bias of shape \[5\]/);
-  expectError(() => convTranspose2d(x, zeros([2, 2, 5, 3]), { size: [4, 4] }), "ERR_SHAPE", /x of shape \[B, 3, 3, C\]/);
+  expectError(
+    () => convTranspose2d(x, zeros([2, 2, 5, 3]), { size: [4, 4] }),
+    "ERR_SHAPE",
+    /x of shape \[B, 3, 3, C\]/,
+  );
   expectError(() => depthwiseConv2d(x, zeros([2, 2, 2, 1])), "ERR_SHAPE", /filter of shape \[kh, kw, 3, M\]/);
 });

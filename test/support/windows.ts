@@ -25,8 +25,7 @@ export function overWindows(
         for (let i = 0; i < kh; i++)
           for (let j = 0; j < kw; j++) {
             const [y, x] = [p * stride[0] + i * dilation[0] - padding[0], q * stride[1] + j * dilation[1] - padding[2]];
-            if (y >= 0 && y < H && x >= 0 && x < W)
-              visit((b * OH + p) * OW + q, (b * H + y) * W + x, i * kw + j);
+            if (y >= 0 && y < H && x >= 0 && x < W) visit((b * OH + p) * OW + q, (b * H + y) * W + x, i * kw + j);
           }
   return [OH, OW];
 }
@@ -67,8 +66,7 @@ export function convolveTransposed(x: Nd, filter: Nd, size: readonly [number, nu
   const data = new Float64Array(x.shape[0]! * size[0] * size[1] * C);
   overWindows(shape, [kh, kw], slide, (output, input, tap) => {
     for (let c = 0; c < C; c++)
-      for (let n = 0; n < N; n++)
-        data[input * C + c]! += x.data[output * N + n]! * filter.data[(tap * C + c) * N + n]!;
+      for (let n = 0; n < N; n++) data[input * C + c]! += x.data[output * N + n]! * filter.data[(tap * C + c) * N + n]!;
   });
   return { shape, data };
 }
