@@ -60,6 +60,12 @@ export { biasedAttention, type BiasedAttentionOptions } from "./ops/biased-atten
 export { add, div, equal, greater, less, maximum, minimum, mul, type Operand, pow, sub } from "./ops/binary.js";
 export { cacheWrite } from "./ops/cache-write.js";
 export { argmax, topk } from "./ops/choose.js";
+export { conv2d, convTranspose2d, type ConvTranspose2dOptions } from "./ops/conv2d.js";
+export type { ConvolutionOptions } from "./ops/convolution.js";
+export { cumprod, cumsum, type CumulativeOptions } from "./ops/cumulative.js";
+export { depthwiseConv2d } from "./ops/depthwise-conv2d.js";
+export { type AvgPoolOptions, avgPool2d, maxPool2d, type PoolOptions } from "./ops/pool2d.js";
+export type { Padding, Pair, WindowOptions } from "./ops/windows.js";
 export { crossEntropy, type CrossEntropyOptions } from "./ops/cross-entropy.js";
 export { linearCrossEntropy, type LinearCrossEntropyOptions } from "./ops/linear-cross-entropy.js";
 export { dropout } from "./ops/dropout.js";
@@ -93,6 +99,7 @@ export {
 } from "./ops/linear-attention.js";
 export { lstm, type LstmOptions, type LstmState } from "./ops/lstm.js";
 export { matmul } from "./ops/matmul.js";
+export { mirrorPad, reverse } from "./ops/mirror.js";
 export { max, mean, type ReduceOptions, sum } from "./ops/reduce.js";
 export { addRmsNorm, rmsNorm, type RmsNormOptions } from "./ops/rms-norm.js";
 export { rotary, type RotaryOptions } from "./ops/rotary.js";

@@ -157,6 +157,37 @@ export function callsOn(device: string): readonly Call[] {
       floats(8, 2),
       { bias: floats(8), state: { h: floats(2, 2), c: floats(2, 2) } },
     ]),
+    call("conv2d", heed.conv2d, () => [
+      floats(1, 4, 4, 2),
+      floats(2, 2, 2, 3),
+      { bias: floats(3), activation: "relu", stride: 2, padding: [1, 0, 1, 0], dilation: [1, 2] },
+    ]),
+    call("convTranspose2d", heed.convTranspose2d, () => [
+      floats(1, 2, 2, 3),
+      floats(2, 2, 2, 3),
+      { size: [4, 4], stride: [2, 2], padding: 0, dilation: 1 },
+    ]),
+    call("depthwiseConv2d", heed.depthwiseConv2d, () => [
+      floats(1, 4, 4, 2),
+      floats(2, 2, 2, 1),
+      { bias: floats(2), activation: "silu", stride: [2, 1], padding: [1, 1], dilation: 1 },
+    ]),
+    call("maxPool2d", heed.maxPool2d, () => [floats(1, 4, 4, 2), { window: 2, stride: [1, 2], padding: 1 }]),
+    call("avgPool2d", heed.avgPool2d, () => [
+      floats(1, 4, 4, 2),
+      { window: [2, 2], stride: 1, padding: [1, 0, 0, 1], countPadding: true },
+    ]),
+    call("cumsum", heed.cumsum, () => [floats(2, 3), { axis: -1, exclusive: true, reverse: true }]),
+    call("cumprod", heed.cumprod, () => [floats(2, 3), { axis: 0, exclusive: false, reverse: true }]),
+    call("reverse", heed.reverse, () => [floats(2, 3), [0, -1]]),
+    call("mirrorPad", heed.mirrorPad, () => [
+      floats(2, 3),
+      [
+        [1, 0],
+        [0, 2],
+      ],
+      "reflect",
+    ]),
     call("l2Normalize", heed.l2Normalize, () => [floats(2, 3)]),
     call("pool", heed.pool, () => [floats(2, 3, 4), [3, 1], "max"]),
     call("maskTokens", heed.maskTokens, () => [

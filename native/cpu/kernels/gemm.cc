@@ -11,6 +11,7 @@
 // to nearest, and treats subnormal numbers (below 2^-126) as zero.
 #include "core/checks/gemm.h"
 #include "core/checks/quantized.h"
+#include "cpu/kernels/conv2d.h"
 #include "cpu/kernels/gemm_rows.h"
 #include "cpu/kernels/gemm_tiled.h"
 #include "cpu/kernels/sum_rows.h"
@@ -44,6 +45,27 @@ void multiply_many_rows(Stream& stream, const char* op, Problem p, Out out) {
 }
 
 }  // namespace
+
+void multiply_patches(Stream& stream, const char* op, const PatchProduct& product) {
+  const TensorView &out = *product.out, &b = *product.b;
+  Problem p;
+  p.batch = out.rank > 2 ? out.shape[0] : 1;
+  p.m = out.dim(-2);
+  p.n = out.dim(-1);
+  p.k = b.dim(-2);
+  p.patches = {
+      product.y,         product.x, Floats(*product.images), product.images->shape[0], product.images->shape[3],
+      product.transposed};
+  p.a.data = p.patches.images;  // for its dtype
+  p.b = Matrices(b);
+  p.out = p.partial = Matrices(out);
+  if (product.preact) p.preact = Matrices(*product.preact);
+  if (product.bias) p.bias = Floats(*product.bias);
+  p.activation = product.activation;
+  p.accumulate = product.accumulate;
+  multiply_many_rows(stream, op, p, out);
+}
+
 }  // namespace HEED_ISA
 
 void HEED_ISA::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact,

@@ -3,6 +3,7 @@
 #pragma once
 #include "core/kinds.h"
 #include "core/quantized.h"
+#include "core/windows.h"
 #include "cpu/kernels/convert.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -80,10 +81,24 @@ struct QuantizedTranspose {
   explicit operator bool() const { return codes; }
 };
 
+// The patches of images [B, H, W, channels] under a window as A: row (b, y, x) has the elements (tap of y, tap of x,
+// channel), or zeros where a tap lies outside of the image. `transposed`, these are the columns; matrix i of a batch
+// then has the i-th k patches.
+struct Patches {
+  Axis y{}, x{};
+  Floats images;
+  int64_t count = 0;  // of images
+  int64_t channels = 0;
+  bool transposed = false;
+
+  explicit operator bool() const { return static_cast<bool>(images); }
+};
+
 struct Problem {
   int64_t batch = 1, m = 0, n = 0, k = 0;
   Matrices a, b, out, residual, preact, dact;  // without data if an optional one is absent
   Matrices partial;  // in f32, for sums over a part of K that wait for the rest; it is out if out can hold them
+  Patches patches;   // take the place of a in products of many rows
   QuantizedTranspose quantized;  // takes the place of b in products of many rows
   Floats bias;
   Activation activation = Activation::none;

@@ -14,15 +14,17 @@ struct Panels {
   int64_t stride;  // from one panel to the next
 };
 
-// Rows that are contiguous in k: kWidth rows at a time, squares transposed in registers.
+// Rows that are contiguous in k: kWidth rows at a time, squares transposed in registers. The words that `from` holds
+// begin at word `begin` of the order, a multiple of kWidth.
 template <class Words>
 inline void pack_transposed(float* to, int64_t lanes, const typename Words::Element* from, int64_t rows, int64_t k,
-                            const Order& order, int64_t row_stride) {
+                            const Order& order, int64_t row_stride, int64_t begin = 0) {
   constexpr int64_t kStep = kWidth * Words::kElements;
   static_assert(kWidth % kWays == 0);
   int64_t at[kWidth];  // of a square's words, and how much further on the next square's are
   for (int64_t i = 0; i < kWidth; i++) at[i] = order.place(i) * lanes;
   const int64_t advance = kWidth / order.ways * lanes;
+  to += begin / order.ways * lanes;
   for (int64_t first = 0; first < lanes; first += kWidth, from += kWidth * row_stride) {
     const int64_t here = rows - first;
     float* d = to + first;
@@ -39,7 +41,7 @@ inline void pack_transposed(float* to, int64_t lanes, const typename Words::Elem
 #pragma GCC unroll 16
         for (int i = 0; i < kWidth; i++) store(d + at[i], square[i]);
       } else {
-        for (int64_t i = 0; i < order.words() - p / Words::kElements; i++) store(d + at[i], square[i]);
+        for (int64_t i = 0; i < order.words() - begin - p / Words::kElements; i++) store(d + at[i], square[i]);
       }
     }
   }

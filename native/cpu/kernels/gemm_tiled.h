@@ -11,6 +11,7 @@
 #include "cpu/kernels/gemm_epilogue.h"
 #include "cpu/kernels/gemm_micro.h"
 #include "cpu/kernels/gemm_pack.h"
+#include "cpu/kernels/gemm_pack_patches.h"
 #include "cpu/kernels/gemm_pack_quantized.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -101,6 +102,9 @@ class TiledProduct {
  private:
   void pack_a(float* to, int64_t matrix_, int64_t first, int64_t panels) const {
     const int64_t i = first * t.a.rows;
+    if (p.patches)
+      return pack_patches(t.chains.word, to, t.a, p.patches, i, min_of(panels * t.a.rows, p.m - i),
+                          matrix_ * p.k + pass * t.depth, k, t.chains.order(k));
     pack(to, t.a, p.a.at(matrix_) + (i * p.a.row + pass * t.depth * p.a.column), min_of(panels * t.a.rows, p.m - i),
          p.a.row, p.a.column);
   }
