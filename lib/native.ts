@@ -83,6 +83,11 @@ export interface Native {
   upload(handle: Handle, data: ArrayBufferView): void;
   /** Returns the bytes of a contiguous tensor, once everything enqueued so far has run. */
   read(handle: Handle): Promise<ArrayBuffer>;
+  /**
+   * Returns the bytes of a contiguous tensor, and waits for everything enqueued so far on its device: the event loop stands
+   * still meanwhile.
+   */
+  readNow(handle: Handle): ArrayBuffer;
   /** Copies a contiguous tensor to one of equally many bytes on another device, in the order of both queues. */
   transfer(to: Handle, from: Handle): void;
   /**

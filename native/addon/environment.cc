@@ -23,6 +23,7 @@ struct Environment::Pending {
   int64_t position = 0;  // position in the device's log
   Failures failures;     // since the previous fence
   Cause error;           // reason for which the promise is rejected
+  Cause* outcome = nullptr;  // where the error is left for a caller that waits without a promise
 };
 
 class Environment::PendingFence final : public Fence {
@@ -36,6 +37,7 @@ class Environment::PendingFence final : public Fence {
       first = environment_.done_.empty();
       environment_.done_.push_back(pending_);
     }
+    environment_.reached_.notify_all();
     if (first) napi_call_threadsafe_function(environment_.notify_, nullptr, napi_tsfn_nonblocking);
   }
 
@@ -166,6 +168,23 @@ napi_value Environment::promise_after_queue(napi_env env, Device& device, napi_v
   return promise(env, std::make_unique<Pending>(device), result);
 }
 
+void Environment::wait_for(napi_env env, Storage& storage, Cause failed) {
+  storage.device->expect_not_capturing("readNow");
+  auto pending = std::make_unique<Pending>(*storage.device);
+  Cause outcome;
+  pending->error = std::move(failed);
+  pending->outcome = &outcome;
+  storage.device->log().deliver(storage, std::make_unique<Read>(*pending));
+  const Pending* const waited = enqueue(env, std::move(pending));
+  {
+    std::unique_lock lock(mutex_);
+    reached_.wait(lock, [&] { return std::find(done_.begin(), done_.end(), waited) != done_.end(); });
+  }
+  // Fences are settled in their order, so that promises which are due now are resolved too.
+  settle(env);
+  if (outcome) throw Error(outcome->error);
+}
+
 void Environment::follow(napi_env env, Device& device) { enqueue(env, std::make_unique<Pending>(device)); }
 
 napi_value Environment::promise(napi_env env, std::unique_ptr<Pending> pending, napi_value result) {
@@ -196,10 +215,11 @@ Environment::Pending* Environment::add(napi_env env, std::unique_ptr<Pending> pe
   return pending_.emplace_back(pending.release());
 }
 
-void Environment::enqueue(napi_env env, std::unique_ptr<Pending> pending) {
+Environment::Pending* Environment::enqueue(napi_env env, std::unique_ptr<Pending> pending) {
   Pending* const kept = add(env, std::move(pending));
   kept->position = kept->device.log().fenced();
   kept->device.fence(new PendingFence(*this, kept));
+  return kept;
 }
 
 void Environment::settle(napi_env env) {
@@ -221,6 +241,10 @@ void Environment::finish(napi_env env, Pending& pending) {
   if (pending.settles) log.settle(pending.position, pending.failures);
   if (pending.of_all && !pending.error) pending.error = log.first_untold();
   if (pending.failures.device) pending.error = std::make_shared<Mishap>(*pending.failures.device);
+  if (pending.outcome && pending.error) {
+    pending.error->told = true;
+    *pending.outcome = pending.error;
+  }
   if (!pending.deferred) return;
   if (pending.error) {
     pending.error->told = true;

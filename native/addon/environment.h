@@ -7,6 +7,7 @@
 #pragma once
 #include <napi.h>
 
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -41,6 +42,9 @@ class Environment {
   napi_value promise_of(napi_env env, Storage& storage, napi_value result, Cause failed);
   napi_value promise_of_all(napi_env env, Device& device, napi_value result);
   napi_value promise_after_queue(napi_env env, Device& device, napi_value result);
+  // Waits, on the JavaScript thread, until everything enqueued so far on the storage's device has run. Throws what
+  // promise_of() rejects with.
+  void wait_for(napi_env env, Storage& storage, Cause failed);
   // Returns a promise that resolves once the system has got back the device's cache.
   napi_value release_cached(napi_env env, Device& device, napi_value result);
   // Makes the device's log learn of failures before this point, although no promise waits for it.
@@ -74,7 +78,7 @@ class Environment {
   static void finalize_handle(napi_env env, void* data, void* hint);
   napi_value promise(napi_env env, std::unique_ptr<Pending> pending, napi_value result);
   Pending* add(napi_env env, std::unique_ptr<Pending> pending);
-  void enqueue(napi_env env, std::unique_ptr<Pending> pending);
+  Pending* enqueue(napi_env env, std::unique_ptr<Pending> pending);
   void settle(napi_env env);
   void finish(napi_env env, Pending& pending);
 
@@ -94,7 +98,8 @@ class Environment {
 
   std::vector<Pending*> pending_;  // JavaScript thread only
   std::mutex mutex_;
-  std::vector<Pending*> done_;  // guarded by mutex_
+  std::condition_variable reached_;  // told of each pending that is added to done_
+  std::vector<Pending*> done_;       // guarded by mutex_
 };
 
 // An object that a device made must not outlive it: the environment waits for it in the same way as for a tensor's

@@ -176,13 +176,13 @@ napi_value array_buffer(Call& call, size_t bytes, void** data) {
   fail(Code::oom, "%s: out of memory for %zu bytes on the host", call.name, bytes);
 }
 
-// read(handle) -> Promise<ArrayBuffer>: resolves after everything that was enqueued so far
-napi_value read(Call& call) {
-  Handle& handle = call.handle(0);
+// Enqueues the copy of a contiguous tensor to `buffer`, which must live until the next fence. Returns the reason if not
+// all of the copy is enqueued.
+Cause download(Call& call, Handle& handle, napi_value& buffer) {
   if (!handle.view.contiguous()) fail(Code::shape, "%s: expected a contiguous tensor", call.name);
   const size_t bytes = static_cast<size_t>(handle.view.numel()) * size_of(handle.view.dtype);
   void* data = nullptr;
-  const napi_value buffer = array_buffer(call, bytes, &data);
+  buffer = array_buffer(call, bytes, &data);
   Device& device = *handle.storage->device;
   device.expect_not_capturing(call.name);
   Cause failed;
@@ -192,7 +192,24 @@ napi_value read(Call& call) {
     // Some of it may be on its way, so that the buffer must stay until the queue has come here.
     failed = std::make_shared<Mishap>(error);
   }
+  return failed;
+}
+
+// read(handle) -> Promise<ArrayBuffer>: resolves after everything that was enqueued so far
+napi_value read(Call& call) {
+  Handle& handle = call.handle(0);
+  napi_value buffer = nullptr;
+  Cause failed = download(call, handle, buffer);
   return Environment::of(call.env).promise_of(call.env, *handle.storage, buffer, std::move(failed));
+}
+
+// readNow(handle) -> ArrayBuffer: waits for everything that was enqueued so far
+napi_value read_now(Call& call) {
+  Handle& handle = call.handle(0);
+  napi_value buffer = nullptr;
+  Cause failed = download(call, handle, buffer);
+  Environment::of(call.env).wait_for(call.env, *handle.storage, std::move(failed));
+  return buffer;
 }
 
 // A copy in transit to another device.
@@ -332,6 +349,7 @@ void define_memory(napi_env env, napi_value exports) {
   define(env, exports, "release", &guarded<&release>);
   define(env, exports, "upload", &guarded<&upload>);
   define(env, exports, "read", &guarded<&read>);
+  define(env, exports, "readNow", &guarded<&read_now>);
   define(env, exports, "transfer", &guarded<&transfer>);
   define(env, exports, "beginCapture", &guarded<&begin_capture>);
   define(env, exports, "endCapture", &guarded<&end_capture>);
