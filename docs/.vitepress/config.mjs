@@ -18,6 +18,7 @@ const guides = [
   ["Embeddings", "embeddings"],
   ["Models for the AI SDK", "ai-sdk"],
   ["Models for LangChain", "langchain"],
+  ["heed in TensorFlow.js", "tensorflow-js"],
   ["Inside a transformer", "inside-a-transformer"],
   ["Devices and CUDA", "devices"],
   ["Memory and disposal", "memory"],
