@@ -38,9 +38,7 @@ export const binaryKernels: KernelTable = {
   GreaterEqual: comparison((work, a, b) =>
     work.binary("maximum", work.binary("greater", a, b), work.binary("equal", a, b)),
   ),
-  LessEqual: comparison((work, a, b) =>
-    work.binary("maximum", work.binary("less", a, b), work.binary("equal", a, b)),
-  ),
+  LessEqual: comparison((work, a, b) => work.binary("maximum", work.binary("less", a, b), work.binary("equal", a, b))),
   LogicalAnd: logical("minimum"),
   LogicalOr: logical("maximum"),
 

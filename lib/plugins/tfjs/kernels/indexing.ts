@@ -9,8 +9,13 @@ import { both, kernel, type KernelTable } from "../table.js";
 import type { Inputs, TensorInfo } from "../types.js";
 import { isEmpty, type Work } from "../work.js";
 
-const rowsOf = (name: string, index: string) => (inputs: Inputs): boolean =>
-  inputs[name]!.dtype === "float32" && inputs[index]!.dtype === "int32" && !isEmpty(inputs[name]!) && !isEmpty(inputs[index]!);
+const rowsOf =
+  (name: string, index: string) =>
+  (inputs: Inputs): boolean =>
+    inputs[name]!.dtype === "float32" &&
+    inputs[index]!.dtype === "int32" &&
+    !isEmpty(inputs[name]!) &&
+    !isEmpty(inputs[index]!);
 
 /** True unless an index that is known on the host is outside of [0, size). */
 function inRange(work: Work, info: TensorInfo, size: number): boolean {
@@ -79,7 +84,9 @@ export const indexingKernels: KernelTable = {
     both(rowsOf("params", "indices"), ({ params, indices }, _, work) => {
       const depth = indices!.shape.at(-1)!;
       const sizes = params!.shape.slice(0, depth);
-      return depth > 0 && depth <= params!.shape.length && numel(sizes) < countable && allInRange(work, indices!, sizes);
+      return (
+        depth > 0 && depth <= params!.shape.length && numel(sizes) < countable && allInRange(work, indices!, sizes)
+      );
     }),
     (work, { params, indices }) => {
       const depth = indices!.shape.at(-1)!;
@@ -125,7 +132,11 @@ export const indexingKernels: KernelTable = {
     ),
     (work, { indices }, { depth, onValue, offValue, dtype }) => {
       const count = numel(indices!.shape);
-      const places = work.backend.hostResult(Float32Array.from({ length: depth }, (_, i) => i), [depth], "float32");
+      const places = work.backend.hostResult(
+        Float32Array.from({ length: depth }, (_, i) => i),
+        [depth],
+        "float32",
+      );
       const ids = work.cast(work.input(indices!, [count, 1]), "f32");
       const hits = work.binary("equal", ids, work.input(places));
       work.backend.disposeData(places.dataId);

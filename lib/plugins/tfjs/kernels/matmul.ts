@@ -65,7 +65,8 @@ export const matmulKernels: KernelTable = {
     const added = row ? work.input(row, [columns]) : null;
     let out = product(work, a!, b!, attrs, added, nativeActivations[fused]);
     if (bias && !row) out = work.binary("add", out, work.input(bias));
-    if (fused === "none") out = activated(work, out, { activation, alpha: leakyreluAlpha, prelu: preluActivationWeights });
+    if (fused === "none")
+      out = activated(work, out, { activation, alpha: leakyreluAlpha, prelu: preluActivationWeights });
     return work.result(out);
   }),
 };
