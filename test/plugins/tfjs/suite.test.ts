@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { dist } from "../../support/dist.js";
 
-test("every twentieth spec of tfjs-core's suite passes", async () => {
+test("every twentieth spec of tfjs-core's suite passes", { timeout: 240_000 }, async () => {
   dist("plugins/tfjs/index.js");
   const suite = fileURLToPath(new URL("suite.mjs", import.meta.url));
   const { stdout } = await promisify(execFile)(process.execPath, [suite, "--every", "20", "--failures"], {
