@@ -138,6 +138,11 @@ export interface Native {
   upload(handle: Handle, data: ArrayBufferView): void;
   /** Returns the bytes of a contiguous tensor, once everything enqueued so far has run. */
   read(handle: Handle): Promise<ArrayBuffer>;
+  /**
+   * Returns the bytes of a contiguous tensor, and waits for everything enqueued so far on its device: the event loop stands
+   * still meanwhile.
+   */
+  readNow(handle: Handle): ArrayBuffer;
   /** Returns a promise that settles as that of `read`, without a copy. */
   computed(handle: Handle): Promise<unknown>;
   /** Returns the External that `heed_open` of native/include/heed.h takes. */

@@ -215,14 +215,34 @@ export class Tensor<D extends DType = DType> implements Disposable {
    *   this tensor was computed from. Other failed operations do not matter.
    */
   async data(): Promise<DataOf<D>> {
+    return this.#elements(await this.#read((handle) => native.read(handle)));
+  }
+
+  /**
+   * @internal Returns what `data` resolves to, and waits for it: the event loop stands still until the device has run
+   * everything enqueued so far. It is for interfaces of other libraries that promise a synchronous read.
+   *
+   * @throws the errors of `data`.
+   */
+  dataSync(): DataOf<D> {
+    return this.#elements(this.#read((handle) => native.readNow(handle)));
+  }
+
+  /** Returns the result of `read` for a handle of these elements in row-major order, floating ones as f32. */
+  #read<T>(read: (handle: Handle) => T): T {
     let source: Tensor;
     if (isFloat(this.dtype) && this.dtype !== "f32") {
       source = allocate(this.shape, "f32", this.device, false);
       ops.copy({ out: source, inp: this });
     } else source = this.toContiguous();
-    const pending = native.read(source.handle);
-    source.dispose();
-    const bytes = await pending;
+    try {
+      return read(source.handle);
+    } finally {
+      source.dispose();
+    }
+  }
+
+  #elements(bytes: ArrayBuffer): DataOf<D> {
     const data =
       this.dtype === "i32"
         ? new Int32Array(bytes)

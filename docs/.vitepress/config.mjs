@@ -19,6 +19,7 @@ const guides = [
   ["Embeddings", "embeddings"],
   ["Models for the AI SDK", "ai-sdk"],
   ["Models for LangChain", "langchain"],
+  ["heed in TensorFlow.js", "tensorflow-js"],
   ["Inside a transformer", "inside-a-transformer"],
   ["heed from C", "c-interface"],
   ["Devices and CUDA", "devices"],

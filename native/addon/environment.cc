@@ -273,10 +273,10 @@ void Environment::tell(Device& device, Storage* storage, Cause failed, Told told
   enqueue(env_, std::move(pending));
 }
 
-std::unique_ptr<Error> Environment::wait(Device& device, Storage* storage) {
+std::unique_ptr<Error> Environment::wait(Device& device, Storage* storage, Cause failed) {
   // It is shared, because waiting throws if the device is lost.
   const auto result = std::make_shared<std::unique_ptr<Error>>();
-  tell(device, storage, nullptr, [result](const Error* failure) {
+  tell(device, storage, std::move(failed), [result](const Error* failure) {
     if (failure) *result = std::make_unique<Error>(*failure);
   });
   device.wait_idle();

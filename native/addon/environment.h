@@ -70,9 +70,9 @@ class Environment {
   // Calls `told` as promise_of() (if there is a storage) or promise_of_all() would settle. If the environment ends
   // first, it is called then.
   void tell(Device& device, Storage* storage, Cause failed, Told told);
-  // Blocks until everything enqueued on the device has run, and returns what such a promise would reject with. What is
-  // due is settled before it returns.
-  std::unique_ptr<Error> wait(Device& device, Storage* storage);
+  // Blocks until everything enqueued on the device has run, and returns what such a promise would reject with: `failed`
+  // unless it is null. What is due is settled before it returns.
+  std::unique_ptr<Error> wait(Device& device, Storage* storage, Cause failed = nullptr);
 
   // Deletes a handle and gives back its share of its storage and its share of the environment. It may be called on any
   // thread. If it is another one than the environment's, that thread does it later, unless the environment has ended.

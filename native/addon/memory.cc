@@ -122,6 +122,18 @@ napi_value read(Call& call) {
   return Environment::of(call.env).promise_of(call.env, *handle.storage, buffer, std::move(failed));
 }
 
+// readNow(handle) -> ArrayBuffer: waits for everything that was enqueued so far
+napi_value read_now(Call& call) {
+  Handle& handle = call.handle(0);
+  void* data = nullptr;
+  const napi_value buffer = array_buffer(call, contiguous_bytes(handle.view, call.name), &data);
+  Cause failed = download(handle, data, call.name);
+  Storage& storage = *handle.storage;
+  const auto error = Environment::of(call.env).wait(*storage.device, &storage, std::move(failed));
+  if (error) throw Error(*error);
+  return buffer;
+}
+
 // transfer(to, from): copies a contiguous tensor to one with the same number of bytes on another device, in the order
 // of both queues
 napi_value transfer(Call& call) {
@@ -223,6 +235,7 @@ void define_memory(napi_env env, napi_value exports) {
   define(env, exports, "release", &guarded<&release>);
   define(env, exports, "upload", &guarded<&upload>);
   define(env, exports, "read", &guarded<&read>);
+  define(env, exports, "readNow", &guarded<&read_now>);
   define(env, exports, "transfer", &guarded<&transfer>);
   define(env, exports, "beginCapture", &guarded<&begin_capture>);
   define(env, exports, "endCapture", &guarded<&end_capture>);

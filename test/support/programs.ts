@@ -16,7 +16,7 @@ export class Programs {
     dist("index.js");
     mkdirSync(path.join(folder, "node_modules"), { recursive: true });
     symlinkSync(root, path.join(folder, "node_modules/heed"), "junction");
-    for (const name of ["ai", "fastify", "@langchain", "zod"])
+    for (const name of ["ai", "fastify", "@langchain", "@tensorflow", "zod"])
       symlinkSync(path.join(root, "node_modules", name), path.join(folder, "node_modules", name), "junction");
     writeFileSync(path.join(folder, "package.json"), '{"type": "module"}');
   }

@@ -1,0 +1,49 @@
+/** The activations that TensorFlow.js' fused kernels name. */
+import { HeedError } from "../../../errors.js";
+import type { Tensor } from "../../../tensor.js";
+import type { TensorInfo } from "../types.js";
+import type { Work } from "../work.js";
+
+/** Activation of a fused kernel, with the slope of leakyrelu and the weights of prelu. */
+export interface FusedActivation {
+  activation: string;
+  alpha?: number | undefined;
+  prelu?: TensorInfo | undefined;
+}
+
+/** Returns x above 0 and eˣ − 1 elsewhere. */
+export function elu(work: Work, x: Tensor): Tensor {
+  const below = work.binary("sub", work.unary("eluPlusOne", work.binary("minimum", x, 0)), 1);
+  return work.binary("add", work.unary("relu", x), below);
+}
+
+/**
+ * Returns the activation of x.
+ *
+ * @throws ERR_ARGUMENT for an unknown activation
+ */
+export function activated(work: Work, x: Tensor, { activation, alpha = 0.2, prelu }: FusedActivation): Tensor {
+  const slope = (below: Tensor | number): Tensor =>
+    work.binary("add", work.unary("relu", x), work.binary("mul", work.binary("minimum", x, 0), below));
+  switch (activation) {
+    case "linear":
+      return x;
+    case "relu":
+      return work.unary("relu", x);
+    case "elu":
+      return elu(work, x);
+    case "sigmoid":
+      return work.unary("sigmoid", x);
+    case "relu6":
+      return work.binary("minimum", work.binary("maximum", x, 0), 6);
+    case "leakyrelu":
+      return slope(alpha);
+    case "prelu":
+      return slope(work.input(prelu!));
+    default:
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        `expected an activation of linear, relu, elu, sigmoid, relu6, leakyrelu or prelu, got ${activation}`,
+      );
+  }
+}

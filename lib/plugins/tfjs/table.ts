@@ -1,0 +1,47 @@
+import type { Work } from "./work.js";
+import type { Attributes, Inputs, Outputs, TensorInfo, TensorType } from "./types.js";
+
+/** Kernel on the device. */
+export interface DeviceKernel {
+  /** Returns true if the device computes the kernel for these inputs; the host computes it for others. */
+  takes: (inputs: Inputs, attrs: Attributes, work: Work) => boolean;
+  run: (work: Work, inputs: Inputs, attrs: Attributes) => Outputs;
+}
+
+/** Kernels by the names that TensorFlow.js gives them. */
+export type KernelTable = Record<string, DeviceKernel>;
+
+type Takes = DeviceKernel["takes"];
+/** Inputs that the table has checked to be there. */
+type Given = Record<string, TensorInfo>;
+type Run<Attrs> = (work: Work, inputs: Given, attrs: Attrs) => Outputs;
+
+/** Returns a kernel that the device computes if `takes` allows it. */
+export function kernel<Attrs = Attributes>(takes: Takes, run: Run<Attrs>): DeviceKernel {
+  return { takes, run: run as DeviceKernel["run"] };
+}
+
+const ofTypes =
+  (types: readonly TensorType[]): Takes =>
+  (inputs) =>
+    Object.values(inputs).every((info) => !info || types.includes(info.dtype));
+
+/** The inputs are float32. */
+export const floats: Takes = ofTypes(["float32"]);
+/** The inputs are booleans. */
+export const flags: Takes = ofTypes(["bool"]);
+/** The inputs are on the device or could be: they are neither complex numbers nor strings. */
+export const elements: Takes = ofTypes(["float32", "int32", "bool"]);
+/** The inputs may be anything, because their elements stay where they are. */
+export const anything: Takes = () => true;
+
+/** All of the conditions hold. */
+export const both =
+  (...all: readonly Takes[]): Takes =>
+  (inputs, attrs, work) =>
+    all.every((takes) => takes(inputs, attrs, work));
+/** One of the conditions holds. */
+export const either =
+  (...any: readonly Takes[]): Takes =>
+  (inputs, attrs, work) =>
+    any.some((takes) => takes(inputs, attrs, work));
