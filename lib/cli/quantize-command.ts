@@ -16,7 +16,11 @@ export function quantizeCommand(): Command {
         .choices(quantizeTypes)
         .default("q4_k"),
     )
-    .option("--calibrate <file>", "a text that the model reads first, so that weights of large inputs become more exact", text)
+    .option(
+      "--calibrate <file>",
+      "a text that the model reads first, so that weights of large inputs become more exact",
+      text,
+    )
     .addOption(inferenceOptions.device)
     .option("--force", "replace an existing file")
     .addHelpText(

@@ -105,8 +105,7 @@ const decoders: Record<BlockFormat, Decode> = {
   },
   Q5_1(bytes, at, out, to) {
     const [d, m] = [half(bytes, at), half(bytes, at + 2)];
-    for (let i = 0; i < 32; i++)
-      out[to + i] = d * (halfByte(bytes, at + 8, 16, i) | (bit(bytes, at + 4, i) << 4)) + m;
+    for (let i = 0; i < 32; i++) out[to + i] = d * (halfByte(bytes, at + 8, 16, i) | (bit(bytes, at + 4, i) << 4)) + m;
   },
   Q8_0(bytes, at, out, to) {
     const d = half(bytes, at);

@@ -8,15 +8,7 @@ import { type GgufEntry, type GgufHeader, GgufHeaderReader } from "./gguf-header
 import { type GgufValue, HeaderCut } from "./gguf-values.js";
 import { opening, readFully } from "./whole-io.js";
 import { pieceLength } from "../turns.js";
-import {
-  asFloats,
-  entryOf,
-  PieceMemory,
-  readBlocks,
-  readWhole,
-  type StoredPiece,
-  type WeightFile,
-} from "./weights.js";
+import { asFloats, entryOf, PieceMemory, readBlocks, readWhole, type StoredPiece, type WeightFile } from "./weights.js";
 
 /**
  * An open GGUF file. Close it, or declare it with `await using`.

@@ -55,7 +55,8 @@ export async function inputImportance(model: GPT | Llama, texts: readonly Int32A
   checkArray(op, "texts", texts);
   const layers = [...model.modules()].filter((entry): entry is [string, Linear] => entry[1] instanceof Linear);
   const adapted = layers.find(([, layer]) => layer.adapter);
-  if (adapted) throw new HeedError("ERR_ARGUMENT", `${op}: expected a model without adapters, got one at ${adapted[0]}`);
+  if (adapted)
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected a model without adapters, got one at ${adapted[0]}`);
   const used = texts.filter(({ length }) => length > 0).map((text) => text.subarray(0, model.config.contextLength));
   const rows = used.reduce((total, { length }) => total + length, 0);
   if (rows === 0) throw new HeedError("ERR_ARGUMENT", `${op}: expected texts with tokens, got none`);

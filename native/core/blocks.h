@@ -1,6 +1,6 @@
-// Weights in the block formats of GGUF files (github.com/ggml-org/ggml, ggml-common.h): u8 [N, bytes of a row], a row of
-// K numbers for each of N outputs. A block has `numbers` of them: small integers q and the scales that they share. d, m
-// and dmin are f16; s and m with an index are integers of a part of 16 or 32 numbers.
+// Weights in the block formats of GGUF files (github.com/ggml-org/ggml, ggml-common.h): u8 [N, bytes of a row], a row
+// of K numbers for each of N outputs. A block has `numbers` of them: small integers q and the scales that they share.
+// d, m and dmin are f16; s and m with an index are integers of a part of 16 or 32 numbers.
 //
 //   q4_0     32   18 bytes: d, q of 4 bits                                              x = d (q - 8)
 //   q4_1     32   20 bytes: d, m, q of 4 bits                                           x = d q + m
@@ -16,8 +16,9 @@
 //   iq4_xs  256  136 bytes: d, high 2 bits of s, low 4 bits of s of 8 parts, q          x = d (s - 32) nl[q]
 //   mxfp4    32   17 bytes: e, q of 4 bits (OCP Microscaling Formats 1.0, E2M1)         x = 2^(e - 128) fp4[q]
 //
-// In the formats of 32 numbers and iq4_xs, the low halves of 16 bytes are 16 numbers and the high halves the next 16. In
-// q4_k and q5_k, the same holds for 32 bytes. In q2_k, q3_k and q6_k, 32 bytes have pairs of bits of 4 · 32 numbers.
+// In the formats of 32 numbers and iq4_xs, the low halves of 16 bytes are 16 numbers and the high halves the next 16.
+// In q4_k and q5_k, the same holds for 32 bytes. In q2_k, q3_k and q6_k, 32 bytes have pairs of bits of 4 · 32
+// numbers.
 // Except for the sums of q4_1, q5_1, q2_k, q4_k and q5_k, which are rounded once, all numbers are exact in f32.
 #pragma once
 #include "core/kinds.h"

@@ -106,7 +106,8 @@ test("heed quantize reads a text and writes matrices in blocks", async () => {
   const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" } });
   await savePretrained(path.join(cwd, "folder"), model, { tokenizer });
   writeFileSync(path.join(cwd, "text.txt"), "a text of more than eight tokens, for calibration");
-  const quantize = (...flags: string[]) => heed(["quantize", "--model", "folder", "--device", "cpu", ...flags], { cwd });
+  const quantize = (...flags: string[]) =>
+    heed(["quantize", "--model", "folder", "--device", "cpu", ...flags], { cwd });
   expect(await quantize("--to", "a.gguf", "--calibrate", "text.txt")).toEqual({
     ...{ code: 0, signal: null, stderr: "" },
     stdout: 'saved in a.gguf; try: heed generate --model a.gguf "…"\n',
@@ -138,7 +139,11 @@ test("existing files are replaced only with --force, and errors take one line", 
     [["--to", "c.bin"], 2, "--to c.bin: tokenizer.bin exists already; add --force to replace it"],
     [["--to", "x", "--dtype", "q8_0"], 2, "--dtype q8_0: works only if --to ends in .gguf"],
     [["--to", "x.bin", "--dtype", "bf16"], 2, "--dtype bf16: llama2.c files store f32 only"],
-    [["--to", "x", "--dtype", "f64"], 2, "argument 'f64' is invalid. Allowed choices are f32, bf16, f16, q8_0, q4_0, q4_k, q5_k, q6_k."],
+    [
+      ["--to", "x", "--dtype", "f64"],
+      2,
+      "argument 'f64' is invalid. Allowed choices are f32, bf16, f16, q8_0, q4_0, q4_k, q5_k, q6_k.",
+    ],
     [[], 2, "required option '--to <name>' not specified"],
     [["--to", "x.gguf"], 1, "expected a byte-pair tokenizer that a GGUF file can describe, got one that splits text"],
     [["--to", "b.bin", "--force"], 1, "saveLlama2c: expected a Llama, got an object"],

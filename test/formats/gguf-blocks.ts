@@ -286,7 +286,13 @@ const formats: BlockFormat[] = [
     random(random, half = randomHalf) {
       const [d, dmin] = [half(random), half(random)];
       const [s, m, q] = [integers(random, 8, 64), integers(random, 8, 64), integers(random, 256, 32)];
-      const four = packQ4_K(d, dmin, s, m, q.map((x) => x & 15));
+      const four = packQ4_K(
+        d,
+        dmin,
+        s,
+        m,
+        q.map((x) => x & 15),
+      );
       const bytes = new Uint8Array(176);
       bytes.set(four.subarray(0, 16));
       bytes.set(four.subarray(16), 48);

@@ -149,7 +149,13 @@ describe("rounding", () => {
   });
 
   test("values that no block can hold do not spoil the others", async () => {
-    for (const [type, numbers] of [["Q8_0", 32], ["Q4_0", 32], ["Q4_K", 256], ["Q5_K", 256], ["Q6_K", 256]] as const) {
+    for (const [type, numbers] of [
+      ["Q8_0", 32],
+      ["Q4_0", 32],
+      ["Q4_K", 256],
+      ["Q5_K", 256],
+      ["Q6_K", 256],
+    ] as const) {
       const values = normals(3 * numbers);
       values.fill(NaN, 0, 3);
       values[numbers] = Infinity;

@@ -39,7 +39,9 @@ const config: LlamaConfig = {
 const ids = Array.from({ length: 9 }, (_, i) => (i * 5 + 2) % 17);
 
 async function logits(model: { forward: (ids: IntTensor) => FloatTensor }, device: string): Promise<Float32Array> {
-  using out = noGrad(() => scope(() => model.forward(tensor(Int32Array.from(ids), [1, ids.length], { device })).to("f32")));
+  using out = noGrad(() =>
+    scope(() => model.forward(tensor(Int32Array.from(ids), [1, ids.length], { device })).to("f32")),
+  );
   return await out.data();
 }
 
@@ -81,12 +83,17 @@ async function withBlocks(model: Llama, formats: Record<string, BlockFormat>, pa
   await saveGguf(file, model);
   const { heads, kvHeads, headSize, width, hidden } = model.config;
   const rows = (name: string): number =>
-    name.includes("attn_q") ? heads * headSize
-    : /attn_[kv]/.test(name) ? kvHeads * headSize
-    : name.includes("token_embd") ? 17
-    : name.includes("ffn_down") ? width
-    : name.includes("ffn") ? hidden
-    : width;
+    name.includes("attn_q")
+      ? heads * headSize
+      : /attn_[kv]/.test(name)
+        ? kvHeads * headSize
+        : name.includes("token_embd")
+          ? 17
+          : name.includes("ffn_down")
+            ? width
+            : name.includes("ffn")
+              ? hidden
+              : width;
   const replaced = new Map(
     Object.entries(formats).map(([name, format]) => [name, blocksFor(format, rows(name) * 256)] as const),
   );
@@ -178,15 +185,18 @@ describe("calibration", () => {
 });
 
 describe.skipIf(!hasLlamaCpp)("llama.cpp", () => {
-  test.each(Object.keys(blockFormats) as BlockFormat[])("reads the same numbers from an embedding in %s", async (format) => {
-    // It reads rows of a table without rounding; for products it rounds activations to 8 bits.
-    using made = shaken(new Llama(config, { device: "cpu" }));
-    const from = await withBlocks(made, { "token_embd.weight": format }, 1);
-    const { model } = await loadGguf(from, { device: "cpu" });
-    const own = logProbabilities(await logits(model, "cpu"));
-    expectNear("logarithms", (await llamaLogProbabilities(from, ids)).flat(), own, 5e-5);
-    model.dispose();
-  });
+  test.each(Object.keys(blockFormats) as BlockFormat[])(
+    "reads the same numbers from an embedding in %s",
+    async (format) => {
+      // It reads rows of a table without rounding; for products it rounds activations to 8 bits.
+      using made = shaken(new Llama(config, { device: "cpu" }));
+      const from = await withBlocks(made, { "token_embd.weight": format }, 1);
+      const { model } = await loadGguf(from, { device: "cpu" });
+      const own = logProbabilities(await logits(model, "cpu"));
+      expectNear("logarithms", (await llamaLogProbabilities(from, ids)).flat(), own, 5e-5);
+      model.dispose();
+    },
+  );
 
   test.each(ggufWritable.filter((type) => type.startsWith("Q")))("computes from a file in %s", async (type) => {
     using made = shaken(new Llama(config, { device: "cpu" }));

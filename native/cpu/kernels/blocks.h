@@ -1,6 +1,6 @@
-// Decodes blocks of GGUF files (core/blocks.h) into f32: one function for each format, which takes consecutive blocks of
-// a row. Integers are widened to vectors, and products with scales are in the order of the formulas, so that infinite
-// scales and zeros give what the formulas give.
+// Decodes blocks of GGUF files (core/blocks.h) into f32: one function for each format, which takes consecutive blocks
+// of a row. Integers are widened to vectors, and products with scales are in the order of the formulas, so that
+// infinite scales and zeros give what the formulas give.
 #pragma once
 #include "core/blocks.h"
 #include "cpu/kernels/convert.h"

@@ -60,8 +60,9 @@ inline vf activated(Activation activation, vf x) {
   return x;
 }
 
-// Takes the sums of kWidth columns from `column` on, or of the first `most` of them, through the epilogue to their row.
-// It tests dtypes and the activation for each vector, which takes almost no time compared with the sum over K before it.
+// Takes the sums of kWidth columns from `column` on, or of the first `most` of them, through the epilogue to their
+// row. It tests dtypes and the activation for each vector, which takes almost no time compared with the sum over K
+// before it.
 template <class Product>
 inline void finish(const Product& p, int64_t row, int64_t column, vf sum, int64_t most = kWidth) {
   const int64_t n = min_of(most, p.weight.N - column), at = row * p.weight.N + column;
