@@ -51,6 +51,7 @@ export function heed(args: readonly string[], options: RunOptions = {}): Promise
 export async function heedHere(args: readonly string[], cwd = process.cwd()): Promise<Ended> {
   const output = { stdout: "", stderr: "" };
   const { stdout, stderr } = process;
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- they are put back as they were
   const used = { out: stdout.write, error: stderr.write, log: console.log, cwd: process.cwd(), code: process.exitCode };
   const capture = (name: keyof typeof output) => (data: string | Uint8Array) => {
     output[name] += typeof data === "string" ? data : Buffer.from(data).toString();
