@@ -29,18 +29,7 @@ const harmless = [
   "generate",
   "inspect",
 ]
-  .concat(
-    "load",
-    "models",
-    "nn",
-    "optim",
-    "plugins",
-    "pretrained",
-    "report",
-    "structured",
-    "tokenizer",
-    "train",
-  )
+  .concat("load", "models", "nn", "optim", "plugins", "pretrained", "report", "structured", "tokenizer", "train")
   .map((folder) => `test/${folder}/**/*.test.ts`)
   .concat("test/formats/!(atomic-file|folder-lock|replace-files).test.ts")
   .concat("test/{json,layering,native-ops,token-data}.test.ts");

@@ -47,9 +47,7 @@ async function train(given: TrainFlags, processes: Collectives | null): Promise<
   countEpochs(flags, data, given, ranks.size);
   const model = checkpoint?.model ?? tuned?.model ?? asUsage(() => createModel(flags, data, device));
 
-  const progress = ranks.first
-    ? createProgress({ launched: processes !== null, predicts: !flags.preference })
-    : silent;
+  const progress = ranks.first ? createProgress({ launched: processes !== null, predicts: !flags.preference }) : silent;
   using interrupt = new Interrupt(() => progress.note("stopping after this step; press Ctrl-C again to quit at once"));
   using trainer = asUsage(() =>
     createTrainer({ model, flags, data, checkpoint, out, lock, signal: interrupt.signal, processes }),

@@ -1,7 +1,13 @@
 import { keep } from "../scope.js";
 import type { BlockFormat } from "../block-formats.js";
 import type { Device } from "../device.js";
-import { type BlockTensors, groupSizeOf, type QuantizedBits, type QuantizedTensors, type QuantizeOptions } from "../ops/quantize.js";
+import {
+  type BlockTensors,
+  groupSizeOf,
+  type QuantizedBits,
+  type QuantizedTensors,
+  type QuantizeOptions,
+} from "../ops/quantize.js";
 import type { Tensor } from "../tensor.js";
 import { Module } from "./module.js";
 

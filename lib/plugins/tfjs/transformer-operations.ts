@@ -124,7 +124,9 @@ export function transformerOperations(tf: TensorFlow): TransformerOperations {
 function checkTensor(op: string, name: string, tensor: unknown): void {
   const { dtype } = (tensor ?? {}) as Partial<Tensor>;
   if (dtype === undefined)
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected ${name} to be a tensor of TensorFlow.js, got ${describe(tensor)}`);
-  if (dtype !== "float32")
-    throw new HeedError("ERR_DTYPE", `${op}: expected ${name} of dtype float32, got ${dtype}`);
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected ${name} to be a tensor of TensorFlow.js, got ${describe(tensor)}`,
+    );
+  if (dtype !== "float32") throw new HeedError("ERR_DTYPE", `${op}: expected ${name} of dtype float32, got ${dtype}`);
 }

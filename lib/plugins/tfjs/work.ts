@@ -142,9 +142,7 @@ export function axesOf({ tf }: Work, axis: unknown, shape: number[]): number[] {
 
 /** Returns the shape without the reduced axes, or with sizes of 1 there. */
 export function reducedShape(shape: Shape, axes: readonly number[], keepDims: unknown): number[] {
-  return keepDims
-    ? shape.map((size, i) => (axes.includes(i) ? 1 : size))
-    : shape.filter((_, i) => !axes.includes(i));
+  return keepDims ? shape.map((size, i) => (axes.includes(i) ? 1 : size)) : shape.filter((_, i) => !axes.includes(i));
 }
 
 export function isEmpty(info: TensorInfo): boolean {

@@ -27,8 +27,9 @@ async function expectSame(compute: () => tf.Tensor | tf.Tensor[], tolerance = 2e
   }
   const [expected, given] = results as [tf.TypedArray[], tf.TypedArray[]];
   for (const [i, values] of expected.entries()) {
-    const largest = values.reduce((most, x) => Math.max(most, Math.abs(x)), 1);
-    const furthest = values.reduce((most, x, k) => Math.max(most, Math.abs(x - given[i]![k]!)), 0);
+    const all = Array.from(values);
+    const largest = Math.max(1, ...all.map(Math.abs));
+    const furthest = Math.max(0, ...all.map((x, k) => Math.abs(x - given[i]![k]!)));
     expect(given[i]!.length).toBe(values.length);
     expect(furthest / largest, `result ${i}`).toBeLessThan(tolerance);
   }

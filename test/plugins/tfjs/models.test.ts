@@ -39,10 +39,12 @@ describe.each(devicesTested)("on $name", ({ device }) => {
     expect(losses.at(-1)!).toBeLessThan(0.75 * losses[0]!);
 
     let saved: tf.io.ModelArtifacts | undefined;
-    await model.save(tf.io.withSaveHandler(async (artifacts) => {
-      saved = artifacts;
-      return { modelArtifactsInfo: { dateSaved: new Date(0), modelTopologyType: "JSON" } };
-    }));
+    await model.save(
+      tf.io.withSaveHandler(async (artifacts) => {
+        saved = artifacts;
+        return { modelArtifactsInfo: { dateSaved: new Date(0), modelTopologyType: "JSON" } };
+      }),
+    );
     const loaded = await tfl.loadLayersModel(tf.io.fromMemory(saved!));
     const [own, again] = [model.predict(xs) as tf.Tensor, loaded.predict(xs) as tf.Tensor];
     expect(await again.data()).toEqual(await own.data());
@@ -94,7 +96,10 @@ describe.each(devicesTested)("on $name", ({ device }) => {
         modelTopology: {
           node: [
             node("x", "Placeholder", [], { ...float, shape: shape(-1, 2) }),
-            node("w", "Const", [], { ...float, value: { tensor: { dtype: "DT_FLOAT", tensorShape: shape(2, 3).shape } } }),
+            node("w", "Const", [], {
+              ...float,
+              value: { tensor: { dtype: "DT_FLOAT", tensorShape: shape(2, 3).shape } },
+            }),
             node("b", "Const", [], { ...float, value: { tensor: { dtype: "DT_FLOAT", tensorShape: shape(3).shape } } }),
             node("product", "MatMul", ["x", "w"], { T: { type: "DT_FLOAT" } }),
             node("sum", "BiasAdd", ["product", "b"], { T: { type: "DT_FLOAT" } }),

@@ -73,7 +73,8 @@ environment.addReporter({
 // The suite tests warnings; what it prints is of no use here.
 for (const method of ["log", "warn", "error", "info"]) console[method] = () => undefined;
 const { overallStatus, incompleteReason } = await environment.execute();
-for (const { reason } of skips) log(`skipped: ${skipped.get(skips.find((skip) => skip.reason === reason)) ?? 0} (${reason})`);
+for (const { reason } of skips)
+  log(`skipped: ${skipped.get(skips.find((skip) => skip.reason === reason)) ?? 0} (${reason})`);
 const stale = options.only ? [] : skips.filter((skip) => !skipped.has(skip));
 for (const { reason } of stale) log(`no spec fits what skips.mjs lists for: ${reason}`);
 if (overallStatus === "incomplete" && !options.only && every === 1) log(`incomplete: ${incompleteReason}`);

@@ -16,10 +16,7 @@ interface Reduction {
 const nonEmpty = ({ x }: Inputs): boolean => !isEmpty(x!);
 
 /** A reduction that `of` computes over axes, which stay with a size of 1. */
-const reduction = (
-  takes: DeviceKernel["takes"],
-  of: (work: Work, x: Tensor, axes: number[]) => Tensor,
-): DeviceKernel =>
+const reduction = (takes: DeviceKernel["takes"], of: (work: Work, x: Tensor, axes: number[]) => Tensor): DeviceKernel =>
   kernel<Reduction>(takes, (work, { x }, { axis, reductionIndices = axis, keepDims }) => {
     const axes = axesOf(work, reductionIndices, x!.shape);
     const out = of(work, work.input(x!), axes);

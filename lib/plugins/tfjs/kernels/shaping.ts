@@ -105,8 +105,7 @@ export const shapingKernels: KernelTable = {
       const type = (dtype ?? tf.util.inferDtype(value as number)) as TensorType;
       return typeof value !== "string" && deviceType(type) !== null && fits(Number(value), type);
     },
-    (work, _, { shape, value, dtype }) =>
-      filled(work, shape, Number(value), dtype ?? work.tf.util.inferDtype(value)),
+    (work, _, { shape, value, dtype }) => filled(work, shape, Number(value), dtype ?? work.tf.util.inferDtype(value)),
   ),
   ZerosLike: kernel(
     ({ x }) => x!.dtype !== "string",
@@ -165,7 +164,11 @@ export const shapingKernels: KernelTable = {
   Pack: kernel<{ axis: number }>(both(elements, ofOneType), (work, inputs, { axis }) => {
     const infos = Object.values(inputs);
     for (const info of infos)
-      work.tf.util.assertShapesMatch(infos[0]!.shape, info.shape, "All tensors passed to stack must have matching shapes");
+      work.tf.util.assertShapesMatch(
+        infos[0]!.shape,
+        info.shape,
+        "All tensors passed to stack must have matching shapes",
+      );
     return concat(work, infos, axis, (info) => info.shape.toSpliced(axis, 0, 1));
   }),
   Unpack: kernel<{ axis: number }>(elements, (work, { value }, attrs) => {

@@ -37,9 +37,7 @@ export const unaryKernels: KernelTable = {
   Relu: of("relu"),
   Elu: kernel(floats, (work, { x }) => work.result(elu(work, work.input(x!)))),
   Floor: kernel(floats, (work, { x }) => work.result(floor(work, work.input(x!)))),
-  Ceil: kernel(floats, (work, { x }) =>
-    work.result(work.unary("neg", floor(work, work.unary("neg", work.input(x!))))),
-  ),
+  Ceil: kernel(floats, (work, { x }) => work.result(work.unary("neg", floor(work, work.unary("neg", work.input(x!)))))),
   Relu6: kernel(floats, (work, { x }) =>
     work.result(work.binary("minimum", work.binary("maximum", work.input(x!), 0), 6)),
   ),
@@ -56,7 +54,11 @@ export const unaryKernels: KernelTable = {
   Step: kernel<{ alpha: number }>(floats, (work, { x }, { alpha }) => {
     const inp = work.input(x!);
     const slope = work.make(x!.shape);
-    const one = work.view(work.backend.constant(1), x!.shape, x!.shape.map(() => 0));
+    const one = work.view(
+      work.backend.constant(1),
+      x!.shape,
+      x!.shape.map(() => 0),
+    );
     ops.unary_backward({ dinp: slope, dout: one, inp, kind: unaryKinds.abs });
     const above = work.unary("relu", slope);
     if (!alpha) return work.result(above);
@@ -77,15 +79,11 @@ export const unaryKernels: KernelTable = {
   }),
 
   IsNan: kernel(floats, (work, { x }) => work.flags(work.not(work.binary("equal", work.input(x!), work.input(x!))))),
-  IsInf: kernel(floats, (work, { x }) =>
-    work.flags(work.binary("equal", work.unary("abs", work.input(x!)), Infinity)),
-  ),
+  IsInf: kernel(floats, (work, { x }) => work.flags(work.binary("equal", work.unary("abs", work.input(x!)), Infinity))),
   IsFinite: kernel(floats, (work, { x }) =>
     work.flags(work.binary("less", work.unary("abs", work.input(x!)), Infinity)),
   ),
-  LogicalNot: kernel(flags, (work, { x }) =>
-    work.flags(work.binary("equal", work.cast(work.input(x!), "f32"), 0)),
-  ),
+  LogicalNot: kernel(flags, (work, { x }) => work.flags(work.binary("equal", work.cast(work.input(x!), "f32"), 0))),
 
   Cast: kernel<{ dtype: TensorType }>(
     both(elements, (_, { dtype }) => ["float32", "int32", "bool"].includes(dtype as string)),
