@@ -84,10 +84,11 @@ describe("Engine.score", () => {
     using model = smallGpt("cpu", { contextLength: 40 });
     const engine = engineFor(model, { maxBatchTokens: 8 });
     const tokens = someTokens(40, 1);
+    const { weight } = model.wte;
+    const larger = Float32Array.from(await weight.data(), (x: number) => 1.1 * x);
     const running = engine.score({ tokens });
     while (engine.metrics.steps < 2) await new Promise(setImmediate);
-    const { weight } = model.wte;
-    weight.set(Float32Array.from(await weight.data(), (x: number) => 1.1 * x));
+    weight.set(larger);
     const after = await running;
     expect(after).toEqual(await engine.score({ tokens }));
   });
