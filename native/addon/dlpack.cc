@@ -69,13 +69,12 @@ class DlpackOwner final : public Owner {
  public:
   DlpackOwner(int32_t kind, bool read_only) : Owner(read_only), kind_(kind) {}
   ~DlpackOwner() override {
-    if (managed_) delete_dlpack(kind_, managed_);
+    if (managed) delete_dlpack(kind_, managed);
   }
-  void take_over(void* managed) { managed_ = managed; }
+  void* managed = nullptr;  // null as long as it is the caller's
 
  private:
   const int32_t kind_;
-  void* managed_ = nullptr;  // null if the tensor could not be made, so that it still is the caller's
 };
 
 // What a DLPack tensor of heed's refers to.
@@ -107,7 +106,7 @@ void delete_dlpack(int32_t kind, void* managed) {
   }
 }
 
-Handle from_dlpack(Environment& environment, int32_t kind, void* managed, const char* op) {
+FromDlpack from_dlpack(Environment& environment, int32_t kind, void* managed, const char* op) {
   expect_kind(kind, managed, op);
   bool read_only = false;
   if (kind == HEED_DL_MANAGED_VERSIONED) {
@@ -136,9 +135,7 @@ Handle from_dlpack(Environment& environment, int32_t kind, void* managed, const 
   view.data = tensor.data ? static_cast<char*>(tensor.data) + tensor.byte_offset : nullptr;
   auto owner = std::make_unique<DlpackOwner>(kind, read_only);
   DlpackOwner& made = *owner;
-  const Handle handle = adopt_tensor(device, view, !tensor.strides, std::move(owner), op);
-  made.take_over(managed);
-  return handle;
+  return {adopt_tensor(device, view, !tensor.strides, std::move(owner), op), made.managed};
 }
 
 void* to_dlpack(Environment& environment, const Handle& handle, int32_t kind, const char* op) {

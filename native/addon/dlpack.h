@@ -5,10 +5,15 @@
 
 namespace heed::addon {
 
-// Makes a tensor over the memory of a DLPack tensor, which it takes over: the deleter is called when nothing uses the
-// memory. If it throws, the DLPack tensor is still the caller's. `kind` is HEED_DL_MANAGED or
-// HEED_DL_MANAGED_VERSIONED.
-Handle from_dlpack(Environment& environment, int32_t kind, void* managed, const char* op);
+// A tensor over the memory of a DLPack tensor, which stays the caller's until `owned` refers to it. From then on, the
+// deleter is called when nothing uses the memory.
+struct FromDlpack {
+  Handle handle;
+  void*& owned;
+};
+
+// `kind` is HEED_DL_MANAGED or HEED_DL_MANAGED_VERSIONED.
+FromDlpack from_dlpack(Environment& environment, int32_t kind, void* managed, const char* op);
 
 // Makes a DLPack tensor with a share of the handle's storage and of the environment.
 void* to_dlpack(Environment& environment, const Handle& handle, int32_t kind, const char* op);

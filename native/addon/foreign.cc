@@ -109,7 +109,13 @@ napi_value from_native(Call& call) {
 napi_value export_dlpack(Call& call) {
   auto& environment = Environment::of(call.env);
   const int32_t kind = call.boolean(1) ? HEED_DL_MANAGED_VERSIONED : HEED_DL_MANAGED;
-  return dlpack_external(environment, kind, to_dlpack(environment, call.handle(0), kind, call.name));
+  void* const managed = to_dlpack(environment, call.handle(0), kind, call.name);
+  try {
+    return dlpack_external(environment, kind, managed);
+  } catch (...) {
+    delete_dlpack(kind, managed);
+    throw;
+  }
 }
 
 // fromDLPack(External) -> description
@@ -118,7 +124,10 @@ napi_value import_dlpack(Call& call) {
   int32_t kind = 0;
   void* const managed = take_dlpack(environment, call[0], &kind, call.name);
   try {
-    return described(call, environment, from_dlpack(environment, kind, managed, call.name));
+    const FromDlpack made = from_dlpack(environment, kind, managed, call.name);
+    const napi_value description = described(call, environment, made.handle);
+    made.owned = managed;
+    return description;
   } catch (...) {
     delete_dlpack(kind, managed);
     throw;
@@ -162,7 +171,11 @@ napi_value dlpack_external(Environment& environment, int32_t kind, void* managed
     const std::unique_ptr<Capsule> capsule(static_cast<Capsule*>(data));
     if (capsule->managed) delete_dlpack(capsule->kind, capsule->managed);
   };
-  return tagged_external(environment, new Capsule{kind, managed}, finalize, kDlpackTag);
+  // Only an external that could be made owns it.
+  auto* const capsule = new Capsule{kind, nullptr};
+  const napi_value external = tagged_external(environment, capsule, finalize, kDlpackTag);
+  capsule->managed = managed;
+  return external;
 }
 
 void* take_dlpack(Environment& environment, napi_value value, int32_t* kind, const char* op) {

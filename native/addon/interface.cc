@@ -343,7 +343,9 @@ heed_status tensor_from_dlpack(heed_context* context, int32_t kind, void* manage
   constexpr const char* op = "tensor_from_dlpack";
   return with(op, context, [&](Environment& environment) {
     expect_pointer(tensor, op, "a place for the tensor");
-    give(environment, from_dlpack(environment, kind, managed, op), tensor);
+    const FromDlpack made = from_dlpack(environment, kind, managed, op);
+    give(environment, made.handle, tensor);
+    made.owned = managed;
   });
 }
 

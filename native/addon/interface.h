@@ -23,7 +23,7 @@ void* tagged_data(Environment& environment, napi_value value, const napi_type_ta
 
 const heed_interface& interface_functions();
 
-// Returns an external that owns a DLPack tensor.
+// Returns an external that owns a DLPack tensor. If it throws, the DLPack tensor still is the caller's.
 napi_value dlpack_external(Environment& environment, int32_t kind, void* managed);
 // Takes the DLPack tensor out of such an external, which is empty afterwards.
 void* take_dlpack(Environment& environment, napi_value value, int32_t* kind, const char* op);
