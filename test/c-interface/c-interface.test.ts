@@ -327,23 +327,24 @@ onEachDevice((name) => {
 
   test("workers end in any order while an addon holds tensors, callbacks and DLPack tensors", async () => {
     const work = `
-      const probe = require(${JSON.stringify(file)});
-      import(${JSON.stringify(pathToFileURL(dist("index.js")).href)}).then(async (heed) => {
-        probe.open(heed.nativeInterface());
-        const x = heed.randn([64, 64], { seed: 1 });
-        const id = probe.fromValue(heed.toNative(x));
-        globalThis.kept = [heed.fromDLPack(probe.relay(await heed.toDLPack(x), {})), heed.toNative(x), await heed.toDLPack(x)];
-        ${index === 0 ? "globalThis.view = heed.fromBuffer(new Float32Array(64));" : ""}
-        probe.announce(${index});
-        for (let i = 0; i < 20; i++) heed.matmul(x, x).dispose();
-        x.dispose();
-        require("node:worker_threads").parentPort.postMessage("ready");
-        setInterval(() => {}, 1000);
-      });
+      import { createRequire } from "node:module";
+      import { parentPort } from "node:worker_threads";
+      const probe = createRequire(${JSON.stringify(file)})(${JSON.stringify(file)});
+      const heed = await import(${JSON.stringify(pathToFileURL(dist("index.js")).href)});
+      probe.open(heed.nativeInterface());
+      const x = heed.randn([64, 64], { seed: 1 });
+      const id = probe.fromValue(heed.toNative(x));
+      globalThis.kept = [heed.fromDLPack(probe.relay(await heed.toDLPack(x), {})), heed.toNative(x), await heed.toDLPack(x)];
+      ${index === 0 ? "globalThis.view = heed.fromBuffer(new Float32Array(64));" : ""}
+      probe.announce(${index});
+      for (let i = 0; i < 20; i++) heed.matmul(x, x).dispose();
+      x.dispose();
+      parentPort.postMessage("ready");
+      setInterval(() => {}, 1000);
     `;
     // The addon is loaded before heed, so that it lives longer. Its last function runs after heed's end.
     const output = await expectChild(`
-      const w = new Worker(${JSON.stringify(work)}, { eval: true });
+      const w = new Worker(new URL("data:text/javascript," + encodeURIComponent(${JSON.stringify(work)})));
       await once(w, "message");
       await w.terminate();
     `);
