@@ -1,5 +1,6 @@
 import type { KernelTable } from "../table.js";
 import { binaryKernels } from "./binary.js";
+import { convolutionKernels } from "./convolution.js";
 import { indexingKernels } from "./indexing.js";
 import { matmulKernels } from "./matmul.js";
 import { normKernels } from "./norm.js";
@@ -14,6 +15,7 @@ export const deviceKernels: KernelTable = {
   ...binaryKernels,
   ...reductionKernels,
   ...matmulKernels,
+  ...convolutionKernels,
   ...shapingKernels,
   ...indexingKernels,
   ...normKernels,
