@@ -625,7 +625,7 @@ static napi_value call(napi_env env, napi_callback_info info) {
   return undefined(env);
 }
 
-/* Called late, when heed's environment has ended, if heed was loaded before this addon. */
+/* Called late, when heed's environment has ended, if heed was loaded after this addon. */
 static void finalize(napi_env env, void *data, void *hint) {
   probe *state = (probe *)data;
   heed_tensor *made = NULL;
@@ -640,10 +640,7 @@ static void finalize(napi_env env, void *data, void *hint) {
     for (i = 0; i < state->count; i++) state->heed.functions->tensor_release(state->tensors[i]);
     heed_close(&state->heed);
   }
-  if (state->announce) {
-    printf("deleted: %d\n", deleted);
-    fflush(stdout);
-  }
+  if (state->announce) fflush(stdout);
   free(state);
 }
 
