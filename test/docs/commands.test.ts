@@ -75,11 +75,14 @@ beforeAll(async () => {
     { role: "assistant", content: "I am Ishmael." },
   ];
   writeFileSync(path.join(folder, "chats.jsonl"), `${JSON.stringify({ messages })}\n`.repeat(8));
-  // The task of the guide on evaluation, as it stands there.
-  const guide = readFileSync(path.join(root, "docs/guides/evaluation.md"), "utf8");
-  const block = (language: string): string => new RegExp(`^\`\`\`${language}\\n([^]*?)^\`\`\``, "m").exec(guide)![1]!;
-  writeFileSync(path.join(folder, "capitals.yaml"), block("yaml"));
-  writeFileSync(path.join(folder, "capitals.jsonl"), block("json"));
+  // The task of the guide on evaluation and the pairs of that on fine-tuning, as they stand there.
+  const block = (page: string, begin: string): string => {
+    const guide = readFileSync(path.join(root, "docs/guides", page), "utf8");
+    return new RegExp(`^\`\`\`${begin}[^]*?)^\`\`\``, "m").exec(guide)![1]!;
+  };
+  writeFileSync(path.join(folder, "capitals.yaml"), block("evaluation.md", "yaml\\n("));
+  writeFileSync(path.join(folder, "capitals.jsonl"), block("evaluation.md", "json\\n("));
+  writeFileSync(path.join(folder, "pairs.jsonl"), block("fine-tune.md", 'json\\n(\\{ "prompt"').repeat(6));
   const request = {
     custom_id: "1",
     method: "POST",
