@@ -21,17 +21,21 @@ import type { RunFlags } from "./train-flags.js";
 
 /**
  * Reads and encodes the texts of a run, or opens its shards. `known` is the tokenizer of the run that is resumed, or of
- * the model that is trained further; if it is null, a new one is made.
+ * the model that is trained further; if it is null, a new one is made. `warn` gets what the user should know.
  *
  * @throws ERR_IO if a file cannot be read.
  * @throws ERR_RANGE if a text is too short.
  * @throws ERR_FORMAT if the data does not have the hash `expectedHash`.
  * @throws UsageError if `--documents` is used without GPT-2's tokens.
  */
-export async function readData(flags: RunFlags, known: Tokenizer | null, expectedHash?: unknown): Promise<RunData> {
+export async function readData(
+  flags: RunFlags,
+  known: Tokenizer | null,
+  { expectedHash, warn = complain }: { expectedHash?: unknown; warn?: (text: string) => void } = {},
+): Promise<RunData> {
   const parts = shardParts(flags.data);
   if (flags.preference) {
-    const pairs = await readPreferences(flags, parts, known!);
+    const pairs = await readPreferences(flags, parts, known!, warn);
     checkHash(flags, pairs.hash, expectedHash);
     return pairs;
   }
@@ -94,6 +98,7 @@ async function readPreferences(
   flags: RunFlags,
   parts: readonly DataPart[] | null,
   tokenizer: Tokenizer,
+  warn: (text: string) => void,
 ): Promise<RunData<PairSource>> {
   const sourceOf = async (data: string, from: readonly DataPart[] | null): Promise<PairSource & { hash: string }> => {
     if (from) {
@@ -106,9 +111,7 @@ async function readPreferences(
     const hash = await hashOf(await read(files));
     const { leftOut, ...pairs } = await pairsIn(files, tokenizer, flags);
     if (leftOut > 0)
-      complain(
-        `warning: ${data}: ${leftOut} of ${leftOut + pairs.pairs} pairs do not fit into --context ${flags.context}`,
-      );
+      warn(`warning: ${data}: ${leftOut} of ${leftOut + pairs.pairs} pairs do not fit into --context ${flags.context}`);
     return { ...pairs, hash };
   };
   const source = await sourceOf(flags.data, parts);

@@ -37,13 +37,14 @@ async function train(given: TrainFlags, processes: Collectives | null): Promise<
   const device = given.device ?? (processes ? "cpu" : undefined);
   const ranks = new Ranks(processes);
   await using lock = await ranks.everywhere(() => (ranks.first ? lockFolder(out) : null));
-  const checkpoint = await openRun({ ...given, ...(device !== undefined && { device }) });
+  const warn = ranks.first ? complain : (): void => undefined;
+  const checkpoint = await openRun({ ...given, ...(device !== undefined && { device }) }, warn);
   const flags = runFlags(given, checkpoint);
-  const hash = given.data === undefined ? checkpoint?.state.options.hash : undefined;
+  const expectedHash = given.data === undefined ? checkpoint?.state.options.hash : undefined;
   const tuned =
     flags.from !== undefined && !checkpoint ? await loadTuned({ ...flags, from: flags.from }, device ?? "auto") : null;
   if (tuned && given.context === undefined) flags.context = Math.min(flags.context, tuned.model.config.contextLength);
-  const data = await readData(flags, checkpoint?.tokenizer ?? tuned?.tokenizer ?? null, hash);
+  const data = await readData(flags, checkpoint?.tokenizer ?? tuned?.tokenizer ?? null, { expectedHash, warn });
   countEpochs(flags, data, given, ranks.size);
   const model = checkpoint?.model ?? tuned?.model ?? asUsage(() => createModel(flags, data, device));
 
@@ -88,14 +89,17 @@ async function train(given: TrainFlags, processes: Collectives | null): Promise<
 }
 
 /** Loads the checkpoint that `--resume` continues from. Returns null for a new run. */
-async function openRun({ out, resume = false, device = "auto" }: TrainFlags): Promise<Checkpoint | null> {
+async function openRun(
+  { out, resume = false, device = "auto" }: TrainFlags,
+  warn: (text: string) => void,
+): Promise<Checkpoint | null> {
   const begun = (await listVersions(out)).length > 0;
   if (!resume && begun) throw new UsageError(`--out ${out}: contains a run already; add --resume to continue it`);
   if (resume && !begun) throw new UsageError(`--out ${out}: contains no run to resume`);
   if (!begun) return null;
   const checkpoint = await loadCheckpoint(out, { device });
   for (const { path: at, error } of checkpoint.skipped)
-    complain(`warning: ${at} is incomplete (${error.message}); continuing from ${checkpoint.path}`);
+    warn(`warning: ${at} is incomplete (${error.message}); continuing from ${checkpoint.path}`);
   return checkpoint;
 }
 
