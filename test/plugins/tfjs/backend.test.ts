@@ -106,9 +106,9 @@ describe.each(devicesTested)("on $name", ({ device }) => {
     const table = numbers([4, 3]);
     // The device makes the indices, so that nothing knows them at the call.
     const ids = tf.tidy(() => tf.cast(tf.fill([5], 9), "int32"));
-    const rows = tf.gather(table, ids as tf.Tensor1D);
+    const rows = tf.gather(table, ids);
     await expect(rows.data()).rejects.toThrow(/expected ids in \[0, 4\), got 9/);
-    const again = tf.gather(table, ids as tf.Tensor1D);
+    const again = tf.gather(table, ids);
     expect(() => again.dataSync()).toThrow(/expected ids in \[0, 4\), got 9/);
     expect((await table.data()).length).toBe(12);
     tf.dispose([table, ids, rows, again]);
@@ -151,6 +151,39 @@ describe.each(devicesTested)("on $name", ({ device }) => {
     });
   });
 
+  test("convolutions, pooling and their gradients equal those of TensorFlow.js and run on the device", async () => {
+    const x = (): tf.Tensor4D => numbers([2, 7, 6, 5]) as tf.Tensor4D;
+    const dense = (): tf.Tensor4D => numbers([3, 2, 5, 4], 2) as tf.Tensor4D;
+    const channelwise = (): tf.Tensor4D => numbers([3, 2, 5, 1], 3) as tf.Tensor4D;
+    const squared = (y: tf.Tensor): tf.Tensor => tf.square(y); // so that the gradients differ from place to place
+    const gradients = (f: (image: tf.Tensor4D, filter: tf.Tensor4D) => tf.Tensor, filter: tf.Tensor4D): tf.Tensor[] => {
+      const image = x();
+      return [f(image, filter), ...tf.grads((...given) => squared(f(...(given as [tf.Tensor4D, tf.Tensor4D]))))([image, filter])]; // prettier-ignore
+    };
+    const pooled = (f: (image: tf.Tensor4D) => tf.Tensor): tf.Tensor[] => [f(x()), tf.grad((image) => squared(f(image as tf.Tensor4D)))(x())]; // prettier-ignore
+    const compute = (): tf.Tensor[] => [
+      ...gradients((image, filter) => tf.conv2d(image, filter, [2, 1], "same"), dense()),
+      ...gradients((image, filter) => tf.depthwiseConv2d(image, filter, 2, "same"), channelwise()),
+      tf.conv2d(x(), dense(), 1, "valid", "NHWC", [2, 3]),
+      tf.depthwiseConv2d(x(), channelwise(), 1, 1, "NHWC", [2, 2]),
+      tf.fused.conv2d({ x: x(), filter: dense(), strides: 1, pad: "same", bias: numbers([4]) as tf.Tensor1D, activation: "relu" }), // prettier-ignore
+      tf.fused.depthwiseConv2d({ x: x(), filter: channelwise(), strides: 1, pad: "same", bias: numbers([5]) as tf.Tensor1D, activation: "elu" }), // prettier-ignore
+      ...pooled((image) => tf.maxPool(image, 3, 2, "same")),
+      ...pooled((image) => tf.avgPool(image, [2, 3], 1, "same")),
+    ];
+    await expectSame(compute, 1e-5);
+    await tf.setBackend("heed");
+    const { kernels } = await tf.profile(() => tf.dispose(tf.tidy(compute)));
+    const where = await Promise.all(kernels.map(async ({ name, extraInfo }) => `${name}: ${await extraInfo}`));
+    expect(where.filter((kernel) => kernel.endsWith("the host"))).toEqual([]);
+    // Filters that make two channels of each, and channels in front, are TensorFlow.js' own.
+    await expectSame(() => [
+      tf.depthwiseConv2d(x(), numbers([2, 2, 5, 2]) as tf.Tensor4D, 1, "same"),
+      ...gradients((image, filter) => tf.depthwiseConv2d(image, filter, 1, "same"), numbers([2, 2, 5, 2]) as tf.Tensor4D), // prettier-ignore
+      tf.conv2d(x(), numbers([2, 2, 7, 3]) as tf.Tensor4D, 1, "valid", "NCHW"),
+    ]);
+  });
+
   test("attention and the norms, and their gradients, equal compositions of TensorFlow.js", async () => {
     const [batch, time, heads, size] = [2, 6, 4, 8];
     const composed = (q: tf.Tensor, k: tf.Tensor, v: tf.Tensor): tf.Tensor => {
@@ -175,7 +208,7 @@ describe.each(devicesTested)("on $name", ({ device }) => {
       const f = (q: tf.Tensor, k: tf.Tensor, v: tf.Tensor): tf.Tensor =>
         tf.mul(onHeed() ? attention(q, k, v, { causal: true }) : composed(q, k, v), numbers([...inputs[0]], 9));
       const given = inputs.map((shape, i) => numbers([...shape], i + 1));
-      return [f(given[0]!, given[1]!, given[2]!), ...tf.grads(f as never)(given)];
+      return [f(given[0]!, given[1]!, given[2]!), ...tf.grads(f)(given)];
     }, 1e-5);
     for (const rms of [false, true])
       await expectSame(() => {
@@ -184,7 +217,7 @@ describe.each(devicesTested)("on $name", ({ device }) => {
           return tf.square(onHeed() ? ours() : tf.add(tf.mul(centred(x, rms), weight), bias));
         };
         const given = [numbers([3, 5, 33]), numbers([33], 2), numbers([33], 3)];
-        return [f(given[0]!, given[1]!, given[2]!), ...tf.grads(f as never)(given)];
+        return [f(given[0]!, given[1]!, given[2]!), ...tf.grads(f)(given)];
       }, 1e-5);
     await tf.setBackend("heed");
     const before = tf.memory().numTensors;

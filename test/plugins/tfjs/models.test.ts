@@ -34,7 +34,7 @@ describe.each(devicesTested)("on $name", ({ device }) => {
     const { xs, ys } = points(96);
     const model = network();
     model.compile({ optimizer: tf.train.adam(0.05), loss: "binaryCrossentropy", metrics: ["accuracy"] });
-    const { history } = await model.fit(xs, ys, { epochs: 6, batchSize: 48, shuffle: false, verbose: 0 });
+    const { history } = await model.fit(xs, ys, { epochs: 6, batchSize: 48, shuffle: false });
     const losses = history.loss as number[];
     expect(losses.at(-1)!).toBeLessThan(0.75 * losses[0]!);
 
@@ -74,16 +74,17 @@ describe.each(devicesTested)("on $name", ({ device }) => {
         ],
       });
       model.compile({ optimizer: tf.train.sgd(0.1), loss: "categoricalCrossentropy" });
-      const image = Float32Array.from({ length: 12 * 64 }, (_, i) => Math.sin(3.7 * i));
+      // An image is the brighter, the higher its class is.
+      const image = Float32Array.from({ length: 12 * 64 }, (_, i) => Math.sin(3.7 * i) + (Math.floor(i / 64) % 3));
       const xs = tf.tensor4d(image, [12, 8, 8, 1]);
       const ys = tf.oneHot(tf.tensor1d(Array.from({ length: 12 }, (_, i) => i % 3), "int32"), 3); // prettier-ignore
-      const { history } = await model.fit(xs, ys, { epochs: 3, batchSize: 6, shuffle: false, verbose: 0 });
+      const { history } = await model.fit(xs, ys, { epochs: 3, batchSize: 6, shuffle: false });
       losses.push(history.loss as number[]);
       tf.dispose([xs, ys]);
       model.dispose();
     }
     for (const [i, loss] of losses[0]!.entries()) expect(Math.abs(losses[1]![i]! - loss)).toBeLessThan(1e-4);
-    expect(losses[1]!.at(-1)!).toBeLessThan(losses[1]![0]!);
+    expect(losses[1]!.at(-1)!).toBeLessThan(0.75 * losses[1]![0]!);
   });
 
   test("a converted graph predicts", async () => {
