@@ -1,8 +1,9 @@
 /** Starts programs in several processes with mpirun, of both MPI libraries that Debian has. */
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { onTestFinished } from "vitest";
 import { dist } from "../support/dist.js";
 import { patience } from "../support/child.js";
 
@@ -51,7 +52,10 @@ export interface Running {
   ended: Promise<Ended>;
 }
 
-/** Starts `size` processes of Node.js. */
+/** Seconds after which the processes of a run are killed. */
+const longest = 100 * patience;
+
+/** Starts `size` processes of Node.js for the test that is running. What is left of them at its end is killed. */
 export function start(
   { command }: Launcher,
   size: number,
@@ -63,8 +67,14 @@ export function start(
   const child = spawn(file!, [...flags, "-np", String(size), process.execPath, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...environment, ...env },
-    timeout: 100_000 * patience,
-    killSignal: "SIGKILL",
+  });
+  const kill = (): void => {
+    if (child.exitCode === null && child.signalCode === null) killAll(child.pid!);
+  };
+  const limit = setTimeout(kill, 1000 * longest);
+  onTestFinished(() => {
+    clearTimeout(limit);
+    kill();
   });
   let [output, errors] = ["", ""];
   const waiting = new Set<() => void>();
@@ -90,6 +100,37 @@ export function start(
       void ended.then(() => reject(new Error(`expected ${String(pattern)}, got ${output}\n${errors}`)));
     });
   return { pid: child.pid!, line, ended };
+}
+
+/**
+ * Kills a launcher and all that it has started. It gives its processes groups of their own, so that they would outlive a
+ * group that is killed.
+ */
+function killAll(launcher: number): void {
+  const children = new Map<number, number[]>();
+  for (const pid of readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)) {
+    const parent = parentOf(pid);
+    if (parent !== null) children.set(parent, [...(children.get(parent) ?? []), pid]);
+  }
+  const end = (pid: number): void => {
+    for (const child of children.get(pid) ?? []) end(child);
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      // It has ended meanwhile.
+    }
+  };
+  end(launcher);
+}
+
+function parentOf(pid: number): number | null {
+  try {
+    return Number(/\nPPid:\s*(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]);
+  } catch {
+    return null; // It has ended meanwhile.
+  }
 }
 
 /** Path of a program in this folder. */
