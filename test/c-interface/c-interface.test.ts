@@ -61,10 +61,14 @@ async function letGarbageGo(): Promise<void> {
   await deviceOf().synchronize();
 }
 
-/** Runs `body`, waits for the queue, and returns how many deleters have been called meanwhile. */
+/** Runs `body`, and returns how many deleters have been called meanwhile. Externals of earlier tests are collected before. */
 async function deletionsIn(body: () => unknown): Promise<number> {
-  // Externals of earlier tests may have shares of memory.
   await letGarbageGo();
+  return deletionsOf(body);
+}
+
+/** Runs `body`, waits for the queue, and returns how many deleters have been called meanwhile. */
+async function deletionsOf(body: () => unknown): Promise<number> {
   const before = probe.deletions();
   await body();
   await deviceOf().synchronize();
@@ -404,6 +408,9 @@ test("memory of the CPU: strides, empty tensors and every dtype", async () => {
 describe("bad input", () => {
   const bytes = bytesOf([1, 2, 3, 4]);
 
+  // The tests here leave no External that owns anything.
+  beforeAll(letGarbageGo);
+
   const memories: Record<string, [Partial<Memory>, string, RegExp]> = {
     "a dtype that does not exist": [{ dtype: 9 }, "ERR_DTYPE", /expected a dtype from 0 to \d+, got 9/],
     "a device that does not exist": [{ device: 99 }, "ERR_DEVICE", /expected a device index from 0 to \d+, got 99/],
@@ -421,7 +428,7 @@ describe("bad input", () => {
   };
   test.for(Object.entries(memories))("memory: %s", async ([, [change, code, message]]) => {
     expect(
-      await deletionsIn(() => {
+      await deletionsOf(() => {
         expectStatus(() => probe.memory({ shape: [4], bytes, ...change }), code, message);
       }),
     ).toBe(0);
@@ -446,7 +453,7 @@ describe("bad input", () => {
   };
   test.for(Object.entries(dlpack))("DLPack: %s", async ([, [change, code, message]]) => {
     // JavaScript frees what it cannot take, because nobody else would.
-    const deleted = await deletionsIn(async () => {
+    const deleted = await deletionsOf(async () => {
       using x = tensor([1, 2, 3, 4], [4], { device: "cpu" });
       const external = probe.relay(await toDLPack(x), change);
       let thrown: unknown;
