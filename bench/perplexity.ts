@@ -16,10 +16,8 @@ import {
   type CausalModel,
   Engine,
   generateTokens,
-  type GPT,
   inputImportance,
   type LanguageModel,
-  type Llama,
   load,
   type LoadOptions,
   readGguf,
@@ -120,7 +118,7 @@ const folder = mkdtempSync(path.join(tmpdir(), "heed-perplexity-"));
 let furthest = 0; // of a computation in blocks from the same weights in f32
 try {
   using source = await load(name, { kind: "causal", device: "cpu", quantize: false });
-  const model = source.model as GPT | Llama;
+  const model = source.model;
   const importance = await inputImportance(model, await textsOf(model, startOf(source), 2));
   for (const [type, calibrated] of files) {
     const file = path.join(folder, `${type}.gguf`);

@@ -125,7 +125,9 @@ function batchOf(batches: Batches, step: number): Batch {
 async function startOf(shape: Shape, depth: number, seed: number, book: Book, size: Size): Promise<Start> {
   using model = new Stack(shape, depth, seed, book.tokenizer.vocabularySize, size);
   const { ids, targets } = batchOf(new Batches(book.train, { ...size, seed }), 0);
-  scope(() => void model.loss(ids, targets).backward());
+  scope(() => {
+    model.loss(ids, targets).backward();
+  });
   const gradients: number[] = [];
   for (const block of model.h) {
     let square = 0;

@@ -1,7 +1,7 @@
 // Counts the operations of a step and the longest chain of those that wait for each other.
 import { readFileSync } from "node:fs";
 
-/** What a step consists of. */
+/** Counts of one step's operations. */
 export interface StepPath {
   /** Number of operations that are launched. */
   launches: number;
@@ -88,9 +88,9 @@ function operandsOf(definitions: string): Map<string, { word: Word; name: string
       operation!,
       parameters!.split(", ").map((parameter) => {
         const [type, name] = parameter.split(" ") as [string, string];
-        const word = /InOut/.test(type)
+        const word = type.includes("InOut")
           ? "inOut"
-          : /Out/.test(type)
+          : type.includes("Out")
             ? "out"
             : /In(List)?$/.test(type)
               ? "in"

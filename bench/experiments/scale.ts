@@ -94,7 +94,7 @@ function frontierOf({ models }: Run): Point[] {
   return all.filter((point, i) => all.slice(0, i).every(({ loss }) => point.loss < loss));
 }
 
-/** What a run says about scale. */
+/** Laws fitted to the models of a run. */
 interface Fits {
   law: LossLaw;
   /** Exponent of the loss of the best model for a compute: L ∝ C^−exponent. */

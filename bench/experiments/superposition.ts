@@ -31,7 +31,7 @@ const found = 0.95;
 /** Length from which a feature counts as kept. */
 const kept = 0.5;
 
-/** What a toy model has learned. */
+/** Measurements of a trained toy model. */
 interface Toy {
   density: number;
   /** Weighted squared error, relative to that of an output of 0. */
@@ -44,7 +44,7 @@ interface Toy {
   lengths: number[];
 }
 
-/** What directions say about the true features. */
+/** Agreement of a set of directions with the true features. */
 interface Recovery {
   /** Share of the kept features whose direction is found. */
   found: number;
@@ -67,7 +67,7 @@ interface Run {
   features: number;
   active: number;
   autoencoders: Autoencoder[];
-  /** The same for principal components, and for random directions, as many as the largest autoencoder has. */
+  /** Recovery by principal components and by random directions, as many as the largest autoencoder has features. */
   components: Recovery;
   random: Recovery;
 }

@@ -264,7 +264,7 @@ The Transformer's path has ${paths.Transformer[0]![1].path === paths.Transformer
 the sequence, from ${shortest.path} to ${longest.path} operations, and the work between two of them shrinks to ${round(longest.work / longest.path / 1e6)} million. On two cores that is
 enough: a step took ${round(1000 * stepSeconds)} ms at length ${lengths.at(-1)!}, ${round((1e6 * stepSeconds) / longest.path)} µs for each operation of the path. On a device on which an operation that waits for
 another takes at least ${microseconds} µs, however little it does, a step of the LSTM would take at least ${waiting(longest)} ms at length ${lengths.at(-1)!}, and one of the
-Transformer ${waiting(paths.Transformer.at(-1)![1])} ms. (Kernels that keep an LSTM's state on the chip shorten the path; heed's ${"`lstm`"} does not.) That is what the Transformer
+Transformer ${waiting(paths.Transformer.at(-1)![1])} ms. (Kernels that keep an LSTM's state on the chip shorten the path; heed's \`lstm\` does not.) That is what the Transformer
 changed: not the work, but how much of it can be done at once.
 
 ## Loss against time

@@ -1,6 +1,6 @@
 /**
- * @internal What all convolutions share: the kernels of a kind of convolution are linear in the image and in the filter,
- * and each of the three (the convolution and its gradients by image and filter) has the other two as its gradients.
+ * @internal Autograd of all kinds of convolution. A convolution is linear in the image and in the filter, so each of its
+ * three kernels (the convolution, and its gradients by image and by filter) has the other two as its gradients.
  */
 import { needsGrad, record } from "../autograd.js";
 import type { Ops } from "../native-ops.js";

@@ -9,9 +9,9 @@ import { contiguous } from "./views.js";
 export interface CumulativeOptions {
   /** Axis along which elements are added up or multiplied. @default -1 */
   axis?: number;
-  /** Whether an element counts only for those after it. The first one is then 0, or 1 for a product. @default false */
+  /** Leaves an element out of its own result, so that the first result is 0, or 1 for a product. @default false */
   exclusive?: boolean;
-  /** Whether to begin at the end of the axis. @default false */
+  /** Begins at the end of the axis. @default false */
   reverse?: boolean;
 }
 

@@ -15,7 +15,7 @@ export interface PoolOptions extends WindowOptions {
 
 /** Options of `avgPool2d`. */
 export interface AvgPoolOptions extends PoolOptions {
-  /** Whether the padding counts as zeros. By default the mean is that of the numbers within the image. @default false */
+  /** Counts the padding as zeros. By default the mean is taken over the numbers within the image alone. @default false */
   countPadding?: boolean;
 }
 

@@ -16,7 +16,7 @@ export type Pair = number | readonly [number, number];
  */
 export type Padding = Pair | readonly [number, number, number, number];
 
-/** How a window slides over an image. */
+/** Options of a window that slides over an image. */
 export interface WindowOptions {
   /** Steps from one place of the window to the next. @default 1 */
   stride?: Pair;

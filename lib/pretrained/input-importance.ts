@@ -18,15 +18,12 @@ export type InputImportance = ReadonlyMap<string, Float32Array>;
 
 /** Adapter that changes nothing but adds up the squares of a layer's inputs. */
 class SquaredInputs extends LinearAdapter {
+  readonly active = true;
   readonly sums: FloatTensor;
 
   constructor(layer: Linear) {
     super();
     this.sums = zeros([layer.inputs], { device: (layer.quantized ?? layer.weight).device });
-  }
-
-  get active(): boolean {
-    return true;
   }
 
   forward(x: FloatTensor, layer: Linear, options: LinearForwardOptions): FloatTensor {

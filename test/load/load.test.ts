@@ -277,7 +277,12 @@ onEachDevice((device) => {
       using model = await load(at("gpt"), { kind: "causal", device });
       const messages = [{ role: "user", content: "hello" }];
       let passes = 0;
-      const reads = { "blocks.0.hook_mlp_out": () => void passes++ };
+      const reads = {
+        "blocks.0.hook_mlp_out": () => {
+          passes++;
+          return undefined;
+        },
+      };
       const options = { maxTokens: 4, tools: [{ name: "look_up" }], overflow: "slide" } as const;
       const answer = await model.chat(messages, options);
       expect(await model.chat(messages, { ...options, hooks: reads })).toEqual(answer);

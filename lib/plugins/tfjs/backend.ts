@@ -180,7 +180,9 @@ export class HeedBackend {
 
   /** @internal Returns what is stored behind a data id; elements of another backend are moved to this one. */
   stored(id: object): Stored {
-    if (!this.#stored.has(id)) this.tf.engine().moveData(this as never, id);
+    // TensorFlow.js asks for its own class, but uses any object with the methods.
+    // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment
+    if (!this.#stored.has(id)) this.tf.engine().moveData(this, id);
     return this.#stored.get(id)!;
   }
 

@@ -1,7 +1,7 @@
 import { HeedError } from "../../errors.js";
 import { MathBackendCPU } from "@tensorflow/tfjs-backend-cpu";
 import type { HeedBackend } from "./backend.js";
-import type { Attributes, HostValues, Inputs, Outputs, TensorFlow, TensorInfo } from "./types.js";
+import type { Attributes, Inputs, Outputs, TensorFlow, TensorInfo } from "./types.js";
 
 /**
  * Kernels that run on the host for every type of their inputs: heed has no operation for them. They are those of
@@ -90,7 +90,7 @@ function mapInputs(inputs: Inputs, map: (info: TensorInfo) => TensorInfo): Recor
 function toHost(cpu: MathBackendCPU, backend: HeedBackend, { dataId, shape, dtype }: TensorInfo): TensorInfo {
   const { parts } = backend.stored(dataId);
   if (!parts) {
-    const info = cpu.makeTensorInfo(shape, dtype, backend.readSync(dataId) as Float32Array);
+    const info = cpu.makeTensorInfo(shape, dtype, backend.readSync(dataId));
     return { ...info, rank: shape.length } as TensorInfo; // which some kernels read
   }
   const info = cpu.makeTensorInfo(shape, "complex64");
@@ -103,7 +103,7 @@ function toHost(cpu: MathBackendCPU, backend: HeedBackend, { dataId, shape, dtyp
 
 function fromHost(cpu: MathBackendCPU, backend: HeedBackend, { dataId, shape, dtype }: TensorInfo): TensorInfo {
   const { complexTensorInfos } = cpu.data.get(dataId);
-  if (!complexTensorInfos) return backend.hostResult(cpu.data.get(dataId).values as HostValues, shape, dtype);
+  if (!complexTensorInfos) return backend.hostResult(cpu.data.get(dataId).values, shape, dtype);
   const { real, imag } = complexTensorInfos;
   const part = (info: TensorInfo): TensorInfo => fromHost(cpu, backend, { ...info, shape });
   return backend.complex(part(real), part(imag));

@@ -45,7 +45,9 @@ export function register(tf: TensorFlow, options: RegisterOptions = {}): Transfo
   const device = deviceOf(options.device);
   const active = tf.engine().backendName === name;
   if (tf.findBackendFactory(name)) tf.removeBackend(name);
-  tf.registerBackend(name, () => new HeedBackend(tf, device) as never, priority);
+  // TensorFlow.js asks for its own class, but uses any object with the methods.
+  // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment
+  tf.registerBackend(name, () => new HeedBackend(tf, device), priority);
   // All copies of TensorFlow.js in a process share one list of kernels.
   if (!tf.getKernel("Identity", name)) registerKernels(tf);
   registerGradients(tf);

@@ -32,7 +32,8 @@ export function hostValues(values: unknown, dtype: TensorType): HostValues {
       return values instanceof Int32Array ? values : Int32Array.from(values as number[]);
     case "bool":
       return values instanceof Uint8Array ? values : Uint8Array.from(values as number[]);
-    default:
+    case "complex64":
+    case "string":
       return values as Uint8Array[];
   }
 }

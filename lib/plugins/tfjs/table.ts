@@ -32,15 +32,15 @@ export const floats: Takes = ofTypes(["float32"]);
 export const flags: Takes = ofTypes(["bool"]);
 /** The inputs are on the device or could be: they are neither complex numbers nor strings. */
 export const elements: Takes = ofTypes(["float32", "int32", "bool"]);
-/** The inputs may be anything, because their elements stay where they are. */
+/** Accepts any inputs, because their elements stay where they are. */
 export const anything: Takes = () => true;
 
-/** All of the conditions hold. */
+/** Returns a condition that holds if all of the given ones do. */
 export const both =
   (...all: readonly Takes[]): Takes =>
   (inputs, attrs, work) =>
     all.every((takes) => takes(inputs, attrs, work));
-/** One of the conditions holds. */
+/** Returns a condition that holds if one of the given ones does. */
 export const either =
   (...any: readonly Takes[]): Takes =>
   (inputs, attrs, work) =>

@@ -27,7 +27,7 @@ export interface TransformerOperations {
    * @returns float32 [B, Tq, H, D]
    * @throws ERR_DTYPE or ERR_SHAPE if the tensors do not fit; ERR_RANGE or ERR_ARGUMENT for a bad option.
    */
-  attention(q: Tensor, k: Tensor, v: Tensor, options?: AttentionOptions): Tensor;
+  attention: (q: Tensor, k: Tensor, v: Tensor, options?: AttentionOptions) => Tensor;
   /**
    * Returns the layer norm (x − mean) / √(variance + eps) · weight + bias over the last dimension.
    *
@@ -37,7 +37,7 @@ export interface TransformerOperations {
    * @param eps number that is added to the variance, by default 1e-5
    * @throws ERR_DTYPE or ERR_SHAPE if the tensors do not fit.
    */
-  layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps?: number): Tensor;
+  layerNorm: (x: Tensor, weight: Tensor, bias: Tensor, eps?: number) => Tensor;
   /**
    * Returns the RMS norm x / √(mean(x²) + eps) · weight over the last dimension.
    *
@@ -46,7 +46,7 @@ export interface TransformerOperations {
    * @param eps number that is added to the mean of the squares, by default 1e-5
    * @throws ERR_DTYPE or ERR_SHAPE if the tensors do not fit.
    */
-  rmsNorm(x: Tensor, weight: Tensor, eps?: number): Tensor;
+  rmsNorm: (x: Tensor, weight: Tensor, eps?: number) => Tensor;
 }
 
 /** Registers the gradients of heed's own kernels. */

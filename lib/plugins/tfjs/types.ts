@@ -1,6 +1,6 @@
 import type * as core from "@tensorflow/tfjs-core";
 
-/** A copy of tfjs-core, as `import * as tf from "@tensorflow/tfjs-core"` or `"@tensorflow/tfjs"` names it. */
+/** A copy of tfjs-core: the namespace that is imported from `@tensorflow/tfjs-core` or from `@tensorflow/tfjs`. */
 export type TensorFlow = typeof core;
 export type TensorInfo = core.TensorInfo;
 /** TensorFlow.js' element types. */

@@ -166,8 +166,8 @@ describe.each(devicesTested)("on $name", ({ device }) => {
       ...gradients((image, filter) => tf.depthwiseConv2d(image, filter, 2, "same"), channelwise()),
       tf.conv2d(x(), dense(), 1, "valid", "NHWC", [2, 3]),
       tf.depthwiseConv2d(x(), channelwise(), 1, 1, "NHWC", [2, 2]),
-      tf.fused.conv2d({ x: x(), filter: dense(), strides: 1, pad: "same", bias: numbers([4]) as tf.Tensor1D, activation: "relu" }), // prettier-ignore
-      tf.fused.depthwiseConv2d({ x: x(), filter: channelwise(), strides: 1, pad: "same", bias: numbers([5]) as tf.Tensor1D, activation: "elu" }), // prettier-ignore
+      tf.fused.conv2d({ x: x(), filter: dense(), strides: 1, pad: "same", bias: numbers([4]), activation: "relu" }), // prettier-ignore
+      tf.fused.depthwiseConv2d({ x: x(), filter: channelwise(), strides: 1, pad: "same", bias: numbers([5]), activation: "elu" }), // prettier-ignore
       ...pooled((image) => tf.maxPool(image, 3, 2, "same")),
       ...pooled((image) => tf.avgPool(image, [2, 3], 1, "same")),
     ];

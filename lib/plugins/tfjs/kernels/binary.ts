@@ -10,13 +10,13 @@ type Kind = keyof typeof binaryKinds;
 const arithmetic = (kind: Kind): DeviceKernel =>
   kernel(floats, (work, { a, b }) => work.result(work.binary(kind, work.input(a!), work.input(b!))));
 
-/** A comparison of float32 tensors, or of booleans as the numbers 0 and 1. */
+/** Returns the kernel of a comparison of float32 tensors, or of booleans as the numbers 0 and 1. */
 const comparison = (of: (work: Work, a: Tensor, b: Tensor) => Tensor): DeviceKernel =>
   kernel(either(floats, flags), (work, { a, b }) =>
     work.flags(of(work, work.cast(work.input(a!), "f32"), work.cast(work.input(b!), "f32"))),
   );
 
-/** A function of booleans, which are the numbers 0 and 1. */
+/** Returns the kernel of a function of booleans, which are the numbers 0 and 1. */
 const logical = (kind: "minimum" | "maximum"): DeviceKernel =>
   kernel(flags, (work, { a, b }) =>
     work.flags(work.binary(kind, work.cast(work.input(a!), "f32"), work.cast(work.input(b!), "f32"))),

@@ -35,9 +35,9 @@ interface Fused extends Window {
   leakyreluAlpha?: number;
 }
 
-/** The images have their channels last, and so does the only layout of depthwise convolutions. */
+/** Returns true if the images have their channels last, the only layout that the device's kernels read. */
 const channelsLast = (_: Inputs, { dataFormat = "NHWC" }: Attributes): boolean => dataFormat === "NHWC";
-/** Each channel of the images makes one of the result. */
+/** Returns true if each channel of the images makes a single channel of the result. */
 const single = ({ filter }: Inputs, { filterShape = filter?.shape }: Attributes): boolean =>
   (filterShape as number[])[3] === 1;
 
@@ -117,7 +117,7 @@ const fused = (kind: Kind): DeviceKernel =>
     return work.result(out);
   });
 
-/** The gradient dy has the size that the convolution's result has; TensorFlow.js does not check it. */
+/** Returns the check that dy has the size of the convolution's result, which TensorFlow.js does not make. */
 const fits =
   (kind: Kind): DeviceKernel["takes"] =>
   ({ x, dy, filter }, { inputShape = x?.shape, filterShape = filter?.shape, ...attrs }, work) => {

@@ -17,7 +17,7 @@ const rowsOf =
     !isEmpty(inputs[name]!) &&
     !isEmpty(inputs[index]!);
 
-/** True unless an index that is known on the host is outside of [0, size). */
+/** Returns false if an index that is known on the host is outside of [0, size). */
 function inRange(work: Work, info: TensorInfo, size: number): boolean {
   const values = work.backend.onHost(info) as Int32Array | null;
   return !values || values.every((value) => value >= 0 && value < size);
@@ -52,7 +52,7 @@ function flatten(work: Work, indices: Tensor, sizes: number[]): Tensor {
   return work.cast(flat!, "i32");
 }
 
-/** True unless an index of [..., k] that is known on the host is out of range in its dimension. */
+/** Returns false if an index of [..., k] that is known on the host is out of range in its dimension. */
 function allInRange(work: Work, info: TensorInfo, sizes: number[]): boolean {
   const values = work.backend.onHost(info) as Int32Array | null;
   return !values || values.every((value, i) => value >= 0 && value < sizes[i % sizes.length]!);

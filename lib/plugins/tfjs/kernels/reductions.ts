@@ -1,4 +1,4 @@
-/** Reductions, softmax, and what chooses the largest. */
+/** Reductions, softmax, and kernels that find the largest elements. */
 import { ops } from "../../../native.js";
 import type { Tensor } from "../../../tensor.js";
 import { both, type DeviceKernel, elements, flags, floats, kernel, type KernelTable } from "../table.js";
@@ -12,10 +12,10 @@ interface Reduction {
   keepDims: boolean;
 }
 
-/** True if the input has elements: there is no largest one of none. */
+/** Is true if the input has elements, since an empty one has no largest element. */
 const nonEmpty = ({ x }: Inputs): boolean => !isEmpty(x!);
 
-/** A reduction that `of` computes over axes, which stay with a size of 1. */
+/** Returns the kernel of a reduction that `of` computes over axes, which it keeps with a size of 1. */
 const reduction = (takes: DeviceKernel["takes"], of: (work: Work, x: Tensor, axes: number[]) => Tensor): DeviceKernel =>
   kernel<Reduction>(takes, (work, { x }, { axis, reductionIndices = axis, keepDims }) => {
     const axes = axesOf(work, reductionIndices, x!.shape);

@@ -1,4 +1,4 @@
-/** What makes, moves and joins elements without computing with them. */
+/** Kernels that make, move and join elements without computing with them. */
 import { ops } from "../../../native.js";
 import { contiguousStrides, maxRank, numel } from "../../../shape.js";
 import { anything, both, elements, kernel, type KernelTable } from "../table.js";
@@ -59,7 +59,7 @@ const ofOneType = (inputs: Inputs): boolean => {
   return infos.every((info) => info!.dtype === infos[0]!.dtype);
 };
 
-/** True if an i32 or u8 fill holds the value exactly. */
+/** Returns true if an i32 or u8 fill holds the value exactly. */
 const fits = (value: number, dtype: TensorType): boolean =>
   dtype === "float32" || (dtype === "int32" ? Number.isInteger(value) : value === 0 || value === 1);
 
@@ -182,7 +182,7 @@ export const shapingKernels: KernelTable = {
   SplitV: kernel<{ numOrSizeSplits: number | number[]; axis: number }>(elements, (work, { x }, attrs) => {
     const { shape } = x!;
     const axis = work.tf.util.parseAxisParam(attrs.axis, shape)[0]!;
-    const sizes = work.tf.backend_util.prepareSplitSize(x! as never, attrs.numOrSizeSplits, axis);
+    const sizes = work.tf.backend_util.prepareSplitSize(x!, attrs.numOrSizeSplits, axis);
     const begin = shape.map(() => 0);
     return sizes.map((size) => {
       const part = slice(work, x!, begin, shape.with(axis, size));
@@ -213,14 +213,14 @@ export const shapingKernels: KernelTable = {
     (work, { x }, { reps }) => {
       const inp = work.input(x!);
       const strides = contiguousStrides(x!.shape);
-      const dims = x!.shape.flatMap((size, i) =>
+      const dims = x!.shape.flatMap<[number, number]>((size, i) =>
         reps[i] === 1
           ? [[size, strides[i]!]]
           : [
               [reps[i]!, 0],
               [size, strides[i]!],
             ],
-      ) as [number, number][];
+      );
       const view = work.view(
         inp,
         dims.map(([size]) => size),
