@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { benchmarkPage, type Run } from "./report.js";
 import { type ServingRun, servingSection } from "./serving/report.js";
+import { type TfjsRun, tfjsSection } from "./tfjs/report.js";
 
 type Kind = "cpu" | "cuda";
 
@@ -33,6 +34,12 @@ export async function publishServing(run: ServingRun, kind: Kind): Promise<void>
   writePage(run.machine, kind);
 }
 
+/** Writes the section of that page about TensorFlow.js, with its numbers. */
+export function publishTfjs(run: TfjsRun, kind: Kind): void {
+  keep(`${namesOf(run.machine, kind).results}-tfjs`, run);
+  writePage(run.machine, kind);
+}
+
 function chartOfRun({ peers }: Run, kind: Kind, page: string): string | null {
   return kind === "cpu" && Object.values(peers).some((peer) => "version" in peer) ? `${page}.svg` : null;
 }
@@ -41,7 +48,7 @@ function servingChart(kind: Kind, page: string): string | null {
   return kind === "cpu" ? `${page}-serving.svg` : null;
 }
 
-function keep(results: string, run: Run | ServingRun): void {
+function keep(results: string, run: Run | ServingRun | TfjsRun): void {
   mkdirSync("bench/results", { recursive: true });
   writeFileSync(`bench/results/${results}.json`, `${JSON.stringify(run, null, 2)}\n`);
 }
@@ -62,10 +69,12 @@ export function pageOf(machine: string, kind: Kind): string {
   const { results, page } = namesOf(machine, kind);
   const run = kept(results) as Run | null;
   const serving = kept(`${results}-serving`) as ServingRun | null;
+  const tfjs = kept(`${results}-tfjs`) as TfjsRun | null;
   const script = kind === "cpu" ? "bench:peers" : "bench:gpu";
   const parts = [
     run ? benchmarkPage(run, script, chartOfRun(run, kind, page)) : "# Benchmarks\n",
     ...(serving ? [`${servingSection(serving, servingChart(kind, page))}\n`] : []),
+    ...(tfjs ? [tfjsSection(tfjs)] : []),
   ];
   return parts.join("\n");
 }
