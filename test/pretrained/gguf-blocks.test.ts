@@ -12,13 +12,14 @@ import { GPT } from "../../lib/models/gpt.js";
 import type { LlamaConfig } from "../../lib/models/llama-config.js";
 import { Llama } from "../../lib/models/llama.js";
 import { addAdapter } from "../../lib/adapters/adapters.js";
+import { Linear, LinearAdapter, type LinearForwardOptions } from "../../lib/nn/linear.js";
 import { BlockWeight } from "../../lib/nn/quantized-weight.js";
 import { loadGguf } from "../../lib/pretrained/gguf/load-gguf.js";
 import { saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";
 import { inputImportance } from "../../lib/pretrained/input-importance.js";
 import { scope } from "../../lib/scope.js";
 import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
-import { blocks, halfBits } from "../formats/gguf-blocks.js";
+import { blocks, halfBits, halfOf } from "../formats/gguf-blocks.js";
 import { expectNear } from "../support/close.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
@@ -184,6 +185,26 @@ describe("calibration", () => {
   });
 });
 
+/**
+ * Rounds a layer's inputs as llama.cpp does before a product with blocks: to integers of at most 127 times a scale. A
+ * scale belongs to 256 inputs if the weight's blocks have 256 numbers. Otherwise it belongs to 32, and is an f16.
+ */
+class RoundedInputs extends LinearAdapter {
+  readonly active = true;
+
+  forward(x: FloatTensor, layer: Linear, options: LinearForwardOptions): FloatTensor {
+    const { numbers } = blockFormats[(layer.quantized as BlockWeight).format];
+    const values = x.dataSync();
+    for (let start = 0; start < values.length; start += numbers) {
+      const block = values.subarray(start, start + numbers);
+      const scale = Math.max(...block.map(Math.abs)) / 127;
+      const stored = numbers === 32 ? halfOf(halfBits(scale)) : scale;
+      for (const [i, value] of block.entries()) block[i] = scale && Math.round(value / scale) * stored;
+    }
+    return layer.product(tensor(values, x.shape, { device: "cpu" }), { bias: layer.bias, ...options });
+  }
+}
+
 describe.skipIf(!hasLlamaCpp)("llama.cpp", () => {
   test.each(Object.keys(blockFormats) as BlockFormat[])(
     "reads the same numbers from an embedding in %s",
@@ -203,9 +224,11 @@ describe.skipIf(!hasLlamaCpp)("llama.cpp", () => {
     const importance = await inputImportance(made, [Int32Array.from(ids)]);
     await saveGguf(file, made, { type, importance });
     const { model } = await loadGguf(file, { device: "cpu" });
+    for (const [, module] of model.modules()) if (module instanceof Linear) module.adapter = new RoundedInputs();
     const own = logProbabilities(await logits(model, "cpu"));
-    // Activations of 8 bits.
-    expectNear("logarithms", (await llamaLogProbabilities(file, ids)).flat(), own, 0.1);
+    // Measured: 3e-7. Without the rounding it is 0.01 to 0.1. A single input that is rounded the other way makes 0.006
+    // to 0.02; this can happen where another processor adds in another order and an input is half-way.
+    expectNear("logarithms", (await llamaLogProbabilities(file, ids)).flat(), own, 5e-5);
     model.dispose();
   });
 });
