@@ -27,9 +27,7 @@ TEST(blocks_of_every_format) {
       for (const int64_t M : {1, 3, 4, 67})
         s.check("gemm_blocks", 2,
                 {{{M, N}, dtype}, {{M, N}, dtype}, {{M, K}, dtype}, blocks(kind, K, N), {{N}, dtype}, {{M, N}, dtype}},
-                [&](const Views& v) {
-                  ops.gemm_blocks(stream, v[0], v[2], v[3], &v[4], &v[5], &v[1], 1, kind);
-                });
+                [&](const Views& v) { ops.gemm_blocks(stream, v[0], v[2], v[3], &v[4], &v[5], &v[1], 1, kind); });
     }
     for (const DType dtype : kFloats)
       for (const int64_t M : {1, 9})

@@ -54,8 +54,7 @@ inline vi lanes() {
 }
 
 // Numbers of the 16 codes of iq4_nl and iq4_xs, and of mxfp4.
-alignas(64) constexpr float kNonlinear[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                              1,    13,   25,  38,  53,  69,  89,  113};
+alignas(64) constexpr float kNonlinear[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 alignas(64) constexpr float kE2M1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 // Returns table[code], for codes of 4 bits.
@@ -205,9 +204,8 @@ void decode_q4_k(const uint8_t* from, int64_t blocks, float* to) {
   each_block<144>(from, blocks, to, 256, [](const uint8_t* block, float* out) {
     const PartScales parts(block);
     for (int pair = 0; pair < 4; pair++)
-      half_bytes(block + 16 + 32 * pair, 32, [&](int i, vi q) {
-        store(out + 64 * pair + i, parts.number(2 * pair + (i >= 32), q));
-      });
+      half_bytes(block + 16 + 32 * pair, 32,
+                 [&](int i, vi q) { store(out + 64 * pair + i, parts.number(2 * pair + (i >= 32), q)); });
   });
 }
 
@@ -269,7 +267,7 @@ void decode_mxfp4(const uint8_t* from, int64_t blocks, float* to) {
 
 inline Decoder decoder_of(BlockKind kind) {
   switch (kind) {
-#define BLOCK(name)      \
+#define BLOCK(name)     \
   case BlockKind::name: \
     return decode_##name;
 #include "core/kinds.def"

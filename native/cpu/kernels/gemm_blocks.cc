@@ -24,7 +24,7 @@ struct BlockProduct {
 };
 
 constexpr int64_t kColumns = 4;
-constexpr int64_t kMostRows = 64;                  // whose sums a task keeps
+constexpr int64_t kMostRows = 64;                    // whose sums a task keeps
 constexpr int64_t kTileRows = kWidth == 16 ? 4 : 2;  // as many as registers have room for
 
 // sums[r][c] += x[r][k] · weights[c][k] over n values of k, in lanes.

@@ -57,14 +57,12 @@ __device__ __forceinline__ void decode_eight(BlockKind kind, const uint8_t* bloc
     }
     case BlockKind::q5_0: {
       const float d = half_at(block);
-      return half_bytes(block + 6, 16, i,
-                        [&](int q, int j) { return scaled(d, (q | fifth(block + 2, i, j)) - 16); });
+      return half_bytes(block + 6, 16, i, [&](int q, int j) { return scaled(d, (q | fifth(block + 2, i, j)) - 16); });
     }
     case BlockKind::q5_1: {
       const float d = half_at(block), m = half_at(block + 2);
-      return half_bytes(block + 8, 16, i, [&](int q, int j) {
-        return fmaf(d, static_cast<float>(q | fifth(block + 4, i, j)), m);
-      });
+      return half_bytes(block + 8, 16, i,
+                        [&](int q, int j) { return fmaf(d, static_cast<float>(q | fifth(block + 4, i, j)), m); });
     }
     case BlockKind::q8_0: {
       const float d = half_at(block);

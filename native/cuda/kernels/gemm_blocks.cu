@@ -278,13 +278,11 @@ void host::gemm_blocks(Stream& stream, Out out, In a, In blocks, OptIn bias, Opt
   const BlockLayout weight = check_gemm_blocks(out, a, blocks, bias, residual, preact, activation, format);
   if (out.empty()) return;
   const auto any = [](OptIn x) { return x ? AnyFloats{x->data, x->dtype} : AnyFloats{}; };
-  const BlockEpilogue end{any(&out), any(preact), any(bias), any(residual), weight.N,
-                          static_cast<Activation>(activation)};
+  const BlockEpilogue end{any(&out),     any(preact), any(bias),
+                          any(residual), weight.N,    static_cast<Activation>(activation)};
   const int64_t M = a.dim(0);
   if (M > kFewRows) return multiply_many(stream, weight, a, blocks, end);
-  const auto aligned = [&](int64_t bytes) {
-    return is_aligned(blocks.data, bytes) && weight.row_bytes() % bytes == 0;
-  };
+  const auto aligned = [&](int64_t bytes) { return is_aligned(blocks.data, bytes) && weight.row_bytes() % bytes == 0; };
   // Neighbouring columns begin in different banks.
   const int pitch = static_cast<int>((kBlockParts * weight.at(kPartDepth) + 127) / 128 * 128 + 4);
   const GemmBlocksParams p{blocks.ptr<uint8_t>(),
@@ -297,11 +295,12 @@ void host::gemm_blocks(Stream& stream, Out out, In a, In blocks, OptIn bias, Opt
                            static_cast<int>(weight.numbers()),
                            static_cast<int>(weight.bytes()),
                            pitch,
-                           aligned(4) ? 4 : aligned(2) ? 2 : 1,
+                           aligned(4)   ? 4
+                           : aligned(2) ? 2
+                                        : 1,
                            is_aligned(a.data)};
   const Grid grid{ceil_div(weight.N, kBlockColumns), M == 1 ? 1 : ceil_div(M, kBlockRows)};
-  stream.launch(kOp, M == 1 ? gemm_blocks_row : gemm_blocks_rows, grid, p,
-                static_cast<size_t>(kBlockColumns * pitch));
+  stream.launch(kOp, M == 1 ? gemm_blocks_row : gemm_blocks_rows, grid, p, static_cast<size_t>(kBlockColumns * pitch));
 }
 
 void host::gemm_blocks_backward(Stream& stream, Out dinp, In dout, In blocks, Bool accumulate, Int format) {
