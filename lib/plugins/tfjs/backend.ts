@@ -145,7 +145,9 @@ export class HeedBackend {
    * Runs `work` and resolves to the milliseconds from when the device begins its operations until it has run them. For
    * kernels on the host, they include the time of the copies and the computation there.
    */
-  async time(work: () => void): Promise<{ kernelMs: number; getExtraProfileInfo: () => string }> {
+  async time(
+    work: () => void,
+  ): Promise<{ kernelMs: number; /** Tells where the kernels ran. */ getExtraProfileInfo: () => string }> {
     const before = this.host.calls;
     const elapsed = this.device.elapsed(work);
     const onHost = this.host.calls > before;

@@ -1,7 +1,15 @@
 import { HeedError } from "../../errors.js";
 import { MathBackendCPU } from "@tensorflow/tfjs-backend-cpu";
-import type { HeedBackend } from "./backend.js";
-import type { Attributes, Inputs, Outputs, TensorFlow, TensorInfo } from "./types.js";
+import type { Stored } from "./stored.js";
+import type { Attributes, HostValues, Inputs, Outputs, TensorFlow, TensorInfo, TensorType } from "./types.js";
+
+/** Methods of the backend by which kernels on the host read their inputs and store their results. */
+interface Elements {
+  stored(id: object): Stored;
+  readSync(id: object): HostValues;
+  hostResult(values: unknown, shape: readonly number[], dtype: TensorType): TensorInfo;
+  complex(real: TensorInfo, imag: TensorInfo): TensorInfo;
+}
 
 /**
  * Kernels that run on the host for every type of their inputs: heed has no operation for them. They are those of
@@ -49,7 +57,7 @@ export class HostKernels {
    *
    * @throws ERR_ARGUMENT if the host has no such kernel
    */
-  run(name: string, backend: HeedBackend, inputs: Inputs, attrs: Attributes): Outputs {
+  run(name: string, backend: Elements, inputs: Inputs, attrs: Attributes): Outputs {
     const kernel = this.tf.getKernel(name, "cpu");
     if (!kernel)
       throw new HeedError("ERR_ARGUMENT", `${name}: expected a kernel of heed or tfjs-backend-cpu, got an unknown one`);
@@ -87,7 +95,7 @@ function mapInputs(inputs: Inputs, map: (info: TensorInfo) => TensorInfo): Recor
   return mapped as Record<string, TensorInfo | TensorInfo[]>;
 }
 
-function toHost(cpu: MathBackendCPU, backend: HeedBackend, { dataId, shape, dtype }: TensorInfo): TensorInfo {
+function toHost(cpu: MathBackendCPU, backend: Elements, { dataId, shape, dtype }: TensorInfo): TensorInfo {
   const { parts } = backend.stored(dataId);
   if (!parts) {
     const info = cpu.makeTensorInfo(shape, dtype, backend.readSync(dataId));
@@ -101,7 +109,7 @@ function toHost(cpu: MathBackendCPU, backend: HeedBackend, { dataId, shape, dtyp
   return info;
 }
 
-function fromHost(cpu: MathBackendCPU, backend: HeedBackend, { dataId, shape, dtype }: TensorInfo): TensorInfo {
+function fromHost(cpu: MathBackendCPU, backend: Elements, { dataId, shape, dtype }: TensorInfo): TensorInfo {
   const { complexTensorInfos } = cpu.data.get(dataId);
   if (!complexTensorInfos) return backend.hostResult(cpu.data.get(dataId).values, shape, dtype);
   const { real, imag } = complexTensorInfos;
