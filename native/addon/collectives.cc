@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "addon/call.h"
+#include "addon/tensors.h"
 #include "comm/communicator.h"
 #include "cpu/stream.h"
 
@@ -294,6 +295,7 @@ napi_value collective_start(Call& call) {
          static_cast<long long>(got));
   if ((gathers || scatters) && in.storage == out.storage)
     fail(Code::argument, "%s: expected an output with memory of its own", call.name);
+  expect_writable(call.name, *out.storage);
   o.count = counted(call, scatters ? got : given);
   o.in = in.view.data;
   o.out = out.view.data;
