@@ -20,6 +20,14 @@ export interface BackendMemory {
   bytesOnDevice: number;
 }
 
+/** Time that kernels took, and where they ran. */
+export interface KernelTime {
+  /** Milliseconds until the kernels were done. */
+  kernelMs: number;
+  /** Returns a text that tells if the kernels ran on the host or on the device. */
+  getExtraProfileInfo: () => string;
+}
+
 /**
  * Backend of TensorFlow.js over heed's tensors. `register` makes it: TensorFlow.js calls its methods.
  *
@@ -145,9 +153,7 @@ export class HeedBackend {
    * Runs `work` and resolves to the milliseconds from when the device begins its operations until it has run them. For
    * kernels on the host, they include the time of the copies and the computation there.
    */
-  async time(
-    work: () => void,
-  ): Promise<{ kernelMs: number; /** Tells where the kernels ran. */ getExtraProfileInfo: () => string }> {
+  async time(work: () => void): Promise<KernelTime> {
     const before = this.host.calls;
     const elapsed = this.device.elapsed(work);
     const onHost = this.host.calls > before;

@@ -1,7 +1,7 @@
 import * as tf from "@tensorflow/tfjs-core";
 import { register } from "./register.js";
 
-export type { BackendMemory, HeedBackend } from "./backend.js";
+export type { BackendMemory, HeedBackend, KernelTime } from "./backend.js";
 export { register, type RegisterOptions } from "./register.js";
 export type { AttentionOptions, TransformerOperations } from "./transformer-operations.js";
 
