@@ -18,7 +18,7 @@ TEST(attention_errors) {
   const auto forward = [&](In out, OptOut lse, In q, In k, In v, OptIn lengths, OptIn starts, float scale, float p) {
     return error_of([&] {
       ops.attention_forward(stream, out, lse, q, k, v, nullptr, nullptr, nullptr, lengths, starts, nullptr, nullptr,
-                            true, 0, 0, scale, p, 0, nullptr, 0);
+                            nullptr, true, 0, 0, scale, p, 0, nullptr, 0);
     });
   };
   const std::string f = "attention_forward: ";
@@ -62,7 +62,7 @@ TEST(attention_errors) {
   const auto masked = [&](OptIn ranges, OptIn slopes, int64_t window, float softcap) {
     return error_of([&] {
       ops.attention_forward(stream, out, nullptr, q, k, v, nullptr, nullptr, nullptr, nullptr, nullptr, ranges, slopes,
-                            true, window, softcap, 1, 0, 0, nullptr, 0);
+                            nullptr, true, window, softcap, 1, 0, 0, nullptr, 0);
     });
   };
   const Array<float> four({4}), float_bounds({2, 5, 2});
@@ -82,7 +82,7 @@ TEST(attention_errors) {
   const auto blocked = [&](const TensorView& mask, int64_t size) {
     return error_of([&] {
       ops.attention_forward(stream, out, nullptr, q, k, v, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
-                            nullptr, true, 0, 0, 1, 0, 0, &mask, size);
+                            nullptr, nullptr, true, 0, 0, 1, 0, 0, &mask, size);
     });
   };
   const Array<uint8_t> mask({1, 4, 1, 2}), short_mask({2, 1, 3, 1}), long_mask({2, 1, 3, 9}), some({1, 2, 1, 2});
@@ -132,7 +132,7 @@ TEST(attention_lengths_out_of_range) {
     char expected[120];
     std::snprintf(expected, sizeof expected, "expected key_lengths from 0 to 7, got %d", length);
     ops.attention_forward(stream, written, &lse, x, x, x, nullptr, nullptr, nullptr, &lengths, nullptr, nullptr,
-                          nullptr, true, 0, 0, 1, 0, 0, nullptr, 0);
+                          nullptr, nullptr, true, 0, 0, 1, 0, 0, nullptr, 0);
     EXPECT(synchronize(stream) == std::string("ERR_RANGE: attention_forward: ") + expected);
     ops.attention_backward(stream, written, written, written, x, x, x, x, x, lse, &lengths, nullptr, nullptr, nullptr,
                            true, 0, 0, 1, 0, 0, nullptr, 0);

@@ -54,7 +54,7 @@ void check(Sweep& sweep, Stream& stream, const Ops& ops, const Case& c) {
     for (const int to : {kOut, kInference})
       ops.attention_forward(stream, x[static_cast<size_t>(to)], to == kOut ? &x[kLse] : nullptr, x[kQ], x[kK], x[kV],
                             nullptr, nullptr, nullptr, if_any(lengths), if_any(starts), if_any(ranges), if_any(slopes),
-                            c.causal, c.window, c.softcap, scale, c.p, kSeed, if_any(mask), c.block_size);
+                            nullptr, c.causal, c.window, c.softcap, scale, c.p, kSeed, if_any(mask), c.block_size);
     ops.attention_backward(stream, x[kDq], x[kDk], x[kDv], x[kDout], x[kQ], x[kK], x[kV], x[kOut], x[kLse],
                            if_any(lengths), if_any(starts), if_any(ranges), if_any(slopes), c.causal, c.window,
                            c.softcap, scale, c.p, kSeed, if_any(mask), c.block_size);

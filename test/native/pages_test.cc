@@ -20,14 +20,14 @@ TEST(attention_over_pages) {
                 {rows, rows, pool, pool, integers({c.B, c.P}, pages), integers({c.B}, c.P * c.S + 1)},
                 [&](const Views& x) {
                   ops.attention_forward(stream, x[0], nullptr, x[1], x[2], x[3], nullptr, nullptr, &x[4], &x[5],
-                                        nullptr, nullptr, nullptr, true, 0, 0, 0.3f, 0, 0, nullptr, 0);
+                                        nullptr, nullptr, nullptr, nullptr, true, 0, 0, 0.3f, 0, 0, nullptr, 0);
                 });
         const Operand codes{pool.shape, DType::u8, Layout::contiguous, 0, 255}, scales{{pages, c.S, c.Hkv}};
         s.check("attention over pages of codes", 1,
                 {rows, rows, codes, codes, scales, scales, integers({c.B, c.P}, pages), integers({c.B}, c.P * c.S + 1)},
                 [&](const Views& x) {
                   ops.attention_forward(stream, x[0], nullptr, x[1], x[2], x[3], &x[4], &x[5], &x[6], &x[7], nullptr,
-                                        nullptr, nullptr, true, 0, 0, 0.3f, 0, 0, nullptr, 0);
+                                        nullptr, nullptr, nullptr, true, 0, 0, 0.3f, 0, 0, nullptr, 0);
                 });
       }
   });
@@ -56,7 +56,7 @@ TEST(pages_errors) {
   const auto attend = [&](In keys, In pages) {
     return error_of([&] {
       ops.attention_forward(stream, out, nullptr, rows, keys, keys, nullptr, nullptr, &pages, nullptr, nullptr, nullptr,
-                            nullptr, true, 0, 0, 1, 0, 0, nullptr, 0);
+                            nullptr, nullptr, true, 0, 0, 1, 0, 0, nullptr, 0);
     });
   };
   EXPECT(attend(pool, table) == "");

@@ -251,7 +251,7 @@ TEST(short_attention) {
     const Operand packed{{B, T, 3 * H * D}}, rows{{B, T, H, D}}, lse{{B, H, T}, false};
     expect_twins(stream, "attention_forward", dtype, 2, {rows, lse, packed}, [&](const Views& v) {
       ops.attention_forward(stream, v[0], &v[1], cut(v[2], 0), cut(v[2], 1), cut(v[2], 2), nullptr, nullptr, nullptr,
-                            nullptr, nullptr, nullptr, nullptr, true, 20, 5, 0.3f, 0.1f, 5, nullptr, 0);
+                            nullptr, nullptr, nullptr, nullptr, nullptr, true, 20, 5, 0.3f, 0.1f, 5, nullptr, 0);
     });
     expect_twins(stream, "attention_backward", dtype, 1, {packed, packed, rows, rows, lse}, [&](const Views& v) {
       ops.attention_backward(stream, cut(v[0], 0), cut(v[0], 1), cut(v[0], 2), v[2], cut(v[1], 0), cut(v[1], 1),
@@ -269,11 +269,11 @@ TEST(short_attention_of_few_rows) {
     for (const int64_t T : {1, 2})
       for (const int64_t keys : {1, 35, 600}) {
         const Operand rows{{B, T, H, D}}, cache{{B, keys, Hkv, D}};
-        expect_twins(stream, "attention_forward of few rows", dtype, 1, {rows, rows, cache, cache},
-                     [&](const Views& v) {
-                       ops.attention_forward(stream, v[0], nullptr, v[1], v[2], v[3], nullptr, nullptr, nullptr,
-                                             nullptr, nullptr, nullptr, nullptr, true, 0, 0, 0.3f, 0, 0, nullptr, 0);
-                     });
+        expect_twins(
+            stream, "attention_forward of few rows", dtype, 1, {rows, rows, cache, cache}, [&](const Views& v) {
+              ops.attention_forward(stream, v[0], nullptr, v[1], v[2], v[3], nullptr, nullptr, nullptr, nullptr,
+                                    nullptr, nullptr, nullptr, nullptr, true, 0, 0, 0.3f, 0, 0, nullptr, 0);
+            });
       }
   }
 }

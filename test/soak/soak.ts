@@ -4,6 +4,7 @@ import path from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Device, device, devices, HeedError } from "heed";
+import { HubServer } from "../hub/server.js";
 import { Random } from "../support/random.js";
 import { endFaults, type Fault, faultsOf } from "./faults.js";
 import { excess, growth, type Held, resourcesHeld, tensorsHeld, whatIsLeft } from "./measure.js";
@@ -124,6 +125,12 @@ mkdirSync(models, { recursive: true });
 }
 const places: Place[] = [];
 for (const name of names) places.push(await Place.open(name, models));
+
+{
+  // `fetch` compiles WebAssembly when it is first used, and never works if there is no memory for that.
+  await using hub = await HubServer.start({});
+  await (await fetch(hub.url)).text();
+}
 
 longestPause();
 await sleep(1000);
