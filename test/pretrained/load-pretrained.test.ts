@@ -167,7 +167,7 @@ test("refuses wrong bits before it looks for files", async () => {
   for (const [quantize, message] of [
     [5, /expected bits to be 8 or 4, got 5/],
     [{ groupSize: 48 }, /groupSize to be 32, 64, 128 or 256, got 48/],
-    ["int8", /loadPretrained: expected quantize to be 8, 4 or an object of options, got "int8"/],
+    ["int8", /loadPretrained: expected quantize to be 8, 4, false or an object of options, got "int8"/],
     [null, /expected options to be an object, got null/],
   ] as const)
     await expectRejection(loadPretrained(folder, { quantize: quantize as 8 }), "ERR_ARGUMENT", message);
