@@ -172,7 +172,8 @@ test.skipIf(!installed)("replicas come and go without a failed request", async (
 
   // It comes back, and the other one is shut down: it finishes its streams, and new requests find the first.
   const again = await start(0);
-  await new Promise((resolve) => setTimeout(resolve, 2000));
+  // nginx tries it again after fail_timeout, of which it counts whole seconds.
+  await new Promise((resolve) => setTimeout(resolve, 3100));
   const streams = new Load(url, expected, true);
   await until(async () => (await running(second)) > 1);
   expect(await second.end("SIGTERM")).toBe(0);
