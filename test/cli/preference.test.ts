@@ -82,6 +82,11 @@ describe("heed train --preference", () => {
     expect(await margin(tuned)).toBeGreaterThan((await margin(base)) + 1);
   });
 
+  test("epochs are counted whole, although their last batches are smaller", async () => {
+    // Each epoch of the 10 pairs has batches of 3, 3, 3 and 1.
+    expect(await losses("epochs", { ...flags, data: at("pairs.jsonl"), batch: 3, epochs: 2 })).toHaveLength(8);
+  });
+
   test("an answer is cut to the context; a prompt that fills it is reported", async () => {
     writeFileSync(at("long.jsonl"), jsonLines([...pairs, { prompt: "x".repeat(40), chosen: "a", rejected: "b" }]));
     const warned = vi.spyOn(process.stderr, "write").mockImplementation(() => true);
