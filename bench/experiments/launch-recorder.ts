@@ -30,7 +30,7 @@ interface View {
 /** Operands of an operation by the words of ops.def. */
 type Word = "in" | "out" | "inOut" | "accumulate" | "other";
 
-/** For every element of a memory, the length of the chain of operations that ends with the latest write to it. */
+/** Lengths of the chains of operations that end with the latest write to each element of a memory. */
 class Memory {
   /** Length for all elements alike; null if they differ. */
   #common: number | null = 0;

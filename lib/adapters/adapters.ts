@@ -22,10 +22,6 @@ interface Adapted {
   adapters: LayerAdapters;
 }
 
-/** Number of adapters that were added before, by each adapter's part in a layer. Layers do not tell the order. */
-const arrivals = new WeakMap<Lora, number>();
-let arrived = 0;
-
 function* adaptedLayers(model: Module): Generator<Adapted> {
   for (const [name, layer] of model.modules())
     if (layer instanceof Linear && layer.adapter instanceof LayerAdapters)
@@ -69,7 +65,6 @@ export function addAdapter(model: Module, options: LoraOptions = {}): string[] {
   const [first] = layers.values();
   const init = new Initializer(seed, deviceOf(first!));
   if (active) freeze(model);
-  const arrival = arrived++;
   for (const target of chosen) {
     const layer = layers.get(target)!;
     const lora = new Lora(layer, settings, init, seeds);
@@ -77,7 +72,6 @@ export function addAdapter(model: Module, options: LoraOptions = {}): string[] {
     if (!active) freeze(lora);
     const adapters = layer.adapter instanceof LayerAdapters ? layer.adapter : new LayerAdapters();
     adapters.loras.set(name, lora);
-    arrivals.set(lora, arrival);
     layer.adapter = adapters;
   }
   if (active) setAdapter(model, name);
@@ -106,7 +100,7 @@ export function adapterNames(model: Module): string[] {
   checkModule("adapterNames", model);
   const found = new Map<string, number>();
   for (const { adapters } of adaptedLayers(model))
-    for (const [name, lora] of adapters.loras) found.set(name, arrivals.get(lora)!);
+    for (const [name, { number }] of adapters.loras) found.set(name, Math.min(number, found.get(name) ?? number));
   return [...found].sort(([, a], [, b]) => a - b).map(([name]) => name);
 }
 

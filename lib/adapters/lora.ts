@@ -23,6 +23,7 @@ import type { LoraSettings } from "./lora-options.js";
  * @see https://arxiv.org/abs/2402.09353
  */
 export class Lora extends Module {
+  static #made = 0;
   /** A, [rank, in]. */
   readonly lora_A: FloatTensor;
   /** B, [out, rank]. It is zeros at first, so that a new adapter changes nothing. */
@@ -32,6 +33,8 @@ export class Lora extends Module {
   readonly dropout: Dropout;
   /** Factor s of the change: alpha/rank, or alpha/√rank if it is rank-stabilised (Kalajdzievski 2023). */
   readonly scale: number;
+  /** Number of changes that were made before. Layers do not tell the order in which adapters were added. */
+  readonly number = Lora.#made++;
 
   constructor(
     layer: Linear,

@@ -121,13 +121,17 @@ async function readPreferences(
   return { tokenizer, hash, train: source, validation };
 }
 
-/** Returns true if the first line of JSON lines is a conversation. The lines have been read without an error. */
+/** Returns true if the first of the JSON lines is a conversation. The lines have been read without an error. */
 function hasMessages(data: Buffer): boolean {
-  const [first] = data
-    .toString("utf8", 0, 2 ** 16)
-    .trimStart()
-    .split("\n");
-  return /^\{\s*"(messages|tools)"\s*:/.test(first!);
+  let from = 0;
+  while (from < data.length) {
+    const end = data.indexOf("\n", from);
+    const to = end < 0 ? data.length : end;
+    const line = data.toString("utf8", from, to).trim();
+    if (line !== "") return "messages" in (JSON.parse(line) as object);
+    from = to + 1;
+  }
+  return false;
 }
 
 function checkHash({ data }: RunFlags, hash: string, expectedHash: unknown): void {

@@ -1,5 +1,6 @@
 // What the loop of a training run does in a distributed run beside what it does in one process: gradients are summed
 // while the backward pass goes on, and everything that the loop decides is decided by all processes together.
+import { createHash } from "node:crypto";
 import { GradientBuckets } from "../distributed/gradient-buckets.js";
 import type { DistributedOptions } from "../distributed/options.js";
 import { Ranks } from "../distributed/ranks.js";
@@ -62,7 +63,8 @@ export class DataParallel {
     );
     shapes.push(`step ${step}`);
     await this.ranks.everywhere(async () => {
-      const all = (await collectives.gatherJson(hashOf(shapes.join("\n")))) as number[];
+      const hash = createHash("sha256").update(shapes.join("\n")).digest("hex");
+      const all = (await collectives.gatherJson(hash)) as string[];
       const differs = all.findIndex((hash) => hash !== all[0]);
       if (differs >= 0)
         throw new HeedError(
@@ -146,11 +148,4 @@ export class DataParallel {
     const all = await this.ranks.share([aborted ? 1 : 0, seconds]);
     return { aborted: all.some(([flag]) => flag === 1), seconds: all[0]![1]! };
   }
-}
-
-/** Returns a number that is most likely another one for another text (FNV-1a). */
-function hashOf(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  return hash >>> 0;
 }

@@ -6,7 +6,8 @@ import { Module } from "../nn/module.js";
 import { type BatchData, BatchFeed, batchSourceOf, everyNth } from "./batch-feed.js";
 import { alone } from "./feed.js";
 import type { LossFunction, Task } from "./task.js";
-import { type Plan, TrainingLoop } from "./training-loop.js";
+import type { Plan } from "./plan.js";
+import { TrainingLoop } from "./training-loop.js";
 import { checkTrainingOptions, expectedOption, type TrainingOptions } from "./training-options.js";
 
 /** Options of a `TaskTrainer`. */

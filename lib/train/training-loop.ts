@@ -1,55 +1,30 @@
 // The loop that all trainers share: steps, evaluations, checkpoints, and what happens when a run goes wrong.
 import path from "node:path";
-import type { Device } from "../device.js";
 import { HeedError } from "../errors.js";
-import type { DistributedOptions } from "../distributed/options.js";
 import { type FolderLock, lockFolder } from "../formats/folder-lock.js";
 import type { Module } from "../nn/module.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { WeightAverage } from "../optim/weight-average.js";
 import { scope } from "../scope.js";
 import { Best } from "./best.js";
-import {
-  type Checkpoint,
-  type CheckpointContent,
-  type OptimizerState,
-  restoreCheckpoint,
-  saveCheckpoint,
-} from "./checkpoint.js";
+import { type Checkpoint, type CheckpointContent, type OptimizerState, restoreCheckpoint } from "./checkpoint.js";
 import { type Consensus, DataParallel } from "./data-parallel.js";
 import { DropoutSteps } from "./dropout-steps.js";
 import type { Evaluation } from "./evaluate.js";
 import type { StepEvent, TrainerCallbacks, TrainerEvent, TrainingResult } from "./events.js";
-import type { Feed } from "./feed.js";
 import { peakOf } from "./flops.js";
 import { JsonLog } from "./log.js";
 import { LossScale } from "./loss-scale.js";
 import { type MeanLoss, meanLoss } from "./mean-loss.js";
 import { makeOptimizer } from "./optimizers.js";
 import { Pace } from "./pace.js";
+import type { Plan } from "./plan.js";
+import { RunCheckpoints } from "./run-checkpoints.js";
 import { SpikeDetector } from "./spikes.js";
 import type { FloatTensor } from "../tensor.js";
-import type { Task, TaskContext } from "./task.js";
+import type { TaskContext } from "./task.js";
+import { trainingResult } from "./training-result.js";
 import type { TrainerState } from "./trainer-state.js";
-import type { TrainingOptions, TrainingSettings } from "./training-options.js";
-
-/** Everything that a trainer is made of, after all options were checked. */
-export interface Plan<M extends Module, B> {
-  /** Name of the trainer in messages. */
-  op: string;
-  model: M;
-  device: Device;
-  task: Task<M, B>;
-  feed: Feed<B>;
-  /** Returns the batches of an evaluation; null if there is none. */
-  validation: (() => Iterable<B> | AsyncIterable<B>) | null;
-  settings: TrainingSettings;
-  options: TrainingOptions<M>;
-  /** Options of processes that train together; null in a run of one process. */
-  distributed: Required<DistributedOptions> | null;
-  /** Floating-point operations per token; null if they are unknown. */
-  flopsPerToken: number | null;
-}
 
 /** Step whose update is enqueued on the device and whose result has not been read. */
 interface PendingStep {
@@ -105,6 +80,7 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
   readonly #best: Best;
   readonly #peak: number | null;
   readonly #parallel: DataParallel;
+  readonly #checkpoints: RunCheckpoints;
   /** State that all processes last agreed on; a run of one process asks itself. */
   #consensus: Consensus = { aborted: false, seconds: 0 };
   /** Checkpoint whose optimiser and average `run` loads first; null once they are loaded. */
@@ -116,14 +92,6 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
   #skips = 0;
   /** Last step that was evaluated, in this session or before. */
   #evaluated: number | null = null;
-  /** Last step that was saved. */
-  #saved: number | null = null;
-  /** Paths of incomplete checkpoints, which the first save treats as the oldest. */
-  #spoilt: readonly string[] = [];
-  /** Paths of checkpoints to which the run has returned since its last save. */
-  #returnedTo: string[] = [];
-  /** Number of saves in a row that have failed. */
-  #failures = 0;
   #running = false;
 
   protected constructor(plan: Plan<M, B>) {
@@ -155,15 +123,17 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     };
     this.optimizer = makeOptimizer(op, model, options.optimizer, given);
     this.#parallel = new DataParallel(distributed, this.optimizer);
+    this.#checkpoints = new RunCheckpoints(settings, this.#parallel);
     this.average = ema === undefined ? null : new WeightAverage(model, { decay: ema });
     if (resume) {
       const { optimizer, average, skipped } = resume;
       this.optimizer.checkStateDict(optimizer.moments, optimizer.steps);
       if (average) this.average?.checkStateDict(average);
       this.#resumed = { optimizer, average };
-      this.#step = this.#saved = resume.state.step;
+      this.#step = resume.state.step;
       this.#evaluated = resume.state.evaluated ?? null;
-      this.#spoilt = skipped.map(({ path }) => path);
+      const spoilt = skipped.map(({ path }) => path);
+      this.#checkpoints.resume(this.#step, spoilt);
     }
   }
 
@@ -229,26 +199,8 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
    * using trainer = new Trainer({ model: gpt, data, batchSize: 2, steps: 3 });
    * const result = await trainer.train({ onStep: ({ step, loss }) => console.log(step, loss) });
    */
-  async train(callbacks: TrainerCallbacks = {}): Promise<TrainingResult> {
-    const { onStep, onEvaluation, onCheckpoint, onCheckpointFailed, onReturn } = callbacks;
-    const result: TrainingResult = { step: this.#step, loss: null, evaluation: null, checkpoint: null, aborted: false };
-    for await (const event of this.run()) {
-      result.step = event.step;
-      if (event.type === "step") {
-        result.loss = event.loss;
-        onStep?.(event);
-      } else if (event.type === "evaluation") {
-        const { loss, perplexity, tokens } = event;
-        result.evaluation = { loss, perplexity, tokens };
-        onEvaluation?.(event);
-      } else if (event.type === "checkpoint") {
-        if (!event.best) result.checkpoint = event.path;
-        onCheckpoint?.(event);
-      } else if (event.type === "checkpoint-failed") onCheckpointFailed?.(event);
-      else if (event.type === "returned") onReturn?.(event);
-      else result.aborted = event.type === "aborted";
-    }
-    return result;
+  train(callbacks: TrainerCallbacks = {}): Promise<TrainingResult> {
+    return trainingResult(this.run(), this.#step, callbacks);
   }
 
   /** Frees the optimiser and the average. The model stays. */
@@ -415,7 +367,8 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
   }
 
   #diverged(what: string): HeedError {
-    const before = this.#saved !== null ? `; the last checkpoint is from step ${this.#saved}` : "";
+    const { saved } = this.#checkpoints;
+    const before = saved !== null ? `; the last checkpoint is from step ${saved}` : "";
     return this.#parallel.ranks.know(new HeedError("ERR_DIVERGED", `${this.#plan.op}: ${what}${before}`));
   }
 
@@ -474,46 +427,19 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     yield { type: "evaluation", step: this.#step, ...evaluation, best };
     const { checkpoint } = options;
     if (!best || !settings.best || !checkpoint) return;
-    yield* this.#write(path.join(checkpoint.folder, "best"), true);
+    yield* this.#write(path.join(checkpoint.folder, "best"), { best: true });
   }
 
   async *#save(last = false): AsyncGenerator<TrainerEvent, void, undefined> {
     const { checkpoint } = this.#plan.options;
-    if (!checkpoint || this.#saved === this.#step) return;
-    yield* this.#write(checkpoint.folder, false, last);
+    if (!checkpoint || this.#checkpoints.saved === this.#step) return;
+    yield* this.#write(checkpoint.folder, { last });
   }
 
-  /** Saves a checkpoint in a folder. A failure ends the run at its end, or if it is one of many in a row. */
-  async *#write(folder: string, best: boolean, last = false): AsyncGenerator<TrainerEvent, void, undefined> {
-    const { keep, maxFailures } = this.#plan.settings;
-    const { ranks } = this.#parallel;
-    const options = best ? { keep: 1 } : { keep, spoilt: this.#spoilt };
-    const failed: { error?: HeedError } = {};
-    const save = async (): Promise<{ at: string } | { message: string }> => {
-      try {
-        return { at: await this.#parallel.saving(() => saveCheckpoint(folder, this.#content(), options)) };
-      } catch (error) {
-        if (!(error instanceof HeedError) || error.code !== "ERR_IO") throw error;
-        failed.error = error;
-        return { message: error.message };
-      }
-    };
-    const outcome = await ranks.onFirst(save, () => this.#parallel.serveStates(this.optimizer));
-    if ("message" in outcome) {
-      const { message } = outcome;
-      const failures = ++this.#failures;
-      yield { type: "checkpoint-failed", step: this.#step, message, failures };
-      if (last || failures >= maxFailures) throw ranks.know(failed.error ?? new HeedError("ERR_IO", message));
-      return;
-    }
-    const { at } = outcome;
-    this.#failures = 0;
-    if (!best) {
-      this.#spoilt = [];
-      this.#returnedTo = [];
-      this.#saved = this.#step;
-    }
-    yield { type: "checkpoint", step: this.#step, path: at, best };
+  async *#write(folder: string, { best = false, last = false } = {}): AsyncGenerator<TrainerEvent, void, undefined> {
+    const content = (): CheckpointContent => this.#content();
+    const serve = (): Promise<void> => this.#parallel.serveStates(this.optimizer);
+    yield* this.#checkpoints.save({ folder, step: this.#step, content, serve, best, last });
   }
 
   #content(): CheckpointContent {
@@ -554,19 +480,19 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     if (returns > spikes.most) throw this.#diverged(`${what}, after ${spikes.most} returns to a checkpoint`);
     this.optimizer.zeroGrad();
     const { folder } = options.checkpoint!;
-    const except = [...this.#spoilt, ...this.#returnedTo];
+    const { except } = this.#checkpoints;
     const restored = await this.#parallel.ranks.everywhere(() => restoreCheckpoint(folder, model, { except }));
     if (!restored) throw this.#diverged(`${what}, and no checkpoint to return to`);
     const { path: at, optimizer, average, state } = restored;
     await this.#load({ optimizer, average });
     feed.advance();
-    this.#step = this.#saved = state.step;
+    this.#step = state.step;
     this.#evaluated = state.evaluated ?? null;
     this.#skips = 0;
     this.#best.state = state.best ?? null;
     if (this.#scale && state.lossScale) this.#scale.state = state.lossScale;
     spikes.state = { ...(state.spikes ?? spikes.state), returns };
-    this.#returnedTo.push(at);
+    this.#checkpoints.returned(at, state.step);
     this.model.train();
     this.#pace.restart();
     yield { type: "returned", step: this.#step, from, loss, path: at };

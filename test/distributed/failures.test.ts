@@ -1,4 +1,4 @@
-/** What happens to all processes if one of them dies, hangs, fails or is asked to stop. */
+/** Tests that all processes end as they should if one of them dies, hangs, fails or is asked to stop. */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";

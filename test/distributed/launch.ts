@@ -35,7 +35,7 @@ const environment = {
   HEED_INDEX: pathToFileURL(dist("index.js")).href,
 };
 
-/** What a run of several processes has written, and how it ended. */
+/** Output of a run of several processes, and how the run ended. */
 export interface Ended {
   code: number | null;
   output: string;

@@ -66,7 +66,7 @@ function putPairs(bytes: Uint8Array, at: number, q: number[]): void {
     bytes[at + 32 * Math.floor(i / 128) + (i % 32)]! |= (x & 3) << (2 * (Math.floor(i / 32) % 4));
 }
 
-/** What the codes of IQ4_NL and IQ4_XS stand for. */
+/** Numbers that the codes of IQ4_NL and IQ4_XS stand for. */
 const nonlinear = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 function packQ8_0(d: number, q: number[]): Uint8Array {

@@ -19,10 +19,6 @@ namespace heed::cpu {
 namespace HEED_ISA {
 namespace {
 
-void fill_zeros(Stream& stream, const char* op, Out out) {
-  stream.launch(op, [out] { std::memset(out.data, 0, static_cast<size_t>(out.numel()) * size_of(out.dtype)); });
-}
-
 // to[c][(i, j, n)] = filter[tap i of y, tap j of x, c, n]: a row for each column of the product, contiguous in K.
 template <class T>
 void take_taps(T* to, const T* filter, const Axis& y, const Axis& x, int64_t window_w, int64_t C, int64_t N) {
@@ -106,7 +102,7 @@ void HEED_ISA::conv2d_input(Stream& stream, Out dinp, In dout, In filter, Int st
   check_convolution_input(op, dinp, dout, filter, o, false);
   if (dinp.empty()) return;
   if (dout.empty()) {
-    if (!accumulate) fill_zeros(stream, op, dinp);
+    if (!accumulate) fill(stream, dinp, 0);
     return;
   }
   const TensorView rows = rows_of(dinp), pixels = rows_of(dout);
@@ -156,7 +152,7 @@ void HEED_ISA::conv2d_filter(Stream& stream, Out dfilter, In inp, In dout, Int s
   check_convolution_filter(op, dfilter, inp, dout, o, false);
   if (dfilter.empty()) return;
   if (dout.empty() || inp.empty()) {
-    if (!accumulate) fill_zeros(stream, op, dfilter);
+    if (!accumulate) fill(stream, dfilter, 0);
     return;
   }
   const TensorView rows = rows_of(dfilter), pixels = rows_of(dout);

@@ -121,10 +121,6 @@ void correlate(float* sums, const TensorView& inp, const TensorView& dout, const
   }
 }
 
-void zero(Stream& stream, const char* op, Out out) {
-  stream.launch(op, [out] { std::memset(out.data, 0, static_cast<size_t>(out.numel()) * size_of(out.dtype)); });
-}
-
 }  // namespace
 }  // namespace HEED_ISA
 
@@ -174,7 +170,7 @@ void HEED_ISA::depthwise_conv2d_filter(Stream& stream, Out dfilter, In inp, In d
   check_convolution_filter(op, dfilter, inp, dout, o, true);
   if (dfilter.empty()) return;
   if (dout.empty() || inp.empty()) {
-    if (!accumulate) zero(stream, op, dfilter);
+    if (!accumulate) fill(stream, dfilter, 0);
     return;
   }
   constexpr int64_t kRuns = 64;

@@ -1,0 +1,90 @@
+// The checkpoints of a run: when a save may fail, which old checkpoints make room, and to which the run may return.
+import { HeedError } from "../errors.js";
+import { type CheckpointContent, saveCheckpoint } from "./checkpoint.js";
+import type { DataParallel } from "./data-parallel.js";
+import type { CheckpointEvent, CheckpointFailedEvent } from "./events.js";
+import type { TrainingSettings } from "./training-options.js";
+
+/** A save of a run. */
+export interface Save {
+  readonly folder: string;
+  /** Number of steps done. */
+  readonly step: number;
+  /** Returns what is saved. Only the first process calls it. */
+  readonly content: () => CheckpointContent;
+  /** Takes part, in the other processes, in fetching what the first one saves. */
+  readonly serve: () => Promise<void>;
+  /** True for the checkpoint of the best evaluation, which has a folder of its own. */
+  readonly best?: boolean;
+  /** True at the end of a run, where a failure ends it. */
+  readonly last?: boolean;
+}
+
+/** Saves the checkpoints of a run. */
+export class RunCheckpoints {
+  /** Last step that was saved, in this session or before; null if none was. */
+  saved: number | null = null;
+  readonly #settings: Pick<TrainingSettings, "keep" | "maxFailures">;
+  readonly #parallel: DataParallel;
+  /** Paths of incomplete checkpoints, which the first save treats as the oldest. */
+  #spoilt: readonly string[] = [];
+  /** Paths of checkpoints to which the run has returned since its last save. */
+  #returnedTo: string[] = [];
+  /** Number of saves in a row that have failed. */
+  #failures = 0;
+
+  constructor(settings: Pick<TrainingSettings, "keep" | "maxFailures">, parallel: DataParallel) {
+    this.#settings = settings;
+    this.#parallel = parallel;
+  }
+
+  /** Notes that the run continues from a checkpoint of this step, and which later ones are incomplete. */
+  resume(step: number, spoilt: readonly string[]): void {
+    this.saved = step;
+    this.#spoilt = spoilt;
+  }
+
+  /** Paths of checkpoints to which the run must not return. */
+  get except(): string[] {
+    return [...this.#spoilt, ...this.#returnedTo];
+  }
+
+  /** Notes that the run has returned to a checkpoint. */
+  returned(path: string, step: number): void {
+    this.#returnedTo.push(path);
+    this.saved = step;
+  }
+
+  /** Saves a checkpoint. A failure ends the run at its end, or if it is one of many in a row. */
+  async *save(save: Save): AsyncGenerator<CheckpointEvent | CheckpointFailedEvent, void, undefined> {
+    const { folder, step, content, serve, best = false, last = false } = save;
+    const { keep, maxFailures } = this.#settings;
+    const { ranks } = this.#parallel;
+    const options = best ? { keep: 1 } : { keep, spoilt: this.#spoilt };
+    const failed: { error?: HeedError } = {};
+    const write = async (): Promise<{ at: string } | { message: string }> => {
+      try {
+        return { at: await this.#parallel.saving(() => saveCheckpoint(folder, content(), options)) };
+      } catch (error) {
+        if (!(error instanceof HeedError) || error.code !== "ERR_IO") throw error;
+        failed.error = error;
+        return { message: error.message };
+      }
+    };
+    const outcome = await ranks.onFirst(write, serve);
+    if ("message" in outcome) {
+      const { message } = outcome;
+      const failures = ++this.#failures;
+      yield { type: "checkpoint-failed", step, message, failures };
+      if (last || failures >= maxFailures) throw ranks.know(failed.error ?? new HeedError("ERR_IO", message));
+      return;
+    }
+    this.#failures = 0;
+    if (!best) {
+      this.#spoilt = [];
+      this.#returnedTo = [];
+      this.saved = step;
+    }
+    yield { type: "checkpoint", step, path: outcome.at, best };
+  }
+}
