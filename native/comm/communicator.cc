@@ -197,8 +197,9 @@ void Communicator::post(Lane& lane, std::unique_ptr<Operation> operation) {
       break;
   }
   posted.operation = std::move(operation);
-  expect_success(code, name_of(o.kind));
+  // If MPI has refused it, it is told with all others that were posted.
   lane.posted.push_back(std::move(posted));
+  expect_success(code, name_of(o.kind));
 }
 
 // Tests what was posted. Operations may end in any order.
