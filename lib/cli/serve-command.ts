@@ -22,6 +22,11 @@ export function serveCommand(): Command {
     .option("--max-tokens <n>", "most tokens that a request may ask for (default: the context)", integer(1))
     .option("--max-sequences <n>", "most requests that run at the same time (default: 64)", integer(1))
     .option("--max-queue <n>", "most requests that wait; further ones are refused (default: 1024)", integer(0))
+    .option(
+      "--max-step-time <ms>",
+      "time that a step should take at most, in milliseconds, so that long prompts do not hold up the others (default: 250)",
+      number(0, 1e6),
+    )
     .addOption(
       new Option(
         "--kv-type <type>",

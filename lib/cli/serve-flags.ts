@@ -8,6 +8,7 @@ export interface ServeFlags extends ServedFlags {
   maxTokens?: number;
   maxQueue?: number;
   maxSequences?: number;
+  maxStepTime?: number;
   kvType?: KvType;
   apiKeys?: string;
   requestsPerMinute?: number;

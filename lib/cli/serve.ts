@@ -34,13 +34,15 @@ async function optionsOf(
   flags: ServeFlags,
   readApiKeys: (file: string) => Promise<string[]>,
 ): Promise<Omit<CreateServerOptions, "models">> {
-  const { apiKeys, tlsCert, tlsKey, logLevel, maxSequences, maxQueue, kvType, bodyLimit, drainSeconds } = flags;
+  const { apiKeys, tlsCert, tlsKey, logLevel, maxSequences, maxStepTime, maxQueue, kvType } = flags;
+  const { bodyLimit, drainSeconds } = flags;
   if ((tlsCert === undefined) !== (tlsKey === undefined))
     throw new UsageError("--tls-cert: expected it together with --tls-key, got one of them");
   return {
     engine: {
       ...(maxSequences && { maxSequences }),
       ...(maxQueue !== undefined && { maxQueue }),
+      ...(maxStepTime !== undefined && { maxStepTime }),
       ...(kvType && { kvType }),
     },
     maxTokens: flags.maxTokens,

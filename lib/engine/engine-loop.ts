@@ -162,10 +162,12 @@ export class EngineLoop {
   }
 
   async #step(work: readonly Work[]): Promise<void> {
+    const start = performance.now();
     const { ended, drawn, scored, losses } =
       this.#verify(work) ?? runStep(this.#model, this.#pages, work, this.#adapters);
     this.#enqueued(work);
     const [tokens, scores] = await Promise.all([drawn, losses]);
+    this.scheduler.measured(work, performance.now() - start);
     this.#accept(ended, tokens);
     for (const [i, request] of scored.entries()) request.acceptScore(scores.losses[i]!, scores.choices[i]!);
     this.#speculation?.finished(work);
@@ -233,10 +235,11 @@ export class EngineLoop {
   /** Gives requests their drawn tokens: each work has one, and one more for each of its drafts. */
   #accept(ended: readonly Work[], drawn: Drawn): void {
     let row = 0;
+    const now = performance.now();
     for (const work of ended) {
       const { request, drafts } = work;
       if (request.end === null) {
-        const computed = acceptTokens(work, drawn, row, this.statistics);
+        const computed = acceptTokens(work, drawn, row, this.statistics, now);
         if (drafts.length > 0) this.scheduler.enqueued(request, computed);
         else this.scheduler.share(request);
         this.#speculation?.verified(work, Math.max(0, computed - 1));

@@ -22,6 +22,7 @@ import { Request, type RequestSettings } from "./request.js";
 import type { StepLimits } from "./scheduler.js";
 import { type ScoreRequest, scoreTokens } from "./score-tokens.js";
 import type { Scoring, TokenScores } from "./scoring.js";
+import { PromptBudget } from "./prompt-budget.js";
 import { checkSpeculation, createSpeculation, type Speculation, type SpeculationOptions } from "./speculation.js";
 import type { RequestSummary, TimeDistribution } from "./statistics.js";
 
@@ -37,6 +38,14 @@ export interface EngineOptions {
    * @default 512, and more for models of fewer than about a million weights, whose steps would be too short: up to 4096
    */
   maxBatchTokens?: number;
+  /**
+   * Time in milliseconds that a step should take at most while requests generate. Prompts are then read in pieces that
+   * fit into this time, of at least 32 tokens, so that the others get their tokens in time. With Infinity, only
+   * `maxBatchTokens` limits the pieces: prompts are then read a little faster, and the others wait longer.
+   *
+   * @default 250
+   */
+  maxStepTime?: number;
   /** Largest number of requests that run at the same time. @default 64 */
   maxSequences?: number;
   /**
@@ -129,6 +138,7 @@ export class Engine implements AsyncDisposable {
   readonly #kvMemory: number | undefined;
   readonly #pages: PageShape;
   readonly #limits: { readonly maxBatchTokens: number | undefined; readonly maxSequences: number };
+  readonly #maxStepTime: number;
   readonly #onFinish: ((summary: RequestSummary) => void) | undefined;
   readonly #speculation: Speculation | null;
   readonly #draft: CausalDecoder | null;
@@ -147,10 +157,12 @@ export class Engine implements AsyncDisposable {
     checkDecoder(model);
     checkObject("Engine", "options", options);
     const { tokenizer = null, defaults = {}, maxBatchTokens, maxSequences = 64, maxQueue = 1024 } = options;
+    const { maxStepTime = 250 } = options;
     const { pageSize = 64, kvType = null, kvMemory, speculation = null, onFinish } = options;
     if (maxBatchTokens !== undefined) checkInteger("Engine", "maxBatchTokens", maxBatchTokens, 1);
     checkInteger("Engine", "maxSequences", maxSequences, 1);
     checkInteger("Engine", "maxQueue", maxQueue, 0);
+    checkNumber("Engine", "maxStepTime", maxStepTime, 0);
     checkInteger("Engine", "pageSize", pageSize, 1);
     checkKvType("Engine", kvType);
     checkObject("Engine", "defaults", defaults);
@@ -162,6 +174,7 @@ export class Engine implements AsyncDisposable {
     this.#kvMemory = kvMemory;
     this.#pages = { pageSize, kvType };
     this.#limits = { maxBatchTokens, maxSequences };
+    this.#maxStepTime = maxStepTime;
     this.#onFinish = onFinish;
     const speculates = checkSpeculation(model, speculation);
     this.#draft = speculates?.draft ?? null;
@@ -351,7 +364,7 @@ export class Engine implements AsyncDisposable {
     signal?.addEventListener("abort", abort);
     try {
       for (let count = 0; ; count++) {
-        await request.more(count);
+        for (let more = request.more(count); more; more = request.more(count)) await more;
         if (typeof request.end === "object" && request.end !== null) throw request.end.error;
         if (request.generated <= count) break;
         const token = request.tokens[request.prompt + count]!;
@@ -396,7 +409,8 @@ export class Engine implements AsyncDisposable {
 
   #limitsFor({ config }: CausalDecoder): StepLimits {
     const { maxBatchTokens = usualBatchTokens(config), maxSequences } = this.#limits;
-    return { maxBatchTokens, maxSequences, contextLength: config.contextLength };
+    const promptBudget = new PromptBudget(this.#maxStepTime);
+    return { maxBatchTokens, maxSequences, contextLength: config.contextLength, promptBudget };
   }
 
   #pagesFor(model: CausalDecoder): PageCounts {

@@ -5,6 +5,7 @@
 import { HeedError } from "../errors.js";
 import type { PageTable } from "./page-table.js";
 import { freePages, missingPages, reservePages, reusePages, sharePages } from "./paged-sequence.js";
+import type { PromptBudget } from "./prompt-budget.js";
 import { before, type Request } from "./request.js";
 
 /** Tokens of a request that a step computes: the `count` tokens after its computed ones, and drafts after its last. */
@@ -28,6 +29,8 @@ export interface StepLimits {
   readonly maxSequences: number;
   /** Largest number of tokens that the model sees. */
   readonly contextLength: number;
+  /** Says how many tokens a step may have if requests generate. */
+  readonly promptBudget: PromptBudget;
 }
 
 export class Scheduler {
@@ -127,8 +130,10 @@ export class Scheduler {
     for (const request of this.#running) this.#fit(request);
     const generates = ({ pending }: Request): boolean => pending === 1;
     const prompts = this.#running.filter((request) => !generates(request));
+    const generating = this.#running.filter(generates);
+    budget = Math.min(budget, this.#limits.promptBudget.beside(generating.length));
     const preempted = new Set<Request>();
-    for (const request of [...this.#running.filter(generates), ...prompts]) {
+    for (const request of [...generating, ...prompts]) {
       if (budget === 0) break;
       const count = Math.min(request.pending, budget);
       while (!preempted.has(request) && !this.#find(request, count)) {
@@ -173,7 +178,7 @@ export class Scheduler {
       if (root !== request.root) return false;
       const most = Math.min(request.reusable, computed + count);
       const further = (request.pages.length + 1) * pageSize;
-      return further <= most && tokens.slice(0, further).every((token, i) => token === visible[i]);
+      return further <= most && beginAlike(tokens, visible, further);
     });
   }
 
@@ -196,6 +201,14 @@ export class Scheduler {
   enqueued(request: Request, count: number): void {
     request.computed += count;
     this.share(request);
+  }
+
+  /** Takes the time in milliseconds that a step took. */
+  measured(work: readonly Work[], milliseconds: number): void {
+    this.#limits.promptBudget.add(
+      work.reduce((sum, one) => sum + lengthOf(one), 0),
+      milliseconds,
+    );
   }
 
   /** Lets others share the pages of a request that are full, as far as their tokens are known. */
@@ -267,4 +280,10 @@ export class Scheduler {
   #free(request: Request): void {
     freePages(this.#table, request);
   }
+}
+
+/** Returns true if the first `count` tokens of two sequences are the same. */
+function beginAlike(a: readonly number[], b: readonly number[], count: number): boolean {
+  for (let i = 0; i < count; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
