@@ -4,7 +4,7 @@ import os from "node:os";
 import { Engine, HuggingFaceTokenizer, Llama, type OutputFormat } from "heed";
 
 const vocabularySize = 151_936;
-const [device = "cpu", layers = "28", rounds = "3", requests = "1"] = process.argv.slice(2);
+const [device = "cpu", layers = "28", rounds = "9", requests = "1"] = process.argv.slice(2);
 
 /** Returns a byte-level tokenizer with random words. */
 function randomTokenizer(): HuggingFaceTokenizer {

@@ -39,7 +39,8 @@ export class HeedServer implements Server {
   }
 
   async *answer({ tokens, maxTokens }: ServingRequest, signal?: AbortSignal): AsyncGenerator<number> {
-    for await (const event of this.engine.generate({ tokens, maxTokens, temperature: 0, signal })) yield* event.tokens;
+    for await (const event of this.engine.generate({ tokens, maxTokens, temperature: 0, signal }))
+      for (const token of event.tokens) yield token;
   }
 
   async close(): Promise<void> {

@@ -23,6 +23,8 @@ interface Adapted {
 }
 
 function* adaptedLayers(model: Module): Generator<Adapted> {
+  // A request to an engine asks for the active adapter, and most programs have none.
+  if (!LayerAdapters.exist) return;
   for (const [name, layer] of model.modules())
     if (layer instanceof Linear && layer.adapter instanceof LayerAdapters)
       yield { name, layer, adapters: layer.adapter };

@@ -9,11 +9,18 @@ import type { LayerRows } from "./layer-rows.js";
 
 /** The adapters of one linear layer, by name. */
 export class LayerAdapters extends LinearAdapter {
+  /** True if a layer of any model has ever had adapters. Otherwise no model has to be searched for them. */
+  static exist = false;
   readonly loras = new Map<string, Lora>();
   /** Adapters by row while a pass runs in which each row has its own; otherwise null. */
   rows: LayerRows | null = null;
   /** Adapter that takes part in the layer's result; null for none. */
   #current: Lora | null = null;
+
+  constructor() {
+    super();
+    LayerAdapters.exist = true;
+  }
 
   override *children(): Generator<[string, Module]> {
     yield* this.loras;

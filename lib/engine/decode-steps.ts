@@ -5,8 +5,8 @@ import { type DrawRow, type Drawn, Draws, type DrawShape, drawShape } from "../g
 import { Graph } from "../graph.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import { type KvPages, PagedPass } from "../nn/kv-pages.js";
-import { reshape } from "../ops/views.js";
-import { keep } from "../scope.js";
+import { narrow, reshape } from "../ops/views.js";
+import { keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { idlePage } from "./page-table.js";
 import type { Request } from "./request.js";
@@ -63,6 +63,8 @@ export class DecodeSteps implements Disposable {
   readonly #shape: StepShape;
   readonly #model: CausalDecoder;
   readonly #memory: KvPages;
+  /** The starts and the numbers of keys of all rows, i32 [2, rows], so that one upload sets both. */
+  readonly #places: IntTensor;
   readonly #starts: IntTensor;
   readonly #keyLengths: IntTensor;
   readonly #pages: IntTensor;
@@ -86,7 +88,9 @@ export class DecodeSteps implements Disposable {
     const { device, config } = model;
     const { contextLength, vocabularySize } = config;
     const ints = (...sizes: number[]): IntTensor => keep(zeros(sizes, { dtype: "i32", device }));
-    [this.#starts, this.#keyLengths, this.#pages] = [ints(rows), ints(rows), ints(rows, columns)];
+    [this.#places, this.#pages] = [ints(2, rows), ints(rows, columns)];
+    const part = (i: number): IntTensor => scope(() => keep(reshape(narrow(this.#places, 0, i, 1), [rows])));
+    [this.#starts, this.#keyLengths] = [part(0), part(1)];
     this.#positions = tokens > 1 ? ints(rows * tokens) : null;
     this.#draws = new Draws({ device, vocabularySize }, rows * tokens, shape, contextLength);
   }
@@ -146,7 +150,8 @@ export class DecodeSteps implements Disposable {
   dispose(): void {
     this.#recorded?.dispose();
     this.#forget();
-    for (const one of [this.#starts, this.#keyLengths, this.#pages, this.#positions, this.#draws]) one?.dispose();
+    for (const one of [this.#starts, this.#keyLengths, this.#places, this.#pages, this.#positions]) one?.dispose();
+    this.#draws.dispose();
   }
 
   /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
@@ -157,11 +162,15 @@ export class DecodeSteps implements Disposable {
   /** Uploads where the tokens of the next step are. */
   #setPlaces(): void {
     const { rows, tokens } = this.#shape;
-    const spare = Array<number>(rows - this.#requests.length).fill(0);
-    const starts = [...this.#requests.map(({ computed }) => computed), ...spare];
-    this.#starts.set(starts);
-    this.#keyLengths.set(starts.map((start) => start + tokens));
-    this.#positions?.set(starts.flatMap((start) => Array.from({ length: tokens }, (_, i) => start + i)));
+    const places = new Int32Array(2 * rows).fill(tokens, rows);
+    for (const [row, { computed }] of this.#requests.entries()) {
+      places[row] = computed;
+      places[rows + row]! += computed;
+    }
+    this.#places.set(places);
+    this.#positions?.set(
+      Int32Array.from({ length: rows * tokens }, (_, i) => places[Math.floor(i / tokens)]! + (i % tokens)),
+    );
     this.#setPages();
   }
 

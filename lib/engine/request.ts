@@ -136,8 +136,8 @@ export class Request {
     else if (this.scoring!.done) this.finish("stop");
   }
 
-  /** Takes the token that was drawn in a row. */
-  accept(drawn: Drawn, row: number): void {
+  /** Takes the token that was drawn in a row; `now` is the time as `performance.now()` gives it. */
+  accept(drawn: Drawn, row: number, now: number): void {
     const token = drawn.ids[row]!;
     if (token < 0) this.end = "diverged";
     else if (this.settings.stopTokens.has(token)) this.end = "stop";
@@ -145,8 +145,8 @@ export class Request {
       const logprobs = drawn.logprobs(row);
       if (logprobs) this.logprobs.push(logprobs);
       this.tokens.push(token);
-      this.times.lastToken = performance.now();
-      if (this.generated === 1) this.times.firstToken = this.times.lastToken;
+      this.times.lastToken = now;
+      if (this.generated === 1) this.times.firstToken = now;
       this.end = this.#endAfter(token);
     }
     this.notify();
@@ -174,12 +174,15 @@ export class Request {
     this.#wake = null;
   }
 
-  /** Resolves when there are more than `count` generated tokens, or when the request has ended. */
-  async more(count: number): Promise<void> {
-    while (this.generated <= count && this.end === null)
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+  /**
+   * Resolves when there are more than `count` generated tokens, or when the request has ended; null if that is so
+   * already. It is called for every token, and an async function would cost each of them some microtasks.
+   */
+  more(count: number): Promise<void> | null {
+    if (this.generated > count || this.end !== null) return null;
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
   }
 }
 

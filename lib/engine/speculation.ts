@@ -216,10 +216,16 @@ export function createSpeculation({ draft, ...settings }: SpeculationSettings, p
 
 /**
  * Gives a request the tokens that were drawn after its last one and after each of its drafts, as long as the drafts
- * before are right; `first` is the row of the first one. Returns how many of the work's tokens are thereby computed: the
- * last one and the right drafts.
+ * before are right; `first` is the row of the first one, and `now` the time. Returns how many of the work's tokens are
+ * thereby computed: the last one and the right drafts.
  */
-export function acceptTokens({ request, drafts }: Work, drawn: Drawn, first: number, statistics: Statistics): number {
+export function acceptTokens(
+  { request, drafts }: Work,
+  drawn: Drawn,
+  first: number,
+  statistics: Statistics,
+  now: number,
+): number {
   for (let i = 0; ; i++) {
     const token = drawn.ids[first + i]!;
     if (token < 0 && i < drafts.length) {
@@ -228,7 +234,7 @@ export function acceptTokens({ request, drafts }: Work, drawn: Drawn, first: num
       return i;
     }
     const { lastToken } = request.times;
-    request.accept(drawn, first + i);
+    request.accept(drawn, first + i, now);
     statistics.token(request, lastToken);
     if (token !== drafts[i] || request.end !== null) return i + 1;
   }

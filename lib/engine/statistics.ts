@@ -53,7 +53,7 @@ export class Statistics {
     const { arrival, lastToken } = request.times;
     if (Object.is(lastToken, before)) return;
     this.generated++;
-    this.#forget();
+    this.#forget(lastToken);
     this.#latest[this.#second % this.#latest.length]!++;
     if (Number.isNaN(before)) record(this.#firstToken, lastToken - arrival);
     else record(this.#betweenTokens, lastToken - before);
@@ -78,7 +78,7 @@ export class Statistics {
 
   /** Tokens per second, over the latest ten seconds. */
   get tokensPerSecond(): number {
-    this.#forget();
+    this.#forget(performance.now());
     const whole = this.#latest.reduce((sum, count) => sum + count, 0);
     const elapsed = (performance.now() - this.#begin) / 1000;
     // The second that has begun is one of them.
@@ -99,9 +99,9 @@ export class Statistics {
     return Number.isNaN(this.#interval) ? 1 : (requests * this.#interval) / 1000;
   }
 
-  /** Sets the counts of the seconds that have begun since the last call to 0. */
-  #forget(): void {
-    const now = Math.floor((performance.now() - this.#begin) / 1000);
+  /** Sets the counts of the seconds that have begun since the last call to 0; `time` is now. */
+  #forget(time: number): void {
+    const now = Math.floor((time - this.#begin) / 1000);
     const begun = Math.min(now - this.#second, this.#latest.length);
     for (let i = 0; i < begun; i++) this.#latest[(now - i) % this.#latest.length] = 0;
     this.#second = now;

@@ -154,16 +154,22 @@ function forward(
   adapters: RequestAdapters | null,
 ): FloatTensor {
   const { device } = model;
-  const ids = work.flatMap(({ request, count, drafts }) => [...request.next(count), ...drafts]);
-  const positions = work.flatMap((one) => Array.from({ length: lengthOf(one) }, (_, t) => one.request.computed + t));
-  const row = (values: number[]): IntTensor => ints(device, values, [1, values.length]);
+  const size = work.reduce((sum, one) => sum + lengthOf(one), 0);
+  const [ids, positions] = [new Int32Array(size), new Int32Array(size)];
+  let end = 0;
+  for (const { request, count, drafts } of work) {
+    ids.set(request.next(count), end);
+    ids.set(drafts, end + count);
+    for (let t = 0; t < count + drafts.length; t++) positions[end++] = request.computed + t;
+  }
+  const row = (values: Int32Array): IntTensor => ints(device, values, [1, values.length]);
   const cache = new PagedPass(memory, groupsOf(work, device), row(positions));
   const rows = places.map((place) => place.row);
   const all: Owners = work.map((one) => [one.request, lengthOf(one)]);
   return withAdapters(adapters, all, ownersOf(places), () => pass(row(ids), { cache, rows: ints(device, rows) }));
 }
 
-function ints(device: Device, values: readonly number[], shape = [values.length]): IntTensor {
+function ints(device: Device, values: ArrayLike<number>, shape = [values.length]): IntTensor {
   return tensor(Int32Array.from(values), shape, { device });
 }
 

@@ -144,12 +144,13 @@ export class Draws implements Disposable {
 
   /** Sets what differs between draws. Call it before each `draw`, or before a recording of it is launched. */
   prepare(): void {
-    const generated = this.#before.map((count) => count + this.#draws);
-    this.#offsets.set(this.#padded(this.#sequences.map(({ stream }, i) => stream + generated[i]!)));
+    const offsets = new Int32Array(this.rows);
+    for (const [i, { stream }] of this.#sequences.entries()) offsets[i] = stream + this.#before[i]! + this.#draws;
+    this.#offsets.set(offsets);
     this.#allowed?.set(
       this.#sequences.map(({ settings, constraint }, i) => ({
         ...{ constraint, stopTokens: settings.stopTokens },
-        mayStop: generated[i]! >= settings.minTokens,
+        mayStop: this.#before[i]! + this.#draws >= settings.minTokens,
       })),
     );
     this.#draws++;
@@ -213,10 +214,6 @@ export class Draws implements Disposable {
     ops.copy({ out: narrow(tokens, 1, 0, 1), inp: reshape(this.ids, [this.rows, 1]) });
     if (top > 0) ops.copy({ out: narrow(tokens, 1, 1, top), inp: topk(logits, top).ids });
     logProbabilitiesInto(logprobs, logits, tokens);
-  }
-
-  #padded(values: number[]): number[] {
-    return [...values, ...Array<number>(this.rows - values.length).fill(0)];
   }
 }
 

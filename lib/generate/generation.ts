@@ -1,6 +1,7 @@
 // The value that `generate` returns: a promise of the whole text that is also an iterator over its parts.
 import { HeedError } from "../errors.js";
 import type { ToolCall, ToolCallDelta } from "../tokenizer/tools.js";
+import { EventReader, type EventsOf } from "./event-reader.js";
 import type { FinishReason } from "./sequence.js";
 
 /** A token, and the natural logarithm of the probability that the model gave it. */
@@ -148,31 +149,36 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
     return this.#settled;
   }
 
-  async *#read(): AsyncGenerator<GenerationEvent, void, undefined> {
-    if (this.#begun)
-      throw new HeedError(
-        "ERR_ARGUMENT",
-        "generate: expected the events of a generation to be read once, got a second reader; await the generation for the " +
-          "whole text",
-      );
-    this.#begun = true;
-    try {
-      for await (const event of await this.#events(this.#end)) {
-        const choice = this.#choices[event.choice]!;
-        choice.text += event.text;
-        if (event.reasoning) choice.reasoning = (choice.reasoning ?? "") + event.reasoning;
-        for (const delta of event.toolCalls ?? []) addToolCallDelta((choice.toolCalls ??= []), delta);
-        choice.tokens.push(...event.tokens);
-        choice.logprobs?.push(...(event.logprobs ?? []));
-        yield event;
-      }
-    } catch (error) {
-      this.#reject(error);
-      throw error;
-    } finally {
-      // After a rejection this does nothing.
-      this.#resolve(this.#result());
-    }
+  #read(): AsyncGenerator<GenerationEvent, void, undefined> {
+    let first = false;
+    const begin: EventsOf<GenerationEvent> = async () => {
+      if (this.#begun)
+        throw new HeedError(
+          "ERR_ARGUMENT",
+          "generate: expected the events of a generation to be read once, got a second reader; await the generation for " +
+            "the whole text",
+        );
+      first = this.#begun = true;
+      return await this.#events(this.#end);
+    };
+    return new EventReader(begin, {
+      event: (event) => this.#note(event),
+      end: () => this.#resolve(this.#result()),
+      error: (error) => {
+        // The error of a second reader does not concern the result.
+        if (first) this.#reject(error);
+      },
+    });
+  }
+
+  /** Adds an event to the text that it belongs to. */
+  #note(event: GenerationEvent): void {
+    const choice = this.#choices[event.choice]!;
+    choice.text += event.text;
+    if (event.reasoning) choice.reasoning = (choice.reasoning ?? "") + event.reasoning;
+    for (const delta of event.toolCalls ?? []) addToolCallDelta((choice.toolCalls ??= []), delta);
+    choice.tokens.push(...event.tokens);
+    choice.logprobs?.push(...(event.logprobs ?? []));
   }
 
   #result(): GenerationResult {

@@ -104,7 +104,12 @@ export function checkSignal(op: string, signal: AbortSignal | undefined): void {
 export function checkTokens(op: string, name: string, tokens: ArrayLike<number>, vocabularySize: number): void {
   const list = Array.isArray(tokens) || (ArrayBuffer.isView(tokens) && "length" in tokens);
   if (!list) throw expected(op, `${name} to be an array of token ids`, tokens);
-  for (let i = 0; i < tokens.length; i++) checkInteger(op, `${name}[${i}]`, tokens[i], 0, vocabularySize - 1);
+  for (let i = 0; i < tokens.length; i++) {
+    const token: unknown = tokens[i];
+    // The name of a token is made only for an error: a prompt has thousands of them.
+    if (!(Number.isInteger(token) && (token as number) >= 0 && (token as number) < vocabularySize))
+      checkInteger(op, `${name}[${i}]`, token, 0, vocabularySize - 1);
+  }
 }
 
 /**

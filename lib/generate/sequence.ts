@@ -79,7 +79,7 @@ export function sequencesOf(
     // A draw depends on the position in the sequence, so a sequence gets the same tokens alone and in a batch. Copies
     // of one prompt draw differently. Prompts are compared as a whole, so two that differ only before the tokens that
     // fit are no copies.
-    const key = whole.join();
+    const key = prompts.length > 1 ? whole.join() : "";
     const copy = copies.get(key) ?? 0;
     copies.set(key, copy + 1);
     const room = contextLength + 1 - tokens.length;
