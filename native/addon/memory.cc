@@ -1,4 +1,6 @@
 // Tensor handles: allocation, views, and copies between host and device memory.
+#include <cstdlib>
+
 #include "addon/call.h"
 #include "addon/tensors.h"
 
@@ -91,14 +93,26 @@ napi_value upload(Call& call) {
   return nullptr;
 }
 
+// Returns true if the host has memory for an ArrayBuffer of `bytes` and for what V8 needs besides. V8 itself, if it
+// gets no memory for an ArrayBuffer, first collects garbage several times, a quarter of a second in all, and ends the
+// process if there is no memory for that.
+bool has_memory(size_t bytes) {
+  constexpr size_t kSpare = size_t{32} << 20;
+  // A compiler may otherwise leave out both calls.
+  void* volatile memory = std::malloc(bytes + kSpare);
+  const bool there = memory != nullptr;
+  std::free(memory);
+  return there;
+}
+
 // Returns an ArrayBuffer of `bytes`, whose memory is at `data`. A large one is created by JavaScript's constructor,
 // which throws if the host has no memory left. napi_create_arraybuffer is faster, but ends the process in that case.
 napi_value array_buffer(Call& call, size_t bytes, void** data) {
-  constexpr size_t kSmall = size_t{64} << 10;
+  constexpr size_t kSmall = size_t{64} << 10, kLarge = size_t{1} << 20;
   napi_value buffer = nullptr;
   if (bytes <= kSmall) {
     if (napi_create_arraybuffer(call.env, bytes, data, &buffer) == napi_ok) return buffer;
-  } else {
+  } else if (bytes < kLarge || has_memory(bytes)) {
     napi_value global = nullptr, constructor = nullptr, length = nullptr;
     napi_get_global(call.env, &global);
     napi_get_named_property(call.env, global, "ArrayBuffer", &constructor);
