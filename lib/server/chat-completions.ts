@@ -84,6 +84,7 @@ export const chatCompletions = endpoint<Body>({
   schema,
   async run(body, call) {
     const served = call.models.language(body.model);
+    served.engine.checkRoom();
     const streamed = streams(body);
     const answering = answerOptionsOf(body);
     const tools = answering.toolChoice === "none" ? [] : answering.tools;

@@ -54,6 +54,7 @@ export const completions = endpoint<Body>({
   schema,
   async run(body, call) {
     const served = call.models.language(body.model);
+    served.engine.checkRoom();
     const streamed = streams(body);
     const prompts = await promptTokens(body.prompt, served);
     const { max_tokens: maxTokens, logprobs = null } = body;

@@ -148,15 +148,14 @@ function serveModels(app: FastifyInstance, models: ServedModels): void {
 /** Answers with an error in OpenAI's form. */
 export function answerError(cause: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const error = apiErrorOf(cause);
-  log(request, cause);
+  log(request, cause, error);
   // Errors that come before the hooks have the header as well.
   reply.header("x-request-id", request.id);
   if (error.retryAfter !== null) reply.header("retry-after", String(error.retryAfter));
   return reply.status(error.status).send(error.body);
 }
 
-function log(request: FastifyRequest, cause: unknown): void {
-  const error = apiErrorOf(cause);
+function log(request: FastifyRequest, cause: unknown, error = apiErrorOf(cause)): void {
   if (error.status >= 500 && error !== cause) request.log.error({ err: cause }, error.message);
   else request.log.info({ status: error.status, code: error.code }, error.message);
 }
