@@ -20,7 +20,14 @@ test.each(Object.entries(tokenizers))("%s", async (_, tokenizer) => {
   );
   const hidden = Array.from({ length: vocabularySize }, (_, id) => id).filter((id) => tokenizer.isSpecial(id));
   const long = someTokens(300, 1, vocabularySize);
-  const ends = [[], hidden, Array<number>(150).fill(hidden[0]!), someTokens(3, 2, vocabularySize), [0xc3], [0xf0, 0x9f]];
+  const ends = [
+    [],
+    hidden,
+    Array<number>(150).fill(hidden[0]!),
+    someTokens(3, 2, vocabularySize),
+    [0xc3],
+    [0xf0, 0x9f],
+  ];
   const prompts = ends.flatMap((end) => [
     [...long, ...end],
     [...Array<number>(100).fill(hidden[0]!), ...end, vocabularySize - 1],
