@@ -10,6 +10,7 @@ import { lengthOf, Scheduler, type StepLimits, type Work } from "./scheduler.js"
 import { acceptTokens, type Speculation } from "./speculation.js";
 import { Statistics } from "./statistics.js";
 import { noScores, runStep, type StepOutput } from "./step.js";
+import { inTurns } from "../turns.js";
 import { tokensToVerify } from "./verification.js";
 import { WeightsWatch } from "./weights-watch.js";
 
@@ -168,7 +169,7 @@ export class EngineLoop {
     this.#enqueued(work);
     const [tokens, scores] = await Promise.all([drawn, losses]);
     this.scheduler.measured(work, performance.now() - start);
-    this.#accept(ended, tokens);
+    await this.#accept(ended, tokens);
     for (const [i, request] of scored.entries()) request.acceptScore(scores.losses[i]!, scores.choices[i]!);
     this.#speculation?.finished(work);
   }
@@ -201,7 +202,7 @@ export class EngineLoop {
     for (;;) {
       const ahead = this.#mayRunAhead(work) ? steps.run() : null;
       if (ahead) this.#enqueued(work);
-      this.#accept(work, await reading);
+      await this.#accept(work, await reading);
       this.#speculation?.finished(work);
       if (!ahead) return;
       reading = ahead();
@@ -232,8 +233,11 @@ export class EngineLoop {
     this.computed += work.reduce((sum, one) => sum + lengthOf(one), 0);
   }
 
-  /** Gives requests their drawn tokens: each work has one, and one more for each of its drafts. */
-  #accept(ended: readonly Work[], drawn: Drawn): void {
+  /**
+   * Gives requests their drawn tokens: each work has one, and one more for each of its drafts. Resolves when it is known
+   * how texts that have to have a form may go on.
+   */
+  async #accept(ended: readonly Work[], drawn: Drawn): Promise<void> {
     let row = 0;
     const now = performance.now();
     for (const work of ended) {
@@ -246,6 +250,25 @@ export class EngineLoop {
       }
       row += drafts.length + 1;
     }
+    // Most steps need not wait.
+    if (ended.some(({ request }) => request.constraint?.ready === false)) await findAllowed(ended);
+  }
+}
+
+/**
+ * Finds the tokens with which texts that have to have a form may go on. It takes turns with everything else, since a form
+ * may be complicated, and a form with which it fails ends its own request.
+ */
+async function findAllowed(work: readonly Work[]): Promise<void> {
+  for (const { request } of work) {
+    const { constraint } = request;
+    if (!constraint) continue;
+    try {
+      if (request.end === null) await inTurns(constraint.findAllowed());
+    } catch (error) {
+      request.finish({ error });
+    }
+    if (request.end !== null) constraint.leave();
   }
 }
 

@@ -342,6 +342,19 @@ export class Engine implements AsyncDisposable {
     return this.close();
   }
 
+  /**
+   * @internal Checks that there is room for a request, which saves reading its prompt if there is none.
+   *
+   * @throws BusyError (ERR_BUSY) if `maxQueue` requests wait already, or the engine was closed.
+   */
+  checkRoom(op = "generate"): void {
+    if (this.#closed) throw closed(op);
+    const { scheduler, statistics } = this.#loop;
+    scheduler.removeEnded();
+    if (scheduler.waiting >= this.#maxQueue)
+      throw new BusyError(this.#maxQueue, statistics.secondsFor(scheduler.waiting / 2));
+  }
+
   /** @internal Refuses new requests, ends those that it has with an error, and frees its memory at once. */
   dispose(): void {
     this.#closed = true;
@@ -397,11 +410,7 @@ export class Engine implements AsyncDisposable {
     settings: RequestSettings,
     scoring: Scoring | null = null,
   ): Request {
-    if (this.#closed) throw closed(scoring ? "score" : "generate");
-    const { scheduler, statistics } = this.#loop;
-    scheduler.removeEnded();
-    if (scheduler.waiting >= this.#maxQueue)
-      throw new BusyError(this.#maxQueue, statistics.secondsFor(scheduler.waiting / 2));
+    this.checkRoom(scoring ? "score" : "generate");
     const request = new Request(sequence, settings, this.#arrivals++, scoring);
     this.#loop.add(request);
     return request;

@@ -3,6 +3,7 @@ import type { KvCache } from "../nn/kv-cache.js";
 import { Graph } from "../graph.js";
 import { reshape } from "../ops/views.js";
 import { tensor } from "../creation.js";
+import { atOnce } from "../turns.js";
 import type { IntTensor } from "../tensor.js";
 import { type CausalModel, infer } from "./causal-model.js";
 import { type DrawRow, Draws, drawShape } from "./draws.js";
@@ -105,6 +106,7 @@ export class DecodingBatch implements Disposable {
       sequence.constraint?.accept(token);
       if (sequence.constraint?.ended) sequence.finish = "stop";
       else if (generated(sequence) >= sequence.limit) sequence.finish = "length";
+      else if (sequence.constraint) atOnce(sequence.constraint.findAllowed());
       advanced.push(sequence);
     }
     return advanced;

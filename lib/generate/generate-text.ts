@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { HeedError } from "../errors.js";
 import { describe } from "../ops/check.js";
 import type { AnswerParts } from "../structured/answer.js";
@@ -160,7 +161,7 @@ async function eventsOf(
   const { root, shown } = rules;
   if (root !== null) {
     const grammar = await Grammar.for(tokenizer!, model.config.vocabularySize, root, shown);
-    for (const sequence of sequences) sequence.constraint = grammar.start();
+    for (const sequence of sequences) sequence.constraint = await grammar.start();
   }
   const events = (given: TextSettings): AsyncGenerator<GenerationEvent, void, undefined>[] =>
     sequences.map((sequence) => {
@@ -189,6 +190,8 @@ async function* together(
   // A generator that waits for a token cannot be ended otherwise.
   const left = new AbortController();
   const signal = AbortSignal.any([left.signal, ...(settings.signal ? [settings.signal] : [])]);
+  // Each text listens to it.
+  setMaxListeners(0, signal);
   try {
     yield* merge(events({ ...settings, signal }));
   } finally {
@@ -207,14 +210,9 @@ async function* textOf(
 ): AsyncGenerator<GenerationEvent, void, undefined> {
   const choice = sequence.index;
   const { root, parser: parts } = settings.rules;
-  const started = tokenizer?.stream();
-  // Models often have more embeddings than the tokenizer has tokens, to make their number round. Such an id has no
-  // text.
-  const decoded = (decoder: TokenStream | undefined, id: number): string =>
-    decoder && id < tokenizer!.vocabularySize ? decoder.push(id) : "";
   // The text of a token may depend on whether it begins the text, and the prompt comes first. If the prompt ends
   // within a character, the character appears with the token that completes it.
-  const shown = Array.from(prompt, (id) => decoded(started, id)).join("");
+  const { stream: started, shown } = streamAfter(tokenizer, prompt, settings.echo === true);
   const echoed = settings.echo === true ? shown : settings.echo;
   if (echoed) yield { choice, text: echoed, tokens: [] };
   const decoder = tokenizer && (root || parts) ? exactStream(tokenizer, settings.rules.shown) : started;
@@ -225,7 +223,7 @@ async function* textOf(
   for await (const { token, logprobs } of source(sequence, settings)) {
     event.tokens.push(token);
     if (logprobs) (event.logprobs ??= []).push(logprobs);
-    Object.assign(event, read(filter.push(decoded(decoder, token))));
+    Object.assign(event, read(filter.push(textOfToken(tokenizer, decoder, token))));
     if (filter.stopped) sequence.finish = "stop";
     if (tokenizer && !hasParts(event)) continue;
     yield event;
@@ -240,6 +238,33 @@ async function* textOf(
     if (hasParts(event) || event.tokens.length > 0) yield event;
     event = { choice, text: "", tokens: [] };
   }
+}
+
+/** Number of a prompt's last tokens of which at least some have a text, as a rule. */
+const usualTail = 64;
+
+/**
+ * Returns a stream that has decoded a prompt, and the text of it: all of it, or only its end. What a stream keeps follows
+ * from the end: the beginning of a character, and that there has been some text.
+ */
+function streamAfter(
+  tokenizer: Tokenizer | null,
+  prompt: Int32Array,
+  whole: boolean,
+): { stream: TokenStream | undefined; shown: string } {
+  for (let count = whole ? prompt.length : usualTail; ; count *= 2) {
+    const stream = tokenizer?.stream();
+    const shown = Array.from(prompt.subarray(-count), (id) => textOfToken(tokenizer, stream, id)).join("");
+    if (shown !== "" || count >= prompt.length) return { stream, shown };
+  }
+}
+
+/**
+ * Returns the text that a token adds. Models often have more embeddings than the tokenizer has tokens, to make their number
+ * round. Such an id has no text.
+ */
+function textOfToken(tokenizer: Tokenizer | null, stream: TokenStream | undefined, id: number): string {
+  return stream && id < tokenizer!.vocabularySize ? stream.push(id) : "";
 }
 
 function hasParts({ text, reasoning, toolCalls }: AnswerParts): boolean {

@@ -1,12 +1,16 @@
+/** Values that come one after the other, and that a reader can leave early. */
+export interface Source<T> {
+  next(): Promise<IteratorResult<T, void>>;
+  return(): Promise<unknown>;
+}
+
 /**
- * Yields the values of several generators as they come, each in its turn. It throws the first error of one of them. It
- * reads at most one value ahead of its reader from each.
+ * Yields the values of several sources, such as async generators, as they come, each in its turn. It throws the first
+ * error of one of them. It reads at most one value ahead of its reader from each.
  */
-export async function* merge<T>(
-  generators: readonly AsyncGenerator<T, void, undefined>[],
-): AsyncGenerator<T, void, undefined> {
-  type Step = readonly [generator: AsyncGenerator<T, void, undefined>, result: IteratorResult<T, void>];
-  const next = (generator: AsyncGenerator<T, void, undefined>): Promise<Step> => {
+export async function* merge<T>(generators: readonly Source<T>[]): AsyncGenerator<T, void, undefined> {
+  type Step = readonly [generator: Source<T>, result: IteratorResult<T, void>];
+  const next = (generator: Source<T>): Promise<Step> => {
     const step = generator.next().then((result) => [generator, result] as const);
     // If another generator fails, or the caller leaves early, nobody reads this, so its rejection counts as handled.
     step.catch(() => undefined);

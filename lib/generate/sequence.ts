@@ -63,23 +63,15 @@ export function sequencesOf(
   if (!Array.isArray(prompts) || prompts.length === 0)
     throw new HeedError("ERR_ARGUMENT", `${op}: expected an array of prompts, got ${describe(prompts)}`);
   const copies = new Map<string, number>();
+  // A prompt may be long, and given many times.
+  const known = new Map<ArrayLike<number>, ReadPrompt>();
   return prompts.map((prompt: ArrayLike<number>, index) => {
-    checkTokens(op, nameOf(index), prompt, vocabularySize);
-    if (prompt.length === 0)
-      throw new HeedError("ERR_ARGUMENT", `${op}: expected ${nameOf(index)} to have at least one token, got none`);
-    if (!slide && prompt.length > contextLength) {
-      const advice = slide === null ? "" : '; overflow: "slide" drops the start';
-      throw new HeedError(
-        "ERR_RANGE",
-        `${op}: expected ${nameOf(index)} to fit into the context of ${contextLength} tokens, got ${prompt.length}${advice}`,
-      );
-    }
-    const whole = Array.from(prompt);
-    const tokens = whole.slice(-contextLength);
+    const read = known.get(prompt) ?? readPrompt(op, nameOf(index), prompt, { contextLength, vocabularySize, slide });
+    known.set(prompt, read);
     // A draw depends on the position in the sequence, so a sequence gets the same tokens alone and in a batch. Copies
-    // of one prompt draw differently. Prompts are compared as a whole, so two that differ only before the tokens that
-    // fit are no copies.
-    const key = prompts.length > 1 ? whole.join() : "";
+    // of one prompt draw differently.
+    const tokens = read.whole.slice(-contextLength);
+    const key = prompts.length > 1 ? (read.key ??= read.whole.join()) : "";
     const copy = copies.get(key) ?? 0;
     copies.set(key, copy + 1);
     const room = contextLength + 1 - tokens.length;
@@ -87,6 +79,32 @@ export function sequencesOf(
     const stream = streamOf(copy) + prompt.length;
     return { index, tokens, prompt: tokens.length, limit, stream, constraint: null, finish: null, diverged: false };
   });
+}
+
+/** The tokens of a prompt, and what tells it apart from others, if there are any: all of its tokens. */
+interface ReadPrompt {
+  readonly whole: readonly number[];
+  key: string | null;
+}
+
+/** Checks a prompt. */
+function readPrompt(
+  op: string,
+  name: string,
+  prompt: ArrayLike<number>,
+  { contextLength, vocabularySize, slide }: { contextLength: number; vocabularySize: number; slide: boolean | null },
+): ReadPrompt {
+  checkTokens(op, name, prompt, vocabularySize);
+  if (prompt.length === 0)
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected ${name} to have at least one token, got none`);
+  if (!slide && prompt.length > contextLength) {
+    const advice = slide === null ? "" : '; overflow: "slide" drops the start';
+    throw new HeedError(
+      "ERR_RANGE",
+      `${op}: expected ${name} to fit into the context of ${contextLength} tokens, got ${prompt.length}${advice}`,
+    );
+  }
+  return { whole: Array.from(prompt), key: null };
 }
 
 /**

@@ -1,8 +1,14 @@
 // The answers to one request: some for each prompt, which the engine generates together.
-import { addToolCallDelta, type GeneratedText, type TokenLogprobs } from "../generate/generation.js";
+import {
+  addToolCallDelta,
+  type GeneratedText,
+  type Generation,
+  type GenerationEvent,
+  type TokenLogprobs,
+} from "../generate/generation.js";
 import type { ToolCall, ToolCallDelta } from "../tokenizer/tools.js";
 import type { Call } from "./endpoint.js";
-import { merge } from "../generate/merge.js";
+import { merge, type Source } from "../generate/merge.js";
 import type { Observation } from "./observer.js";
 import type { SamplingOptions } from "./sampling.js";
 import type { ServedLanguageModel } from "./served-models.js";
@@ -37,22 +43,73 @@ export interface Usage {
   completionTokens: number;
 }
 
-/** Answers that are being generated. */
+/** The answers to one prompt, in parts. */
+class PromptAnswers implements Source<Part> {
+  readonly #generation: Generation;
+  readonly #events: AsyncGenerator<GenerationEvent, void, undefined>;
+  /** True if an event has said that an answer has ended, as it does if there are several. */
+  #said = false;
+  #ended = false;
+
+  constructor(
+    generation: Generation,
+    /** Index of the first of the answers. */
+    private readonly first: number,
+    private readonly usage: Usage,
+    private readonly observation: Observation,
+  ) {
+    this.#generation = generation;
+    this.#events = generation[Symbol.asyncIterator]();
+  }
+
+  async next(): Promise<IteratorResult<Part, void>> {
+    if (this.#ended) return { done: true, value: undefined };
+    const { done, value } = await this.#events.next();
+    if (done) return this.#end();
+    const { choice, text, reasoning, toolCalls, tokens, logprobs, finishReason } = value;
+    this.usage.completionTokens += tokens.length;
+    this.observation.tokens(tokens.length);
+    this.#said ||= finishReason !== undefined;
+    const end = finishReason === undefined ? null : endOf(finishReason);
+    return { value: { index: this.first + choice, text, reasoning, toolCalls, logprobs, finishReason: end } };
+  }
+
+  async return(): Promise<void> {
+    this.#ended = true;
+    await this.#events.return();
+  }
+
+  async #end(): Promise<IteratorResult<Part, void>> {
+    this.#ended = true;
+    const { finishReason, usage } = await this.#generation;
+    this.usage.promptTokens += usage.promptTokens;
+    if (this.#said) return { done: true, value: undefined };
+    return { value: { index: this.first, text: "", finishReason: endOf(finishReason) } };
+  }
+}
+
+/** Answers that are being generated. Each token passes through here, so there is one promise a part. */
 export class Answers {
   readonly usage: Usage = { promptTokens: 0, completionTokens: 0 };
-  readonly #parts: AsyncGenerator<Part, void, undefined>;
-  #first: IteratorResult<Part, void> | null = null;
+  readonly #parts: Source<Part>;
+  readonly #finishReasons: string[] = [];
+  #observation: Observation | null;
+  #first: Part | null = null;
 
   private constructor(
-    private readonly served: ServedLanguageModel,
-    private readonly call: Call,
+    served: ServedLanguageModel,
+    call: Call,
     prompts: readonly Int32Array[],
     options: SamplingOptions,
     observation: Observation,
   ) {
-    const answers = prompts.map((tokens, i) => this.#answer(tokens, i * (options.n ?? 1), options, observation));
-    // Merging costs each token some microtasks.
-    this.#parts = this.#observed(answers.length === 1 ? answers[0]! : merge(answers), observation);
+    const { engine, adapter } = served;
+    const answers = prompts.map((tokens, i) => {
+      const generation = engine.generate({ ...options, tokens, adapter, signal: call.signal });
+      return new PromptAnswers(generation, i * (options.n ?? 1), this.usage, observation);
+    });
+    this.#parts = answers.length === 1 ? answers[0]! : merge(answers);
+    this.#observation = observation;
   }
 
   /**
@@ -66,27 +123,45 @@ export class Answers {
     prompts: readonly Int32Array[],
     options: SamplingOptions,
   ): Promise<Answers> {
-    const answers = new Answers(served, call, prompts, options, call.observer.begin(operation, served.id));
-    answers.#first = await answers.#parts.next();
+    const observation = call.observer.begin(operation, served.id);
+    let answers: Answers;
+    try {
+      answers = new Answers(served, call, prompts, options, observation);
+    } catch (error) {
+      observation.end({ promptTokens: 0, completionTokens: 0, finishReasons: [] }, error);
+      throw error;
+    }
+    answers.#first = await answers.next();
     return answers;
   }
 
-  /** Returns the parts as they come. They can be read once. */
-  async *parts(): AsyncGenerator<Part, void, undefined> {
-    if (this.#first?.done !== false) return;
+  /** Resolves to the next part, or to null at the end. */
+  async next(): Promise<Part | null> {
+    const first = this.#first;
+    this.#first = null;
+    if (first || !this.#observation) return first;
     try {
-      yield this.#first.value;
-      yield* this.#parts;
-    } finally {
-      // Also if the reader has left before it came to the rest.
-      await this.#parts.return();
+      const { done, value } = await this.#parts.next();
+      if (done) this.#end();
+      else if (value.finishReason) this.#finishReasons.push(value.finishReason);
+      return value ?? null;
+    } catch (error) {
+      this.#end(error);
+      throw error;
     }
+  }
+
+  /** Ends the answers, if they have not ended. Whoever reads them must call it when it reads no more. */
+  async leave(): Promise<void> {
+    this.#end(new DOMException("Nobody waits for the answer any more.", "AbortError"));
+    await this.#parts.return();
   }
 
   /** Resolves to the whole answers. */
   async all(): Promise<Answer[]> {
     const answers: Answer[] = [];
-    for await (const { index, text, reasoning, toolCalls, logprobs, finishReason } of this.parts()) {
+    for (let part = await this.next(); part; part = await this.next()) {
+      const { index, text, reasoning, toolCalls, logprobs, finishReason } = part;
       const answer = (answers[index] ??= { text: "", reasoning: "", toolCalls: [], finishReason: "stop" });
       answer.text += text;
       answer.reasoning += reasoning ?? "";
@@ -97,43 +172,10 @@ export class Answers {
     return answers;
   }
 
-  async *#answer(
-    tokens: Int32Array,
-    first: number,
-    options: SamplingOptions,
-    observation: Observation,
-  ): AsyncGenerator<Part, void, undefined> {
-    const { engine, adapter } = this.served;
-    const generation = engine.generate({ ...options, tokens, adapter, signal: this.call.signal });
-    let ended = false;
-    for await (const { choice, tokens, finishReason, ...part } of generation) {
-      this.usage.completionTokens += tokens.length;
-      observation.tokens(tokens.length);
-      // Several texts end at different times, and each event says so.
-      ended ||= finishReason !== undefined;
-      yield { ...part, index: first + choice, finishReason: finishReason ? endOf(finishReason) : null };
-    }
-    const { finishReason, usage } = await generation;
-    this.usage.promptTokens += usage.promptTokens;
-    if (!ended) yield { index: first, text: "", finishReason: endOf(finishReason) };
-  }
-
-  async *#observed(parts: AsyncGenerator<Part>, observation: Observation): AsyncGenerator<Part, void, undefined> {
-    const finishReasons: string[] = [];
-    // It stays so if the reader leaves.
-    let failure: unknown = new DOMException("Nobody waits for the answer any more.", "AbortError");
-    try {
-      for await (const part of parts) {
-        if (part.finishReason) finishReasons.push(part.finishReason);
-        yield part;
-      }
-      failure = undefined;
-    } catch (error) {
-      failure = error;
-      throw error;
-    } finally {
-      observation.end({ ...this.usage, finishReasons }, failure);
-    }
+  #end(error?: unknown): void {
+    const observation = this.#observation;
+    this.#observation = null;
+    observation?.end({ ...this.usage, finishReasons: this.#finishReasons }, error);
   }
 }
 

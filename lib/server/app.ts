@@ -3,9 +3,9 @@ import fastify, { type FastifyInstance, type FastifyServerOptions } from "fastif
 import { randomUUID } from "node:crypto";
 import type { SecureContextOptions } from "node:tls";
 import { checkNumber } from "../check.js";
-import { ApiError } from "./api-error.js";
 import { closeIdleConnections } from "./connections.js";
 import { answerError, heedServer, type ServerOptions } from "./plugin.js";
+import { Refusals, refuseUnknown } from "./refusals.js";
 
 /** Options of `createServer`. */
 export interface CreateServerOptions extends ServerOptions {
@@ -40,9 +40,14 @@ export async function createServer(options: CreateServerOptions): Promise<Fastif
   const requestTimeout = Math.ceil(receiveSeconds * 1000);
   // Node.js looks at its connections as often as this says.
   const connectionsCheckingInterval = Math.min(30_000, Math.max(50, requestTimeout / 4));
+  const refusals = new Refusals();
+  const http = { connectionsCheckingInterval, requireHostHeader: false };
   const app = fastify({
-    ...(tls ? { https: { ...tls, connectionsCheckingInterval } } : { http: { connectionsCheckingInterval } }),
+    ...(tls ? { https: { ...tls, ...http } } : { http }),
     requestTimeout,
+    clientErrorHandler: refusals.onClientError,
+    // What is wrong with an address is found before the hooks of routes run.
+    frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
     logger,
     genReqId: () => `req_${randomUUID()}`,
     requestIdHeader: "x-request-id",
@@ -53,10 +58,9 @@ export async function createServer(options: CreateServerOptions): Promise<Fastif
   // Node.js takes the longer of the two for the whole request.
   if (requestTimeout > 0) app.server.headersTimeout = Math.min(60_000, requestTimeout);
   closeIdleConnections(app);
+  refusals.watch(app);
   app.setErrorHandler(answerError);
-  app.setNotFoundHandler(({ method, url }) => {
-    throw new ApiError(404, `There is no ${method} ${url}.`, { code: "unknown_url" });
-  });
+  refuseUnknown(app);
   await app.register(heedServer, others);
   await app.ready();
   return app;

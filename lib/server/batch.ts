@@ -156,7 +156,10 @@ async function customIds(file: string): Promise<Set<string>> {
     for await (const line of linesOf(file)) {
       number++;
       if (line.trim() === "") continue;
-      const { custom_id: name, method, url, body } = parse(line, () => wrong("an object in JSON", line));
+      const fields = parse(line, () => wrong("an object in JSON", line));
+      const { custom_id: name, method, url, body, ...others } = fields;
+      const [other] = Object.keys(others);
+      if (other !== undefined) throw wrong("the fields custom_id, method, url and body", other);
       if (typeof name !== "string" || name === "") throw wrong("custom_id to be a text", name);
       if (names.has(name)) throw wrong("a custom_id that no line before has", name);
       if (method !== "POST") throw wrong('method to be "POST"', method);

@@ -8,8 +8,13 @@ const mostValues = 200_000;
 /** Largest number of names in a body, each of which takes as long as several values. */
 const mostNames = 20_000;
 
-/** Makes an app refuse bodies in JSON with too many values before it parses them. */
+/** Makes an app refuse bodies that are compressed, and those in JSON with too many values before it parses them. */
 export function limitBodies(app: FastifyInstance): void {
+  app.addHook("onRequest", ({ headers }, _reply, done) => {
+    const { "content-encoding": encoding = "identity" } = headers;
+    const text = `Expected a body that is not compressed, got the header "Content-Encoding: ${encoding}".`;
+    done(encoding === "identity" ? undefined : new ApiError(415, text, { code: "unsupported_content_encoding" }));
+  });
   const parse = app.getDefaultJsonParser("error", "error");
   app.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) => {
     const text = body as string;

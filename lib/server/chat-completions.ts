@@ -6,12 +6,14 @@ import type { ToolCall, ToolCallDelta } from "../tokenizer/tools.js";
 import { type Answer, Answers, type Part } from "./answers.js";
 import { ApiError } from "./api-error.js";
 import { chatMessages, type MessageParameter, messagesSchema } from "./chat-messages.js";
-import { endpoint, EventStream, type StreamEvent } from "./endpoint.js";
+import { endpoint, EventStream } from "./endpoint.js";
+import { doneText, eventOf, eventText } from "./event-lines.js";
 import { object, optional, unsupported } from "./json-schema.js";
 import { chatLogprobs } from "./logprobs.js";
 import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
 import {
   answerOptions,
+  formatSchema,
   functionFields,
   functionName,
   type FunctionParameter,
@@ -62,16 +64,7 @@ const schema = object(
     parallel_tool_calls: optional({ type: "boolean", description: "Allow more than one call in an answer." }),
     functions: unsupported([]),
     function_call: unsupported("none", "auto"),
-    response_format: optional({
-      ...object(
-        {
-          type: { type: "string", enum: ["text", "json_object", "json_schema"] },
-          json_schema: object(jsonSchemaFields),
-        },
-        ["type"],
-      ),
-      description: "Form that the answer has to have: any text, any JSON, or JSON of a schema.",
-    }),
+    response_format: formatSchema({ json_schema: object(jsonSchemaFields) }, ["json_schema"]),
     modalities: unsupported(["text"]),
     audio: unsupported(),
     prediction: unsupported(),
@@ -91,6 +84,7 @@ export const chatCompletions = endpoint<Body>({
   schema,
   async run(body, call) {
     const served = call.models.language(body.model);
+    served.engine.checkRoom();
     const streamed = streams(body);
     const answering = answerOptionsOf(body);
     const tools = answering.toolChoice === "none" ? [] : answering.tools;
@@ -102,7 +96,7 @@ export const chatCompletions = endpoint<Body>({
     const options = { ...samplingOptions(body, limit, call.limits), ...answering, chat: true };
     const answers = await Answers.begin("chat", served, call, [tokens], options);
     const head = { id: `chatcmpl-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model: served.id };
-    if (streamed) return new EventStream(events(head, served.tokenizer, answers, streamed), "[DONE]");
+    if (streamed) return new EventStream(events(head, served.tokenizer, answers, streamed), () => answers.leave());
     const choices = (await answers.all()).map((answer, i) => choiceOf(answer, i, served.tokenizer));
     return { ...head, object: "chat.completion", choices, usage: usageOf(answers.usage) };
   },
@@ -150,22 +144,33 @@ async function* events(
   tokenizer: Tokenizer,
   answers: Answers,
   { usage }: { usage: boolean },
-): AsyncGenerator<StreamEvent, void, undefined> {
-  const chunk = ({ index, logprobs, finishReason }: Part, delta: object): StreamEvent => {
-    const choices = [{ index, delta, logprobs: chatLogprobs(tokenizer, logprobs), finish_reason: finishReason }];
-    return { data: { ...head, object: "chat.completion.chunk", choices, ...(usage && { usage: null }) } };
+): AsyncGenerator<string, void, undefined> {
+  const chunk = { ...head, object: "chat.completion.chunk" };
+  // All that differs between the events is a choice.
+  const begin = `${JSON.stringify(chunk).slice(0, -1)},"choices":[`;
+  const end = usage ? '],"usage":null}' : "]}";
+  const eventFor = ({ index, logprobs, finishReason }: Part, delta: object): string => {
+    const choice = { index, delta, logprobs: chatLogprobs(tokenizer, logprobs), finish_reason: finishReason };
+    return eventOf(`${begin}${JSON.stringify(choice)}${end}`);
   };
   const begun = new Set<number>();
-  for await (const part of answers.parts()) {
-    const { index, text, reasoning, toolCalls, logprobs, finishReason } = part;
-    const delta = {
-      ...((text !== "" || (logprobs && !reasoning && !toolCalls)) && { content: text }),
-      ...(reasoning && { reasoning_content: reasoning }),
-      ...(toolCalls && { tool_calls: toolCalls.map(toolDeltaOf) }),
-    };
-    if (!begun.has(index)) yield chunk({ index, text: "", finishReason: null }, { role: "assistant", content: "" });
+  for (let part = await answers.next(); part; part = await answers.next()) {
+    const { index, finishReason } = part;
+    const delta = deltaOf(part);
+    if (!begun.has(index)) yield eventFor({ index, text: "", finishReason: null }, { role: "assistant", content: "" });
     begun.add(index);
-    if (finishReason || Object.keys(delta).length > 0) yield chunk(part, delta);
+    if (finishReason || delta) yield eventFor(part, delta ?? {});
   }
-  if (usage) yield { data: { ...head, object: "chat.completion.chunk", choices: [], usage: usageOf(answers.usage) } };
+  if (usage) yield eventText({ ...chunk, choices: [], usage: usageOf(answers.usage) });
+  yield doneText;
+}
+
+/** Returns what a part adds to a message; null if it adds nothing. */
+function deltaOf({ text, reasoning, toolCalls, logprobs }: Part): object | null {
+  if (!reasoning && !toolCalls) return text !== "" || logprobs ? { content: text } : null;
+  return {
+    ...(text !== "" && { content: text }),
+    ...(reasoning && { reasoning_content: reasoning }),
+    ...(toolCalls && { tool_calls: toolCalls.map(toolDeltaOf) }),
+  };
 }

@@ -1,5 +1,6 @@
 // The messages of a conversation in OpenAI's form.
 import type { ChatMessage } from "../tokenizer/chat-template.js";
+import type { ToolCall } from "../tokenizer/tools.js";
 import { ApiError } from "./api-error.js";
 import { object, optional, type Schema, unsupported } from "./json-schema.js";
 
@@ -23,8 +24,8 @@ export interface ToolCallParameter {
 export function contentSchema(...types: readonly string[]): Schema {
   const others = {
     ...{ image_url: unsupported(), input_audio: unsupported(), file: unsupported(), refusal: unsupported() },
-    // Parts of earlier answers have these fields.
-    ...{ annotations: unsupported([]), logprobs: unsupported([]) },
+    // Parts of earlier answers have these fields, and OpenAI's client adds what it has made of them.
+    ...{ annotations: unsupported([]), logprobs: unsupported([]), parsed: {} },
   };
   const part = object({ type: { type: "string", enum: types }, text: { type: "string" }, ...others }, ["type"]);
   return {
@@ -46,7 +47,10 @@ const toolCallSchema = object(
   {
     id: { type: "string" },
     type: { type: "string", enum: ["function"] },
-    function: object({ name: { type: "string" }, arguments: { type: "string" } }, ["name", "arguments"]),
+    // OpenAI's client adds the arguments as an object.
+    function: object({ name: { type: "string" }, arguments: { type: "string" }, parsed_arguments: {} }, [
+      ...["name", "arguments"],
+    ]),
     index: { type: "integer" },
   },
   ["id", "function"],
@@ -86,11 +90,15 @@ export function chatMessages(messages: readonly MessageParameter[]): ChatMessage
       role: role === "developer" ? "system" : role,
       content: typeof content === "string" ? content : (content ?? []).map(({ text }) => text).join(""),
       ...(typeof name === "string" && { name }),
-      ...(calls.length > 0 && { toolCalls: calls.map(({ id, function: called }) => ({ id, ...called })) }),
+      ...(calls.length > 0 && { toolCalls: calls.map(({ id, function: called }) => toolCallOf(id, called)) }),
       ...(typeof rest.tool_call_id === "string" && { toolCallId: rest.tool_call_id }),
       ...(typeof rest.reasoning_content === "string" && { reasoning: rest.reasoning_content }),
     };
   });
+}
+
+function toolCallOf(id: string, { name, arguments: given }: ToolCallParameter["function"]): ToolCall {
+  return { id, name, arguments: given };
 }
 
 /** Returns the schema of content that a message with calls of tools need not have. */

@@ -2,7 +2,8 @@
 import { randomUUID } from "node:crypto";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type Answer, Answers } from "./answers.js";
-import { endpoint, EventStream, type StreamEvent } from "./endpoint.js";
+import { endpoint, EventStream } from "./endpoint.js";
+import { doneText, eventOf, eventText } from "./event-lines.js";
 import { object, optional, type Schema, unsupported } from "./json-schema.js";
 import { textLogprobs } from "./logprobs.js";
 import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
@@ -53,6 +54,7 @@ export const completions = endpoint<Body>({
   schema,
   async run(body, call) {
     const served = call.models.language(body.model);
+    served.engine.checkRoom();
     const streamed = streams(body);
     const prompts = await promptTokens(body.prompt, served);
     const { max_tokens: maxTokens, logprobs = null } = body;
@@ -61,7 +63,7 @@ export const completions = endpoint<Body>({
     const answers = await Answers.begin("text_completion", served, call, prompts, options);
     const created = Math.floor(Date.now() / 1000);
     const head = { id: `cmpl-${randomUUID()}`, object: "text_completion", created, model: served.id };
-    if (streamed) return new EventStream(events(head, served.tokenizer, answers, streamed), "[DONE]");
+    if (streamed) return new EventStream(events(head, served.tokenizer, answers, streamed), () => answers.leave());
     const choices = (await answers.all()).map((answer, i) => choiceOf(answer, i, served.tokenizer));
     return { ...head, choices, usage: usageOf(answers.usage) };
   },
@@ -86,15 +88,19 @@ async function* events(
   tokenizer: Tokenizer,
   answers: Answers,
   { usage }: { usage: boolean },
-): AsyncGenerator<StreamEvent, void, undefined> {
-  const none = usage ? { usage: null } : {};
+): AsyncGenerator<string, void, undefined> {
+  // All that differs between the events of most texts is a choice.
+  const begin = `${JSON.stringify(head).slice(0, -1)},"choices":[`;
+  const end = usage ? '],"usage":null}' : "]}";
   const offsets: number[] = [];
-  for await (const { index, text, logprobs, finishReason } of answers.parts()) {
+  for (let part = await answers.next(); part; part = await answers.next()) {
+    const { index, text, logprobs, finishReason } = part;
     if (text === "" && !logprobs && finishReason === null) continue;
     const probabilities = textLogprobs(tokenizer, logprobs, offsets[index]);
     offsets[index] = (offsets[index] ?? 0) + (probabilities?.tokens.join("").length ?? 0);
-    const choices = [{ index, text, logprobs: probabilities, finish_reason: finishReason }];
-    yield { data: { ...head, choices, ...none } };
+    const choice = { index, text, logprobs: probabilities, finish_reason: finishReason };
+    yield eventOf(`${begin}${JSON.stringify(choice)}${end}`);
   }
-  if (usage) yield { data: { ...head, choices: [], usage: usageOf(answers.usage) } };
+  if (usage) yield eventText({ ...head, choices: [], usage: usageOf(answers.usage) });
+  yield doneText;
 }

@@ -1,6 +1,7 @@
 // POST /v1/embeddings: vectors that represent texts.
 import { endpoint } from "./endpoint.js";
 import { embed } from "./embed.js";
+import { MappedArray } from "./json-parts.js";
 import { object, unsupported } from "./json-schema.js";
 import { ignoredSchemas } from "./sampling.js";
 import { modelSchema, truncateSchema } from "./shared-parameters.js";
@@ -39,11 +40,19 @@ export const embeddings = endpoint<Body>({
     const served = call.models.embedding(model);
     const texts = typeof input === "string" ? [input] : input;
     const { result: vectors, tokens } = await embed(served, texts, truncate === true, call);
-    const data = vectors.map((vector, index) => {
-      // OpenAI's own clients ask for base64: the bytes of f32, little-endian, as they lie in memory.
-      const embedding = format === "base64" ? Buffer.from(vector.buffer).toString("base64") : Array.from(vector);
-      return { object: "embedding", index, embedding };
-    });
+    // OpenAI's own clients ask for base64: the bytes of f32, little-endian, as they lie in memory.
+    const written = format === "base64" ? base64 : numbers;
+    const data = new MappedArray([...vectors.entries()], ([index, vector]) => ({
+      ...{ object: "embedding", index, embedding: written(vector) },
+    }));
     return { object: "list", data, model: served.id, usage: { prompt_tokens: tokens, total_tokens: tokens } };
   },
 });
+
+function base64({ buffer, byteOffset, byteLength }: Float32Array): string {
+  return Buffer.from(buffer, byteOffset, byteLength).toString("base64");
+}
+
+function numbers(vector: Float32Array): number[] {
+  return Array.from(vector);
+}

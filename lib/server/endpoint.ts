@@ -18,18 +18,13 @@ export interface Call {
   readonly signal: AbortSignal;
 }
 
-/** An event of a stream: its data, and its name if it has one. */
-export interface StreamEvent {
-  event?: string;
-  data: unknown;
-}
-
 /** A stream of events. Nothing of it is computed before it is read. */
 export class EventStream {
   constructor(
-    readonly events: AsyncGenerator<StreamEvent, void, undefined>,
-    /** Text that ends the stream, after the events. */
-    readonly end = "",
+    /** The events as text. */
+    readonly events: AsyncGenerator<string, void, undefined>,
+    /** Ends what the events tell about, if nobody reads them any more. */
+    readonly leave: () => Promise<void>,
   ) {}
 }
 

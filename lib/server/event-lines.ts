@@ -1,18 +1,49 @@
 // Server-sent events as text: https://html.spec.whatwg.org/multipage/server-sent-events.html
 import { apiErrorOf } from "./api-error.js";
-import type { EventStream, StreamEvent } from "./endpoint.js";
+import type { EventStream } from "./endpoint.js";
 
-/** Yields the text of a stream of events. A failure becomes the last event, since the status has been sent already. */
-export async function* eventLines(stream: EventStream, onError: (error: unknown) => void): AsyncGenerator<string> {
-  try {
-    for await (const event of stream.events) yield eventText(event);
-    if (stream.end !== "") yield `data: ${stream.end}\n\n`;
-  } catch (error) {
-    onError(error);
-    yield eventText({ data: apiErrorOf(error).body });
-  }
+/** Returns the text of an event: its data, and its name if it has one. */
+export function eventText(data: object, name?: string): string {
+  return eventOf(JSON.stringify(data), name);
 }
 
-function eventText({ event, data }: StreamEvent): string {
-  return `${event === undefined ? "" : `event: ${event}\n`}data: ${JSON.stringify(data)}\n\n`;
+/** Returns the text of an event whose data are JSON already. */
+export function eventOf(json: string, name?: string): string {
+  return `${name === undefined ? "" : `event: ${name}\n`}data: ${json}\n\n`;
 }
+
+/** Event that ends the streams of completions. */
+export const doneText = eventOf("[DONE]");
+
+/** Returns the text of a stream of events. A failure becomes the last event, since the status has been sent already. */
+export function eventLines(
+  { events, leave }: EventStream,
+  onError: (error: unknown) => void,
+): AsyncIterable<string> & AsyncIterator<string, void> {
+  let failed = false;
+  // An async generator around another one would cost each token some microtasks.
+  return {
+    async next() {
+      if (failed) return ended;
+      try {
+        return await events.next();
+      } catch (error) {
+        onError(error);
+        failed = true;
+        await leave();
+        return { value: eventText(apiErrorOf(error).body) };
+      }
+    },
+    async return() {
+      await events.return();
+      // Events of which none has been read do nothing at their end.
+      await leave();
+      return ended;
+    },
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+  };
+}
+
+const ended: IteratorResult<string, void> = { done: true, value: undefined };

@@ -34,8 +34,10 @@ export function validator(schema: Schema): (value: unknown) => ApiError | null {
 }
 
 function apiErrorOfSchema(errors: readonly ErrorObject[]): ApiError {
-  // Of several alternatives, the one that matched furthest is the one that was meant.
-  const error = errors.reduce((found, next) => (depthOf(next) >= depthOf(found) ? next : found));
+  // Of several alternatives, the one that matched furthest is the one that was meant. A condition says nothing by itself.
+  const error = errors
+    .filter(({ keyword }) => keyword !== "if")
+    .reduce((found, next) => (depthOf(next) >= depthOf(found) ? next : found));
   const { keyword, params, message, data, parentSchema } = error;
   const at = error.instancePath.slice(1).replaceAll("/", ".");
   const within = (name: unknown): string => [at, String(name)].filter(Boolean).join(".");

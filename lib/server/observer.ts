@@ -27,7 +27,9 @@ export function observers(all: readonly Observer[]): Observer {
     begin(operation, model) {
       const each = all.map((observer) => observer.begin(operation, model));
       return {
-        tokens: (count) => each.forEach((one) => one.tokens(count)),
+        tokens(count) {
+          for (const one of each) one.tokens(count);
+        },
         end: (outcome, error) => each.forEach((one) => one.end(outcome, error)),
       };
     },

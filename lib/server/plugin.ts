@@ -11,10 +11,12 @@ import { Drain, type DrainOptions } from "./drain.js";
 import { type Call, type Endpoint, EventStream, type RequestLimits } from "./endpoint.js";
 import { endpoints } from "./endpoints.js";
 import { eventLines } from "./event-lines.js";
+import { jsonParts } from "./json-parts.js";
 import { type Schema, validator } from "./json-schema.js";
 import { serveMetrics } from "./metrics.js";
 import { type Observer, observers } from "./observer.js";
 import { servePlayground } from "./playground.js";
+import { refuseUnknown } from "./refusals.js";
 import { type ServableModel, type ServedEngineOptions, ServedLanguageModel, ServedModels } from "./served-models.js";
 import { tracing } from "./tracing.js";
 
@@ -50,6 +52,8 @@ export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options
   const served = new ServedModels(models, engine);
   app.addHook("onClose", () => served.close());
   app.setErrorHandler(answerError);
+  // Without a prefix, what has no route is the affair of the app.
+  if (app.prefix !== "") refuseUnknown(app);
   limitBodies(app);
   app.addHook("onRequest", (request, reply, done) => {
     reply.header("x-request-id", request.id);
@@ -98,7 +102,7 @@ function serve(
   app.post(url, { schema: { summary, body: schema }, bodyLimit }, async (request, reply) => {
     const observer = observers([context.observer, logging(request.log)]);
     const answer = await endpoint.run(request.body, { ...context, observer, signal: drain.signalFor(reply) });
-    if (!(answer instanceof EventStream)) return answer;
+    if (!(answer instanceof EventStream)) return sendJson(reply, answer);
     const lines = eventLines(answer, (error) => log(request, error));
     // The stream asks for the next part of an answer only when the socket has taken the ones before.
     return reply
@@ -106,6 +110,20 @@ function serve(
       .header("x-accel-buffering", "no")
       .send(Readable.from(lines, { objectMode: false }));
   });
+}
+
+/** Sends an answer: at once if it is short, and otherwise in parts, of which the next is made when the socket has room. */
+async function sendJson(reply: FastifyReply, answer: object): Promise<FastifyReply> {
+  reply.type("application/json; charset=utf-8");
+  const parts = jsonParts(answer);
+  const [first, second] = [await parts.next(), await parts.next()];
+  if (second.done) return reply.send(first.value);
+  const all = async function* (): AsyncGenerator<string> {
+    yield first.value!;
+    yield second.value;
+    yield* parts;
+  };
+  return reply.send(Readable.from(all(), { objectMode: false }));
 }
 
 function serveModels(app: FastifyInstance, models: ServedModels): void {
@@ -130,13 +148,14 @@ function serveModels(app: FastifyInstance, models: ServedModels): void {
 /** Answers with an error in OpenAI's form. */
 export function answerError(cause: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const error = apiErrorOf(cause);
-  log(request, cause);
+  log(request, cause, error);
+  // Errors that come before the hooks have the header as well.
+  reply.header("x-request-id", request.id);
   if (error.retryAfter !== null) reply.header("retry-after", String(error.retryAfter));
   return reply.status(error.status).send(error.body);
 }
 
-function log(request: FastifyRequest, cause: unknown): void {
-  const error = apiErrorOf(cause);
+function log(request: FastifyRequest, cause: unknown, error = apiErrorOf(cause)): void {
   if (error.status >= 500 && error !== cause) request.log.error({ err: cause }, error.message);
   else request.log.info({ status: error.status, code: error.code }, error.message);
 }

@@ -1,6 +1,6 @@
 // The input of a response: messages, and calls of functions with their results.
 import { contentSchema, type MessageParameter, rolesSchema } from "./chat-messages.js";
-import { object, optional, type Schema } from "./json-schema.js";
+import { object, optional, type Schema, unsupported } from "./json-schema.js";
 
 /** A message, a call of a function, its result, or reasoning of an earlier answer. */
 export type InputItem =
@@ -28,7 +28,8 @@ const items: Readonly<Record<string, Schema>> = {
   ]),
   reasoning: object(
     {
-      ...{ type: kind("reasoning"), summary: { type: "array" }, encrypted_content: optional(text), ...earlier },
+      // Summaries and encrypted contents are of other servers' models.
+      ...{ type: kind("reasoning"), summary: unsupported([]), encrypted_content: unsupported(""), ...earlier },
       content: optional({ type: "array", items: object({ type: text, text }, ["text"]) }),
     },
     ["type"],

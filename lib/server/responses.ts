@@ -5,13 +5,15 @@ import type { ToolCall } from "../tokenizer/tools.js";
 import { type Answer, type AnswerEnd, Answers, type Usage } from "./answers.js";
 import { apiErrorOf } from "./api-error.js";
 import { chatMessages } from "./chat-messages.js";
-import { endpoint, EventStream, type StreamEvent } from "./endpoint.js";
+import { endpoint, EventStream } from "./endpoint.js";
+import { eventText } from "./event-lines.js";
 import { object, optional, unsupported } from "./json-schema.js";
 import { inputMessages, inputSchema, type InputItem } from "./response-input.js";
 import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
 import { modelSchema } from "./shared-parameters.js";
 import {
   answerOptions,
+  formatSchema,
   functionFields,
   type FunctionParameter,
   jsonSchemaFields,
@@ -57,11 +59,7 @@ const schema = object(
     max_tool_calls: unsupported(),
     text: optional(
       object({
-        format: optional(
-          object({ type: { type: "string", enum: ["text", "json_object", "json_schema"] }, ...jsonSchemaFields }, [
-            "type",
-          ]),
-        ),
+        format: formatSchema(jsonSchemaFields, ["schema"]),
         verbosity: unsupported("medium"),
       }),
     ),
@@ -81,6 +79,7 @@ export const responses = endpoint<Body>({
   schema,
   async run(body, call) {
     const served = call.models.language(body.model);
+    served.engine.checkRoom();
     const messages = inputMessages(body.input, body.instructions ?? null);
     const answering = answerOptions({
       format: body.text?.format,
@@ -95,7 +94,7 @@ export const responses = endpoint<Body>({
     const options = { ...samplingOptions(body, limit, call.limits), ...answering, chat: true };
     const answers = await Answers.begin("chat", served, call, [tokens], options);
     const response = new Response(body, served.id);
-    if (body.stream) return new EventStream(events(response, answers));
+    if (body.stream) return new EventStream(events(response, answers), () => answers.leave());
     const [answer] = await answers.all();
     return response.ended(itemsOf(answer!), answer!.finishReason, answers.usage);
   },
@@ -178,7 +177,7 @@ function partOf(text: string): object {
   return { type: "output_text", text, annotations: [], logprobs: [] };
 }
 
-type Emit = (type: string, fields: object) => StreamEvent;
+type Emit = (type: string, fields: object) => string;
 
 /** Output items in the order in which they begin, with their events. */
 class OutputStream {
@@ -191,7 +190,7 @@ class OutputStream {
   }
 
   /** Yields the events of a text that is added to an item, which begins unless it is the last one. */
-  *add(kind: OutputItem["kind"], delta: string, call: OutputItem["call"] = null): Generator<StreamEvent> {
+  *add(kind: OutputItem["kind"], delta: string, call: OutputItem["call"] = null): Generator<string> {
     if (this.#open?.kind !== kind || call) {
       yield* this.close("completed");
       this.#open = new OutputItem(kind, call);
@@ -208,7 +207,7 @@ class OutputStream {
   }
 
   /** Yields the events that end the last item. */
-  *close(status: string): Generator<StreamEvent> {
+  *close(status: string): Generator<string> {
     const item = this.#open;
     if (!item) return;
     const { text, kind, call } = item;
@@ -233,15 +232,16 @@ class OutputStream {
   }
 }
 
-async function* events(response: Response, answers: Answers): AsyncGenerator<StreamEvent, void, undefined> {
+async function* events(response: Response, answers: Answers): AsyncGenerator<string, void, undefined> {
   let number = 0;
-  const event: Emit = (type, fields) => ({ event: type, data: { type, sequence_number: number++, ...fields } });
+  const event: Emit = (type, fields) => eventText({ type, sequence_number: number++, ...fields }, type);
   yield event("response.created", { response: response.begun });
   yield event("response.in_progress", { response: response.begun });
   const output = new OutputStream(event);
   let reason: AnswerEnd = "stop";
   try {
-    for await (const { text, reasoning = "", toolCalls = [], finishReason } of answers.parts()) {
+    for (let part = await answers.next(); part; part = await answers.next()) {
+      const { text, reasoning = "", toolCalls = [], finishReason } = part;
       reason = finishReason ?? reason;
       if (reasoning !== "") yield* output.add("reasoning", reasoning);
       if (text !== "") yield* output.add("message", text);

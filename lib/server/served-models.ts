@@ -71,6 +71,11 @@ export class ServedLanguageModel {
       const text = `The model ${JSON.stringify(this.id)} has no chat template. Use /v1/completions.`;
       throw new ApiError(400, text, { param: "model", code: "no_chat_template" });
     }
+    // A template that does not mention tools would leave them out, and the model could not know them.
+    if (tools.length > 0 && !tokenizer.chatTemplate!.source.includes("tools")) {
+      const text = `The chat template of the model ${JSON.stringify(this.id)} shows no tools to the model.`;
+      throw new ApiError(400, text, { param: "tools", code: "unsupported_parameter" });
+    }
     const options = { tools: templateTools(tools), maxLength: this.contextLength + 1 };
     return this.#fittingStart(await tokenizer.encodeChatAsync(messages, options), param);
   }

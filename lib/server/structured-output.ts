@@ -4,7 +4,7 @@ import type { JsonSchema } from "../json-schema.js";
 import type { OutputFormat } from "../structured/output-format.js";
 import type { Tool } from "../tokenizer/tools.js";
 import { ApiError } from "./api-error.js";
-import { object, optional, type Schema } from "./json-schema.js";
+import { object, optional, type Schema, unsupported } from "./json-schema.js";
 
 /** A format of an answer: a text, any JSON, or JSON with a schema. */
 export type FormatParameter =
@@ -25,11 +25,25 @@ const name: Schema = { type: "string", pattern: "^[a-zA-Z0-9_.-]{1,128}$" };
 
 /** Fields of a format with a schema. `strict` changes nothing: schemas are always followed. */
 export const jsonSchemaFields: Readonly<Record<string, Schema>> = {
-  name: { type: "string" },
-  description: optional({ type: "string" }),
+  name: { type: "string", description: "Name of the schema for its readers. It changes nothing." },
+  // It would be for the model, which does not see the form of its answer.
+  description: unsupported(""),
   schema: optional(anyObject),
   strict: optional({ type: "boolean", description: "It changes nothing: schemas are always followed." }),
 };
+
+/** Returns the schema of a format that has fields besides its type only if the type is "json_schema". */
+export function formatSchema(fields: Readonly<Record<string, Schema>>, required: readonly string[]): Schema {
+  const type = { type: "string", enum: ["text", "json_object", "json_schema"] };
+  const others = Object.keys(fields).map((name): [string, Schema] => [name, unsupported()]);
+  return optional({
+    ...object({ type, ...fields }, ["type"]),
+    if: { properties: { type: { const: "json_schema" } } },
+    then: { required },
+    else: { properties: Object.fromEntries(others) },
+    description: "Form that the answer has to have: any text, any JSON, or JSON of a schema.",
+  });
+}
 
 /** Fields of a tool that is a function. */
 export const functionFields: Readonly<Record<string, Schema>> = {

@@ -9,6 +9,7 @@ import { checkExpression, choice, type Expression } from "./expression.js";
 import { harmonyAnswers, harmonyNames, HarmonyParser, isHarmony } from "./harmony.js";
 import type { OutputFormat } from "./output-format.js";
 import { answersWithTools, toolFormatOf } from "./tool-format.js";
+import { withinLimit } from "./work.js";
 
 /** Rules of the answers to a prompt. */
 export interface AnswerRules {
@@ -37,6 +38,10 @@ export function answerRules(
   tokenizer: HuggingFaceTokenizer,
   options: AnswerOptions,
 ): (prompt: Int32Array) => AnswerRules {
+  return withinLimit(() => rulesFor(tokenizer, options)).result;
+}
+
+function rulesFor(tokenizer: HuggingFaceTokenizer, options: AnswerOptions): (prompt: Int32Array) => AnswerRules {
   checkTools(options);
   const template = tokenizer.chatTemplate?.source ?? "";
   if (isHarmony(template)) return harmonyRules(tokenizer, options);

@@ -8,6 +8,8 @@
 // the tokens are found once for what is left of the rule, together with the places in the tree of tokens where the rule
 // ends; from these the walk goes on for each frame. Without this, every string of a schema would need a walk over the
 // whole vocabulary (compare Dong et al. 2024, arXiv:2411.15100).
+import { HeedError } from "../errors.js";
+import { atOnce, type Steps } from "../turns.js";
 import type { Expression, Repeat } from "./expression.js";
 import type { TokenTrie } from "./token-trie.js";
 
@@ -84,6 +86,37 @@ export interface State {
 const unknown = 0;
 const dead = 1;
 
+/** Largest number of ways in which a text can go on at one place. */
+const mostEdges = 8192;
+/** Largest number of states that the tokens at one place lead to; one with many ways to go on counts as several. */
+const mostVisited = 2 ** 16;
+/** Number of nodes, and of states that are new, between two pauses. */
+const nodesBetweenPauses = 2 ** 14;
+const statesBetweenPauses = 32;
+
+/** States that the tokens at one place have led to. */
+class Visit {
+  #seen = new Uint8Array(1024);
+  #weight = 0;
+
+  /** @throws ERR_ARGUMENT if there are too many. */
+  add({ id, items, edges }: State): void {
+    if (id >= this.#seen.length) {
+      const larger = new Uint8Array(2 * id);
+      larger.set(this.#seen);
+      this.#seen = larger;
+    }
+    if (this.#seen[id] === 1) return;
+    this.#seen[id] = 1;
+    this.#weight += 1 + (items.length + edges.length) / 4;
+    if (this.#weight > mostVisited)
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        "format: expected a form in which the next characters decide more of what follows, got one with too many possibilities",
+      );
+  }
+}
+
 /** States and the tokens that they allow, for one vocabulary. Grammars share it, and so the work for common rules. */
 export class Automaton {
   readonly trie: TokenTrie;
@@ -127,58 +160,96 @@ export class Automaton {
     return at;
   }
 
-  /** Returns the tokens that may follow. */
+  /** Returns a state of another automaton for the same tokens as one of this automaton. */
+  adopt(state: State): State {
+    return this.#stateOf(
+      state.items.map(({ rest, frame, bottom }) =>
+        this.#item(rest && this.#ownRest(rest), frame && this.#ownFrame(frame, bottom), bottom),
+      ),
+    );
+  }
+
+  /**
+   * Returns the tokens that may follow.
+   *
+   * @throws ERR_ARGUMENT if that would take too long, or too much memory.
+   */
   allowed(state: State): TokenSet {
+    return atOnce(this.findAllowed(state));
+  }
+
+  /** Does the same in steps. */
+  *findAllowed(state: State): Steps<TokenSet> {
     if (state.allowed) return state.allowed;
     const items = state.items.map(({ rest, frame, bottom }) => this.#item(rest && this.#clamped(rest), frame, bottom));
     const key = items.map(({ id }) => id).join();
     let found = this.#sets.get(key);
     if (!found) {
       const bits = new Int32Array(this.#words);
-      for (const item of items) this.#add(bits, item);
-      found = this.#compact(bits);
+      const visit = new Visit();
+      for (const item of items) yield* this.#add(bits, item, visit);
+      // Another text may have found it meanwhile.
+      found = this.#sets.get(key) ?? this.#compact(bits);
       this.#sets.set(key, found);
     }
     return (state.allowed = found);
   }
 
   /** Adds the tokens that may follow an item. */
-  #add(bits: Int32Array, { rest, frame, bottom }: Item): void {
+  *#add(bits: Int32Array, { rest, frame, bottom }: Item, visit: Visit): Steps<void> {
     if (!rest) return;
-    const { tokens, ends, pops } = this.#ownTokens(rest);
+    const { tokens, ends, pops } = yield* this.#ownTokens(rest, visit);
     if ("bits" in tokens) for (const [i, word] of tokens.bits.entries()) bits[i]! |= word;
     else for (const id of tokens.ids) bits[id >> 5]! |= 1 << (id & 31);
     if (!frame) return;
     const caller = this.#item(frame.rest, frame.parent, bottom);
-    if (ends) this.#add(bits, caller);
+    if (ends) yield* this.#add(bits, caller, visit);
     const state = this.#stateOf([caller]);
-    for (const node of pops) this.#walk(state, node + 1, this.trie.ends[node]!, this.trie.depths[node]!, bits, null);
+    const { ends: after, depths } = this.trie;
+    for (const [i, node] of pops.entries()) {
+      yield* this.#walk(state, { first: node + 1, end: after[node]!, depth: depths[node]! }, bits, null, visit);
+      if (i % 256 === 0) yield;
+    }
   }
 
-  #ownTokens(rest: Rest): OwnTokens {
+  *#ownTokens(rest: Rest, visit: Visit): Steps<OwnTokens> {
     if (rest.own) return rest.own;
     const bits = new Int32Array(this.#words);
     const pops: number[] = [];
     const state = this.#stateOf([this.#item(rest, null, "open")]);
-    this.#walk(state, 0, this.trie.bytes.length, 0, bits, pops);
+    yield* this.#walk(state, { first: 0, end: this.trie.bytes.length, depth: 0 }, bits, pops, visit);
     return (rest.own = { tokens: this.#compact(bits), ends: state.open, pops: Int32Array.from(pops) });
   }
 
   /** Walks over the nodes from `first` to `end`, which are below one of `depth` bytes, as far as there are states. */
-  #walk(start: State, first: number, end: number, depth: number, bits: Int32Array, pops: number[] | null): void {
+  *#walk(
+    start: State,
+    { first, end, depth }: { first: number; end: number; depth: number },
+    bits: Int32Array,
+    pops: number[] | null,
+    visit: Visit,
+  ): Steps<void> {
     const { bytes, depths, ends, firsts, ids } = this.trie;
     const path: State[] = [];
     path[depth] = start;
+    let made = this.#states.length;
+    let pause = first + nodesBetweenPauses;
     for (let node = first; node < end;) {
       const level = depths[node]!;
       const from = path[level - 1]!;
       const one = bytes[node]!;
       const next = from.next[one]! || this.#next(from, one);
+      if (this.#states.length > made + statesBetweenPauses || node > pause) {
+        yield;
+        made = this.#states.length;
+        pause = node + nodesBetweenPauses;
+      }
       if (next === dead) {
         node = ends[node]!;
         continue;
       }
       const to = this.#states[next]!;
+      visit.add(to);
       path[level] = to;
       for (let i = firsts[node]!; i < firsts[node + 1]!; i++) bits[ids[i]! >> 5]! |= 1 << (ids[i]! & 31);
       if (to.open) pops?.push(node);
@@ -201,9 +272,10 @@ export class Automaton {
     const known = this.#known.get(key);
     if (known) return known;
     const state = this.#state(sorted);
+    this.#close(state);
     this.#states.push(state);
     this.#known.set(key, state);
-    this.#close(state);
+    this.#bytes += 2 * key.length + 16 * (sorted.length + state.edges.length);
     return state;
   }
 
@@ -229,6 +301,11 @@ export class Automaton {
     for (const { rest, frame, bottom } of state.items) visit(rest, frame, bottom);
     for (let place = pending.pop(); place; place = pending.pop()) {
       const { head, tail, frame, bottom } = place;
+      if (edges.length > mostEdges)
+        throw new HeedError(
+          "ERR_ARGUMENT",
+          `format: expected at most ${mostEdges} ways in which a text can go on at one place, got more`,
+        );
       if (head.kind === "byte") edges.push({ low: head.low, high: head.high, tail, frame, bottom });
       else if (head.kind === "choice") for (const option of head.options) pending.push({ ...place, head: option });
       else if (head.kind === "sequence") {
@@ -288,6 +365,22 @@ export class Automaton {
     let found = known.get(head);
     if (!found) known.set(head, (found = { id: this.#count++, head, tail, longer: null, own: null }));
     return found;
+  }
+
+  /** Returns what is left of a rule in another automaton as that of this one. */
+  #ownRest(rest: Rest): Rest {
+    const heads: Expression[] = [];
+    for (let one: Rest | null = rest; one; one = one.tail) heads.push(one.head);
+    return heads.reduceRight<Rest | null>((after, head) => this.#push(head, after), null)!;
+  }
+
+  #ownFrame(frame: Frame, bottom: Bottom): Frame {
+    const frames: Frame[] = [];
+    for (let one: Frame | null = frame; one; one = one.parent) frames.push(one);
+    return frames.reduceRight<Frame | null>(
+      (parent, { rest }) => this.#frame(this.#ownRest(rest), parent, bottom),
+      null,
+    )!;
   }
 
   #frame(rest: Rest, parent: Frame | null, bottom: Bottom): Frame {

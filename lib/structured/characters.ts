@@ -1,5 +1,6 @@
 // Sets of characters, and the bytes of UTF-8 that they become.
-import { byte, choice, type Expression, sequence } from "./expression.js";
+import { byte, choiceOf, type Expression, sequence } from "./expression.js";
+import { spend } from "./work.js";
 
 /** Ranges of code points, sorted, without overlaps. */
 export type Characters = readonly (readonly [low: number, high: number])[];
@@ -46,6 +47,8 @@ export function complement(of: Characters): Characters {
 
 /** Returns one character of the set, as its bytes. */
 export function oneOfCharacters(of: Characters): Expression {
+  // Each range becomes several ranges of bytes.
+  spend(8 * of.length);
   return alternatives(of.flatMap(([low, high]) => byteRanges(low, high)));
 }
 
@@ -56,10 +59,12 @@ function alternatives(sequences: readonly (readonly Range[])[]): Expression {
   const groups = new Map<string, (readonly Range[])[]>();
   for (const one of sequences) {
     const key = one[0]!.join();
-    groups.set(key, [...(groups.get(key) ?? []), one]);
+    const group = groups.get(key);
+    if (group) group.push(one);
+    else groups.set(key, [one]);
   }
-  return choice(
-    ...[...groups.values()].map((group) => {
+  return choiceOf(
+    [...groups.values()].map((group) => {
       const first = byte(...group[0]![0]!);
       return group[0]!.length === 1 ? first : sequence(first, alternatives(group.map((one) => one.slice(1))));
     }),

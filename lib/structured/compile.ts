@@ -8,11 +8,19 @@ import type { Expression } from "./expression.js";
 import { formatExpression } from "./format-expression.js";
 import type { OutputFormat } from "./output-format.js";
 import { type TokenTrie, tokenTrie } from "./token-trie.js";
+import { mostWork, withinLimit } from "./work.js";
 
-/** Largest number of formats that are kept. */
+/** Largest number of formats that are kept, and of the steps that they took. */
 const mostFormats = 64;
+const mostKept = 5 * mostWork;
 
-const formats = new Map<string, Expression>();
+const formats = new Map<string, Remembered>();
+
+/** A format that has been read. */
+interface Remembered {
+  readonly result: Expression;
+  readonly work: number;
+}
 
 /** Returns the texts of a format, which are read once. */
 export function readFormat(format: OutputFormat): Expression {
@@ -21,12 +29,16 @@ export function readFormat(format: OutputFormat): Expression {
 
 /** Returns what was made for a key before, or makes it. The latest few are kept. */
 export function remembered(key: string, make: () => Expression): Expression {
-  const found = formats.get(key) ?? make();
+  const found = formats.get(key) ?? withinLimit(make);
   formats.delete(key);
   formats.set(key, found);
-  const [oldest] = formats.keys();
-  if (formats.size > mostFormats) formats.delete(oldest!);
-  return found;
+  let kept = [...formats.values()].reduce((sum, { work }) => sum + work, 0);
+  for (const [oldest, { work }] of formats) {
+    if (formats.size <= mostFormats && kept <= mostKept) break;
+    formats.delete(oldest);
+    kept -= work;
+  }
+  return found.result;
 }
 
 /** The tokens of a vocabulary, and the automaton that knows which of them may follow. */
@@ -65,11 +77,20 @@ export class Grammar {
     return new Grammar(await found, root);
   }
 
-  /** Returns a text that has not begun. */
-  start(): Constraint {
+  /**
+   * Resolves to a text that has not begun, when it is known which tokens it can begin with.
+   *
+   * @throws ERR_ARGUMENT if no token can begin it, or it has too many ways to begin.
+   */
+  async start(): Promise<Constraint> {
     const vocabulary = this.#vocabulary;
-    if (vocabulary.automaton.full) vocabulary.automaton = new Automaton(vocabulary.trie);
-    return new Constraint(vocabulary.automaton, this.#root);
+    const current = (): Automaton => {
+      if (vocabulary.automaton.full) vocabulary.automaton = new Automaton(vocabulary.trie);
+      return vocabulary.automaton;
+    };
+    const constraint = new Constraint(current(), this.#root, current);
+    await inTurns(constraint.findAllowed());
+    return constraint;
   }
 
   /** Returns the bytes of a token. */

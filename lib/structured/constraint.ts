@@ -1,18 +1,28 @@
 // What a text may still become while it is generated.
 import { HeedError } from "../errors.js";
+import type { Steps } from "../turns.js";
 import type { Automaton, State, TokenSet } from "./automaton.js";
 import type { Expression } from "./expression.js";
 
+/** Set of no token. */
+const none: TokenSet = { ids: new Int32Array(0) };
+
 /** A text that has to match, of which some tokens have been generated. */
 export class Constraint {
-  readonly #automaton: Automaton;
+  #automaton: Automaton;
   #state: State;
+  readonly #current: () => Automaton;
+  #left = false;
 
-  /** @throws ERR_ARGUMENT if the text cannot begin with any token. */
-  constructor(automaton: Automaton, root: Expression) {
+  /**
+   * Begins a text. `current` returns the automaton for further states: once one is full, another takes its place.
+   *
+   * @throws ERR_ARGUMENT if the form has too many ways to begin.
+   */
+  constructor(automaton: Automaton, root: Expression, current = () => automaton) {
     this.#automaton = automaton;
     this.#state = automaton.start(root);
-    this.#check();
+    this.#current = current;
   }
 
   /** True if the text may end here. */
@@ -25,32 +35,49 @@ export class Constraint {
     return this.#state.accepts && this.#state.edges.length === 0;
   }
 
-  /** Tokens that may follow. The same object stands for the same tokens. */
+  /** Tokens that may follow. The same object stands for the same tokens. They are found now, unless they have been. */
   get allowed(): TokenSet {
-    return this.#automaton.allowed(this.#state);
+    return this.#left ? none : this.#automaton.allowed(this.#state);
+  }
+
+  /** True if it is known which tokens may follow, or nobody asks. */
+  get ready(): boolean {
+    return this.#left || this.#state.allowed !== null || this.ended;
   }
 
   /**
    * Goes on with a token, which must be allowed.
    *
-   * @throws ERR_ARGUMENT if the text cannot end after it, and there is no token with which it could go on.
+   * @throws ERR_ARGUMENT if there are too many ways to go on after it.
    */
   accept(token: number): void {
     const next = this.#automaton.after(this.#state, this.#automaton.trie.tokens[token]!);
     if (!next) throw new HeedError("ERR_INTERNAL", `format: expected a token that it allows, got ${token}`);
     this.#state = next;
-    this.#check();
   }
 
-  #check(): void {
-    if (this.#state.accepts) return;
-    const { allowed } = this;
-    const none = "ids" in allowed ? allowed.ids.length === 0 : false;
-    if (!none) return;
+  /**
+   * Finds the tokens that may follow, in steps.
+   *
+   * @throws ERR_ARGUMENT if the text cannot end, and there is no token with which it could go on, or if the form has too
+   * many possibilities.
+   */
+  *findAllowed(): Steps<void> {
+    if (this.ready) return;
+    const automaton = this.#current();
+    if (automaton !== this.#automaton) this.#state = automaton.adopt(this.#state);
+    this.#automaton = automaton;
+    const allowed = yield* automaton.findAllowed(this.#state);
+    if (this.#state.accepts || !("ids" in allowed) || allowed.ids.length > 0) return;
     throw new HeedError(
       "ERR_ARGUMENT",
       "format: expected texts that the tokenizer can write, got one with a character that no token has",
     );
+  }
+
+  /** Ends the text: nobody asks any more how it could go on, and no token is allowed. */
+  leave(): void {
+    this.#left = true;
   }
 }
 

@@ -2,7 +2,8 @@
 // alternatives, and the repetitions *, +, ? and {least,most}.
 import { HeedError } from "../errors.js";
 import { allCharacters, type Characters, charactersOf, complement, oneOfCharacters } from "./characters.js";
-import { choice, empty, type Expression, literal, repeat, rule, type Rule, sequence } from "./expression.js";
+import { anyOf, empty, type Expression, literal, repeat, rule, type Rule, sequenceOf } from "./expression.js";
+import { spend } from "./work.js";
 
 /** Largest number of repetitions that a grammar may ask for. */
 const mostRepetitions = 100_000;
@@ -64,7 +65,7 @@ class Parser {
       this.#skip();
       options.push(this.#sequence());
     } while (this.#take("|"));
-    return choice(...options);
+    return anyOf(options);
   }
 
   #sequence(): Expression {
@@ -73,7 +74,7 @@ class Parser {
       parts.push(this.#repeated(part));
       this.#skip();
     }
-    return sequence(...parts);
+    return sequenceOf(parts);
   }
 
   #repeated(of: Expression): Expression {
@@ -94,6 +95,7 @@ class Parser {
 
   /** Returns the next part of a sequence, or null at its end. */
   #atom(): Expression | null {
+    spend(1);
     const next = this.#source[this.#at];
     if (next === '"' || next === "'") return this.#text(next);
     if (next === "[") return this.#set();

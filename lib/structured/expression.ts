@@ -1,6 +1,7 @@
 // Expressions over bytes: what a grammar, a regular expression and a JSON schema become. They are never compiled as a
 // whole; see automaton.ts.
 import { HeedError } from "../errors.js";
+import { spend } from "./work.js";
 
 /** A set of texts, as bytes of UTF-8. */
 export type Expression = ByteRange | Sequence | Choice | Repeat | Rule;
@@ -44,16 +45,32 @@ export const empty: Sequence = { kind: "sequence", parts: [] };
 /** No text at all. */
 export const never: Choice = { kind: "choice", options: [] };
 
+const ranges = new Map<number, ByteRange>();
+
+/** Returns a range of bytes; the same one each time, so that parts that are equal are found to be so. */
 export function byte(low: number, high = low): ByteRange {
-  return { kind: "byte", low, high };
+  const key = 256 * low + high;
+  const found = ranges.get(key) ?? { kind: "byte", low, high };
+  ranges.set(key, found);
+  return found;
 }
 
 export function sequence(...parts: readonly Expression[]): Expression {
+  return sequenceOf(parts);
+}
+
+/** Does the same as `sequence`, for any number of parts. */
+export function sequenceOf(parts: readonly Expression[]): Expression {
   if (parts.includes(never)) return never;
   return parts.length === 1 ? parts[0]! : { kind: "sequence", parts };
 }
 
 export function choice(...options: readonly Expression[]): Expression {
+  return choiceOf(options);
+}
+
+/** Does the same as `choice`, for any number of options. */
+export function choiceOf(options: readonly Expression[]): Expression {
   const possible = options.filter((option) => option !== never);
   if (possible.length === 0) return never;
   return possible.length === 1 ? possible[0]! : { kind: "choice", options: possible };
@@ -78,7 +95,8 @@ export function rule(name: string, body: Expression | ((self: Rule) => Expressio
 const encoder = new TextEncoder();
 
 export function literal(text: string): Expression {
-  return sequence(...Array.from(encoder.encode(text), (one) => byte(one)));
+  spend(1 + text.length / 2);
+  return sequenceOf(Array.from(encoder.encode(text), (one) => byte(one)));
 }
 
 /**
@@ -86,6 +104,7 @@ export function literal(text: string): Expression {
  * be thousands.
  */
 export function oneOfTexts(texts: readonly string[]): Expression {
+  for (const { length } of texts) spend(2 + length / 2);
   const sorted = [...new Set(texts)].map((text) => encoder.encode(text)).sort((a, b) => Buffer.compare(a, b));
   return branches(sorted, 0);
 }
@@ -102,9 +121,51 @@ function branches(texts: readonly Uint8Array[], from: number): Expression {
     else groups.push([text]);
   }
   const start = Array.from(first.subarray(from, same), (one) => byte(one));
-  if (groups.length === 1) return sequence(...start);
+  if (groups.length === 1) return sequenceOf(start);
   const options = groups.map((group) => (group[0]!.length === same ? empty : branches(group, same)));
-  return sequence(...start, choice(...options));
+  return sequenceOf([...start, choiceOf(options)]);
+}
+
+/**
+ * Returns one of the options, in which those that begin alike share their beginning: an expression may have thousands of
+ * them.
+ */
+export function anyOf(options: readonly Expression[]): Expression {
+  return options.length === 1 ? options[0]! : joinedOptions(options.map(partsOf));
+}
+
+/** Returns one of the lists of parts. */
+function joinedOptions(options: readonly (readonly Expression[])[]): Expression {
+  const groups = new Map<Expression | null, (readonly Expression[])[]>();
+  for (const parts of options) {
+    spend(1);
+    const group = groups.get(parts[0] ?? null);
+    if (group) group.push(parts);
+    else groups.set(parts[0] ?? null, [parts]);
+  }
+  return choiceOf(
+    Array.from(groups.values(), (group) => {
+      const [first] = group as [readonly Expression[], ...(readonly Expression[])[]];
+      if (group.length === 1) return sequenceOf(first);
+      let same = 0;
+      while (same < first.length && group.every((parts) => parts[same] === first[same])) same++;
+      spend((same * group.length) / 8);
+      const start = first.slice(0, same);
+      // Without a first part there is only the empty text, however often.
+      if (same === 0) return empty;
+      return sequenceOf([...start, joinedOptions(group.map((parts) => parts.slice(same)))]);
+    }),
+  );
+}
+
+/** Returns the parts of an expression, of which those that are texts are bytes. */
+function partsOf(one: Expression): readonly Expression[] {
+  if (one.kind !== "sequence") return [one];
+  return one.parts.flatMap((part) => (isText(part) ? part.parts : [part]));
+}
+
+function isText(one: Expression): one is Sequence {
+  return one.kind === "sequence" && one.parts.every(({ kind }) => kind === "byte");
 }
 
 /**
@@ -114,10 +175,12 @@ function branches(texts: readonly Uint8Array[], from: number): Expression {
  */
 export function checkExpression(root: Expression, what: string): void {
   // Rules that are called come before their callers, so that a chain of rules is done in one round.
-  const rules = [...rulesOf(root)].reverse();
+  const { rules: found, size } = rulesOf(root);
+  const rules = found.reverse();
   const [ends, nullable] = [new Set<Rule>(), new Set<Rule>()];
   for (let before = -1; before < ends.size + nullable.size;) {
     before = ends.size + nullable.size;
+    spend(size / 8);
     for (const one of rules) {
       if (canEnd(one.body, ends)) ends.add(one);
       if (isNullable(one.body, nullable)) nullable.add(one);
@@ -133,19 +196,23 @@ export function checkExpression(root: Expression, what: string): void {
   for (const one of rules) checkStart(one, nullable, new Set(), clear, what);
 }
 
-function rulesOf(root: Expression): Set<Rule> {
+/** Returns the rules of an expression, and the number of its parts. */
+function rulesOf(root: Expression): { rules: Rule[]; size: number } {
   const found = new Set<Rule>();
   const pending: Expression[] = [root];
+  let size = 0;
   for (let one = pending.pop(); one; one = pending.pop()) {
-    if (one.kind === "sequence") pending.push(...one.parts);
-    else if (one.kind === "choice") pending.push(...one.options);
+    size++;
+    spend(1 / 8);
+    if (one.kind === "sequence") for (const part of one.parts) pending.push(part);
+    else if (one.kind === "choice") for (const option of one.options) pending.push(option);
     else if (one.kind === "repeat") pending.push(one.of);
     else if (one.kind === "rule" && !found.has(one)) {
       found.add(one);
       pending.push(one.body);
     }
   }
-  return found;
+  return { rules: [...found], size };
 }
 
 /** Returns true if some text matches, given the rules that some text is known to match. */

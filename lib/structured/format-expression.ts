@@ -7,6 +7,7 @@ import { anyArray, anyObject } from "./json-expressions.js";
 import type { OutputFormat } from "./output-format.js";
 import { regularExpression } from "./regular-expression.js";
 import { schemaExpression } from "./schema-expression.js";
+import { withinLimit } from "./work.js";
 
 const kinds = ["json", "json-schema", "regex", "choice", "grammar"];
 
@@ -17,9 +18,11 @@ const kinds = ["json", "json-schema", "regex", "choice", "grammar"];
  */
 export function formatExpression(format: OutputFormat): Expression {
   try {
-    const made = read(format);
-    checkExpression(made, `format "${format.type}"`);
-    return made;
+    return withinLimit(() => {
+      const made = read(format);
+      checkExpression(made, `format "${format.type}"`);
+      return made;
+    }).result;
   } catch (cause) {
     if (!(cause instanceof RangeError)) throw cause;
     throw new HeedError("ERR_ARGUMENT", "format: expected parts that are nested less deeply, got too many levels", {

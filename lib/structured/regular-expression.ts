@@ -1,7 +1,8 @@
 // Regular expressions in JavaScript's syntax, with the flag "u".
 import { HeedError } from "../errors.js";
 import { allCharacters, type Characters, charactersOf, complement, intersection } from "./characters.js";
-import { choice, type Expression, repeat, sequence } from "./expression.js";
+import { anyOf, type Expression, repeat, sequence, sequenceOf } from "./expression.js";
+import { spend } from "./work.js";
 
 /** Options of `regularExpression`. */
 export interface RegularExpressionOptions {
@@ -36,6 +37,8 @@ const controls: Readonly<Record<string, number>> = { t: 9, n: 10, v: 11, f: 12, 
  * @throws ERR_ARGUMENT for an expression that is invalid, or has a part that texts cannot be generated for.
  */
 export function regularExpression(pattern: string, options: RegularExpressionOptions): Expression {
+  // JavaScript's engine looks up each property of characters.
+  spend(pattern.length / 8 + 200 * (pattern.match(/\\p\{/gi)?.length ?? 0));
   try {
     new RegExp(pattern, "u");
   } catch (cause) {
@@ -58,6 +61,9 @@ interface Anchored {
 class Parser {
   readonly #characters: readonly string[];
   readonly #options: RegularExpressionOptions;
+  /** Expressions of the sets that the pattern has had, so that options that begin with the same set are found to do so. */
+  readonly #sets = new Map<string, Expression>();
+  readonly #properties = new Set<string>();
   #at = 0;
 
   constructor(pattern: string, options: RegularExpressionOptions) {
@@ -66,15 +72,15 @@ class Parser {
   }
 
   all(): Expression {
-    const { search, character } = this.#options;
-    const any = repeat(character(allCharacters), 0);
+    const { search } = this.#options;
+    const any = repeat(this.#character(allCharacters), 0);
     const options: Expression[] = [];
     do {
       const { of, begins, ends } = this.#anchored();
       const [before, after] = [search && !begins, search && !ends];
       options.push(sequence(...(before ? [any] : []), of, ...(after ? [any] : [])));
     } while (this.#take("|"));
-    return choice(...options);
+    return anyOf(options);
   }
 
   #anchored(): Anchored {
@@ -91,14 +97,14 @@ class Parser {
     do options.push(this.#alternative());
     while (this.#take("|"));
     if (this.#peek() === "$") throw this.#unsupported('"$" in a group');
-    return choice(...options);
+    return anyOf(options);
   }
 
   #alternative(): Expression {
     const parts: Expression[] = [];
     for (let next = this.#peek(); next !== undefined && !"|)$".includes(next); next = this.#peek())
       parts.push(this.#repeated());
-    return sequence(...parts);
+    return sequenceOf(parts);
   }
 
   #repeated(): Expression {
@@ -133,7 +139,7 @@ class Parser {
   }
 
   #atom(): Expression {
-    const { character } = this.#options;
+    spend(1);
     if (this.#take("(")) {
       if (this.#take("?")) {
         const kind = this.#characters[this.#at];
@@ -145,23 +151,34 @@ class Parser {
       this.#at++;
       return of;
     }
-    if (this.#take("[")) return character(this.#class());
-    if (this.#take(".")) return character(complement(lineEnds));
-    if (this.#take("\\")) return character(this.#escaped(false));
+    if (this.#take("[")) return this.#character(this.#class());
+    if (this.#take(".")) return this.#character(complement(lineEnds));
+    if (this.#take("\\")) return this.#character(this.#escaped(false));
     if (this.#peek() === "^") throw this.#unsupported('"^" after the beginning');
-    return character(one(this.#characters[this.#at++]!.codePointAt(0)!));
+    return this.#character(one(this.#characters[this.#at++]!.codePointAt(0)!));
+  }
+
+  /** Returns one character of a set. */
+  #character(of: Characters): Expression {
+    spend(of.length);
+    const key = of.join();
+    const found = this.#sets.get(key) ?? this.#options.character(of);
+    this.#sets.set(key, found);
+    return found;
   }
 
   #class(): Characters {
     const negated = this.#take("^");
     const ranges: (readonly [number, number])[] = [];
     while (!this.#take("]")) {
+      spend(1);
       const first = this.#member();
       if (this.#peek() === "-" && this.#characters[this.#at + 1] !== "]") {
         this.#at++;
         ranges.push([first[0]![0], this.#member()[0]![1]]);
-      } else ranges.push(...first);
+      } else for (const range of first) ranges.push(range);
     }
+    spend(ranges.length);
     const found = charactersOf(ranges);
     return negated ? complement(found) : found;
   }
@@ -212,7 +229,11 @@ class Parser {
     const end = this.#characters.indexOf("}", this.#at);
     const name = this.#characters.slice(this.#at, end + 1).join("");
     this.#at = end + 1;
-    return propertyCharacters(`\\${kind}${name}`);
+    const source = `\\${kind}${name}`;
+    // Each is looked for among all characters.
+    if (!this.#properties.has(source)) spend(propertyWork);
+    this.#properties.add(source);
+    return propertyCharacters(source);
   }
 
   #peek(): string | undefined {
@@ -238,21 +259,37 @@ function one(point: number): Characters {
   return intersection([[point, point]], allCharacters);
 }
 
+/** Steps for the characters of a property. */
+const propertyWork = 5000;
+/** Largest number of properties that are kept. */
+const mostProperties = 64;
 const properties = new Map<string, Characters>();
+/** All characters, one after the other. */
+let everyCharacter: string | null = null;
 
 /** Returns the characters of a Unicode property, such as "\p{L}". */
 function propertyCharacters(source: string): Characters {
   const known = properties.get(source);
   if (known) return known;
-  const expression = new RegExp(`^${source}$`, "u");
+  everyCharacter ??= charactersFrom(allCharacters);
   const ranges: [number, number][] = [];
-  for (let point = 0; point <= 0x10ffff; point++) {
-    if (!expression.test(String.fromCodePoint(point))) continue;
-    const last = ranges.at(-1);
-    if (last?.[1] === point - 1) last[1] = point;
-    else ranges.push([point, point]);
-  }
+  for (const [run] of everyCharacter.matchAll(new RegExp(`${source}+`, "gu")))
+    ranges.push([run.codePointAt(0)!, lastPoint(run)]);
+  // The characters before and after the surrogates are neighbours in the text.
   const found = charactersOf(ranges);
+  if (properties.size >= mostProperties) properties.clear();
   properties.set(source, found);
   return found;
+}
+
+function charactersFrom(of: Characters): string {
+  const pieces: string[] = [];
+  for (const [low, high] of of)
+    for (let from = low; from <= high; from += 4096)
+      pieces.push(String.fromCodePoint(...Array.from({ length: Math.min(4096, high + 1 - from) }, (_, i) => from + i)));
+  return pieces.join("");
+}
+
+function lastPoint(text: string): number {
+  return text.codePointAt(text.length - (text.codePointAt(text.length - 2)! > 0xffff ? 2 : 1))!;
 }

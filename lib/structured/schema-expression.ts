@@ -4,6 +4,7 @@ import { describe, HeedError } from "../errors.js";
 import type { JsonSchema } from "../json-schema.js";
 import {
   choice,
+  choiceOf,
   empty,
   type Expression,
   literal,
@@ -39,6 +40,7 @@ import { integersBetween, numbersBetween } from "./number-range.js";
 import { regularExpression } from "./regular-expression.js";
 import { merged, resolved, typesOf } from "./schema-parts.js";
 import { stringFormats } from "./string-formats.js";
+import { spend } from "./work.js";
 
 const annotations = [
   ...["title", "description", "default", "examples", "$schema", "$id", "$comment", "$defs", "definitions", "$anchor"],
@@ -83,13 +85,16 @@ class SchemaReader {
   }
 
   #value(given: unknown, place: string): Expression {
+    spend(4);
     if (given === true) return anyValue;
     if (given === false) return never;
     if (typeof given !== "object" || given === null || Array.isArray(given))
       throw invalid(place, "a schema (an object or a boolean)", given);
     const schema = given as JsonSchema;
     if (schema.$ref !== undefined) return this.#reference(schema, place);
-    const unknown = Object.keys(schema).find((name) => !known.has(name) && !name.startsWith("x-"));
+    const names = Object.keys(schema);
+    spend(names.length);
+    const unknown = names.find((name) => !known.has(name) && !name.startsWith("x-"));
     if (unknown !== undefined) throw unsupported(`${place}/${unknown}`);
     if (schema.allOf !== undefined) return this.#value(this.#all(schema, place), `${place}/allOf`);
     for (const name of ["anyOf", "oneOf"] as const)
@@ -138,11 +143,12 @@ class SchemaReader {
       return asserts ? merged([others, this.#target(option, at)], at) : option;
     });
     if (name === "oneOf") this.#checkDisjoint(options, `${place}/oneOf`);
-    return choice(...options.map((option, i) => this.#value(option, `${place}/${name}/${i}`)));
+    return choiceOf(options.map((option, i) => this.#value(option, `${place}/${name}/${i}`)));
   }
 
   /** Checks that no value matches two of the options. */
   #checkDisjoint(options: readonly unknown[], place: string): void {
+    if (areDifferent(options)) return;
     for (const [i, a] of options.entries())
       for (const b of options.slice(i + 1))
         if (!this.#disjoint(a, b, 0))
@@ -150,38 +156,42 @@ class SchemaReader {
   }
 
   #disjoint(a: unknown, b: unknown, depth: number): boolean {
+    spend(4);
     const [x, y] = [a, b].map((one) => this.#target(one, "#")) as [JsonSchema, JsonSchema];
     const [own, other] = [constantsOf(x), constantsOf(y)];
     if (own && other) {
+      spend(own.length + other.length);
       const texts = new Set(own.map((value) => JSON.stringify(value)));
       return !other.some((value) => texts.has(JSON.stringify(value)));
     }
-    const [types, others] = [possibleTypes(x), possibleTypes(y)];
-    const common = types.filter((type) => others.includes(type));
+    const theirs = possibleTypes(y);
+    const common = possibleTypes(x).filter((type) => theirs.includes(type));
     if (common.length === 0) return true;
     if (common.join() !== "object" || depth > 4) return false;
     const required = (one: JsonSchema): unknown[] => (Array.isArray(one.required) ? (one.required as unknown[]) : []);
     const properties = (one: JsonSchema): JsonSchema => Object(one.properties ?? {}) as JsonSchema;
+    const others = new Set(required(y));
+    spend(required(x).length + others.size);
     return required(x).some((key) => {
       const [first, second] = [properties(x)[key as string], properties(y)[key as string]];
-      return (
-        required(y).includes(key) && isSchema(first) && isSchema(second) && this.#disjoint(first, second, depth + 1)
-      );
+      return others.has(key) && isSchema(first) && isSchema(second) && this.#disjoint(first, second, depth + 1);
     });
   }
 
   #constants(values: unknown, schema: JsonSchema, place: string): Expression {
     if (!Array.isArray(values) || values.length === 0) throw invalid(place, "an array of values", values);
+    spend(2 * values.length);
     const asserted = Object.keys(schema).find((name) => !["enum", "const", "type", ...annotations].includes(name));
     if (asserted !== undefined) throw unsupported(place, `${asserted} beside it`);
     const types = schema.type === undefined ? null : typesOf(schema, place);
     const fitting = (values as unknown[]).filter(
       (value) => types === null || types.some((type) => hasType(value, type)),
     );
-    const plain = fitting.filter((value) => typeof value !== "object" || value === null);
-    const others = fitting.filter((value) => !plain.includes(value)).map(jsonLiteral);
+    const isPlainValue = (value: unknown): boolean => typeof value !== "object" || value === null;
+    const plain = fitting.filter(isPlainValue);
+    const others = fitting.filter((value) => !isPlainValue(value)).map(jsonLiteral);
     const texts = plain.map((value) => JSON.stringify(value));
-    return choice(...(texts.length > 0 ? [oneOfTexts(texts)] : []), ...others);
+    return choiceOf([...(texts.length > 0 ? [oneOfTexts(texts)] : []), ...others]);
   }
 
   #typed(type: string, schema: JsonSchema, place: string): Expression {
@@ -279,16 +289,18 @@ class SchemaReader {
       throw invalid(`${place}/required`, "an array of names", required);
     const [least, most] = bounds(schema, "minProperties", "maxProperties", place);
     const names = Object.keys(properties);
+    const demanded = new Set(required as string[]);
+    spend(2 * (names.length + demanded.size));
     // Without properties of its own, an object may have any; otherwise none besides them unless the schema says so.
     const additional = schema.additionalProperties ?? names.length === 0;
-    const missing = (required as string[]).filter((name) => !names.includes(name));
+    const missing = [...demanded].filter((name) => !Object.hasOwn(properties, name));
     if (missing.length > 0 && additional === false) return never;
     const members = [
       ...names.map((name) => ({ name, schema: (properties as JsonSchema)[name], at: `${place}/properties/${name}` })),
       ...missing.map((name) => ({ name, schema: additional, at: `${place}/additionalProperties` })),
     ].map(({ name, schema: member, at }) => ({
       name,
-      needed: (required as string[]).includes(name),
+      needed: demanded.has(name),
       value: this.#named(member, at),
     }));
     if (least > members.filter(({ needed }) => needed).length) throw unsupported(`${place}/minProperties`);
@@ -357,12 +369,15 @@ function otherName(names: readonly string[]): Expression {
   const rest = repeat(keyCharacter([]), 0);
   const byFirst = new Map<string, string[]>();
   for (const name of names.filter((one) => one !== "")) {
-    const [first] = name;
-    byFirst.set(first!, [...(byFirst.get(first!) ?? []), name.slice(first!.length)]);
+    const first = String.fromCodePoint(name.codePointAt(0)!);
+    const others = byFirst.get(first);
+    if (others) others.push(name.slice(first.length));
+    else byFirst.set(first, [name.slice(first.length)]);
   }
+  spend(names.length + 8 * byFirst.size);
   const branches = [...byFirst].map(([first, others]) => sequence(literal(first), otherName(others)));
   const other = sequence(keyCharacter([...byFirst.keys()]), rest);
-  return choice(...(names.includes("") ? [] : [empty]), other, ...branches);
+  return choiceOf([...(names.includes("") ? [] : [empty]), other, ...branches]);
 }
 
 /** Returns true if a name is written without escapes. */
@@ -382,6 +397,15 @@ function bounds(schema: JsonSchema, low: string, high: string, place: string): r
   return [read(low, 0), read(high, Infinity)];
 }
 
+/** Returns true if all options are different constants, of which there may be many. */
+function areDifferent(options: readonly unknown[]): boolean {
+  const constants = options.map((option) => (isSchema(option) ? constantsOf(option) : null));
+  if (constants.includes(null)) return false;
+  const texts = constants.flatMap((values) => [...new Set(values!.map((value) => JSON.stringify(value)))]);
+  spend(2 * texts.length);
+  return new Set(texts).size === texts.length;
+}
+
 function constantsOf(schema: JsonSchema): unknown[] | null {
   if ("const" in schema) return [schema.const];
   return Array.isArray(schema.enum) ? (schema.enum as unknown[]) : null;
@@ -391,9 +415,15 @@ function constantsOf(schema: JsonSchema): unknown[] | null {
 function possibleTypes(schema: JsonSchema): string[] {
   const constants = constantsOf(schema);
   if (constants)
-    return constants.map((value) => (value === null ? "null" : Array.isArray(value) ? "array" : typeof value));
+    return distinct(constants, (value) => (value === null ? "null" : Array.isArray(value) ? "array" : typeof value));
   if (schema.type === undefined) return ["string", "number", "array", "object", "boolean", "null"];
-  return [schema.type].flat().map((type) => (type === "integer" ? "number" : (type as string)));
+  return distinct([schema.type].flat(), (type) => (type === "integer" ? "number" : (type as string)));
+}
+
+/** Returns the different types of values, of which there may be many. */
+function distinct(values: readonly unknown[], typeOf: (value: unknown) => string): string[] {
+  spend(values.length);
+  return [...new Set(values.map(typeOf))];
 }
 
 function isSchema(value: unknown): value is JsonSchema {

@@ -1,6 +1,7 @@
 // Schemas that consist of others: references, and several that all have to match.
 import { describe, HeedError } from "../errors.js";
 import type { JsonSchema } from "../json-schema.js";
+import { spend } from "./work.js";
 
 const types = ["string", "number", "integer", "array", "object", "boolean", "null"];
 
@@ -8,7 +9,7 @@ const types = ["string", "number", "integer", "array", "object", "boolean", "nul
 export function typesOf(schema: JsonSchema, place: string): string[] {
   const { type } = schema;
   if (type === undefined) return schema.properties === undefined ? untyped(schema) : ["object"];
-  const list = [type].flat();
+  const list = [...new Set([type].flat())];
   const wrong = list.find((one) => !types.includes(one as string));
   if (wrong !== undefined || list.length === 0)
     throw new HeedError(
@@ -37,7 +38,7 @@ export function resolved(root: unknown, reference: unknown, place: string): unkn
     );
   let found: unknown = root;
   for (const part of reference.slice(1).split("/").slice(1)) {
-    const name = decodeURIComponent(part).replaceAll("~1", "/").replaceAll("~0", "~");
+    const name = decoded(part, place).replaceAll("~1", "/").replaceAll("~0", "~");
     const within: unknown =
       typeof found === "object" && found !== null && Object.hasOwn(found, name)
         ? (found as JsonSchema)[name]
@@ -47,6 +48,16 @@ export function resolved(root: unknown, reference: unknown, place: string): unkn
     found = within;
   }
   return found;
+}
+
+function decoded(part: string, place: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch (cause) {
+    throw new HeedError("ERR_ARGUMENT", `schema at ${place}: expected a part of a URI, got ${describe(part)}`, {
+      cause,
+    });
+  }
 }
 
 /** Keywords that say nothing about a value. */
@@ -59,6 +70,7 @@ const texts = ["title", "description", "default", "examples", "$comment", "$defs
  */
 export function merged(schemas: readonly JsonSchema[], place: string): JsonSchema {
   const result: Record<string, unknown> = {};
+  spend(4 * schemas.reduce((sum, schema) => sum + sizeOf(schema), 0));
   checkAdditional(schemas, place);
   for (const schema of schemas)
     for (const [name, value] of Object.entries(schema)) {
@@ -67,6 +79,13 @@ export function merged(schemas: readonly JsonSchema[], place: string): JsonSchem
       else result[name] = joint(name, own, value, place);
     }
   return result;
+}
+
+/** Returns the number of keywords and of the names in them. */
+function sizeOf(schema: JsonSchema): number {
+  const { properties, required } = schema;
+  const names = Array.isArray(required) ? required.length : 0;
+  return 1 + Object.keys(schema).length + Object.keys(properties ?? {}).length + names;
 }
 
 /** Checks that no part forbids the properties of another, since it is about its own properties only. */
@@ -85,16 +104,18 @@ function checkAdditional(schemas: readonly JsonSchema[], place: string): void {
 }
 
 function joint(name: string, a: unknown, b: unknown, place: string): unknown {
-  if (JSON.stringify(a) === JSON.stringify(b)) return a;
+  const [first, second] = [a, b].map((value): string | undefined => JSON.stringify(value));
+  spend(((first?.length ?? 0) + (second?.length ?? 0)) / 64);
+  if (first === second) return a;
   if (name === "required") return [...new Set([...(a as string[]), ...(b as string[])])];
   if (name === "properties") {
-    const [first, second] = [a as JsonSchema, b as JsonSchema];
-    const both = Object.keys(first).filter((key) => second[key] !== undefined);
+    const [own, others] = [a as JsonSchema, b as JsonSchema];
+    const both = Object.keys(own).filter((key) => others[key] !== undefined);
     const members = both.map((key) => [
       key,
-      merged([first[key] as JsonSchema, second[key] as JsonSchema], `${place}/${key}`),
+      merged([own[key] as JsonSchema, others[key] as JsonSchema], `${place}/${key}`),
     ]);
-    return { ...first, ...second, ...Object.fromEntries(members) };
+    return { ...own, ...others, ...Object.fromEntries(members) };
   }
   if (/^(min|exclusiveMin)/.test(name)) return Math.max(a as number, b as number);
   if (/^(max|exclusiveMax)/.test(name)) return Math.min(a as number, b as number);

@@ -11,7 +11,7 @@ import type { JsonSchema } from "../json-schema.js";
 import type { Tool, ToolCallDelta } from "../tokenizer/tools.js";
 import type { ToolFormat } from "./call-format.js";
 import { callId } from "./call-scanner.js";
-import { choice, empty, type Expression, literal, optionalPart, repeat, sequence } from "./expression.js";
+import { anyOf, empty, type Expression, literal, optionalPart, repeat, sequence } from "./expression.js";
 import { textUntil } from "./free-text.js";
 import { schemaExpression } from "./schema-expression.js";
 import { resolved, typesOf } from "./schema-parts.js";
@@ -74,10 +74,10 @@ function propertiesOf({ parameters }: Tool): Map<string, unknown> {
 
 function taggedCall(tool: Tool): Expression {
   const root = tool.parameters ?? {};
-  const { required = [] } = root as { required?: readonly string[] };
+  const required = new Set(Array.isArray(root.required) ? (root.required as unknown[]) : []);
   const all = [...propertiesOf(tool)].map(([name, schema]) => {
     const parameter = sequence(literal(`<parameter=${name}>\n`), valueExpression(schema, root));
-    return required.includes(name) ? parameter : optionalPart(parameter);
+    return required.has(name) ? parameter : optionalPart(parameter);
   });
   return sequence(literal(`<function=${tool.name}>\n`), ...all, literal(endOfCall));
 }
@@ -86,7 +86,7 @@ function taggedCall(tool: Tool): Expression {
 function valueExpression(schema: unknown, root: JsonSchema): Expression {
   const { choices, text } = valueOf(schema, root);
   const end = literal(`\n${endOfValue}\n`);
-  if (choices) return sequence(choice(...choices.map(literal)), end);
+  if (choices) return sequence(anyOf(choices.map(literal)), end);
   if (text) return textUntil(endOfValue, literal("\n"), false);
   const { $defs, definitions } = root;
   const known = { ...($defs !== undefined && { $defs }), ...(definitions !== undefined && { definitions }) };

@@ -46,7 +46,8 @@ export class ChatTemplate {
   readonly source: string;
   readonly #program: Node;
   readonly #outline: TemplateOutline;
-  readonly #variables: Readonly<Record<string, unknown>>;
+  /** @internal Variables that are available in every rendering. */
+  readonly variables: Readonly<Record<string, unknown>>;
 
   /**
    * Parses a template. `variables` are available in every rendering: `bos_token`, `eos_token` and others.
@@ -55,7 +56,7 @@ export class ChatTemplate {
    */
   constructor(source: string, variables: Readonly<Record<string, unknown>> = {}) {
     this.source = source;
-    this.#variables = variables;
+    this.variables = variables;
     try {
       checkTemplateSource(source);
       this.#program = new (loadJinja().Template)(source).parsed;
@@ -68,7 +69,7 @@ export class ChatTemplate {
 
   /** @internal Returns a template of another source with the same variables. */
   like(source: string): ChatTemplate {
-    return new ChatTemplate(source, this.#variables);
+    return new ChatTemplate(source, this.variables);
   }
 
   /**
@@ -84,7 +85,7 @@ export class ChatTemplate {
       const { Environment, Interpreter } = loadJinja();
       const given = messages.map(templateMessage);
       const seen = {
-        ...this.#variables,
+        ...this.variables,
         ...variables,
         messages: given,
         tools,

@@ -6,6 +6,7 @@ import { describe, HeedError } from "../errors.js";
 import { ifThere, inFile, readJsonFile, readTextFile } from "../files.js";
 import { atOnce, inTurns, type Steps } from "../turns.js";
 import { type ChatMessage, type ChatOptions, ChatTemplate } from "./chat-template.js";
+import { renderChat } from "./chat-thread.js";
 import { firstIds, type IdParts, joinParts, joinPartsInTurns } from "./id-parts.js";
 import type { Piece, Templates } from "./post-processor.js";
 import { encodeSteps, prepare, type Prepared } from "./prepared-tokenizer.js";
@@ -220,7 +221,7 @@ export class HuggingFaceTokenizer {
    * @throws ERR_RANGE if the template exceeds the work or the length of text that it is allowed for these messages.
    */
   encodeChat(messages: readonly ChatMessage[], options: ChatOptions = {}): Int32Array {
-    return this.encode(this.#chatText(messages, options), { special: true, addSpecialTokens: false });
+    return this.encode(this.#template.render(messages, options), { special: true, addSpecialTokens: false });
   }
 
   /**
@@ -233,14 +234,14 @@ export class HuggingFaceTokenizer {
     messages: readonly ChatMessage[],
     { maxLength, ...options }: ChatOptions & Pick<HuggingFaceEncodeOptions, "maxLength"> = {},
   ): Promise<Int32Array> {
-    return this.encodeAsync(this.#chatText(messages, options), {
+    return this.encodeAsync(await renderChat(this.#template, messages, options), {
       ...{ special: true, addSpecialTokens: false },
       ...(maxLength !== undefined && { maxLength }),
     });
   }
 
-  #chatText(messages: readonly ChatMessage[], options: ChatOptions): string {
-    if (this.chatTemplate) return this.chatTemplate.render(messages, options);
+  get #template(): ChatTemplate {
+    if (this.chatTemplate) return this.chatTemplate;
     throw new HeedError("ERR_ARGUMENT", "encodeChat: expected a tokenizer with a chat template, got one without");
   }
 

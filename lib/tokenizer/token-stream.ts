@@ -21,10 +21,36 @@ export interface TokenStream {
 /** Returns a stream over tokens that are bytes of UTF-8. A token may end within a character. */
 export function byteStream(bytesOf: (id: number) => Uint8Array): TokenStream {
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  // True if the decoder may hold the beginning of a character: after ASCII it holds nothing.
+  let held = false;
   return {
-    push: (id) => decoder.decode(bytesOf(id), { stream: true }),
-    end: () => decoder.decode(),
+    push(id) {
+      const bytes = bytesOf(id);
+      // A call of the decoder takes longer than most tokens.
+      const text = held ? null : asciiText(bytes);
+      if (text !== null) return text;
+      if (bytes.length > 0) held = bytes.at(-1)! >= 0x80;
+      return decoder.decode(bytes, { stream: true });
+    },
+    end() {
+      held = false;
+      return decoder.decode();
+    },
   };
+}
+
+const characters: readonly string[] = Array.from({ length: 0x80 }, (_, byte) => String.fromCharCode(byte));
+
+/** Returns the text of bytes that are ASCII; null for others, and for more than a token usually has. */
+function asciiText(bytes: Uint8Array): string | null {
+  if (bytes.length > 32) return null;
+  let text = "";
+  for (const byte of bytes) {
+    const character = characters[byte];
+    if (character === undefined) return null;
+    text += character;
+  }
+  return text;
 }
 
 /** Returns the text of all ids. */
