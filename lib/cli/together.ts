@@ -40,7 +40,8 @@ export async function together(
  */
 export function deviceOf(processes: Collectives | null, name: string | undefined): string | undefined {
   if (!processes) return name;
-  const chosen = name === "auto" ? process.env.HEED_DEVICE || device("auto").kind : (name ?? "cpu");
+  const { HEED_DEVICE: named = "" } = process.env;
+  const chosen = name !== "auto" ? (name ?? "cpu") : named === "" || named === "auto" ? device("auto").kind : named;
   if (chosen !== "cuda") return chosen;
   // A launcher may have shown each process its own card only.
   const cards = devices().filter(({ name }) => name.startsWith("cuda:")).length;
