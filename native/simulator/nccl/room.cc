@@ -40,7 +40,7 @@ Room::Room(const std::string& name, int rank, int size) : path_("/dev/shm/" + na
 
 Room::~Room() {
   munmap(shared_, bytes_);
-  if (rank_ == 0 && met_ <= 1) unlink(path_.c_str());
+  if (met_ <= 1) unlink(path_.c_str());  // perhaps not all have come
 }
 
 bool Room::meet(const std::atomic<bool>& stop) {
