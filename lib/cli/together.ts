@@ -1,10 +1,10 @@
 // The processes that a launcher has started for one command.
 import { availableParallelism, cpus } from "node:os";
 import { setTimeout } from "node:timers/promises";
-import { setThreads } from "../device.js";
+import { device, devices, setThreads } from "../device.js";
 import { Collectives } from "../distributed/collectives.js";
 import { launched } from "../distributed/launch.js";
-import { report, UsageError } from "./failure.js";
+import { report } from "./failure.js";
 
 /** Milliseconds for which others wait for the first process to report an error of all, and for its message to pass. */
 const patience = 300;
@@ -14,7 +14,7 @@ const patience = 300;
  * all are ended.
  */
 export async function together(
-  { threads, device }: { threads?: number; device?: string },
+  threads: number | undefined,
   body: (processes: Collectives | null) => Promise<void>,
 ): Promise<void> {
   if (threads !== undefined) setThreads(threads);
@@ -22,8 +22,6 @@ export async function together(
   const processes = await Collectives.open();
   try {
     if (threads === undefined) shareCores();
-    if (device !== undefined && device !== "cpu" && device !== "auto")
-      throw new UsageError(`--device ${device}: several processes train on the CPU only`);
     await body(processes);
   } catch (error) {
     if (processes.size === 1) throw error;
@@ -34,6 +32,20 @@ export async function together(
     processes.abort(code);
   }
   processes.close();
+}
+
+/**
+ * Returns the name of the device that this process trains on. With several processes, "cuda" and "auto" stand for a card of
+ * its own among those of the machine, and the default is the CPU.
+ */
+export function deviceOf(processes: Collectives | null, name: string | undefined): string | undefined {
+  if (!processes) return name;
+  const { HEED_DEVICE: named = "" } = process.env;
+  const chosen = name !== "auto" ? (name ?? "cpu") : named === "" || named === "auto" ? device("auto").kind : named;
+  if (chosen !== "cuda") return chosen;
+  // A launcher may have shown each process its own card only.
+  const cards = devices().filter(({ name }) => name.startsWith("cuda:")).length;
+  return cards === 0 ? chosen : `cuda:${processes.localRank % cards}`;
 }
 
 /** Divides the cores of this machine between its processes, if the launcher has not bound each to cores of its own. */

@@ -24,17 +24,17 @@ import { readData } from "./run-data.js";
 import { pairBatches } from "./run-pairs.js";
 import { runFlags } from "./run-flags.js";
 import { RunWatch } from "./run-watch.js";
-import { together } from "./together.js";
+import { deviceOf, together } from "./together.js";
 import { defaults, type RunFlags, type TrainFlags } from "./train-flags.js";
 
 /** Runs `heed train`: trains as the flags say and shows the progress, alone or with the other processes of a launcher. */
 export async function run(given: TrainFlags): Promise<void> {
-  await together(given, (processes) => train(given, processes));
+  await together(given.threads, (processes) => train(given, processes));
 }
 
 async function train(given: TrainFlags, processes: Collectives | null): Promise<void> {
   const { out } = given;
-  const device = given.device ?? (processes ? "cpu" : undefined);
+  const device = deviceOf(processes, given.device);
   const ranks = new Ranks(processes);
   await using lock = await ranks.everywhere(() => (ranks.first ? lockFolder(out) : null));
   const warn = ranks.first ? complain : (): void => undefined;

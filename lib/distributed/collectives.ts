@@ -36,6 +36,10 @@ let opening: Promise<Collectives> | null = null;
  * on tensors run in the order of the device's queue: they begin when the queue has computed their input, and the queue
  * goes on until `wait()`.
  *
+ * MPI does the operations on numbers of the host and on tensors of the CPU. NCCL does those on tensors of a CUDA device, on
+ * a stream of its own; it is loaded when the first of them begins. Each process needs a CUDA device for itself, such as
+ * `cuda:${collectives.localRank}`, and uses only one.
+ *
  * If a process dies or hangs, every operation fails with ERR_DISTRIBUTED, and all processes end within ten seconds.
  *
  * @example
@@ -80,8 +84,8 @@ export class Collectives {
 
   /**
    * Begins the sum (or the largest) of all processes' tensors, element by element, which replaces the tensor in each of
-   * them: f32 or bf16, which is rounded after each addition. All processes get the same bits, and the same bits in every
-   * run with as many processes.
+   * them: f32 or bf16, which is rounded after each addition. All processes get the same bits. On the CPU, they are also
+   * the same in every run with as many processes; on CUDA devices, NCCL decides in which order it adds.
    *
    * @throws ERR_DTYPE or ERR_SHAPE if the tensor is of another dtype or not contiguous.
    */

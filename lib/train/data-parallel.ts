@@ -52,17 +52,19 @@ export class DataParallel {
     const { collectives } = this.#options ?? {};
     if (this.#equal || !collectives || this.ranks.size === 1) return;
     const parameters = [...model.namedParameters()];
-    const { device } = parameters[0]![1];
-    if (device.name !== "cpu")
-      throw new HeedError(
-        "ERR_DEVICE",
-        `distributed: expected a model on the CPU, because heed sums gradients there only; got one on ${device.name}`,
-      );
     const shapes = parameters.map(
       ([name, { shape, isFrozen }]) => `${name} [${shape.join(", ")}]${isFrozen ? " frozen" : ""}`,
     );
     shapes.push(`step ${step}`);
+    const { kind } = parameters[0]![1].device;
     await this.ranks.everywhere(async () => {
+      const kinds = (await collectives.gatherJson(kind)) as string[];
+      const other = kinds.findIndex((found) => found !== kinds[0]);
+      if (other >= 0)
+        throw new HeedError(
+          "ERR_DEVICE",
+          `distributed: expected the models of all processes on the same kind of device, got ${kinds[0]} at rank 0 and ${kinds[other]} at rank ${other}`,
+        );
       const hash = createHash("sha256").update(shapes.join("\n")).digest("hex");
       const all = (await collectives.gatherJson(hash)) as string[];
       const differs = all.findIndex((hash) => hash !== all[0]);

@@ -1,7 +1,7 @@
 // Collective operations of the processes of a distributed run. Those on tensors run in the order of their device's
 // queue: an operation begins when the queue has computed its input, the queue goes on meanwhile, and what follows the
 // call of collectiveWait waits for the result. A failure belongs to the data, as that of any operation: the output is
-// damaged.
+// damaged. MPI does those on tensors of the CPU, and NCCL those on tensors of CUDA devices.
 #include <cstring>
 #include <mutex>
 #include <optional>
@@ -12,6 +12,8 @@
 #include "addon/tensors.h"
 #include "comm/communicator.h"
 #include "cpu/stream.h"
+#include "cuda/detour.h"
+#include "cuda/stream.h"
 
 namespace heed::addon {
 namespace {
@@ -209,57 +211,87 @@ napi_value collective_host(Call& call) {
     }
     settling.settle_later(promise);
   };
-  all.add(std::move(operation), false);
+  all.add(std::move(operation), Communicator::host);
   return result;
 }
 
 // A collective on tensors that has begun and whose result the queue has not waited for. It shares the tensors' memory,
-// so that nothing else gets it meanwhile.
+// so that nothing else gets it meanwhile. It has two places in the device's queue: where its input is computed, and
+// where its result is used.
 class Work {
  public:
-  Work(Call& call, Device& device, Storage& out, Storage& in, const char* op)
-      : device_(device), out_(out), in_(in), op_(op), done_(Environment::of(call.env).host_buffer(0)) {
+  Work(Call& call, Device& device, Storage& out, Storage& in, Kind kind)
+      : device_(device),
+        out_(out),
+        in_(in),
+        op_(comm::name_of(kind)),
+        ready_(Environment::of(call.env).host_buffer(0)),
+        done_(Environment::of(call.env).host_buffer(0)) {
+    if (device.backend == Backend::cuda)
+      detour_ = std::make_shared<cuda::StreamDetour>(static_cast<cuda::Stream&>(device), op_,
+                                                     [] { Communicator::current()->wake(); });
     device_.retain(&out_);
     device_.retain(&in_);
   }
   // A result that nobody has waited for is waited for now: its memory may serve for something else afterwards.
   ~Work() {
-    if (!waited_) wait();
+    if (begun_) wait();
     device_.release(&in_);
     device_.release(&out_);
   }
   Work(const Work&) = delete;
   Work& operator=(const Work&) = delete;
 
-  const std::shared_ptr<HostBuffer>& done() const { return done_; }
+  // The first place. Fills in what the communicator needs to know about the queue.
+  void begin(Operation& operation) {
+    operation.ready = ready_;
+    operation.done = done_;
+    operation.detour = detour_;
+    device_.begin_operation();
+    // What has failed before damages the output. Other processes learn of it from their callers (lib/distributed).
+    device_.log().note(in_, OperationLog::Use::reads);
+    device_.log().note(out_, OperationLog::Use::writes);
+    if (detour_)
+      detour_->leave(ready_);
+    else
+      static_cast<cpu::Stream&>(device_).launch(op_, [ready = Signal(ready_)] {
+        (*ready).signal();
+        Communicator::current()->wake();
+      });
+    device_.log().end();
+    begun_ = true;
+  }
 
+  // The second place.
   void wait() {
-    if (waited_) return;
+    if (!begun_) return;
     device_.expect_not_capturing(op_);
-    waited_ = true;
+    begun_ = false;
     device_.begin_operation();
     device_.log().note(out_, OperationLog::Use::writes);
-    static_cast<cpu::Stream&>(device_).launch(op_, [done = done_] {
-      Communicator& all = *Communicator::current();
-      if (done->ready()) return done->wait();
-      all.urge(1);
-      try {
-        done->wait();
-      } catch (...) {
-        all.urge(-1);
-        throw;
-      }
-      all.urge(-1);
-    });
+    if (detour_)
+      detour_->join(done_);
+    else
+      static_cast<cpu::Stream&>(device_).launch(op_, [done = done_] { wait_for(*done); });
     device_.log().end();
   }
 
  private:
+  static void wait_for(HostBuffer& done) {
+    if (done.ready()) return done.wait();
+    struct Urge {
+      Urge() { Communicator::current()->urge(1); }
+      ~Urge() { Communicator::current()->urge(-1); }
+    } const urge;
+    done.wait();
+  }
+
   Device& device_;
   Storage &out_, &in_;
   const char* const op_;
-  const std::shared_ptr<HostBuffer> done_;
-  bool waited_ = false;
+  const std::shared_ptr<HostBuffer> ready_, done_;
+  std::shared_ptr<cuda::StreamDetour> detour_;  // null on the CPU
+  bool begun_ = false;
 };
 
 Wire wire_of(Call& call, DType dtype) {
@@ -283,7 +315,6 @@ napi_value collective_start(Call& call) {
   Handle &out = call.handle(3), &in = call.handle(4);
   Device& device = *out.storage->device;
   if (in.storage->device != &device) fail(Code::device, "%s: expected all tensors on one device", call.name);
-  if (device.backend != Backend::cpu) fail(Code::device, "%s: expected tensors on the CPU", call.name);
   if (out.view.dtype != in.view.dtype) fail(Code::dtype, "%s: expected tensors of one dtype", call.name);
   if (!out.view.contiguous() || !in.view.contiguous()) fail(Code::shape, "%s: expected contiguous tensors", call.name);
   o.wire = wire_of(call, out.view.dtype);
@@ -301,19 +332,9 @@ napi_value collective_start(Call& call) {
   o.out = out.view.data;
   device.expect_not_capturing(call.name);
 
-  auto work = std::make_unique<Work>(call, device, *out.storage, *in.storage, comm::name_of(o.kind));
-  o.ready = Environment::of(call.env).host_buffer(0);
-  o.done = work->done();
-  // What has failed before damages the output. Other processes learn of it from their callers (lib/distributed).
-  device.begin_operation();
-  device.log().note(*in.storage, OperationLog::Use::reads);
-  device.log().note(*out.storage, OperationLog::Use::writes);
-  static_cast<cpu::Stream&>(device).launch(comm::name_of(o.kind), [ready = Signal(o.ready), &all] {
-    (*ready).signal();
-    all.wake();
-  });
-  device.log().end();
-  all.add(std::move(operation), true);
+  auto work = std::make_unique<Work>(call, device, *out.storage, *in.storage, o.kind);
+  work->begin(o);
+  all.add(std::move(operation), o.detour ? Communicator::cards : Communicator::tensors);
   return Environment::of(call.env).wrap(call.env, std::move(work));
 }
 

@@ -12,7 +12,8 @@ namespace heed::comm {
 namespace {
 
 constexpr int kTag = 1;
-constexpr double kBeat = 0.5;  // seconds between two messages to a neighbour
+constexpr double kBeat = 0.5;    // seconds between two messages to a neighbour
+constexpr int kPatience = 4000;  // milliseconds in which NCCL must have abandoned its operations
 
 std::mutex current_mutex;
 Communicator* current_communicator = nullptr;
@@ -81,11 +82,11 @@ void Communicator::start() {
          "expected the %d processes of %s, but MPI (%s) sees %d: the library is not the launcher's; name the right one "
          "with HEED_MPI",
          launch.size, launch.launcher.c_str(), facts_.version.c_str(), facts_.size);
-  expect_success(mpi_.comm_dup(mpi_.world, &lanes_[0].comm), "MPI_Comm_dup");
-  expect_success(mpi_.comm_dup(mpi_.world, &lanes_[1].comm), "MPI_Comm_dup");
+  for (Lane& lane : lanes_) expect_success(mpi_.comm_dup(mpi_.world, &lane.comm), "MPI_Comm_dup");
   expect_success(mpi_.comm_dup(mpi_.world, &beats_), "MPI_Comm_dup");
   expect_success(mpi_.op_create(&sum_bf16, 1, &bf16_sum_), "MPI_Op_create");
   expect_success(mpi_.op_create(&max_bf16, 1, &bf16_max_), "MPI_Op_create");
+  cards_.emplace(mpi_, lanes_[cards].comm, facts_.rank, facts_.size, settings_.timeout);
   tick();
   heard_at_ = now();
 }
@@ -124,14 +125,14 @@ void Communicator::expect_alive() {
   if (closing_ || closed_) fail(Code::distributed, "Collectives: expected to be open, got closed ones");
 }
 
-void Communicator::add(std::unique_ptr<Operation> operation, bool on_tensors) {
+void Communicator::add(std::unique_ptr<Operation> operation, Order order) {
   std::optional<Error> failure;
   {
     const std::lock_guard lock(mutex_);
     failure = failure_;
     if (!failure && (closing_ || closed_))
       failure = Error(Code::distributed, "Collectives: expected to be open, got closed ones");
-    if (!failure) lanes_[on_tensors].waiting.push_back(std::move(operation));
+    if (!failure) lanes_[order].waiting.push_back(std::move(operation));
     woken_ = true;
   }
   if (failure) return end(*operation, &*failure);
@@ -172,9 +173,10 @@ bool Communicator::post_ready(Lane& lane) {
 }
 
 void Communicator::post(Lane& lane, std::unique_ptr<Operation> operation) {
+  operation->begun = now();
+  if (operation->detour) return cards_->add(std::move(operation));
   Operation& o = *operation;
   Posted posted;
-  posted.since = now();
   const Handle type = type_of(o.wire);
   const void* in = o.in == o.out ? mpi_.in_place : o.in;
   const int count = static_cast<int>(o.count);
@@ -258,11 +260,13 @@ void Communicator::beat() {
   if (!left_ended_ && time - heard_at_ > settings_.timeout)
     fail(Code::distributed, "rank %d has not answered for %.0f s: its process has ended or hangs", left,
          time - heard_at_);
-  if (left_ended_)
-    for (const Lane& lane : lanes_)
-      if (!lane.posted.empty() && time - lane.posted.front().since > settings_.timeout)
-        fail(Code::distributed, "%s: rank %d has ended its run and does not take part",
-             name_of(lane.posted.front().operation->kind), left);
+  if (!left_ended_) return;
+  const double before = time - settings_.timeout;
+  const Operation* late = cards_->since(before);
+  for (const Lane& lane : lanes_)
+    if (!lane.posted.empty() && lane.posted.front().operation->begun < before)
+      late = lane.posted.front().operation.get();
+  if (late) fail(Code::distributed, "%s: rank %d has ended its run and does not take part", name_of(late->kind), left);
 }
 
 void Communicator::fail_run(const Error& error) {
@@ -285,6 +289,7 @@ void Communicator::fail_run(const Error& error) {
     end(*operation, &error);
     (void)operation.release();
   }
+  cards_->fail(error);
 }
 
 void Communicator::loop() {
@@ -295,11 +300,7 @@ void Communicator::loop() {
     std::optional<Error> given;
     {
       const std::lock_guard lock(mutex_);
-      if (abandoned_) {
-        closed_ = true;
-        told_.notify_all();
-        return;
-      }
+      if (abandoned_) break;
       if (aborting_ >= 0) {
         mpi_.abort(mpi_.world, aborting_);
         end_process(aborting_);
@@ -326,15 +327,15 @@ void Communicator::loop() {
           any = post_ready(lane) || any;
           any = test(lane) || any;
         }
+        any = cards_->progress() || any;
         beat();
-        const bool busy = !lanes_[0].posted.empty() || !lanes_[1].posted.empty();
         const bool parted = facts_.size == 1 || (said_goodbye_ && !sent_.pending && left_ended_);
-        if (closing && !busy && parted) return finish();
+        if (closing && !posted() && parted) return finish();
       } catch (const Error& error) {
         fail_run(error);
       }
     }
-    const bool posted = !lanes_[0].posted.empty() || !lanes_[1].posted.empty();
+    const bool posted = this->posted();
     idle = any ? 0 : idle + 1;
     if (posted && urgent_.load(std::memory_order_relaxed) > 0 && idle < 4000) {
       // A queue waits for the result.
@@ -353,6 +354,18 @@ void Communicator::loop() {
     wake_.wait_for(lock, pause, [&] { return woken_ || closing_ != closing; });
     woken_ = false;
   }
+  // The streams must not wait for other processes when the devices end.
+  cards_->fail(Error(Code::distributed, "the environment has ended"));
+  for (int i = 0; i < kPatience && !cards_->gone(); i++) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const std::lock_guard lock(mutex_);
+  closed_ = true;
+  told_.notify_all();
+}
+
+bool Communicator::posted() const {
+  for (const Lane& lane : lanes_)
+    if (!lane.posted.empty()) return true;
+  return !cards_->idle();
 }
 
 void Communicator::fail_later(const Error& error) {
@@ -364,6 +377,7 @@ void Communicator::fail_later(const Error& error) {
 }
 
 void Communicator::finish() {
+  cards_->finish();
   const int code = mpi_.finalize();
   const std::lock_guard lock(mutex_);
   closed_ = true;
@@ -402,7 +416,7 @@ void Communicator::abandon() {
   if (closed_ || !started_) return;
   abandoned_ = woken_ = true;
   wake_.notify_one();
-  told_.wait_for(lock, std::chrono::seconds(1), [this] { return closed_; });
+  told_.wait_for(lock, std::chrono::milliseconds(1000 + kPatience), [this] { return closed_; });
 }
 
 }  // namespace heed::comm

@@ -1,8 +1,8 @@
 // The processes of a distributed run as this process sees them. One thread makes all calls of MPI. It posts operations
 // in the order in which JavaScript called them, so that all processes post them in the same order, and none of them
-// blocks the thread: it tests what it has posted until it is done. There are two such orders, each with a communicator
-// of its own: operations on tensors wait until the device's queue has computed them, and those on numbers of the host
-// do not.
+// blocks the thread: it tests what it has posted until it is done. There are three such orders, each with a
+// communicator of its own: operations on tensors of the CPU wait until the device's queue has computed them, those on
+// numbers of the host do not, and those on tensors of CUDA devices go to NCCL (card_collectives.h).
 //
 // The thread also finds out whether the other processes live. Every process sends its right neighbour a message twice a
 // second, which says how long its JavaScript thread has been busy. If the left neighbour is silent or busy for too
@@ -19,6 +19,7 @@
 #include <string>
 #include <thread>
 
+#include "comm/card_collectives.h"
 #include "comm/mpi.h"
 #include "comm/operation.h"
 
@@ -44,8 +45,10 @@ class Communicator {
   static Communicator& open(const Settings& settings,
                             std::function<void(const Facts* facts, const Error* error)> opened);
 
-  // Adds an operation on numbers of the host, or on tensors. After a failure it fails at once. JavaScript thread only.
-  void add(std::unique_ptr<Operation> operation, bool on_tensors);
+  // Adds an operation on numbers of the host, or on tensors, to those of its order. After a failure it fails at once.
+  // JavaScript thread only.
+  enum Order { host, tensors, cards };
+  void add(std::unique_ptr<Operation> operation, Order order);
   // Tells the thread that something which it may wait for has happened. Any thread.
   void wake();
   // Notes that a queue waits for an operation, which is then tested more often; `waits` is 1 or -1. Any thread.
@@ -83,7 +86,6 @@ class Communicator {
   struct Posted {
     std::unique_ptr<Operation> operation;
     Handle request = nullptr;
-    double since = 0;
   };
   // Operations in the order of their calls, and the communicator that they use.
   struct Lane {
@@ -99,6 +101,7 @@ class Communicator {
   bool post_ready(Lane& lane);
   void post(Lane& lane, std::unique_ptr<Operation> operation);
   bool test(Lane& lane);
+  bool posted() const;
   void end(Operation& operation, const Error* error);
   void beat();
   void expect_success(int code, const char* doing);
@@ -111,7 +114,8 @@ class Communicator {
   Mpi mpi_;
   Facts facts_;
   Handle bf16_sum_ = nullptr, bf16_max_ = nullptr;
-  Lane lanes_[2];  // host, tensors
+  Lane lanes_[3];                         // by order
+  std::optional<CardCollectives> cards_;  // after the start
   Handle beats_ = nullptr;
   bool started_ = false;
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/detour.h"
 #include "core/dtype.h"
 #include "core/error.h"
 #include "core/host_buffer.h"
@@ -42,6 +43,10 @@ struct Operation {
   std::shared_ptr<HostBuffer> ready;
   // Signalled when the operation has ended or failed.
   std::shared_ptr<HostBuffer> done;
+  // For tensors on a CUDA device, the stream that NCCL uses; null for operations of MPI. `ready` is then signalled when
+  // the detour may begin, and `done` when it has been left to the streams to order input, operation and result.
+  std::shared_ptr<Detour> detour;
+  double begun = 0;  // when this process was ready to take part, in seconds of the steady clock
   // Called on the communicator's thread when the operation has ended; null error if it has succeeded. May be empty.
   std::function<void(const Error* error)> ended;
   // Memory of the host that `in` and `out` point to, if it belongs to the operation.

@@ -6,6 +6,7 @@
 
 #include "cuda/card.h"
 #include "cuda/check.h"
+#include "cuda/detour.h"
 #include "cuda/event.h"
 #include "cuda/fault_reports.h"
 #include "cuda/reaper.h"
@@ -74,6 +75,7 @@ Stream::~Stream() {
   card_.try_make_current();
   allocator_.release_cached();
   if (stream_) driver()->stream_synchronize(stream_);
+  side_.reset();
   submitter_.reset();
   watcher_.reset();
   staging_.reset();
@@ -330,6 +332,7 @@ void Stream::stop() {
   if (submitter_) submitter_->stop();
   if (reaper_) reaper_->stop();
   if (watcher_) watcher_->stop(stream_);
+  if (side_) side_->stop();
 }
 
 Stream::Workspace::Workspace(Stream& stream, const char* op, size_t bytes)

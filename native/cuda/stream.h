@@ -19,6 +19,7 @@ namespace heed::cuda {
 class Card;
 class FaultReports;
 class Reaper;
+class SideStream;
 class Staging;
 class Submitter;
 class Watcher;
@@ -72,6 +73,9 @@ class Stream final : public Device {
   FaultReport* take_reports();
   void give_reports(FaultReport* reports) { spare_reports_.push_back(reports); }
 
+  // Returns the stream beside this one, which is made when it is first asked for (detour.h).
+  const std::shared_ptr<SideStream>& side(const char* op);
+
   int multiprocessors() const;
   // Returns the bytes of shared memory that a block can have.
   size_t shared_limit() const;
@@ -97,6 +101,7 @@ class Stream final : public Device {
 
  private:
   friend class Allocator;
+  friend class StreamDetour;
   // A constructor to delegate to, so that the destructor runs if opening fails half-way.
   struct Unopened {};
   Stream(Card& card, Unpack unpack, bool background, Unopened);
@@ -159,7 +164,8 @@ class Stream final : public Device {
   CUstream stream_ = nullptr;
   const bool background_;
   CUstream recording_stream_ = nullptr;  // takes the captured work, so that waiting calls are not captured with it
-  unsigned* arrivals_ = nullptr;         // device memory
+  std::shared_ptr<SideStream> side_;
+  unsigned* arrivals_ = nullptr;  // device memory
   std::vector<FaultReport*> spare_reports_;
   int64_t operation_ = 0;
   std::unique_ptr<FaultReports> faults_;    // reports of operations enqueued since the last fetch

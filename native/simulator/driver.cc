@@ -1,4 +1,6 @@
 // The driver's functions about itself and its devices: version, errors by name, attributes, and entry points by name.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -102,7 +104,7 @@ const std::map<CUdevice_attribute, int>& attributes() {
   return attributes;
 }
 
-bool attribute_of(CUdevice_attribute attribute, int* value) {
+bool attribute_of(CUdevice_attribute attribute, CUdevice ordinal, int* value) {
   const Capability& card = capability(settings().capability);
   switch (static_cast<int>(attribute)) {
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
@@ -126,6 +128,18 @@ bool attribute_of(CUdevice_attribute attribute, int* value) {
     case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED:
       *value = settings().pools;
       return true;
+    case 33:  // bus, device and domain of PCI: a process has devices of its own, unless HEED_SIMULATOR_DOMAIN says
+              // otherwise
+      *value = 1;
+      return true;
+    case 34:
+      *value = ordinal;
+      return true;
+    case 50: {
+      const char* domain = std::getenv("HEED_SIMULATOR_DOMAIN");
+      *value = domain && *domain ? std::atoi(domain) : static_cast<int>(getpid());
+      return true;
+    }
     case 106:  // blocks of a multiprocessor
       *value = card.blocks;
       return true;
@@ -202,7 +216,7 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
     if (const CUresult wrong = enter_without_context()) return wrong;
     if (!value) return CUDA_ERROR_INVALID_VALUE;
     if (!find_device(device)) return CUDA_ERROR_INVALID_DEVICE;
-    return attribute_of(attribute, value) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    return attribute_of(attribute, device, value) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
   });
 }
 

@@ -4,8 +4,9 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { onTestFinished } from "vitest";
-import { dist } from "../support/dist.js";
 import { patience } from "../support/child.js";
+import { besideSimulator } from "../support/cuda.js";
+import { dist } from "../support/dist.js";
 
 /** A launcher. */
 export interface Launcher {
@@ -33,6 +34,13 @@ const environment = {
   OMPI_MCA_pml: "ob1",
   HEED_DEVICE: "cpu",
   HEED_INDEX: pathToFileURL(dist("index.js")).href,
+};
+
+/** Environment of processes that compute on a CUDA device, the software one, and sum over the software NCCL. */
+export const cards = {
+  HEED_TEST_DEVICE: "cuda:0",
+  HEED_NCCL_LIBRARY: besideSimulator("libheed_nccl_simulator.so"),
+  HEED_SIMULATOR_THREADS: "1",
 };
 
 /** Output of a run of several processes, and how the run ended. */

@@ -13,5 +13,5 @@ export interface Result {
 export type RunName = "gpt" | "zero" | "llama" | "lora" | "muon" | "muon zero" | "checkpointed" | "bf16";
 export const ids: Uint8Array;
 export const runs: Record<RunName, Run>;
-export function make(library: typeof heed, name: string): heed.GPT | heed.Llama;
+export function make(library: typeof heed, name: string, device?: string): heed.GPT | heed.Llama;
 export function train(library: typeof heed, run: Run, more?: object): Promise<Result>;

@@ -6,9 +6,9 @@ const size = { vocabularySize: 11, contextLength: 8, layers: 2, heads: 2, width:
 export const ids = Uint8Array.from({ length: 700 }, (_, i) => (i * i + (i >> 3)) % 11);
 
 /** Returns a model by its name. */
-export function make(heed, name) {
-  if (name === "llama") return new heed.Llama({ ...size, kvHeads: 1, hidden: 32 }, { seed: 1, device: "cpu" });
-  const model = new heed.GPT(size, { seed: 1, device: "cpu" });
+export function make(heed, name, device = "cpu") {
+  if (name === "llama") return new heed.Llama({ ...size, kvHeads: 1, hidden: 32 }, { seed: 1, device });
+  const model = new heed.GPT(size, { seed: 1, device });
   if (name === "lora") heed.addAdapter(model, { rank: 2, seed: 3 });
   if (name === "checkpointed") model.gradientCheckpointing = true;
   return model;
@@ -27,8 +27,8 @@ export const runs = {
 };
 
 /** Trains, and returns the losses of the steps, of the evaluation, and the sum of all parameters' squares. */
-export async function train(heed, { model: name, settings = {} }, more = {}) {
-  const model = more.resume?.model ?? make(heed, name);
+export async function train(heed, { model: name, settings = {} }, { device, ...more } = {}) {
+  const model = more.resume?.model ?? make(heed, name, device);
   const { train, validation } = heed.splitSource(heed.tokenData(ids), 0.3);
   const options = { batchSize: 2, steps: 4, lr: 1e-2, seed: 5, evalBatches: 3, ...settings, ...more };
   const trainer = new heed.Trainer({ model, data: train, validation, ...options });

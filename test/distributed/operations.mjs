@@ -1,11 +1,12 @@
-// Checks every collective operation in several processes. It writes "ok" in the first.
+// Checks every collective operation in several processes, on the device that HEED_TEST_DEVICE names. It writes "ok" in the
+// first.
 import assert from "node:assert/strict";
 
 const heed = await import(process.env.HEED_INDEX);
 heed.setThreads(1);
 const collectives = await heed.Collectives.open({ timeout: 30 });
 const { rank, size } = collectives;
-const device = heed.device("cpu");
+const device = heed.device(process.env.HEED_TEST_DEVICE ?? "cpu");
 const values = async (tensor) => [...(await tensor.data())];
 const ranks = [...Array(size).keys()];
 const sum = (of) => ranks.reduce((total, r) => total + of(r), 0);

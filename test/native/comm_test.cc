@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "comm/mpi.h"
+#include "comm/nccl.h"
 #include "comm/reduce_bf16.h"
 
 namespace heed::test {
@@ -75,6 +76,32 @@ TEST(comm_libraries_that_do_not_fit) {
     const Variables set{{"HEED_MPI", "libm.so.6"}};
     EXPECT(message_of_opening().find("libm.so.6 lacks MPI_Init_thread") != std::string::npos);
   }
+}
+
+std::string message_of_opening_nccl() {
+  try {
+    comm::open_nccl();
+  } catch (const Error& error) {
+    EXPECT(std::string(error.name()) == "ERR_DISTRIBUTED");
+    return error.what();
+  }
+  return "";
+}
+
+TEST(comm_nccl_that_does_not_fit) {
+  {
+    const Variables set{{"HEED_NCCL_LIBRARY", "libnone.so.2"}};
+    EXPECT(message_of_opening_nccl().find("HEED_NCCL_LIBRARY names cannot be loaded: libnone.so.2") !=
+           std::string::npos);
+  }
+  {
+    const Variables set{{"HEED_NCCL_LIBRARY", "libm.so.6"}};
+    EXPECT(message_of_opening_nccl().find("libm.so.6 lacks ncclGetVersion: expected NCCL 2.14.0 or later") !=
+           std::string::npos);
+  }
+  EXPECT(comm::nccl_version(2804) == "2.8.4");
+  EXPECT(comm::nccl_version(21212) == "2.12.12");
+  EXPECT(comm::nccl_version(22005) == "2.20.5");
 }
 
 TEST(comm_bf16_sums_are_rounded_to_nearest_even) {
