@@ -110,7 +110,7 @@ function parse(name: string): NamedImage {
     size: size === undefined ? undefined : Number(size),
     dtype: words.find((word) => /^(?:b?f16|t?f32)$/.test(word)),
     optional: words.includes("masked") || words.includes("int8"),
-    quantized: ["quantized", "quantize", "blocks"].some((word) => words.includes(word)),
+    quantized: ["quantized", "quantize", "blocks", "decoded"].some((word) => words.includes(word)),
   };
 }
 

@@ -336,6 +336,24 @@ function quantizedCase(bits: QuantizedBits, rows: number, inputs: number, output
   };
 }
 
+/** Makes a case of the gradient through a weight in 8 or 4 bits, which is decoded while its tiles are loaded. */
+function quantizedGradientCase(bits: QuantizedBits, rows: number, inputs: number, outputs: number): KernelCase {
+  return {
+    name: `gradient through a weight in ${bits} bits`,
+    shape: `${rows}×${outputs}×${inputs}`,
+    dtype: "bf16",
+    kernels: /^gemm_decoded/,
+    targets: { launches: 1, loadSectors: 1.1 },
+    least: { loads: inputs * outputs * (bits / 8 + 2 / 32) + rows * outputs * 2, stores: rows * inputs * 2 },
+    run() {
+      const weight = quantize(floats([outputs, inputs], "f32", 1), { bits });
+      const x = parameter(floats([rows, inputs], "bf16", 2));
+      sum(quantizedLinear(x, weight)).backward();
+      return done();
+    },
+  };
+}
+
 function adamw(count: number): KernelCase {
   return {
     name: "AdamW",
@@ -445,6 +463,8 @@ export const kernelCases: KernelCase[] = [
   quantizedCase(8, 1, 768, 768),
   quantizedCase(4, 1, 768, 768),
   quantizedCase(8, 4, 768, 768),
+  quantizedGradientCase(8, 256, 768, 768),
+  quantizedGradientCase(4, 256, 768, 768),
   adamw(1 << 20),
   block("forward", 256, 384),
   block("backward", 256, 384),

@@ -77,6 +77,8 @@ test("the images of a model are those of its dtypes and heads", () => {
       "layernorm.bf16",
       "layernorm.f32",
       "gemm_quantized",
+      "gemm_decoded_bf16.few_blocks",
+      "gemm_decoded_f16.large_8",
       "copy",
     ],
   ];
@@ -87,7 +89,13 @@ test("the images of a model are those of its dtypes and heads", () => {
   expect(of("bf16", 33)).toEqual(["attention_forward_mma.64_bf16", "gemm_bf16.large_k", "layernorm.bf16", "copy"]);
   expect(of("bf16", 200)).toContain("attention_forward_fma.large_bf16");
   expect(of("f32", 500)).toEqual(["attention_forward_fma.128_f32", "layernorm.f32", "copy"]);
-  expect(of("f16", 16, true)).toEqual(["attention_forward_mma.32_f16", "gemm_f16.few", "gemm_quantized", "copy"]);
+  expect(of("f16", 16, true)).toEqual([
+    "attention_forward_mma.32_f16",
+    "gemm_f16.few",
+    "gemm_quantized",
+    "gemm_decoded_f16.large_8",
+    "copy",
+  ]);
 });
 
 test.runIf(simulated)("a signal ends it, and bad arguments are refused", async () => {

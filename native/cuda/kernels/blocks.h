@@ -1,12 +1,20 @@
-// Decodes blocks of GGUF files (core/blocks.h) on a CUDA device, eight numbers at a time. Blocks begin at any byte, so
-// they are read by bytes. Products with scales are in the order of the formulas, as in cpu/kernels/blocks.h.
+// Weights in blocks of GGUF files (core/blocks.h) as the kernels of a CUDA device read them, and their decoders, of
+// eight numbers at a time. Blocks begin at any byte, so they are read by bytes. Products with scales are in the order
+// of the formulas, as in cpu/kernels/blocks.h.
 #pragma once
 #include "core/blocks.h"
 #include "cuda/kernels/kernel.h"
 
-#if HEED_DEVICE_CODE
-
 namespace heed::cuda {
+
+struct BlockWeight {
+  const uint8_t* blocks;  // [N, row_bytes]
+  BlockKind kind;
+  int64_t K, N, row_bytes;
+  int numbers, bytes;  // of a block
+};
+
+#if HEED_DEVICE_CODE
 
 __device__ __forceinline__ float half_at(const uint8_t* from) {
   return __half2float(__ushort_as_half(static_cast<unsigned short>(from[0] | from[1] << 8)));
@@ -133,6 +141,18 @@ __device__ __forceinline__ void decode_eight(BlockKind kind, const uint8_t* bloc
   }
 }
 
-}  // namespace heed::cuda
+#else
+
+inline BlockWeight block_weight(const BlockLayout& layout, In blocks) {
+  return {blocks.ptr<uint8_t>(),
+          layout.kind,
+          layout.K,
+          layout.N,
+          layout.row_bytes(),
+          static_cast<int>(layout.numbers()),
+          static_cast<int>(layout.bytes())};
+}
 
 #endif
+
+}  // namespace heed::cuda

@@ -22,11 +22,13 @@
 // at least kPartDepth of K, because a shorter one would be all prologue and epilogue, and there are at most kMostSplits
 // parts.
 //
+// Products by the transpose of a compressed weight (gemm_decoded.h) choose and cut in the same way.
+//
 // choose() takes the tile with the lowest estimated time: rounds of blocks · work of a block / speed of the tile. The
 // speed is the share of its time that a tile of that size can spend on multiplying, relative to the large tile. It is
 // an estimate from the tile's reads of shared memory per multiplication and, for few rows, from the latency of the
 // instructions that wait for each other, not a measurement. The choice depends only on sizes, layout and device.
-#include "cuda/kernels/gemm_kernels.h"
+#include "cuda/kernels/gemm_decoded.h"
 
 #if !HEED_DEVICE_CODE
 #include <algorithm>
@@ -126,6 +128,15 @@ bool multiples(const GemmParams& p, const int64_t (&batch)[kGemmBatchRank], int6
   return true;
 }
 
+// Returns how many bytes can be copied at once along an operand's contiguous dimension.
+int width_of(const GemmParams& p, const GemmOperand& x, int64_t element) {
+  const int64_t step = x.along_depth ? x.outer : x.depth;
+  for (const int64_t width : {16, 4})
+    if (is_aligned(x.data, width) && step * element % width == 0 && multiples(p, x.batch, width / element))
+      return static_cast<int>(width);
+  return static_cast<int>(element);
+}
+
 // Finds the contiguous dimension, and how many bytes can be copied at once along it.
 void classify(const GemmParams& p, GemmOperand& x, int64_t outer_size, int64_t element) {
   if (outer_size == 1) x.outer = 0;
@@ -133,11 +144,7 @@ void classify(const GemmParams& p, GemmOperand& x, int64_t outer_size, int64_t e
   const bool depth_contiguous = x.depth == 1, outer_contiguous = x.outer == 1 || outer_size == 1;
   x.along_depth = depth_contiguous || !outer_contiguous;
   x.width = static_cast<int>(element);
-  if (!depth_contiguous && !outer_contiguous && p.k > 1) return;
-  const int64_t step = x.along_depth ? x.outer : x.depth;
-  for (const int64_t width : {16, 4})
-    if (is_aligned(x.data, width) && step * element % width == 0 && multiples(p, x.batch, width / element))
-      return void(x.width = static_cast<int>(width));
+  if (depth_contiguous || outer_contiguous || p.k <= 1) x.width = width_of(p, x, element);
 }
 
 bool rows_in_fours(const GemmParams& p, const GemmMatrix& x, int64_t element) {
@@ -198,7 +205,71 @@ size_t shared_bytes(const Tile& tile, int64_t element) {
   return static_cast<size_t>(std::max(stages, tile.m * tile.n * int64_t{sizeof(float)}));
 }
 
+// Chooses a kernel's tile and the parts of K, and launches kernel_of(arithmetic, size) with `params`, of which p is all
+// or a part.
+template <class Params, class KernelOf>
+void launch(Stream& stream, const char* op, DType dtype, Params& params, GemmParams& p, const KernelOf& kernel_of) {
+  const Arithmetic arithmetic = arithmetic_of(p, dtype);
+  const bool gradient = !p.a.along_depth || p.accumulate || p.sum.data;
+  const Cut kind = gradient ? Cut::freely : arithmetic == Arithmetic::mma ? Cut::never : Cut::in_parts;
+  const Choice c = choose(p, arithmetic, kind, stream.multiprocessors());
+  p.tiles_m = static_cast<unsigned>(c.tiles_m);
+  p.tiles_n = static_cast<unsigned>(c.tiles_n);
+  p.splits = static_cast<int>(c.splits);
+  p.turns = static_cast<int>(c.turns);
+  p.split_depth = c.depth;
+  const Tile& tile = tile_of(arithmetic, c.size);
+  const int64_t count = p.batch * c.tiles_m * c.tiles_n, sums = p.splits > p.turns ? count * tile.m * tile.n : 0;
+  const int64_t operand_sums = p.splits > 1 && p.sum.data ? (p.sum.of_a ? p.m : p.n) : 0;
+  const Stream::Workspace partial(stream, op, static_cast<size_t>((sums + operand_sums) * p.splits) * sizeof(float));
+  p.partial = partial.f32();
+  p.partial_sum = p.partial + sums * p.splits;
+  if (p.splits > p.turns) p.arrivals = stream.arrivals(op, count);
+  const Grid grid = tall_grid(c.tiles_m * c.tiles_n * (c.splits / c.turns), p.batch);
+  const auto element = static_cast<int64_t>(size_of(dtype));
+  stream.launch(op, kernel_of(arithmetic, c.size), grid, params, shared_bytes(tile, element));
+}
+
+// Launches a product by the transpose of the weight in `params`: out[M, K] (+)= a[M, N] · Ŵᵀ.
+template <class Params, class KernelOf>
+void launch_decoded(Stream& stream, const char* op, Out out, In a, bool accumulate, Params& params,
+                    const KernelOf& kernel_of) {
+  GemmParams& p = params.product;
+  const auto element = static_cast<int64_t>(size_of(a.dtype));
+  p.m = out.dim(0);
+  p.n = out.dim(1);
+  p.k = a.dim(1);
+  p.batch = 1;
+  p.a = {a.data, p.m == 1 ? 0 : p.k, 1, {}, 0, true};
+  p.a.width = width_of(p, p.a, element);
+  p.b.width = 16;  // tiles are decoded whatever the sizes
+  p.out = matrix(&out);
+  p.accumulate = accumulate;
+  p.plain = !accumulate;
+  p.vectors = p.n % 4 == 0 && rows_in_fours(p, p.out, element);
+  launch(stream, op, a.dtype, params, p, kernel_of);
+}
+
 }  // namespace
+
+void multiply_decoded(Stream& stream, const char* op, Out out, In a, const QuantizedWeight& weight, Int bits,
+                      bool accumulate) {
+  DecodedCodesParams params = {{}, weight};
+  launch_decoded(stream, op, out, a, accumulate, params, [&](Arithmetic arithmetic, GemmSize size) -> auto& {
+    if (arithmetic == Arithmetic::tf32) return decoded_codes_kernel_tf32(bits, size);
+    if (arithmetic == Arithmetic::f32) return decoded_codes_kernel_f32(bits, size);
+    return a.dtype == DType::bf16 ? decoded_codes_kernel_bf16(bits, size) : decoded_codes_kernel_f16(bits, size);
+  });
+}
+
+void multiply_decoded(Stream& stream, const char* op, Out out, In a, const BlockWeight& weight, bool accumulate) {
+  DecodedBlocksParams params = {{}, weight};
+  launch_decoded(stream, op, out, a, accumulate, params, [&](Arithmetic arithmetic, GemmSize size) -> auto& {
+    if (arithmetic == Arithmetic::tf32) return decoded_blocks_kernel_tf32(size);
+    if (arithmetic == Arithmetic::f32) return decoded_blocks_kernel_f32(size);
+    return a.dtype == DType::bf16 ? decoded_blocks_kernel_bf16(size) : decoded_blocks_kernel_f16(size);
+  });
+}
 
 void host::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact,
                 OptIn dact_preact, Int activation, Bool sum_of_a, Bool accumulate, Bool accumulate_sum) {
@@ -231,24 +302,8 @@ void host::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, Opt
   for (const GemmMatrix* x : {&p.out, &p.residual, &p.preact, &p.dact})
     p.vectors = p.vectors && rows_in_fours(p, *x, element);
 
-  const Arithmetic arithmetic = arithmetic_of(p, a.dtype);
-  const bool gradient = !p.a.along_depth || accumulate || sum;
-  const Cut kind = gradient ? Cut::freely : arithmetic == Arithmetic::mma ? Cut::never : Cut::in_parts;
-  const Choice c = choose(p, arithmetic, kind, stream.multiprocessors());
-  p.tiles_m = static_cast<unsigned>(c.tiles_m);
-  p.tiles_n = static_cast<unsigned>(c.tiles_n);
-  p.splits = static_cast<int>(c.splits);
-  p.turns = static_cast<int>(c.turns);
-  p.split_depth = c.depth;
-  const Tile& tile = tile_of(arithmetic, c.size);
-  const int64_t count = p.batch * c.tiles_m * c.tiles_n, sums = p.splits > p.turns ? count * tile.m * tile.n : 0;
-  const int64_t operand_sums = p.splits > 1 && sum ? (sum_of_a ? p.m : p.n) : 0;
-  const Stream::Workspace partial(stream, kOp, static_cast<size_t>((sums + operand_sums) * p.splits) * sizeof(float));
-  p.partial = partial.f32();
-  p.partial_sum = p.partial + sums * p.splits;
-  if (p.splits > p.turns) p.arrivals = stream.arrivals(kOp, count);
-  const Grid grid = tall_grid(c.tiles_m * c.tiles_n * (c.splits / c.turns), p.batch);
-  stream.launch(kOp, kernel(p, arithmetic, a.dtype, c.size), grid, p, shared_bytes(tile, element));
+  launch(stream, kOp, a.dtype, p, p,
+         [&](Arithmetic arithmetic, GemmSize size) -> auto& { return kernel(p, arithmetic, a.dtype, size); });
 }
 
 #endif

@@ -1,6 +1,6 @@
 // gemm_blocks: out[M, N] = activation(a[M, K] · W + bias) + residual, with W in blocks of a GGUF file (core/blocks.h).
 // dequantize_blocks: rows of the file's matrix, one thread for eight numbers. gemm_blocks_backward: dinp[M, K] (+)=
-// dout[M, N] · Wᵀ, by strips of the weight's inputs.
+// dout[M, N] · Wᵀ (gemm_decoded.h).
 //
 // The weight's numbers and the sums are f32 for every dtype of a; nothing is rounded before the epilogue. Up to
 // kFewRows rows: a block computes kBlockColumns columns and up to four rows. It copies eight parts of K (kPartDepth) of
@@ -9,7 +9,7 @@
 // and among many, and a last kernel applies the epilogue.
 #include "cuda/kernels/activation.h"
 #include "cuda/kernels/blocks.h"
-#include "cuda/kernels/gemm_shapes.h"
+#include "cuda/kernels/gemm_decoded.h"
 
 #if !HEED_DEVICE_CODE
 #include <algorithm>
@@ -50,12 +50,10 @@ struct FinishBlocksParams {
 };
 
 struct DequantizeBlocksParams {
-  const uint8_t* blocks;
-  void* out;           // [n, depth]
+  BlockWeight weight;
+  void* out;           // [n, K]
   const int32_t* ids;  // or null
-  BlockKind kind;
-  int64_t n, N, row_bytes, first, depth;  // numbers [first, first + depth) of each row
-  int numbers, bytes;
+  int64_t n;
   FaultSink fault;
 };
 
@@ -182,18 +180,17 @@ __device__ __forceinline__ void finish_blocks_sums(const FinishBlocksParams& p) 
 
 template <class T>
 __device__ __forceinline__ void dequantize_blocks_body(const DequantizeBlocksParams& p) {
-  const int64_t at = static_cast<int64_t>(blockIdx.x) * kBlocksThreads + threadIdx.x, eights = p.depth / 8;
+  const BlockWeight& w = p.weight;
+  const int64_t at = static_cast<int64_t>(blockIdx.x) * kBlocksThreads + threadIdx.x, eights = w.K / 8;
   if (at >= p.n * eights) return;
   const int64_t i = at / eights, k = at % eights * 8, n = p.ids ? p.ids[i] : i;
-  T* const out = static_cast<T*>(p.out) + i * p.depth + k;
+  T* const out = static_cast<T*>(p.out) + i * w.K + k;
   float numbers[8] = {};
-  if (n >= 0 && n < p.N) {
-    const int64_t from = p.first + k;
-    decode_eight(p.kind, p.blocks + n * p.row_bytes + from / p.numbers * p.bytes, static_cast<int>(from % p.numbers),
+  if (n >= 0 && n < w.N)
+    decode_eight(w.kind, w.blocks + n * w.row_bytes + k / w.numbers * w.bytes, static_cast<int>(k % w.numbers),
                  numbers);
-  } else if (k == 0) {
-    report_fault(p.fault, FaultKind::id, n, p.N, i);
-  }
+  else if (k == 0)
+    report_fault(p.fault, FaultKind::id, n, w.N, i);
 #pragma unroll
   for (int j = 0; j < 8; j++) out[j] = from_float<T>(numbers[j]);
 }
@@ -224,24 +221,15 @@ TensorView matrix(void* data, DType dtype, int64_t rows, int64_t columns) {
   return view;
 }
 
-// Reads numbers of the weight's outputs from output `row` and input `first` on: as many as out [n, depth] has.
-void read_rows(Stream& stream, const char* op, const TensorView& out, const BlockLayout& weight, In blocks,
-               const int32_t* ids, int64_t row, int64_t first) {
+// Reads the weight's outputs from output `row` on, or those of ids: as many as out [n, K] has.
+void read_rows(Stream& stream, const char* op, const TensorView& out, const BlockLayout& layout, In blocks,
+               const int32_t* ids, int64_t row) {
   if (out.empty()) return;
-  const int64_t depth = out.dim(-1), n = out.numel() / depth;
-  const DequantizeBlocksParams p{blocks.ptr<uint8_t>() + row * weight.row_bytes(),
-                                 out.data,
-                                 ids,
-                                 weight.kind,
-                                 n,
-                                 weight.N,
-                                 weight.row_bytes(),
-                                 first,
-                                 depth,
-                                 static_cast<int>(weight.numbers()),
-                                 static_cast<int>(weight.bytes()),
-                                 stream.fault(op)};
-  stream.launch(op, dequantize_blocks(out.dtype), {ceil_div(n * (depth / 8), kBlocksThreads)}, p);
+  BlockWeight weight = block_weight(layout, blocks);
+  weight.blocks += row * weight.row_bytes;
+  const int64_t n = out.numel() / weight.K;
+  const DequantizeBlocksParams p{weight, out.data, ids, n, stream.fault(op)};
+  stream.launch(op, dequantize_blocks(out.dtype), {ceil_div(n * (weight.K / 8), kBlocksThreads)}, p);
 }
 
 void multiply_many(Stream& stream, const BlockLayout& weight, In a, In blocks, const BlockEpilogue& end) {
@@ -256,7 +244,7 @@ void multiply_many(Stream& stream, const BlockLayout& weight, In a, In blocks, c
   for (int64_t first = 0; first < N; first += strip) {
     const int64_t count = std::min(strip, N - first);
     const TensorView rows = matrix(columns.as<void>(), DType::f32, count, K);
-    read_rows(stream, kOp, rows, weight, blocks, nullptr, first, 0);
+    read_rows(stream, kOp, rows, weight, blocks, nullptr, first);
     TensorView b = rows;
     b.shape[0] = K, b.shape[1] = count, b.strides[0] = 1, b.strides[1] = K;
     host::gemm(stream, matrix(sums.as<void>(), DType::f32, M, count), nullptr, wide, b, nullptr, nullptr, nullptr,
@@ -270,7 +258,7 @@ void multiply_many(Stream& stream, const BlockLayout& weight, In a, In blocks, c
 
 void host::dequantize_blocks(Stream& stream, Out out, OptIn ids, In blocks, Int format) {
   const BlockLayout weight = check_dequantize_blocks(out, ids, blocks, format);
-  read_rows(stream, "dequantize_blocks", out, weight, blocks, ids ? ids->i32() : nullptr, 0, 0);
+  read_rows(stream, "dequantize_blocks", out, weight, blocks, ids ? ids->i32() : nullptr, 0);
 }
 
 void host::gemm_blocks(Stream& stream, Out out, In a, In blocks, OptIn bias, OptIn residual, OptOut preact,
@@ -307,17 +295,7 @@ void host::gemm_blocks_backward(Stream& stream, Out dinp, In dout, In blocks, Bo
   const char* op = "gemm_blocks_backward";
   const BlockLayout weight = check_gemm_blocks_backward(dinp, dout, blocks, format);
   if (dinp.empty()) return;
-  const int64_t K = weight.K, N = weight.N, bytes = std::max<int64_t>(N, 1) * static_cast<int64_t>(size_of(dout.dtype));
-  const int64_t strip = std::min(K, std::max<int64_t>(1, kStripBytes / bytes / kBlockDepth) * kBlockDepth);
-  const Stream::Workspace memory(stream, op, static_cast<size_t>(strip * bytes));
-  for (int64_t first = 0; first < K; first += strip) {
-    const TensorView b = matrix(memory.as<void>(), dout.dtype, N, std::min(strip, K - first));
-    read_rows(stream, op, b, weight, blocks, nullptr, 0, first);
-    TensorView part = dinp;
-    part.shape[1] = b.dim(1);
-    part.data = dinp.ptr<uint8_t>() + first * static_cast<int64_t>(size_of(dinp.dtype));
-    host::gemm(stream, part, nullptr, dout, b, nullptr, nullptr, nullptr, nullptr, 0, false, accumulate, false);
-  }
+  multiply_decoded(stream, op, dinp, dout, block_weight(weight, blocks), accumulate);
 }
 
 #endif

@@ -20,6 +20,7 @@ namespace heed::cuda {
 template <int kOuter, int kDepth, int kThreads>
 struct GemmF32Loader {
   static constexpr int kPitch = kOuter + 4;
+  static constexpr bool kDecodes = false;
 
   const GemmOperand& x;
   const float* from;
@@ -120,20 +121,20 @@ struct GemmF32Sum {
   }
 };
 
-template <class Shape>
-__device__ __forceinline__ void gemm_f32_part(const GemmParams& p, const GemmTile& t) {
+// Multiplies the tiles of a, and of b as LoaderB loads them from `operand_b`.
+template <class Shape, class LoaderB, class OperandB>
+__device__ __forceinline__ void gemm_f32_part(const GemmParams& p, const OperandB& operand_b, const GemmTile& t) {
   constexpr int kM = Shape::kM, kN = Shape::kN, kK = Shape::kK, kStages = Shape::kStages;
   constexpr int kThreads = Shape::kThreads;
   constexpr int kRowQuads = Shape::kThreadM / 4, kColumnQuads = Shape::kThreadN / 4, kRows = kRowQuads * 4;
   using LoaderA = GemmF32Loader<kM, kK, kThreads>;
-  using LoaderB = GemmF32Loader<kN, kK, kThreads>;
   using SumA = GemmF32Sum<kM, kK, kThreads>;
   using SumB = GemmF32Sum<kN, kK, kThreads>;
   constexpr int kTileA = kK * LoaderA::kPitch, kStage = kTileA + kK * LoaderB::kPitch;
   static_assert(kStage == Shape::kStageElements, "what the host function allocates");
 
   LoaderA a(p, p.a, t, t.m, p.m);
-  LoaderB b(p, p.b, t, t.n, p.n);
+  LoaderB b(p, operand_b, t, t.n, p.n);
   const int64_t depth = max(int64_t{0}, t.end - t.begin);
   const int whole = static_cast<int>(depth / kK), rest = static_cast<int>(depth % kK), steps = whole + (rest > 0);
   float* const stages = reinterpret_cast<float*>(gemm_shared);
@@ -143,11 +144,13 @@ __device__ __forceinline__ void gemm_f32_part(const GemmParams& p, const GemmTil
     const uint32_t stage = static_cast<unsigned>(step) % kStages * (kStage * 4);
     if (step < whole) {
       a.next(tile_a + stage);
-      b.next(tile_b + stage);
+      if constexpr (!LoaderB::kDecodes) b.next(tile_b + stage);
     } else if (step < steps) {
       a.last(tile_a + stage, rest);
-      b.last(tile_b + stage, rest);
+      if constexpr (!LoaderB::kDecodes) b.last(tile_b + stage, rest);
     }
+    if constexpr (LoaderB::kDecodes)
+      if (step < steps) b.next(tile_b + stage);
     cp_async_commit();
   };
 
@@ -156,7 +159,7 @@ __device__ __forceinline__ void gemm_f32_part(const GemmParams& p, const GemmTil
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int row = (warp / kWarpsAcross * 4 + lane / 8) * 4, column = (warp % kWarpsAcross * 8 + lane % 8) * 4;
   constexpr int kRowStep = kM / kRowQuads, kColumnStep = kN / kColumnQuads;
-  const Summed summed = gemm_summed(p, t);
+  const Summed summed = LoaderB::kDecodes ? Summed::none : gemm_summed(p, t);
   float operand_sum = 0;
   Four sums[kRows][kColumnQuads] = {};
 
@@ -205,7 +208,8 @@ __device__ __forceinline__ void gemm_f32_part(const GemmParams& p, const GemmTil
 
 template <class Shape>
 __device__ void gemm_f32(const GemmParams& p) {
-  gemm_turns<Shape>(p, [&](const GemmTile& t) { gemm_f32_part<Shape>(p, t); });
+  using LoaderB = GemmF32Loader<Shape::kN, Shape::kK, Shape::kThreads>;
+  gemm_turns<Shape>(p, [&](const GemmTile& t) { gemm_f32_part<Shape, LoaderB>(p, p.b, t); });
 }
 
 }  // namespace heed::cuda

@@ -5,7 +5,8 @@
 // kStage is always 0, and `at` is the distance of the stage from the first one. A loader loads whole tiles with next(),
 // and the rest of K, if there is one, with last(), which pads with zeros. Rows and columns beyond the matrix cost
 // nothing in the loop: they are read from its last row instead, or not at all, and their results go to elements of out
-// that do not exist.
+// that do not exist. A loader that decodes (gemm_decoded.h) knows by itself where K ends, and loads every tile with
+// next().
 #pragma once
 #include "cuda/kernels/gemm.h"
 #include "cuda/kernels/mma.h"
@@ -46,6 +47,7 @@ __device__ __forceinline__ int tile_place(int row, int column) {
 // Loader of an operand that can be copied 16 bytes at a time.
 template <class T, class Stages, int kOuter, bool kAlongDepth>
 struct GemmLoader {
+  static constexpr bool kAlong = kAlongDepth, kDecodes = false;
   static constexpr int kDepth = Stages::kDepth, kThreads = Stages::kThreads;
   static constexpr int kColumns = kAlongDepth ? kDepth : kOuter, kPart = 16 / sizeof(T), kParts = kColumns / kPart;
   static constexpr int kRowStep = kThreads / kParts, kCopies = kOuter * kDepth / kPart / kThreads;
@@ -108,6 +110,7 @@ struct GemmLoader {
 // width.
 template <class T, class Stages, int kOuter, bool kAlongDepth>
 struct GemmAnyLoader {
+  static constexpr bool kAlong = kAlongDepth, kDecodes = false;
   static constexpr int kDepth = Stages::kDepth, kThreads = Stages::kThreads;
   static constexpr int kColumns = kAlongDepth ? kDepth : kOuter, kElements = kOuter * kDepth;
 

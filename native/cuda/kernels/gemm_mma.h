@@ -10,7 +10,8 @@
 // path of its own.
 //
 // kAligned means that both operands can be copied 16 bytes at a time. Otherwise each of them is copied in its own way:
-// 16 bytes, 4 bytes, or element by element, which works for any strides.
+// 16 bytes, 4 bytes, or element by element, which works for any strides. b may also be a weight that is decoded while
+// its tiles are loaded (gemm_decoded.h).
 #pragma once
 #include "cuda/kernels/gemm_epilogue.h"
 #include "cuda/kernels/gemm_loader.h"
@@ -67,40 +68,44 @@ struct GemmMmaSum {
   }
 };
 
-template <class T, class Shape, bool kAlongA, bool kAlongB, bool kAligned>
-__device__ void gemm_mma(const GemmParams& p) {
+// What the loaders of a kernel have in common: its stages, which are in the code once each or only once in all.
+template <class T, class Shape, bool kUnrolled>
+using GemmMmaStages = GemmStages<Shape::kK, Shape::kThreads, kUnrolled ? Shape::kStages : 1,
+                                 Shape::kStageElements* static_cast<int>(sizeof(T))>;
+
+// Multiplies the tiles that the loaders load; `operand_b` is what LoaderB loads from.
+template <class T, class Shape, class Stages, class LoaderA, class LoaderB, class OperandB>
+__device__ __forceinline__ void gemm_mma_tile(const GemmParams& p, const OperandB& operand_b) {
   constexpr int kM = Shape::kM, kN = Shape::kN, kK = Shape::kK, kStages = Shape::kStages;
   constexpr int kThreads = Shape::kThreads;
+  constexpr bool kAlongA = LoaderA::kAlong, kAlongB = LoaderB::kAlong;
   constexpr int kRowBlocks = Shape::kWarpM / 16, kColumnBlocks = Shape::kWarpN / 8;
   constexpr int kTileA = kM * kK * sizeof(T), kStageBytes = kTileA + kN * kK * sizeof(T);
-  static_assert(kStageBytes == Shape::kStageElements * sizeof(T), "what the host function allocates");
-  constexpr int kUnrolled = kAligned ? kStages : 1;
-  using Stages = GemmStages<kK, kThreads, kUnrolled, kStageBytes>;
+  static_assert(kStageBytes == Stages::kStageBytes, "what the host function allocates");
+  constexpr int kUnrolled = Stages::kUnrolled;
 
   const GemmTile t = GemmTile::of_block<kM, kN>(p);
   if (t.matrix >= p.batch) return;
-  using LoaderA =
-      std::conditional_t<kAligned, GemmLoader<T, Stages, kM, kAlongA>, GemmAnyLoader<T, Stages, kM, kAlongA>>;
-  using LoaderB =
-      std::conditional_t<kAligned, GemmLoader<T, Stages, kN, kAlongB>, GemmAnyLoader<T, Stages, kN, kAlongB>>;
   const uint32_t tile_a = shared_address(gemm_shared), tile_b = tile_a + kTileA;
   LoaderA a(p, p.a, t, t.m, p.m, tile_a);
-  LoaderB b(p, p.b, t, t.n, p.n, tile_b);
+  LoaderB b(p, operand_b, t, t.n, p.n, tile_b);
   const int64_t depth = max(int64_t{0}, t.end - t.begin);
   const int whole = static_cast<int>(depth / kK), rest = static_cast<int>(depth % kK);
   const int steps = max(whole + (rest > 0), 1);  // an empty K takes one step of zeros
   // The part of the place of a step's stage that the unrolled code does not know.
-  const auto place = [](int step) -> uint32_t { return kAligned ? 0 : step % kStages * kStageBytes; };
+  const auto place = [](int step) -> uint32_t { return kUnrolled > 1 ? 0 : step % kStages * kStageBytes; };
   // Every step commits a group of copies, even if nothing is left to copy.
   const auto copy = [&](int step, auto stage) {
     const uint32_t at = place(step);
     if (step < whole) {
       a.template next<stage>(at);
-      b.template next<stage>(at);
+      if constexpr (!LoaderB::kDecodes) b.template next<stage>(at);
     } else if (step < steps) {
       a.template last<stage>(at, rest);
-      b.template last<stage>(at, rest);
+      if constexpr (!LoaderB::kDecodes) b.template last<stage>(at, rest);
     }
+    if constexpr (LoaderB::kDecodes)
+      if (step < steps) b.next(at);
     cp_async_commit();
   };
 
@@ -108,7 +113,7 @@ __device__ void gemm_mma(const GemmParams& p) {
   const int warp_m = warp / (kN / Shape::kWarpN) * Shape::kWarpM, warp_n = warp % (kN / Shape::kWarpN) * Shape::kWarpN;
   const FragmentReader<T, Stages, kAlongA, LoaderA::kColumns, kAlongA, kRowBlocks> reader_a(tile_a, warp_m);
   const FragmentReader<T, Stages, kAlongB, LoaderB::kColumns, !kAlongB, kColumnBlocks / 2> reader_b(tile_b, warp_n);
-  const Summed summed = gemm_summed(p, t);
+  const Summed summed = LoaderB::kDecodes ? Summed::none : gemm_summed(p, t);
   GemmMmaSum<T, Stages, (kM > kN ? kM : kN)> operand_sum;
   Four sums[kRowBlocks][kColumnBlocks] = {};
 
@@ -139,7 +144,7 @@ __device__ void gemm_mma(const GemmParams& p) {
       operand_sum.template add<kN, kAlongB>(tile_b + stage * kStageBytes + at);
     return ++step < steps;
   };
-  if constexpr (kAligned) {
+  if constexpr (kUnrolled > 1) {
     unrolled<kStages - 1>([&](auto stage) { copy(stage, stage); });
   } else {
 #pragma unroll 1
@@ -170,6 +175,17 @@ __device__ void gemm_mma(const GemmParams& p) {
       }
   __syncthreads();
   gemm_finish<T, kM, kN, kThreads>(p, t, summed, tile);
+}
+
+template <class T, class Shape, bool kAlongA, bool kAlongB, bool kAligned>
+__device__ void gemm_mma(const GemmParams& p) {
+  constexpr int kM = Shape::kM, kN = Shape::kN;
+  using Stages = GemmMmaStages<T, Shape, kAligned>;
+  if constexpr (kAligned)
+    gemm_mma_tile<T, Shape, Stages, GemmLoader<T, Stages, kM, kAlongA>, GemmLoader<T, Stages, kN, kAlongB>>(p, p.b);
+  else
+    gemm_mma_tile<T, Shape, Stages, GemmAnyLoader<T, Stages, kM, kAlongA>, GemmAnyLoader<T, Stages, kN, kAlongB>>(p,
+                                                                                                                  p.b);
 }
 
 }  // namespace heed::cuda

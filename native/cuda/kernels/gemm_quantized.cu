@@ -10,9 +10,9 @@
 // f32, up to 8 rows: a block computes a panel and up to 4 rows. A thread sums one column over a part of K
 // (kPartDepth), and the parts are added in order.
 //
-// gemm_quantized_backward: dinp[M, K] (+)= dout[M, N] · Ŵᵀ, for any number of rows by strips of the weight's inputs.
+// gemm_quantized_backward: dinp[M, K] (+)= dout[M, N] · Ŵᵀ, for any number of rows (gemm_decoded.h).
 #include "cuda/kernels/activation.h"
-#include "cuda/kernels/gemm_shapes.h"
+#include "cuda/kernels/gemm_decoded.h"
 #include "cuda/kernels/mma.h"
 #include "cuda/kernels/quantized.h"
 
@@ -238,8 +238,7 @@ KERNELS(4)
 namespace {
 
 constexpr const char* kOp = "gemm_quantized";
-constexpr int64_t kFewRows = 8;  // of f32
-constexpr int64_t kMostGroup = 256;
+constexpr int64_t kFewRows = 8;                     // of f32
 constexpr int64_t kStripBytes = int64_t{32} << 20;  // bytes of a strip's columns as floats
 
 // Returns columns [first, first + count) of a row or of rows of N elements.
@@ -327,21 +326,7 @@ void host::gemm_quantized_backward(Stream& stream, Out dinp, In dout, In codes, 
   const char* op = "gemm_quantized_backward";
   const QuantizedLayout weight = check_gemm_quantized_backward(dinp, dout, codes, scales, bits);
   if (dinp.empty()) return;
-  const int64_t K = weight.K, N = weight.N, bytes = std::max<int64_t>(N, 1) * static_cast<int64_t>(size_of(dout.dtype));
-  const int64_t strip = std::min(K, std::max<int64_t>(1, kStripBytes / bytes / kMostGroup) * kMostGroup);
-  const Stream::Workspace memory(stream, op, static_cast<size_t>(strip * bytes));
-  for (int64_t first = 0; first < K; first += strip) {
-    const int64_t inputs = std::min(strip, K - first);
-    TensorView b;  // the weight from these inputs, transposed: [N, inputs]
-    b.data = memory.as<void>();
-    b.dtype = dout.dtype;
-    b.rank = 2;
-    b.shape[0] = N, b.shape[1] = b.strides[0] = inputs;
-    b.strides[1] = 1;
-    dequantize_inputs(stream, b, weight, codes, scales, first);
-    host::gemm(stream, cut(dinp, first, inputs), nullptr, dout, b, nullptr, nullptr, nullptr, nullptr, 0, false,
-               accumulate, false);
-  }
+  multiply_decoded(stream, op, dinp, dout, quantized_weight(weight, codes, scales), bits, accumulate);
 }
 
 #endif

@@ -52,12 +52,12 @@ struct Tf32Reader {
   }
 
   template <int kStep, int kStage>
-  __device__ __forceinline__ void load(uint32_t (&fragments)[kEighths][2]) const {
+  __device__ __forceinline__ void load(uint32_t (&fragments)[kEighths][2], uint32_t at) const {
     constexpr int kAt = kStage * Stages::kStageBytes;
     if constexpr (kAlongDepth) {
       unrolled<kEighths / 2>([&](auto i) {
         uint32_t r[4];
-        ldmatrix<false, kAt + i * 16 * kColumns * 4>(r, addresses[kStep]);
+        ldmatrix<false, kAt + i * 16 * kColumns * 4>(r, addresses[kStep] + at);
         fragments[2 * i][0] = r[0], fragments[2 * i + 1][0] = r[1];
         fragments[2 * i][1] = r[2], fragments[2 * i + 1][1] = r[3];
       });
@@ -67,7 +67,7 @@ struct Tf32Reader {
           uint32_t r[4];
           asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4 + %5];"
                        : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                       : "r"(addresses[0]), "n"(kAt + (kStep * 8 + half * 4) * kColumns * 4 + i * 128)
+                       : "r"(addresses[0] + at), "n"(kAt + (kStep * 8 + half * 4) * kColumns * 4 + i * 128)
                        : "memory");
 #pragma unroll
           for (int e = 0; e < 4; e++) fragments[4 * i + e][half] = r[e];
@@ -86,6 +86,11 @@ struct Tf32Reader {
   }
 };
 
+// What the loaders of a kernel have in common: its stages, which are in the code once each or only once in all.
+template <class Shape, bool kUnrolled>
+using GemmTf32Stages =
+    GemmStages<Shape::kK, Shape::kThreads, kUnrolled ? Shape::kStages : 1, Shape::kStageElements * 4>;
+
 // Sums an operand's tile over K, exactly: a thread has one row or column.
 template <int kOuter, int kDepth, bool kAlongDepth>
 __device__ __forceinline__ void add_tf32_tile(const float* tile, float& sum) {
@@ -96,30 +101,36 @@ __device__ __forceinline__ void add_tf32_tile(const float* tile, float& sum) {
     sum += tile[kAlongDepth ? tile_place<float, true, kDepth>(outer, k) : tile_place<float, false, kOuter>(k, outer)];
 }
 
-template <class Shape, bool kAlongA, bool kAlongB>
-__device__ __forceinline__ void gemm_tf32_part(const GemmParams& p, const GemmTile& t) {
+// Multiplies the tiles that the loaders load; `operand_b` is what LoaderB loads from.
+template <class Shape, class Stages, class LoaderA, class LoaderB, class OperandB>
+__device__ __forceinline__ void gemm_tf32_part(const GemmParams& p, const OperandB& operand_b, const GemmTile& t) {
   constexpr int kM = Shape::kM, kN = Shape::kN, kK = Shape::kK, kStages = Shape::kStages;
-  constexpr int kThreads = Shape::kThreads;
+  constexpr int kThreads = Shape::kThreads, kUnrolled = Stages::kUnrolled;
+  constexpr bool kAlongA = LoaderA::kAlong, kAlongB = LoaderB::kAlong;
   constexpr int kRowBlocks = Shape::kWarpM / 16, kColumnBlocks = Shape::kWarpN / 8;
   constexpr int kTileA = kM * kK * 4, kStageBytes = kTileA + kN * kK * 4;
-  static_assert(kStageBytes == Shape::kStageElements * 4, "what the host function allocates");
-  using Stages = GemmStages<kK, kThreads, kStages, kStageBytes>;
+  static_assert(kStageBytes == Stages::kStageBytes, "what the host function allocates");
 
   const uint32_t tile_a = shared_address(gemm_shared), tile_b = tile_a + kTileA;
-  GemmLoader<float, Stages, kM, kAlongA> a(p, p.a, t, t.m, p.m, tile_a);
-  GemmLoader<float, Stages, kN, kAlongB> b(p, p.b, t, t.n, p.n, tile_b);
+  LoaderA a(p, p.a, t, t.m, p.m, tile_a);
+  LoaderB b(p, operand_b, t, t.n, p.n, tile_b);
   const int64_t depth = max(int64_t{0}, t.end - t.begin);
   const int whole = static_cast<int>(depth / kK), rest = static_cast<int>(depth % kK);
   const int steps = max(whole + (rest > 0), 1);  // an empty K takes one step of zeros
+  // The part of the place of a step's stage that the unrolled code does not know.
+  const auto place = [](int step) -> uint32_t { return kUnrolled > 1 ? 0 : step % kStages * kStageBytes; };
   // Every step commits a group of copies, even if nothing is left to copy.
   const auto copy = [&](int step, auto stage) {
+    const uint32_t at = place(step);
     if (step < whole) {
-      a.template next<stage>(0);
-      b.template next<stage>(0);
+      a.template next<stage>(at);
+      if constexpr (!LoaderB::kDecodes) b.template next<stage>(at);
     } else if (step < steps) {
-      a.template last<stage>(0, rest);
-      b.template last<stage>(0, rest);
+      a.template last<stage>(at, rest);
+      if constexpr (!LoaderB::kDecodes) b.template last<stage>(at, rest);
     }
+    if constexpr (LoaderB::kDecodes)
+      if (step < steps) b.next(at);
     cp_async_commit();
   };
 
@@ -129,7 +140,7 @@ __device__ __forceinline__ void gemm_tf32_part(const GemmParams& p, const GemmTi
   using ReaderB = Tf32Reader<Stages, kN, kAlongB, kColumnBlocks>;
   const ReaderA reader_a(tile_a, warp_m);
   const ReaderB reader_b(tile_b, warp_n);
-  const Summed summed = gemm_summed(p, t);
+  const Summed summed = LoaderB::kDecodes ? Summed::none : gemm_summed(p, t);
   float operand_sum = 0;
   Four sums[kRowBlocks][kColumnBlocks] = {};
 
@@ -139,27 +150,33 @@ __device__ __forceinline__ void gemm_tf32_part(const GemmParams& p, const GemmTi
     cp_async_wait<kStages - 2>();
     __syncthreads();
     // Copies into the stage that was read in the last step; the barrier guarantees that all threads have read it.
-    copy(step + kStages - 1, Constant<(stage + kStages - 1) % kStages>{});
+    copy(step + kStages - 1, Constant<(stage + kStages - 1) % kUnrolled>{});
+    const uint32_t at = place(step);
     unrolled<kK / 8>([&](auto k) {
       uint32_t fa[kRowBlocks * 2][2], fb[kColumnBlocks][2];
-      reader_a.template load<k, stage>(fa);
-      reader_b.template load<k, stage>(fb);
+      reader_a.template load<k, stage>(fa, at);
+      reader_b.template load<k, stage>(fb, at);
 #pragma unroll
       for (int i = 0; i < kRowBlocks; i++)
 #pragma unroll
         for (int j = 0; j < kColumnBlocks; j++)
           mma_16x8x8_tf32(sums[i][j].at, {fa[2 * i][0], fa[2 * i + 1][0], fa[2 * i][1], fa[2 * i + 1][1]}, fb[j]);
     });
-    const float* const tiles = reinterpret_cast<const float*>(gemm_shared + stage * kStageBytes);
+    const float* const tiles = reinterpret_cast<const float*>(gemm_shared + stage * kStageBytes + at);
     if (summed == Summed::a)
       add_tf32_tile<kM, kK, kAlongA>(tiles, operand_sum);
     else if (summed == Summed::b)
       add_tf32_tile<kN, kK, kAlongB>(tiles + kM * kK, operand_sum);
     return ++step < steps;
   };
-  unrolled<kStages - 1>([&](auto stage) { copy(stage, stage); });
+  if constexpr (kUnrolled > 1) {
+    unrolled<kStages - 1>([&](auto stage) { copy(stage, stage); });
+  } else {
 #pragma unroll 1
-  while (unrolled_while<kStages>(advance)) {
+    for (int ahead = 0; ahead < kStages - 1; ahead++) copy(ahead, Constant<0>{});
+  }
+#pragma unroll 1
+  while (unrolled_while<kUnrolled>(advance)) {
   }
   if (summed == Summed::a && threadIdx.x < kM && t.m + threadIdx.x < p.m)
     gemm_put_sum<float>(p, t, t.m + threadIdx.x, p.m, operand_sum);
@@ -187,7 +204,11 @@ __device__ __forceinline__ void gemm_tf32_part(const GemmParams& p, const GemmTi
 
 template <class Shape, bool kAlongA, bool kAlongB>
 __device__ void gemm_tf32(const GemmParams& p) {
-  gemm_turns<Shape>(p, [&](const GemmTile& t) { gemm_tf32_part<Shape, kAlongA, kAlongB>(p, t); });
+  using Stages = GemmTf32Stages<Shape, true>;
+  gemm_turns<Shape>(p, [&](const GemmTile& t) {
+    gemm_tf32_part<Shape, Stages, GemmLoader<float, Stages, Shape::kM, kAlongA>,
+                   GemmLoader<float, Stages, Shape::kN, kAlongB>>(p, p.b, t);
+  });
 }
 
 }  // namespace heed::cuda

@@ -20,7 +20,6 @@ struct DequantizeParams {
   void* out;
   const int32_t* ids;  // or null
   int64_t n;
-  int64_t first, words, depth;  // the first of a column's words that are read, their number, and that of their weights
   FaultSink fault;
 };
 
@@ -88,8 +87,9 @@ __device__ __forceinline__ void dequantize_word(const DequantizeParams& p) {
   using C = QuantizedCodes<bits>;
   const QuantizedWeight& w = p.weight;
   const int64_t at = static_cast<int64_t>(blockIdx.x) * kQuantizeThreads + threadIdx.x;
-  if (at >= p.n * p.words) return;
-  const int64_t i = at / p.words, k = at % p.words * C::kPerWord, word = p.first + at % p.words;
+  const int64_t words = w.groups * w.words_of_group;
+  if (at >= p.n * words) return;
+  const int64_t i = at / words, word = at % words, k = word * C::kPerWord;
   const int64_t n = p.ids ? p.ids[i] : i;
   const bool valid = n >= 0 && n < w.N;
   if (!valid && k == 0) report_fault(p.fault, FaultKind::id, n, w.N, i);
@@ -97,14 +97,13 @@ __device__ __forceinline__ void dequantize_word(const DequantizeParams& p) {
   float scale = 0;
   if (valid) {
     const int64_t panel = n / kPanelColumns, lane = n % kPanelColumns;
-    const int64_t words = w.groups * w.words_of_group;
     codes = reinterpret_cast<const uint32_t*>(w.codes)[(panel * words + word) * kPanelColumns + lane];
     scale = scale_of(w.scales[(panel * w.groups + word / w.words_of_group) * kPanelColumns + lane]);
   }
-  T* const out = static_cast<T*>(p.out) + i * p.depth + k;
+  T* const out = static_cast<T*>(p.out) + i * w.K + k;
 #pragma unroll
   for (int j = 0; j < C::kPerWord; j++)
-    if (k + j < p.depth) out[j] = from_float<T>(C::weight(codes, j) * scale);
+    if (k + j < w.K) out[j] = from_float<T>(C::weight(codes, j) * scale);
 }
 template <class T>
 __device__ __forceinline__ void dequantize_8_body(const DequantizeParams& p) {
@@ -124,17 +123,6 @@ HEED_KERNEL_FLOATS(dequantize_4, DequantizeParams, kQuantizeThreads, 1, dequanti
 
 #if !HEED_DEVICE_CODE
 
-namespace {
-
-constexpr const char* kDequantize = "dequantize";
-
-void launch_dequantize(Stream& stream, DType dtype, const QuantizedLayout& layout, const DequantizeParams& p) {
-  const Grid grid{ceil_div(p.n * p.words, kQuantizeThreads)};
-  stream.launch(kDequantize, layout.bits == 8 ? dequantize_8(dtype) : dequantize_4(dtype), grid, p);
-}
-
-}  // namespace
-
 void host::quantize(Stream& stream, Out codes, Out scales, In weight, Int bits) {
   const char* op = "quantize";
   const QuantizedLayout layout = check_quantize(codes, scales, weight, bits);
@@ -145,21 +133,14 @@ void host::quantize(Stream& stream, Out codes, Out scales, In weight, Int bits) 
 }
 
 void host::dequantize(Stream& stream, Out out, OptIn ids, In codes, In scales, Int columns, Int bits) {
+  const char* op = "dequantize";
   const QuantizedLayout layout = check_dequantize(out, ids, codes, scales, columns, bits);
   if (out.empty()) return;
   const int64_t n = ids ? ids->numel() : columns;
-  launch_dequantize(stream, out.dtype, layout,
-                    {quantized_weight(layout, codes, scales), out.data, ids ? ids->i32() : nullptr, n, 0,
-                     layout.words(), layout.K, stream.fault(kDequantize)});
-}
-
-void dequantize_inputs(Stream& stream, const TensorView& rows, const QuantizedLayout& layout, In codes, In scales,
-                       int64_t first) {
-  if (rows.empty()) return;
-  const int64_t inputs = rows.dim(1), of_word = 32 / layout.bits;
-  launch_dequantize(stream, rows.dtype, layout,
-                    {quantized_weight(layout, codes, scales), rows.data, nullptr, layout.N, first / of_word,
-                     ceil_div(inputs, of_word), inputs, stream.fault(kDequantize)});
+  const DequantizeParams p{quantized_weight(layout, codes, scales), out.data, ids ? ids->i32() : nullptr, n,
+                           stream.fault(op)};
+  const Grid grid{ceil_div(n * layout.words(), kQuantizeThreads)};
+  stream.launch(op, bits == 8 ? dequantize_8(out.dtype) : dequantize_4(out.dtype), grid, p);
 }
 
 #endif

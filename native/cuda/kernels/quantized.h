@@ -10,6 +10,7 @@ struct QuantizedWeight {
   uint16_t* scales;  // bf16
   int64_t K, N, panels, groups;
   int words_of_group, group;
+  int64_t panel_words, panel_scales;  // of a panel
 };
 
 #if HEED_DEVICE_CODE
@@ -38,13 +39,10 @@ inline QuantizedWeight quantized_weight(const QuantizedLayout& layout, In codes,
           layout.panels(),
           layout.groups(),
           static_cast<int>(layout.words_of_group()),
-          static_cast<int>(layout.group)};
+          static_cast<int>(layout.group),
+          layout.words() * kPanelColumns,
+          layout.groups() * kPanelColumns};
 }
-
-// quantize.cu: rows[n, k] = the weight from input `first` + k to output n, for all N outputs and as many inputs as rows
-// [N, inputs] has. `first` must be a multiple of 8.
-void dequantize_inputs(Stream& stream, const TensorView& rows, const QuantizedLayout& weight, In codes, In scales,
-                       int64_t first);
 
 #endif
 
