@@ -34,9 +34,9 @@ export const flags: Takes = ofTypes(["bool"]);
 export const elements: Takes = ofTypes(["float32", "int32", "bool"]);
 /** The inputs are integers. */
 export const integers: Takes = ofTypes(["int32"]);
-/** The inputs are float32 or integers. */
+/** The inputs are float32 or int32. */
 export const numbers: Takes = ofTypes(["float32", "int32"]);
-/** The inputs have one type. */
+/** Returns true if the inputs have one type. */
 export const alike: Takes = (inputs) => {
   const infos = Object.values(inputs);
   return infos.every((info) => info!.dtype === infos[0]!.dtype);

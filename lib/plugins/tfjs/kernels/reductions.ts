@@ -58,7 +58,10 @@ function scanned(work: Work, x: Tensor, product: boolean, exclusive = false, rev
   return out;
 }
 
-/** The sums of integers, which have to be exact, are left to the host: heed computes these sums in floats. */
+/**
+ * Returns the kernel of cumulative sums or products. Those of integers, which have to be exact, are left to the host: heed
+ * computes them in floats.
+ */
 const scan = (product: boolean): DeviceKernel =>
   kernel<Scan>(
     both(floats, ({ x }) => x!.shape.length > 0),
