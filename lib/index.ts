@@ -57,7 +57,28 @@ export {
   prefixRanges,
 } from "./ops/attention-masks.js";
 export { biasedAttention, type BiasedAttentionOptions } from "./ops/biased-attention.js";
-export { add, div, equal, greater, less, maximum, minimum, mul, type Operand, pow, sub } from "./ops/binary.js";
+export {
+  add,
+  atan2,
+  div,
+  equal,
+  floorDiv,
+  floorMod,
+  greater,
+  greaterEqual,
+  less,
+  lessEqual,
+  logicalAnd,
+  logicalOr,
+  maximum,
+  minimum,
+  mul,
+  notEqual,
+  type Operand,
+  pow,
+  squaredDifference,
+  sub,
+} from "./ops/binary.js";
 export { cacheWrite } from "./ops/cache-write.js";
 export { argmax, topk } from "./ops/choose.js";
 export { conv2d, convTranspose2d, type ConvTranspose2dOptions } from "./ops/conv2d.js";
@@ -110,23 +131,47 @@ export { type PaddedSequences, type PadOptions, padSequences } from "./ops/pad-s
 export { softmax } from "./ops/softmax.js";
 export {
   abs,
+  acos,
+  acosh,
+  asin,
+  asinh,
+  atan,
+  atanh,
+  ceil,
   cos,
+  cosh,
+  elu,
   eluPlusOne,
+  erf,
   exp,
+  expm1,
+  floor,
   gelu,
+  isFinite,
+  isInf,
+  isNan,
   log,
+  log1p,
   neg,
   reciprocal,
   relu,
+  relu6,
+  round,
   rsqrt,
+  selu,
   sigmoid,
+  sign,
   silu,
   sin,
+  sinh,
+  softplus,
   sqrt,
   square,
+  tan,
   tanh,
 } from "./ops/unary.js";
 export { cast, contiguous, narrow, reshape, transpose } from "./ops/views.js";
+export { where } from "./ops/where.js";
 
 // Modules
 export { Module, type ParameterOptions, type StateDict } from "./nn/module.js";

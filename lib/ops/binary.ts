@@ -1,10 +1,11 @@
-import { attach, type Backward, needsGrad } from "../autograd.js";
+import { attach, needsGrad } from "../autograd.js";
 import { ops } from "../native.js";
-import { binaryKinds, reduceKinds } from "../native-kinds.js";
-import { broadcastShapes, contiguousStrides, sameShape, type Shape } from "../shape.js";
+import { binaryKinds } from "../native-kinds.js";
+import { broadcastShapes } from "../shape.js";
 import { full } from "../creation.js";
 import { allocate, type FloatTensor, Tensor } from "../tensor.js";
 import { scope } from "../scope.js";
+import { contribute, expand, wide } from "./broadcast.js";
 import { checkFloat, checkNumber, checkTensor } from "./check.js";
 import { log, neg } from "./unary.js";
 
@@ -17,25 +18,8 @@ type Kind = keyof typeof binaryKinds;
  */
 export type Operand = FloatTensor | number;
 
-/**
- * Returns `x` if it has the shape, otherwise a view of it that is stretched by strides of 0, which the caller disposes.
- */
-function expand(x: FloatTensor, shape: Shape): FloatTensor {
-  if (sameShape(x.shape, shape)) return x;
-  const missing = shape.length - x.shape.length;
-  const strides = shape.map((_, i) => (i < missing || x.shape[i - missing] === 1 ? 0 : x.strides[i - missing]!));
-  return x.viewAs(shape, strides, 0, false);
-}
-
 function isNumber(x: Tensor): boolean {
   return x.dtype === "f32" && x.shape.length === 0;
-}
-
-/**
- * Returns `x` in f32. Gradients that take more than one operation are computed in f32, so that they are rounded once.
- */
-function wide(x: FloatTensor): FloatTensor {
-  return x.dtype === "f32" ? x : x.to("f32");
 }
 
 /**
@@ -49,24 +33,6 @@ interface Gradients {
   b: (dout: FloatTensor, saved: Saved) => FloatTensor;
 }
 type Saved = Record<"a" | "b" | "out", FloatTensor>;
-
-/** Adds a gradient at the stretched shape to input i, which is `x`, after summing it over the stretched dimensions. */
-function contribute(context: Backward<Saved>, i: number, x: FloatTensor, value: FloatTensor): void {
-  const { shape, dtype, device } = x;
-  if (sameShape(shape, value.shape)) return context.pass(i, value);
-  const kept = [...Array.from({ length: value.shape.length - shape.length }, () => 1), ...shape];
-  const sum = (out: FloatTensor, of: FloatTensor, accumulate: boolean): void => {
-    const target = out.viewAs(kept, contiguousStrides(kept));
-    ops.reduce({ out: target, inp: of, kind: reduceKinds.sum, accumulate });
-  };
-  if (value.dtype === dtype) {
-    const { out, accumulate } = context.gradient(i);
-    return sum(out, value, accumulate);
-  }
-  const total = allocate(shape, "f32", device);
-  sum(total, wide(value), false);
-  context.pass(i, total);
-}
 
 function define(name: Kind, gradients: Gradients | null): (a: Operand, b: Operand) => FloatTensor {
   const kind = binaryKinds[name];
@@ -245,3 +211,113 @@ export const greater = define("greater", null);
  * @throws ERR_SHAPE if the shapes do not broadcast.
  */
 export const less = define("less", null);
+/**
+ * Returns 1 where a ≠ b and 0 elsewhere, in the dtype of the operands. Shapes broadcast by NumPy's rule; no gradient
+ * flows. NaN differs from every number and from itself.
+ *
+ * @example
+ * const others = notEqual(tensor([1, 2, 3]), 2); // [1, 0, 1]
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
+export const notEqual = define("notEqual", null);
+/**
+ * Returns 1 where a ≥ b and 0 elsewhere, in the dtype of the operands. Shapes broadcast by NumPy's rule; no gradient
+ * flows.
+ *
+ * @example
+ * const enough = greaterEqual(tensor([1, 2, 3]), 2); // [0, 1, 1]
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
+export const greaterEqual = define("greaterEqual", null);
+/**
+ * Returns 1 where a ≤ b and 0 elsewhere, in the dtype of the operands. Shapes broadcast by NumPy's rule; no gradient
+ * flows.
+ *
+ * @example
+ * const atMost = lessEqual(tensor([1, 2, 3]), 2); // [1, 1, 0]
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
+export const lessEqual = define("lessEqual", null);
+/**
+ * Returns 1 where neither a nor b is 0 and 0 elsewhere, in the dtype of the operands. Shapes broadcast by NumPy's rule; no
+ * gradient flows.
+ *
+ * @example
+ * const within = logicalAnd(greater(x, -1), less(x, 1));
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
+export const logicalAnd = define("logicalAnd", null);
+/**
+ * Returns 1 where a or b is not 0 and 0 elsewhere, in the dtype of the operands. Shapes broadcast by NumPy's rule; no
+ * gradient flows.
+ *
+ * @example
+ * const outside = logicalOr(less(x, -1), greater(x, 1));
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
+export const logicalOr = define("logicalOr", null);
+
+/**
+ * Returns (a − b)², element by element. Shapes broadcast by NumPy's rule.
+ *
+ * @example
+ * const y = squaredDifference(tensor([1, 4]), 2); // [1, 4]
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
+export const squaredDifference = define("squaredDifference", {
+  of: ["a", "b"],
+  a: (dout, { a, b }) => mul(mul(wide(dout), 2), sub(wide(a), wide(b))),
+  b: (dout, { a, b }) => mul(mul(wide(dout), 2), sub(wide(b), wide(a))),
+});
+
+/**
+ * Returns the angle of the point (b, a) from −π to π, element by element: that whose tangent is a / b. Shapes broadcast by
+ * NumPy's rule.
+ *
+ * @example
+ * const angle = atan2(tensor([1, 1]), tensor([1, -1])); // [0.7854, 2.3562]
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
+export const atan2 = define("atan2", {
+  of: ["a", "b"],
+  a: (dout, { a, b }) => div(mul(wide(dout), wide(b)), squaredLength(a, b)),
+  b: (dout, { a, b }) => neg(div(mul(wide(dout), wide(a)), squaredLength(a, b))),
+});
+
+function squaredLength(a: FloatTensor, b: FloatTensor): FloatTensor {
+  const [x, y] = [wide(a), wide(b)];
+  return add(mul(x, x), mul(y, y));
+}
+
+/**
+ * Returns the quotient a / b rounded down to an integer, element by element. Shapes broadcast by NumPy's rule; no gradient
+ * flows.
+ *
+ * @example
+ * const y = floorDiv(tensor([7, -7]), 2); // [3, -4]
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
+export const floorDiv = define("floorDiv", null);
+
+/**
+ * Returns a − b · floorDiv(a, b), element by element and exactly: what remains of a, with the sign of b. Shapes broadcast
+ * by NumPy's rule. It is NaN where b is 0.
+ *
+ * @example
+ * const y = floorMod(tensor([7, -7]), 3); // [1, 2]
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
+export const floorMod = define("floorMod", {
+  of: ["a", "b"],
+  a: (dout) => dout,
+  b: (dout, { a, b }) => neg(mul(wide(dout), floorDiv(wide(a), wide(b)))),
+});

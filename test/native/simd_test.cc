@@ -53,6 +53,11 @@ TEST(simd_tanh_ulps) { expect_ulps(stream, ops, UnaryKind::tanh, std::tanh, 1.33
 TEST(simd_log_ulps) { expect_ulps(stream, ops, UnaryKind::log, std::log, kLogUlps); }
 TEST(simd_sin_ulps) { expect_ulps(stream, ops, UnaryKind::sin, std::sin, kSinUlps); }
 TEST(simd_cos_ulps) { expect_ulps(stream, ops, UnaryKind::cos, std::cos, kSinUlps); }
+TEST(simd_expm1_ulps) { expect_ulps(stream, ops, UnaryKind::expm1, std::expm1, 1.5); }
+TEST(simd_log1p_ulps) { expect_ulps(stream, ops, UnaryKind::log1p, std::log1p, 2.5); }
+TEST(simd_round_ulps) { expect_ulps(stream, ops, UnaryKind::round, std::nearbyint, 0); }
+TEST(simd_floor_ulps) { expect_ulps(stream, ops, UnaryKind::floor, std::floor, 0); }
+TEST(simd_ceil_ulps) { expect_ulps(stream, ops, UnaryKind::ceil, std::ceil, 0); }
 TEST(simd_sqrt_ulps) { expect_ulps(stream, ops, UnaryKind::sqrt, std::sqrt, 0.5); }
 
 TEST(simd_exp_and_tanh_special_values) {

@@ -34,7 +34,20 @@ const kinds: Record<string, Kind> = {
   maximum: { ours: binary.maximum, f: Math.max, a: grid(0), b: grid(1) },
   minimum: { ours: binary.minimum, f: Math.min, a: grid(0), b: grid(1) },
   pow: { ours: binary.pow, f: Math.pow, a: (shape) => positive(random, shape, 0.7) },
+  squaredDifference: { ours: binary.squaredDifference, f: (a, b) => (a - b) ** 2, a: grid(0), b: grid(1) },
+  atan2: { ours: binary.atan2, f: Math.atan2, a: apart, b: apart },
+  // a is at least 1/32 away from the multiples of b, where the quotient jumps.
+  floorMod: { ours: binary.floorMod, f: floorMod, a: grid(1), b: quarters },
 };
+
+function floorMod(a: number, b: number): number {
+  const rest = a % b;
+  return rest !== 0 && rest < 0 !== b < 0 ? rest + b : rest;
+}
+
+function quarters(shape: readonly number[]): Nd {
+  return generate(shape, () => (random.integer(2) ? 1 : -1) * (1 + random.integer(4)) * 0.25);
+}
 
 function grid(offset: number): Values {
   return (shape) => generate(shape, () => (2 * random.integer(64) + offset) / 32 - 2);
@@ -85,21 +98,33 @@ for (const [name, { ours, f, a = any, b = any }] of Object.entries(kinds))
     reference: (x) => zip(x.a, x.b, f),
     // One rounding, or a few for pow and the quotient's gradient. Sums over stretched dimensions have up to 45 terms
     // that may cancel; their error is relative to the largest element.
-    tolerance: { out: { relative: name === "pow" ? 8 : 1, absolute: 0 }, grad: { relative: 12, absolute: 24 } },
+    tolerance: {
+      out: { relative: name === "pow" || name === "atan2" ? 8 : name === "squaredDifference" ? 3 : 1, absolute: 0 },
+      grad: { relative: 12, absolute: 24 },
+    },
     // Gradients are compositions of up to four operations, and sums of their rounded results over stretched dimensions.
     roundings: { grad: { relative: 6, absolute: 3 } },
   });
 
-for (const kind of ["equal", "greater", "less"] as const)
+const comparisons: Record<string, (a: number, b: number) => boolean> = {
+  equal: (a, b) => a === b,
+  notEqual: (a, b) => a !== b,
+  greater: (a, b) => a > b,
+  greaterEqual: (a, b) => a >= b,
+  less: (a, b) => a < b,
+  lessEqual: (a, b) => a <= b,
+  logicalAnd: (a, b) => a !== 0 && b !== 0,
+  logicalOr: (a, b) => a !== 0 || b !== 0,
+};
+for (const [kind, holds] of Object.entries(comparisons))
   opTest({
     name: kind,
     cases: [[0], [1], [33], [5, 65]].map((shape) => {
       const few = (): Nd => generate(shape, () => random.integer(3));
       return { name: formatShape(shape), inputs: { a: few(), b: few() } };
     }),
-    ours: ({ a, b }) => binary[kind](a, b),
-    reference: ({ a, b }) =>
-      zip(a, b, (x, y) => Number(kind === "equal" ? x === y : kind === "greater" ? x > y : x < y)),
+    ours: ({ a, b }) => binary[kind as "equal"](a, b),
+    reference: ({ a, b }) => zip(a, b, (x, y) => Number(holds(x, y))),
     tolerance: { out: { relative: 0, absolute: 0 }, grad: { relative: 0, absolute: 0 } },
     differentiable: false,
   });
@@ -253,7 +278,10 @@ test.for(targets)("every pair of special operands on $name", async ({ select, de
   select();
   const values = [0, -0, 1, -1, Infinity, -Infinity, NaN, 2 ** -149, Math.fround(3e38)];
   const all: Record<string, [Kind["ours"], Kind["f"]]> = {
-    ...Object.fromEntries(Object.entries(kinds).map(([name, { ours, f }]) => [name, [ours, f]])),
+    // Angles are not rounded correctly.
+    ...Object.fromEntries(
+      Object.entries(kinds).flatMap(([name, { ours, f }]) => (name === "atan2" ? [] : [[name, [ours, f]]])),
+    ),
     // As in C and PyTorch: 1 to any power is 1, and so is -1 to an infinite power.
     pow: [binary.pow, (a, b) => (a === 1 || (a === -1 && Math.abs(b) === Infinity) ? 1 : a ** b)],
     equal: [binary.equal, (a, b) => Number(a === b)],
@@ -277,5 +305,48 @@ test.for(targets)("every pair of special operands on $name", async ({ select, de
       // The sign of a zero does not matter here.
       expect(got + 0, `${name} of ${x} and ${z}`).toBe(Math.fround(f(x, z)) + 0);
     }
+  }
+});
+
+test.for(targets)("quotients rounded down, and what is left, on $name", async ({ select, device }) => {
+  select();
+  const pairs: [a: number, b: number, quotient: number, rest: number][] = [
+    [7, 2, 3, 1],
+    [-7, 2, -4, 1],
+    [7, -2, -4, -1],
+    [-7, -2, 3, -1],
+    [6, 3, 2, 0],
+    [-6, 3, -2, 0],
+    [0.5, 8, 0, 0.5],
+    [-0.5, 8, -1, 7.5],
+    // The quotient is a little less than 30, to which f32 rounds it.
+    [3, Math.fround(0.1), 29, 3 - 29 * Math.fround(0.1)],
+    [1, Infinity, 0, 1],
+    [1, 0, Infinity, NaN],
+    [-1, 0, -Infinity, NaN],
+    [NaN, 2, NaN, NaN],
+  ];
+  const column = (i: 0 | 1): FloatTensor =>
+    tensor(
+      Float32Array.from(pairs, (pair) => pair[i]),
+      [pairs.length],
+      { device },
+    );
+  const [a, b] = [column(0), column(1)];
+  const [quotients, rests] = [await binary.floorDiv(a, b).data(), await binary.floorMod(a, b).data()];
+  for (const [i, [x, y, quotient, rest]] of pairs.entries()) {
+    expect(quotients[i]! + 0, `${x} over ${y}`).toBe(quotient);
+    expect(rests[i]! + 0, `rest of ${x} over ${y}`).toBe(rest);
+  }
+});
+
+test.for(targets)("comparisons with NaN on $name", async ({ select, device }) => {
+  select();
+  using a = tensor([NaN, 1, NaN], [3], { device });
+  using b = tensor([1, NaN, NaN], [3], { device });
+  for (const kind of Object.keys(comparisons)) {
+    using y = binary[kind as "equal"](a, b);
+    const expected = kind === "notEqual" || kind.startsWith("logical") ? 1 : 0;
+    expect([...(await y.data())], kind).toEqual([expected, expected, expected]);
   }
 });

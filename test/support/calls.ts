@@ -17,21 +17,40 @@ const grid = (rows: number, columns: number): heed.IntTensor =>
   );
 
 const unary = [
-  "abs",
-  "cos",
-  "eluPlusOne",
-  "exp",
-  "log",
-  "neg",
-  "reciprocal",
-  "relu",
-  "rsqrt",
-  "sigmoid",
-  "silu",
-  "sin",
+  ...(["abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "elu", "eluPlusOne"] as const),
+  ...(["erf", "exp", "expm1", "floor", "isFinite", "isInf", "isNan", "log", "log1p", "neg", "reciprocal"] as const),
+  ...([
+    "relu",
+    "relu6",
+    "round",
+    "rsqrt",
+    "selu",
+    "sigmoid",
+    "sign",
+    "silu",
+    "sin",
+    "sinh",
+    "softplus",
+    "tan",
+  ] as const),
 ] as const;
 const more = ["sqrt", "square", "tanh", "softmax", "argmax", "contiguous", "detach", "keep"] as const;
-const binary = ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "equal", "greater", "less"] as const;
+const binary = [
+  ...([
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "pow",
+    "maximum",
+    "minimum",
+    "equal",
+    "notEqual",
+    "greater",
+    "greaterEqual",
+  ] as const),
+  ...(["less", "lessEqual", "logicalAnd", "logicalOr", "squaredDifference", "atan2", "floorDiv", "floorMod"] as const),
+] as const;
 
 const config = { vocabularySize: 5, contextLength: 4, layers: 1, heads: 2, width: 4 };
 const initializer = (): heed.Initializer => new heed.Initializer(1, heed.device());
@@ -58,6 +77,7 @@ export function callsOn(device: string): readonly Call[] {
     ...(["sum", "mean", "max"] as const).map((name) =>
       call(name, heed[name], () => [floats(2, 3), { axes: [0, -1], keepDims: true }]),
     ),
+    call("where", heed.where, () => [heed.ones([3]), floats(2, 3), floats(2, 1)]),
     call("gelu", heed.gelu, () => [floats(2), "erf"]),
     call("activate", heed.activate, () => [floats(2), "gelu"]),
     call("matmul", heed.matmul, () => [floats(2, 3), floats(3, 4)]),

@@ -24,6 +24,9 @@ export function erf(x: number): number {
 
 export const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 export const relu = (x: number): number => Math.max(x, 0);
+export const softplus = (x: number): number => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+/** λ and α are those of Klambauer et al. 2017. */
+export const selu = (x: number): number => 1.0507009873554805 * (x > 0 ? x : 1.6732632423543772 * Math.expm1(x));
 export const silu = (x: number): number => x * sigmoid(x);
 export const geluErf = (x: number): number => 0.5 * x * (1 + erf(x / Math.SQRT2));
 /** 0.5·(1 + tanh(z)) is σ(2z), which loses no digits if tanh is near −1. */

@@ -17,22 +17,19 @@ interface Elements {
  * `tf.profile()` shows "computed on the host" for each of their calls.
  */
 export const hostKernels: readonly string[] = [
-  // trigonometry and other functions of one or two numbers
-  ...["Acos", "Acosh", "Asin", "Asinh", "Atan", "Atan2", "Atanh", "Cosh", "Sinh", "Tan"],
-  ...["Erf", "Expm1", "Log1p", "Round", "Selu", "Softplus", "BitwiseAnd", "FloorDiv", "Mod", "Select"],
-  // reductions and scans
-  ...["Prod", "Cumprod", "Cumsum", "Bincount", "DenseBincount", "Multinomial", "SearchSorted", "Unique"],
-  // convolutions and pooling
+  // bits, and counts and draws that read integers
+  ...["BitwiseAnd", "Bincount", "DenseBincount", "Multinomial", "SearchSorted", "Unique"],
+  // convolutions and pooling in three dimensions, and morphology
   "MaxPoolWithArgmax",
   ...["Conv3D", "Conv3DBackpropFilterV2", "Conv3DBackpropInputV2"],
   ...["AvgPool3D", "AvgPool3DGrad", "MaxPool3D", "MaxPool3DGrad"],
   ...["Dilation2D", "Dilation2DBackpropFilter", "Dilation2DBackpropInput", "LRN", "LRNGrad"],
   // images
-  ...["CropAndResize", "Draw", "FlipLeftRight", "RotateWithOffset", "Transform"],
+  ...["CropAndResize", "Draw", "RotateWithOffset", "Transform"],
   ...["ResizeBilinear", "ResizeBilinearGrad", "ResizeNearestNeighbor", "ResizeNearestNeighborGrad"],
   ...["NonMaxSuppressionV3", "NonMaxSuppressionV4", "NonMaxSuppressionV5"],
-  // shaping
-  ...["BatchToSpaceND", "SpaceToBatchND", "DepthToSpace", "Diag", "MirrorPad", "Reverse", "BroadcastArgs", "Einsum"],
+  // shapes of shapes, which are read at once
+  ...["Diag", "BroadcastArgs"],
   // spectra, strings, sparse and ragged tensors
   ...["FFT", "IFFT", "StaticRegexReplace", "StringNGrams", "StringSplit", "StringToHashBucketFast"],
   ...["SparseFillEmptyRows", "SparseReshape", "SparseSegmentMean", "SparseSegmentSum", "SparseToDense"],

@@ -32,6 +32,15 @@ export const floats: Takes = ofTypes(["float32"]);
 export const flags: Takes = ofTypes(["bool"]);
 /** The inputs are on the device or could be: they are neither complex numbers nor strings. */
 export const elements: Takes = ofTypes(["float32", "int32", "bool"]);
+/** The inputs are integers. */
+export const integers: Takes = ofTypes(["int32"]);
+/** The inputs are float32 or int32. */
+export const numbers: Takes = ofTypes(["float32", "int32"]);
+/** Returns true if the inputs have one type. */
+export const alike: Takes = (inputs) => {
+  const infos = Object.values(inputs);
+  return infos.every((info) => info!.dtype === infos[0]!.dtype);
+};
 /** Accepts any inputs, because their elements stay where they are. */
 export const anything: Takes = () => true;
 

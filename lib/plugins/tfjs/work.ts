@@ -1,5 +1,5 @@
 import type { DType } from "../../dtype.js";
-import { ops } from "../../native.js";
+import { native, ops } from "../../native.js";
 import { binaryKinds, reduceKinds, unaryKinds } from "../../native-kinds.js";
 import { broadcastShapes, contiguousStrides, numel, sameShape, type Shape } from "../../shape.js";
 import { allocate, type Tensor } from "../../tensor.js";
@@ -88,18 +88,30 @@ export class Work {
     return out;
   }
 
-  /** Returns kind(a, b) of f32 tensors; shapes broadcast. */
+  /** Returns kind(a, b) of tensors of one dtype, which the result has; shapes broadcast. */
   binary(kind: keyof typeof binaryKinds, a: Tensor | number, b: Tensor | number): Tensor {
-    const x = typeof a === "number" ? this.backend.constant(a) : a;
-    const y = typeof b === "number" ? this.backend.constant(b) : b;
-    const out = this.make(broadcastShapes(kind, x.shape, y.shape));
+    const { dtype } = (typeof a === "number" ? b : a) as Tensor;
+    const x = this.#operand(a, dtype);
+    const y = this.#operand(b, dtype);
+    const out = this.make(broadcastShapes(kind, x.shape, y.shape), dtype);
     ops.binary({ out, a: this.#expanded(x, out.shape), b: this.#expanded(y, out.shape), kind: binaryKinds[kind] });
     return out;
   }
 
-  /** Returns 1 where the comparison fails and 0 where it holds. */
-  not(x: Tensor): Tensor {
-    return this.binary("sub", 1, x);
+  /** Returns a where the condition is not 0, and b elsewhere, as a tensor of `shape`, to which all of them stretch. */
+  where(condition: Tensor, a: Tensor | number, b: Tensor | number, shape: Shape, dtype: DType): Tensor {
+    const out = this.make(shape, dtype);
+    const [x, y] = [this.#operand(a, dtype), this.#operand(b, dtype)];
+    const operands = { a: this.#expanded(x, shape), b: this.#expanded(y, shape) };
+    ops.where({ out, condition: this.#expanded(condition, shape), ...operands });
+    return out;
+  }
+
+  /** Returns an i32 tensor of one dimension with these elements. */
+  integers(values: Int32Array): Tensor {
+    const out = this.make([values.length], "i32");
+    native.upload(out.handle, values);
+    return out;
   }
 
   /** Reduces dimensions, which remain with a size of 1. */
@@ -119,6 +131,10 @@ export class Work {
   /** Returns a result of booleans, from numbers that are 0 or 1. */
   flags(x: Tensor, shape?: Shape): TensorInfo {
     return this.result(this.cast(x, "u8"), "bool", shape);
+  }
+
+  #operand(x: Tensor | number, dtype: DType): Tensor {
+    return typeof x === "number" ? this.backend.constant(x, dtype) : x;
   }
 
   /** Returns a view that is stretched to a shape by strides of 0. */

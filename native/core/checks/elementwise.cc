@@ -20,6 +20,16 @@ void expect_kind(const char* op, int64_t kind, int64_t kinds) {
          static_cast<long long>(kind));
 }
 
+void check_binary_integers(Out out, MixedIn a, MixedIn b, Int kind) {
+  expect_no_broadcast("binary", "out", out);
+  expect_operand("binary", "a", a, out);
+  expect_operand("binary", "b", b, out);
+  expect_kind("binary", kind, kBinaryKinds);
+  const BinaryKind named = static_cast<BinaryKind>(kind);
+  if (named == BinaryKind::div || named == BinaryKind::pow || named == BinaryKind::atan2)
+    fail(Code::dtype, "binary: expected floats for a quotient, a power or an angle, got %s", name_of(out.dtype));
+}
+
 }  // namespace
 
 void expect_no_broadcast(const char* op, const char* name, const TensorView& view) {
@@ -63,7 +73,31 @@ bool is_number(const TensorView& view, const TensorView& out) {
   return one;
 }
 
+uint32_t condition_bits(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return 0x7fffffff;
+    case DType::bf16:
+    case DType::f16:
+      return 0x7fff;
+    case DType::i32:
+      return 0xffffffff;
+    case DType::u8:
+      return 0xff;
+  }
+  return 0;
+}
+
+void check_where(Out out, AnyIn condition, AnyIn a, AnyIn b) {
+  const char* op = "where";
+  expect_no_broadcast(op, "out", out);
+  expect_same_shape(op, "condition", condition, out);
+  expect_operand(op, "a", a, out);
+  expect_operand(op, "b", b, out);
+}
+
 void check_binary(Out out, MixedIn a, MixedIn b, Int kind) {
+  if (!is_float(out.dtype)) return check_binary_integers(out, a, b, kind);
   expect_output("binary", "out", out);
   expect_parameter_dtype("binary", "a", a, out.dtype);
   expect_parameter_dtype("binary", "b", b, out.dtype);

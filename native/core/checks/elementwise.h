@@ -14,11 +14,16 @@ void expect_operand(const char* op, const char* name, const TensorView& view, co
 // Returns true if an operand of `binary` is a single f32 number beside 16-bit tensors.
 bool is_number(const TensorView& view, const TensorView& out);
 
+// Returns the bits of an element of a condition of `where` that are all 0 if the element is 0: those of its dtype but
+// the sign of a float.
+uint32_t condition_bits(DType dtype);
+
 void check_fill(Out out);
 void check_copy(Out out, In inp, Bool accumulate);
 void check_unary(Out out, In inp, Int kind);
 void check_unary_backward(Out dinp, In dout, In inp, Int kind);
 void check_binary(Out out, MixedIn a, MixedIn b, Int kind);
+void check_where(Out out, AnyIn condition, AnyIn a, AnyIn b);
 void check_reduce(Out out, In inp, Int kind);
 void check_dropout(Out out, In inp, Float p);
 void check_random_normal(Out out, Float mean, Float stddev);

@@ -2,21 +2,53 @@
 //
 // kinds.h lists f. maximum and minimum are NaN if either side is; comparisons give 1 or 0 and are false with NaN.
 // Beside 16-bit tensors an operand may be a single f32 number, which is not rounded to 16 bits. A broadcast over
-// leading dimensions uses the same row repeatedly. The work is parallel over elements.
+// leading dimensions uses the same row repeatedly. Integers wrap. The work is parallel over elements. The kinds from
+// atan2 on are rare: they share a loop that calls them for each vector.
 #include "core/kinds.h"
 #include "cpu/kernels/kernel.h"
-#include "cpu/kernels/strided.h"
+#include "cpu/kernels/pieces.h"
 
 namespace heed::cpu {
 namespace HEED_ISA {
 namespace {
 
-inline vf pow_lanes(vf a, vf b) {
+template <class F>
+inline vf each_pair(vf a, vf b, F f) {
   float x[kWidth], y[kWidth];
   store(x, a);
   store(y, b);
-  for (int i = 0; i < kWidth; i++) x[i] = powf(x[i], y[i]);
+  for (int i = 0; i < kWidth; i++) x[i] = f(x[i], y[i]);
   return load(x);
+}
+
+// a - b · floor(a / b), exactly: it has the sign of b.
+inline float floor_mod(float a, float b) {
+  const float rest = fmodf(a, b);
+  if (rest == 0) return copysignf(0, b);
+  return (rest < 0) != (b < 0) ? rest + b : rest;
+}
+
+// floor(a / b) of the exact quotient. What is divided is a multiple of b, so that only the division rounds.
+inline float floor_div(float a, float b) {
+  if (b == 0) return a / b;
+  const float rest = fmodf(a, b);
+  const float quotient = (a - rest) / b - (rest != 0 && (rest < 0) != (b < 0) ? 1.0f : 0.0f);
+  const float down = floorf(quotient);
+  return quotient - down > 0.5f ? down + 1 : down;
+}
+
+constexpr int64_t kCommonKinds = static_cast<int64_t>(BinaryKind::atan2);
+using Function = vf (*)(vf, vf);
+
+Function rare(BinaryKind kind) {
+  switch (kind) {
+    case BinaryKind::atan2:
+      return [](vf a, vf b) { return each_pair(a, b, atan2f); };
+    case BinaryKind::floor_div:
+      return [](vf a, vf b) { return each_pair(a, b, floor_div); };
+    default:  // floor_mod
+      return [](vf a, vf b) { return each_pair(a, b, floor_mod); };
+  }
 }
 
 template <BinaryKind kind>
@@ -36,15 +68,109 @@ inline vf apply(vf a, vf b) {
     case BinaryKind::minimum:
       return select(a == a, vmin(a, b), a);
     case BinaryKind::pow:
-      return pow_lanes(a, b);
+      return each_pair(a, b, powf);
     case BinaryKind::equal:
       return select(a == b, one, zero);
     case BinaryKind::greater:
       return select(a > b, one, zero);
     case BinaryKind::less:
       return select(a < b, one, zero);
+    case BinaryKind::not_equal:
+      return select(a != b, one, zero);
+    case BinaryKind::greater_equal:
+      return select(a >= b, one, zero);
+    case BinaryKind::less_equal:
+      return select(a <= b, one, zero);
+    case BinaryKind::logical_and:
+      return select((a != zero) & (b != zero), one, zero);
+    case BinaryKind::logical_or:
+      return select((a != zero) | (b != zero), one, zero);
+    case BinaryKind::squared_difference:
+      return (a - b) * (a - b);
+    default:
+      return zero;
   }
-  return zero;
+}
+
+template <BinaryKind kind, class T>
+inline T apply_integer(T a, T b) {
+  using U = std::make_unsigned_t<T>;
+  const U x = static_cast<U>(a), y = static_cast<U>(b), difference = static_cast<U>(x - y);
+  switch (kind) {
+    case BinaryKind::add:
+      return static_cast<T>(x + y);
+    case BinaryKind::sub:
+      return static_cast<T>(difference);
+    case BinaryKind::mul:
+      return static_cast<T>(x * y);
+    case BinaryKind::maximum:
+      return a > b ? a : b;
+    case BinaryKind::minimum:
+      return a < b ? a : b;
+    case BinaryKind::equal:
+      return a == b;
+    case BinaryKind::greater:
+      return a > b;
+    case BinaryKind::less:
+      return a < b;
+    case BinaryKind::not_equal:
+      return a != b;
+    case BinaryKind::greater_equal:
+      return a >= b;
+    case BinaryKind::less_equal:
+      return a <= b;
+    case BinaryKind::logical_and:
+      return a != 0 && b != 0;
+    case BinaryKind::logical_or:
+      return a != 0 || b != 0;
+    case BinaryKind::squared_difference:
+      return static_cast<T>(difference * difference);
+    case BinaryKind::floor_div:
+    case BinaryKind::floor_mod: {
+      const bool quotient = kind == BinaryKind::floor_div;
+      if (b == 0) return 0;
+      if (std::is_signed_v<T> && b == static_cast<T>(-1)) return quotient ? static_cast<T>(U{} - x) : T{};
+      const T rest = static_cast<T>(a % b);
+      const bool down = rest != 0 && (rest < 0) != (b < 0);
+      return static_cast<T>(quotient ? a / b - down : rest + (down ? b : 0));
+    }
+    default:  // check_binary refuses the others
+      return 0;
+  }
+}
+
+template <BinaryKind kind, class T>
+void apply_integers(const TensorView& out, const TensorView& a, const TensorView& b, bool accumulate) {
+  const Loop<3> loop = make_loop({&out, &a, &b});
+  parallel_rows(loop, [&](const int64_t* offsets, int64_t n) {
+    PieceOut<T> to;
+    PieceIn<T> before, a_row, b_row;
+    to.row = out.ptr<T>() + offsets[0], to.stride = loop.stride(0);
+    before.row = to.row, before.stride = to.stride;
+    a_row.row = a.ptr<const T>() + offsets[1], a_row.stride = loop.stride(1);
+    b_row.row = b.ptr<const T>() + offsets[2], b_row.stride = loop.stride(2);
+    over_pieces(n, [&](int64_t begin, int64_t count) {
+      const T *const x = a_row.at(begin, count), *const y = b_row.at(begin, count);
+      T* const result = to.at(begin);
+      if (accumulate) {
+        const T* const sum = before.at(begin, count);
+        for (int64_t i = 0; i < count; i++)
+          result[i] = apply_integer<BinaryKind::add, T>(sum[i], apply_integer<kind, T>(x[i], y[i]));
+      } else {
+        for (int64_t i = 0; i < count; i++) result[i] = apply_integer<kind, T>(x[i], y[i]);
+      }
+      to.put(begin, count);
+    });
+  });
+}
+
+template <class F>
+void apply_floats(const TensorView& out, const TensorView& a, const TensorView& b, bool accumulate, const F& f) {
+  const bool left = is_number(a, out);
+  if (!left && !is_number(b, out)) return map_elements(accumulate, f, out, a, b);
+  const vf number = set1(*(left ? a : b).f32());
+  const auto with_number = [=](vf x) { return f(left ? number : x, left ? x : number); };
+  map_elements(accumulate, with_number, out, left ? b : a);
 }
 
 }  // namespace
@@ -53,15 +179,23 @@ inline vf apply(vf a, vf b) {
 void HEED_ISA::binary(Stream& stream, Out out, MixedIn a, MixedIn b, Int kind, Bool accumulate) {
   check_binary(out, a, b, kind);
   if (out.empty()) return;
+  if (out.dtype == DType::i32 || out.dtype == DType::u8)
+    return stream.launch("binary", [out, a, b, kind, accumulate] {
+      with_kind<BinaryKind, kBinaryKinds>(kind, [&](auto k) {
+        constexpr BinaryKind named = decltype(k)::value;
+        if (out.dtype == DType::i32)
+          apply_integers<named, int32_t>(out, a, b, accumulate);
+        else
+          apply_integers<named, uint8_t>(out, a, b, accumulate);
+      });
+    });
   stream.launch("binary", [out, a, b, kind, accumulate] {
-    with_kind<BinaryKind, kBinaryKinds>(kind, [&](auto k) {
-      constexpr BinaryKind named = decltype(k)::value;
-      const bool left = is_number(a, out);
-      if (!left && !is_number(b, out))
-        return map_elements(accumulate, [](vf x, vf y) { return apply<named>(x, y); }, out, a, b);
-      const vf number = set1(*(left ? a : b).f32());
-      const auto with_number = [=](vf x) { return apply<named>(left ? number : x, left ? x : number); };
-      map_elements(accumulate, with_number, out, left ? b : a);
+    if (kind >= kCommonKinds) {
+      const auto f = rare(static_cast<BinaryKind>(kind));
+      return apply_floats(out, a, b, accumulate, [f](vf x, vf y) { return f(x, y); });
+    }
+    with_kind<BinaryKind, kCommonKinds>(kind, [&](auto k) {
+      apply_floats(out, a, b, accumulate, [](vf x, vf y) { return apply<decltype(k)::value>(x, y); });
     });
   });
 }

@@ -1,5 +1,6 @@
-// ln, sin and cos of f32 vectors, each to less than 2 ulp. Like simd.h's functions, they have twins in the C library
-// with which test/native compares them.
+// Elementary functions of f32 vectors: ln, sin and cos to less than 2 ulp, expm1 and log1p to less than 3, and
+// roundings to integers. Like simd.h's functions, they have twins in the C library with which test/native compares
+// them.
 #pragma once
 #include "cpu/kernels/convert.h"
 
@@ -75,6 +76,36 @@ inline vf vcos(vf x) { return all_moderate(x) ? sine_of(x, 1) : each_lane(x, cos
 inline vf vsin(vf x) { return each_lane(x, sinf); }
 inline vf vcos(vf x) { return each_lane(x, cosf); }
 #endif
+
+// e^x - 1 = 2^n (e^r - 1) + (2^n - 1), in halves, so that 2^128 does not overflow early.
+inline vf vexpm1(vf x) {
+  const vf clamped = vmin(set1(89.0f), vmax(set1(-20.0f), x));  // a NaN stays NaN
+  const vf n = round_even(clamped * set1(1.44269504088896341f));
+  const vf rest = exp_rest(clamped, n);
+  const vf half = (vf)((__builtin_convertvector(n, vi) + set1i(126)) << 23);
+  const vf y = fma(half, rest, half - set1(0.5f));
+  return select(n == vf{}, rest, y + y);
+}
+
+// With u = 1 + x rounded, ln(1 + x) is ln u · x / (u - 1): the quotient repairs what the sum has lost (Goldberg 1991,
+// "What every computer scientist should know about floating-point arithmetic", theorem 4).
+inline vf vlog1p(vf x) {
+  const vf one = set1(1.0f), u = one + x;
+  const vf y = vlog(u) * (x / (u - one));
+  return select((u == one) | (u == set1(INFINITY)), x, y);
+}
+
+// To the nearest integer, ties to even; numbers of 2^23 and more are integers.
+inline vf vround(vf x) {
+  const vf magnitude = vabs(x), integers = set1(0x1p23f);
+  const vi sign = (vi)x & set1i(static_cast<int32_t>(0x80000000u));
+  const vf rounded = (vf)((vi)((magnitude + integers) - integers) | sign);
+  return select(magnitude < integers, rounded, x);
+}
+inline vf vfloor(vf x) {
+  const vf rounded = vround(x);
+  return select(rounded > x, rounded - set1(1.0f), rounded);
+}
 
 }  // namespace
 }  // namespace heed::cpu::HEED_ISA

@@ -17,16 +17,18 @@ inline void check_ids(const int32_t* ids, int64_t n, int64_t V) {
            static_cast<long long>(i));
 }
 
-// to[C] = from[C], for any two dtypes.
+// to[C] = from[C], for any two float dtypes, or bit by bit.
 void copy_row(const TensorView& out, int64_t to, const TensorView& inp, int64_t from, int64_t C) {
+  if (out.dtype == inp.dtype) {
+    const int64_t bytes = C * static_cast<int64_t>(size_of(out.dtype));
+    std::memcpy(out.ptr<char>() + to * bytes, inp.ptr<const char>() + from * bytes, static_cast<size_t>(bytes));
+    return;
+  }
   with_float_type(out.dtype, [&](auto out_type) {
     auto* const y = out.ptr<decltype(out_type)>() + to * C;
     with_float_type(inp.dtype, [&](auto inp_type) {
       const auto* const x = inp.ptr<decltype(inp_type)>() + from * C;
-      if constexpr (std::is_same_v<decltype(out_type), decltype(inp_type)>)
-        std::memcpy(y, x, static_cast<size_t>(C) * sizeof *y);
-      else
-        convert_row(y, x, C);
+      if constexpr (!std::is_same_v<decltype(out_type), decltype(inp_type)>) convert_row(y, x, C);
     });
   });
 }

@@ -129,13 +129,9 @@ inline float hmax(vf v) {
 #endif
 }
 
-// e^x to 1.011 ulp; subnormal below -87.33, 0 below -103.97, inf above 88.72. x = n ln 2 + r with |r| <= ln 2 / 2: a
-// polynomial in r, and 2^n by the exponent bits (in two halves, so that results near the ends neither overflow nor
-// flush early).
-inline vf vexp(vf x) {
-  const vf clamped = vmin(set1(89.0f), vmax(set1(-104.0f), x));  // a NaN stays NaN
-  const vf n = round_even(clamped * set1(1.44269504088896341f));
-  vf r = fma(n, set1(-0.693359375f), clamped);
+// Returns e^r - 1 for x = n ln 2 + r with |r| <= ln 2 / 2, by a polynomial in r.
+inline vf exp_rest(vf x, vf n) {
+  vf r = fma(n, set1(-0.693359375f), x);
   r = fma(n, set1(2.12194440e-4f), r);
   vf p = set1(1.9875691500e-4f);
   p = fma(p, r, set1(1.3981999507e-3f));
@@ -143,7 +139,15 @@ inline vf vexp(vf x) {
   p = fma(p, r, set1(4.1665795894e-2f));
   p = fma(p, r, set1(1.6666665459e-1f));
   p = fma(p, r, set1(5.0000001201e-1f));
-  p = fma(p, r * r, r) + set1(1.0f);
+  return fma(p, r * r, r);
+}
+
+// e^x to 1.011 ulp; subnormal below -87.33, 0 below -103.97, inf above 88.72: the exponent bits multiply by 2^n (in two
+// halves, so that results near the ends neither overflow nor flush early).
+inline vf vexp(vf x) {
+  const vf clamped = vmin(set1(89.0f), vmax(set1(-104.0f), x));  // a NaN stays NaN
+  const vf n = round_even(clamped * set1(1.44269504088896341f));
+  const vf p = exp_rest(clamped, n) + set1(1.0f);
 #if defined(__AVX512F__)
   return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else

@@ -1,6 +1,6 @@
 // out = f(a, b), or out += f(a, b), for one float dtype, equal shapes and any strides; a stride of 0 in a or b
 // broadcasts. The result is computed in f32 and rounded once. Beside 16-bit tensors an operand may be a single f32
-// number, which is not rounded to 16 bits.
+// number, which is not rounded to 16 bits. i32 and u8 wrap.
 //
 // kinds.h lists f. maximum and minimum are NaN if either side is; comparisons give 1 or 0 and are false with NaN. The
 // kind is a branch that all threads take alike, once for a thread's vector of elements.
@@ -19,7 +19,38 @@ struct BinaryParams {
   bool a_is_number, b_is_number;
 };
 
+constexpr int kIntegerLanes = 4;  // of a thread
+
 #if HEED_DEVICE_CODE
+
+// fmodf begins with an approximate quotient, which knows no subnormal divisors: these are scaled.
+__device__ __noinline__ float remainder_of(float a, float b) {
+  constexpr float kScale = 0x1p24f;
+  if (fabsf(b) >= 0x1p-126f || b == 0) return fmodf(a, b);
+  return fmodf(fmodf(a, b * kScale) * kScale, b * kScale) / kScale;
+}
+
+// a - b · floor(a / b), exactly: it has the sign of b.
+__device__ __forceinline__ float floor_mod(float a, float b) {
+  const float rest = remainder_of(a, b);
+  if (rest == 0) return copysignf(0.0f, b);
+  return (rest < 0) != (b < 0) ? rest + b : rest;
+}
+
+// floor(a / b) of the exact quotient. What is divided is a multiple of b, so that only the division rounds.
+__device__ __forceinline__ float floor_div(float a, float b) {
+  if (b == 0) return a / b;
+  const float rest = remainder_of(a, b);
+  const float quotient = (a - rest) / b - (rest != 0 && (rest < 0) != (b < 0) ? 1.0f : 0.0f);
+  const float down = floorf(quotient);
+  return quotient - down > 0.5f ? down + 1.0f : down;
+}
+
+// The kinds from atan2 on.
+__device__ __noinline__ float rare(float a, float b, BinaryKind kind) {
+  if (kind == BinaryKind::atan2) return atan2f(a, b);
+  return kind == BinaryKind::floor_div ? floor_div(a, b) : floor_mod(a, b);
+}
 
 __device__ __noinline__ float power(float a, float b) {
   return powf(a, b);
@@ -55,6 +86,65 @@ __device__ __forceinline__ void combine(float (&a)[V], const float (&b)[V], Bina
       return each_pair(a, b, [](float x, float y) { return x > y ? 1.0f : 0.0f; });
     case BinaryKind::less:
       return each_pair(a, b, [](float x, float y) { return x < y ? 1.0f : 0.0f; });
+    case BinaryKind::not_equal:
+      return each_pair(a, b, [](float x, float y) { return x != y ? 1.0f : 0.0f; });
+    case BinaryKind::greater_equal:
+      return each_pair(a, b, [](float x, float y) { return x >= y ? 1.0f : 0.0f; });
+    case BinaryKind::less_equal:
+      return each_pair(a, b, [](float x, float y) { return x <= y ? 1.0f : 0.0f; });
+    case BinaryKind::logical_and:
+      return each_pair(a, b, [](float x, float y) { return x != 0 && y != 0 ? 1.0f : 0.0f; });
+    case BinaryKind::logical_or:
+      return each_pair(a, b, [](float x, float y) { return x != 0 || y != 0 ? 1.0f : 0.0f; });
+    case BinaryKind::squared_difference:
+      return each_pair(a, b, [](float x, float y) { return (x - y) * (x - y); });
+    default:
+      return each_pair(a, b, [kind](float x, float y) { return rare(x, y, kind); });
+  }
+}
+
+// The same of integers; unsigned arithmetic wraps.
+template <class T>
+__device__ __noinline__ T combine_integers(T a, T b, BinaryKind kind) {
+  using U = std::make_unsigned_t<T>;
+  const U x = static_cast<U>(a), y = static_cast<U>(b), difference = static_cast<U>(x - y);
+  switch (kind) {
+    case BinaryKind::add:
+      return static_cast<T>(x + y);
+    case BinaryKind::sub:
+      return static_cast<T>(difference);
+    case BinaryKind::mul:
+      return static_cast<T>(x * y);
+    case BinaryKind::maximum:
+      return a > b ? a : b;
+    case BinaryKind::minimum:
+      return a < b ? a : b;
+    case BinaryKind::equal:
+      return a == b;
+    case BinaryKind::greater:
+      return a > b;
+    case BinaryKind::less:
+      return a < b;
+    case BinaryKind::not_equal:
+      return a != b;
+    case BinaryKind::greater_equal:
+      return a >= b;
+    case BinaryKind::less_equal:
+      return a <= b;
+    case BinaryKind::logical_and:
+      return a != 0 && b != 0;
+    case BinaryKind::logical_or:
+      return a != 0 || b != 0;
+    case BinaryKind::squared_difference:
+      return static_cast<T>(difference * difference);
+    default: {  // floor_div and floor_mod
+      const bool quotient = kind == BinaryKind::floor_div;
+      if (b == 0) return 0;
+      if (std::is_signed_v<T> && b == static_cast<T>(-1)) return quotient ? static_cast<T>(U{} - x) : T{};
+      const T rest = static_cast<T>(a % b);
+      const bool down = rest != 0 && (rest < 0) != (b < 0);
+      return static_cast<T>(quotient ? a / b - down : rest + (down ? b : 0));
+    }
   }
 }
 
@@ -78,18 +168,40 @@ __device__ void binary_body(const BinaryParams& p) {
   store_lane_floats<T>(a, p.elements, at, p.out, p.accumulate);
 }
 
+template <class T>
+__device__ void binary_integers_body(const BinaryParams& p) {
+  constexpr int V = kIntegerLanes;
+  const Lanes<3, V> at = lanes_of<V>(p.elements);
+  Vector<T, V> a = load_lanes<1, T>(p.elements, at, p.a);
+  const Vector<T, V> b = load_lanes<2, T>(p.elements, at, p.b);
+#pragma unroll
+  for (int k = 0; k < V; k++) a.at[k] = combine_integers(a.at[k], b.at[k], p.kind);
+  if (p.accumulate) {
+    const Vector<T, V> sum = load_lanes<0, T>(p.elements, at, p.out);
+#pragma unroll
+    for (int k = 0; k < V; k++) a.at[k] = combine_integers(sum.at[k], a.at[k], BinaryKind::add);
+  }
+  store_lanes<0>(at, p.out, a);
+}
+
 #endif
 
 HEED_KERNEL_FLOATS(binary_kernel, BinaryParams, kElementThreads, 1, binary_body)
+HEED_KERNEL(binary_kernel_i32, BinaryParams, kElementThreads, 1, binary_integers_body<int32_t>)
+HEED_KERNEL(binary_kernel_u8, BinaryParams, kElementThreads, 1, binary_integers_body<uint8_t>)
 
 #if !HEED_DEVICE_CODE
 
 void host::binary(Stream& stream, Out out, MixedIn a, MixedIn b, Int kind, Bool accumulate) {
   check_binary(out, a, b, kind);
   if (out.empty()) return;
-  for_launches<3>({&out, &a, &b}, vector_width(out.dtype),
+  Kernel<BinaryParams>& kernel = out.dtype == DType::i32  ? binary_kernel_i32
+                                 : out.dtype == DType::u8 ? binary_kernel_u8
+                                                          : binary_kernel(out.dtype);
+  const bool integers = out.dtype == DType::i32 || out.dtype == DType::u8;
+  for_launches<3>({&out, &a, &b}, integers ? kIntegerLanes : vector_width(out.dtype),
                   [&](const Elements<3>& elements, void* const* data, int64_t blocks) {
-                    stream.launch("binary", binary_kernel(out.dtype), {blocks},
+                    stream.launch("binary", kernel, {blocks},
                                   BinaryParams{elements, data[0], data[1], data[2], static_cast<BinaryKind>(kind),
                                                accumulate, is_number(a, out), is_number(b, out)});
                   });

@@ -275,10 +275,13 @@ void host::embedding_forward(Stream& stream, Out out, In ids, In weight) {
   if (out.empty()) return;
   const int64_t n = ids.numel(), C = weight.dim(1), length = 16 / static_cast<int64_t>(size_of(out.dtype));
   const bool vectors = in_vectors(C, &out, &weight);
-  const EmbeddingForwardParams p{out.data,      ids.i32(), weight.data,     weight.dtype == DType::f32, vectors, n,
+  // i32 is moved as f32, whose bits the kernel does not change.
+  const DType dtype = out.dtype == DType::i32 ? DType::f32 : out.dtype;
+  const bool wide = size_of(weight.dtype) == 4;
+  const EmbeddingForwardParams p{out.data,      ids.i32(), weight.data,     wide, vectors, n,
                                  weight.dim(0), C,         stream.fault(op)};
   const Grid grid = tall_grid(ceil_div(n, kCopyWarps), ceil_div(C, kCopySlots * 32 * length));
-  stream.launch(op, embedding_copy(out.dtype), grid, p);
+  stream.launch(op, embedding_copy(dtype), grid, p);
 }
 
 void host::embedding_backward(Stream& stream, Out dweight, In dout, In ids, Bool accumulate) {

@@ -2,7 +2,8 @@
 // shapes and any strides; results are computed in f32 and rounded once.
 //
 // kinds.h lists f. Backward needs the forward's input. The kind is a branch that all threads take alike, once for a
-// thread's vector of elements.
+// thread's vector of elements. The kinds from erf on are rarer: they are in one function that is called for each
+// element, so that a kernel has one copy of each.
 #include "core/checks/elementwise.h"
 #include "core/kinds.h"
 #include "cuda/kernels/activation.h"
@@ -30,6 +31,101 @@ struct UnaryBackwardParams {
 // Library functions with a slow path for large arguments: a kernel has only one copy of each.
 __device__ __noinline__ float sine(float x) { return sinf(x); }
 __device__ __noinline__ float cosine(float x) { return cosf(x); }
+
+// selu of Klambauer et al. 2017, "Self-Normalizing Neural Networks".
+constexpr float kSeluScale = 1.0507009873554805f, kSeluBelow = 1.7580993408473769f;
+
+__device__ __noinline__ float rare_value(float x, UnaryKind kind) {
+  switch (kind) {
+    case UnaryKind::erf:
+      return erff(x);
+    case UnaryKind::tan:
+      return tanf(x);
+    case UnaryKind::asin:
+      return asinf(x);
+    case UnaryKind::acos:
+      return acosf(x);
+    case UnaryKind::atan:
+      return atanf(x);
+    case UnaryKind::sinh:
+      return sinhf(x);
+    case UnaryKind::cosh:
+      return coshf(x);
+    case UnaryKind::asinh:
+      return asinhf(x);
+    case UnaryKind::acosh:
+      return acoshf(x);
+    case UnaryKind::atanh:
+      return atanhf(x);
+    case UnaryKind::expm1:
+      return expm1f(x);
+    case UnaryKind::log1p:
+      return log1pf(x);
+    case UnaryKind::softplus:
+      return (x < 0 ? 0.0f : x) + log1pf(expf(-fabsf(x)));
+    case UnaryKind::elu:
+      return x > 0 ? x : expm1f(x);
+    case UnaryKind::selu:
+      return x > 0 ? kSeluScale * x : kSeluBelow * expm1f(x);
+    case UnaryKind::relu6:
+      return x < 0 ? 0.0f : x > 6 ? 6.0f : x;
+    case UnaryKind::round:
+      return rintf(x);
+    case UnaryKind::floor:
+      return floorf(x);
+    case UnaryKind::ceil:
+      return ceilf(x);
+    case UnaryKind::sign:
+      return x > 0 ? 1.0f : x < 0 ? -1.0f : 0.0f;
+    case UnaryKind::is_nan:
+      return x != x ? 1.0f : 0.0f;
+    case UnaryKind::is_inf:
+      return fabsf(x) == INFINITY ? 1.0f : 0.0f;
+    default:  // is_finite
+      return fabsf(x) < INFINITY ? 1.0f : 0.0f;
+  }
+}
+
+__device__ __noinline__ float rare_slope(float x, UnaryKind kind) {
+  switch (kind) {
+    case UnaryKind::erf:
+      return 1.1283791670955126f * expf(-x * x);  // 2/√π
+    case UnaryKind::tan: {
+      const float y = tanf(x);
+      return fmaf(y, y, 1.0f);
+    }
+    case UnaryKind::asin:
+      return 1.0f / sqrtf((1.0f - x) * (1.0f + x));
+    case UnaryKind::acos:
+      return -1.0f / sqrtf((1.0f - x) * (1.0f + x));
+    case UnaryKind::atan:
+      return 1.0f / fmaf(x, x, 1.0f);
+    case UnaryKind::sinh:
+      return coshf(x);
+    case UnaryKind::cosh:
+      return sinhf(x);
+    case UnaryKind::asinh:
+      return 1.0f / sqrtf(fmaf(x, x, 1.0f));
+    case UnaryKind::acosh:
+      return 1.0f / sqrtf((x - 1.0f) * (x + 1.0f));
+    case UnaryKind::atanh:
+      return 1.0f / ((1.0f - x) * (1.0f + x));
+    case UnaryKind::expm1:
+      return expf(x);
+    case UnaryKind::log1p:
+      return 1.0f / (1.0f + x);
+    case UnaryKind::softplus:
+      return sigmoid(x);
+    case UnaryKind::elu:
+      return x > 0 ? 1.0f : expf(x);
+    case UnaryKind::selu:
+      return x > 0 ? kSeluScale : kSeluBelow * expf(x);
+    case UnaryKind::relu6:
+      return x > 0 && x < 6 ? 1.0f : 0.0f;
+    default:  // the roundings and the tests
+      return 0.0f;
+  }
+}
 
 __device__ __forceinline__ float abs_slope(float x) {
   return x > 0 ? 1.0f : x < 0 ? -1.0f : x * 0.0f;  // 0 at 0, NaN at NaN
@@ -78,6 +174,8 @@ __device__ __forceinline__ void apply_value(float (&x)[V], UnaryKind kind) {
       return each(x, [](float v) { return 1.0f / v; });
     case UnaryKind::elu_plus_one:
       return each(x, [](float v) { return v > 0 ? v + 1.0f : expf(v); });
+    default:
+      return each(x, [kind](float v) { return rare_value(v, kind); });
   }
 }
 
@@ -118,6 +216,8 @@ __device__ __forceinline__ void apply_slope(float (&x)[V], UnaryKind kind) {
       return each(x, [](float v) { return -(1.0f / v) * (1.0f / v); });
     case UnaryKind::elu_plus_one:
       return each(x, [](float v) { return v > 0 ? 1.0f : expf(v); });
+    default:
+      return each(x, [kind](float v) { return rare_slope(v, kind); });
   }
 }
 

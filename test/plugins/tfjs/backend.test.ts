@@ -16,6 +16,14 @@ function numbers(shape: number[], seed = 1): tf.Tensor {
   );
 }
 
+/** Expects that the device computes every kernel. */
+async function expectOnDevice(compute: () => tf.Tensor[]): Promise<void> {
+  await tf.setBackend("heed");
+  const { kernels } = await tf.profile(() => tf.dispose(tf.tidy(compute)));
+  const where = await Promise.all(kernels.map(async ({ name, extraInfo }) => `${name}: ${await extraInfo}`));
+  expect(where.filter((kernel) => kernel.endsWith("the host"))).toEqual([]);
+}
+
 /** Computes the same on heed and on TensorFlow.js' own CPU backend and expects close results. */
 async function expectSame(compute: () => tf.Tensor | tf.Tensor[], tolerance = 2e-6): Promise<void> {
   const results: tf.TypedArray[][] = [];
@@ -94,9 +102,9 @@ describe.each(devicesTested)("on $name", ({ device }) => {
 
   test("the profile names what is computed on the host", async () => {
     const x = numbers([8]);
-    const { kernels } = await tf.profile(() => tf.tidy(() => tf.acos(tf.exp(x))));
+    const { kernels } = await tf.profile(() => tf.tidy(() => tf.unique(tf.exp(x)).values));
     const where = await Promise.all(kernels.map(async ({ name, extraInfo }) => `${name}: ${await extraInfo}`));
-    expect(where).toEqual([`Exp: computed on ${deviceOf(device).name}`, "Acos: computed on the host"]);
+    expect(where).toEqual([`Exp: computed on ${deviceOf(device).name}`, "Unique: computed on the host"]);
     const { kernelMs } = await tf.time(() => tf.exp(x).dispose());
     expect(kernelMs).toBeGreaterThanOrEqual(0);
     x.dispose();
@@ -164,6 +172,7 @@ describe.each(devicesTested)("on $name", ({ device }) => {
     const compute = (): tf.Tensor[] => [
       ...gradients((image, filter) => tf.conv2d(image, filter, [2, 1], "same"), dense()),
       ...gradients((image, filter) => tf.depthwiseConv2d(image, filter, 2, "same"), channelwise()),
+      ...gradients((image, filter) => tf.depthwiseConv2d(image, filter, [1, 2], "same"), numbers([2, 3, 5, 3]) as tf.Tensor4D), // prettier-ignore
       tf.conv2d(x(), dense(), 1, "valid", "NHWC", [2, 3]),
       tf.depthwiseConv2d(x(), channelwise(), 1, 1, "NHWC", [2, 2]),
       tf.fused.conv2d({ x: x(), filter: dense(), strides: 1, pad: "same", bias: numbers([4]), activation: "relu" }), // prettier-ignore
@@ -172,16 +181,77 @@ describe.each(devicesTested)("on $name", ({ device }) => {
       ...pooled((image) => tf.avgPool(image, [2, 3], 1, "same")),
     ];
     await expectSame(compute, 1e-5);
-    await tf.setBackend("heed");
-    const { kernels } = await tf.profile(() => tf.dispose(tf.tidy(compute)));
-    const where = await Promise.all(kernels.map(async ({ name, extraInfo }) => `${name}: ${await extraInfo}`));
-    expect(where.filter((kernel) => kernel.endsWith("the host"))).toEqual([]);
-    // Filters that make two channels of each, and channels in front, are TensorFlow.js' own.
-    await expectSame(() => [
-      tf.depthwiseConv2d(x(), numbers([2, 2, 5, 2]) as tf.Tensor4D, 1, "same"),
-      ...gradients((image, filter) => tf.depthwiseConv2d(image, filter, 1, "same"), numbers([2, 2, 5, 2]) as tf.Tensor4D), // prettier-ignore
-      tf.conv2d(x(), numbers([2, 2, 7, 3]) as tf.Tensor4D, 1, "valid", "NCHW"),
-    ]);
+    await expectOnDevice(compute);
+    // Channels in front are TensorFlow.js' own.
+    await expectSame(() => tf.conv2d(x(), numbers([2, 2, 7, 3]) as tf.Tensor4D, 1, "valid", "NCHW"));
+  });
+
+  test("functions of elements equal those of TensorFlow.js and run on the device", async () => {
+    const unit = (): tf.Tensor => tf.mul(numbers([3, 17], 4), 0.9);
+    const wide = (): tf.Tensor => tf.mul(numbers([3, 17], 5), 4);
+    const above = (): tf.Tensor => tf.add(tf.abs(wide()), 1.1);
+    const ints = (): tf.Tensor => tf.tensor1d([7, -7, 0, 16777217, 2 ** 31 - 1, -3], "int32");
+    const others = (): tf.Tensor => tf.tensor1d([2, 2, 5, 16777216, 2 ** 31 - 1, -2], "int32");
+    const mixed = (): tf.Tensor => tf.tensor1d([NaN, Infinity, -Infinity, 0, -0.5, 2.5]);
+    const compute = (): tf.Tensor[] => [
+      ...[tf.asin, tf.acos, tf.atanh, tf.tan, tf.log1p].map((f) => f(unit())),
+      ...[tf.atan, tf.sinh, tf.cosh, tf.asinh, tf.erf, tf.expm1].map((f) => f(wide())),
+      ...[tf.softplus, tf.elu, tf.selu, tf.relu6, tf.round, tf.floor, tf.ceil, tf.sign].map((f) => f(wide())),
+      tf.acosh(above()),
+      ...[tf.isNaN, tf.isInf, tf.isFinite].map((f) => tf.cast(f(mixed()), "int32")),
+      ...[tf.atan2, tf.mod, tf.squaredDifference, tf.floorDiv].map((f) => f(wide(), above())),
+      ...[tf.add, tf.sub, tf.maximum, tf.minimum, tf.mod, tf.floorDiv].map((f) => f(ints(), others())),
+      tf.mul(tf.floorDiv(ints(), tf.scalar(1000, "int32")), others()),
+      ...[tf.neg, tf.abs, tf.sign, tf.relu, tf.relu6, tf.round].map((f) =>
+        f(tf.floorDiv(ints(), tf.scalar(3, "int32"))),
+      ),
+      tf.clipByValue(ints(), -5, 5),
+      ...[tf.equal, tf.notEqual, tf.less, tf.lessEqual, tf.greater, tf.greaterEqual].flatMap((f) =>
+        [f(ints(), others()), f(wide(), numbers([17], 6)), f(mixed(), mixed())].map((flags) => tf.cast(flags, "int32")),
+      ),
+      tf.where(tf.greater(wide(), 0), wide(), tf.scalar(0.5)),
+      tf.where(tf.logicalOr(tf.less(ints(), 0), tf.equal(ints(), 7)), ints(), others()),
+      tf.cast(tf.logicalAnd(tf.greater(ints(), 0), tf.logicalNot(tf.equal(ints(), 7))), "int32"),
+    ];
+    await expectSame(compute);
+    await expectOnDevice(compute);
+    await expectSame(() => {
+      const above = tf.greater(numbers([17], 6), 0);
+      return tf.grads((x, y) => tf.where(above, tf.mul(x, y), tf.softplus(y)))([wide(), unit()]);
+    });
+  });
+
+  test("cumulative sums, orders and blocks equal those of TensorFlow.js and run on the device", async () => {
+    const x = (): tf.Tensor4D => numbers([2, 4, 6, 8]) as tf.Tensor4D;
+    const ints = (): tf.Tensor => tf.cast(tf.mul(x(), 100), "int32");
+    const images = (): tf.Tensor4D => numbers([2, 5, 6, 3]) as tf.Tensor4D;
+    const mirrored = (t: tf.Tensor, mode: "reflect" | "symmetric"): tf.Tensor => tf.mirrorPad(t, [[1, 0], [0, 0], [2, 3], [1, 1]], mode); // prettier-ignore
+    const compute = (): tf.Tensor[] => [
+      tf.cumsum(x(), 1),
+      tf.cumsum(x(), 3, true, true),
+      tf.cumprod(tf.add(x(), 1), 0, false, true),
+      tf.prod(x(), [1, 3]),
+      tf.prod(x(), 2, true),
+      tf.reverse(x(), [0, 2]),
+      tf.reverse(ints(), 1),
+      tf.cast(tf.reverse(tf.greater(x(), 0), 3), "int32"),
+      mirrored(x(), "reflect"),
+      mirrored(ints(), "symmetric"),
+      tf.image.flipLeftRight(images()),
+      tf.depthToSpace(x(), 2, "NHWC"),
+      tf.spaceToBatchND(images(), [2, 3], [[1, 0], [0, 0]]), // prettier-ignore
+      tf.batchToSpaceND(tf.reshape(x(), [4, 2, 6, 8]), [2, 2], [[1, 0], [0, 1]]), // prettier-ignore
+      tf.gather(ints(), tf.tensor1d([3, 0, 3], "int32"), 1),
+      tf.cast(tf.gather(tf.greater(x(), 0), tf.tensor1d([5, 1], "int32"), 2), "int32"),
+      tf.oneHot(tf.tensor1d([1, 7, -1, 3], "int32"), 5, 2, -1),
+      tf.einsum("bqhd,bkhd->bhqk", x(), numbers([2, 3, 6, 8], 2)),
+      tf.einsum("bhqk,bkhd->bqhd", numbers([2, 6, 4, 3], 3), numbers([2, 3, 6, 8], 2)),
+      tf.einsum("ij,k->kij", numbers([3, 4]), numbers([5], 2)),
+      tf.einsum("bij,ij->b", numbers([2, 3, 4]), numbers([3, 4], 2)),
+      tf.einsum("abcd->db", x()),
+    ];
+    await expectSame(compute, 1e-5);
+    await expectOnDevice(compute);
   });
 
   test("attention and the norms, and their gradients, equal compositions of TensorFlow.js", async () => {

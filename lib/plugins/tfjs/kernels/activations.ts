@@ -11,12 +11,6 @@ export interface FusedActivation {
   prelu?: TensorInfo | undefined;
 }
 
-/** Returns x above 0 and eˣ − 1 elsewhere. */
-export function elu(work: Work, x: Tensor): Tensor {
-  const below = work.binary("sub", work.unary("eluPlusOne", work.binary("minimum", x, 0)), 1);
-  return work.binary("add", work.unary("relu", x), below);
-}
-
 /**
  * Returns the activation of x.
  *
@@ -31,11 +25,11 @@ export function activated(work: Work, x: Tensor, { activation, alpha = 0.2, prel
     case "relu":
       return work.unary("relu", x);
     case "elu":
-      return elu(work, x);
+      return work.unary("elu", x);
     case "sigmoid":
       return work.unary("sigmoid", x);
     case "relu6":
-      return work.binary("minimum", work.binary("maximum", x, 0), 6);
+      return work.unary("relu6", x);
     case "leakyrelu":
       return slope(alpha);
     case "prelu":

@@ -1,6 +1,9 @@
 /**
- * Convolutions and pooling of images [B, H, W, C]. Other layouts, depthwise filters that make more than one channel of each,
- * and gradients of another size than the convolution's result are left to the host.
+ * Convolutions and pooling of images [B, H, W, C]. Other layouts and gradients of another size than the convolution's
+ * result are left to the host.
+ *
+ * A depthwise filter [h, w, C, M] makes M channels of each. Its elements lie in memory as those of a filter [h, w, C · M],
+ * which convolves an image whose channels stand M times beside each other.
  */
 import type { backend_util } from "@tensorflow/tfjs-core";
 import { ops } from "../../../native.js";
@@ -37,10 +40,6 @@ interface Fused extends Window {
 
 /** Returns true if the images have their channels last, the only layout that the device's kernels read. */
 const channelsLast = (_: Inputs, { dataFormat = "NHWC" }: Attributes): boolean => dataFormat === "NHWC";
-/** Returns true if each channel of the images makes a single channel of the result. */
-const single = ({ filter }: Inputs, { filterShape = filter?.shape }: Attributes): boolean =>
-  (filterShape as number[])[3] === 1;
-
 function convolution({ tf }: Work, image: number[], filter: number[], attrs: Window, depthwise = false): Info {
   const { strides, pad, dilations, dimRoundingMode } = attrs;
   return tf.backend_util.computeConv2DInfo(
@@ -68,8 +67,10 @@ interface Kind {
   forward: typeof ops.conv2d;
   input: typeof ops.conv2d_input;
   filter: typeof ops.conv2d_filter;
-  takes: DeviceKernel["takes"];
+  /** Returns the shape of a filter as the operations take it. */
   shape: (filter: readonly number[]) => number[];
+  /** Returns how many times each channel of the images is needed. */
+  copies: (filter: readonly number[]) => number;
 }
 
 const dense: Kind = {
@@ -77,35 +78,45 @@ const dense: Kind = {
   forward: (operands) => ops.conv2d(operands),
   input: (operands) => ops.conv2d_input(operands),
   filter: (operands) => ops.conv2d_filter(operands),
-  takes: both(floats, channelsLast),
   shape: (filter) => [...filter],
+  copies: () => 1,
 };
 const depthwise: Kind = {
   depthwise: true,
   forward: (operands) => ops.depthwise_conv2d(operands),
   input: (operands) => ops.depthwise_conv2d_input(operands),
   filter: (operands) => ops.depthwise_conv2d_filter(operands),
-  takes: both(floats, channelsLast, single),
-  shape: (filter) => filter.slice(0, 3),
+  shape: ([height, width, channels, multiplier]) => [height!, width!, channels! * multiplier!],
+  copies: (filter) => filter[3]!,
 };
+const takes = both(floats, channelsLast);
+
+/** Returns the images with each channel standing `copies` times beside itself. */
+function repeated(work: Work, x: Tensor, copies: number): Tensor {
+  if (copies === 1) return x;
+  const [shape, strides] = [
+    [...x.shape, copies],
+    [...x.strides, 0],
+  ];
+  return work.reshape(work.copied(work.view(x, shape, strides)), [...x.shape.slice(0, 3), x.shape[3]! * copies]);
+}
 
 function convolved(work: Work, kind: Kind, x: TensorInfo, filter: TensorInfo, attrs: Window, epilogue: object): Tensor {
   const info = convolution(work, x.shape, filter.shape, attrs, kind.depthwise);
   const out = work.make(info.outShape);
   const weights = work.input(filter, kind.shape(filter.shape));
-  kind.forward({ out, inp: work.input(x), filter: weights, ...windows(info), ...epilogue });
+  const inp = repeated(work, work.input(x), kind.copies(filter.shape));
+  kind.forward({ out, inp, filter: weights, ...windows(info), ...epilogue });
   return out;
 }
 
 const forward = (kind: Kind): DeviceKernel =>
-  kernel<Window>(kind.takes, (work, { x, filter }, attrs) =>
-    work.result(convolved(work, kind, x!, filter!, attrs, {})),
-  );
+  kernel<Window>(takes, (work, { x, filter }, attrs) => work.result(convolved(work, kind, x!, filter!, attrs, {})));
 
 const fused = (kind: Kind): DeviceKernel =>
-  kernel<Fused>(kind.takes, (work, { x, filter, bias, preluActivationWeights }, attrs) => {
+  kernel<Fused>(takes, (work, { x, filter, bias, preluActivationWeights }, attrs) => {
     const { activation = "linear", leakyreluAlpha } = attrs;
-    const channels = kind.depthwise ? filter!.shape[2]! : filter!.shape[3]!;
+    const channels = kind.shape(filter!.shape).at(-1)!;
     const row = bias && numel(bias.shape) === channels ? bias : undefined;
     const whole = !bias || row;
     const inside = whole && (activation === "relu" || activation === "sigmoid") ? activation : "none";
@@ -132,19 +143,24 @@ const fits =
   };
 
 const inputGradient = (kind: Kind): DeviceKernel =>
-  kernel<Window>(both(kind.takes, fits(kind)), (work, { dy, filter }, attrs) => {
+  kernel<Window>(both(takes, fits(kind)), (work, { dy, filter }, attrs) => {
     const info = convolution(work, attrs.inputShape!, filter!.shape, attrs, kind.depthwise);
-    const dinp = work.make(info.inShape);
+    const [batch, height, width, channels] = info.inShape;
+    const copies = kind.copies(filter!.shape);
+    const dinp = work.make([batch, height, width, channels * copies]);
     const weights = work.input(filter!, kind.shape(filter!.shape));
     kind.input({ dinp, dout: work.input(dy!), filter: weights, ...windows(info) });
-    return work.result(dinp);
+    if (copies === 1) return work.result(dinp);
+    const parts = work.reshape(dinp, [...info.inShape, copies]);
+    return work.result(work.reduce("sum", parts, [4]), "float32", info.inShape);
   });
 
 const filterGradient = (kind: Kind): DeviceKernel =>
-  kernel<Window>(both(kind.takes, fits(kind)), (work, { x, dy }, attrs) => {
+  kernel<Window>(both(takes, fits(kind)), (work, { x, dy }, attrs) => {
     const info = convolution(work, x!.shape, attrs.filterShape!, attrs, kind.depthwise);
     const dfilter = work.make(kind.shape(info.filterShape));
-    kind.filter({ dfilter, inp: work.input(x!), dout: work.input(dy!), ...windows(info) });
+    const inp = repeated(work, work.input(x!), kind.copies(info.filterShape));
+    kind.filter({ dfilter, inp, dout: work.input(dy!), ...windows(info) });
     return work.result(dfilter, "float32", info.filterShape);
   });
 

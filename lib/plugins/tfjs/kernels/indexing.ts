@@ -5,14 +5,16 @@
 import { ops } from "../../../native.js";
 import { contiguousStrides, numel } from "../../../shape.js";
 import type { Tensor } from "../../../tensor.js";
-import { both, kernel, type KernelTable } from "../table.js";
-import type { Inputs, TensorInfo } from "../types.js";
+import { deviceType } from "../stored.js";
+import { both, integers, kernel, type KernelTable } from "../table.js";
+import type { Inputs, TensorInfo, TensorType } from "../types.js";
 import { isEmpty, type Work } from "../work.js";
 
+/** Returns the condition that there are elements of one of these types, and indices. */
 const rowsOf =
-  (name: string, index: string) =>
+  (name: string, index: string, types: readonly TensorType[] = ["float32", "int32", "bool"]) =>
   (inputs: Inputs): boolean =>
-    inputs[name]!.dtype === "float32" &&
+    types.includes(inputs[name]!.dtype) &&
     inputs[index]!.dtype === "int32" &&
     !isEmpty(inputs[name]!) &&
     !isEmpty(inputs[index]!);
@@ -23,11 +25,24 @@ function inRange(work: Work, info: TensorInfo, size: number): boolean {
   return !values || values.every((value) => value >= 0 && value < size);
 }
 
-/** Returns table[ids], rows of [rows, width]. */
+/** Returns table[ids], rows of [rows, width]. The rows of bytes are moved as numbers. */
 function gather(work: Work, table: Tensor, ids: Tensor): Tensor {
-  const out = work.make([...ids.shape, table.shape[1]!]);
+  if (table.dtype === "u8") return work.cast(gather(work, work.cast(table, "f32"), ids), "u8");
+  const out = work.make([...ids.shape, table.shape[1]!], table.dtype);
   ops.embedding_forward({ out, ids, weight: table });
   return out;
+}
+
+/** Returns the elements at the positions `ids` along an axis. */
+export function take(work: Work, x: Tensor, axis: number, ids: Tensor): Tensor {
+  const [size, count] = [x.shape[axis]!, ids.shape[0]!];
+  const [outer, inner] = [numel(x.shape.slice(0, axis)), numel(x.shape.slice(axis + 1))];
+  const shape = x.shape.with(axis, count);
+  if (outer === 1) return work.reshape(gather(work, work.reshape(x, [size, inner]), ids), shape);
+  // [outer, size, inner] → [size, outer · inner], and back
+  const rows = work.permute(work.reshape(x, [outer, size, inner]), [1, 0, 2]);
+  const found = gather(work, work.reshape(rows, [size, outer * inner]), ids);
+  return work.reshape(work.permute(work.reshape(found, [count, outer, inner]), [1, 0, 2]), shape);
 }
 
 /** Returns sums of the rows [n, width] with the same of n ids, in a table of `rows`. */
@@ -37,19 +52,16 @@ function scatter(work: Work, rows: number, updates: Tensor, ids: Tensor): Tensor
   return out;
 }
 
-/** Largest number of places that f32 counts exactly. */
-const countable = 2 ** 24;
-
 /** Returns the flat number of each of n indices [n, k] into a tensor whose first dimensions are `sizes`. */
 function flatten(work: Work, indices: Tensor, sizes: number[]): Tensor {
   const [n, strides] = [indices.shape[0]!, contiguousStrides(sizes)];
   let flat: Tensor | null = null;
   for (const [i, stride] of strides.entries()) {
-    const column = work.cast(work.view(indices, [n], [sizes.length], i), "f32");
+    const column = work.view(indices, [n], [sizes.length], i);
     const part = stride === 1 ? column : work.binary("mul", column, stride);
     flat = flat ? work.binary("add", flat, part) : part;
   }
-  return work.cast(flat!, "i32");
+  return work.contiguous(flat!);
 }
 
 /** Returns false if an index of [..., k] that is known on the host is out of range in its dimension. */
@@ -69,38 +81,30 @@ export const indexingKernels: KernelTable = {
     }),
     (work, { x, indices }, { axis }) => {
       const at = work.tf.util.parseAxisParam(axis, x!.shape)[0]!;
-      const [before, size, after] = [x!.shape.slice(0, at), x!.shape[at]!, x!.shape.slice(at + 1)];
-      const [outer, inner, count] = [numel(before), numel(after), numel(indices!.shape)];
-      const shape = [...before, ...indices!.shape, ...after];
-      const ids = work.input(indices!, [count]);
-      if (outer === 1) return work.result(gather(work, work.input(x!, [size, inner]), ids), "float32", shape);
-      // [outer, size, inner] → [size, outer · inner], and back
-      const rows = work.contiguous(work.permute(work.input(x!, [outer, size, inner]), [1, 0, 2]));
-      const found = work.reshape(gather(work, work.reshape(rows, [size, outer * inner]), ids), [count, outer, inner]);
-      return work.result(work.copied(work.permute(found, [1, 0, 2])), "float32", shape);
+      const shape = [...x!.shape.slice(0, at), ...indices!.shape, ...x!.shape.slice(at + 1)];
+      const ids = work.input(indices!, [numel(indices!.shape)]);
+      return work.result(take(work, work.input(x!), at, ids), x!.dtype, shape);
     },
   ),
   GatherNd: kernel(
     both(rowsOf("params", "indices"), ({ params, indices }, _, work) => {
       const depth = indices!.shape.at(-1)!;
       const sizes = params!.shape.slice(0, depth);
-      return (
-        depth > 0 && depth <= params!.shape.length && numel(sizes) < countable && allInRange(work, indices!, sizes)
-      );
+      return depth > 0 && depth <= params!.shape.length && allInRange(work, indices!, sizes);
     }),
     (work, { params, indices }) => {
       const depth = indices!.shape.at(-1)!;
       const [sizes, rest] = [params!.shape.slice(0, depth), params!.shape.slice(depth)];
       const ids = flatten(work, work.input(indices!, [numel(indices!.shape) / depth, depth]), sizes);
       const found = gather(work, work.input(params!, [numel(sizes), numel(rest)]), ids);
-      return work.result(found, "float32", [...indices!.shape.slice(0, -1), ...rest]);
+      return work.result(found, params!.dtype, [...indices!.shape.slice(0, -1), ...rest]);
     },
   ),
   ScatterNd: kernel<{ shape: number[] }>(
-    both(rowsOf("updates", "indices"), ({ indices }, { shape }, work) => {
+    both(rowsOf("updates", "indices", ["float32"]), ({ indices }, { shape }, work) => {
       const depth = depthOf(indices!);
       const sizes = (shape as number[]).slice(0, depth);
-      return depth > 0 && numel(sizes) < countable && allInRange(work, indices!, sizes);
+      return depth > 0 && allInRange(work, indices!, sizes);
     }),
     (work, { indices, updates }, { shape }) => {
       work.tf.backend_util.calculateShapes(updates as never, indices as never, shape);
@@ -114,7 +118,7 @@ export const indexingKernels: KernelTable = {
   ),
   // The gradient of GatherV2.
   UnsortedSegmentSum: kernel<{ numSegments: number }>(
-    both(rowsOf("x", "segmentIds"), ({ segmentIds }, { numSegments }, work) => {
+    both(rowsOf("x", "segmentIds", ["float32"]), ({ segmentIds }, { numSegments }, work) => {
       return segmentIds!.shape.length === 1 && inRange(work, segmentIds!, numSegments as number);
     }),
     (work, { x, segmentIds }, { numSegments }) => {
@@ -124,25 +128,13 @@ export const indexingKernels: KernelTable = {
       return work.result(table, "float32", [numSegments, ...rest]);
     },
   ),
-  // Ids beyond those that f32 counts exactly are rounded, but never to one of the places.
   OneHot: kernel<{ depth: number; onValue: number; offValue: number; dtype: "float32" | "int32" }>(
-    both(
-      ({ indices }) => indices!.dtype === "int32",
-      (_, { dtype, depth }) => ["float32", "int32"].includes(dtype as string) && (depth as number) < countable,
-    ),
+    both(integers, (_, { dtype }) => ["float32", "int32"].includes(dtype as string)),
     (work, { indices }, { depth, onValue, offValue, dtype }) => {
-      const count = numel(indices!.shape);
-      const places = work.backend.hostResult(
-        Float32Array.from({ length: depth }, (_, i) => i),
-        [depth],
-        "float32",
-      );
-      const ids = work.cast(work.input(indices!, [count, 1]), "f32");
-      const hits = work.binary("equal", ids, work.input(places));
-      work.backend.disposeData(places.dataId);
-      const scaled = onValue - offValue === 1 ? hits : work.binary("mul", hits, onValue - offValue);
-      const out = offValue === 0 ? scaled : work.binary("add", scaled, offValue);
-      return work.result(work.cast(out, dtype === "int32" ? "i32" : "f32"), dtype, [...indices!.shape, depth]);
+      const places = work.integers(Int32Array.from({ length: depth }, (_, i) => i));
+      const hits = work.binary("equal", work.input(indices!, [numel(indices!.shape), 1]), places);
+      const out = work.where(hits, onValue, offValue, hits.shape, deviceType(dtype)!);
+      return work.result(out, dtype, [...indices!.shape, depth]);
     },
   ),
 };

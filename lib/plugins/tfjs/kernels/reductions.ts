@@ -1,5 +1,6 @@
-/** Reductions, softmax, and kernels that find the largest elements. */
+/** Reductions, cumulative sums and products, softmax, and kernels that find the largest elements. */
 import { ops } from "../../../native.js";
+import { numel } from "../../../shape.js";
 import type { Tensor } from "../../../tensor.js";
 import { both, type DeviceKernel, elements, flags, floats, kernel, type KernelTable } from "../table.js";
 import type { Inputs } from "../types.js";
@@ -44,7 +45,47 @@ const position = (largest: boolean): DeviceKernel =>
     return work.result(ids, "int32");
   });
 
+interface Scan {
+  axis: number;
+  exclusive: boolean;
+  reverse: boolean;
+}
+
+/** Writes cumulative sums or products along the middle one of three dimensions. */
+function scanned(work: Work, x: Tensor, product: boolean, exclusive = false, reverse = false): Tensor {
+  const out = work.make(x.shape);
+  ops.scan({ out, inp: x, product, exclusive, reverse });
+  return out;
+}
+
+/**
+ * Returns the kernel of cumulative sums or products. Those of integers, which have to be exact, are left to the host: heed
+ * computes them in floats.
+ */
+const scan = (product: boolean): DeviceKernel =>
+  kernel<Scan>(
+    both(floats, ({ x }) => x!.shape.length > 0),
+    (work, { x }, { axis, exclusive, reverse }) => {
+      const { shape } = x!;
+      const at = work.tf.util.parseAxisParam(axis, shape)[0]!;
+      const lines = [numel(shape.slice(0, at)), shape[at]!, numel(shape.slice(at + 1))];
+      return work.result(scanned(work, work.input(x!, lines), product, exclusive, reverse), "float32", shape);
+    },
+  );
+
 export const reductionKernels: KernelTable = {
+  Cumsum: scan(false),
+  Cumprod: scan(true),
+  // The last of the cumulative products.
+  Prod: kernel<Reduction>(both(floats, nonEmpty), (work, { x }, { axis, keepDims }) => {
+    const { shape } = x!;
+    const axes = axesOf(work, axis, shape);
+    const kept = [...shape.keys()].filter((i) => !axes.includes(i));
+    const [outer, n] = [kept, axes].map((list) => numel(list.map((i) => shape[i]!))) as [number, number];
+    const lines = work.reshape(work.permute(work.input(x!), [...kept, ...axes]), [outer, n, 1]);
+    const last = work.block(scanned(work, lines, true), [0, n - 1, 0], [outer, 1, 1]);
+    return work.result(work.copied(last), "float32", reducedShape(shape, axes, keepDims));
+  }),
   Sum: reduction(floats, (work, x, axes) => work.reduce("sum", x, axes)),
   Max: reduction(both(floats, nonEmpty), largest),
   Min: reduction(both(floats, nonEmpty), smallest),

@@ -1,9 +1,10 @@
 /** Kernels that make, move and join elements without computing with them. */
 import { ops } from "../../../native.js";
 import { contiguousStrides, maxRank, numel } from "../../../shape.js";
-import { anything, both, elements, kernel, type KernelTable } from "../table.js";
+import type { Tensor } from "../../../tensor.js";
+import { alike, anything, both, elements, kernel, type KernelTable } from "../table.js";
 import { deviceType } from "../stored.js";
-import type { Inputs, TensorInfo, TensorType } from "../types.js";
+import type { TensorInfo, TensorType } from "../types.js";
 import { isEmpty, type Work } from "../work.js";
 
 interface StridedSlice {
@@ -54,10 +55,14 @@ function concat(work: Work, infos: TensorInfo[], axis: number, shapeOf: (info: T
   return work.result(out, first.dtype);
 }
 
-const ofOneType = (inputs: Inputs): boolean => {
-  const infos = Object.values(inputs);
-  return infos.every((info) => info!.dtype === infos[0]!.dtype);
-};
+/** Returns the elements with a number of others before and after them in each dimension, which have this value. */
+export function padded(work: Work, x: TensorInfo, paddings: [number, number][], value: number): Tensor {
+  const shape = x.shape.map((size, i) => paddings[i]![0] + size + paddings[i]![1]);
+  const out = work.filled(shape, value, deviceType(x.dtype)!);
+  const begin = paddings.map(([before]) => before);
+  if (!isEmpty(x)) ops.copy({ out: work.block(out, begin, x.shape), inp: work.input(x) });
+  return out;
+}
 
 /** Returns true if an i32 or u8 fill holds the value exactly. */
 const fits = (value: number, dtype: TensorType): boolean =>
@@ -151,7 +156,7 @@ export const shapingKernels: KernelTable = {
       return slice(work, x!, begin, size, finalShape, strides);
     },
   ),
-  Concat: kernel<{ axis: number }>(both(elements, ofOneType), (work, inputs, attrs) => {
+  Concat: kernel<{ axis: number }>(both(elements, alike), (work, inputs, attrs) => {
     const infos = Object.values(inputs);
     const axis = work.tf.util.parseAxisParam(attrs.axis, infos[0]!.shape)[0]!;
     const shapes = infos.map((info) => info.shape);
@@ -161,7 +166,7 @@ export const shapingKernels: KernelTable = {
     if (full.length) return concat(work, full, axis, (info) => info.shape);
     return filled(work, work.tf.backend_util.computeOutShape(shapes, axis), 0, infos[0]!.dtype);
   }),
-  Pack: kernel<{ axis: number }>(both(elements, ofOneType), (work, inputs, { axis }) => {
+  Pack: kernel<{ axis: number }>(both(elements, alike), (work, inputs, { axis }) => {
     const infos = Object.values(inputs);
     for (const info of infos)
       work.tf.util.assertShapesMatch(
@@ -192,17 +197,7 @@ export const shapingKernels: KernelTable = {
   }),
   PadV2: kernel<{ paddings: [number, number][]; constantValue: number }>(
     both(elements, ({ x }, { constantValue }) => fits(constantValue as number, x!.dtype)),
-    (work, { x }, { paddings, constantValue }) => {
-      const shape = x!.shape.map((size, i) => paddings[i]![0] + size + paddings[i]![1]);
-      const out = work.filled(shape, constantValue, deviceType(x!.dtype)!);
-      const inside = work.block(
-        out,
-        paddings.map(([before]) => before),
-        x!.shape,
-      );
-      if (!isEmpty(x!)) ops.copy({ out: inside, inp: work.input(x!) });
-      return work.result(out, x!.dtype);
-    },
+    (work, { x }, { paddings, constantValue }) => work.result(padded(work, x!, paddings, constantValue), x!.dtype),
   ),
   // Each dimension becomes two, the first of which repeats by a stride of 0. Dimensions that are not repeated stay one.
   Tile: kernel<{ reps: number[] }>(
