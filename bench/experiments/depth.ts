@@ -16,7 +16,7 @@ import {
 } from "heed";
 import { type Book, mobyDick } from "./book.js";
 import { type Experiment, round, table } from "./experiment.js";
-import { meanOf, withMargin } from "./seeds.js";
+import { clearSign, meanOf, withMargin } from "./seeds.js";
 import { evaluateLoss, stepOf } from "./training.js";
 
 const shapes = { pre: "pre-norm", post: "post-norm", straight: "no residuals" } as const;
@@ -184,31 +184,56 @@ const nameOf = ({ shape, warms }: (typeof ways)[number]): string =>
 /** Returns the end of the page: what follows from the numbers. */
 function verdict({ depths, runs, starts }: Result): string {
   const [shallow, deep] = [depths[0]!, depths.at(-1)!];
-  const loss = (shape: Shape, warms: boolean, depth: number): number =>
-    meanOf(
-      runs.filter((run) => run.shape === shape && run.warms === warms && run.depth === depth).map((run) => run.loss),
-    );
+  const losses = (shape: Shape, warms: boolean, depth: number): number[] =>
+    runs.filter((run) => run.shape === shape && run.warms === warms && run.depth === depth).map((run) => run.loss);
+  /** Returns the differences of two lists, seed by seed. */
+  const minus = (a: readonly number[], b: readonly number[]): number[] => a.map((value, i) => value - b[i]!);
   const start = (shape: Shape, value: (start: Start) => number): number =>
     meanOf(starts.filter((one) => one.shape === shape && one.depth === deep).map(value));
   const own = (shape: Shape): number => start(shape, (one) => one.own.at(-1)!);
   const slope = (shape: Shape): number => start(shape, ({ gradients }) => gradients[0]! / gradients.at(-1)!);
   const change = (shape: Shape, warms: boolean): string => {
-    const [before, after] = [loss(shape, warms, shallow), loss(shape, warms, deep)];
-    return `${after < before ? "falls" : "rises"} from ${round(before)} to ${round(after)}`;
+    const [before, after] = [losses(shape, warms, shallow), losses(shape, warms, deep)];
+    const verbs = { "-1": "falls", 0: "changes by no clear amount,", 1: "rises" };
+    return `${verbs[clearSign(minus(after, before)) as -1 | 0 | 1]} from ${round(meanOf(before))} to ${round(meanOf(after))}`;
   };
+
+  const gap = clearSign(minus(losses("straight", true, deep), losses("pre", true, deep)));
+  const residuals =
+    gap === 1
+      ? `At ${deep} blocks the models with residuals are clearly better.`
+      : gap === -1
+        ? `At ${deep} blocks the models without residuals are better, against what He et al. found.`
+        : `At ${deep} blocks no clear difference is left between them.`;
+  const [ownStraight, ownPre] = [own("straight"), own("pre")];
+  const collapse =
+    ownStraight < 0.5 * ownPre
+      ? `A reason is there before any training: after ${deep} blocks without residuals the tokens of a sequence have ${
+          ownStraight < 0.1 ? "nearly the same state" : "states that are more alike"
+        }`
+      : `The tokens of a sequence do not become alike before training, whether there are residuals or not`;
+
+  const warming = (shape: Shape): number[] => minus(losses(shape, false, deep), losses(shape, true, deep));
+  const matters = clearSign(minus(warming("post"), warming("pre")));
+  const warmUp =
+    matters === 1
+      ? "So warm-up matters more to post-norm, as Xiong et al. say."
+      : matters === -1
+        ? "So warm-up matters less to post-norm here, against what Xiong et al. found."
+        : "The interval of the difference between the two contains 0, so these runs do not show that warm-up matters more to post-norm.";
+  const gradients =
+    slope("post") < slope("pre")
+      ? "Seen from the output, gradients shrink more in post-norm"
+      : "Gradients do not shrink more in post-norm";
   return `## Conclusion
 
 **Residuals.** From ${shallow} to ${deep} blocks, the loss of pre-norm ${change("pre", true)}, and that of blocks without residuals ${change("straight", true)}
-in the same number of steps. The figure shows a reason that is there before any training: after ${deep} blocks without residuals the tokens of a
-sequence have ${own("straight") < 0.5 * own("pre") ? "nearly the same state" : "states of their own still"} (${round(own("straight"))} of a state is its own, with residuals and pre-norm ${round(own("pre"))}).
+in the same number of steps. ${residuals} ${collapse}
+(the share of a state that is its own is ${round(ownStraight)}; with residuals and pre-norm it is ${round(ownPre)}).
 
 **Norms.** In a new pre-norm model of ${deep} blocks, the first block's gradient is ${round(slope("pre"))} times that of the last, in post-norm ${round(slope("post"))} times.
-With warm-up, the loss of post-norm ${change("post", true)}; without it, it ${change("post", false)}. For pre-norm it ${change("pre", false)}
-without warm-up. ${
-    loss("post", false, deep) - loss("post", true, deep) > loss("pre", false, deep) - loss("pre", true, deep)
-      ? "So warm-up matters more to post-norm, as Xiong et al. say."
-      : "So warm-up does not matter more to post-norm here."
-  }`;
+${gradients}. With warm-up, the loss of post-norm ${change("post", true)}; without it, it ${change("post", false)}. For pre-norm it ${change("pre", false)}
+without warm-up. At ${deep} blocks, warm-up lowers the loss by ${withMargin(warming("post"))} (post-norm) and ${withMargin(warming("pre"))} (pre-norm). ${warmUp}`;
 }
 
 export const depth: Experiment<Result> = {
