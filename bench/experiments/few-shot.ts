@@ -246,36 +246,44 @@ function verdict({ dimensions, points, steps, batchSize, baselines, shiftedBasel
   const lowest = curve.indexOf(Math.min(...curve));
   const examples = keepsLearning
     ? "Its error falls with every further example"
-    : `Its error is lowest after ${lowest} examples (${round(curve[lowest]!)})`;
+    : curve[last]! < 1.2 * curve[lowest]!
+      ? `Its error falls up to ${lowest} examples and then hardly changes`
+      : `Its error is lowest after ${lowest} examples (${round(curve[lowest]!)})`;
   const isExact = at(largest, last) < 0.01;
 
   // A model that answers little more than 0 is like no method.
-  const learned = sizes.filter((name) => at(name, last) < 0.9);
+  const learned = sizes.filter((name) => at(name, last) < 0.75);
   const idle = sizes.filter((name) => !learned.includes(name));
+  /** Methods differ most when there are as many examples as dimensions. */
   const closer = learned.map((name) => {
-    const distance = (method: Known): number => meanOf(of(name).map((run) => run.distances[method][last]!));
-    const [near, far] = [...known].sort((a, b) => distance(a) - distance(b)) as [Known, Known];
-    const numbers = `${name}: ${round(distance(near))}, against ${round(distance(far))}`;
-    return { near, text: `${methodNames[near]} (${numbers})` };
+    const distances = (method: Known): number[] => of(name).map((run) => run.distances[method][dimensions]!);
+    const [exact, step] = [distances("leastSquares"), distances("gradientStep")];
+    const sign = clearSign(step.map((distance, seed) => distance - exact[seed]!));
+    const numbers = `${round(meanOf(exact))} and ${round(meanOf(step))}`;
+    const near = {
+      "-1": "nearer to one step of gradient descent",
+      0: "about as near to one as to the other",
+      1: "nearer to least squares",
+    };
+    return { sign, text: `${near[sign as -1 | 0 | 1]} (${name}: ${numbers})` };
   });
-  const nears = new Set(closer.map(({ near }) => near));
-  const order =
-    nears.size === 1
-      ? `So the models that learn the task are all nearer to ${methodNames[closer[0]!.near]}${learned.length > 1 ? "; the change with size that the papers describe does not show" : ""}.`
-      : closer[0]?.near === "gradientStep" && closer.at(-1)!.near === "leastSquares"
-        ? "So the smaller models are nearer to one step of gradient descent and the larger ones to least squares, which fits what the papers say."
-        : "That is not the order that the papers describe.";
+  const signs = closer.map(({ sign }) => sign);
+  const order = signs.every((sign, i) => i === 0 || sign >= signs[i - 1]!)
+    ? signs.at(-1)! > signs[0]!
+      ? "So the larger a model, the nearer it is to least squares, which fits what the papers say."
+      : "A change with size, as the papers describe it, does not show among them."
+    : "That is not the order that the papers describe.";
   const likeness =
     closer.length === 0
       ? ""
-      : `After ${last} examples the answers of models that learn the task are nearest to those of ${closer.map(({ text }) => text).join("; ")}, as mean
-squared differences over the variance of y. ${order}\n\n`;
+      : `After ${dimensions} examples, the answers of models that have learned the task are ${closer.map(({ text }) => text).join("; ")}. The
+numbers are the mean squared differences from least squares and from one step of gradient descent, over the variance of y. ${order}\n\n`;
   const idleness =
     idle.length === 0
       ? ""
       : `
 
-Hardly better than an answer of 0: ${idle.join("; ")}. ${
+Little better than an answer of 0: ${idle.map((name) => `${name} (${round(at(name, last))})`).join("; ")}. ${
           runs.every((run) => (run.layers === 1) === idle.includes(nameOf(run)))
             ? "An x and its y are two tokens here. A token has to take up the other one of its pair before it can be of use to a later x, and one layer cannot do both."
             : ""
@@ -286,10 +294,10 @@ Hardly better than an answer of 0: ${idle.join("; ")}. ${
   const [lower, upper] = [best[last]!, leastSquares[last]!];
   const noise =
     shifted(noisy) > upper
-      ? "more than either: noise that it never saw disturbs it more than a method that fits the noise."
+      ? "more than either. Noise, which it never saw, disturbs it more than it disturbs least squares."
       : shifted(noisy) < (lower + upper) / 2
-        ? "nearer to ridge regression, although it never saw noise."
-        : "nearer to least squares; it never saw noise.";
+        ? "nearer to ridge regression, although it never saw noise in training."
+        : "nearer to least squares. It never saw noise in training.";
   const worsens = shifted(longer) > 1.5 * at(largest, last);
   const prompts = steps * batchSize;
   return `## Conclusion
@@ -301,12 +309,12 @@ After ${last} examples the error is ${sizes.map((name) => `${round(at(name, last
   } No weight changes here: what adapts is in the states of the prompt.${idleness}
 
 Least squares is exact after ${dimensions} examples, one for each dimension. The largest model then has an error of ${round(at(largest, dimensions))}, and of ${round(at(largest, last))} after ${last}.
-${examples}; ${isExact ? "at the end it is nearly exact." : "exact it is not."}
+${examples}${isExact ? "; at the end it is nearly exact." : ", and it does not become exact."}
 
 ${likeness}The second figure shows when the ability comes: the error after ${last} examples is halved after ${sizes.map((name) => `${stepsToHalf(of(name))} (${name})`).join(", ")}.
 
 With noise in the examples, least squares fits the noise and has an error of ${round(upper)}; ridge regression, the best answer, has ${round(lower)}. The largest
-model has ${round(shifted(noisy))}: ${noise} With inputs twice as long as in training it has ${round(shifted(longer))} instead of ${round(at(largest, last))}: ${
+model has ${round(shifted(noisy))}, ${noise} With inputs twice as long as in training it has ${round(shifted(longer))} instead of ${round(at(largest, last))}: ${
     worsens
       ? "what it has learned is a method for inputs of the length that it knows, not least squares itself."
       : "what it has learned hardly depends on the length of the inputs."
@@ -455,7 +463,7 @@ ${verdict(result)}
         examples: {
           title: "Error against the number of examples in the prompt",
           x: { title: "examples" },
-          y: { title: "squared error / variance", domain: [0, 1.2] },
+          y: { title: "squared error / variance", domain: [0, 1.8] },
           lines: {
             ...Object.fromEntries(sizes.map((name) => [name, average(of(name).map(({ errors }) => errors))])),
             ...Object.fromEntries(
