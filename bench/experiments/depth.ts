@@ -88,7 +88,10 @@ class StraightBlock extends TransformerBlock {
   }
 }
 
-/** GPT whose blocks have another shape. Their weights begin with a variance of 1/C at every depth. */
+/**
+ * GPT whose blocks have another shape. Their weights begin with a variance of 1/inputs at every depth, those of attention's
+ * output with a quarter of it.
+ */
 class Stack extends GPT {
   constructor(shape: Shape, depth: number, seed: number, vocabularySize: number, size: Size) {
     const { width, heads, contextLength } = size;
@@ -302,7 +305,7 @@ part (*pre-norm*) do not.
 
 GPTs with a width of ${width} and ${heads} heads learn the characters of Moby Dick (${vocabularySize} of them) for ${steps} steps of ${batchSize} sequences of ${contextLength}, with a learning rate of
 ${lr} that is reached at once or, with warm-up, in ${warmup} steps, and then stays (AdamW; gradients are clipped at a norm of 1). Weights of the blocks begin with a variance of 1/inputs at
-every depth. Blocks without residuals have the norms of pre-norm, but what attention and the feed-forward layers return is all that goes on.
+every depth, and those of attention's output with a quarter of it. Blocks without residuals have the norms of pre-norm, but what attention and the feed-forward layers return is all that goes on.
 All is repeated with ${seeds.length} seeds, which set weights and the order of the data.
 
 Before training, one batch tells the norm of the gradient of each block's parameters, and how different the tokens of a sequence still

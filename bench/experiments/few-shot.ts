@@ -262,7 +262,7 @@ function verdict({ dimensions, points, steps, batchSize, baselines, shiftedBasel
     const numbers = `${round(meanOf(exact))} and ${round(meanOf(step))}`;
     const near = {
       "-1": "nearer to one step of gradient descent",
-      0: "about as near to one as to the other",
+      0: "about as near to least squares as to one step of gradient descent",
       1: "nearer to least squares",
     };
     return { sign, text: `${near[sign as -1 | 0 | 1]} (${name}: ${numbers})` };

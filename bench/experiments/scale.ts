@@ -243,7 +243,6 @@ export const scale: Experiment<Result> = {
       at,
       Math.exp(fit.intercept - fit.exponent * Math.log(at * 1e9)),
     ]);
-    const best = new Set(runs.map((run) => frontierOf(run).at(-1)!.parameters));
     const explained = mean((one) => one.explained);
     const error = mean(({ law }) => law.error);
     const seen = moments.at(-1)!;
@@ -306,11 +305,7 @@ Twice the compute lowers the loss of the best model to ${percent(
         explained > 0.98
           ? `That is a power law over the ${round(Math.log10(ends[1]! / ends[0]!))} orders of magnitude of compute that fit here.`
           : `A power law describes the ${round(Math.log10(ends[1]! / ends[0]!))} orders of magnitude of compute that fit here only roughly.`
-      } ${successionOf(runs)} At the highest compute
-the best models have ${[...best]
-        .sort((a, b) => a - b)
-        .map(short)
-        .join(" or ")} parameters, out of sizes up to ${short(first.models.at(-1)!.points[0]!.parameters)}.
+      } ${successionOf(runs)}
 
 The best size grows as C^${round(mean(({ growth }) => growth))} along the frontier and as C^${round(mean(({ growthByLaw }) => growthByLaw))} by the law. ${nearerOf(fits)}
 
@@ -319,7 +314,7 @@ The best size grows as C^${round(mean(({ growth }) => growth))} along the fronti
 ${
   mean(({ exponent }) => exponent) > 0.05
     ? `The exponent of compute is larger than Kaplan's 0.05. The likely reason is that these runs have far less compute than most of the papers'
-(${round(ends[1]! * 1e9)} operations at most) and are at the beginning of the curve, where the frequencies of characters and of their neighbours are still being learned.`
+(${round(ends[1]! / 1e3)} · 10¹² operations at most) and are at the beginning of the curve, where the frequencies of characters and of their neighbours are still being learned.`
     : `The exponent of compute is no larger than Kaplan's 0.05.`
 } The irreducible loss is that of a character, not of a subword${irreducibleOf(fits)}.
 ${dataOf(runs)} Kaplan et al. leave the embedding out of N; here it is ${percent(embedded.at(-1)!)} of the largest model's parameters
