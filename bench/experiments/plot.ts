@@ -26,7 +26,10 @@ export function svgOf({ title, x, y, lines }: Plot): Promise<string> {
   const axisOf = ({ title, log = false, domain }: Axis): object => ({
     type: "quantitative",
     title,
-    scale: log ? { type: "log", base: 2 } : { zero: false, nice: !domain, ...(domain && { domain }) },
+    scale: {
+      ...(log ? { type: "log", base: 2 } : { zero: false, nice: !domain }),
+      ...(domain && { domain, nice: false }),
+    },
     axis: { ...(log && { format: "," }), grid: true, gridOpacity: 0.4, ...(!log && { tickCount: 8 }) },
   });
   const spec = {

@@ -152,6 +152,19 @@ function successionOf(runs: readonly Run[]): string {
     : `With more compute larger sizes become best, though not at every step of it: ${of}.`;
 }
 
+/** Returns what the end of the data does to the growth along the frontier, or nothing if that is little. */
+function endsOf(runs: readonly Run[]): string {
+  const middle = runs.flatMap((run) => middleOf(run, frontierOf(run)));
+  const most = Math.max(
+    ...runs.flatMap(({ models }) => models.flatMap(({ points }) => points.map((one) => one.tokens))),
+  );
+  const share = meanOf(middle.map(({ tokens }) => Number(tokens === most)));
+  return share < 0.2
+    ? ""
+    : ` Along the frontier the growth is likely too large: ${percent(share)} of its points are the last of their size, and a smaller size that saw
+more tokens than these runs have might have beaten them.`;
+}
+
 /** Returns the sentence that compares the growth of the best size with that of the papers. */
 function nearerOf(fits: readonly Fits[]): string {
   const { mean, margin } = intervalOf(fits.map(({ growthByLaw }) => growthByLaw));
@@ -235,6 +248,7 @@ export const scale: Experiment<Result> = {
       ["growth a of the best size, by the law", of(({ growthByLaw }) => growthByLaw), "0.46", "–"],
       ["growth a of the best size, along the frontier (2)", of(({ growth }) => growth), "0.50", "0.73"],
     ];
+    const losses = first.models.flatMap(({ points }) => points.map(({ loss }) => loss));
     const gigaflops = ({ flops }: Point): number => flops / 1e9;
     const frontier = frontierOf(first);
     const [fit] = fits as [Fits];
@@ -307,7 +321,7 @@ Twice the compute lowers the loss of the best model to ${percent(
           : `A power law describes the ${round(Math.log10(ends[1]! / ends[0]!))} orders of magnitude of compute that fit here only roughly.`
       } ${successionOf(runs)}
 
-The best size grows as C^${round(mean(({ growth }) => growth))} along the frontier and as C^${round(mean(({ growthByLaw }) => growthByLaw))} by the law. ${nearerOf(fits)}
+The best size grows as C^${round(mean(({ growth }) => growth))} along the frontier and as C^${round(mean(({ growthByLaw }) => growthByLaw))} by the law. ${nearerOf(fits)}${endsOf(runs)}
 
 ## Where it differs from the papers, and why
 
@@ -318,12 +332,17 @@ ${
     : `The exponent of compute is no larger than Kaplan's 0.05.`
 } The irreducible loss is that of a character, not of a subword${irreducibleOf(fits)}.
 ${dataOf(runs)} Kaplan et al. leave the embedding out of N; here it is ${percent(embedded.at(-1)!)} of the largest model's parameters
-and ${percent(embedded[0]!)} of the smallest's.`,
+and ${percent(embedded[0]!)} of the smallest's.
+`,
       plots: {
         compute: {
           title: "Held-out loss against training compute (seed 1)",
           x: { title: "compute, 10⁹ operations", log: true },
-          y: { title: "nats per character", log: true },
+          y: {
+            title: "nats per character",
+            log: true,
+            domain: [0.94 * Math.min(...losses), 1.03 * Math.max(...losses)],
+          },
           lines: {
             ...Object.fromEntries(
               first.models.map(({ width, points }) => [
