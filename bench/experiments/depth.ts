@@ -194,7 +194,6 @@ function verdict({ depths, runs, starts }: Result): string {
   const start = (shape: Shape, value: (start: Start) => number): number =>
     meanOf(starts.filter((one) => one.shape === shape && one.depth === deep).map(value));
   const own = (shape: Shape): number => start(shape, (one) => one.own.at(-1)!);
-  const slope = (shape: Shape): number => start(shape, ({ gradients }) => gradients[0]! / gradients.at(-1)!);
   const change = (shape: Shape, warms: boolean): string => {
     const [before, after] = [losses(shape, warms, shallow), losses(shape, warms, deep)];
     const verbs = { "-1": "falls", 0: "changes by no clear amount,", 1: "rises" };
@@ -216,27 +215,44 @@ function verdict({ depths, runs, starts }: Result): string {
         }`
       : `The tokens of a sequence do not become alike before training, whether there are residuals or not`;
 
-  const warming = (shape: Shape): number[] => minus(losses(shape, false, deep), losses(shape, true, deep));
-  const matters = clearSign(minus(warming("post"), warming("pre")));
-  const warmUp =
-    matters === 1
-      ? "So warm-up matters more to post-norm, as Xiong et al. say."
-      : matters === -1
-        ? "So warm-up matters less to post-norm here, against what Xiong et al. found."
-        : "The interval of the difference between the two contains 0, so these runs do not show that warm-up matters more to post-norm.";
+  const lastGradient = (shape: Shape, depth: number): number =>
+    meanOf(
+      starts.filter((one) => one.shape === shape && one.depth === depth).map(({ gradients }) => gradients.at(-1)!),
+    );
+  const byDepth = (shape: Shape): [number, number] => [lastGradient(shape, shallow), lastGradient(shape, deep)];
+  const [post, pre] = [byDepth("post"), byDepth("pre")];
   const gradients =
-    slope("post") < slope("pre")
-      ? "Seen from the output, gradients shrink more in post-norm"
-      : "Gradients do not shrink more in post-norm";
+    post[1] / post[0] > pre[1] / pre[0]
+      ? "That fits Xiong et al., who derive that it falls with depth in pre-norm but not in post-norm."
+      : "That is not what Xiong et al. derive: that it falls with depth in pre-norm but not in post-norm.";
+
+  const warming = (shape: Shape, depth: number): number[] =>
+    minus(losses(shape, false, depth), losses(shape, true, depth));
+  const gains = (shape: Shape): string =>
+    depths.map((depth) => `${withMargin(warming(shape, depth))} (${depth} blocks)`).join(", ");
+  const needy = depths.filter((depth) => clearSign(minus(warming("post", depth), warming("pre", depth))) === 1);
+  const warmUp =
+    needy.length > 0
+      ? `At ${needy.join(" and ")} blocks that is clearly more for post-norm, as Xiong et al. say.`
+      : "At no depth is the difference between the two clear, so these runs do not show that warm-up matters more to post-norm.";
+  const behind = clearSign(minus(losses("post", true, deep), losses("pre", true, deep)));
+  const rescue =
+    behind === 1
+      ? `At ${deep} blocks warm-up does not make up for the place of the norms: the loss of post-norm is ${round(meanOf(losses("post", true, deep)))}, that of pre-norm ${round(meanOf(losses("pre", true, deep)))}.`
+      : behind === -1
+        ? `At ${deep} blocks and with warm-up, post-norm is better than pre-norm.`
+        : `At ${deep} blocks and with warm-up, there is no clear difference between post-norm and pre-norm.`;
   return `## Conclusion
 
 **Residuals.** From ${shallow} to ${deep} blocks, the loss of pre-norm ${change("pre", true)}, and that of blocks without residuals ${change("straight", true)}
 in the same number of steps. ${residuals} ${collapse}
 (the share of a state that is its own is ${round(ownStraight)}; with residuals and pre-norm it is ${round(ownPre)}).
 
-**Norms.** In a new pre-norm model of ${deep} blocks, the first block's gradient is ${round(slope("pre"))} times that of the last, in post-norm ${round(slope("post"))} times.
-${gradients}. With warm-up, the loss of post-norm ${change("post", true)}; without it, it ${change("post", false)}. For pre-norm it ${change("pre", false)}
-without warm-up. At ${deep} blocks, warm-up lowers the loss by ${withMargin(warming("post"))} (post-norm) and ${withMargin(warming("pre"))} (pre-norm). ${warmUp}`;
+**Norms.** From ${shallow} to ${deep} blocks, the gradient of a new model's last block goes from ${round(post[0])} to ${round(post[1])} in post-norm, and from ${round(pre[0])} to ${round(pre[1])} in
+pre-norm. ${gradients}
+
+In training, the loss of post-norm ${change("post", true)} with warm-up, and ${change("post", false)} without it; that of pre-norm ${change("pre", false)} without it.
+The loss without warm-up minus that with it is ${gains("post")} for post-norm, and ${gains("pre")} for pre-norm. ${warmUp} ${rescue}`;
 }
 
 export const depth: Experiment<Result> = {
