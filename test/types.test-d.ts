@@ -1,6 +1,7 @@
 /** Tests of the types: what they allow and what they refuse. `npm run typecheck` checks them; nothing in here runs. */
 import { expectTypeOf } from "vitest";
 import * as heed from "../lib/index.js";
+import * as inspect from "../lib/inspect/index.js";
 
 declare const floats: heed.FloatTensor;
 declare const f32: heed.Tensor<"f32">;
@@ -131,3 +132,17 @@ expectTypeOf(heed.loadPretrained("x", { kind: "masked" })).resolves.toExtend<{ m
 expectTypeOf(heed.loadPretrained("x")).resolves.toExtend<{ model: heed.GPT | heed.Llama }>();
 // @ts-expect-error no such kind
 void heed.loadPretrained("x", { kind: "decoder" });
+
+// Activations have names of their own in each kind of model.
+declare const t5: heed.T5;
+expectTypeOf<"blocks.3.attn.hook_pattern">().toExtend<inspect.HookNameOf<heed.GPT>>();
+expectTypeOf<"blocks.0.hook_normalized_resid_post">().toExtend<inspect.HookNameOf<heed.Bert>>();
+expectTypeOf<"decoder.1.cross_attn.hook_z">().toExtend<inspect.HookNameOf<heed.T5>>();
+expectTypeOf<"decoder.1.cross_attn.hook_z">().not.toExtend<inspect.HookNameOf<heed.Llama>>();
+expectTypeOf<"blocks.first.hook_resid_pre">().not.toExtend<inspect.HookNameOf<heed.GPT>>();
+expectTypeOf(inspect.hookNames(t5)).toEqualTypeOf<inspect.PairHookName[]>();
+inspect.run(model, ints, { hooks: { "blocks.0.hook_mlp_out": inspect.replaceWith(0) } });
+// @ts-expect-error a GPT has no cross-attention
+inspect.run(model, ints, { hooks: { "blocks.0.cross_attn.hook_z": inspect.replaceWith(0) } });
+// @ts-expect-error an encoder–decoder takes a source and a target
+inspect.run(t5, ints);

@@ -16,7 +16,7 @@ import {
 } from "heed";
 import { type Book, mobyDick } from "./book.js";
 import { type Experiment, round, table } from "./experiment.js";
-import { meanOf, withMargin } from "./seeds.js";
+import { clearSign, meanOf, withMargin } from "./seeds.js";
 import { evaluateLoss, stepOf } from "./training.js";
 
 const shapes = { pre: "pre-norm", post: "post-norm", straight: "no residuals" } as const;
@@ -88,7 +88,10 @@ class StraightBlock extends TransformerBlock {
   }
 }
 
-/** GPT whose blocks have another shape. Their weights begin with a variance of 1/C at every depth. */
+/**
+ * GPT whose blocks have another shape. Their weights begin with a variance of 1/inputs at every depth, those of attention's
+ * output with a quarter of it.
+ */
 class Stack extends GPT {
   constructor(shape: Shape, depth: number, seed: number, vocabularySize: number, size: Size) {
     const { width, heads, contextLength } = size;
@@ -184,31 +187,72 @@ const nameOf = ({ shape, warms }: (typeof ways)[number]): string =>
 /** Returns the end of the page: what follows from the numbers. */
 function verdict({ depths, runs, starts }: Result): string {
   const [shallow, deep] = [depths[0]!, depths.at(-1)!];
-  const loss = (shape: Shape, warms: boolean, depth: number): number =>
-    meanOf(
-      runs.filter((run) => run.shape === shape && run.warms === warms && run.depth === depth).map((run) => run.loss),
-    );
+  const losses = (shape: Shape, warms: boolean, depth: number): number[] =>
+    runs.filter((run) => run.shape === shape && run.warms === warms && run.depth === depth).map((run) => run.loss);
+  /** Returns the differences of two lists, seed by seed. */
+  const minus = (a: readonly number[], b: readonly number[]): number[] => a.map((value, i) => value - b[i]!);
   const start = (shape: Shape, value: (start: Start) => number): number =>
     meanOf(starts.filter((one) => one.shape === shape && one.depth === deep).map(value));
   const own = (shape: Shape): number => start(shape, (one) => one.own.at(-1)!);
-  const slope = (shape: Shape): number => start(shape, ({ gradients }) => gradients[0]! / gradients.at(-1)!);
   const change = (shape: Shape, warms: boolean): string => {
-    const [before, after] = [loss(shape, warms, shallow), loss(shape, warms, deep)];
-    return `${after < before ? "falls" : "rises"} from ${round(before)} to ${round(after)}`;
+    const [before, after] = [losses(shape, warms, shallow), losses(shape, warms, deep)];
+    const verbs = { "-1": "falls", 0: "changes by no clear amount,", 1: "rises" };
+    return `${verbs[clearSign(minus(after, before)) as -1 | 0 | 1]} from ${round(meanOf(before))} to ${round(meanOf(after))}`;
   };
+
+  const gap = clearSign(minus(losses("straight", true, deep), losses("pre", true, deep)));
+  const residuals =
+    gap === 1
+      ? `At ${deep} blocks the models with residuals are clearly better.`
+      : gap === -1
+        ? `At ${deep} blocks the models without residuals are better, against what He et al. found.`
+        : `At ${deep} blocks no clear difference is left between them.`;
+  const [ownStraight, ownPre] = [own("straight"), own("pre")];
+  const collapse =
+    ownStraight < 0.5 * ownPre
+      ? `A reason is there before any training: after ${deep} blocks without residuals the tokens of a sequence have ${
+          ownStraight < 0.1 ? "nearly the same state" : "states that are more alike"
+        }`
+      : `The tokens of a sequence do not become alike before training, whether there are residuals or not`;
+
+  const lastGradient = (shape: Shape, depth: number): number =>
+    meanOf(
+      starts.filter((one) => one.shape === shape && one.depth === depth).map(({ gradients }) => gradients.at(-1)!),
+    );
+  const byDepth = (shape: Shape): [number, number] => [lastGradient(shape, shallow), lastGradient(shape, deep)];
+  const [post, pre] = [byDepth("post"), byDepth("pre")];
+  const gradients =
+    post[1] / post[0] > pre[1] / pre[0]
+      ? "That fits Xiong et al., who derive that it falls with depth in pre-norm but not in post-norm."
+      : "That is not what Xiong et al. derive: that it falls with depth in pre-norm but not in post-norm.";
+
+  const warming = (shape: Shape, depth: number): number[] =>
+    minus(losses(shape, false, depth), losses(shape, true, depth));
+  const gains = (shape: Shape): string =>
+    depths.map((depth) => `${withMargin(warming(shape, depth))} (${depth} blocks)`).join(", ");
+  const needy = depths.filter((depth) => clearSign(minus(warming("post", depth), warming("pre", depth))) === 1);
+  const warmUp =
+    needy.length > 0
+      ? `At ${needy.join(" and ")} blocks that is clearly more for post-norm, as Xiong et al. say.`
+      : "At no depth is the difference between the two clear, so these runs do not show that warm-up matters more to post-norm.";
+  const behind = clearSign(minus(losses("post", true, deep), losses("pre", true, deep)));
+  const rescue =
+    behind === 1
+      ? `At ${deep} blocks warm-up does not make up for the place of the norms: the loss of post-norm is ${round(meanOf(losses("post", true, deep)))}, that of pre-norm ${round(meanOf(losses("pre", true, deep)))}.`
+      : behind === -1
+        ? `At ${deep} blocks and with warm-up, post-norm is better than pre-norm.`
+        : `At ${deep} blocks and with warm-up, there is no clear difference between post-norm and pre-norm.`;
   return `## Conclusion
 
 **Residuals.** From ${shallow} to ${deep} blocks, the loss of pre-norm ${change("pre", true)}, and that of blocks without residuals ${change("straight", true)}
-in the same number of steps. The figure shows a reason that is there before any training: after ${deep} blocks without residuals the tokens of a
-sequence have ${own("straight") < 0.5 * own("pre") ? "nearly the same state" : "states of their own still"} (${round(own("straight"))} of a state is its own, with residuals and pre-norm ${round(own("pre"))}).
+in the same number of steps. ${residuals} ${collapse}
+(the share of a state that is its own is ${round(ownStraight)}; with residuals and pre-norm it is ${round(ownPre)}).
 
-**Norms.** In a new pre-norm model of ${deep} blocks, the first block's gradient is ${round(slope("pre"))} times that of the last, in post-norm ${round(slope("post"))} times.
-With warm-up, the loss of post-norm ${change("post", true)}; without it, it ${change("post", false)}. For pre-norm it ${change("pre", false)}
-without warm-up. ${
-    loss("post", false, deep) - loss("post", true, deep) > loss("pre", false, deep) - loss("pre", true, deep)
-      ? "So warm-up matters more to post-norm, as Xiong et al. say."
-      : "So warm-up does not matter more to post-norm here."
-  }`;
+**Norms.** From ${shallow} to ${deep} blocks, the gradient of a new model's last block goes from ${round(post[0])} to ${round(post[1])} in post-norm, and from ${round(pre[0])} to ${round(pre[1])} in
+pre-norm. ${gradients}
+
+In training, the loss of post-norm ${change("post", true)} with warm-up, and ${change("post", false)} without it; that of pre-norm ${change("pre", false)} without it.
+The loss without warm-up minus that with it is ${gains("post")} for post-norm, and ${gains("pre")} for pre-norm. ${warmUp} ${rescue}`;
 }
 
 export const depth: Experiment<Result> = {
@@ -277,7 +321,7 @@ part (*pre-norm*) do not.
 
 GPTs with a width of ${width} and ${heads} heads learn the characters of Moby Dick (${vocabularySize} of them) for ${steps} steps of ${batchSize} sequences of ${contextLength}, with a learning rate of
 ${lr} that is reached at once or, with warm-up, in ${warmup} steps, and then stays (AdamW; gradients are clipped at a norm of 1). Weights of the blocks begin with a variance of 1/inputs at
-every depth. Blocks without residuals have the norms of pre-norm, but what attention and the feed-forward layers return is all that goes on.
+every depth, and those of attention's output with a quarter of it. Blocks without residuals have the norms of pre-norm, but what attention and the feed-forward layers return is all that goes on.
 All is repeated with ${seeds.length} seeds, which set weights and the order of the data.
 
 Before training, one batch tells the norm of the gradient of each block's parameters, and how different the tokens of a sequence still

@@ -105,17 +105,26 @@ export function bestScaled({ rows, points, truth }: Prompts, answers: Float32Arr
 }
 
 /**
- * Returns the mean squared error after 0, 1, … examples, divided by the variance of the values, so that an answer of 0 has
- * an error of about 1.
+ * Returns the mean squared difference between two lists of answers after 0, 1, … examples, divided by the variance of the
+ * values.
  */
-export function errorsOf({ rows, points, truth }: Prompts, answers: ArrayLike<number>): number[] {
+export function differencesOf(
+  { rows, points, truth }: Prompts,
+  answers: ArrayLike<number>,
+  others: ArrayLike<number>,
+): number[] {
   return Array.from({ length: points }, (_, i) => {
-    let [error, square] = [0, 0];
+    let [difference, square] = [0, 0];
     for (let row = 0; row < rows; row++) {
       const at = row * points + i;
-      error += (answers[at]! - truth[at]!) ** 2;
+      difference += (answers[at]! - others[at]!) ** 2;
       square += truth[at]! ** 2;
     }
-    return error / square;
+    return difference / square;
   });
+}
+
+/** Returns the mean squared error after 0, 1, … examples. That of an answer of 0 is 1. */
+export function errorsOf(prompts: Prompts, answers: ArrayLike<number>): number[] {
+  return differencesOf(prompts, answers, prompts.truth);
 }

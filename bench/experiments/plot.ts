@@ -26,7 +26,10 @@ export function svgOf({ title, x, y, lines }: Plot): Promise<string> {
   const axisOf = ({ title, log = false, domain }: Axis): object => ({
     type: "quantitative",
     title,
-    scale: log ? { type: "log", base: 2 } : { zero: false, nice: !domain, ...(domain && { domain }) },
+    scale: {
+      ...(log ? { type: "log", base: 2 } : { zero: false, nice: !domain }),
+      ...(domain && { domain, nice: false }),
+    },
     axis: { ...(log && { format: "," }), grid: true, gridOpacity: 0.4, ...(!log && { tickCount: 8 }) },
   });
   const spec = {
@@ -42,7 +45,7 @@ export function svgOf({ title, x, y, lines }: Plot): Promise<string> {
       y: { field: "y", ...axisOf(y) },
       color: { field: "name", type: "nominal", sort: names, scale: { scheme: "tableau10" }, title: null },
     },
-    config: { legend: { labelFontSize: 12, labelLimit: 240 }, axis: { labelFontSize: 11, titleFontSize: 12 } },
+    config: { legend: { labelFontSize: 12, labelLimit: 400 }, axis: { labelFontSize: 11, titleFontSize: 12 } },
   } as TopLevelSpec;
   resetSVGDefIds(); // so that a picture does not depend on the pictures before it
   return new View(parse(compile(spec).spec), { renderer: "none" }).toSVG();

@@ -3,7 +3,7 @@ import { AdamW, Batches, GPT, tensor, WeightAverage } from "heed";
 import { type Book, mobyDick } from "./book.js";
 import { type Experiment, percent, round, table } from "./experiment.js";
 import { fitLine, fitLossLaw, lossBy, type LossLaw, type LossPoint } from "./power-law.js";
-import { meanOf, withMargin } from "./seeds.js";
+import { intervalOf, meanOf, withMargin } from "./seeds.js";
 import { evaluateLoss, stepOf } from "./training.js";
 
 /** State of a model after some steps. */
@@ -101,7 +101,7 @@ interface Fits {
   exponent: number;
   explained: number;
   intercept: number;
-  /** Exponents a of the best size, N ∝ C^a: along the frontier, and by the law. */
+  /** Exponents a of the best size, N ∝ C^a: along the middle of the frontier, and by the law. */
   growth: number;
   growthByLaw: number;
   /** Loss of the largest model at the end, as measured and as a law of all other models predicts it. */
@@ -109,12 +109,22 @@ interface Fits {
   predicted: number;
 }
 
+/**
+ * Returns the points of the frontier at which both a smaller and a larger size could have been best. At its ends they could
+ * not: the lowest compute is that of the smallest size, and the highest that of the largest.
+ */
+function middleOf({ models }: Run, frontier: readonly Point[]): Point[] {
+  const [smallest, largest] = [models[0]!, models.at(-1)!].map(({ points }) => points[0]!.parameters);
+  return frontier.filter(({ parameters }) => parameters !== smallest && parameters !== largest);
+}
+
 function fitsOf(run: Run): Fits {
   const all = run.models.flatMap(({ points }) => points);
   const frontier = frontierOf(run);
+  const middle = middleOf(run, frontier);
   const law = fitLossLaw(all);
   const byCompute = fitLine(frontier.map(({ flops, loss }) => [Math.log(flops), Math.log(loss)]));
-  const growth = fitLine(frontier.map(({ flops, parameters }) => [Math.log(flops), Math.log(parameters)])).slope;
+  const growth = fitLine(middle.map(({ flops, parameters }) => [Math.log(flops), Math.log(parameters)])).slope;
   const largest = run.models.at(-1)!.points.at(-1)!;
   const smaller = fitLossLaw(run.models.slice(0, -1).flatMap(({ points }) => points));
   return {
@@ -127,6 +137,67 @@ function fitsOf(run: Run): Fits {
 /** Returns a number of tokens or parameters in a short form. */
 function short(count: number): string {
   return count >= 1e6 ? `${round(count / 1e6)} M` : count >= 1e3 ? `${round(count / 1e3)} k` : String(count);
+}
+
+/** Returns the sentence that says how sizes follow each other along the frontiers. */
+function successionOf(runs: readonly Run[]): string {
+  const frontiers = runs.map((run) => frontierOf(run).map(({ parameters }) => parameters));
+  const rises = frontiers.every((sizes) => sizes.every((size, i) => i === 0 || size >= sizes[i - 1]!));
+  const counts = frontiers.map((sizes) => new Set(sizes).size);
+  const [fewest, most] = [Math.min(...counts), Math.max(...counts)];
+  const count = fewest === most ? String(most) : `${fewest} to ${most}`;
+  const of = `${count} of the ${runs[0]!.models.length} sizes are best somewhere`;
+  return rises
+    ? `Each size is best for a stretch of compute, if at all, and is then overtaken by a larger one: ${of}.`
+    : `With more compute larger sizes become best, though not at every step of it: ${of}.`;
+}
+
+/** Returns what the end of the data does to the growth along the frontier, or nothing if that is little. */
+function endsOf(runs: readonly Run[]): string {
+  const middle = runs.flatMap((run) => middleOf(run, frontierOf(run)));
+  const most = Math.max(
+    ...runs.flatMap(({ models }) => models.flatMap(({ points }) => points.map((one) => one.tokens))),
+  );
+  const share = meanOf(middle.map(({ tokens }) => Number(tokens === most)));
+  return share < 0.2
+    ? ""
+    : ` Along the frontier the growth is likely too large: ${percent(share)} of its points are the last of their size, and a smaller size that saw
+more tokens than these runs have might have beaten them.`;
+}
+
+/** Returns the sentence that compares the growth of the best size with that of the papers. */
+function nearerOf(fits: readonly Fits[]): string {
+  const { mean, margin } = intervalOf(fits.map(({ growthByLaw }) => growthByLaw));
+  const [hoffmann, kaplan] = [0.5, 0.73].map((paper) => Math.abs(mean - paper)) as [number, number];
+  const holdsBoth = hoffmann <= margin && kaplan <= margin;
+  if (holdsBoth)
+    return "The interval of the latter contains Hoffmann's 0.5 and Kaplan's 0.73, so these runs do not decide between them.";
+  return hoffmann < kaplan
+    ? "The latter is nearer to Hoffmann's 0.5 than to Kaplan's 0.73: size and data grow about alike."
+    : "The latter is nearer to Kaplan's 0.73 than to Hoffmann's 0.5.";
+}
+
+/** Returns what is to be said about the irreducible loss, as the end of a sentence. */
+function irreducibleOf(fits: readonly Fits[]): string {
+  const { mean, margin } = intervalOf(fits.map(({ law }) => law.irreducible));
+  const zeros = fits.filter(({ law }) => law.irreducible === 0).length;
+  if (zeros > 0)
+    return `, and these points do not determine it: ${zeros === fits.length ? "all" : `${zeros} of ${fits.length}`} fits make it 0 and give its part to the exponents`;
+  const error = meanOf(fits.map(({ law }) => law.error));
+  return margin / mean > error
+    ? ", and these points do not determine it well: it trades against the exponents, and its interval is wider than the error of the fits"
+    : "";
+}
+
+/** Returns the sentence that says whether the largest model would gain from more data. */
+function dataOf(runs: readonly Run[]): string {
+  const gains = runs.map(({ models }) => {
+    const [before, after] = models.at(-1)!.points.slice(-2) as [Point, Point];
+    return 1 - after.loss / before.loss;
+  });
+  return meanOf(gains) > 0.01
+    ? `The largest model's loss still falls by ${percent(meanOf(gains), 1)} with the last doubling of its data, so it is far from what it could learn.`
+    : "The largest model's loss hardly falls any more with the last doubling of its data.";
 }
 
 export const scale: Experiment<Result> = {
@@ -143,7 +214,7 @@ export const scale: Experiment<Result> = {
         }
       : {
           ...{ widths: [8, 16, 24, 32, 48, 64, 96], layers: 2, headSize: 8, contextLength: 64, batchSize: 16 },
-          ...{ moments: [16, 32, 64, 128, 256, 512, 1024], evaluated: 20 },
+          ...{ moments: [32, 64, 128, 256, 512, 1024], evaluated: 20 },
         };
     const book = mobyDick();
     const runs: Run[] = [];
@@ -175,8 +246,9 @@ export const scale: Experiment<Result> = {
       ["irreducible loss E, nats per token", of(({ law }) => law.irreducible), "1.69", "0"],
       ["exponent of the loss by compute", of(({ exponent }) => exponent), "–", "0.050"],
       ["growth a of the best size, by the law", of(({ growthByLaw }) => growthByLaw), "0.46", "–"],
-      ["growth a of the best size, along the frontier", of(({ growth }) => growth), "0.50", "0.73"],
+      ["growth a of the best size, along the frontier (2)", of(({ growth }) => growth), "0.50", "0.73"],
     ];
+    const losses = first.models.flatMap(({ points }) => points.map(({ loss }) => loss));
     const gigaflops = ({ flops }: Point): number => flops / 1e9;
     const frontier = frontierOf(first);
     const [fit] = fits as [Fits];
@@ -185,7 +257,10 @@ export const scale: Experiment<Result> = {
       at,
       Math.exp(fit.intercept - fit.exponent * Math.log(at * 1e9)),
     ]);
-    const best = new Set(runs.map((run) => frontierOf(run).at(-1)!.parameters));
+    const explained = mean((one) => one.explained);
+    const error = mean(({ law }) => law.error);
+    const seen = moments.at(-1)!;
+    const embedded = first.models.map(({ width, points }) => (vocabularySize * width) / points[0]!.parameters);
     const miss = mean(({ measured, predicted }) => Math.abs(predicted / measured - 1));
     return {
       text: `## Question
@@ -203,7 +278,7 @@ difference by learning rates whose decay did not fit the length of a run.
 ## Method
 
 GPTs with ${layers} layers and widths from ${widths[0]} to ${widths.at(-1)} (heads of 8, a context of ${contextLength}) learn the characters of Moby Dick (${vocabularySize} of them, ${short(trainTokens)} for
-training), ${batchSize * contextLength} in each step. No character is seen twice. The learning rate is 0.2/width, 0.01 at most, and stays the same; the
+training), ${batchSize * contextLength} in each step. ${seen <= trainTokens ? "No character is seen twice. " : ""}The learning rate is 0.2/width, 0.01 at most, and stays the same; the
 loss of held-out text is measured with weights that are averaged over about a tenth of the steps so far. That does what a decay of the
 learning rate would do, so that every length of a run has its own "decay" (Hägele et al. 2024, arXiv:2405.18392), and Hoffmann's
 objection does not apply. All is repeated with ${runs.length} seeds, which set weights and the order of the data.
@@ -227,53 +302,47 @@ The next table has the fits, and what the papers give for text in subwords.
 ${table(["", "here", "Hoffmann et al.", "Kaplan et al."], lawRows)}
 
 (1) Kaplan et al. fit size and data without an irreducible loss, which makes exponents smaller.
+(2) Without the points of the smallest and the largest size, since no smaller or larger one could have beaten them.
 
-The power law explains ${percent(
-        mean(({ explained }) => explained),
-        1,
-      )} of the variance of the frontier's logarithms, and the law of N and D fits all points
-with a relative error of ${percent(
-        mean(({ law }) => law.error),
-        1,
-      )}. The values are means over the seeds with 95 % intervals (Student's t).
+The power law explains ${percent(explained, 1)} of the variance of the frontier's logarithms, and the law of N and D fits all points
+with a relative error of ${percent(error, 1)}. The values are means over the seeds with 95 % intervals (Student's t).
 
-**A test of the law.** Fitted without the model of width ${widths.at(-1)}, it predicts the loss of that model after ${short(moments.at(-1)!)} tokens as ${of(({ predicted }) => predicted)};
-measured were ${of(({ measured }) => measured)}. The predictions are off by ${percent(miss, 1)} on average.
+**A test of the law.** Fitted without the model of width ${widths.at(-1)}, it predicts the loss of that model after ${short(seen)} tokens as ${of(({ predicted }) => predicted)};
+measured were ${of(({ measured }) => measured)}. The predictions are off by ${percent(miss, 1)} on average${miss > 3 * error ? ", several times the error of the fit" : ""}.
 
 ## Conclusion
 
 Twice the compute lowers the loss of the best model to ${percent(
         mean(({ exponent }) => 2 ** -exponent),
         1,
-      )} of what it was: a power law, over the ${round(Math.log10(ends[1]! / ends[0]!))} orders of magnitude
-that fit here. A size is best for a stretch of compute and is then overtaken by the next, as the figure shows. At the highest compute
-the best models have ${[...best]
-        .sort((a, b) => a - b)
-        .map(short)
-        .join(" or ")} parameters, out of sizes up to ${short(first.models.at(-1)!.points[0]!.parameters)}.
+      )} of what it was. ${
+        explained > 0.98
+          ? `That is a power law over the ${round(Math.log10(ends[1]! / ends[0]!))} orders of magnitude of compute that fit here.`
+          : `A power law describes the ${round(Math.log10(ends[1]! / ends[0]!))} orders of magnitude of compute that fit here only roughly.`
+      } ${successionOf(runs)}
 
-The best size grows as C^${round(mean(({ growth }) => growth))} along the frontier and as C^${round(mean(({ growthByLaw }) => growthByLaw))} by the law. ${
-        Math.abs(mean(({ growthByLaw }) => growthByLaw) - 0.5) < Math.abs(mean(({ growthByLaw }) => growthByLaw) - 0.73)
-          ? "The latter is nearer to Hoffmann's 0.5 than to Kaplan's 0.73: size and data grow about alike."
-          : "The latter is nearer to Kaplan's 0.73 than to Hoffmann's 0.5."
-      }
+The best size grows as C^${round(mean(({ growth }) => growth))} along the frontier and as C^${round(mean(({ growthByLaw }) => growthByLaw))} by the law. ${nearerOf(fits)}${endsOf(runs)}
 
 ## Where it differs from the papers, and why
 
 ${
   mean(({ exponent }) => exponent) > 0.05
-    ? `The exponent of compute is larger than Kaplan's 0.05. These models are at the beginning of the curve, where a character's frequency and
-its predecessors are still being learned; the laws of the papers begin where these sizes end.`
+    ? `The exponent of compute is larger than Kaplan's 0.05. The likely reason is that these runs have far less compute than most of the papers'
+(${round(ends[1]! / 1e3)} · 10¹² operations at most) and are at the beginning of the curve, where the frequencies of characters and of their neighbours are still being learned.`
     : `The exponent of compute is no larger than Kaplan's 0.05.`
-} The irreducible loss is that of a character, not of a subword, and the
-little data does not determine it well: it trades against the exponents, which is why intervals are wider than the errors of the fit.
-The book has ${short(trainTokens)} characters, so that no model sees enough of them to leave the part of the figure in which more data helps all sizes.
-Kaplan et al. leave the embedding out of N; at these sizes it is a large part of the parameters and of the work.`,
+} The irreducible loss is that of a character, not of a subword${irreducibleOf(fits)}.
+${dataOf(runs)} Kaplan et al. leave the embedding out of N; here it is ${percent(embedded.at(-1)!)} of the largest model's parameters
+and ${percent(embedded[0]!)} of the smallest's.
+`,
       plots: {
         compute: {
           title: "Held-out loss against training compute (seed 1)",
           x: { title: "compute, 10⁹ operations", log: true },
-          y: { title: "nats per character", log: true },
+          y: {
+            title: "nats per character",
+            log: true,
+            domain: [0.94 * Math.min(...losses), 1.03 * Math.max(...losses)],
+          },
           lines: {
             ...Object.fromEntries(
               first.models.map(({ width, points }) => [

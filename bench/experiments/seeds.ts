@@ -31,3 +31,12 @@ export function percentWithMargin(values: readonly number[]): string {
   if (Number.isNaN(margin)) return percent(mean, 1);
   return `${percent(mean, 1).replace(" %", "")} ± ${percent(margin, 1)}`;
 }
+
+/**
+ * Returns what one difference per seed tells: 1 if it is above 0, −1 if it is below, and 0 if its 95 % confidence interval
+ * contains 0 or there are too few seeds for one.
+ */
+export function clearSign(differences: readonly number[]): number {
+  const { mean, margin } = intervalOf(differences);
+  return Math.abs(mean) > margin ? Math.sign(mean) : 0;
+}

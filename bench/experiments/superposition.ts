@@ -22,7 +22,7 @@ import { evaluateSparseAutoencoder, trainSparseAutoencoder } from "heed/inspect"
 import { Matrix, SingularValueDecomposition } from "ml-matrix";
 import { type Draw, drawFrom, normalFrom } from "./draw.js";
 import { type Experiment, percent, round, table } from "./experiment.js";
-import { meanOf, percentWithMargin, withMargin } from "./seeds.js";
+import { clearSign, meanOf, percentWithMargin, withMargin } from "./seeds.js";
 
 /** Probability that a feature is active in the models that are taken apart. */
 const probed = 0.03;
@@ -52,7 +52,13 @@ interface Recovery {
   cosine: number;
 }
 
+/** Kinds of autoencoders with their names on the page. TopK keeps two features for each state. */
+const kinds = { standard: "L1 penalty", topk: "TopK with 2 active", jumprelu: "JumpReLU" } as const;
+type Kind = keyof typeof kinds;
+const kindNames = Object.keys(kinds) as Kind[];
+
 interface Autoencoder extends Recovery {
+  kind: Kind;
   /** Number of features of the autoencoder. */
   size: number;
   /** Number of active features of the autoencoder for each input. */
@@ -209,14 +215,22 @@ async function takeApart(model: ToyModel, seed: number, size: Size): Promise<Omi
     Int32Array.from({ length }, (_, t) => i * length + t),
   );
   const autoencoders: Autoencoder[] = [];
-  for (const count of size.sizes) {
-    using sae = await trainSparseAutoencoder(reader, corpus, {
-      ...{ name: "hook_embed", features: count, steps: autoencoderSteps, rows: 512, buffer: samples, batch: 64, seed },
-    });
-    const { l0, explainedVariance } = await evaluateSparseAutoencoder(sae, reader, corpus, { batch: 64 });
-    const directions = directionsOf(await sae.W_dec.data(), width).map(({ direction }) => direction);
-    autoencoders.push({ size: count, active: l0, explained: explainedVariance, ...recovery(truth, directions) });
-  }
+  for (const kind of kindNames)
+    for (const count of size.sizes) {
+      using sae = await trainSparseAutoencoder(reader, corpus, {
+        ...{ name: "hook_embed", features: count, architecture: kind, ...(kind === "topk" && { k: 2 }) },
+        ...{ steps: autoencoderSteps, rows: 512, buffer: samples, batch: 64, seed },
+      });
+      const { l0, explainedVariance } = await evaluateSparseAutoencoder(sae, reader, corpus, { batch: 64 });
+      const directions = directionsOf(await sae.W_dec.data(), width).map(({ direction }) => direction);
+      autoencoders.push({
+        kind,
+        size: count,
+        active: l0,
+        explained: explainedVariance,
+        ...recovery(truth, directions),
+      });
+    }
   const rows = Array.from({ length: Math.min(samples, 4096) }, (_, i) => [
     ...values.subarray(i * width, (i + 1) * width),
   ]);
@@ -248,6 +262,58 @@ async function measure(seed: number, size: Size): Promise<Run> {
   return { seed, toys, ...apart! };
 }
 
+/** Returns the conclusion: what follows from the numbers. */
+function verdict(runs: readonly Run[], { features, width }: { features: number; width: number }): string {
+  const densities = runs[0]!.toys.map(({ density }) => density);
+  const keptAt = (density: number): number[] =>
+    runs.map(({ toys }) => toys.find((toy) => toy.density === density)!.features);
+  const [dense, sparse] = [keptAt(densities[0]!), keptAt(densities.at(-1)!)];
+  const [few, many] = [meanOf(dense), meanOf(sparse)];
+  const packs = clearSign(sparse.map((count) => count - width)) === 1;
+  const crowd =
+    packs && few <= width + 0.5
+      ? `So ${width} dimensions hold more than ${width} features only if the features are sparse, as Elhage et al. say.`
+      : packs
+        ? `So ${width} dimensions hold more than ${width} features, ${few > width ? "even if all are active at once, but more of them if they are sparse" : "if they are sparse"}.`
+        : `The intervals do not show that ${width} dimensions hold more than ${width} features.`;
+
+  const all = runs[0]!.autoencoders;
+  const of = (index: number, value: (one: Autoencoder) => number): number[] =>
+    runs.map(({ autoencoders }) => value(autoencoders[index]!));
+  const foundBy = (index: number): number[] => of(index, (one) => one.found);
+  const nameOf = (index: number): string => `${kinds[all[index]!.kind]}, ${all[index]!.size} features`;
+  const order = [...all.keys()].sort((a, b) => meanOf(foundBy(b)) - meanOf(foundBy(a)));
+  const best = order[0]!;
+  const shares = foundBy(best);
+  const beats = (kind: "components" | "random"): boolean =>
+    clearSign(runs.map((run, i) => shares[i]! - run[kind].found)) === 1;
+  const others = (["components", "random"] as const).map((kind) => percent(meanOf(runs.map((run) => run[kind].found))));
+  const recovered =
+    beats("components") && beats("random")
+      ? `The components are at right angles and as many as dimensions, so that they cannot be all features; the autoencoder is told only that few
+features are active at once, and that ${meanOf(shares) > 0.9 ? "is enough to find nearly all of them" : "finds part of them"}.`
+      : "These differences are not clear of the seeds' intervals, so the runs do not show that sparsity tells the features apart.";
+  const rest = order.filter((index) => all[index]!.kind !== all[best]!.kind);
+  const second = rest[0]!;
+  const matters = clearSign(foundBy(second).map((share, i) => shares[i]! - share)) === 1;
+  const [active, needed] = [meanOf(of(second, (one) => one.active)), meanOf(runs.map((run) => run.active))];
+  const kindsText = matters
+    ? `The kind of autoencoder matters: the best of another kind (${nameOf(second)}) finds ${percent(meanOf(foundBy(second)))}. ${
+        active > 2 * needed
+          ? `It has ${round(active)} active features for each state, where ${round(needed)} are needed. A likely reason is that an encoder is one product: with so
+many directions in ${width} dimensions, a state of one feature also points along its neighbours, and a penalty or a threshold does not silence them as
+TopK does.`
+          : ""
+      }`
+    : `Between the kinds of autoencoders there is no clear difference: the best of another kind (${nameOf(second)}) finds ${percent(meanOf(foundBy(second)))}.`;
+  return `With all features active the models keep ${round(few)} of ${features}, with a density of ${round(100 * densities.at(-1)!)} % they keep ${round(many)}. ${crowd}
+
+The best autoencoder (${nameOf(best)}) finds ${percent(meanOf(shares))} of the kept features from the states alone, the principal components ${others[0]}, and
+random directions ${others[1]}. ${recovered}
+
+${kindsText}`;
+}
+
 export const superposition: Experiment<Result> = {
   name: "superposition",
   title: "How do more features than dimensions fit into a layer?",
@@ -262,7 +328,7 @@ export const superposition: Experiment<Result> = {
         }
       : {
           ...{ features: 20, width: 5, steps: 4000, batchSize: 256, densities: [1, 0.3, 0.1, probed, 0.01] },
-          ...{ samples: 16384, autoencoderSteps: 3000, sizes: [20, 40] },
+          ...{ samples: 16384, autoencoderSteps: 2000, sizes: [20, 40] },
         };
     const runs: Run[] = [];
     for (const seed of quick ? [1] : seeds) runs.push(await measure(seed, size));
@@ -278,20 +344,22 @@ export const superposition: Experiment<Result> = {
     const toyRows = densities.map((density) => [
       `${round(100 * density)} %`,
       withMargin(at(density, (toy) => toy.features)),
-      withMargin(at(density, (toy) => toy.interference)),
+      withMargin(at(density, ({ interference }) => (interference < 1e-5 ? 0 : interference))),
       withMargin(at(density, (toy) => toy.loss)),
     ]);
-    const bySize = first.autoencoders.map(({ size }) => size);
-    const autoencoder = (size: number, value: (one: Autoencoder) => number): number[] =>
-      runs.map(({ autoencoders }) => value(autoencoders.find((one) => one.size === size)!));
+    const sizes = [...new Set(first.autoencoders.map(({ size }) => size))];
     const recoveryRows = [
-      ...bySize.map((size) => [
-        `sparse autoencoder, ${size} features`,
-        percentWithMargin(autoencoder(size, (one) => one.found)),
-        withMargin(autoencoder(size, (one) => one.cosine)),
-        withMargin(autoencoder(size, (one) => one.active)),
-        percentWithMargin(autoencoder(size, (one) => one.explained)),
-      ]),
+      ...first.autoencoders.map(({ kind, size }, i) => {
+        const of = (value: (one: Autoencoder) => number): number[] =>
+          runs.map(({ autoencoders }) => value(autoencoders[i]!));
+        return [
+          `${kinds[kind]}, ${size} features`,
+          percentWithMargin(of((one) => one.found)),
+          withMargin(of((one) => one.cosine)),
+          withMargin(of((one) => one.active)),
+          percentWithMargin(of((one) => one.explained)),
+        ];
+      }),
       [
         `principal components, ${width}`,
         percentWithMargin(runs.map(({ components }) => components.found)),
@@ -300,19 +368,18 @@ export const superposition: Experiment<Result> = {
         "100.0 %",
       ],
       [
-        `random directions, ${bySize.at(-1)}`,
+        `random directions, ${sizes.at(-1)}`,
         percentWithMargin(runs.map(({ random }) => random.found)),
         withMargin(runs.map(({ random }) => random.cosine)),
         "–",
         "–",
       ],
     ];
-    const [dense, sparse] = [densities[0]!, densities.at(-1)!].map((density) =>
-      meanOf(at(density, (toy) => toy.features)),
-    ) as [number, number];
-    const largest = bySize.at(-1)!;
-    const share = meanOf(autoencoder(largest, (one) => one.found));
-    const components = meanOf(runs.map((run) => run.components.found));
+    const explained = meanOf(
+      runs.flatMap(({ autoencoders }) =>
+        autoencoders.filter(({ kind }) => kind === "standard").map((one) => one.explained),
+      ),
+    );
     return {
       text: `## Question
 
@@ -335,8 +402,9 @@ ${steps} steps of ${batchSize} samples (AdamW), with ${runs.length} seeds.
 - **Interference** of a kept feature is the sum of its squared cosines with the others.
 - **Loss** is relative to that of an output of 0.
 
-Then the hidden states x·W of ${samples} samples at a density of ${round(100 * probed)} % are taken apart by autoencoders with an L1 penalty
-(\`trainSparseAutoencoder\`, ${autoencoderSteps} steps of 512 states), which see nothing of W or x. A feature is **found** if a direction of the decoder has
+Then the hidden states x·W of ${samples} samples at a density of ${round(100 * probed)} % are taken apart by sparse autoencoders, which see nothing
+of W or x (\`trainSparseAutoencoder\`, ${autoencoderSteps} steps of 512 states): those with an L1 penalty, TopK autoencoders that keep the two largest
+features of a state, and JumpReLU autoencoders, which learn a threshold for each feature. A feature is **found** if a direction of the decoder has
 a cosine of more than ${found} with it.
 
 ## What was found
@@ -355,35 +423,29 @@ The values are means over the seeds with 95 % intervals (Student's t).
 
 ## Conclusion
 
-With all features active the models keep ${round(dense)} of ${features}, with a density of ${round(100 * densities.at(-1)!)} % they keep ${round(sparse)}. ${
-        sparse > width && dense <= width + 0.5
-          ? `So ${width} dimensions hold more than ${width} features only if the features are sparse, as Elhage et al. say.`
-          : `The number of features grows by a factor of ${round(sparse / dense)}.`
-      }
-
-The autoencoder with ${largest} features finds ${percent(share)} of the kept features from the states alone, the principal components ${percent(components)}. ${
-        share > components
-          ? "The components are at right angles and as many as dimensions, so that they cannot be the features; sparsity is what tells the features apart."
-          : "So sparsity alone does not tell the features apart here."
-      }
+${verdict(runs, { features, width })}
 
 ## Where it differs from the papers, and why
 
 Elhage et al. draw the densities and importances of larger models as a phase diagram; here is one importance, a factor of ${importance} from each
-feature to the next. The autoencoder is told its number of features, ${bySize.map((size) => `${round(size / features)}`).join(" or ")} times the true one; in a language model nobody knows it. An L1
-penalty makes activations smaller than they are, so that the variance explained stays below 100 % even where directions are right.
+feature to the next. The autoencoders are told their number of features, ${sizes.map((size) => `${round(size / features)}`).join(" or ")} times as many as the data have; in a language model nobody knows it. TopK is also told to keep two of them.${
+        explained < 0.995
+          ? " An L1\npenalty also makes activations smaller than they are, which lowers the variance that is explained."
+          : ""
+      }
 `,
       plots: {
         features: {
           title: `Features kept in ${width} dimensions`,
-          x: { title: "density", log: true },
+          x: { title: "density, %", log: true, domain: [1, 100] },
           y: { title: "features", domain: [0, features] },
-          lines: Object.fromEntries(
-            runs.map((run) => [
-              `seed ${run.seed}`,
-              run.toys.map(({ density, features }): [number, number] => [density, features]),
+          lines: {
+            "features kept (mean of the seeds)": densities.map((density): [number, number] => [
+              100 * density,
+              meanOf(at(density, (toy) => toy.features)),
             ]),
-          ),
+            dimensions: densities.map((density): [number, number] => [100 * density, width]),
+          },
         },
         lengths: {
           title: "Squared length of each feature's direction (seed 1)",

@@ -6,6 +6,7 @@ import { type Exports, LaunchRecorder } from "../../bench/experiments/launch-rec
 import {
   answersOf,
   bestScaled,
+  differencesOf,
   drawPrompts,
   errorsOf,
   gradientStep,
@@ -13,6 +14,7 @@ import {
   ridge,
 } from "../../bench/experiments/linear-tasks.js";
 import { fitLine, fitLossLaw, lossBy } from "../../bench/experiments/power-law.js";
+import { clearSign } from "../../bench/experiments/seeds.js";
 import { noGrad } from "../../lib/autograd.js";
 import { randn } from "../../lib/creation.js";
 import { native, ops } from "../../lib/native.js";
@@ -44,6 +46,18 @@ test("the best ridge regression beats least squares on noisy examples", () => {
   const [best, exact] = [1, 1e-9].map((penalty) => errorsOf(prompts, answersOf(prompts, ridge(penalty))).at(-1)!);
   expect(best!).toBeLessThan(exact!);
   expect(prompts.y).not.toEqual(prompts.truth);
+});
+
+test("answers are compared over the variance of the values", () => {
+  const prompts = drawPrompts({ rows: 2, points: 2, dimensions: 1 }, drawFrom(3));
+  const truth = Float32Array.of(1, 2, 3, 4);
+  expect(differencesOf({ ...prompts, truth }, [1, 1, 1, 1], [2, 1, 0, 5])).toEqual([(1 + 1) / (1 + 9), 16 / (4 + 16)]);
+  expect(errorsOf({ ...prompts, truth }, [1, 0, 0, 4])).toEqual([9 / 10, 4 / 20]);
+});
+
+test("a difference is clear if its interval leaves out 0", () => {
+  // With 3 seeds, the half-width is 4.303 standard errors.
+  expect([[1, 1.1, 0.9], [-1, -1.1, -0.9], [1, 3, -1], [2]].map(clearSign)).toEqual([1, -1, 0, 0]);
 });
 
 test("fits find the laws that made the points", () => {

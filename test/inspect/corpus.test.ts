@@ -266,6 +266,10 @@ onEachDevice((device) => {
       expect(majority).toBeLessThan(0.55);
       expect(control!.heldOut).toBeLessThan(0.55);
       expect(selectivity).toBeCloseTo(accuracy.heldOut - control!.heldOut, 12);
+      // Both accuracies together count the rows that the probe is right about.
+      const guesses = await probe.predict(rows).data();
+      const hits = labels.filter((label, i) => guesses[i] === label).length;
+      expect(hits).toBe(Math.round(36 * accuracy.heldOut + 84 * accuracy.trained));
       expect(deviceOf(device).memory().live).toBeLessThan(live + 4096);
       // At the optimum the gradient is 0: all rows are trained on but one.
       const whole = await trainProbe(rows, labels, { l2, heldOut: 1 / count, steps: 250 });

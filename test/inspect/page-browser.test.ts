@@ -8,9 +8,11 @@ import { tensor } from "../../lib/creation.js";
 import { inspectionPage, runWithCache } from "../../lib/inspect/index.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { T5 } from "../../lib/models/t5.js";
+import { patience } from "../support/child.js";
 import { chromiumPath, launch } from "../support/chromium.js";
 import { dist } from "../support/dist.js";
 import { sharedFolder } from "../support/folder.js";
+import { nightly } from "../support/nightly.js";
 import { shaken } from "../support/shaken.js";
 
 const html = `<img src=x onerror="document.title='run'">`;
@@ -126,6 +128,48 @@ describe.skipIf(!chromiumPath)("in Chromium (apt-get install chromium, or HEED_C
     await page.locator("#panel-4 .reading", { hasText: /^neuron \d+ is most active at / }).waitFor();
     expect(problems).toEqual([]);
   });
+
+  test.skipIf(!nightly)(
+    "512 tokens and 12 · 12 heads are shown without a wait",
+    { timeout: 120_000 * patience },
+    async () => {
+      const length = 512;
+      using model = shaken(new GPT({ vocabularySize: 8, contextLength: length, layers: 12, heads: 12, width: 24 }));
+      const ids = tensor(
+        Int32Array.from({ length }, (_, t) => (t * t) % 8),
+        [1, length],
+      );
+      const file = path.join(folder, "long.html");
+      const textOf = (id: number): string => words[id]!;
+      writeFileSync(file, await inspectionPage(model, ids, { textOf, ablations: false, neurons: 8 }));
+      const page = await open(file);
+      await page.locator("canvas.map").first().waitFor();
+      // Milliseconds since the navigation began
+      expect(await page.evaluate<number>("performance.now()")).toBeLessThan(5000 * patience);
+      /** Resolves to the milliseconds until an action has shown its result. */
+      const timed = async (action: () => Promise<void>): Promise<number> => {
+        const start = performance.now();
+        await action();
+        return performance.now() - start;
+      };
+      const chosen = await timed(async () => {
+        await page.getByRole("button", { name: "Layer 3, head 7" }).click();
+        await page.getByRole("heading", { name: "Layer 3, head 7" }).waitFor();
+      });
+      expect(chosen).toBeLessThan(1500 * patience);
+      const selected = await timed(async () => {
+        await page.locator(".token").nth(300).click();
+        await readingOf(page, "(300) attends to");
+      });
+      expect(selected).toBeLessThan(1500 * patience);
+      const box = (await page.locator("canvas.map").first().boundingBox())!;
+      const moved = await timed(async () => {
+        for (let i = 0; i < 20; i++) await page.mouse.move(box.x + box.width / 2 + 3 * i, box.y + 200);
+      });
+      expect(moved / 20).toBeLessThan(100 * patience);
+      expect(problems).toEqual([]);
+    },
+  );
 
   test.for([375, 1280])("source and target, light and dark, at a width of %d pixels", async (width) => {
     const page = await open(files.pair, width);

@@ -1,7 +1,7 @@
 /** Compares the tools of heed/inspect with PyTorch (tools() in test/fixtures/activations.py) and with definitions. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
+import { randn, tensor } from "../../lib/creation.js";
 import { device as deviceOf } from "../../lib/device.js";
 import {
   activationPatching,
@@ -11,13 +11,15 @@ import {
   logitAttribution,
   logitDifference,
   logitLens,
+  run,
   runWithCache,
   runWithGradients,
 } from "../../lib/inspect/index.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
-import { mul } from "../../lib/ops/binary.js";
+import { add, mul, sub } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
+import { scope } from "../../lib/scope.js";
 import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { expectNear } from "../support/close.js";
 import { expectError, expectRejection } from "../support/errors.js";
@@ -97,6 +99,46 @@ onEachDevice((device) => {
     // All blocks' outputs at all positions of the subject, or later, are restored together by a window.
     const wide = await causalTrace(gpt, ids, { ...options, site: "hook_mlp_out", window: 2 });
     expect(wide.patched.map((row) => row.length)).toEqual([8, 8]);
+  });
+
+  test("a causal trace is what hooks of one's own find", async () => {
+    const [subject, noise, seed, window] = [[1, 2], 0.5, 3, 2];
+    const [batch, tokens] = ids.shape as [number, number];
+    const { width, layers } = gpt.config;
+    using normal = randn([batch, tokens, width], { seed, device });
+    const drawn = (await normal.data()).map((x, i) =>
+      subject.includes(Math.floor(i / width) % tokens) ? noise * x : 0,
+    );
+    using added = tensor(drawn, [batch, tokens, width], { device });
+    const site = "hook_mlp_out" as const;
+    using clean = runWithCache(gpt, ids, { names: /hook_mlp_out$/ });
+    /** Resolves to the metric of the noisy run in which two neighbouring blocks are restored at a position. */
+    const restored = async (layer: number | null, position: number): Promise<number> => {
+      using here = tensor(
+        Float32Array.from({ length: tokens }, (_, t) => Number(t === position)),
+        [tokens, 1],
+        { device },
+      );
+      const blocks = layer === null ? [] : [layer - 1, layer].filter((block) => block >= 0);
+      const hooks = Object.fromEntries(
+        blocks.map((block) => {
+          const name = `blocks.${block}.${site}` as const;
+          return [name, (x: FloatTensor) => add(x, mul(sub(clean.get(name), x), here))] as const;
+        }),
+      );
+      const noisy = (x: FloatTensor): FloatTensor => add(x, added);
+      using value = noGrad(() => scope(() => metric(run(gpt, ids, { hooks: { ...hooks, hook_embed: noisy } }))));
+      return await value.item();
+    };
+    const trace = await causalTrace(gpt, ids, { subject, noise, seed, window, metric, site });
+    expect(trace.clean).toBeCloseTo(decode(tools.metrics)[0]!, 4);
+    expect(trace.corrupted).toBeCloseTo(await restored(null, 0), 4);
+    expect(trace.patched.map((row) => row.length)).toEqual(Array(layers).fill(tokens));
+    for (const [layer, row] of trace.patched.entries())
+      for (const [position, value] of row.entries())
+        // The software device is slow: it computes a few of them.
+        if (device === "cpu" || position === 2)
+          expect(value, `${layer}, ${position}`).toBeCloseTo(await restored(layer, position), 4);
   });
 
   test("gradients of activations, and integrated gradients", async () => {

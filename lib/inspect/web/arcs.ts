@@ -54,7 +54,7 @@ export function drawArcs(table: Table, options: ArcsOptions): HTMLCanvasElement 
     context.clearRect(0, 0, width, height);
     context.lineCap = "round";
     const line = (a: number, b: number, weight: number): void => {
-      context.globalAlpha = Math.min(1, 0.15 + 0.85 * weight);
+      context.globalAlpha = Math.min(1, 0.2 + 0.8 * Math.sqrt(weight));
       context.lineWidth = 0.75 + 4 * weight;
       context.beginPath();
       context.moveTo(left + 4, y(a));

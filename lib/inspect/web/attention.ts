@@ -48,6 +48,8 @@ class HeadsView {
     /** Texts of the tokens that attend, and of those attended to. */
     readonly names: readonly [string[], string[]],
   ) {
+    const scale = element("div", { className: "legend" });
+    const strokes = element("div", { className: "legend", hidden: true }, "The thicker an arc, the more attention");
     const form = choice(
       "Show as",
       [
@@ -56,6 +58,8 @@ class HeadsView {
       ],
       (value) => {
         this.#form = value === "arcs" ? "arcs" : "matrix";
+        scale.hidden = this.#form === "arcs";
+        strokes.hidden = !scale.hidden;
         void this.#show();
       },
     );
@@ -68,10 +72,10 @@ class HeadsView {
       this.#press();
       void this.#show();
     });
-    const scale = element("span");
-    scale.style.background = gradient();
-    const legend = element("div", { className: "legend" }, "0 %", scale, "100 % (square-root scale)");
-    const main = element("div", {}, controls(form, beside, legend), this.#details);
+    const colours = element("span");
+    colours.style.background = gradient();
+    scale.append("0 %", colours, "100 % (square-root scale)");
+    const main = element("div", {}, controls(form, beside, scale, strokes), this.#details);
     this.root.append(this.#overview(), main);
     this.#press();
     void this.#show();

@@ -31,9 +31,10 @@ export interface HeatMapOptions {
   pick?(cell: Cell): void;
 }
 
-const labelFont = "11px ui-monospace, monospace";
+/** Largest size of a name's letters, in CSS pixels. They are no larger than their cell. */
+const largestLetters = 11;
 /** Smallest size of a cell beside which a name can be read, in CSS pixels. */
-const namedCell = 12;
+const namedCell = 10;
 /** Number of columns up to which all cells are at least so large. */
 const mostNamed = 64;
 
@@ -55,13 +56,13 @@ export class HeatMap {
   ) {
     const { rows, columns } = table;
     const { width, largestCell = 22, rowNames, columnNames } = options;
-    const fits = Math.floor((width - 80) / columns);
+    const spaceFor = (names: readonly string[]): number => Math.min(90, 12 + 6.7 * longest(names));
+    const fits = Math.floor((width - spaceFor(rowNames)) / columns);
     // Names need cells as high as their letters. Up to a number of tokens it is better to scroll than to lose the names.
     const size = fits >= namedCell ? fits : columns <= mostNamed ? namedCell : Math.floor(width / columns);
     this.#cell = Math.max(1, Math.min(largestCell, size));
     this.#row = Math.max(this.#cell, options.smallestRow ?? 0);
-    const room = (names: readonly string[], size: number): number =>
-      size >= namedCell ? Math.min(90, 12 + 6.7 * longest(names)) : 0;
+    const room = (names: readonly string[], size: number): number => (size >= namedCell ? spaceFor(names) : 0);
     this.#left = room(rowNames, this.#row);
     this.#top = room(columnNames, this.#cell);
     this.canvas.role = "img";
@@ -90,14 +91,16 @@ export class HeatMap {
     context.imageSmoothingEnabled = false;
     context.drawImage(this.#image, left, top, columns * cell, rows * high);
     context.fillStyle = colour;
-    context.font = labelFont;
+    const font = (size: number): string => `${Math.min(largestLetters, size)}px ui-monospace, monospace`;
     context.textBaseline = "middle";
     if (left > 0) {
+      context.font = font(high);
       context.textAlign = "right";
       for (let row = 0; row < rows; row++)
         context.fillText(cut(this.options.rowNames[row] ?? "", 12), left - 4, top + (row + 0.5) * high);
     }
     if (top > 0) {
+      context.font = font(cell);
       context.textAlign = "left";
       for (let column = 0; column < columns; column++) {
         context.save();
@@ -196,8 +199,8 @@ export function drawSmall(canvas: HTMLCanvasElement, table: Table, height: numbe
   for (let row = 0, at = 0; row < rows; row++) {
     const first = Math.floor((row * height) / rows) * width;
     for (let column = 0; column < columns; column++, at++) {
-      // Values of both signs are shown by their size; the reading has the sign.
-      const size = grid.form === "root" ? codes[at]! : Math.min(255, 2 * Math.abs(codes[at]! - 128));
+      // Values of both signs are shown by the root of their size; the reading has the sign.
+      const size = grid.form === "root" ? codes[at]! : 255 * Math.sqrt(Math.min(1, Math.abs(codes[at]! - 128) / 127));
       const place = first + Math.floor((column * width) / columns);
       if (size > largest[place]!) largest[place] = size;
     }

@@ -68,6 +68,6 @@ export function neuronsView({ neurons, sequences }: PageData): HTMLElement {
     (value) => void show(Number(value)),
   );
   void show(0);
-  const legend = element("div", { className: "legend" }, "0", scale, "largest");
+  const legend = element("div", { className: "legend" }, "0", scale, "largest (square-root scale)");
   return element("div", {}, controls(list, legend), shown);
 }
