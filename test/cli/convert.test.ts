@@ -14,7 +14,7 @@ import { saveCheckpoint } from "../../lib/train/checkpoint.js";
 import { temporaryFolder } from "../support/folder.js";
 import { sharedModel } from "../support/shared.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
-import { heed } from "./support.js";
+import { heed, heedHere } from "./support.js";
 
 const stories = sharedModel("stories260K");
 describe.skipIf(!stories)("stories260K from format to format", () => {
@@ -29,7 +29,7 @@ describe.skipIf(!stories)("stories260K from format to format", () => {
         stderr: "",
       });
       const generate = ["generate", "--model", to, "--temperature", "0", "--max-tokens", "40", "--prompt"];
-      const { code, stdout, stderr } = await heed([...generate, "Once upon a time"], { cwd });
+      const { code, stdout, stderr } = await heedHere([...generate, "Once upon a time"], cwd);
       expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
       expect(stdout.length).toBeGreaterThan(60);
       expect(published.startsWith(stdout), `${to}: ${stdout}`).toBe(true);
@@ -82,7 +82,7 @@ test("a run becomes a folder that generates the same", async () => {
     "tokenizer.json",
     "tokenizer_config.json",
   ]);
-  const generate = (name: string) => heed(["generate", "--model", name, "--seed", "4", "ab"], { cwd });
+  const generate = (name: string) => heedHere(["generate", "--model", name, "--seed", "4", "ab"], cwd);
   expect(await generate("saved")).toEqual(await generate("run"));
 });
 
@@ -107,7 +107,7 @@ test("heed quantize reads a text and writes matrices in blocks", async () => {
   await savePretrained(path.join(cwd, "folder"), model, { tokenizer });
   writeFileSync(path.join(cwd, "text.txt"), "a text of more than eight tokens, for calibration");
   const quantize = (...flags: string[]) =>
-    heed(["quantize", "--model", "folder", "--device", "cpu", ...flags], { cwd });
+    heedHere(["quantize", "--model", "folder", "--device", "cpu", ...flags], cwd);
   expect(await quantize("--to", "a.gguf", "--calibrate", "text.txt")).toEqual({
     ...{ code: 0, signal: null, stderr: "" },
     stdout: 'saved in a.gguf; try: heed generate --model a.gguf "…"\n',
@@ -132,7 +132,7 @@ test("existing files are replaced only with --force, and errors take one line", 
   mkdirSync(path.join(cwd, "folder"));
   writeFileSync(path.join(cwd, "folder", "README.md"), "mine");
   for (const name of ["a.gguf", "b.bin", "tokenizer.bin"]) writeFileSync(path.join(cwd, name), "mine");
-  const convert = (...flags: string[]) => heed(["convert", "--from", "run", ...flags], { cwd });
+  const convert = (...flags: string[]) => heedHere(["convert", "--from", "run", ...flags], cwd);
   for (const [flags, code, message] of [
     [["--to", "folder"], 2, "--to folder: folder exists already; add --force to replace it"],
     [["--to", "a.gguf"], 2, "--to a.gguf: a.gguf exists already; add --force to replace it"],

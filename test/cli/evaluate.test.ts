@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { sharedFolder } from "../support/folder.js";
-import { heed } from "./support.js";
+import { heed, heedHere } from "./support.js";
 
 const cwd = sharedFolder();
 const size = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--batch", "4"];
@@ -41,19 +41,19 @@ describe("heed train", () => {
 
 test("a text for samples that the tokenizer cannot encode is refused at once", async () => {
   const flags = ["--steps", "1", "--sample", "§"];
-  const { code, stderr } = await heed(["train", "--data", "book.txt", "--out", "other", ...size, ...flags], { cwd });
+  const { code, stderr } = await heedHere(["train", "--data", "book.txt", "--out", "other", ...size, ...flags], cwd);
   expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining("§") });
 });
 
 describe("heed report", () => {
   test("writes a page of the runs", async () => {
-    const made = await heed(["report", "runs/book", "runs/book/log.jsonl", "--out", "two.html"], { cwd });
+    const made = await heedHere(["report", "runs/book", "runs/book/log.jsonl", "--out", "two.html"], cwd);
     expect(made).toMatchObject({ code: 0, stdout: "wrote two.html\n", stderr: "" });
     expect(readFileSync(path.join(cwd, "two.html"), "utf8")).toContain('"prompt":"The wh"');
   });
 
   test("says what is missing", async () => {
-    expect(await heed(["report", "runs/none"], { cwd })).toMatchObject({
+    expect(await heedHere(["report", "runs/none"], cwd)).toMatchObject({
       code: 1,
       stderr: expect.stringContaining("runs/none"),
     });
@@ -109,7 +109,7 @@ doc_to_target: 0
   test("refuses what it cannot do before it loads the model", async () => {
     const model = ["--model", "none"];
     writeFileSync(path.join(cwd, "bad.yaml"), `${yaml}process_results: !function utils.results\n`);
-    expect(await heed(["eval", "bad.yaml", ...model], { cwd })).toMatchObject({
+    expect(await heedHere(["eval", "bad.yaml", ...model], cwd)).toMatchObject({
       code: 1,
       stderr:
         "error: bad.yaml: expected no process_results, which heed does not support, got !function utils.results\n",

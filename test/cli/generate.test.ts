@@ -9,7 +9,7 @@ import { smallGpt } from "../generate/models.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { sharedModel } from "../support/shared.js";
-import { heed } from "./support.js";
+import { heed, heedHere } from "./support.js";
 
 const stories = sharedModel("stories260K");
 describe.skipIf(!stories)("generate with llama2.c's files", () => {
@@ -21,21 +21,21 @@ describe.skipIf(!stories)("generate with llama2.c's files", () => {
     expect(prompted).toMatchObject({ code: 0, stderr: "" });
     expect(prompted.stdout.length).toBeGreaterThan(100);
     expect(published.startsWith(prompted.stdout)).toBe(true);
-    const whole = await heed([...generate, path.join(stories!, "stories260K.bin")]);
+    const whole = await heedHere([...generate, path.join(stories!, "stories260K.bin")]);
     expect(whole).toMatchObject({ code: 0, stdout: published.replace(/\n$/, ""), stderr: "" });
   });
 
   test("runs in 8 bits, and in no other number", async () => {
-    const { code, stdout } = await heed([...generate, stories!, "--quantize", "int8", "--max-tokens", "60"]);
+    const { code, stdout } = await heedHere([...generate, stories!, "--quantize", "int8", "--max-tokens", "60"]);
     expect(code).toBe(0);
     expect(published.startsWith(stdout)).toBe(true);
-    const refused = await heed([...generate, stories!, "--quantize", "int5"]);
+    const refused = await heedHere([...generate, stories!, "--quantize", "int5"]);
     expect(refused.code).toBe(2);
     expect(refused.stderr).toMatch(/argument 'int5' is invalid. Allowed choices are int8, int4/);
   });
 
   test("has no chat template", async () => {
-    const { code, stderr } = await heed([...generate, stories!, "--chat", "Hello"]);
+    const { code, stderr } = await heedHere([...generate, stories!, "--chat", "Hello"]);
     expect(code).toBe(2);
     expect(stderr).toMatch(/^error: chat: expected a model with a chat template, got one without\n$/);
   });
@@ -57,7 +57,7 @@ describe("generate with a folder in Hugging Face's format", () => {
       chat_template: "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>{% endfor %}",
     });
     put("generation_config.json", { do_sample: false });
-    const run = (...flags: string[]) => heed(["generate", "--model", folder, "--max-tokens", "12", ...flags]);
+    const run = (...flags: string[]) => heedHere(["generate", "--model", folder, "--max-tokens", "12", ...flags]);
 
     const greedy = await run("--temperature", "0", "hello");
     expect(greedy).toMatchObject({ code: 0, stderr: "" });

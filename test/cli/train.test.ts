@@ -4,7 +4,7 @@ import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { loadCheckpoint } from "../../lib/train/checkpoint.js";
 import { temporaryFolder } from "../support/folder.js";
-import { type Ended, execute, heed, main } from "./support.js";
+import { type Ended, execute, heed, heedHere, main } from "./support.js";
 
 const text = Array.from({ length: 300 }, (_, i) => `The whale number ${(i * i) % 97} swims. `).join("");
 
@@ -66,20 +66,20 @@ describe("train and generate", () => {
     expect(first.stdout).toHaveLength("The whale".length + 30);
     expect(first.stdout).toMatch(/^The whale/);
     expect(await heed([...generate, "The whale"], { cwd })).toEqual(first);
-    expect((await heed([...generate.slice(0, -1), "6", "The whale"], { cwd })).stdout).not.toBe(first.stdout);
-    const bare = await heed([...generate, "--no-echo", "The whale"], { cwd });
+    expect((await heedHere([...generate.slice(0, -1), "6", "The whale"], cwd)).stdout).not.toBe(first.stdout);
+    const bare = await heedHere([...generate, "--no-echo", "The whale"], cwd);
     expect(bare.stdout).toBe(first.stdout.slice("The whale".length));
     const piped = await heed([...generate, "-"], { cwd, input: "The whale" });
     expect(piped.stdout).toBe(first.stdout);
-    const ofStep = await heed([...generate, "--model", "run/step-00000060", "The whale"], { cwd });
+    const ofStep = await heedHere([...generate, "--model", "run/step-00000060", "The whale"], cwd);
     expect(ofStep.stdout).toBe(first.stdout);
-    const unprompted = await heed(generate, { cwd });
+    const unprompted = await heedHere(generate, cwd);
     expect(unprompted).toMatchObject({
       code: 2,
       stderr: expect.stringContaining('expected only characters of the vocabulary, got "\\n"') as string,
     });
-    const stopped = await heed([...generate, "--temperature", "0", "--stop", "e", "--stop", "~", "The whale"], { cwd });
-    const whole = await heed([...generate, "--temperature", "0", "The whale"], { cwd });
+    const stopped = await heedHere([...generate, "--temperature", "0", "--stop", "e", "--stop", "~", "The whale"], cwd);
+    const whole = await heedHere([...generate, "--temperature", "0", "The whale"], cwd);
     expect(stopped.stdout).toBe(`The whale${/^[^e]*/.exec(whole.stdout.slice("The whale".length))![0]}`);
     for (const flags of [
       ["--top-k", "1"],
@@ -87,19 +87,19 @@ describe("train and generate", () => {
       ["--min-p", "1"],
       ["--temperature", "0", "--min-tokens", "2", "--presence-penalty", "0", "--frequency-penalty", "0"],
     ])
-      expect((await heed([...generate, ...flags, "The whale"], { cwd })).stdout, flags.join(" ")).toBe(whole.stdout);
+      expect((await heedHere([...generate, ...flags, "The whale"], cwd)).stdout, flags.join(" ")).toBe(whole.stdout);
     for (const flags of [
       ["--repetition-penalty", "1e6"],
       ["--presence-penalty", "1e6"],
       ["--frequency-penalty", "1e6"],
     ]) {
-      const penalised = await heed([...generate, "--temperature", "0", ...flags, "The whale"], { cwd });
+      const penalised = await heedHere([...generate, "--temperature", "0", ...flags, "The whale"], cwd);
       expect(penalised.stdout, flags.join(" ")).not.toBe(whole.stdout);
     }
-    const typical = await heed([...generate, "--typical-p", "1e-9", "The whale"], { cwd });
-    const again = await heed([...generate, "--typical-p", "1e-9", "The whale"], { cwd });
+    const typical = await heedHere([...generate, "--typical-p", "1e-9", "The whale"], cwd);
+    const again = await heedHere([...generate, "--typical-p", "1e-9", "The whale"], cwd);
     expect(again.stdout).toBe(typical.stdout);
-    const strange = await heed([...generate, "Ω"], { cwd });
+    const strange = await heedHere([...generate, "Ω"], cwd);
     expect(strange).toMatchObject({
       code: 2,
       stderr: 'error: CharTokenizer: expected only characters of the vocabulary, got "Ω" (U+03A9)\n',
@@ -109,7 +109,7 @@ describe("train and generate", () => {
   test("every kind of tokens, a separate text for validation, none at all, another log", async () => {
     const { cwd, train } = place();
     writeFileSync(path.join(cwd, "other.txt"), `${text.slice(0, 500)}?\n`);
-    const run = (out: string, ...flags: string[]) => heed([...train, "--steps", "3", "--out", out, ...flags], { cwd });
+    const run = (out: string, ...flags: string[]) => heedHere([...train, "--steps", "3", "--out", out, ...flags], cwd);
     const byte = await run("byte", "--tokenizer", "byte", "--validation", "other.txt", "--log", "logs/a.jsonl");
     expect(byte.stdout).toContain(" 502 for validation");
     expect(byte.stdout).toContain("nats per byte");
@@ -124,7 +124,7 @@ describe("train and generate", () => {
       ["gpt2", ""],
       ["char", "?"],
     ] as const) {
-      const { code, stderr } = await heed(["generate", "--model", out, "--max-tokens", "5", prompt], { cwd });
+      const { code, stderr } = await heedHere(["generate", "--model", out, "--max-tokens", "5", prompt], cwd);
       expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     }
   });
@@ -141,7 +141,7 @@ describe("train and generate", () => {
 
   test("a loss that is not finite is reported in one line, with exit code 1", async () => {
     const { cwd, train } = place();
-    const { code, stderr } = await heed([...train, "--lr", "1e38", "--clip", "0", "--steps", "30"], { cwd });
+    const { code, stderr } = await heedHere([...train, "--lr", "1e38", "--clip", "0", "--steps", "30"], cwd);
     expect(code).toBe(1);
     expect(stderr).toMatch(/^error: Trainer: expected a finite loss, got NaN at step \d+\n$/);
   });
@@ -150,7 +150,7 @@ describe("train and generate", () => {
 test("optimisers, schedules and averages have flags", async () => {
   const { cwd, train } = place();
   const settings = ["--optimizer", "muon", "--schedule", "wsd", "--ema", "0.9", "--epochs", "0.04", "--best"];
-  expect(await heed([...train, ...settings], { cwd })).toMatchObject({ code: 0, stderr: "" });
+  expect(await heedHere([...train, ...settings], cwd)).toMatchObject({ code: 0, stderr: "" });
   // 0.04 epochs of 6,500 characters in batches of 4 windows of 16 are 5 steps.
   const { optimizer, average, state } = await loadCheckpoint(path.join(cwd, "run", "best"));
   expect(state).toMatchObject({ step: 5, options: { optimizer: "muon", warmup: 0, steps: 5, epochs: 0.04 } });
@@ -158,7 +158,7 @@ test("optimisers, schedules and averages have flags", async () => {
   expect(average).toHaveProperty(["h.0.mlp.c_fc.weight"]);
   const rates = log(cwd).flatMap(({ type, lr }) => (type === "step" ? [lr!] : []));
   expect(rates).toEqual([0.02, 0.02, 0.02, 0.02, 0.02]);
-  expect(await heed(["generate", "--model", "run", "--ema", "--max-tokens", "3", "The"], { cwd })).toMatchObject({
+  expect(await heedHere(["generate", "--model", "run", "--ema", "--max-tokens", "3", "The"], cwd)).toMatchObject({
     code: 0,
     stderr: "",
   });
@@ -167,7 +167,7 @@ test("optimisers, schedules and averages have flags", async () => {
     [["--decay-steps", "3"], "--decay-steps: works only with --schedule wsd"],
     [["--epochs", "1", "--steps", "3"], "--epochs: expected either --steps or --epochs, got both"],
   ] as const)
-    expect(await heed([...train, "--out", "other", ...flags], { cwd })).toMatchObject({
+    expect(await heedHere([...train, "--out", "other", ...flags], cwd)).toMatchObject({
       code: 2,
       stderr: expect.stringContaining(`error: ${message}\n`) as string,
     });
@@ -189,32 +189,32 @@ describe("a Llama", () => {
       "--lr",
       "0.01",
     ];
-    const trained = await heed([...run, "--steps", "30"], { cwd });
+    const trained = await heedHere([...run, "--steps", "30"], cwd);
     expect(trained).toMatchObject({ code: 0, stderr: "" });
     const [first, last] = [losses(cwd)[0]![1], losses(cwd).at(-1)![1]];
     expect(last).toBeLessThan(0.8 * first);
     const config = JSON.parse(readFileSync(path.join(cwd, "run/step-00000030/config.json"), "utf8")) as object;
     expect(config).toMatchObject({ model_type: "llama", num_key_value_heads: 1, intermediate_size: 24 });
     const resume = ["train", "--out", "run", "--resume"];
-    expect(await heed([...resume, "--steps", "32"], { cwd })).toMatchObject({ code: 0, stderr: "" });
+    expect(await heedHere([...resume, "--steps", "32"], cwd)).toMatchObject({ code: 0, stderr: "" });
     expect(losses(cwd).at(-1)![0]).toBe(32);
     for (const [flag, value, has] of [
       ["--family", "gpt", "llama"],
       ["--kv-heads", "2", "1"],
       ["--hidden", "8", "24"],
     ] as const)
-      expect(await heed([...resume, flag, value], { cwd })).toMatchObject({
+      expect(await heedHere([...resume, flag, value], cwd)).toMatchObject({
         code: 2,
         stderr: `error: ${flag} ${value}: expected ${has}, as in the run in run; a resumed run cannot change it\n`,
       });
-    const said = await heed(["generate", "--model", "run", "--max-tokens", "7", "The whale"], { cwd });
+    const said = await heedHere(["generate", "--model", "run", "--max-tokens", "7", "The whale"], cwd);
     expect(said).toMatchObject({ code: 0, stderr: "" });
     expect(said.stdout).toHaveLength("The whale".length + 7);
   });
 
   test("has two thirds of a GPT's feed-forward, in whole tiles, by default", async () => {
     const { cwd, train } = place();
-    expect(await heed([...train, "--family", "llama", "--steps", "1"], { cwd })).toMatchObject({ code: 0 });
+    expect(await heedHere([...train, "--family", "llama", "--steps", "1"], cwd)).toMatchObject({ code: 0 });
     const config = JSON.parse(readFileSync(path.join(cwd, "run/step-00000001/config.json"), "utf8")) as object;
     expect(config).toMatchObject({ intermediate_size: 64, num_key_value_heads: 2 });
   });
@@ -223,17 +223,17 @@ describe("a Llama", () => {
 test("a GPT with other positions and a window; a Llama has its own", async () => {
   const { cwd, train } = place();
   const run = [...train, "--positions", "rotary", "--window", "8", "--steps", "2"];
-  expect(await heed(run, { cwd })).toMatchObject({ code: 0, stderr: "" });
+  expect(await heedHere(run, cwd)).toMatchObject({ code: 0, stderr: "" });
   const config = JSON.parse(readFileSync(path.join(cwd, "run/step-00000002/config.json"), "utf8")) as object;
   expect(config).toMatchObject({ heed_positions: "rotary", heed_window: 8 });
   const resume = ["train", "--out", "run", "--resume", "--steps", "3"];
-  expect(await heed([...resume, "--positions", "alibi"], { cwd })).toMatchObject({
+  expect(await heedHere([...resume, "--positions", "alibi"], cwd)).toMatchObject({
     code: 2,
     stderr: "error: --positions alibi: expected rotary, as in the run in run; a resumed run cannot change it\n",
   });
-  expect(await heed(resume, { cwd })).toMatchObject({ code: 0, stderr: "" });
+  expect(await heedHere(resume, cwd)).toMatchObject({ code: 0, stderr: "" });
   const llama = [...train, "--out", "other", "--family", "llama", "--positions", "alibi"];
-  expect(await heed(llama, { cwd })).toMatchObject({ code: 2, stderr: expect.stringContaining("rotary") as unknown });
+  expect(await heedHere(llama, cwd)).toMatchObject({ code: 2, stderr: expect.stringContaining("rotary") as unknown });
 });
 
 test("documents are trained on separately", async () => {
@@ -241,16 +241,16 @@ test("documents are trained on separately", async () => {
   const parts = text.match(/.{1,40}/g)!;
   writeFileSync(path.join(cwd, "book.txt"), parts.join("<|endoftext|>"));
   const run = (out: string, ...flags: string[]) =>
-    heed([...train, "--steps", "3", "--tokenizer", "gpt2", "--out", out, ...flags], { cwd });
+    heedHere([...train, "--steps", "3", "--tokenizer", "gpt2", "--out", out, ...flags], cwd);
   const apart = await run("apart", "--documents");
   expect(apart).toMatchObject({ code: 0, stderr: "" });
   const together = await run("together");
   const count = ({ stdout }: { stdout: string }) => /([\d,]+) tokens to train on/.exec(stdout)![1]!.replaceAll(",", "");
   // The end of text is one token there; here it is the characters of its name.
   expect(Number(count(apart))).toBeLessThan(Number(count(together)));
-  expect(await heed(["train", "--out", "apart", "--resume", "--steps", "4"], { cwd })).toMatchObject({ code: 0 });
+  expect(await heedHere(["train", "--out", "apart", "--resume", "--steps", "4"], cwd)).toMatchObject({ code: 0 });
   expect(log(cwd, "apart/log.jsonl").at(-1)).toMatchObject({ type: "finished", step: 4 });
-  expect(await heed([...train, "--documents"], { cwd })).toMatchObject({
+  expect(await heedHere([...train, "--documents"], cwd)).toMatchObject({
     code: 2,
     stderr: "error: --documents: works only with --tokenizer gpt2, which has a token that begins a document\n",
   });
@@ -260,7 +260,7 @@ describe("resuming", () => {
   test("continues as if nothing had been between", async () => {
     const { cwd, train } = place();
     const flags = [...train, "--dropout", "0.1", "--accumulate", "2", "--eval-every", "5", "--seed", "3"];
-    await heed([...flags, "--steps", "20"], { cwd });
+    await heedHere([...flags, "--steps", "20"], cwd);
     const whole = { losses: losses(cwd), parameters: parameters(cwd, 20) };
 
     const second = place().cwd;
@@ -286,9 +286,9 @@ describe("resuming", () => {
 
   test("an incomplete checkpoint is skipped, with a warning", async () => {
     const { cwd, train } = place();
-    await heed([...train, "--steps", "6", "--checkpoint-every", "3"], { cwd });
+    await heedHere([...train, "--steps", "6", "--checkpoint-every", "3"], cwd);
     truncateSync(path.join(cwd, "run", "step-00000006", "optimizer.safetensors"), 100);
-    const resumed = await heed(["train", "--out", "run", "--resume", "--steps", "7"], { cwd });
+    const resumed = await heedHere(["train", "--out", "run", "--resume", "--steps", "7"], cwd);
     expect(resumed).toMatchObject({ code: 0, stdout: expect.stringContaining("; continuing from step 3\n") as string });
     expect(resumed.stderr).toMatch(
       /^warning: run\/step-00000006 is incomplete \(run\/step-00000006\/optimizer\.safetensors: .*\); continuing from run\/step-00000003\n$/,
@@ -298,56 +298,56 @@ describe("resuming", () => {
 
   test("other batch sizes continue with the next sequence; less of the data is refused, other data is not", async () => {
     const { cwd, train } = place();
-    await heed([...train, "--steps", "4"], { cwd });
+    await heedHere([...train, "--steps", "4"], cwd);
     const resume = ["train", "--out", "run", "--resume"];
     const position = async (): Promise<unknown> => (await loadCheckpoint(path.join(cwd, "run"))).state.position;
-    expect(await heed([...resume, "--steps", "6", "--batch", "3", "--accumulate", "2"], { cwd })).toMatchObject({
+    expect(await heedHere([...resume, "--steps", "6", "--batch", "3", "--accumulate", "2"], cwd)).toMatchObject({
       code: 0,
     });
     expect(await position()).toMatchObject({ sequences: 4 * 4 + 2 * 6, microBatches: 8 });
-    const less = await heed([...resume, "--steps", "7", "--validation-fraction", "0.5"], { cwd });
+    const less = await heedHere([...resume, "--steps", "7", "--validation-fraction", "0.5"], cwd);
     expect(less.code).toBe(2);
     expect(less.stderr).toMatch(
       /^error: Trainer: expected \d+ sequences of 16 tokens, as when .*, got \d+ sequences.*\n$/,
     );
     writeFileSync(path.join(cwd, "other.txt"), text.slice(0, 3000));
-    const other = await heed([...resume, "--steps", "7", "--data", "other.txt"], { cwd });
+    const other = await heedHere([...resume, "--steps", "7", "--data", "other.txt"], cwd);
     expect(other).toMatchObject({ code: 0, stderr: "" });
     expect(await position()).toMatchObject({ sequences: 6, microBatches: 10 });
   });
 
   test("accepts new flags, except those that define the model", async () => {
     const { cwd, train } = place();
-    await heed([...train, "--steps", "4"], { cwd });
+    await heedHere([...train, "--steps", "4"], cwd);
     const resume = ["train", "--out", "run", "--resume"];
-    const more = await heed([...resume, "--steps", "6"], { cwd });
+    const more = await heedHere([...resume, "--steps", "6"], cwd);
     expect(more).toMatchObject({ code: 0, stdout: expect.stringContaining("; continuing from step 4\n") as string });
     expect(parameters(cwd, 6).length).toBeGreaterThan(0);
-    expect(await heed([...resume, "--layers", "1"], { cwd })).toMatchObject({ code: 0 });
-    expect(await heed([...resume, "--layers", "2"], { cwd })).toMatchObject({
+    expect(await heedHere([...resume, "--layers", "1"], cwd)).toMatchObject({ code: 0 });
+    expect(await heedHere([...resume, "--layers", "2"], cwd)).toMatchObject({
       code: 2,
       stderr: "error: --layers 2: expected 1, as in the run in run; a resumed run cannot change it\n",
     });
-    expect(await heed(train, { cwd })).toMatchObject({
+    expect(await heedHere(train, cwd)).toMatchObject({
       code: 2,
       stderr: "error: --out run: contains a run already; add --resume to continue it\n",
     });
     writeFileSync(path.join(cwd, "book.txt"), `${text} The whale swims.`);
-    expect(await heed([...resume, "--steps", "7"], { cwd })).toMatchObject({
+    expect(await heedHere([...resume, "--steps", "7"], cwd)).toMatchObject({
       code: 1,
       stderr: `error: ${path.join(cwd, "book.txt")}: expected the text with which the run began, got another one; give --data to train on it\n`,
     });
-    expect(await heed([...resume, "--steps", "7", "--data", "book.txt"], { cwd })).toMatchObject({ code: 0 });
+    expect(await heedHere([...resume, "--steps", "7", "--data", "book.txt"], cwd)).toMatchObject({ code: 0 });
   });
 
   test("a checkpoint's flags are checked", async () => {
     const { cwd, train } = place();
-    await heed([...train, "--steps", "1"], { cwd });
+    await heedHere([...train, "--steps", "1"], cwd);
     const file = path.join(cwd, "run", "step-00000001", "trainer.json");
     const state = JSON.parse(readFileSync(file, "utf8")) as { options: Record<string, unknown> };
     state.options.batch = "4";
     writeFileSync(file, JSON.stringify(state));
-    expect(await heed(["train", "--out", "run", "--resume"], { cwd })).toMatchObject({
+    expect(await heedHere(["train", "--out", "run", "--resume"], cwd)).toMatchObject({
       code: 1,
       stderr: `error: run/step-00000001: expected batch in trainer.json to be a number, got string\n`,
     });
@@ -408,7 +408,7 @@ describe("stopping", () => {
           .slice(-2)
           .map(({ type }) => type),
       ).toEqual(["checkpoint", "aborted"]);
-      const again = await heed(["train", "--out", "run", "--resume", "--steps", String(state.step + 2)], { cwd });
+      const again = await heedHere(["train", "--out", "run", "--resume", "--steps", String(state.step + 2)], cwd);
       expect(again).toMatchObject({ code: 0, stderr: "" });
     },
   );

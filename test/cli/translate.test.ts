@@ -10,23 +10,26 @@ import { sharedModel } from "../support/shared.js";
 import { onEachDevice } from "../support/targets.js";
 import { writeTinyTranslator } from "../support/tiny-translator.js";
 import { unigramJson } from "../tokenizer/fixtures.js";
-import { heed } from "./support.js";
+import { heed, heedHere } from "./support.js";
 
 const folder = sharedFolder();
 beforeAll(() => writeTinyTranslator(folder));
-const translate = (args: string[], options: Parameters<typeof heed>[1] = {}) =>
-  heed(["translate", "--model", folder, "--device", "cpu", "--max-tokens", "8", ...args], options);
+/** Translates what `args` say in this process or, if they say nothing, the lines of `input` in one of its own. */
+function translate(args: string[], input?: string) {
+  const all = ["translate", "--model", folder, "--device", "cpu", "--max-tokens", "8", ...args];
+  return input === undefined ? heedHere(all) : heed(all, { input });
+}
 
 describe("heed translate", () => {
   test("translates its arguments, or the lines of stdin, one line each, with any batch size", async () => {
     const { code, stdout, stderr } = await translate(["abc", "fed", "", "a"]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toMatch(/^[xyz]*\n[xyz]*\n\n[xyz]*\n$/);
-    expect(await translate(["--batch-size", "2"], { input: "abc\nfed\r\n\na" })).toEqual({
+    expect(await translate(["--batch-size", "2"], "abc\nfed\r\n\na")).toEqual({
       ...{ code, signal: null, stderr },
       stdout,
     });
-    expect(await translate([], { input: "" })).toMatchObject({ code: 0, stdout: "", stderr: "" });
+    expect(await translate([], "")).toMatchObject({ code: 0, stdout: "", stderr: "" });
   });
 
   test("prints the n best with their log-probabilities, in descending order if length does not count", async () => {
@@ -67,7 +70,7 @@ describe("heed translate", () => {
   });
 
   test("a folder without a model is named", async () => {
-    const { code, stderr } = await heed(["translate", "--model", temporaryFolder(), "a"]);
+    const { code, stderr } = await heedHere(["translate", "--model", temporaryFolder(), "a"]);
     expect(code).toBe(1);
     expect(stderr).toMatch(/^error: .+expected a run of heed .+ got a folder with none of these\n$/);
   });
@@ -88,7 +91,7 @@ describe("a folder in Hugging Face's format", () => {
     const args = ["translate", "--model", at, "--device", "cpu", "--beam", "2", "--max-tokens", "5"];
     expect(await heed([...args, "ab a", "b"])).toMatchObject({ code: 0, stderr: "", stdout: expected });
     rmSync(path.join(at, "tokenizer.json"));
-    const without = await heed([...args, "b"]);
+    const without = await heedHere([...args, "b"]);
     expect(without).toMatchObject({ code: 1, stdout: "" });
     expect(without.stderr).toMatch(
       /^error: .+expected a model with a tokenizer, got one without; pass a tokenizer in the options of load\(\)\n$/,
