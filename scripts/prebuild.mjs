@@ -109,7 +109,9 @@ function keepKernels(build) {
   mkdirSync(kernels, { recursive: true });
   for (const name of sources.map((source) => source.replace(/\.cu$/, ".ptx"))) {
     const ptx = readFileSync(path.join(build, "cuda/whole", name), "utf8");
-    const params = { [constants.BROTLI_PARAM_QUALITY]: 9, [constants.BROTLI_PARAM_LGWIN]: 24 };
+    // Releases are small, other builds are made often.
+    const quality = process.env.HEED_CUBINS ? 9 : 4;
+    const params = { [constants.BROTLI_PARAM_QUALITY]: quality, [constants.BROTLI_PARAM_LGWIN]: 24 };
     writeFileSync(path.join(kernels, `${name}.br`), brotliCompressSync(withoutLines(ptx), { params }));
   }
   writeFileSync(path.join(kernels, "sources.sha256"), `${sourceHash()}\n`);
