@@ -12,6 +12,7 @@ import {
   noGrad,
   scope,
   tensor,
+  type TokenSource,
   TransformerBlock,
 } from "heed";
 import { type Book, mobyDick } from "./book.js";
@@ -60,6 +61,8 @@ interface Result {
   batchSize: number;
   contextLength: number;
   vocabularySize: number;
+  /** Held-out loss of a model that knows how often each character occurs, and nothing else, in nats per character. */
+  frequencyLoss: number;
   lr: number;
   depths: number[];
   starts: Start[];
@@ -181,6 +184,36 @@ async function train(
   return { shape, warms, depth, seed, loss: diverged ? Math.log(vocabularySize) : loss, diverged };
 }
 
+/** Returns the held-out loss of a model that knows how often each character occurs, and nothing else. */
+function frequencyLossOf({ train, validation, tokenizer }: Book): number {
+  const countsOf = (source: TokenSource): Float64Array => {
+    const ids = new Int32Array(source.length);
+    source.read(0, source.length, ids);
+    const counts = new Float64Array(tokenizer.vocabularySize);
+    for (const id of ids) counts[id]! += 1;
+    return counts;
+  };
+  const [known, held] = [countsOf(train), countsOf(validation)];
+  // One more of each, so that none has a probability of 0.
+  const total = train.length + known.length;
+  return held.reduce((sum, count, id) => sum - (count / validation.length) * Math.log((known[id]! + 1) / total), 0);
+}
+
+/** Returns the sentence that says which runs learned no more than how often each character occurs. */
+function stuckOf({ depths, runs, frequencyLoss }: Result): string {
+  const stuck = ways.flatMap((way) =>
+    depths.flatMap((depth) => {
+      const own = runs.filter((run) => run.shape === way.shape && run.warms === way.warms && run.depth === depth);
+      const count = own.filter(({ loss }) => loss > frequencyLoss - 0.03).length;
+      return count === 0 ? [] : [`${count} of ${own.length} with ${depth} blocks (${nameOf(way)})`];
+    }),
+  );
+  const known = `A model that knows how often each character occurs, and nothing else, has a loss of ${round(frequencyLoss)}.`;
+  return stuck.length === 0
+    ? `${known} Every run learned more than that.`
+    : `${known} Runs that learned no more than that: ${stuck.join("; ")}.`;
+}
+
 const nameOf = ({ shape, warms }: (typeof ways)[number]): string =>
   `${shapes[shape]}, ${warms ? "with" : "without"} warm-up`;
 
@@ -274,7 +307,12 @@ export const depth: Experiment<Result> = {
         for (const way of ways) runs.push(await train(way, depth, seed, book, size));
       }
     const { depths, ...sizes } = size;
-    return { ...sizes, vocabularySize: book.tokenizer.vocabularySize, lr, depths: [...depths], starts, runs };
+    const { vocabularySize } = book.tokenizer;
+    return { ...sizes, vocabularySize, frequencyLoss: frequencyLossOf(book), lr, depths: [...depths], starts, runs };
+  },
+
+  recount(result) {
+    return Promise.resolve({ ...result, frequencyLoss: frequencyLossOf(mobyDick()) });
   },
 
   page(result) {
@@ -335,6 +373,7 @@ ${table(["blocks", ...depths.map(String)], lossRows)}
 
 ![Loss against depth](plot:loss)
 
+${stuckOf(result)}
 ${lost === 0 ? "No run diverged." : `${lost} of ${runs.length} runs diverged; they count as even odds.`} Before training:
 
 ![Difference of tokens after each block](plot:own)

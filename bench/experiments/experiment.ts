@@ -9,7 +9,10 @@ export interface Experiment<Result> {
   title: string;
   /** Measures for minutes, or for seconds if `quick` is true, which shows only that the experiment works. */
   run(quick: boolean, seeds?: readonly number[]): Promise<Result>;
-  /** Seeds with which it measures by itself; undefined if it has only one. The result then has `runs` of each seed. */
+  /**
+   * Seeds with which it measures by itself; undefined if it has only one. Lists of the result whose elements have a
+   * `seed` then have those of each seed.
+   */
   seeds?: readonly number[];
   /** Resolves to a result whose counts, which do not depend on the machine, are made anew; times stay as they are. */
   recount?(result: Result, quick: boolean): Promise<Result>;

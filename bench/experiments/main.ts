@@ -120,10 +120,18 @@ async function measured(experiment: Experiment<unknown>): Promise<Kept> {
   if (!seeds) throw new Error(`--join: expected an experiment with several seeds, got ${name}`);
   const parts = seeds.map((seed) => JSON.parse(readFileSync(seedFile(experiment, seed), "utf8")) as Kept);
   const [first] = parts as [Kept];
-  const runs = parts.flatMap(({ result }) => (result as { runs: unknown[] }).runs);
+  const joined = Object.entries(first.result as Record<string, unknown>).map(([key, value]) => [
+    key,
+    isBySeed(value) ? parts.flatMap(({ result }) => (result as Record<string, unknown[]>)[key]!) : value,
+  ]);
   const total = (of: (part: Kept) => number): number => parts.reduce((sum, part) => sum + of(part), 0);
   const times = { seconds: total((part) => part.seconds), processorSeconds: total((part) => part.processorSeconds!) };
-  return { ...first, ...times, result: { ...(first.result as object), runs } };
+  return { ...first, ...times, result: Object.fromEntries(joined) as unknown };
+}
+
+/** Returns true for a list of measurements that each belong to a seed. */
+function isBySeed(value: unknown): boolean {
+  return Array.isArray(value) && value.every((one) => typeof one === "object" && one !== null && "seed" in one);
 }
 
 async function measure(experiment: Experiment<unknown>, seeds?: readonly number[]): Promise<Kept> {
