@@ -343,7 +343,7 @@ function quantizedGradientCase(bits: QuantizedBits, rows: number, inputs: number
     shape: `${rows}×${outputs}×${inputs}`,
     dtype: "bf16",
     kernels: /^gemm_decoded/,
-    targets: { launches: 1, loadSectors: 1.1 },
+    targets: { launches: 1 },
     least: { loads: inputs * outputs * (bits / 8 + 2 / 32) + rows * outputs * 2, stores: rows * inputs * 2 },
     run() {
       const weight = quantize(floats([outputs, inputs], "f32", 1), { bits });
