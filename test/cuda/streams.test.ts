@@ -92,16 +92,23 @@ describe.runIf(cudas.length > 0)("cuda: copies between devices", () => {
       const large = heed.empty([34 * 2 ** 20], { device: "cpu" });
       const x = heed.zeros([4], { device: "cuda" });
       await x.data();
-      const start = performance.now();
-      busy("cpu", 40);
-      const copy = large.to("cuda");
-      x.set([1, 2, 3, 4]);
-      const called = performance.now() - start;
-      console.log((await x.data()).join());
-      console.log(called * 2 < performance.now() - start || called);
+      // Other work of the machine may hold up the calls once, but not each time.
+      let held = true;
+      for (let times = 1; held && times <= 8; times *= 2) {
+        const start = performance.now();
+        busy("cpu", 40 * times);
+        const copy = large.to("cuda");
+        x.set([1, 2, 3, 4]);
+        const called = performance.now() - start;
+        const values = (await x.data()).join();
+        held = called * 2 >= performance.now() - start;
+        copy.dispose();
+        if (!held) console.log(values);
+      }
+      console.log(held);
       `,
     );
-    expect(output).toBe("1,2,3,4\ntrue");
+    expect(output).toBe("1,2,3,4\nfalse");
   });
 
   test.for(["0", "1"])("pass on failures, however late; peers: %s", async (peers, context) => {
