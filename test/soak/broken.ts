@@ -119,9 +119,21 @@ export const trainOnBadTokens: Work = async ({ place, random }) => {
 /** Bytes of a tensor for which there may be too little memory. */
 export const large = 512 * 2 ** 20;
 
+/** Resolves when no limit of memory is on its way. */
+let limited: Promise<unknown> = Promise.resolve();
+
+/**
+ * Lets work that wants much memory wait until a limit is set. What it took in between would be missing from the room that
+ * the limit leaves, and V8 ends a process that has none.
+ */
+export function awaitLimit(change: Promise<unknown>): void {
+  limited = change.catch(() => undefined);
+}
+
 /** Makes a large tensor, or one that is larger than all remaining memory, and reads it or not. */
 export const wantMuch: Work = async ({ place: { device }, random }) => {
   const read = random.integer(2) === 1;
+  await limited;
   using x = empty([read ? large : 16 * large], { dtype: "u8", device });
   if (read) await x.data();
 };

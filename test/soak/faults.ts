@@ -10,6 +10,7 @@ import type { Random } from "../support/random.js";
 import {
   abortGeneration,
   abortTraining,
+  awaitLimit,
   breakDownload,
   failSome,
   large,
@@ -67,7 +68,13 @@ const noDeviceMemory = (device: Device): Fault => ({
 let limiter: ChildProcessByStdio<Writable, Readable, null> | undefined;
 
 /** Limits the process's memory to its current size and `room` bytes more; null lifts the limit. */
-async function limitMemory(room: number | null): Promise<void> {
+function limitMemory(room: number | null): Promise<void> {
+  const change = setLimit(room);
+  awaitLimit(change);
+  return change;
+}
+
+async function setLimit(room: number | null): Promise<void> {
   limiter ??= spawn("sh", ["-c", `while read limit; do prlimit --pid ${process.pid} --as="$limit:" && echo; done`], {
     stdio: ["pipe", "pipe", "inherit"],
   });
