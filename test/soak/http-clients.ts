@@ -187,11 +187,16 @@ const wrong: readonly [path: string, body: string, status: number, headers?: Rec
   ["/v1/nothing", "{}", 404],
 ];
 
+/** Checks that a request was refused with `status`, or with 503: a full queue refuses it before its prompt is read. */
+function refusedWith(lane: Lane, status: number, body: string, given: number, received: string): void {
+  if (given === 503) refusal(lane, given, JSON.parse(received) as ErrorBody, false);
+  else strictEqual(given, status, `${body.slice(0, 80)}: ${received.slice(0, 200)}`);
+}
+
 const mistake: Client = async (lane) => {
   const [path, body, status, headers] = pick(lane.random, wrong);
   const response = await fetch(lane.url + path, { method: "POST", body, headers: { ...headersOf(lane), ...headers } });
-  const received = await response.text();
-  strictEqual(response.status, status, `${body.slice(0, 80)}: ${received.slice(0, 200)}`);
+  refusedWith(lane, status, body, response.status, await response.text());
 };
 
 const namesOf = (count: number): string => Array.from({ length: count }, (_, i) => `"name${i}":1`).join();
@@ -217,7 +222,7 @@ const overflow: Client = async (lane) => {
   });
   if (response === null) return;
   const received = await textOf(response).catch(() => "");
-  strictEqual(response.statusCode, status, `${body.slice(0, 40)}: ${received.slice(0, 200)}`);
+  refusedWith(lane, status, body, response.statusCode!, received);
 };
 
 const useWrongKey: Client = async (lane) => {
