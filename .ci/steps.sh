@@ -46,33 +46,41 @@ counted() {
   return $status
 }
 
-# sanitized_native FOLDER BUILT TESTED…: runs the native tests and those of the software device under AddressSanitizer
-# and UBSan. Kernels are BUILT for some instruction sets ("" for all) and TESTED on some that heed_test knows.
-sanitized_native() {
-  local folder=$1 isas=$2
+# Tests of exhausted memory request more than there is: as without the sanitizer, the result is a null pointer. Fake
+# stacks are not aligned for AVX-512's 64-byte locals.
+native_asan_options=allocator_may_return_null=1:detect_stack_use_after_return=0
+
+# built FOLDER NAME TARGET: builds a program of tests. If that fails, it counts as one failed test under this name.
+built() {
+  echo "0 1 0" >"$results/$2.count"
+  cmake --build "$1" --target "$3" || return
+  rm "$results/$2.count"
+}
+
+# simulator_tests FOLDER: builds and runs the software device's own tests in the folder of a build with HEED_TESTS.
+simulator_tests() {
+  built "$1" simulator heed_simulator_test &&
+    ASAN_OPTIONS=$native_asan_options counted simulator "$1/heed_simulator_test"
+}
+
+# sanitized_native FOLDER BUILT TESTED…: runs the native tests under AddressSanitizer and UBSan. Kernels are BUILT for
+# some instruction sets ("" for all) and TESTED on some that heed_test knows.
+sanitized_native() (
+  folder=$1 isas=$2 status=0 running=()
   shift 2
-  # If the build fails, it counts as one failed test.
-  echo "0 1 0" >"$results/native.count"
   # The tests do not need the kernels' PTX, which takes as long to build as the rest.
-  HEED_NVCC=no-nvcc cmake -S . -B "$folder" -G Ninja -DHEED_SANITIZE=address -DHEED_TESTS=ON -DHEED_WERROR=ON \
+  export HEED_NVCC=no-nvcc ASAN_OPTIONS=$native_asan_options
+  cmake -S . -B "$folder" -G Ninja -DHEED_SANITIZE=address -DHEED_TESTS=ON -DHEED_WERROR=ON \
     -DHEED_SANITIZE_CHECKS="${HEED_SANITIZE_CHECKS:-all}" -DHEED_ISAS="$isas" >/dev/null &&
-    HEED_NVCC=no-nvcc cmake --build "$folder" --target heed_test heed_simulator_test || return
-  rm "$results/native.count"
-  # Tests of exhausted memory request more than there is: as without the sanitizer, the result is a null pointer. Fake
-  # stacks are not aligned for AVX-512's 64-byte locals.
-  export ASAN_OPTIONS=allocator_may_return_null=1:detect_stack_use_after_return=0
-  local status=0 isa process running=()
+    built "$folder" native heed_test || exit
   # They run at the same time, because none keeps all cores busy.
-  counted simulator "$folder/heed_simulator_test" &
-  running+=($!)
   for isa in "$@"; do
     counted "native-$isa" "$folder/heed_test" --isa "$isa" &
     running+=($!)
   done
   for process in "${running[@]}"; do wait "$process" || status=1; done
-  unset ASAN_OPTIONS
-  return $status
-}
+  exit $status
+)
 
 # node_gyp_build COPY ISAS: runs the build of `npm install` in a copy of the package, because node-gyp would replace
 # build/, for "all" instruction sets or only the "portable" one. There is no nvcc: the addon must build, load and report
