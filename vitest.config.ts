@@ -14,7 +14,7 @@ const simulator = path.join(fileURLToPath(new URL(".", import.meta.url)), "build
 const packages = ["**/node_modules/**"];
 const operations = ["test/ops/**/*.test.ts"];
 /** Operations whose tests choose the software device's size, which it reads when it is loaded. */
-const sized = ["test/ops/gemm.test.ts", "test/ops/tf32.test.ts"];
+const sized = ["test/ops/gemm.test.ts", "test/ops/gemm-decoded.test.ts", "test/ops/tf32.test.ts"];
 /**
  * Tests that change nothing of their process. Those of bench/ are left out: what they test imports the built package, which
  * gives the addon the error class of dist/.

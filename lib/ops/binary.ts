@@ -277,7 +277,7 @@ export const squaredDifference = define("squaredDifference", {
 });
 
 /**
- * Returns the angle of the point (b, a) from −π to π, element by element: that whose tangent is a / b. Shapes broadcast by
+ * Returns the angle of the point (b, a), from −π to π and with the tangent a / b, element by element. Shapes broadcast by
  * NumPy's rule.
  *
  * @example

@@ -5,17 +5,10 @@
 // gradient by the image it is the other way round: an element of the image reads the outputs that it has contributed
 // to. With a stride of s these are found by one tap in s, which tap depends on the element's position modulo s, its
 // phase; the targets of an axis are then the elements of one phase.
-//
-// The functions are always inlined, because the kernels of the CPU are compiled once for each instruction set
-// (cpu/kernels/kernel.h).
 #pragma once
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define HEED_WINDOWS __host__ __device__ __forceinline__
-#else
-#define HEED_WINDOWS __attribute__((always_inline)) inline
-#endif
+#include "core/inlined.h"
 
 namespace heed {
 
@@ -26,31 +19,31 @@ struct Axis {
   int first_target, targets_apart;  // target r is at first_target + r · targets_apart in its image
   int first_tap, taps_apart;        // tap i is tap first_tap + i · taps_apart of the window
 
-  HEED_WINDOWS int at(int target, int tap) const { return target * step + offset + tap * advance; }
-  HEED_WINDOWS int target_at(int target) const { return first_target + target * targets_apart; }
-  HEED_WINDOWS int tap_at(int tap) const { return first_tap + tap * taps_apart; }
-  HEED_WINDOWS bool inside(int position) const {
+  HEED_INLINED int at(int target, int tap) const { return target * step + offset + tap * advance; }
+  HEED_INLINED int target_at(int target) const { return first_target + target * targets_apart; }
+  HEED_INLINED int tap_at(int tap) const { return first_tap + tap * taps_apart; }
+  HEED_INLINED bool inside(int position) const {
     return static_cast<unsigned>(position) < static_cast<unsigned>(source);
   }
 
   // Taps [begin_tap, end_tap) of a target lie within the source.
-  HEED_WINDOWS int begin_tap(int target) const {
+  HEED_INLINED int begin_tap(int target) const {
     const int before = -at(target, 0);
     const int begin = before <= 0 ? 0 : (before - 1) / advance + 1;
     return begin < taps ? begin : taps;
   }
-  HEED_WINDOWS int end_tap(int target) const {
+  HEED_INLINED int end_tap(int target) const {
     const int left = source - at(target, 0);
     const int end = left <= 0 ? 0 : (left - 1) / advance + 1;
     return end < taps ? end : taps;
   }
 
   // All taps of the targets [begin_inner, end_inner) lie within the source.
-  HEED_WINDOWS int begin_inner() const {
+  HEED_INLINED int begin_inner() const {
     const int begin = offset >= 0 ? 0 : (-offset - 1) / step + 1;
     return begin < targets ? begin : targets;
   }
-  HEED_WINDOWS int end_inner() const {
+  HEED_INLINED int end_inner() const {
     const int left = source - offset - (taps - 1) * advance, begin = begin_inner();
     const int end = left <= 0 ? 0 : (left - 1) / step + 1;
     return end < begin ? begin : end < targets ? end : targets;
@@ -63,7 +56,7 @@ struct Sliding {
 };
 
 // The outputs of a window on an image of `size`.
-HEED_WINDOWS Axis forward_axis(int64_t size, int64_t outputs, const Sliding& w) {
+HEED_INLINED Axis forward_axis(int64_t size, int64_t outputs, const Sliding& w) {
   Axis axis;
   axis.source = static_cast<int>(size);
   axis.targets = static_cast<int>(outputs);
@@ -81,7 +74,7 @@ HEED_WINDOWS Axis forward_axis(int64_t size, int64_t outputs, const Sliding& w) 
 // The elements of an image of `size` in a phase, below both the stride and the size, as targets of `outputs`. Tap k of
 // the window leads to the output (position + pad - k · dilation) / stride, if that is a whole number: to one in
 // stride / gcd(stride, dilation) of them. They are counted from the last one, so that positions rise.
-HEED_WINDOWS Axis backward_axis(int64_t size, int64_t outputs, const Sliding& w, int64_t phase) {
+HEED_INLINED Axis backward_axis(int64_t size, int64_t outputs, const Sliding& w, int64_t phase) {
   int64_t a = w.stride, b = w.dilation;
   while (b != 0) {
     const int64_t rest = a % b;
@@ -109,6 +102,6 @@ HEED_WINDOWS Axis backward_axis(int64_t size, int64_t outputs, const Sliding& w,
 }
 
 // Returns the number of phases of a dimension.
-HEED_WINDOWS int64_t phases(int64_t size, int64_t stride) { return size < stride ? size : stride; }
+HEED_INLINED int64_t phases(int64_t size, int64_t stride) { return size < stride ? size : stride; }
 
 }  // namespace heed

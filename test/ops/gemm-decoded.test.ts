@@ -1,7 +1,8 @@
 /**
  * Gradients through weights in 8 and 4 bits and in blocks of GGUF files against sums in float64 of the numbers that the
- * weights stand for: every dtype, form, tile, and size that is awkward for one. They also test that no floats of a
- * weight are ever in memory, and on CUDA, that a gradient is one kernel.
+ * weights stand for: every dtype, form, tile, and size that is awkward for one. They also test that the floats of a weight
+ * in 8 or 4 bits are never all in memory, and on CUDA, that no form of weight has floats there and that a gradient is one
+ * kernel.
  */
 import { readFileSync } from "node:fs";
 import path from "node:path";

@@ -14,8 +14,8 @@ void expect_operand(const char* op, const char* name, const TensorView& view, co
 // Returns true if an operand of `binary` is a single f32 number beside 16-bit tensors.
 bool is_number(const TensorView& view, const TensorView& out);
 
-// Returns the bits of an element of a condition of `where` that are all 0 if the element is 0: those of its dtype but
-// the sign of a float.
+// Returns a mask of the bits by which `where` tests a condition of this dtype: an element is 0 if they are all 0. The
+// mask leaves out the sign of floats.
 uint32_t condition_bits(DType dtype);
 
 void check_fill(Out out);

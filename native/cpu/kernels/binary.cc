@@ -4,6 +4,8 @@
 // Beside 16-bit tensors an operand may be a single f32 number, which is not rounded to 16 bits. A broadcast over
 // leading dimensions uses the same row repeatedly. Integers wrap. The work is parallel over elements. The kinds from
 // atan2 on are rare: they share a loop that calls them for each vector.
+#include "core/binary.h"
+#include "core/checks/checks.h"
 #include "core/kinds.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/pieces.h"
@@ -21,22 +23,6 @@ inline vf each_pair(vf a, vf b, F f) {
   return load(x);
 }
 
-// a - b · floor(a / b), exactly: it has the sign of b.
-inline float floor_mod(float a, float b) {
-  const float rest = fmodf(a, b);
-  if (rest == 0) return copysignf(0, b);
-  return (rest < 0) != (b < 0) ? rest + b : rest;
-}
-
-// floor(a / b) of the exact quotient. What is divided is a multiple of b, so that only the division rounds.
-inline float floor_div(float a, float b) {
-  if (b == 0) return a / b;
-  const float rest = fmodf(a, b);
-  const float quotient = (a - rest) / b - (rest != 0 && (rest < 0) != (b < 0) ? 1.0f : 0.0f);
-  const float down = floorf(quotient);
-  return quotient - down > 0.5f ? down + 1 : down;
-}
-
 constexpr int64_t kCommonKinds = static_cast<int64_t>(BinaryKind::atan2);
 using Function = vf (*)(vf, vf);
 
@@ -45,9 +31,9 @@ Function rare(BinaryKind kind) {
     case BinaryKind::atan2:
       return [](vf a, vf b) { return each_pair(a, b, atan2f); };
     case BinaryKind::floor_div:
-      return [](vf a, vf b) { return each_pair(a, b, floor_div); };
+      return [](vf a, vf b) { return each_pair(a, b, [](float x, float y) { return floor_div(x, y, fmodf(x, y)); }); };
     default:  // floor_mod
-      return [](vf a, vf b) { return each_pair(a, b, floor_mod); };
+      return [](vf a, vf b) { return each_pair(a, b, [](float x, float y) { return floor_mod(y, fmodf(x, y)); }); };
   }
 }
 
@@ -93,53 +79,6 @@ inline vf apply(vf a, vf b) {
 }
 
 template <BinaryKind kind, class T>
-inline T apply_integer(T a, T b) {
-  using U = std::make_unsigned_t<T>;
-  const U x = static_cast<U>(a), y = static_cast<U>(b), difference = static_cast<U>(x - y);
-  switch (kind) {
-    case BinaryKind::add:
-      return static_cast<T>(x + y);
-    case BinaryKind::sub:
-      return static_cast<T>(difference);
-    case BinaryKind::mul:
-      return static_cast<T>(x * y);
-    case BinaryKind::maximum:
-      return a > b ? a : b;
-    case BinaryKind::minimum:
-      return a < b ? a : b;
-    case BinaryKind::equal:
-      return a == b;
-    case BinaryKind::greater:
-      return a > b;
-    case BinaryKind::less:
-      return a < b;
-    case BinaryKind::not_equal:
-      return a != b;
-    case BinaryKind::greater_equal:
-      return a >= b;
-    case BinaryKind::less_equal:
-      return a <= b;
-    case BinaryKind::logical_and:
-      return a != 0 && b != 0;
-    case BinaryKind::logical_or:
-      return a != 0 || b != 0;
-    case BinaryKind::squared_difference:
-      return static_cast<T>(difference * difference);
-    case BinaryKind::floor_div:
-    case BinaryKind::floor_mod: {
-      const bool quotient = kind == BinaryKind::floor_div;
-      if (b == 0) return 0;
-      if (std::is_signed_v<T> && b == static_cast<T>(-1)) return quotient ? static_cast<T>(U{} - x) : T{};
-      const T rest = static_cast<T>(a % b);
-      const bool down = rest != 0 && (rest < 0) != (b < 0);
-      return static_cast<T>(quotient ? a / b - down : rest + (down ? b : 0));
-    }
-    default:  // check_binary refuses the others
-      return 0;
-  }
-}
-
-template <BinaryKind kind, class T>
 void apply_integers(const TensorView& out, const TensorView& a, const TensorView& b, bool accumulate) {
   const Loop<3> loop = make_loop({&out, &a, &b});
   parallel_rows(loop, [&](const int64_t* offsets, int64_t n) {
@@ -155,9 +94,9 @@ void apply_integers(const TensorView& out, const TensorView& a, const TensorView
       if (accumulate) {
         const T* const sum = before.at(begin, count);
         for (int64_t i = 0; i < count; i++)
-          result[i] = apply_integer<BinaryKind::add, T>(sum[i], apply_integer<kind, T>(x[i], y[i]));
+          result[i] = integer_binary<T>(BinaryKind::add, sum[i], integer_binary<T>(kind, x[i], y[i]));
       } else {
-        for (int64_t i = 0; i < count; i++) result[i] = apply_integer<kind, T>(x[i], y[i]);
+        for (int64_t i = 0; i < count; i++) result[i] = integer_binary<T>(kind, x[i], y[i]);
       }
       to.put(begin, count);
     });
@@ -179,7 +118,7 @@ void apply_floats(const TensorView& out, const TensorView& a, const TensorView& 
 void HEED_ISA::binary(Stream& stream, Out out, MixedIn a, MixedIn b, Int kind, Bool accumulate) {
   check_binary(out, a, b, kind);
   if (out.empty()) return;
-  if (out.dtype == DType::i32 || out.dtype == DType::u8)
+  if (!is_float(out.dtype))
     return stream.launch("binary", [out, a, b, kind, accumulate] {
       with_kind<BinaryKind, kBinaryKinds>(kind, [&](auto k) {
         constexpr BinaryKind named = decltype(k)::value;

@@ -1,9 +1,11 @@
-// out = f(a, b), or out += f(a, b), for one float dtype, equal shapes and any strides; a stride of 0 in a or b
-// broadcasts. The result is computed in f32 and rounded once. Beside 16-bit tensors an operand may be a single f32
-// number, which is not rounded to 16 bits. i32 and u8 wrap.
+// out = f(a, b), or out += f(a, b), for one dtype, equal shapes and any strides; a stride of 0 in a or b broadcasts.
+// The result of floats is computed in f32 and rounded once; integers wrap. Beside 16-bit tensors an operand may be a
+// single f32 number, which is not rounded to 16 bits.
 //
 // kinds.h lists f. maximum and minimum are NaN if either side is; comparisons give 1 or 0 and are false with NaN. The
 // kind is a branch that all threads take alike, once for a thread's vector of elements.
+#include "core/binary.h"
+#include "core/checks/checks.h"
 #include "core/checks/elementwise.h"
 #include "core/kinds.h"
 #include "cuda/kernels/strided.h"
@@ -30,26 +32,11 @@ __device__ __noinline__ float remainder_of(float a, float b) {
   return fmodf(fmodf(a, b * kScale) * kScale, b * kScale) / kScale;
 }
 
-// a - b · floor(a / b), exactly: it has the sign of b.
-__device__ __forceinline__ float floor_mod(float a, float b) {
-  const float rest = remainder_of(a, b);
-  if (rest == 0) return copysignf(0.0f, b);
-  return (rest < 0) != (b < 0) ? rest + b : rest;
-}
-
-// floor(a / b) of the exact quotient. What is divided is a multiple of b, so that only the division rounds.
-__device__ __forceinline__ float floor_div(float a, float b) {
-  if (b == 0) return a / b;
-  const float rest = remainder_of(a, b);
-  const float quotient = (a - rest) / b - (rest != 0 && (rest < 0) != (b < 0) ? 1.0f : 0.0f);
-  const float down = floorf(quotient);
-  return quotient - down > 0.5f ? down + 1.0f : down;
-}
-
 // The kinds from atan2 on.
 __device__ __noinline__ float rare(float a, float b, BinaryKind kind) {
   if (kind == BinaryKind::atan2) return atan2f(a, b);
-  return kind == BinaryKind::floor_div ? floor_div(a, b) : floor_mod(a, b);
+  const float rest = remainder_of(a, b);
+  return kind == BinaryKind::floor_div ? floor_div(a, b, rest) : floor_mod(b, rest);
 }
 
 __device__ __noinline__ float power(float a, float b) {
@@ -103,49 +90,10 @@ __device__ __forceinline__ void combine(float (&a)[V], const float (&b)[V], Bina
   }
 }
 
-// The same of integers; unsigned arithmetic wraps.
+// It is not inlined, so that a kernel has only one copy.
 template <class T>
 __device__ __noinline__ T combine_integers(T a, T b, BinaryKind kind) {
-  using U = std::make_unsigned_t<T>;
-  const U x = static_cast<U>(a), y = static_cast<U>(b), difference = static_cast<U>(x - y);
-  switch (kind) {
-    case BinaryKind::add:
-      return static_cast<T>(x + y);
-    case BinaryKind::sub:
-      return static_cast<T>(difference);
-    case BinaryKind::mul:
-      return static_cast<T>(x * y);
-    case BinaryKind::maximum:
-      return a > b ? a : b;
-    case BinaryKind::minimum:
-      return a < b ? a : b;
-    case BinaryKind::equal:
-      return a == b;
-    case BinaryKind::greater:
-      return a > b;
-    case BinaryKind::less:
-      return a < b;
-    case BinaryKind::not_equal:
-      return a != b;
-    case BinaryKind::greater_equal:
-      return a >= b;
-    case BinaryKind::less_equal:
-      return a <= b;
-    case BinaryKind::logical_and:
-      return a != 0 && b != 0;
-    case BinaryKind::logical_or:
-      return a != 0 || b != 0;
-    case BinaryKind::squared_difference:
-      return static_cast<T>(difference * difference);
-    default: {  // floor_div and floor_mod
-      const bool quotient = kind == BinaryKind::floor_div;
-      if (b == 0) return 0;
-      if (std::is_signed_v<T> && b == static_cast<T>(-1)) return quotient ? static_cast<T>(U{} - x) : T{};
-      const T rest = static_cast<T>(a % b);
-      const bool down = rest != 0 && (rest < 0) != (b < 0);
-      return static_cast<T>(quotient ? a / b - down : rest + (down ? b : 0));
-    }
-  }
+  return integer_binary(kind, a, b);
 }
 
 template <int i, class T, int V>
@@ -195,10 +143,10 @@ HEED_KERNEL(binary_kernel_u8, BinaryParams, kElementThreads, 1, binary_integers_
 void host::binary(Stream& stream, Out out, MixedIn a, MixedIn b, Int kind, Bool accumulate) {
   check_binary(out, a, b, kind);
   if (out.empty()) return;
-  Kernel<BinaryParams>& kernel = out.dtype == DType::i32  ? binary_kernel_i32
-                                 : out.dtype == DType::u8 ? binary_kernel_u8
-                                                          : binary_kernel(out.dtype);
-  const bool integers = out.dtype == DType::i32 || out.dtype == DType::u8;
+  const bool integers = !is_float(out.dtype);
+  Kernel<BinaryParams>& kernel = !integers                 ? binary_kernel(out.dtype)
+                                 : out.dtype == DType::i32 ? binary_kernel_i32
+                                                           : binary_kernel_u8;
   for_launches<3>({&out, &a, &b}, integers ? kIntegerLanes : vector_width(out.dtype),
                   [&](const Elements<3>& elements, void* const* data, int64_t blocks) {
                     stream.launch("binary", kernel, {blocks},

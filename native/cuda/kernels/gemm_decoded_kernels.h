@@ -121,7 +121,8 @@ struct QuantizedLoader {
   }
 };
 
-// The same of a weight in blocks. Neighbouring threads have neighbouring inputs of an output, which share a block.
+// Loads such tiles of a weight in blocks. Neighbouring threads have neighbouring inputs of an output, which share a
+// block.
 template <class Tile, int kDepth, int kOuter, int kThreads>
 struct BlocksLoader {
   static constexpr bool kDecodes = true, kAlong = false;

@@ -68,7 +68,7 @@ struct GemmMmaSum {
   }
 };
 
-// What the loaders of a kernel have in common: its stages, which are in the code once each or only once in all.
+// The stages that the loaders of a kernel share. The code has a copy for each stage, or one copy for all.
 template <class T, class Shape, bool kUnrolled>
 using GemmMmaStages = GemmStages<Shape::kK, Shape::kThreads, kUnrolled ? Shape::kStages : 1,
                                  Shape::kStageElements* static_cast<int>(sizeof(T))>;

@@ -86,7 +86,7 @@ struct Tf32Reader {
   }
 };
 
-// What the loaders of a kernel have in common: its stages, which are in the code once each or only once in all.
+// The stages that the loaders of a kernel share. The code has a copy for each stage, or one copy for all.
 template <class Shape, bool kUnrolled>
 using GemmTf32Stages =
     GemmStages<Shape::kK, Shape::kThreads, kUnrolled ? Shape::kStages : 1, Shape::kStageElements * 4>;

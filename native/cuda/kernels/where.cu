@@ -9,7 +9,7 @@ struct WhereParams {
   Elements<4> elements;
   void* out;
   const void *condition, *a, *b;
-  uint32_t bits;  // of an element of the condition that are all 0 if it is 0
+  uint32_t bits;  // condition_bits of the condition's dtype
 };
 
 constexpr int kWhereLanes = 4;
