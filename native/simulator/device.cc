@@ -1,8 +1,6 @@
 // Devices, settings, and the state that calls depend on: initialised, current context, lost.
 #include "simulator/device.h"
 
-#include <unistd.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <iterator>
@@ -10,6 +8,7 @@
 
 #include "simulator/capability.h"
 #include "simulator/stream.h"
+#include "simulator/variables.h"
 
 namespace heed::simulator {
 namespace {
@@ -18,38 +17,31 @@ std::atomic<bool> initialised{false}, ended{false};
 thread_local CUcontext current = nullptr;
 thread_local bool in_host_function = false;
 
-uint64_t number(const char* name, uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text && *text ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
 void read_environment(Settings& settings) {
-  settings.devices = static_cast<int>(number("HEED_SIMULATOR_DEVICES", 1));
-  settings.memory = number("HEED_SIMULATOR_MEMORY", settings.memory);
-  settings.driver_version = static_cast<int>(number("HEED_SIMULATOR_DRIVER_VERSION", 12020));
-  settings.capability = static_cast<int>(number("HEED_SIMULATOR_CAPABILITY", 80));
-  settings.multiprocessors = static_cast<int>(number("HEED_SIMULATOR_MULTIPROCESSORS", 108));
-  settings.lost_after = number("HEED_SIMULATOR_LOST_AFTER", UINT64_MAX);
-  settings.delay = number("HEED_SIMULATOR_DELAY", 0);
-  settings.load_time = number("HEED_SIMULATOR_LOAD_TIME", 0);
-  settings.pinned = number("HEED_SIMULATOR_PINNED", SIZE_MAX);
-  settings.one_callback_thread = number("HEED_SIMULATOR_CALLBACK_THREAD", 0) != 0;
-  settings.lost_contexts = number("HEED_SIMULATOR_LOST_CONTEXT", 0) != 0;
-  settings.peers = number("HEED_SIMULATOR_PEERS", 1) != 0;
-  settings.pools = number("HEED_SIMULATOR_POOLS", 1) != 0;
-  settings.queue = number("HEED_SIMULATOR_QUEUE", settings.queue);
-  settings.launch_time = number("HEED_SIMULATOR_LAUNCH_TIME", 0);
-  settings.copy_rate = number("HEED_SIMULATOR_COPY_RATE", 0);
-  if (const char* file = std::getenv("HEED_SIMULATOR_COUNTERS")) settings.counters_file = file;
+  settings.devices = static_cast<int>(variable("HEED_SIMULATOR_DEVICES", 1));
+  settings.memory = variable("HEED_SIMULATOR_MEMORY", settings.memory);
+  settings.driver_version = static_cast<int>(variable("HEED_SIMULATOR_DRIVER_VERSION", 12020));
+  settings.capability = static_cast<int>(variable("HEED_SIMULATOR_CAPABILITY", 80));
+  settings.multiprocessors = static_cast<int>(variable("HEED_SIMULATOR_MULTIPROCESSORS", 108));
+  settings.lost_after = variable("HEED_SIMULATOR_LOST_AFTER", UINT64_MAX);
+  settings.delay = variable("HEED_SIMULATOR_DELAY", 0);
+  settings.load_time = variable("HEED_SIMULATOR_LOAD_TIME", 0);
+  settings.pinned = variable("HEED_SIMULATOR_PINNED", SIZE_MAX);
+  settings.one_callback_thread = variable("HEED_SIMULATOR_CALLBACK_THREAD", 0) != 0;
+  settings.lost_contexts = variable("HEED_SIMULATOR_LOST_CONTEXT", 0) != 0;
+  settings.peers = variable("HEED_SIMULATOR_PEERS", 1) != 0;
+  settings.pools = variable("HEED_SIMULATOR_POOLS", 1) != 0;
+  settings.queue = variable("HEED_SIMULATOR_QUEUE", settings.queue);
+  settings.launch_time = variable("HEED_SIMULATOR_LAUNCH_TIME", 0);
+  settings.copy_rate = variable("HEED_SIMULATOR_COPY_RATE", 0);
+  settings.counters_file = file_of_process(variable("HEED_SIMULATOR_COUNTERS"));
   settings.options = Options::from_environment();
   settings.options.shared_limit = capability(settings.capability).block_shared_memory;
   if (!settings.counters_file.empty()) settings.options.count = true;
 }
 
 void write_counters() {
-  std::string name = settings().counters_file;
-  const size_t place = name.find("%p");
-  if (place != std::string::npos) name.replace(place, 2, std::to_string(getpid()));
+  const std::string& name = settings().counters_file;
   std::FILE* file = std::fopen(name.c_str(), "w");
   if (!file) {
     std::fprintf(stderr, "heed simulator: cannot write the counters to %s\n", name.c_str());

@@ -69,7 +69,7 @@ struct Settings {
   uint64_t queue = 1024;             // HEED_SIMULATOR_QUEUE: pieces of work that a stream holds before calls wait
   uint64_t launch_time = 0;          // HEED_SIMULATOR_LAUNCH_TIME: least microseconds of a launch
   uint64_t copy_rate = 0;            // HEED_SIMULATOR_COPY_RATE: MiB per second between host and device; 0 for no limit
-  std::string counters_file;         // HEED_SIMULATOR_COUNTERS; %p in it stands for the process id
+  std::string counters_file;         // HEED_SIMULATOR_COUNTERS, where %p stands for the process id
   Options options;                   // options of the executor
   std::atomic<uint64_t> delay{0};    // HEED_SIMULATOR_DELAY: microseconds
   uint64_t load_time = 0;            // HEED_SIMULATOR_LOAD_TIME: microseconds

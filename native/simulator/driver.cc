@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <map>
 #include <string>
 
 #include "simulator/capability.h"
 #include "simulator/device.h"
+#include "simulator/variables.h"
 
 namespace heed::simulator {
 namespace {
@@ -128,18 +128,15 @@ bool attribute_of(CUdevice_attribute attribute, CUdevice ordinal, int* value) {
     case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED:
       *value = settings().pools;
       return true;
-    case 33:  // bus, device and domain of PCI: a process has devices of its own, unless HEED_SIMULATOR_DOMAIN says
-              // otherwise
+    case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID:
       *value = 1;
       return true;
-    case 34:
+    case CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID:
       *value = ordinal;
       return true;
-    case 50: {
-      const char* domain = std::getenv("HEED_SIMULATOR_DOMAIN");
-      *value = domain && *domain ? std::atoi(domain) : static_cast<int>(getpid());
+    case CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID:  // by default, each process has devices of its own
+      *value = static_cast<int>(variable("HEED_SIMULATOR_DOMAIN", static_cast<uint64_t>(getpid())));
       return true;
-    }
     case 106:  // blocks of a multiprocessor
       *value = card.blocks;
       return true;
@@ -168,8 +165,8 @@ CUresult cuDriverGetVersion(int* version) {
   return guard([&]() -> CUresult {
     if (!version) return CUDA_ERROR_INVALID_VALUE;
     // It may be called before cuInit, which alone reads the settings.
-    const char* text = std::getenv("HEED_SIMULATOR_DRIVER_VERSION");
-    *version = text && *text ? std::atoi(text) : settings().driver_version;
+    const auto otherwise = static_cast<uint64_t>(settings().driver_version);
+    *version = static_cast<int>(variable("HEED_SIMULATOR_DRIVER_VERSION", otherwise));
     return CUDA_SUCCESS;
   });
 }

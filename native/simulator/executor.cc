@@ -2,7 +2,6 @@
 #include "simulator/executor.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <thread>
@@ -10,15 +9,11 @@
 #include "simulator/access.h"
 #include "simulator/races.h"
 #include "simulator/scheduler.h"
+#include "simulator/variables.h"
 
 namespace heed::simulator {
 
 namespace {
-
-uint64_t environment(const char* name, uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text && *text ? std::strtoull(text, nullptr, 10) : otherwise;
-}
 
 uint64_t mix(uint64_t a, uint64_t b) { return Random(a ^ b * 0xd1342543de82ef95).next(); }
 
@@ -66,11 +61,11 @@ std::vector<uint8_t> fill_constants(const Program& program) {
 
 Options Options::from_environment() {
   Options options;
-  options.seed = environment("HEED_SIMULATOR_SEED", options.seed);
-  options.threads = static_cast<int>(environment("HEED_SIMULATOR_THREADS", 0));
-  options.sanitize = environment("HEED_SIMULATOR_SANITIZE", options.sanitize) != 0;
-  options.count = environment("HEED_SIMULATOR_COUNT", options.count) != 0;
-  options.limit = environment("HEED_SIMULATOR_LIMIT", options.limit);
+  options.seed = variable("HEED_SIMULATOR_SEED", options.seed);
+  options.threads = static_cast<int>(variable("HEED_SIMULATOR_THREADS", 0));
+  options.sanitize = variable("HEED_SIMULATOR_SANITIZE", options.sanitize) != 0;
+  options.count = variable("HEED_SIMULATOR_COUNT", options.count) != 0;
+  options.limit = variable("HEED_SIMULATOR_LIMIT", options.limit);
   return options;
 }
 

@@ -1,19 +1,19 @@
 // The functions of the software CUDA device that the software NCCL calls. Like NCCL, it finds the driver that the
 // process has loaded.
 #pragma once
-#include "cuda/driver.h"
+#include "simulator/api.h"
 
 namespace heed::nccl_simulator {
 
 struct Driver {
-  cuda::CUresult (*context_get_current)(cuda::CUcontext* context) = nullptr;
-  cuda::CUresult (*context_set_current)(cuda::CUcontext context) = nullptr;
-  cuda::CUresult (*mem_host_alloc)(void** pointer, size_t bytes, unsigned flags) = nullptr;
-  cuda::CUresult (*mem_free_host)(void* pointer) = nullptr;
-  cuda::CUresult (*memcpy_htod_async)(cuda::CUdeviceptr to, const void* from, size_t bytes, cuda::CUstream) = nullptr;
-  cuda::CUresult (*memcpy_dtoh_async)(void* to, cuda::CUdeviceptr from, size_t bytes, cuda::CUstream) = nullptr;
-  cuda::CUresult (*launch_host_func)(cuda::CUstream stream, cuda::CUhostFn function, void* data) = nullptr;
-  size_t (*counters)(char* buffer, size_t size) = nullptr;
+  decltype(&simulator::cuCtxGetCurrent) context_get_current = nullptr;
+  decltype(&simulator::cuCtxSetCurrent) context_set_current = nullptr;
+  decltype(&simulator::cuMemHostAlloc) mem_host_alloc = nullptr;
+  decltype(&simulator::cuMemFreeHost) mem_free_host = nullptr;
+  decltype(&simulator::cuMemcpyHtoDAsync_v2) memcpy_htod_async = nullptr;
+  decltype(&simulator::cuMemcpyDtoHAsync_v2) memcpy_dtoh_async = nullptr;
+  decltype(&simulator::cuLaunchHostFunc) launch_host_func = nullptr;
+  decltype(&simulator::heedSimulatorCounters) counters = nullptr;
 };
 
 // Returns null if the process has not loaded the software device.

@@ -1,4 +1,5 @@
 // The exported functions.
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <string>

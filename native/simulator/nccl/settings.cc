@@ -1,17 +1,15 @@
 #include "simulator/nccl/settings.h"
 
-#include <unistd.h>
-
-#include <cstdlib>
 #include <sstream>
 
-namespace heed::nccl_simulator {
-namespace {
+#include "simulator/variables.h"
 
-std::string text(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
+namespace heed::nccl_simulator {
+
+using simulator::file_of_process;
+using simulator::variable;
+
+namespace {
 
 struct Kind {
   const char* name;
@@ -26,13 +24,11 @@ constexpr Kind kinds[] = {
 
 Settings read_settings() {
   Settings settings;
-  if (const std::string version = text("HEED_NCCL_SIMULATOR_VERSION"); !version.empty())
-    settings.version = std::atoi(version.c_str());
-  settings.delay = std::strtoull(text("HEED_NCCL_SIMULATOR_DELAY").c_str(), nullptr, 10);
-  settings.log = text("HEED_NCCL_SIMULATOR_LOG");
-  if (const size_t at = settings.log.find("%p"); at != std::string::npos)
-    settings.log.replace(at, 2, std::to_string(getpid()));
-  std::istringstream fault(text("HEED_NCCL_SIMULATOR_FAULT"));
+  const auto version = static_cast<uint64_t>(settings.version);
+  settings.version = static_cast<int>(variable("HEED_NCCL_SIMULATOR_VERSION", version));
+  settings.delay = variable("HEED_NCCL_SIMULATOR_DELAY", settings.delay);
+  settings.log = file_of_process(variable("HEED_NCCL_SIMULATOR_LOG"));
+  std::istringstream fault(variable("HEED_NCCL_SIMULATOR_FAULT"));
   std::string kind, later;
   if (fault >> kind >> settings.rank >> settings.operation) {
     settings.later = fault >> later && later == "later";
