@@ -1,5 +1,5 @@
-// What the loop of a training run does in a distributed run beside what it does in one process: gradients are summed
-// while the backward pass goes on, and everything that the loop decides is decided by all processes together.
+// The part of a training run's loop that only a distributed run has: gradients are summed while the backward pass goes on,
+// and everything that the loop decides is decided by all processes together.
 import { createHash } from "node:crypto";
 import { GradientBuckets } from "../distributed/gradient-buckets.js";
 import type { DistributedOptions } from "../distributed/options.js";
@@ -57,17 +57,17 @@ export class DataParallel {
     );
     shapes.push(`step ${step}`);
     const { kind } = parameters[0]![1].device;
+    const own = { kind, hash: createHash("sha256").update(shapes.join("\n")).digest("hex") };
     await this.ranks.everywhere(async () => {
-      const kinds = (await collectives.gatherJson(kind)) as string[];
-      const other = kinds.findIndex((found) => found !== kinds[0]);
+      const all = (await collectives.gatherJson(own)) as (typeof own)[];
+      const [first] = all as [typeof own];
+      const other = all.findIndex(({ kind }) => kind !== first.kind);
       if (other >= 0)
         throw new HeedError(
           "ERR_DEVICE",
-          `distributed: expected the models of all processes on the same kind of device, got ${kinds[0]} at rank 0 and ${kinds[other]} at rank ${other}`,
+          `distributed: expected the models of all processes on the same kind of device, got ${first.kind} at rank 0 and ${all[other]!.kind} at rank ${other}`,
         );
-      const hash = createHash("sha256").update(shapes.join("\n")).digest("hex");
-      const all = (await collectives.gatherJson(hash)) as string[];
-      const differs = all.findIndex((hash) => hash !== all[0]);
+      const differs = all.findIndex(({ hash }) => hash !== first.hash);
       if (differs >= 0)
         throw new HeedError(
           "ERR_DISTRIBUTED",

@@ -235,7 +235,11 @@ class Work {
   }
   // A result that nobody has waited for is waited for now: its memory may serve for something else afterwards.
   ~Work() {
-    if (begun_) wait();
+    try {
+      wait();
+    } catch (const Error&) {
+      // The device is lost, and every read says so.
+    }
     device_.release(&in_);
     device_.release(&out_);
   }
@@ -251,14 +255,13 @@ class Work {
     // What has failed before damages the output. Other processes learn of it from their callers (lib/distributed).
     device_.log().note(in_, OperationLog::Use::reads);
     device_.log().note(out_, OperationLog::Use::writes);
-    if (detour_)
-      detour_->leave(ready_);
-    else
+    enqueue([&] {
+      if (detour_) return detour_->leave(ready_);
       static_cast<cpu::Stream&>(device_).launch(op_, [ready = Signal(ready_)] {
         (*ready).signal();
         Communicator::current()->wake();
       });
-    device_.log().end();
+    });
     begun_ = true;
   }
 
@@ -269,14 +272,24 @@ class Work {
     begun_ = false;
     device_.begin_operation();
     device_.log().note(out_, OperationLog::Use::writes);
-    if (detour_)
-      detour_->join(done_);
-    else
+    enqueue([&] {
+      if (detour_) return detour_->join(done_);
       static_cast<cpu::Stream&>(device_).launch(op_, [done = done_] { wait_for(*done); });
-    device_.log().end();
+    });
   }
 
  private:
+  // Enqueues the operation whose uses have been noted, and ends its entry in the log.
+  template <class Body>
+  void enqueue(const Body& body) {
+    try {
+      body();
+    } catch (...) {
+      device_.log().end(false);
+      throw;
+    }
+    device_.log().end();
+  }
   static void wait_for(HostBuffer& done) {
     if (done.ready()) return done.wait();
     struct Urge {

@@ -237,7 +237,9 @@ bool CardCollectives::follow() {
 const Operation* CardCollectives::since(double time) const {
   const Operation* first = nullptr;
   if (!posted_.empty()) {
-    if (posted_.front().arrived) first = posted_.front().operation.get();
+    // If all have begun it, only NCCL can be late, which follow() finds out.
+    const Posted& front = posted_.front();
+    if (front.arrived && front.all_arrived_at < 0) first = front.operation.get();
   } else if (issuing_) {
     first = issuing_.get();
   } else if (!waiting_.empty()) {

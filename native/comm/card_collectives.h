@@ -27,7 +27,7 @@ class CardCollectives {
   // Does what can be done without waiting; returns true if that was anything. Throws what fails the run.
   bool progress();
   bool idle() const { return waiting_.empty() && !issuing_ && posted_.empty(); }
-  // Returns an operation for which others have been waited for since before a time, or null.
+  // Returns an operation that has waited for other processes since before a time, or null.
   const Operation* since(double time) const;
 
   // Damages the results of all operations, and lets NCCL abandon them so that no stream waits any more. That happens on
@@ -39,9 +39,9 @@ class CardCollectives {
   void finish();
 
  private:
-  // How far the processes are on their way to a communicator of NCCL.
+  // Steps on the way to a communicator of NCCL.
   enum class Stage { closed, greeting, naming, joining, open };
-  // What the processes tell each other.
+  // Message in which each process tells the others what it has.
   struct Greeting {
     int version = 0;
     char problem[400] = "";

@@ -11,7 +11,7 @@ namespace {
 constexpr const char* kLibrary = "libnccl.so.2";
 constexpr int kOldest = 21400;
 
-// The name of a result in nccl.h, by which people look it up.
+// Returns the name of a result in nccl.h, by which people look it up.
 const char* name_of(NcclResult result) {
   constexpr const char* names[] = {"ncclSuccess",       "ncclUnhandledCudaError", "ncclSystemError",
                                    "ncclInternalError", "ncclInvalidArgument",    "ncclInvalidUsage",

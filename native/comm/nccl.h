@@ -31,8 +31,8 @@ struct NcclUniqueId {
   char bytes[128];
 };
 
-// What NCCL 2.14 knows of a communicator's options. Later versions have more, and use their defaults for those that are
-// newer than `version`.
+// The options of a communicator that NCCL 2.14 knows. Later versions have more, and use their defaults for those that
+// are newer than `version`.
 struct NcclConfig {
   size_t bytes = sizeof(NcclConfig);
   unsigned magic = 0xcafebeef;

@@ -5,6 +5,7 @@ Object.assign(process.env, JSON.parse(process.env.HEED_TEST_RANKS ?? "[]")[rank]
 const heed = await import(process.env.HEED_INDEX);
 heed.setThreads(1);
 const collectives = await heed.Collectives.open({ timeout: 2 });
+console.log(`rank ${rank} is there`);
 const device = process.env.HEED_TEST_DEVICE;
 const other = heed.add(heed.ones([3], { device }), 1);
 try {

@@ -48,7 +48,6 @@ export interface Ended {
   code: number | null;
   output: string;
   errors: string;
-  seconds: number;
 }
 
 /** A run of several processes that goes on. */
@@ -71,7 +70,6 @@ export function start(
   env: NodeJS.ProcessEnv = {},
 ): Running {
   const [file, ...flags] = command;
-  const started = performance.now();
   const child = spawn(file!, [...flags, "-np", String(size), process.execPath, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...environment, ...env },
@@ -93,7 +91,7 @@ export function start(
   child.stderr.on("data", (data: Buffer) => (errors += data.toString()));
   const ended = new Promise<Ended>((resolve, reject) => {
     child.on("error", reject);
-    child.on("close", (code) => resolve({ code, output, errors, seconds: (performance.now() - started) / 1000 }));
+    child.on("close", (code) => resolve({ code, output, errors }));
   });
   const line = (pattern: RegExp): Promise<RegExpExecArray> =>
     new Promise((resolve, reject) => {

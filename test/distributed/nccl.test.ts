@@ -40,13 +40,14 @@ interface Logged {
 describe.skipIf(!simulated || launchers.length === 0)("with one launcher", () => {
   const [launcher] = launchers as [Launcher];
 
-  test("sums of gradients begin and end while the backward pass goes on", async () => {
+  // On a busy machine, a process may stand still for as long as a sum takes, but not each time.
+  test("sums of gradients begin and end while the backward pass goes on", { retry: 3 }, async () => {
     const at = temporaryFolder();
     const { code, output, errors } = await start(launcher, 2, [program("overlap.mjs")], {
       ...cards,
       HEED_SIMULATOR_COUNT: "1",
-      HEED_SIMULATOR_LAUNCH_TIME: "500",
-      HEED_NCCL_SIMULATOR_DELAY: "5000",
+      HEED_SIMULATOR_LAUNCH_TIME: "2000",
+      HEED_NCCL_SIMULATOR_DELAY: "20000",
       HEED_NCCL_SIMULATOR_LOG: path.join(at, "%p.jsonl"),
     }).ended;
     expect({ code, errors }, output).toMatchObject({ code: 0 });
@@ -64,17 +65,20 @@ describe.skipIf(!simulated || launchers.length === 0)("with one launcher", () =>
         // The input of the last bucket is complete when the backward pass is.
         expect(begins![last]!.kernels - begins![first]!.kernels).toBeGreaterThan(20);
         expect(begins![last]!.kernels).toBeGreaterThan(ends![first]!.kernels);
-        // Kernels run while the first bucket is summed: ten on an idle machine.
+        // Kernels run while the first bucket is summed.
         expect(ends![first]!.kernels).toBeGreaterThan(begins![first]!.kernels);
       }
     }
   });
 
   /** Runs faults.mjs, which must fail soon. Returns what it has written. */
-  async function failing(env: NodeJS.ProcessEnv, size = 2): Promise<Ended> {
-    const ended = await start(launcher, size, [program("faults.mjs")], { ...cards, ...env }).ended;
+  async function failing(env: NodeJS.ProcessEnv): Promise<Ended> {
+    const running = start(launcher, 2, [program("faults.mjs")], { ...cards, ...env });
+    await running.line(/is there/);
+    const started = performance.now();
+    const ended = await running.ended;
     expect(ended.code, ended.output + ended.errors).not.toBe(0);
-    expect(ended.seconds, ended.errors).toBeLessThan(limit);
+    expect((performance.now() - started) / 1000, ended.errors).toBeLessThan(limit);
     return ended;
   }
 

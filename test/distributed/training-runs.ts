@@ -7,7 +7,7 @@ import * as heed from "../../lib/index.js";
 import { type Launcher, program, start } from "./launch.js";
 import { type Result, type RunName, runs, train } from "./models.mjs";
 
-/** Where processes train. */
+/** Folder, device and environment in which processes train. */
 export interface Place {
   /** Folder for the runs. */
   folder: string;
