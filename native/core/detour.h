@@ -13,7 +13,7 @@ namespace heed {
 
 class Detour {
  public:
-  // Of the work: its input is not computed yet, it runs, or it has run.
+  // State of the work: its input is not computed yet, it runs, or it has run.
   enum class State : uint8_t { waiting, running, ended };
 
   struct Card {

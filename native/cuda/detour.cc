@@ -13,12 +13,13 @@ namespace {
 
 // Returns a card's address on the buses of its machine, or "" if the driver does not know it.
 std::string place_of(const Card& card) {
-  constexpr CUdevice_attribute kBus = 33, kDevice = 34, kDomain = 50;
   int domain = 0, bus = 0, device = 0;
   const auto ask = [&](CUdevice_attribute attribute, int* value) {
     return driver()->device_get_attribute(value, attribute, card.device) == CUDA_SUCCESS;
   };
-  if (!ask(kDomain, &domain) || !ask(kBus, &bus) || !ask(kDevice, &device)) return "";
+  if (!ask(CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID, &domain) || !ask(CU_DEVICE_ATTRIBUTE_PCI_BUS_ID, &bus) ||
+      !ask(CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID, &device))
+    return "";
   char text[64];
   std::snprintf(text, sizeof text, "%04x:%02x:%02x", static_cast<unsigned>(domain), static_cast<unsigned>(bus),
                 static_cast<unsigned>(device));
@@ -28,7 +29,10 @@ std::string place_of(const Card& card) {
 }  // namespace
 
 SideStream::SideStream(Card& card, CUstream stream)
-    : card(card), stream(stream), watcher_(std::make_unique<Watcher>(card)) {}
+    : card(card),
+      described{"cuda:" + std::to_string(card.index), place_of(card)},
+      stream(stream),
+      watcher_(std::make_unique<Watcher>(card)) {}
 
 SideStream::~SideStream() {
   stop();
@@ -52,7 +56,6 @@ StreamDetour::StreamDetour(Stream& main, const char* op, std::function<void()> c
       side_(main.side(op)),
       op_(op),
       changed_(std::move(changed)),
-      card_{"cuda:" + std::to_string(side_->card.index), place_of(side_->card)},
       input_(op, CU_EVENT_DISABLE_TIMING),
       output_(op, CU_EVENT_DISABLE_TIMING) {}
 

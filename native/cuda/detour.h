@@ -29,6 +29,7 @@ class SideStream {
   void stop();
 
   Card& card;
+  const Detour::Card described;
   const CUstream stream;
 
  private:
@@ -47,7 +48,7 @@ class StreamDetour final : public Detour, public std::enable_shared_from_this<St
   // has the error for which there is no end.
   void join(std::shared_ptr<HostBuffer> enqueued);
 
-  const Detour::Card& card() const override { return card_; }
+  const Detour::Card& card() const override { return side_->described; }
   void enter() override;
   void* begin() override;
   void end() override;
@@ -62,7 +63,6 @@ class StreamDetour final : public Detour, public std::enable_shared_from_this<St
   const std::shared_ptr<SideStream> side_;
   const char* const op_;
   const std::function<void()> changed_;
-  Detour::Card card_;
   Event input_, output_;
   std::atomic<State> state_{State::waiting};
   mutable std::mutex mutex_;

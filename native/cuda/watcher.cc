@@ -24,18 +24,19 @@ CUresult Watcher::take_event(CUevent* event) {
 }
 
 void Watcher::after(CUstream stream, std::function<void(CUresult)> action) {
-  if (stopping_) {  // JavaScript thread, like stop()
-    action(driver()->stream_synchronize(stream));
-    return;
-  }
   CUevent event = nullptr;
   CUresult result = take_event(&event);
   if (result == CUDA_SUCCESS) result = driver()->event_record(event, stream);
   {
     const std::lock_guard lock(mutex_);
-    items_.push_back({event, result, std::move(action)});
+    if (!stopping_) {
+      items_.push_back({event, result, std::move(action)});
+      wake_.notify_one();
+      return;
+    }
+    if (event) events_.push_back(event);
   }
-  wake_.notify_one();
+  action(driver()->stream_synchronize(stream));
 }
 
 void Watcher::drain() {
