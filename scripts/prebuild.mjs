@@ -109,7 +109,7 @@ function keepKernels(build) {
   mkdirSync(kernels, { recursive: true });
   for (const name of sources.map((source) => source.replace(/\.cu$/, ".ptx"))) {
     const ptx = readFileSync(path.join(build, "cuda/whole", name), "utf8");
-    // Releases are small, other builds are made often.
+    // The best quality takes long, and only a release, which has machine code too, is downloaded by many.
     const quality = process.env.HEED_CUBINS ? 9 : 4;
     const params = { [constants.BROTLI_PARAM_QUALITY]: quality, [constants.BROTLI_PARAM_LGWIN]: 24 };
     writeFileSync(path.join(kernels, `${name}.br`), brotliCompressSync(withoutLines(ptx), { params }));
