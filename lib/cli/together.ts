@@ -41,7 +41,8 @@ export async function together(
 export function deviceOf(processes: Collectives | null, name: string | undefined): string | undefined {
   if (!processes) return name;
   const { HEED_DEVICE: named = "" } = process.env;
-  const chosen = name !== "auto" ? (name ?? "cpu") : named === "" || named === "auto" ? device("auto").kind : named;
+  const asked = name === "auto" && named !== "" ? named : (name ?? "cpu");
+  const chosen = asked === "auto" ? device("auto").kind : asked;
   if (chosen !== "cuda") return chosen;
   // A launcher may have shown each process its own card only.
   const cards = devices().filter(({ name }) => name.startsWith("cuda:")).length;

@@ -197,10 +197,12 @@ function countEpochs(flags: RunFlags, { train }: RunData, given: TrainFlags, pro
   const { epochs, context, batch, accumulate } = flags;
   if (epochs === undefined) return;
   const sequences =
-    "sequence" in train ? train.sequences : "pair" in train ? 0 : Math.floor((train.length - 1) / context);
-  // The last batch of an epoch of pairs may be smaller.
-  const batches = "pair" in train ? Math.ceil(train.pairs / batch) : sequences / batch;
-  flags.steps = Math.max(1, Math.ceil((epochs * batches) / (accumulate * processes)));
+    "pair" in train
+      ? batch * Math.ceil(train.pairs / batch) // The last batch of an epoch of pairs may be smaller.
+      : "sequence" in train
+        ? train.sequences
+        : Math.floor((train.length - 1) / context);
+  flags.steps = Math.max(1, Math.ceil((epochs * sequences) / (batch * accumulate * processes)));
   if (given.warmup === undefined) flags.warmup = Math.min(flags.warmup, Math.floor(flags.steps / 10));
 }
 

@@ -1,5 +1,6 @@
 // The checkpoints of a run: when a save may fail, which old checkpoints make room, and to which the run may return.
 import { HeedError } from "../errors.js";
+import type { Optimizer } from "../optim/optimizer.js";
 import { type CheckpointContent, saveCheckpoint } from "./checkpoint.js";
 import type { DataParallel } from "./data-parallel.js";
 import type { CheckpointEvent, CheckpointFailedEvent } from "./events.js";
@@ -10,10 +11,6 @@ export interface Save {
   readonly folder: string;
   /** Number of steps done. */
   readonly step: number;
-  /** Returns what is saved. Only the first process calls it. */
-  readonly content: () => CheckpointContent;
-  /** Takes part, in the other processes, in fetching what the first one saves. */
-  readonly serve: () => Promise<void>;
   /** True for the checkpoint of the best evaluation, which has a folder of its own. */
   readonly best?: boolean;
   /** True at the end of a run, where a failure ends it. */
@@ -26,6 +23,8 @@ export class RunCheckpoints {
   saved: number | null = null;
   readonly #settings: Pick<TrainingSettings, "keep" | "maxFailures">;
   readonly #parallel: DataParallel;
+  readonly #optimizer: Optimizer;
+  readonly #content: () => CheckpointContent;
   /** Paths of incomplete checkpoints, which the first save treats as the oldest. */
   #spoilt: readonly string[] = [];
   /** Paths of checkpoints to which the run has returned since its last save. */
@@ -33,9 +32,17 @@ export class RunCheckpoints {
   /** Number of saves in a row that have failed. */
   #failures = 0;
 
-  constructor(settings: Pick<TrainingSettings, "keep" | "maxFailures">, parallel: DataParallel) {
+  /** `content` returns what is saved. Only the first process calls it; the others serve the states of their optimisers. */
+  constructor(
+    settings: Pick<TrainingSettings, "keep" | "maxFailures">,
+    parallel: DataParallel,
+    optimizer: Optimizer,
+    content: () => CheckpointContent,
+  ) {
     this.#settings = settings;
     this.#parallel = parallel;
+    this.#optimizer = optimizer;
+    this.#content = content;
   }
 
   /** Notes that the run continues from a checkpoint of this step, and which later ones are incomplete. */
@@ -56,22 +63,26 @@ export class RunCheckpoints {
   }
 
   /** Saves a checkpoint. A failure ends the run at its end, or if it is one of many in a row. */
-  async *save(save: Save): AsyncGenerator<CheckpointEvent | CheckpointFailedEvent, void, undefined> {
-    const { folder, step, content, serve, best = false, last = false } = save;
+  async *save({
+    folder,
+    step,
+    best = false,
+    last = false,
+  }: Save): AsyncGenerator<CheckpointEvent | CheckpointFailedEvent, void, undefined> {
     const { keep, maxFailures } = this.#settings;
     const { ranks } = this.#parallel;
     const options = best ? { keep: 1 } : { keep, spoilt: this.#spoilt };
     const failed: { error?: HeedError } = {};
     const write = async (): Promise<{ at: string } | { message: string }> => {
       try {
-        return { at: await this.#parallel.saving(() => saveCheckpoint(folder, content(), options)) };
+        return { at: await this.#parallel.saving(() => saveCheckpoint(folder, this.#content(), options)) };
       } catch (error) {
         if (!(error instanceof HeedError) || error.code !== "ERR_IO") throw error;
         failed.error = error;
         return { message: error.message };
       }
     };
-    const outcome = await ranks.onFirst(write, serve);
+    const outcome = await ranks.onFirst(write, () => this.#parallel.serveStates(this.#optimizer));
     if ("message" in outcome) {
       const { message } = outcome;
       const failures = ++this.#failures;

@@ -123,7 +123,7 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     };
     this.optimizer = makeOptimizer(op, model, options.optimizer, given);
     this.#parallel = new DataParallel(distributed, this.optimizer);
-    this.#checkpoints = new RunCheckpoints(settings, this.#parallel);
+    this.#checkpoints = new RunCheckpoints(settings, this.#parallel, this.optimizer, () => this.#content());
     this.average = ema === undefined ? null : new WeightAverage(model, { decay: ema });
     if (resume) {
       const { optimizer, average, skipped } = resume;
@@ -132,8 +132,10 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
       this.#resumed = { optimizer, average };
       this.#step = resume.state.step;
       this.#evaluated = resume.state.evaluated ?? null;
-      const spoilt = skipped.map(({ path }) => path);
-      this.#checkpoints.resume(this.#step, spoilt);
+      this.#checkpoints.resume(
+        this.#step,
+        skipped.map(({ path }) => path),
+      );
     }
   }
 
@@ -427,19 +429,13 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     yield { type: "evaluation", step: this.#step, ...evaluation, best };
     const { checkpoint } = options;
     if (!best || !settings.best || !checkpoint) return;
-    yield* this.#write(path.join(checkpoint.folder, "best"), { best: true });
+    yield* this.#checkpoints.save({ folder: path.join(checkpoint.folder, "best"), step: this.#step, best: true });
   }
 
   async *#save(last = false): AsyncGenerator<TrainerEvent, void, undefined> {
     const { checkpoint } = this.#plan.options;
     if (!checkpoint || this.#checkpoints.saved === this.#step) return;
-    yield* this.#write(checkpoint.folder, { last });
-  }
-
-  async *#write(folder: string, { best = false, last = false } = {}): AsyncGenerator<TrainerEvent, void, undefined> {
-    const content = (): CheckpointContent => this.#content();
-    const serve = (): Promise<void> => this.#parallel.serveStates(this.optimizer);
-    yield* this.#checkpoints.save({ folder, step: this.#step, content, serve, best, last });
+    yield* this.#checkpoints.save({ folder: checkpoint.folder, step: this.#step, last });
   }
 
   #content(): CheckpointContent {

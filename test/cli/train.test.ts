@@ -147,6 +147,15 @@ describe("train and generate", () => {
   });
 });
 
+test("seven epochs of 29 windows in batches of 7 are 29 steps", async () => {
+  const { cwd, train } = place();
+  writeFileSync(path.join(cwd, "book.txt"), text.slice(0, 29 * 16 + 1));
+  const flags = ["--batch", "7", "--epochs", "7", "--validation-fraction", "0"];
+  expect(await heedHere([...train, ...flags], cwd)).toMatchObject({ code: 0, stderr: "" });
+  // In floating point, 29 / 7 · 7 is more than 29.
+  expect(losses(cwd).at(-1)![0]).toBe(29);
+});
+
 test("optimisers, schedules and averages have flags", async () => {
   const { cwd, train } = place();
   const settings = ["--optimizer", "muon", "--schedule", "wsd", "--ema", "0.9", "--epochs", "0.04", "--best"];
