@@ -1,7 +1,7 @@
 /** Begins events, and resolves to them. */
 export type EventsOf<T> = () => Promise<AsyncGenerator<T, void, undefined>>;
 
-/** Is told about the events that are read. */
+/** An object that an `EventReader` tells about the events that it reads. */
 export interface Listener<T> {
   event(value: T): void;
   /** Notes that all events have been read, or that the reader wants no more of them. */

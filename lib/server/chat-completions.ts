@@ -7,7 +7,7 @@ import { type Answer, Answers, type Part } from "./answers.js";
 import { ApiError } from "./api-error.js";
 import { chatMessages, type MessageParameter, messagesSchema } from "./chat-messages.js";
 import { endpoint, EventStream } from "./endpoint.js";
-import { doneText, eventOf, eventText } from "./event-lines.js";
+import { choiceEvents, doneText, eventText } from "./event-lines.js";
 import { object, optional, unsupported } from "./json-schema.js";
 import { chatLogprobs } from "./logprobs.js";
 import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
@@ -146,13 +146,9 @@ async function* events(
   { usage }: { usage: boolean },
 ): AsyncGenerator<string, void, undefined> {
   const chunk = { ...head, object: "chat.completion.chunk" };
-  // All that differs between the events is a choice.
-  const begin = `${JSON.stringify(chunk).slice(0, -1)},"choices":[`;
-  const end = usage ? '],"usage":null}' : "]}";
-  const eventFor = ({ index, logprobs, finishReason }: Part, delta: object): string => {
-    const choice = { index, delta, logprobs: chatLogprobs(tokenizer, logprobs), finish_reason: finishReason };
-    return eventOf(`${begin}${JSON.stringify(choice)}${end}`);
-  };
+  const eventOf = choiceEvents(chunk, usage);
+  const eventFor = ({ index, logprobs, finishReason }: Part, delta: object): string =>
+    eventOf({ index, delta, logprobs: chatLogprobs(tokenizer, logprobs), finish_reason: finishReason });
   const begun = new Set<number>();
   for (let part = await answers.next(); part; part = await answers.next()) {
     const { index, finishReason } = part;

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type Answer, Answers } from "./answers.js";
 import { endpoint, EventStream } from "./endpoint.js";
-import { doneText, eventOf, eventText } from "./event-lines.js";
+import { choiceEvents, doneText, eventText } from "./event-lines.js";
 import { object, optional, type Schema, unsupported } from "./json-schema.js";
 import { textLogprobs } from "./logprobs.js";
 import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
@@ -89,17 +89,14 @@ async function* events(
   answers: Answers,
   { usage }: { usage: boolean },
 ): AsyncGenerator<string, void, undefined> {
-  // All that differs between the events of most texts is a choice.
-  const begin = `${JSON.stringify(head).slice(0, -1)},"choices":[`;
-  const end = usage ? '],"usage":null}' : "]}";
+  const eventOf = choiceEvents(head, usage);
   const offsets: number[] = [];
   for (let part = await answers.next(); part; part = await answers.next()) {
     const { index, text, logprobs, finishReason } = part;
     if (text === "" && !logprobs && finishReason === null) continue;
     const probabilities = textLogprobs(tokenizer, logprobs, offsets[index]);
     offsets[index] = (offsets[index] ?? 0) + (probabilities?.tokens.join("").length ?? 0);
-    const choice = { index, text, logprobs: probabilities, finish_reason: finishReason };
-    yield eventOf(`${begin}${JSON.stringify(choice)}${end}`);
+    yield eventOf({ index, text, logprobs: probabilities, finish_reason: finishReason });
   }
   if (usage) yield eventText({ ...head, choices: [], usage: usageOf(answers.usage) });
   yield doneText;

@@ -1,6 +1,19 @@
 import type { FastifyInstance } from "fastify";
 import { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { Server as TlsServer } from "node:tls";
+
+/** Milliseconds after which connections that are no longer needed are closed, whatever their clients do. */
+export const patience = 500;
+
+/**
+ * Ends a connection, with a last text if there is one. It is not closed at once, because a client that is still sending
+ * would lose what it has not read.
+ */
+export function endConnection(socket: Duplex, text?: string): void {
+  socket.end(text);
+  setTimeout(() => socket.destroy(), patience).unref();
+}
 
 /** Calls `listener` with each new connection of a server. */
 export function onConnection(app: FastifyInstance, listener: (socket: Socket) => void): void {

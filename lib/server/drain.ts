@@ -4,16 +4,13 @@ import { setMaxListeners } from "node:events";
 import { Socket } from "node:net";
 import { checkNumber } from "../check.js";
 import { ApiError } from "./api-error.js";
-import { onConnection } from "./connections.js";
+import { endConnection, onConnection, patience } from "./connections.js";
 
 /** Options of the end of a server. */
 export interface DrainOptions {
   /** Seconds that requests have to finish when the server is closed. They are then aborted. @default 30 */
   drainSeconds?: number;
 }
-
-/** Milliseconds after which connections that are no longer needed are closed, whatever their clients do. */
-const patience = 500;
 
 /** Requests of a server that run. */
 export class Drain {
@@ -35,10 +32,7 @@ export class Drain {
     app.addHook("onResponse", (request, _reply, done) => {
       const { socket } = request.raw;
       // What `app.inject` passes for one is none.
-      if (this.#draining && socket instanceof Socket) {
-        socket.end();
-        setTimeout(() => socket.destroy(), patience).unref();
-      }
+      if (this.#draining && socket instanceof Socket) endConnection(socket);
       done();
     });
     app.addHook("preClose", (done) => {

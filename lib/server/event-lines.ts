@@ -8,8 +8,18 @@ export function eventText(data: object, name?: string): string {
 }
 
 /** Returns the text of an event whose data are JSON already. */
-export function eventOf(json: string, name?: string): string {
+function eventOf(json: string, name?: string): string {
   return `${name === undefined ? "" : `event: ${name}\n`}data: ${json}\n\n`;
+}
+
+/**
+ * Returns a function that writes the event of a choice: `head` with this choice, and with the usage null if the usage comes
+ * in an event of its own. All but the choice is written once, because most tokens have an event.
+ */
+export function choiceEvents(head: object, usage: boolean): (choice: object) => string {
+  const begin = `${JSON.stringify(head).slice(0, -1)},"choices":[`;
+  const end = usage ? '],"usage":null}' : "]}";
+  return (choice) => eventOf(`${begin}${JSON.stringify(choice)}${end}`);
 }
 
 /** Event that ends the streams of completions. */

@@ -4,7 +4,6 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom
 import type { EngineMetrics } from "../engine/engine.js";
 import type { Observer } from "./observer.js";
 import type { ServedModels } from "./served-models.js";
-import { TokenTimes } from "./token-times.js";
 
 const seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
 const shortSeconds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1];
@@ -50,6 +49,7 @@ function countTokens(registry: Registry): Observer {
   const common = { registers: [registry], labelNames: ["model"] };
   const counter = (name: string, help: string) => new Counter({ ...common, name, help });
   const prompts = counter("heed_prompt_tokens_total", "Tokens of prompts and of embedded texts.");
+  const completions = counter("heed_completion_tokens_total", "Tokens of answers that were sent.");
   const failures = counter("heed_failures_total", "Requests to a model that failed or were aborted.");
   const answers = new Counter({
     ...{ ...common, name: "heed_answers_total", help: "Answers, by the reason why they ended." },
@@ -59,26 +59,23 @@ function countTokens(registry: Registry): Observer {
     ...{ ...common, name: "heed_time_to_first_token_seconds", help: "Time until the first token of an answer." },
     buckets: seconds,
   });
-  const times = new TokenTimes(
-    registry,
-    { name: "heed_completion_tokens_total", help: "Tokens of answers that were sent." },
-    { name: "heed_time_per_output_token_seconds", help: "Time between tokens after the first." },
-    shortSeconds,
-  );
+  const between = new Histogram({
+    ...{ ...common, name: "heed_time_per_output_token_seconds", help: "Time between tokens after the first." },
+    buckets: shortSeconds,
+  });
   return {
     begin(_operation, model) {
-      const own = times.of(model);
       let last = performance.now();
       let begun = false;
       return {
         tokens(count) {
           const now = performance.now();
           const passed = (now - last) / 1000;
-          if (begun && count > 0) own.observe(passed / count);
+          if (begun && count > 0) between.observe({ model }, passed / count);
           else if (!begun) first.observe({ model }, passed);
           begun = true;
           last = now;
-          own.count(count);
+          completions.inc({ model }, count);
         },
         end({ promptTokens, finishReasons }, error) {
           prompts.inc({ model }, promptTokens);

@@ -6,9 +6,7 @@ import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:ht
 import type { Duplex } from "node:stream";
 import { oneOf } from "../errors.js";
 import { ApiError } from "./api-error.js";
-
-/** Milliseconds that a client has to read the answer, before its connection is closed. */
-const patience = 500;
+import { endConnection } from "./connections.js";
 
 /** A request and its answer. */
 interface Exchange {
@@ -93,9 +91,7 @@ export class Refusals {
       ([name, value]) => `${name}: ${value}\r\n`,
     );
     socket.on("error", () => undefined);
-    // Whoever still sends would lose an answer after which the connection is reset.
-    socket.end(`HTTP/1.1 ${error.status} ${STATUS_CODES[error.status]}\r\n${headers.join("")}\r\n${body}`);
-    setTimeout(() => socket.destroy(), patience).unref();
+    endConnection(socket, `HTTP/1.1 ${error.status} ${STATUS_CODES[error.status]}\r\n${headers.join("")}\r\n${body}`);
   }
 
   /** Writes an error to the log, and returns the id that the answer and the log have in common. */

@@ -178,7 +178,7 @@ export class Automaton {
     return atOnce(this.findAllowed(state));
   }
 
-  /** Does the same in steps. */
+  /** Finds the tokens that may follow, in steps. It throws what `allowed` throws. */
   *findAllowed(state: State): Steps<TokenSet> {
     if (state.allowed) return state.allowed;
     const items = state.items.map(({ rest, frame, bottom }) => this.#item(rest && this.#clamped(rest), frame, bottom));
@@ -349,9 +349,7 @@ export class Automaton {
    * limit are found once.
    */
   #clamped(rest: Rest): Rest {
-    const rests: Rest[] = [];
-    for (let one: Rest | null = rest; one; one = one.tail) rests.push(one);
-    return rests.reduceRight<Rest | null>((after, { head }) => this.#push(this.#fewRepeats(head), after), null)!;
+    return this.#ownRest(rest, (head) => this.#fewRepeats(head));
   }
 
   #fewRepeats(head: Expression): Expression {
@@ -367,11 +365,11 @@ export class Automaton {
     return found;
   }
 
-  /** Returns what is left of a rule in another automaton as that of this one. */
-  #ownRest(rest: Rest): Rest {
+  /** Returns what is left of a rule, also one of another automaton, as that of this one, with its heads changed. */
+  #ownRest(rest: Rest, changed = (head: Expression): Expression => head): Rest {
     const heads: Expression[] = [];
     for (let one: Rest | null = rest; one; one = one.tail) heads.push(one.head);
-    return heads.reduceRight<Rest | null>((after, head) => this.#push(head, after), null)!;
+    return heads.reduceRight<Rest | null>((after, head) => this.#push(changed(head), after), null)!;
   }
 
   #ownFrame(frame: Frame, bottom: Bottom): Frame {

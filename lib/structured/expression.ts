@@ -59,7 +59,7 @@ export function sequence(...parts: readonly Expression[]): Expression {
   return sequenceOf(parts);
 }
 
-/** Does the same as `sequence`, for any number of parts. */
+/** Returns all parts, one after the other. Unlike `sequence`, it takes any number of them. */
 export function sequenceOf(parts: readonly Expression[]): Expression {
   if (parts.includes(never)) return never;
   return parts.length === 1 ? parts[0]! : { kind: "sequence", parts };
@@ -69,7 +69,7 @@ export function choice(...options: readonly Expression[]): Expression {
   return choiceOf(options);
 }
 
-/** Does the same as `choice`, for any number of options. */
+/** Returns one of the options. Unlike `choice`, it takes any number of them. */
 export function choiceOf(options: readonly Expression[]): Expression {
   const possible = options.filter((option) => option !== never);
   if (possible.length === 0) return never;

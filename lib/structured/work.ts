@@ -1,7 +1,8 @@
-// How much work a format may take. Formats may come from strangers and are read at once, on the JavaScript thread.
+// A limit to the work that a format may take. Formats may come from strangers and are read at once, on the JavaScript
+// thread.
 import { HeedError } from "../errors.js";
 
-/** Most steps for a format, or for all tools of a request: some tens of milliseconds. */
+/** Most steps for a format, or for all tools of a request: they take about a tenth of a second. */
 export const mostWork = 200_000;
 
 /** Steps that are left to the format that is being read; null if none is. */

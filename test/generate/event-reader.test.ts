@@ -23,9 +23,9 @@ async function* generatorAround(begin: EventsOf<number>, listener: Listener<numb
 interface Plan {
   /** Number of events before the end. */
   events: number;
-  /** The place where the events fail: before the first one (-1), after so many, or nowhere (null). */
+  /** Number of events before the failure; -1 if the events fail before they begin, and null if they do not fail. */
   failsAfter: number | null;
-  /** What the caller does; it waits for each result if the second part is true. */
+  /** Methods that the caller calls in turn, each with true if it waits for the result before the next call. */
   calls: readonly (readonly ["next" | "return" | "throw", boolean])[];
 }
 

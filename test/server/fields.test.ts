@@ -29,7 +29,7 @@ const tool = {
 const answer = { type: "object", properties: { a: { enum: [1, 2] } }, required: ["a"], additionalProperties: false };
 const user = { role: "user", content: "Why?" };
 
-/** What a field does: with these further fields, the value changes the answer; or it is refused; or it does nothing. */
+/** Effect of a value of a field, beside these further fields: it changes the answer, it is refused, or it changes nothing. */
 type Effect = ({ changes: unknown } | { refused: unknown } | { nothing: unknown }) & { beside?: object };
 
 const sampling: Record<string, Effect> = {

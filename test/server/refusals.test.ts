@@ -14,7 +14,7 @@ interface Answer {
   status: number;
   headers: Record<string, string>;
   error: ErrorBody["error"];
-  /** What follows the answer. */
+  /** Text that follows the answer. */
   rest: string;
 }
 
@@ -61,7 +61,7 @@ const post = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: applicat
 const long = "x".repeat(20_000);
 const bodyLimit = 1000;
 
-/** What is sent, the answer's status and code, and whether the connection is closed afterwards. */
+/** Bytes that are sent, the status and the code of the answer, and whether the connection is closed afterwards. */
 const cases: Record<string, [bytes: string, status: number, code: string, closes: boolean]> = {
   "bytes that are no request": ["\0\xff\n\n", 400, "malformed_request", true],
   "an unknown method": ["WHALE / HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed_request", true],

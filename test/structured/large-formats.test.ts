@@ -143,7 +143,7 @@ const many = (count: number, of: (i: number) => unknown): unknown[] => Array.fro
 const names = (count: number): string[] => Array.from({ length: count }, (_, i) => `n${i}`);
 const properties = (count: number): object => Object.fromEntries(names(count).map((name) => [name, { type: "null" }]));
 
-/** What is refused because reading it would take too long, and not because it is wrong. */
+/** Formats that are refused because reading them would take too long, and not because they are wrong. */
 const tooLarge: Record<string, OutputFormat> = {
   "a million alternatives": regex(Array.from({ length: 400_000 }, (_, i) => i.toString(36)).join("|")),
   "a long text": regex("a".repeat(1_000_000)),
