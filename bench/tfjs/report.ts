@@ -44,6 +44,8 @@ function goalText(row: TfjsRow): string {
   return ` (${got} × wasm; goal ${row.goal} ×, ${got >= row.goal ? "met" : "SHORT"})`;
 }
 
+const threadsOf = (count: number): string => `${count} ${count === 1 ? "thread" : "threads"}`;
+
 /** Returns the section of the page of benchmarks. */
 export function tfjsSection(run: TfjsRun): string {
   const cell = (result: TfjsRow["results"][string] | undefined): string =>
@@ -51,13 +53,14 @@ export function tfjsSection(run: TfjsRun): string {
   const rows = run.rows.map((row) => {
     const goal = row.goal === null ? "–" : `${row.goal} ×`;
     const times = ["heed", "wasm", "cpu"].map((name) => cell(row.results[name]));
-    return `| ${[row.name, row.shape, ...times, `${factor(row, "wasm") ?? "–"} ×`, goal].join(" | ")} |`;
+    const ratio = factor(row, "wasm");
+    return `| ${[row.name, row.shape, ...times, ratio === null ? "–" : `${ratio} ×`, goal].join(" | ")} |`;
   });
   return [
     "## TensorFlow.js",
     "",
-    `The same programs of TensorFlow.js ${run.version} on the backends heed (\`heed/tfjs\`), wasm (tfjs-backend-wasm, with SIMD and`,
-    `${run.wasmThreads} thread${run.wasmThreads === 1 ? "" : "s"}) and cpu (tfjs-backend-cpu), in turn, in one process, on ${run.machine}, ${run.date}, ${run.threads} threads.`,
+    `The same programs of TensorFlow.js ${run.version} on the backends heed (\`heed/tfjs\`, ${threadsOf(run.threads)}), wasm (tfjs-backend-wasm,`,
+    `with SIMD and ${threadsOf(run.wasmThreads)}) and cpu (tfjs-backend-cpu), in turn, in one process, on ${run.machine}, ${run.date}.`,
     "Milliseconds are medians, with the read of the result. Results are compared before the times are taken. The GPT uses heed's",
     "attention and norms on heed, and the operations of TensorFlow.js elsewhere. `npm run bench:tfjs -- --write` renews this section.",
     "",

@@ -17,7 +17,7 @@ interface Elements {
  * `tf.profile()` shows "computed on the host" for each of their calls.
  */
 export const hostKernels: readonly string[] = [
-  // bits, and counts and draws that read integers
+  // functions of bits, counts, draws, and searches
   ...["BitwiseAnd", "Bincount", "DenseBincount", "Multinomial", "SearchSorted", "Unique"],
   // convolutions and pooling in three dimensions, and morphology
   "MaxPoolWithArgmax",
@@ -28,7 +28,7 @@ export const hostKernels: readonly string[] = [
   ...["CropAndResize", "Draw", "RotateWithOffset", "Transform"],
   ...["ResizeBilinear", "ResizeBilinearGrad", "ResizeNearestNeighbor", "ResizeNearestNeighborGrad"],
   ...["NonMaxSuppressionV3", "NonMaxSuppressionV4", "NonMaxSuppressionV5"],
-  // shapes of shapes, which are read at once
+  // diagonal matrices, and shapes that TensorFlow.js reads at once
   ...["Diag", "BroadcastArgs"],
   // spectra, strings, sparse and ragged tensors
   ...["FFT", "IFFT", "StaticRegexReplace", "StringNGrams", "StringSplit", "StringToHashBucketFast"],

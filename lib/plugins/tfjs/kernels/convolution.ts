@@ -40,6 +40,7 @@ interface Fused extends Window {
 
 /** Returns true if the images have their channels last, the only layout that the device's kernels read. */
 const channelsLast = (_: Inputs, { dataFormat = "NHWC" }: Attributes): boolean => dataFormat === "NHWC";
+
 function convolution({ tf }: Work, image: number[], filter: number[], attrs: Window, depthwise = false): Info {
   const { strides, pad, dilations, dimRoundingMode } = attrs;
   return tf.backend_util.computeConv2DInfo(
@@ -91,14 +92,11 @@ const depthwise: Kind = {
 };
 const takes = both(floats, channelsLast);
 
-/** Returns the images with each channel standing `copies` times beside itself. */
+/** Returns the images with each channel repeated: `copies` of it stand beside each other. */
 function repeated(work: Work, x: Tensor, copies: number): Tensor {
   if (copies === 1) return x;
-  const [shape, strides] = [
-    [...x.shape, copies],
-    [...x.strides, 0],
-  ];
-  return work.reshape(work.copied(work.view(x, shape, strides)), [...x.shape.slice(0, 3), x.shape[3]! * copies]);
+  const view = work.view(x, [...x.shape, copies], [...x.strides, 0]);
+  return work.reshape(view, [...x.shape.slice(0, 3), x.shape[3]! * copies]);
 }
 
 function convolved(work: Work, kind: Kind, x: TensorInfo, filter: TensorInfo, attrs: Window, epilogue: object): Tensor {

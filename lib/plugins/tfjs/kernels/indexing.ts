@@ -25,7 +25,7 @@ function inRange(work: Work, info: TensorInfo, size: number): boolean {
   return !values || values.every((value) => value >= 0 && value < size);
 }
 
-/** Returns table[ids], rows of [rows, width]. The rows of bytes are moved as numbers. */
+/** Returns table[ids], rows of [rows, width]. Bytes are gathered as f32, because the operation takes none. */
 function gather(work: Work, table: Tensor, ids: Tensor): Tensor {
   if (table.dtype === "u8") return work.cast(gather(work, work.cast(table, "f32"), ids), "u8");
   const out = work.make([...ids.shape, table.shape[1]!], table.dtype);
@@ -51,6 +51,9 @@ function scatter(work: Work, rows: number, updates: Tensor, ids: Tensor): Tensor
   ops.embedding_backward({ dweight: out, dout: updates, ids });
   return out;
 }
+
+/** Returns true if i32 holds the flat number of every place in dimensions of these sizes. */
+const countable = (sizes: number[]): boolean => numel(sizes) <= 2 ** 31;
 
 /** Returns the flat number of each of n indices [n, k] into a tensor whose first dimensions are `sizes`. */
 function flatten(work: Work, indices: Tensor, sizes: number[]): Tensor {
@@ -90,7 +93,7 @@ export const indexingKernels: KernelTable = {
     both(rowsOf("params", "indices"), ({ params, indices }, _, work) => {
       const depth = indices!.shape.at(-1)!;
       const sizes = params!.shape.slice(0, depth);
-      return depth > 0 && depth <= params!.shape.length && allInRange(work, indices!, sizes);
+      return depth > 0 && depth <= params!.shape.length && countable(sizes) && allInRange(work, indices!, sizes);
     }),
     (work, { params, indices }) => {
       const depth = indices!.shape.at(-1)!;
@@ -104,7 +107,7 @@ export const indexingKernels: KernelTable = {
     both(rowsOf("updates", "indices", ["float32"]), ({ indices }, { shape }, work) => {
       const depth = depthOf(indices!);
       const sizes = (shape as number[]).slice(0, depth);
-      return depth > 0 && allInRange(work, indices!, sizes);
+      return depth > 0 && countable(sizes) && allInRange(work, indices!, sizes);
     }),
     (work, { indices, updates }, { shape }) => {
       work.tf.backend_util.calculateShapes(updates as never, indices as never, shape);

@@ -51,7 +51,7 @@ interface Scan {
   reverse: boolean;
 }
 
-/** Writes cumulative sums or products along the middle one of three dimensions. */
+/** Returns cumulative sums or products along the middle one of three dimensions. */
 function scanned(work: Work, x: Tensor, product: boolean, exclusive = false, reverse = false): Tensor {
   const out = work.make(x.shape);
   ops.scan({ out, inp: x, product, exclusive, reverse });
