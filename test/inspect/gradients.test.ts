@@ -1,5 +1,5 @@
 /** Compares the gradients of all activations with slopes of the passes that hooks.test.ts compares with PyTorch. */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { tensor } from "../../lib/creation.js";
 import {
@@ -14,10 +14,9 @@ import { add, mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { scope } from "../../lib/scope.js";
 import type { FloatTensor } from "../../lib/tensor.js";
-import { sharedFolder } from "../support/folder.js";
 import { Random } from "../support/random.js";
 import { onEachDevice } from "../support/targets.js";
-import { families, loadSubject } from "./models.js";
+import { onEachFamily } from "./models.js";
 
 const lengthOf = (values: ArrayLike<number>): number => Math.hypot(...Array.from(values));
 /** Returns the root mean square of the finite numbers; scores of hidden keys are not. */
@@ -27,14 +26,9 @@ function sizeOf(values: ArrayLike<number>): number {
 }
 
 onEachDevice((device) => {
-  describe.each(families)("%s", (family) => {
-    const folder = sharedFolder();
-    let subject: Awaited<ReturnType<typeof loadSubject>>;
-    beforeAll(async () => void (subject = await loadSubject(family, device, folder)));
-    afterAll(() => subject.model.dispose());
-
+  onEachFamily(device, (subject) => {
     test("the gradient of a metric by every activation is its slope", async () => {
-      const { model, input, options, logits } = subject;
+      const { model, input, options, logits } = subject();
       const random = new Random(11);
       const factors = Float32Array.from({ length: logits.shape.reduce((a, b) => a * b) }, () => random.normal());
       const metric = (out: FloatTensor): FloatTensor => sum(mul(out, tensor(factors, out.shape, { device })));

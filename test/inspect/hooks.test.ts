@@ -1,5 +1,5 @@
 /** Compares every named activation, and what follows from replacing it, with PyTorch: test/fixtures/activations.py. */
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { tensor, zeros } from "../../lib/creation.js";
 import { device as deviceOf } from "../../lib/device.js";
@@ -19,10 +19,9 @@ import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { expectClose, expectNear, expectWithin } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { decode } from "../support/fixtures.js";
-import { sharedFolder } from "../support/folder.js";
 import { shaken } from "../support/shaken.js";
 import { onEachDevice } from "../support/targets.js";
-import { families, loadSubject } from "./models.js";
+import { onEachFamily } from "./models.js";
 
 type AnyHooks = Record<string, Hook>;
 
@@ -34,14 +33,9 @@ const largest = (values: ArrayLike<number>): number =>
 const tolerance = 1e-5;
 
 onEachDevice((device) => {
-  describe.each(families)("%s", (family) => {
-    const folder = sharedFolder();
-    let subject: Awaited<ReturnType<typeof loadSubject>>;
-    beforeAll(async () => void (subject = await loadSubject(family, device, folder)));
-    afterAll(() => subject.model.dispose());
-
+  onEachFamily(device, (subject) => {
     test("every activation is PyTorch's", async () => {
-      const { model, input, options, activations, logits } = subject;
+      const { model, input, options, activations, logits } = subject();
       const names = hookNames(model);
       expect([...names].sort()).toEqual(Object.keys(activations).sort());
       using cache = runWithCache(model, input, { ...options, names: () => true });
@@ -57,7 +51,7 @@ onEachDevice((device) => {
     });
 
     test("a replaced activation gives PyTorch's output", async () => {
-      const { model, input, options, replaced } = subject;
+      const { model, input, options, replaced } = subject();
       const names = hookNames(model);
       const outputs = names.map(async (name) => {
         const hooks = { [name]: (x: FloatTensor) => add(mul(x, 0.5), 0.1) };
@@ -69,7 +63,7 @@ onEachDevice((device) => {
     });
 
     test("patching with the run's own activations changes no bit, and little of the fused run", async () => {
-      const { model, input, options } = subject;
+      const { model, input, options } = subject();
       using cache = runWithCache(model, input, { ...options, names: /./ });
       const hooks: AnyHooks = Object.fromEntries([...cache].map(([name, x]) => [name, replaceWith(x)]));
       using patched = noGrad(() => run(model, input, { ...options, hooks }));

@@ -1,4 +1,4 @@
-/** What a tuned lens with weights reads, and the gradient of its loss, computed in f64. */
+/** Compares the logits of a tuned lens with weights, and the gradient of its loss, with equations in f64. */
 import { expect, test } from "vitest";
 import { parameter } from "../../lib/autograd.js";
 import { tensor } from "../../lib/creation.js";

@@ -1,9 +1,11 @@
 /** Tiny models whose activations PyTorch has computed: test/fixtures/activations.py. */
+import { afterAll, beforeAll, describe } from "vitest";
 import type { InputOf, InspectedModel, RunOptions } from "../../lib/inspect/index.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import type { Module } from "../../lib/nn/module.js";
 import { decodeInts, type FixtureArray, readFixture } from "../support/fixtures.js";
 import { type FixtureWeights, folderOfModel } from "../support/fixture-model.js";
+import { sharedFolder } from "../support/folder.js";
 
 interface Activations {
   logits: FixtureArray;
@@ -35,4 +37,15 @@ export async function loadSubject(name: (typeof families)[number], device: strin
     input: (decoderIds ? { source: ids, target: decoderIds } : ids) as Subject["input"],
     options: decoderIds ? { sourceLengths: keyLengths } : ({ keyLengths, ...rest } as object),
   };
+}
+
+/** Declares the tests of every family. While they run, `subject` returns the family's model with its inputs. */
+export function onEachFamily(device: string, declare: (subject: () => Subject) => void): void {
+  describe.each(families)("%s", (family) => {
+    const folder = sharedFolder();
+    let subject: Subject;
+    beforeAll(async () => void (subject = await loadSubject(family, device, folder)));
+    afterAll(() => subject.model.dispose());
+    declare(() => subject);
+  });
 }
