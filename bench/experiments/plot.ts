@@ -26,10 +26,7 @@ export function svgOf({ title, x, y, lines }: Plot): Promise<string> {
   const axisOf = ({ title, log = false, domain }: Axis): object => ({
     type: "quantitative",
     title,
-    scale: {
-      ...(log ? { type: "log", base: 2 } : { zero: false, nice: !domain }),
-      ...(domain && { domain, nice: false }),
-    },
+    scale: { ...(log ? { type: "log", base: 2 } : { zero: false }), nice: !domain, ...(domain && { domain }) },
     axis: { ...(log && { format: "," }), grid: true, gridOpacity: 0.4, ...(!log && { tickCount: 8 }) },
   });
   const spec = {
