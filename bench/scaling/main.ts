@@ -151,7 +151,7 @@ say();
 
 say("## What this says of other machines");
 say();
-say("Nothing here was measured: heed's collectives run on CPUs only, and no GPU was at hand. It is the arithmetic of");
+say("Nothing here was measured, because no GPU was at hand: NCCL carries the tensors of GPUs. It is the arithmetic of");
 say("[model.ts](../bench/scaling/model.ts) for data parallel training with buckets of 4 MiB, with these assumptions:");
 say();
 say("- A step takes 6 operations for each parameter and token, at 40 % of the 989 TFLOP/s that an H100 does in bf16.");

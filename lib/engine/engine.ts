@@ -381,6 +381,7 @@ export class Engine implements AsyncDisposable {
         if (typeof request.end === "object" && request.end !== null) throw request.end.error;
         if (request.generated <= count) break;
         const token = request.tokens[request.prompt + count]!;
+        sequence.cached = request.cachedTokens;
         sequence.tokens.push(token);
         onToken?.(token, sequence.index);
         yield { token, logprobs: request.logprobs[count] ?? null };

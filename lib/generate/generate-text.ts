@@ -229,6 +229,7 @@ async function* textOf(
     yield event;
     event = { choice, text: "", tokens: [] };
   }
+  if (choice === 0) end.cachedTokens = sequence.cached;
   if (sequence.diverged) throw divergence("generate", `token ${generated(sequence) + 1} after the prompt`);
   const rest = filter.push(decoder?.end() ?? "");
   const reason = filter.stopped ? "stop" : sequence.finish!;

@@ -65,6 +65,8 @@ export interface GenerationResult extends GeneratedText {
   usage: {
     /** The number of tokens of the prompt. */
     promptTokens: number;
+    /** The number of these tokens that an engine had computed for earlier requests; 0 without an engine. */
+    cachedTokens: number;
     /** The number of tokens of all texts. */
     completionTokens: number;
   };
@@ -73,6 +75,8 @@ export interface GenerationResult extends GeneratedText {
 /** Facts about a generation that its events lack. */
 export interface GenerationEnd {
   promptTokens: number;
+  /** Number of tokens of the prompt that the first text has not computed. */
+  cachedTokens: number;
   /** Reason why each text ended; undefined for one that has not. */
   readonly finishReasons: (FinishReason | undefined)[];
 }
@@ -95,7 +99,7 @@ export type GenerationEvents = (end: GenerationEnd) => Promise<AsyncGenerator<Ge
 export class Generation implements Promise<GenerationResult>, AsyncIterable<GenerationEvent> {
   readonly [Symbol.toStringTag] = "Generation";
   readonly #events: GenerationEvents;
-  readonly #end: GenerationEnd = { promptTokens: 0, finishReasons: [] };
+  readonly #end: GenerationEnd = { promptTokens: 0, cachedTokens: 0, finishReasons: [] };
   readonly #choices: GeneratedText[];
   readonly #settled: Promise<GenerationResult>;
   #resolve!: (result: GenerationResult) => void;
@@ -182,11 +186,11 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
   }
 
   #result(): GenerationResult {
-    const { promptTokens, finishReasons } = this.#end;
+    const { promptTokens, cachedTokens, finishReasons } = this.#end;
     const choices = this.#choices;
     for (const [i, choice] of choices.entries()) choice.finishReason = finishReasons[i] ?? "cancelled";
     const completionTokens = choices.reduce((sum, { tokens }) => sum + tokens.length, 0);
-    return { ...choices[0]!, choices, usage: { promptTokens, completionTokens } };
+    return { ...choices[0]!, choices, usage: { promptTokens, cachedTokens, completionTokens } };
   }
 }
 

@@ -25,6 +25,8 @@ export interface Sequence {
   readonly stream: number;
   /** Form that the text has to have; null if it has none. */
   constraint: Constraint | null;
+  /** Number of the prompt's tokens whose keys and values were there already. */
+  cached: number;
   finish: FinishReason | null;
   /** True if the model diverged on this sequence. It has then ended, and `finish` stays null. */
   diverged: boolean;
@@ -77,7 +79,8 @@ export function sequencesOf(
     const room = contextLength + 1 - tokens.length;
     const limit = slide ? maxTokens : Math.min(maxTokens, room);
     const stream = streamOf(copy) + prompt.length;
-    return { index, tokens, prompt: tokens.length, limit, stream, constraint: null, finish: null, diverged: false };
+    const begun = { constraint: null, cached: 0, finish: null, diverged: false };
+    return { index, tokens, prompt: tokens.length, limit, stream, ...begun };
   });
 }
 

@@ -40,6 +40,8 @@ export interface Answer {
 /** Numbers of tokens that were read and generated. */
 export interface Usage {
   promptTokens: number;
+  /** Number of tokens of the prompts that the prefix cache had. */
+  cachedTokens: number;
   completionTokens: number;
 }
 
@@ -83,6 +85,7 @@ class PromptAnswers implements Source<Part> {
     this.#ended = true;
     const { finishReason, usage } = await this.#generation;
     this.usage.promptTokens += usage.promptTokens;
+    this.usage.cachedTokens += usage.cachedTokens;
     if (this.#said) return { done: true, value: undefined };
     return { value: { index: this.first, text: "", finishReason: endOf(finishReason) } };
   }
@@ -90,7 +93,7 @@ class PromptAnswers implements Source<Part> {
 
 /** Answers that are being generated. Each token passes through here, so there is one promise a part. */
 export class Answers {
-  readonly usage: Usage = { promptTokens: 0, completionTokens: 0 };
+  readonly usage: Usage = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 };
   readonly #parts: Source<Part>;
   readonly #finishReasons: string[] = [];
   #observation: Observation | null;

@@ -130,7 +130,7 @@ class Response {
       incomplete_details: complete ? null : { reason: "max_output_tokens" },
       output: items.map((item) => item.object(status)),
       usage: {
-        ...{ input_tokens: usage.promptTokens, input_tokens_details: { cached_tokens: 0 } },
+        ...{ input_tokens: usage.promptTokens, input_tokens_details: { cached_tokens: usage.cachedTokens } },
         ...{ output_tokens: usage.completionTokens, output_tokens_details: { reasoning_tokens: 0 } },
         total_tokens: usage.promptTokens + usage.completionTokens,
       },

@@ -309,7 +309,7 @@ describe.for(devices)("requests of an engine on %s", (device) => {
     const expected = await generateTokens(model, [tokens, tokens, tokens], options);
     expect(choices).toEqual(expected.map((one) => ({ text: "", ...one })));
     expect(first).toEqual(choices[0]);
-    expect(usage).toEqual({ promptTokens: 17, completionTokens: 18 });
+    expect(usage).toEqual({ promptTokens: 17, cachedTokens: 0, completionTokens: 18 });
     expect(engine.metrics.cachedTokens).toBe(2 * 16);
     const events: number[][] = [[], [], []];
     for await (const event of engine.generate({ tokens, ...options, n: 3 }))

@@ -54,7 +54,7 @@ describe.for(devices)("generate on %s", (device) => {
     const [result] = await generateTokens(model, [bytes.encode("Call me")], options);
     expect(whole).toMatchObject(result!);
     expect(whole.finishReason).toBe("length");
-    expect(whole.usage).toEqual({ promptTokens: 7, completionTokens: maxTokens });
+    expect(whole.usage).toEqual({ promptTokens: 7, cachedTokens: 0, completionTokens: maxTokens });
     expect(pieces.join("")).toBe(bytes.decode(result!.tokens));
     // Random bytes contain much broken UTF-8; no piece may be empty or cut within a character.
     expect(pieces.length).toBeGreaterThan(maxTokens / 2);
@@ -93,7 +93,7 @@ describe.for(devices)("generate on %s", (device) => {
       expect(pieces).toEqual(["Hello", " wor", "l"]);
       expect(finishReason).toBe("stop");
       expect(tokens).toEqual([1, 2, 3, 4, 5]);
-      expect(usage).toEqual({ promptTokens: 1, completionTokens: 5 });
+      expect(usage).toEqual({ promptTokens: 1, cachedTokens: 0, completionTokens: 5 });
       expect(passes).toBe(6);
     });
 
@@ -145,7 +145,7 @@ describe.for(devices)("generate on %s", (device) => {
     expect(await generate(model, tokenizer, "", options)).toEqual({
       ...text,
       choices: [text],
-      usage: { promptTokens: 1, completionTokens: 3 },
+      usage: { promptTokens: 1, cachedTokens: 0, completionTokens: 3 },
     });
     expect((await generate(model, tokenizer, "", { ...options, stopTokens: [2] })).text).toBe("ab");
     expect((await generate(model, tokenizer, "", { ...options, stopTokens: [], maxTokens: 5 })).text).toBe("abc<end>a");
@@ -161,7 +161,7 @@ describe.for(devices)("generate on %s", (device) => {
     expect(await left).toMatchObject({
       tokens: { length: count },
       finishReason: "cancelled",
-      usage: { promptTokens: 1, completionTokens: count },
+      usage: { promptTokens: 1, cachedTokens: 0, completionTokens: count },
     });
 
     const thrown = async (): Promise<void> => {
@@ -261,7 +261,7 @@ describe.for(devices)("generate on %s", (device) => {
         'generate: expected prompt to fit into the context of 8 tokens, got 15; overflow: "slide" drops the start',
     });
     const options = { temperature: 0, maxTokens: 12 };
-    expect((await generate(model, bytes, "abc", options)).usage).toEqual({ promptTokens: 3, completionTokens: 6 });
+    expect((await generate(model, bytes, "abc", options)).usage).toEqual({ promptTokens: 3, cachedTokens: 0, completionTokens: 6 });
     const slid = await generate(model, bytes, "a longer prompt", { ...options, overflow: "slide" });
     expect(slid).toMatchObject({ text: "uvwxyz{|}~\x7f\ufffd", usage: { promptTokens: 15, completionTokens: 12 } });
   });

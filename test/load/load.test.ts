@@ -215,7 +215,7 @@ onEachDevice((device) => {
         expect(result).toEqual({
           ...text,
           choices: [text],
-          usage: { promptTokens: prompt.length, completionTokens: own.tokens.length },
+          usage: { promptTokens: prompt.length, cachedTokens: 0, completionTokens: own.tokens.length },
         });
         expect(await model.generate(prompt, { maxTokens: 20, temperature: undefined! })).toEqual(result);
         // Its first token becomes the stop token.

@@ -40,7 +40,10 @@ describe("invoke and stream", () => {
     const answer = await chat.invoke([new SystemMessage("Be brief."), new HumanMessage("Why?")]);
     expect(answer.content).toBe(expected.text);
     const { promptTokens: input, completionTokens: output } = expected.usage;
-    expect(answer.usage_metadata).toEqual({ input_tokens: input, output_tokens: output, total_tokens: input + output });
+    expect(answer.usage_metadata).toEqual({
+      ...{ input_tokens: input, output_tokens: output, total_tokens: input + output },
+      input_token_details: { cache_read: 0 },
+    });
     expect(answer.response_metadata).toMatchObject({ model_name: "GPT", finish_reason: expected.finishReason });
   });
 

@@ -47,6 +47,7 @@ describe("/v1/completions", () => {
       prompt_tokens: promptTokens,
       completion_tokens: completionTokens,
       total_tokens: promptTokens + completionTokens,
+      prompt_tokens_details: { cached_tokens: 0 },
     });
   });
 

@@ -120,6 +120,25 @@ describe("completions", () => {
   });
 });
 
+test("answers say how many tokens of the prompt the prefix cache had", async () => {
+  const { openai } = await client();
+  const content = "Why? ".repeat(13);
+  const body = { model: "tiny", messages: [{ role: "user" as const, content }], max_tokens: 2 };
+  const first = await openai.chat.completions.create(body);
+  expect(first.usage!.prompt_tokens_details).toEqual({ cached_tokens: 0 });
+  // Whole pages of 64 tokens are shared, and the logits of the last token are computed.
+  const cached = Math.floor((first.usage!.prompt_tokens - 1) / 64) * 64;
+  expect(cached).toBeGreaterThan(0);
+  const second = await openai.chat.completions.create(body);
+  expect(second.usage!.prompt_tokens_details).toEqual({ cached_tokens: cached });
+  const response = await openai.responses.create({ model: "tiny", input: content, max_output_tokens: 2 });
+  expect(response.usage!.input_tokens_details).toMatchObject({ cached_tokens: cached });
+  for await (const { usage } of await openai.chat.completions.create({
+    ...{ ...body, stream: true, stream_options: { include_usage: true } },
+  }))
+    if (usage) expect(usage.prompt_tokens_details).toEqual({ cached_tokens: cached });
+});
+
 describe("responses", () => {
   test("an answer", async () => {
     const { openai } = await client();

@@ -88,8 +88,10 @@ export function finishReasonOf(raw: GenerationResult["finishReason"]): LanguageM
 
 /** Returns numbers of tokens in the AI SDK's form. */
 export function usageOf(usage?: GenerationResult["usage"]): LanguageModelV3Usage {
+  const { promptTokens: total, cachedTokens: cacheRead } = usage ?? {};
+  const noCache = usage && usage.promptTokens - usage.cachedTokens;
   return {
-    inputTokens: { total: usage?.promptTokens, noCache: undefined, cacheRead: undefined, cacheWrite: undefined },
+    inputTokens: { total, noCache, cacheRead, cacheWrite: undefined },
     outputTokens: { total: usage?.completionTokens, text: undefined, reasoning: undefined },
   };
 }

@@ -106,9 +106,12 @@ function fieldsOf({ text = "", reasoning, end }: AnswerParts): AIMessageFields {
   if (reasoning) fields.additional_kwargs = { reasoning_content: reasoning };
   if (!end) return fields;
   const { usage, finishReason } = end.result;
-  const { promptTokens: input, completionTokens: output } = usage;
+  const { promptTokens: input, cachedTokens, completionTokens: output } = usage;
   return Object.assign(fields, {
     response_metadata: { model_name: end.model, finish_reason: finishReason },
-    usage_metadata: { input_tokens: input, output_tokens: output, total_tokens: input + output },
+    usage_metadata: {
+      ...{ input_tokens: input, output_tokens: output, total_tokens: input + output },
+      input_token_details: { cache_read: cachedTokens },
+    },
   });
 }
