@@ -1,6 +1,7 @@
 """The training of measure.mjs in PyTorch: GPT-2's blocks with AdamW, DistributedDataParallel over gloo.
 
-torchrun --nproc-per-node N bench/scaling/ddp.py SECONDS WIDTH LAYERS BATCH; the first process writes a line of JSON.
+mpirun -np N python3 bench/scaling/ddp.py SECONDS WIDTH LAYERS BATCH; the first process writes a line of JSON. Debian's
+PyTorch lacks libuv, without which torchrun does not start processes on one machine.
 """
 
 import json
@@ -49,15 +50,17 @@ class GPT(nn.Module):
         return nn.functional.cross_entropy(logits.view(-1, V), targets.view(-1))
 
 
-size = int(os.environ.get("WORLD_SIZE", "1"))
+# Open MPI and MPICH name them differently.
+size = int(os.environ.get("OMPI_COMM_WORLD_SIZE") or os.environ.get("PMI_SIZE") or "1")
+rank = int(os.environ.get("OMPI_COMM_WORLD_RANK") or os.environ.get("PMI_RANK") or "0")
 model = GPT()
 parameters = sum(p.numel() for p in model.parameters())
 if size > 1:
-    dist.init_process_group("gloo")
+    store = dist.TCPStore("127.0.0.1", 29500, size, rank == 0, use_libuv=False)
+    dist.init_process_group("gloo", store=store, world_size=size, rank=rank)
     model = nn.parallel.DistributedDataParallel(model)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 data = torch.tensor([(i * i + (i >> 3)) % 251 for i in range(100_000)])
-rank = dist.get_rank() if size > 1 else 0
 generator = torch.Generator().manual_seed(rank)
 steps, tokens, begun, start = 0, 0, 0.0, time.perf_counter()
 while True:

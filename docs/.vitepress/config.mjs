@@ -135,6 +135,7 @@ export default defineConfig({
             { text: "CUDA kernels", link: "/kernels" },
             { text: "Overview", link: "/performance" },
             ...pages("performance", performance),
+            { text: "Scaling", link: "/scaling" },
             { text: "Experiments", link: "/experiments/README" },
           ],
         },
