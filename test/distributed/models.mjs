@@ -26,7 +26,10 @@ export const runs = {
   bf16: { model: "gpt", distributed: { wire: "bf16" } },
 };
 
-/** Trains, and returns the losses of the steps, of the evaluation, and the sum of all parameters' squares. */
+/**
+ * Trains, and returns the losses of the steps and of the evaluation, the weights, the bytes of the optimiser's state, and
+ * the bytes that the device has back when the trainer is disposed.
+ */
 export async function train(heed, { model: name, settings = {} }, { device, ...more } = {}) {
   const model = more.resume?.model ?? make(heed, name, device);
   const { train, validation } = heed.splitSource(heed.tokenData(ids), 0.3);
@@ -42,7 +45,9 @@ export async function train(heed, { model: name, settings = {} }, { device, ...m
   for (const state of Object.values(trainer.optimizer.stateDict())) memory += 4 * state.size;
   const weights = {};
   for (const [key, tensor] of model.namedParameters()) weights[key] = [...(await tensor.data())];
+  const whole = model.device.memory().live;
   trainer.dispose();
+  const held = whole - model.device.memory().live;
   model.dispose();
-  return { losses, evaluation, weights, memory };
+  return { losses, evaluation, weights, memory, held };
 }

@@ -25,7 +25,7 @@ const zeros = [
   ["muon zero", "muon"],
 ] as const;
 
-type Results = Record<string, Result & { memory: number[] }>;
+type Results = Record<string, Result & { memory: number[]; held: number[] }>;
 
 /** Runs a task in several processes, and returns the results of the first. */
 async function together(
@@ -67,7 +67,7 @@ export async function compareTraining(launcher: Launcher, place: Place): Promise
 
   // ZeRO changes no bit, and divides the state.
   for (const [zero, whole] of zeros) {
-    const { losses, evaluation, weights, memory } = results[zero]!;
+    const { losses, evaluation, weights, memory, held } = results[zero]!;
     expect({ losses, evaluation, weights }).toEqual({
       losses: results[whole]!.losses,
       evaluation: results[whole]!.evaluation,
@@ -76,6 +76,8 @@ export async function compareTraining(launcher: Launcher, place: Place): Promise
     const all = results[whole]!.memory[0]!;
     expect(memory.reduce((a, b) => a + b)).toBe(all);
     expect(Math.max(...memory)).toBeLessThan(0.6 * all);
+    // The device has as much less as was computed.
+    expect(held).toEqual(memory.map((bytes) => results[whole]!.held[0]! - (all - bytes)));
   }
 
   // Only the first process writes, and the state of all is in its files.

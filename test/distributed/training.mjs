@@ -21,8 +21,10 @@ for (const name of names) {
     Object.assign(options, { resume: await heed.loadCheckpoint(at, { device }), steps: 6, lr: 1e-2 });
   }
   results[name] = await train(heed, run, options);
-  const all = await collectives.gatherJson({ ...results[name], memory: 0 });
+  const all = await collectives.gatherJson({ ...results[name], memory: 0, held: 0 });
   for (const other of all) assert.deepEqual(other, all[0], name);
-  results[name].memory = (await collectives.gather(Float64Array.of(results[name].memory))).map(([bytes]) => bytes);
+  const bytes = await collectives.gather(Float64Array.of(results[name].memory, results[name].held));
+  results[name].memory = bytes.map(([memory]) => memory);
+  results[name].held = bytes.map(([, held]) => held);
 }
 if (collectives.rank === 0) console.log(JSON.stringify({ size: collectives.size, results }));
