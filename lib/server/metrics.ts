@@ -19,9 +19,10 @@ export function serveMetrics(app: FastifyInstance, models: ServedModels): Observ
     collectDefaultMetrics({ register: ofProcess });
   }
   countRequests(app, registry);
-  readEngines(registry, models);
+  const readAgain = readEngines(registry, models);
   app.get("/metrics", { schema: { summary: "Figures for Prometheus", hide: true } }, async (_request, reply) => {
     reply.type(registry.contentType);
+    readAgain();
     return Registry.merge([ofProcess!, registry]).metrics();
   });
   return countTokens(registry);
@@ -104,7 +105,9 @@ const gauges: Partial<Record<keyof EngineMetrics, [name: string, help: string]>>
   pagesShared: ["heed_engine_kv_pages_shared", "Pages that more than one request uses."],
 };
 
-function readEngines(registry: Registry, models: ServedModels): void {
+/** Registers the figures of the engines. Returns a function that reads them for the next answer, once for all figures. */
+function readEngines(registry: Registry, models: ServedModels): () => void {
+  let engines: ReturnType<ServedModels["metrics"]> = [];
   const figures = (list: typeof counters) => Object.entries(list) as [keyof EngineMetrics, [string, string]][];
   const common = { registers: [registry], labelNames: ["model"] };
   for (const [key, [name, help]] of figures(counters))
@@ -112,14 +115,17 @@ function readEngines(registry: Registry, models: ServedModels): void {
       ...{ ...common, name, help },
       collect() {
         this.reset();
-        for (const { id, metrics } of models.metrics()) this.inc({ model: id }, metrics[key] as number);
+        for (const { id, metrics } of engines) this.inc({ model: id }, metrics[key] as number);
       },
     });
   for (const [key, [name, help]] of figures(gauges))
     new Gauge({
       ...{ ...common, name, help },
       collect() {
-        for (const { id, metrics } of models.metrics()) this.set({ model: id }, metrics[key] as number);
+        for (const { id, metrics } of engines) this.set({ model: id }, metrics[key] as number);
       },
     });
+  return () => {
+    engines = models.metrics();
+  };
 }
