@@ -1,25 +1,39 @@
 // Long work on the JavaScript thread is done in pieces. Between them the event loop runs, so that timers, requests and
 // other promises are served.
-import { setImmediate } from "node:timers/promises";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
-/** Milliseconds after which a piece of work ends, at the next place where it can. */
+export { nextTurn };
+
+/** Milliseconds of a turn of the event loop after which long work waits for the next one. */
 const longest = 8;
 
-/** Clock that tells long work when to let the event loop run. */
-export class Turns {
-  #began = performance.now();
+/** Time at which the current turn began, as far as long work is concerned; null if there was none in it. */
+let began: number | null = null;
 
-  /** True if the work has used the current turn of the event loop for long enough. */
-  get long(): boolean {
-    return performance.now() - this.#began >= longest;
-  }
+/**
+ * Returns true if long work has used the current turn of the event loop for long enough. All long work of this thread shares the
+ * turn: ten prompts that are encoded at the same time hold it up for no longer than one.
+ */
+export function turnIsLong(): boolean {
+  if (began !== null) return performance.now() - began >= longest;
+  began = performance.now();
+  setImmediate(() => {
+    began = null;
+  });
+  return false;
+}
 
-  /** Resolves at once, or on the next turn of the event loop if the work has used this one for long enough. */
-  async pause(): Promise<void> {
-    if (!this.long) return;
-    await setImmediate();
-    this.#began = performance.now();
-  }
+/** Resolves at once, or in the next turn of the event loop if this one has been used for long enough. */
+export async function pauseIfLong(): Promise<void> {
+  if (turnIsLong()) await nextTurn();
+}
+
+/**
+ * Resolves in a turn of the event loop that has room for a short piece of work, which cannot pause. If there is no such
+ * turn for some time, it takes one that has none.
+ */
+export async function turnWithRoom(): Promise<void> {
+  for (let missed = 0; missed < 16 && turnIsLong(); missed++) await nextTurn();
 }
 
 /** Work that yields wherever it can pause, hundreds of times a second, and then returns its result. */
@@ -35,11 +49,10 @@ export function atOnce<T>(steps: Steps<T>): T {
 
 /** Does the work in turns of some milliseconds, between which the event loop runs, and returns its result. */
 export async function inTurns<T>(steps: Steps<T>): Promise<T> {
-  const turns = new Turns();
   for (;;) {
     const step = steps.next();
     if (step.done) return step.value;
-    if (turns.long) await turns.pause();
+    if (turnIsLong()) await nextTurn();
   }
 }
 
@@ -48,22 +61,20 @@ export const pieceLength = 2 ** 19;
 
 /** Yields an array in pieces of `pieceLength` and pauses between them if necessary. */
 export async function* inPieces(values: Float32Array): AsyncGenerator<Float32Array> {
-  const turns = new Turns();
   for (let at = 0; at < values.length; at += pieceLength) {
-    await turns.pause();
+    await pauseIfLong();
     yield values.subarray(at, at + pieceLength);
   }
 }
 
 /** Returns the `length` numbers of the pieces in one array. */
 export async function joined(pieces: AsyncIterable<Float32Array>, length: number): Promise<Float32Array> {
-  const turns = new Turns();
   const values = new Float32Array(length);
   let at = 0;
   for await (const piece of pieces) {
     values.set(piece, at);
     at += piece.length;
-    await turns.pause();
+    await pauseIfLong();
   }
   return values;
 }

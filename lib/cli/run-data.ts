@@ -10,7 +10,7 @@ import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
 import { splitSource, tokenData, type TokenSource } from "../train/token-data.js";
 import { packExamples, type TrainingExample } from "../train/pack-examples.js";
 import { readExamples } from "../train/read-examples.js";
-import { Turns } from "../turns.js";
+import { pauseIfLong } from "../turns.js";
 import { type DataPart, shardParts } from "./data-parts.js";
 import type { RunData } from "./encoded-data.js";
 import { asUsage, UsageError } from "./failure.js";
@@ -177,11 +177,10 @@ async function createTokenizer(kind: RunFlags["tokenizer"], texts: readonly Buff
 }
 
 async function hashOf(data: Buffer): Promise<string> {
-  const turns = new Turns();
   const hash = createHash("sha256");
   for (let at = 0; at < data.length; at += 2 ** 20) {
     hash.update(data.subarray(at, at + 2 ** 20));
-    await turns.pause();
+    await pauseIfLong();
   }
   return hash.digest("hex");
 }

@@ -1,7 +1,7 @@
 // Turns the texts of a call into tokens before they join the queue of a model, without blocking the event loop.
 import { describe, HeedError } from "../errors.js";
 import type { EncodedPair } from "../tokenizer/text-pair.js";
-import { Turns } from "../turns.js";
+import { pauseIfLong } from "../turns.js";
 import type { TokenSequence } from "./sequence-queue.js";
 
 /** The methods of a tokenizer that `embedTexts` calls. */
@@ -51,7 +51,6 @@ export async function encodeTexts(
   texts: readonly (string | TextPair)[],
   { maxLength, vocabularySize, tokenTypes, onTokens, signal }: TokenLimits & { signal: AbortSignal | undefined },
 ): Promise<TokenSequence[]> {
-  const turns = new Turns();
   const sequences: TokenSequence[] = [];
   for (const [i, text] of texts.entries()) {
     signal?.throwIfAborted();
@@ -68,7 +67,7 @@ export async function encodeTexts(
     const typed = tokenTypes > 1 ? types : null;
     if (typed) checkBelow(op, `the token types of texts[${i}]`, typed, tokenTypes);
     sequences.push({ ids, tokenTypes: typed });
-    await turns.pause();
+    await pauseIfLong();
   }
   return sequences;
 }

@@ -4,7 +4,7 @@ import { documentRows } from "../data/document-rows.js";
 import { formatOf } from "../data/inputs.js";
 import { describe, HeedError } from "../errors.js";
 import { readTextFile } from "../files.js";
-import { Turns } from "../turns.js";
+import { pauseIfLong } from "../turns.js";
 
 /** Document of a task: the fields that its templates use. */
 export type TaskDocument = Readonly<Record<string, unknown>>;
@@ -27,12 +27,11 @@ export async function readDocuments(file: string): Promise<TaskDocument[]> {
     const items = parsed(file, text);
     return (items as unknown[]).map((item, i) => documentOf(`${file}: [${i}]`, item));
   }
-  const turns = new Turns();
   const documents: TaskDocument[] = [];
   for (const [i, line] of text.split("\n").entries()) {
     const at = `${file}:${i + 1}`;
     if (line.trim() !== "") documents.push(documentOf(at, parsed(at, line)));
-    await turns.pause();
+    await pauseIfLong();
   }
   return documents;
 }

@@ -3,7 +3,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { describe, HeedError, oneOf } from "../errors.js";
 import { numel, type Shape } from "../shape.js";
-import { inPieces, Turns } from "../turns.js";
+import { inPieces, pauseIfLong } from "../turns.js";
 import { writeFileAtomic } from "./atomic-file.js";
 import { ggmlTypes } from "./gguf-blocks.js";
 import { encodeBlocks, encodedFormats, type EncodedFormat, type Importance, isEncoded } from "./gguf-encode.js";
@@ -133,10 +133,9 @@ async function encoded(
   values: Float32Array,
   importance: Importance | null,
 ): Promise<Uint8Array> {
-  const turns = new Turns();
   const parts: Uint8Array[] = [];
   for (let at = 0; at < values.length; at += encodedAtOnce) {
-    await turns.pause();
+    await pauseIfLong();
     const part = importance && { ...importance, first: importance.first + at };
     parts.push(encodeBlocks(format, values.subarray(at, at + encodedAtOnce), part));
   }

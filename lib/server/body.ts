@@ -1,6 +1,7 @@
 // Bodies of requests. JSON is parsed and checked in one turn of the event loop, and how long that takes depends on the
 // number of values more than on the number of bytes. So the values are counted before, as the body arrives.
 import type { FastifyInstance, FastifyRequest } from "fastify";
+import { turnWithRoom } from "../turns.js";
 import { ApiError } from "./api-error.js";
 import { JsonCounter } from "./json-counter.js";
 
@@ -33,6 +34,9 @@ export function limitBodies(app: FastifyInstance): void {
     if (values > mostValues || names > mostNames) {
       const wanted = `at most ${mostValues} values and ${mostNames} names`;
       done(new ApiError(413, `Expected a body with ${wanted}, got more.`, { code: "body_too_large" }));
-    } else void parse(request, body as string, done);
+    } else {
+      // Here the work on a request begins. Many that arrive at the same time begin in different turns.
+      void turnWithRoom().then(() => parse(request, body as string, done));
+    }
   });
 }

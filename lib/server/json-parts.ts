@@ -1,6 +1,6 @@
 // Answers as JSON, in parts. Thousands of vectors or of log-probabilities would hold the event loop for long if they became
 // one text at once.
-import { Turns } from "../turns.js";
+import { nextTurn, turnIsLong } from "../turns.js";
 
 /** An array of what a function makes of each item. It is made when it is written. */
 export class MappedArray<T> {
@@ -29,7 +29,6 @@ const mostItems = 1024;
  * consists of what JSON knows, and of mapped arrays.
  */
 export async function* jsonParts(value: unknown): AsyncGenerator<string, void, undefined> {
-  const turns = new Turns();
   let part = "";
   for (const piece of pieces(value, 0)) {
     part += piece;
@@ -37,7 +36,7 @@ export async function* jsonParts(value: unknown): AsyncGenerator<string, void, u
       yield part;
       part = "";
     }
-    if (turns.long) await turns.pause();
+    if (turnIsLong()) await nextTurn();
   }
   yield part;
 }

@@ -1,5 +1,5 @@
 import { HeedError } from "../errors.js";
-import { Turns } from "../turns.js";
+import { pauseIfLong } from "../turns.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
 import { type IdParts, joinParts, joinPartsInTurns, slicesOf } from "./id-parts.js";
 import { checkId, decodeAll, type TokenStream } from "./token-stream.js";
@@ -41,11 +41,10 @@ export class CharTokenizer implements Tokenizer {
    * @throws ERR_ARGUMENT if the text is empty.
    */
   static async of(text: string): Promise<CharTokenizer> {
-    const turns = new Turns();
     const characters = new Set<string>();
     for (const slice of slicesOf(text, 2 ** 14)) {
       for (const character of wellFormed(slice)) characters.add(character);
-      await turns.pause();
+      await pauseIfLong();
     }
     return new CharTokenizer([...characters].join(""));
   }

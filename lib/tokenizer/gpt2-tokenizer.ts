@@ -5,7 +5,7 @@
 import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { brotliDecompress } from "node:zlib";
-import { atOnce, Turns } from "../turns.js";
+import { atOnce, pauseIfLong } from "../turns.js";
 import { encodePiece, mergesOf, type Ranks } from "./byte-pair-encoding.js";
 import { byteLevelJson } from "./byte-level-json.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
@@ -157,14 +157,13 @@ async function loadVocabulary(): Promise<Vocabulary> {
   // This file is two folders down from the package in lib/ (tests) and in dist/ alike.
   const packed = await readFile(new URL("../../data/gpt2-ranks.br", import.meta.url));
   const all = await promisify(brotliDecompress)(packed);
-  const turns = new Turns();
   const tokens: Uint8Array[] = [];
   const ranks = new Map<string, number>();
   for (let at = 0; at < all.length; at += 1 + all[at]!) {
     const bytes = all.subarray(at + 1, at + 1 + all[at]!);
     ranks.set(bytes.toString("latin1"), tokens.length);
     tokens.push(bytes);
-    if (tokens.length % 1024 === 0) await turns.pause();
+    if (tokens.length % 1024 === 0) await pauseIfLong();
   }
   return { ranks, tokens: [...tokens, Buffer.from(endOfTextToken)] };
 }

@@ -1,6 +1,6 @@
 // The ids of a text come in short parts, each of which takes little time to compute. They are joined at once, or in
 // turns between which the event loop runs; the result is the same.
-import { Turns } from "../turns.js";
+import { nextTurn, pauseIfLong, turnIsLong } from "../turns.js";
 
 /** Ids in order, and undefined whenever the caller may pause the work. */
 export type IdParts = Iterable<ArrayLike<number> | undefined>;
@@ -27,16 +27,15 @@ export async function joinPartsInTurns(
   parts: IdParts,
   { maxLength = Infinity }: { maxLength?: number } = {},
 ): Promise<Int32Array> {
-  const turns = new Turns();
   const list = new IdList();
   for (const part of maxLength < Infinity ? firstIds(parts, maxLength) : parts) {
     if (part) list.append(part);
-    if (turns.long) await turns.pause();
+    if (turnIsLong()) await nextTurn();
   }
   const ids = new Int32Array(list.length);
   for (const [at, chunk] of list.chunks()) {
     ids.set(chunk, at);
-    await turns.pause();
+    await pauseIfLong();
   }
   return ids;
 }
