@@ -192,16 +192,24 @@ void decode_q3_k(const uint8_t* from, int64_t blocks, float* to) {
 // Scales of 8 parts of 32 numbers and then what is added to theirs, the minima below zero. Both have 6 bits each in 12
 // bytes. The first four of each have bytes of their own, whose two spare bits are the high bits of the last four.
 inline void part_scales_and_minima(const uint8_t* block, float* to) {
+  alignas(16) uint8_t bytes[16];
+#if defined(__AVX2__)
+  const __m128i packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + 4));
+  const __m128i low = _mm_srlv_epi32(_mm_shuffle_epi32(packed, _MM_SHUFFLE(2, 1, 2, 0)), _mm_set_epi32(4, 0, 0, 0));
+  const __m128i high = _mm_srli_epi32(_mm_shuffle_epi32(packed, _MM_SHUFFLE(1, 1, 0, 0)), 2);
+  const __m128i all = _mm_or_si128(_mm_and_si128(low, _mm_set_epi32(0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f)),
+                                   _mm_and_si128(high, _mm_set_epi32(0x30303030, 0, 0x30303030, 0)));
+  _mm_store_si128(reinterpret_cast<__m128i*>(bytes), all);
+#else
   uint32_t packed[3];
   __builtin_memcpy(packed, block + 4, sizeof packed);
   const auto high = [](uint32_t word) { return word >> 2 & 0x30303030; };
   const uint32_t words[4] = {packed[0] & 0x3f3f3f3f, (packed[2] & 0x0f0f0f0f) | high(packed[0]), packed[1] & 0x3f3f3f3f,
                              (packed[2] >> 4 & 0x0f0f0f0f) | high(packed[1])};
+  __builtin_memcpy(bytes, words, sizeof bytes);
+#endif
   const vf d = set1(half_at(block)), dmin = set1(-half_at(block + 2));
-  for (int i = 0; i < 16; i += kWidth) {
-    const vf factor = select(lanes() + i < 8, d, dmin);
-    store(to + i, factor * floats(bytes_at(reinterpret_cast<const uint8_t*>(words) + i)));
-  }
+  for (int i = 0; i < 16; i += kWidth) store(to + i, select(lanes() + i < 8, d, dmin) * floats(bytes_at(bytes + i)));
 }
 
 struct PartScales {

@@ -59,6 +59,7 @@ void HEED_ISA::gemm_blocks(Stream& stream, Out out, In a, In blocks, OptIn bias,
   const BlockLayout weight = check_gemm_blocks(out, a, blocks, bias, residual, preact, activation, format);
   if (out.empty()) return;
   const BlockProduct p{weight,
+                       weight.row_bytes(),
                        a.dim(0),
                        blocks.ptr<uint8_t>(),
                        a,

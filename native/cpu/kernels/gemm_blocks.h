@@ -10,6 +10,7 @@ namespace {
 // The problem; rows of a, out and residual are contiguous.
 struct BlockProduct {
   BlockLayout weight;
+  int64_t row_bytes;  // of a column of the product, which is a row of the file
   int64_t rows;
   const uint8_t* blocks;
   TensorView a, out, bias, residual, preact;  // data is null if an optional one is absent
@@ -21,7 +22,7 @@ constexpr int64_t kMostRows = 64;  // whose sums a task keeps
 
 // Returns the blocks of a column. The last tile may have fewer columns; the last of them is then computed again.
 inline const uint8_t* column_at(const BlockProduct& p, int64_t column) {
-  return p.blocks + min_of(column, p.weight.N - 1) * p.weight.row_bytes();
+  return p.blocks + min_of(column, p.weight.N - 1) * p.row_bytes;
 }
 
 // Prefetches bytes of the next tile, which is the next in memory: a row is too short for the machine's own prefetcher.
@@ -39,7 +40,7 @@ inline void over_runs(const BlockProduct& p, int64_t tile_rows, int64_t row_byte
   const int64_t fit = kRowsBytes / max_of<int64_t>(row_bytes, 1) / tile_rows * tile_rows;
   const int64_t rows = min_of(kMostRows, max_of(tile_rows, fit));
   const int64_t tiles = ceil_div(w.N, kColumns);
-  const int64_t tile_bytes = kColumns * w.row_bytes();
+  const int64_t tile_bytes = kColumns * p.row_bytes;
   const int64_t together = max_of<int64_t>(1, kTaskBytes / max_of<int64_t>(tile_bytes, 1));
   const int64_t runs = ceil_div(tiles, together);
   parallel_for(ceil_div(p.rows, rows) * runs, 1, [&](int64_t begin, int64_t end) {

@@ -40,6 +40,13 @@ struct alignas(64) InputParts {
 };
 constexpr int64_t kChunkInputs = 64, kChunks = kBlockDepth / kChunkInputs;
 
+// What is constant for a format: the zero of its codes, whether it has minima (then the zero is 0), and whether its
+// weights have 8 bits.
+struct CodeTraits {
+  int zero;
+  bool minima, bytes;
+};
+
 // The places of a product's rows in its workspace.
 template <int D>
 struct InputRows {
@@ -56,8 +63,9 @@ struct InputRows {
 };
 
 // Cuts a chunk of a row, and stores what belongs to its four parts.
-template <class Format, int D>
-HEED_INT8_TARGET inline void cut_chunk(const BlockProduct& p, const InputRows<D>& inputs, int64_t row, int64_t i) {
+template <int D>
+HEED_INT8_TARGET void cut_chunk(const BlockProduct& p, const CodeTraits& traits, const InputRows<D>& inputs,
+                                int64_t row, int64_t i) {
   InputChunk<D>& chunk = inputs.row(row)[i];
   InputParts& parts = inputs.parts(row)[i / kChunks];
   const int64_t K = p.weight.K, k = i * kChunkInputs, part = i % kChunks * 4;
@@ -70,15 +78,15 @@ HEED_INT8_TARGET inline void cut_chunk(const BlockProduct& p, const InputRows<D>
   }
   const __m128 steps = _mm_setr_ps(group[0], group[0], group[1], group[1]);
   _mm_store_ps(parts.steps + part, steps);
-  const __m512i one = _mm512_set1_epi8(1), zero = _mm512_set1_epi32(-Format::kZero);
+  const __m512i one = _mm512_set1_epi8(1), zero = _mm512_set1_epi32(-traits.zero);
   __m512i sum[D];  // of four digits
   for (int d = 0; d < D; d++)
     sum[d] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), one, _mm512_load_si512(chunk.digits[d]));
   const __m512i lower = _mm512_add_epi32(sum[0], _mm512_slli_epi32(sum[1], 8));
   const __m512i all = D == 3 ? _mm512_add_epi32(lower, _mm512_slli_epi32(sum[D - 1], 16)) : lower;
-  _mm512_store_si512(chunk.begin[0], _mm512_mullo_epi32(Format::kBytes ? lower : all, zero));
+  _mm512_store_si512(chunk.begin[0], _mm512_mullo_epi32(traits.bytes ? lower : all, zero));
   if constexpr (D == 3) _mm512_store_si512(chunk.begin[1], _mm512_mullo_epi32(sum[2], zero));
-  if constexpr (Format::kMinima) {
+  if (traits.minima) {
     const __m512i two = _mm512_add_epi32(all, _mm512_shuffle_epi32(all, _MM_PERM_CDAB));
     const __m512i four = _mm512_add_epi32(two, _mm512_shuffle_epi32(two, _MM_PERM_BADC));
     const __m128i whole = _mm512_castsi512_si128(_mm512_maskz_compress_epi32(0x1111, four));
@@ -89,13 +97,12 @@ HEED_INT8_TARGET inline void cut_chunk(const BlockProduct& p, const InputRows<D>
     for (int64_t after = part + 4; after < 16; after++) parts.steps[after] = parts.sums[after] = 0;
 }
 
-// Returns the products of a chunk with 64 codes, four in a lane.
-template <int D, bool kBytes>
-HEED_INT8_TARGET inline __attribute__((always_inline)) __m512 dots(__m512i codes, const __m512i (&digits)[D],
-                                                                   const InputChunk<D>& in) {
+// Returns the products of a chunk with 64 codes, four in a lane. Formats with minima have no zero to correct.
+template <int D, bool kBytes, bool kMinima>
+HEED_INT8_TARGET HEED_IN_LOOP __m512 dots(__m512i codes, const __m512i (&digits)[D], const InputChunk<D>& in) {
   const __m512i zero = _mm512_setzero_si512();
-  const __m512i first = _mm512_dpbusd_epi32(_mm512_load_si512(in.begin[0]), codes, digits[0]);
   if constexpr (D == 3 && kBytes) {
+    const __m512i first = _mm512_dpbusd_epi32(_mm512_load_si512(in.begin[0]), codes, digits[0]);
     const __m512i third = _mm512_dpbusd_epi32(_mm512_load_si512(in.begin[1]), codes, digits[2]);
     const __m512i second = _mm512_slli_epi32(_mm512_dpbusd_epi32(zero, codes, digits[1]), 8);
     const __m512 lower = _mm512_cvtepi32_ps(_mm512_add_epi32(first, second));
@@ -104,63 +111,60 @@ HEED_INT8_TARGET inline __attribute__((always_inline)) __m512 dots(__m512i codes
     __m512i rest = zero;
     if constexpr (D == 3) rest = _mm512_slli_epi32(_mm512_dpbusd_epi32(rest, codes, digits[2]), 8);
     rest = _mm512_slli_epi32(_mm512_dpbusd_epi32(rest, codes, digits[1]), 8);
+    if constexpr (kMinima) return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(rest, codes, digits[0]));
+    const __m512i first = _mm512_dpbusd_epi32(_mm512_load_si512(in.begin[0]), codes, digits[0]);
     return _mm512_cvtepi32_ps(_mm512_add_epi32(first, rest));
   }
 }
 template <int D>
-inline __attribute__((always_inline)) void load_digits(__m512i (&digits)[D], const InputChunk<D>& in) {
+HEED_IN_LOOP void load_digits(__m512i (&digits)[D], const InputChunk<D>& in) {
 #pragma GCC unroll 3
   for (int d = 0; d < D; d++) digits[d] = _mm512_load_si512(in.digits[d]);
 }
 
-// Spread numbers of the parts, each over the four lanes that sum the products of a part: four from memory, or those of
-// chunk i.
-inline __m512 over_lanes(const float* four) {
-  const __m512i part = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-  return _mm512_permutevar_ps(_mm512_broadcast_f32x4(_mm_load_ps(four)), part);
-}
-
-inline __m512 over_lanes(__m512 parts, int i) {
+// Spreads the numbers of the parts of chunk i, each over the four lanes that sum the products of a part.
+HEED_IN_LOOP __m512 over_lanes(__m512 parts, int i) {
   const __m512i first = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
   return _mm512_permutexvar_ps(_mm512_add_epi32(first, _mm512_set1_epi32(4 * i)), parts);
 }
 
 // Goes through the steps of a tile's columns.
-template <class Format>
 struct TileSteps {
+  const BlockLayout& weight;
   const uint8_t* columns[kColumns];  // the blocks of the current step
   int64_t left;                      // numbers of a column from it on
-  int64_t ahead;                     // how far the next tile lies behind this one
+  const uint8_t* next;               // bytes of the next tile, which are prefetched meanwhile
   uint8_t padded[kColumns][8 * 34];
 
-  TileSteps(const BlockProduct& p, int64_t column, int64_t next) : left(p.weight.K), ahead(next) {
+  TileSteps(const BlockProduct& p, int64_t column, int64_t ahead)
+      : weight(p.weight), left(p.weight.K), next(column_at(p, column) + ahead) {
     for (int64_t c = 0; c < kColumns; c++) columns[c] = column_at(p, column + c);
-    pad();
+    if (left < kBlockDepth) pad();
   }
   int64_t chunks() const { return min_of(kChunks, ceil_div(left, kChunkInputs)); }
-  void prefetch_next_tile() const {
-#pragma GCC unroll 4
-    for (int64_t c = 0; c < kColumns; c++) prefetch(columns[c] + ahead, Format::kStepBytes);
+  // Prefetches as many bytes as the current step has, in the order in which they lie in memory.
+  HEED_IN_LOOP void prefetch_next_tile(int64_t bytes) {
+    prefetch(next, kColumns * bytes);
+    next += kColumns * bytes;
   }
-  void go_on() {
+  // Goes to the next step. The current one has `bytes`.
+  HEED_IN_LOOP void go_on(int64_t bytes) {
 #pragma GCC unroll 4
-    for (int64_t c = 0; c < kColumns; c++) columns[c] += Format::kStepBytes;
+    for (int64_t c = 0; c < kColumns; c++) columns[c] += bytes;
     left -= kBlockDepth;
-    pad();
+    if (left < kBlockDepth) pad();
   }
 
  private:
   // If K ends within a step, zeros stand for the blocks that are missing.
-  void pad() {
-    if (left <= 0 || left >= kBlockDepth) return;
-    const size_t here = static_cast<size_t>(left * Format::kStepBytes / kBlockDepth);
+  __attribute__((noinline)) void pad() {
+    if (left <= 0) return;
+    const size_t bytes = static_cast<size_t>(weight.at(left));
+    std::memset(padded, 0, sizeof padded);
     for (int64_t c = 0; c < kColumns; c++) {
-      prefetch(columns[c] + ahead, static_cast<int64_t>(here));
-      std::memcpy(padded[c], columns[c], here);
-      std::memset(padded[c] + here, 0, sizeof padded[c] - here);
+      std::memcpy(padded[c], columns[c], bytes);
       columns[c] = padded[c];
     }
-    ahead = 0;
   }
 };
 
@@ -173,8 +177,9 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_row(const BlockProduct&
   for (int c = 0; c < kColumns; c++) sum[c] = _mm512_setzero_ps();
   const InputChunk<D>* in = inputs.row(row);
   const InputParts* parts = inputs.parts(row);
-  for (TileSteps<Format> step(p, column, ahead); step.left > 0; step.go_on(), in += kChunks, parts++) {
-    step.prefetch_next_tile();
+  TileSteps step(p, column, ahead);
+  for (; step.left > 0; step.go_on(Format::kStepBytes), in += kChunks, parts++) {
+    step.prefetch_next_tile(Format::kStepBytes);
     __m512 scales[kColumns];
 #pragma GCC unroll 4
     for (int c = 0; c < kColumns; c++) {
@@ -189,7 +194,7 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_row(const BlockProduct&
       load_digits<D>(digits, in[i]);
 #pragma GCC unroll 4
       for (int c = 0; c < kColumns; c++) {
-        const __m512 products = dots<D, Format::kBytes>(Format::codes(step.columns[c], i), digits, in[i]);
+        const __m512 products = dots<D, Format::kBytes, Format::kMinima>(Format::codes(step.columns[c], i), digits, in[i]);
         sum[c] = _mm512_fmadd_ps(products, over_lanes(scales[c], i), sum[c]);
       }
     }
@@ -205,7 +210,7 @@ struct ColumnCodes {
 };
 
 template <class Format>
-inline void decode_step(const TileSteps<Format>& step, ColumnCodes* to) {
+void decode_step(const TileSteps& step, ColumnCodes* to) {
   for (int64_t c = 0; c < kColumns; c++) {
     const StepScales some = Format::scales(step.columns[c]);
     _mm512_store_ps(to[c].scales, some.scales);
@@ -223,12 +228,15 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_step(const InputRows<D>
   const InputChunk<D>* in[R];
   const InputParts* parts[R];
   __m512 sum[R][kColumns];
+  alignas(64) float scales[R][kColumns][16];
 #pragma GCC unroll 4
   for (int r = 0; r < R; r++) {
     in[r] = inputs.row(row + r) + k / kChunkInputs;
     parts[r] = inputs.parts(row + r) + k / kBlockDepth;
 #pragma GCC unroll 4
     for (int c = 0; c < kColumns; c++) {
+      const __m512 steps = _mm512_load_ps(parts[r]->steps);
+      _mm512_store_ps(scales[r][c], _mm512_mul_ps(_mm512_load_ps(columns[c].scales), steps));
       sum[r][c] = _mm512_load_ps(sums + (r * kColumns + c) * kWidth);
       if constexpr (kMinima)
         sum[r][c] = _mm512_fmadd_ps(_mm512_load_ps(columns[c].minima), _mm512_load_ps(parts[r]->sums), sum[r][c]);
@@ -236,21 +244,16 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_step(const InputRows<D>
   }
   for (int64_t i = 0; i < chunks; i++) {
     __m512i codes[kColumns];
-    __m512 scales[kColumns];
 #pragma GCC unroll 4
-    for (int c = 0; c < kColumns; c++) {
-      codes[c] = _mm512_load_si512(columns[c].codes + 64 * i);
-      scales[c] = over_lanes(columns[c].scales + 4 * i);
-    }
+    for (int c = 0; c < kColumns; c++) codes[c] = _mm512_load_si512(columns[c].codes + 64 * i);
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
-      const __m512 step = over_lanes(parts[r]->steps + 4 * i);
       __m512i digits[D];
       load_digits<D>(digits, in[r][i]);
 #pragma GCC unroll 4
       for (int c = 0; c < kColumns; c++)
-        sum[r][c] =
-            _mm512_fmadd_ps(dots<D, kBytes>(codes[c], digits, in[r][i]), _mm512_mul_ps(scales[c], step), sum[r][c]);
+        sum[r][c] = _mm512_fmadd_ps(dots<D, kBytes, kMinima>(codes[c], digits, in[r][i]),
+                                    over_lanes(_mm512_load_ps(scales[r][c]), static_cast<int>(i)), sum[r][c]);
     }
   }
 #pragma GCC unroll 4
@@ -259,25 +262,46 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_step(const InputRows<D>
     for (int c = 0; c < kColumns; c++) _mm512_store_ps(sums + (r * kColumns + c) * kWidth, sum[r][c]);
 }
 
+// What a format has of its own.
+template <int D>
+struct BlockMethod {
+  CodeTraits traits;
+  int64_t step_bytes;
+  void (*multiply_row)(const BlockProduct& p, const InputRows<D>& inputs, int64_t row, int64_t column, int64_t ahead,
+                       float* sums);
+  void (*decode_step)(const TileSteps& step, ColumnCodes* to);
+  void (*multiply_step[3])(const InputRows<D>& inputs, int64_t row, int64_t k, const ColumnCodes* columns,
+                           int64_t chunks, float* sums);  // of 1, 2 and 4 rows
+
+  explicit BlockMethod(BlockKind kind) {
+    with_codes(kind, [&](auto format) {
+      using Format = decltype(format);
+      constexpr bool bytes = D == 3 && Format::kBytes;
+      traits = {Format::kZero, Format::kMinima, Format::kBytes};
+      step_bytes = Format::kStepBytes;
+      multiply_row = &HEED_ISA::multiply_row<Format, D>;
+      decode_step = &HEED_ISA::decode_step<Format>;
+      multiply_step[0] = &HEED_ISA::multiply_step<D, bytes, Format::kMinima, 1>;
+      multiply_step[1] = &HEED_ISA::multiply_step<D, bytes, Format::kMinima, 2>;
+      multiply_step[2] = &HEED_ISA::multiply_step<D, bytes, Format::kMinima, 4>;
+    });
+  }
+};
+
 // The same for many rows from `first` on.
-template <class Format, int D>
-inline void multiply_rows(const BlockProduct& p, const InputRows<D>& inputs, int64_t first, int64_t count,
-                          int64_t column, int64_t ahead, float* sums) {
+template <int D>
+inline void multiply_rows(const BlockProduct& p, const BlockMethod<D>& method, const InputRows<D>& inputs,
+                          int64_t first, int64_t count, int64_t column, int64_t ahead, float* sums) {
   ColumnCodes columns[kColumns];
   std::memset(sums, 0, static_cast<size_t>(count * kColumns * kWidth) * sizeof(float));
-  int64_t k = 0;
-  for (TileSteps<Format> step(p, column, ahead); step.left > 0; step.go_on(), k += kBlockDepth) {
-    step.prefetch_next_tile();
-    decode_step(step, columns);
-    const auto rows = [&](auto many, int64_t r) {
-      multiply_step<D, D == 3 && Format::kBytes, Format::kMinima, decltype(many)::value>(
-          inputs, first + r, k, columns, step.chunks(), sums + r * kColumns * kWidth);
-      return decltype(many)::value;
-    };
+  TileSteps step(p, column, ahead);
+  for (int64_t k = 0; step.left > 0; step.go_on(method.step_bytes), k += kBlockDepth) {
+    step.prefetch_next_tile(method.step_bytes);
+    method.decode_step(step, columns);
     int64_t r = 0;
-    while (r + 4 <= count) r += rows(std::integral_constant<int, 4>{}, r);
-    if (r + 2 <= count) r += rows(std::integral_constant<int, 2>{}, r);
-    if (r < count) rows(std::integral_constant<int, 1>{}, r);
+    for (const int rows : {4, 2, 1})
+      for (; r + rows <= count; r += rows)
+        method.multiply_step[rows / 2](inputs, first + r, k, columns, step.chunks(), sums + r * kColumns * kWidth);
   }
 }
 
@@ -303,19 +327,20 @@ inline void finish_row(const BlockProduct& p, int64_t row, int64_t column, const
   finish(p, row, column, sum, kColumns);
 }
 
-template <class Format, int D>
-inline void multiply_bytes(const BlockProduct& p, char* memory) {
+template <int D>
+inline void multiply_digits(const BlockProduct& p, char* memory) {
   const InputRows<D> inputs{p.rows, p.weight.K, memory};
+  const BlockMethod<D> method(p.weight.kind);
   const int64_t chunks = inputs.chunks();
   parallel_for(p.rows * chunks, 128, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) cut_chunk<Format>(p, inputs, i / chunks, i % chunks);
+    for (int64_t i = begin; i < end; i++) cut_chunk(p, method.traits, inputs, i / chunks, i % chunks);
   });
   over_runs(p, 4, inputs.row_bytes(), [&](int64_t first, int64_t count, int64_t column, int64_t ahead) {
     alignas(64) float sums[kMostRows * kColumns * kWidth];
     if (count == 1)
-      multiply_row<Format>(p, inputs, first, column, ahead, sums);
+      method.multiply_row(p, inputs, first, column, ahead, sums);
     else
-      multiply_rows<Format>(p, inputs, first, count, column, ahead, sums);
+      multiply_rows(p, method, inputs, first, count, column, ahead, sums);
     for (int64_t r = 0; r < count; r++) finish_row(p, first + r, column, sums + r * kColumns * kWidth);
   });
 }
@@ -326,11 +351,8 @@ inline int64_t digit_bytes(const BlockProduct& p) {
                                            : InputRows<2>{p.rows, p.weight.K, nullptr}.row_bytes());
 }
 inline void multiply_bytes(const BlockProduct& p, void* memory) {
-  with_codes(p.weight.kind, [&](auto format) {
-    using Format = decltype(format);
-    p.a.dtype == DType::f32 ? multiply_bytes<Format, 3>(p, static_cast<char*>(memory))
-                            : multiply_bytes<Format, 2>(p, static_cast<char*>(memory));
-  });
+  p.a.dtype == DType::f32 ? multiply_digits<3>(p, static_cast<char*>(memory))
+                          : multiply_digits<2>(p, static_cast<char*>(memory));
 }
 
 }  // namespace
