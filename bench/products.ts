@@ -18,7 +18,6 @@ import {
   quantize,
   quantizedLinear,
   randn,
-  scope,
   setThreads,
   tensor,
 } from "heed";
@@ -51,21 +50,20 @@ const shapes = [
 ] as const;
 const cacheBytes = 160 * 2 ** 20;
 
-function weightOf(name: (typeof names)[number], inputs: number, outputs: number): [CompressedTensors, bytes: number] {
+/** Returns a function that makes copies of a weight, and the bytes of one. */
+function weightOf(name: (typeof names)[number], inputs: number, outputs: number): [() => CompressedTensors, number] {
   if (name === "int8" || name === "int4") {
     const bits = name === "int8" ? 8 : 4;
-    const weight = scope(() => quantize(randn([outputs, inputs], { device: "cpu" }), { bits }));
-    return [weight, weight.codes.size + 2 * weight.scales.size];
+    const floats = randn([outputs, inputs], { device: "cpu", seed: 1 });
+    // Codes, and a scale in bf16 for each 32.
+    return [() => quantize(floats, { bits }), (inputs * outputs * (bits + 0.5)) / 8];
   }
   const [numbers, bytes] = formats[name];
   const row = (inputs / numbers) * bytes;
   // Bytes below 120 make no scale infinite.
-  const blocks = tensor(
-    Uint8Array.from({ length: outputs * row }, () => Math.random() * 120),
-    [outputs, row],
-    { device: "cpu", dtype: "u8" },
-  );
-  return [{ blocks, format: name, inputs, outputs }, outputs * row];
+  const random = Uint8Array.from({ length: outputs * row }, () => Math.random() * 120);
+  const blocks = () => tensor(random, [outputs, row], { device: "cpu", dtype: "u8" });
+  return [() => ({ blocks: blocks(), format: name, inputs, outputs }), random.length];
 }
 
 /** Resolves to GB/s or GFLOP/s by the name of the case. */
@@ -73,10 +71,10 @@ async function measure(): Promise<Record<string, number>> {
   const rates: Record<string, number> = {};
   for (const name of names.filter((name) => new RegExp(flags.only).test(name)))
     for (const [inputs, outputs] of shapes) {
-      const [first, bytes] = weightOf(name, inputs, outputs);
-      const weights = [first];
-      while (!manyRows && weights.length * bytes < cacheBytes) weights.push(weightOf(name, inputs, outputs)[0]);
-      using x = randn([rows, inputs], { device: "cpu", dtype: flags.dtype as FloatDType });
+      const [weight, bytes] = weightOf(name, inputs, outputs);
+      const count = manyRows ? 2 : Math.ceil(cacheBytes / bytes);
+      const weights = Array.from({ length: count }, weight);
+      using x = randn([rows, inputs], { device: "cpu", dtype: flags.dtype as FloatDType, seed: 2 });
       for (const threads of [1, 2]) {
         setThreads(threads);
         const pass = async (): Promise<number> => {

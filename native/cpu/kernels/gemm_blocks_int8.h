@@ -20,8 +20,6 @@
 #include "cpu/kernels/gemm_blocks.h"
 
 #if defined(HEED_INT8_DOT)
-#include <type_traits>
-
 #include "cpu/kernels/block_codes.h"
 
 namespace heed::cpu::HEED_ISA {
