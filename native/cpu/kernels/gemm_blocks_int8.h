@@ -192,7 +192,8 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_row(const BlockProduct&
       load_digits<D>(digits, in[i]);
 #pragma GCC unroll 4
       for (int c = 0; c < kColumns; c++) {
-        const __m512 products = dots<D, Format::kBytes, Format::kMinima>(Format::codes(step.columns[c], i), digits, in[i]);
+        const __m512 products =
+            dots<D, Format::kBytes, Format::kMinima>(Format::codes(step.columns[c], i), digits, in[i]);
         sum[c] = _mm512_fmadd_ps(products, over_lanes(scales[c], i), sum[c]);
       }
     }
