@@ -13,22 +13,29 @@ Operand blocks(int64_t kind, int64_t K, int64_t N) {
   const BlockLayout layout{K, N, static_cast<BlockKind>(kind)};
   return {{N, layout.row_bytes()}, DType::u8, Layout::contiguous, 0, 120};
 }
-int64_t awkward_depth(int64_t kind) { return block_shape(static_cast<BlockKind>(kind)).numbers == 32 ? 288 : 512; }
+// Depths that end within the numbers that are decoded together, or multiplied together, where the format allows it.
+std::vector<int64_t> depths(int64_t kind) {
+  if (block_shape(static_cast<BlockKind>(kind)).numbers == 32) return {32, 64, 288, 352};
+  return {256, 512};
+}
 
 TEST(blocks_of_every_format) {
   sweep(stream, [&](Sweep& s) {
-    for (int64_t kind = 0; kind < kBlockKinds; kind++) {
-      const int64_t K = awkward_depth(kind), N = 7;
-      const DType dtype = kFloats[kind % 3];
-      s.check("dequantize_blocks", 1, {{{N, K}, dtype}, blocks(kind, K, N)},
-              [&](const Views& v) { ops.dequantize_blocks(stream, v[0], nullptr, v[1], kind); });
-      s.check("dequantize_blocks", 1, {{{2, 3, K}, dtype}, blocks(kind, K, N), integers({2, 3}, N)},
-              [&](const Views& v) { ops.dequantize_blocks(stream, v[0], &v[2], v[1], kind); });
-      for (const int64_t M : {1, 3, 4, 67})
-        s.check("gemm_blocks", 2,
-                {{{M, N}, dtype}, {{M, N}, dtype}, {{M, K}, dtype}, blocks(kind, K, N), {{N}, dtype}, {{M, N}, dtype}},
+    for (int64_t kind = 0; kind < kBlockKinds; kind++)
+      for (const int64_t K : depths(kind)) {
+        const int64_t N = 7;
+        const DType dtype = kFloats[(kind + K / 32) % 3];
+        s.check("dequantize_blocks", 1, {{{N, K}, dtype}, blocks(kind, K, N)},
+                [&](const Views& v) { ops.dequantize_blocks(stream, v[0], nullptr, v[1], kind); });
+        s.check("dequantize_blocks", 1, {{{2, 3, K}, dtype}, blocks(kind, K, N), integers({2, 3}, N)},
+                [&](const Views& v) { ops.dequantize_blocks(stream, v[0], &v[2], v[1], kind); });
+        for (const DType input : {dtype, DType::f32})
+          for (const int64_t M : {1, 3, 4, 67})
+            s.check(
+                "gemm_blocks", 2,
+                {{{M, N}, input}, {{M, N}, input}, {{M, K}, input}, blocks(kind, K, N), {{N}, input}, {{M, N}, input}},
                 [&](const Views& v) { ops.gemm_blocks(stream, v[0], v[2], v[3], &v[4], &v[5], &v[1], 1, kind); });
-    }
+      }
     for (const DType dtype : kFloats)
       for (const int64_t M : {1, 9})
         s.check_accumulating("gemm_blocks_backward", 1, {{{M, 512}, dtype}, {{M, 7}, dtype}, blocks(7, 512, 7)},

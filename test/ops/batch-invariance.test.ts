@@ -4,6 +4,7 @@
  */
 import { afterAll, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
+import { type BlockFormat, blockFormats } from "../../lib/block-formats.js";
 import { randn, tensor } from "../../lib/creation.js";
 import type { FloatDType } from "../../lib/dtype.js";
 import { native } from "../../lib/native.js";
@@ -17,6 +18,7 @@ import { layerNorm } from "../../lib/ops/layer-norm.js";
 import { narrow } from "../../lib/ops/views.js";
 import { scope } from "../../lib/scope.js";
 import type { FloatTensor } from "../../lib/tensor.js";
+import { blocksOn } from "../support/block-weight.js";
 import { Random } from "../support/random.js";
 import { bestIsa, productTargets } from "../support/targets.js";
 
@@ -99,6 +101,22 @@ for (const { name, device, select } of productTargets) {
           quantized.scales.dispose();
         }
     });
+
+  test(`weights in blocks on ${name}`, async () => {
+    select();
+    for (const [i, format] of (Object.keys(blockFormats) as BlockFormat[]).entries()) {
+      const { numbers } = blockFormats[format];
+      const depths = numbers === 32 ? [32, 96, 800] : [256, 768];
+      // The software device takes its time, so there a format has one dtype and one size.
+      for (const dtype of device === "cpu" ? dtypes : [dtypes[i % 3]!])
+        for (const inputs of device === "cpu" ? depths : depths.slice(0, 1)) {
+          using x = normals([rows, inputs], device, dtype);
+          const weight = blocksOn(random, device, format, inputs === 96 ? 130 : 21, inputs);
+          await expectRowsAlone(x, [1, 2, 3, 4, 5, 8, 9, 33, 67], (rows) => quantizedLinear(rows, weight));
+          weight.blocks.dispose();
+        }
+    }
+  });
 
   test(`norms and softmax on ${name}`, async () => {
     select();

@@ -17,7 +17,7 @@ import { awkwardHalf, blocks, halfBits } from "../formats/gguf-blocks.js";
 import { leastRoundoff, roundoff, roundTo } from "../support/dtypes.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { Random } from "../support/random.js";
-import { bestIsa, devicesTested, targets } from "../support/targets.js";
+import { bestIsa, devicesTested, productTargets } from "../support/targets.js";
 
 afterAll(() => native.selectIsa(bestIsa));
 
@@ -57,7 +57,7 @@ const inputsOf = (format: BlockFormat): number => (blockFormats[format].numbers 
 const small = (random: Random): number => halfBits(random.normal() / 256);
 const smallFor = (format: BlockFormat) => (format === "MXFP4" ? () => 119 : small);
 
-describe.each(targets)("on $name", ({ device, select }) => {
+describe.each(productTargets)("on $name", ({ device, select }) => {
   test("numbers are those of the formulas, whatever the scales, and so are rows of a table", async () => {
     select();
     for (const format of formats) {
@@ -116,6 +116,81 @@ describe.each(targets)("on $name", ({ device, select }) => {
           );
         }
       }
+    }
+  });
+});
+
+/** Draws scales of which some are zero, infinite or NaN; the others do not make products overflow in f16. */
+function someAwkward(random: Random): number {
+  const bits = [0, 0x8000, 0x7c00, 0xfc00, 0x7e00];
+  return bits[random.integer(20 * bits.length)] ?? small(random);
+}
+
+describe.each(productTargets)("numbers that are not finite, on $name", ({ device, select }) => {
+  test("scales and inputs that are zero, infinite or NaN make the sums that the formulas make", async () => {
+    select();
+    for (const [i, format] of formats.entries())
+      for (const dtype of device === "cpu" ? dtypes : [dtypes[i % 3]!]) {
+        const inputs = inputsOf(format);
+        // MXFP4 has neither infinite scales nor zeros.
+        const made = make(format, 37, inputs, format === "MXFP4" ? () => 119 : someAwkward);
+        using weight = weightOn(device, made);
+        const random = new Random(i);
+        const rows = 9;
+        const x = Float32Array.from({ length: rows * inputs }, () => roundTo(dtype, random.normal()));
+        x.fill(0, 0, inputs);
+        x[inputs + random.integer(inputs)] = Infinity;
+        x[2 * inputs + random.integer(inputs)] = -Infinity;
+        x[3 * inputs + random.integer(inputs)] = NaN;
+        x[4 * inputs + 5] = x[4 * inputs + 200] = Infinity;
+        using input = tensor(x, [rows, inputs], { device, dtype });
+        using out = noGrad(() => quantizedLinear(input, weight));
+        const y = await out.data();
+        for (let r = 0; r < rows; r++)
+          for (let n = 0; n < made.outputs; n++) {
+            let [expected, size] = [0, 0];
+            for (let k = 0; k < inputs; k++) {
+              const product = x[r * inputs + k]! * made.values[n * inputs + k]!;
+              expected += product;
+              size += Math.abs(product);
+            }
+            const got = y[r * made.outputs + n]!;
+            const bound = inputs * 2 ** -24 * size + roundoff(dtype) * Math.abs(expected) + leastRoundoff(dtype);
+            const right = Number.isFinite(expected) ? Math.abs(got - expected) <= bound : same(got, expected);
+            expect(right, `${format}, ${dtype}, row ${r}, output ${n}: ${got} for ${expected}`).toBe(true);
+          }
+      }
+  });
+
+  test("inputs of any size are as precise as sums of f32", async () => {
+    select();
+    if (device !== "cpu") return;
+    for (const format of formats) {
+      const made = make(format, 5, inputsOf(format), smallFor(format));
+      using weight = weightOn(device, made);
+      // Powers of two for each 32 inputs, and one row so large that its sums overflow.
+      const random = new Random(3);
+      const { inputs } = made;
+      const powers = Array.from({ length: inputs / 32 }, () => random.integer(60) - 30);
+      const x = Float32Array.from(
+        { length: 2 * inputs },
+        (_, i) => random.normal() * (i < inputs ? 2 ** powers[i >> 5]! : 2 ** 126),
+      );
+      using input = tensor(x, [2, inputs], { device });
+      using out = noGrad(() => quantizedLinear(input, weight));
+      const y = await out.data();
+      for (let r = 0; r < 2; r++)
+        for (let n = 0; n < 5; n++) {
+          let [expected, size] = [0, 0];
+          for (let k = 0; k < inputs; k++) {
+            const product = x[r * inputs + k]! * made.values[n * inputs + k]!;
+            expected += product;
+            size += Math.abs(product);
+          }
+          const bound = inputs * 2 ** -24 * size;
+          // Where the sum of sizes overflows, the order of the terms decides.
+          if (size < 2 ** 127) expect(Math.abs(y[r * 5 + n]! - expected), format).toBeLessThanOrEqual(bound);
+        }
     }
   });
 });

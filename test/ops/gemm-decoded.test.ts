@@ -13,7 +13,6 @@ import { device as deviceOf, setTf32 } from "../../lib/device.js";
 import type { FloatDType } from "../../lib/dtype.js";
 import { ops } from "../../lib/native.js";
 import {
-  type BlockTensors,
   type CompressedTensors,
   dequantize,
   quantize,
@@ -22,7 +21,7 @@ import {
 } from "../../lib/ops/quantize.js";
 import { scope } from "../../lib/scope.js";
 import type { FloatTensor } from "../../lib/tensor.js";
-import { blocks, halfBits } from "../formats/gguf-blocks.js";
+import { blocksOn } from "../support/block-weight.js";
 import { expectChild } from "../support/child.js";
 import { simulated } from "../support/cuda.js";
 import { leastRoundoff, roundoff } from "../support/dtypes.js";
@@ -55,16 +54,6 @@ function backward(dinp: FloatTensor, dout: FloatTensor, weight: CompressedTensor
 const release = (weight: CompressedTensors): void => {
   for (const one of "blocks" in weight ? [weight.blocks] : [weight.codes, weight.scales]) one.dispose();
 };
-
-function blocksOn(device: string, format: BlockFormat, outputs: number, inputs: number): BlockTensors {
-  const { numbers, random: block } = blocks.find(({ name }) => name === format)!;
-  // Scales that do not make products overflow in f16; MXFP4 has exponents in their place.
-  const small = format === "MXFP4" ? () => 119 : (from: Random) => halfBits(from.normal() / 256);
-  const made = Array.from({ length: (outputs * inputs) / numbers }, () => block(random, small).bytes);
-  const bytes = Buffer.concat(made);
-  const stored = tensor(bytes, [outputs, bytes.length / outputs], { device, dtype: "u8" });
-  return { blocks: stored, format, outputs, inputs };
-}
 
 interface Case {
   rows: number;
@@ -159,11 +148,11 @@ describe.each(productTargets)("on $name", ({ device, select }) => {
           [18, 17],
         ] as const
       )[i % 4]!;
-      const weight = blocksOn(device, format, outputs, numbers === 32 ? 32 * (1 + (i % 5)) : 256);
+      const weight = blocksOn(random, device, format, outputs, numbers === 32 ? 32 * (1 + (i % 5)) : 256);
       for (const accumulate of [false, true]) await check(device, { rows, weight, dtype, accumulate });
       release(weight);
     }
-    const weight = blocksOn(device, "Q4_0", 24, 288);
+    const weight = blocksOn(random, device, "Q4_0", 24, 288);
     await check(device, { rows: 260, weight, dtype });
     release(weight);
   });
@@ -204,7 +193,7 @@ describe.each(devicesTested)("on $name", ({ device }) => {
     const [outputs, inputs] = cuda ? [240, 1024] : [4096, 1024];
     const weights: CompressedTensors[] = [
       ...quantizedBits.map((bits) => quantized(outputs, inputs, bits)),
-      ...(cuda ? [blocksOn(device, "Q4_K", outputs, inputs)] : []),
+      ...(cuda ? [blocksOn(random, device, "Q4_K", outputs, inputs)] : []),
     ];
     for (const weight of weights)
       for (const dtype of dtypes)
@@ -244,7 +233,7 @@ describe.each(cuda)("tf32 on $name", ({ device }) => {
       for (const bits of [8, 4, "blocks"] as const) {
         const weight =
           bits === "blocks"
-            ? blocksOn(device, "Q5_1", outputs, Math.ceil(inputs / 32) * 32)
+            ? blocksOn(random, device, "Q5_1", outputs, Math.ceil(inputs / 32) * 32)
             : scope(() => quantize(tensor(normals(outputs * inputs), [outputs, inputs], { device }), { bits }));
         for (const accumulate of [false, true])
           await check(device, { rows, weight, dtype: "f32", accumulate, rounded });

@@ -147,32 +147,41 @@ inline void pairs_of_bits(const uint8_t* from, const Put& put) {
     }
 }
 
+// Scales of the 16 parts of a block, and numbers that are added to theirs.
+inline void q2_k_scales(const uint8_t* block, float* scales, float* minima) {
+  const vf d = set1(half_at(block + 80)), dmin = set1(half_at(block + 82));
+  for (int i = 0; i < 16; i += kWidth) {
+    const vi both = bytes_at(block + i);
+    store(scales + i, d * floats(both & 15));
+    store(minima + i, -(dmin * floats(both >> 4)));
+  }
+}
+
 void decode_q2_k(const uint8_t* from, int64_t blocks, float* to) {
   each_block<84>(from, blocks, to, 256, [](const uint8_t* block, float* out) {
-    const vf d = set1(half_at(block + 80)), dmin = set1(half_at(block + 82));
-    alignas(64) float scales[16], least[16];
-    for (int i = 0; i < 16; i += kWidth) {
-      const vi both = bytes_at(block + i);
-      store(scales + i, d * floats(both & 15));
-      store(least + i, -(dmin * floats(both >> 4)));
-    }
+    alignas(64) float scales[16], minima[16];
+    q2_k_scales(block, scales, minima);
     pairs_of_bits(block + 16, [&](int at, int part, vi q) {
-      store(out + at, fma(set1(scales[part]), floats(q), set1(least[part])));
+      store(out + at, fma(set1(scales[part]), floats(q), set1(minima[part])));
     });
   });
 }
 
+inline void q3_k_scales(const uint8_t* block, float* scales) {
+  const vf d = set1(half_at(block + 108));
+  // Four scales at a time are bytes of a word: their low half bytes, and pairs of high bits.
+  uint32_t packed[3], whole[4];
+  __builtin_memcpy(packed, block + 96, sizeof packed);
+  for (int i = 0; i < 4; i++)
+    whole[i] = (packed[i % 2] >> (i < 2 ? 0 : 4) & 0x0f0f0f0f) | (packed[2] >> (2 * i) & 0x03030303) << 4;
+  for (int i = 0; i < 16; i += kWidth)
+    store(scales + i, d * floats(bytes_at(reinterpret_cast<const uint8_t*>(whole) + i) - 32));
+}
+
 void decode_q3_k(const uint8_t* from, int64_t blocks, float* to) {
   each_block<110>(from, blocks, to, 256, [](const uint8_t* block, float* out) {
-    const vf d = set1(half_at(block + 108));
-    // Four scales at a time are bytes of a word: their low half bytes, and pairs of high bits.
-    uint32_t packed[3], whole[4];
-    __builtin_memcpy(packed, block + 96, sizeof packed);
-    for (int i = 0; i < 4; i++)
-      whole[i] = (packed[i % 2] >> (i < 2 ? 0 : 4) & 0x0f0f0f0f) | (packed[2] >> (2 * i) & 0x03030303) << 4;
     alignas(64) float scales[16];
-    for (int i = 0; i < 16; i += kWidth)
-      store(scales + i, d * floats(bytes_at(reinterpret_cast<const uint8_t*>(whole) + i) - 32));
+    q3_k_scales(block, scales);
     pairs_of_bits(block + 32, [&](int at, int part, vi q) {
       const vi third = bytes_at(block + at % 32) >> (at / 32) & 1;
       store(out + at, set1(scales[part]) * floats((q | third << 2) - 4));
@@ -180,23 +189,33 @@ void decode_q3_k(const uint8_t* from, int64_t blocks, float* to) {
   });
 }
 
-// Scales and minima of 8 parts of 32 numbers: 6 bits each in 12 bytes. The first four of each have bytes of their own,
-// whose two spare bits are the high bits of the last four.
-struct PartScales {
-  alignas(64) float numbers[16];  // scales, then minima below zero
+// Scales of 8 parts of 32 numbers and then what is added to theirs, the minima below zero. Both have 6 bits each in 12
+// bytes. The first four of each have bytes of their own, whose two spare bits are the high bits of the last four.
+inline void part_scales_and_minima(const uint8_t* block, float* to) {
+  alignas(16) uint8_t bytes[16];
+#if defined(__AVX2__)
+  const __m128i packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + 4));
+  const __m128i low = _mm_srlv_epi32(_mm_shuffle_epi32(packed, _MM_SHUFFLE(2, 1, 2, 0)), _mm_set_epi32(4, 0, 0, 0));
+  const __m128i high = _mm_srli_epi32(_mm_shuffle_epi32(packed, _MM_SHUFFLE(1, 1, 0, 0)), 2);
+  const __m128i all = _mm_or_si128(_mm_and_si128(low, _mm_set_epi32(0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f)),
+                                   _mm_and_si128(high, _mm_set_epi32(0x30303030, 0, 0x30303030, 0)));
+  _mm_store_si128(reinterpret_cast<__m128i*>(bytes), all);
+#else
+  uint32_t packed[3];
+  __builtin_memcpy(packed, block + 4, sizeof packed);
+  const auto high = [](uint32_t word) { return word >> 2 & 0x30303030; };
+  const uint32_t words[4] = {packed[0] & 0x3f3f3f3f, (packed[2] & 0x0f0f0f0f) | high(packed[0]), packed[1] & 0x3f3f3f3f,
+                             (packed[2] >> 4 & 0x0f0f0f0f) | high(packed[1])};
+  __builtin_memcpy(bytes, words, sizeof bytes);
+#endif
+  const vf d = set1(half_at(block)), dmin = set1(-half_at(block + 2));
+  for (int i = 0; i < 16; i += kWidth) store(to + i, select(lanes() + i < 8, d, dmin) * floats(bytes_at(bytes + i)));
+}
 
-  explicit PartScales(const uint8_t* block) {
-    uint32_t packed[3];
-    __builtin_memcpy(packed, block + 4, sizeof packed);
-    const auto high = [](uint32_t word) { return word >> 2 & 0x30303030; };
-    const uint32_t words[4] = {packed[0] & 0x3f3f3f3f, (packed[2] & 0x0f0f0f0f) | high(packed[0]),
-                               packed[1] & 0x3f3f3f3f, (packed[2] >> 4 & 0x0f0f0f0f) | high(packed[1])};
-    const vf d = set1(half_at(block)), dmin = set1(-half_at(block + 2));
-    for (int i = 0; i < 16; i += kWidth) {
-      const vf factor = select(lanes() + i < 8, d, dmin);
-      store(numbers + i, factor * floats(bytes_at(reinterpret_cast<const uint8_t*>(words) + i)));
-    }
-  }
+struct PartScales {
+  alignas(64) float numbers[16];
+
+  explicit PartScales(const uint8_t* block) { part_scales_and_minima(block, numbers); }
   vf number(int part, vi q) const { return fma(set1(numbers[part]), floats(q), set1(numbers[8 + part])); }
 };
 
@@ -221,11 +240,15 @@ void decode_q5_k(const uint8_t* from, int64_t blocks, float* to) {
   });
 }
 
+inline void q6_k_scales(const uint8_t* block, float* scales) {
+  const vf d = set1(half_at(block + 208));
+  for (int i = 0; i < 16; i += kWidth) store(scales + i, d * floats(signed_bytes_at(block + 192 + i)));
+}
+
 void decode_q6_k(const uint8_t* from, int64_t blocks, float* to) {
   each_block<210>(from, blocks, to, 256, [](const uint8_t* block, float* out) {
-    const vf d = set1(half_at(block + 208));
     alignas(64) float scales[16];
-    for (int i = 0; i < 16; i += kWidth) store(scales + i, d * floats(signed_bytes_at(block + 192 + i)));
+    q6_k_scales(block, scales);
     pairs_of_bits(block + 128, [&](int at, int part, vi high) {
       // Rows 0 and 1 of each half are the low halves of 64 bytes, rows 2 and 3 the high halves.
       const vi low = bytes_at(block + at / 128 * 64 + at % 64) >> (at % 128 < 64 ? 0 : 4) & 15;
@@ -254,13 +277,12 @@ void decode_iq4_xs(const uint8_t* from, int64_t blocks, float* to) {
   });
 }
 
+// Returns 2^(e - 128): half of the scale, because the table has twice the numbers. The two least are subnormal.
+inline vf mxfp4_scales(vi e) { return (vf)select(e < 2, set1i(0x00200000) << e, (e - 1) << 23); }
+
 void decode_mxfp4(const uint8_t* from, int64_t blocks, float* to) {
   each_block<17>(from, blocks, to, 32, [](const uint8_t* block, float* out) {
-    // 2^(e - 128): half of the scale, because the table has twice the numbers. The two least are subnormal.
-    const uint32_t e = block[0], bits = e < 2 ? 0x00200000u << e : (e - 1) << 23;
-    float scale;
-    __builtin_memcpy(&scale, &bits, sizeof scale);
-    const vf d = set1(scale);
+    const vf d = mxfp4_scales(set1i(block[0]));
     half_bytes(block + 1, 16, [&](int i, vi q) { store(out + i, d * lookup(kE2M1, q)); });
   });
 }

@@ -1,111 +1,17 @@
 // gemm_blocks: out[M, N] = activation(a[M, K] · W + bias) + residual, with W in blocks of a GGUF file (core/blocks.h).
 // dequantize_blocks: rows of the file's matrix. gemm_blocks_backward: dinp[M, K] (+)= dout[M, N] · Wᵀ.
 //
-// A tile is four columns of the product, which are rows of the file. Steps of 256 numbers of each are decoded into L1
-// (blocks.h) and multiplied by the rows of a in f32, one row of a or many. Lanes of a vector are kWidth consecutive k;
-// their sums are added at the end. An element is summed by one thread in the order of K whatever rows are beside it, so
-// its bits depend neither on them nor on the number of threads.
+// A tile is four columns of the product, which are rows of the file. With AVX512-VNNI activations are cut into bytes
+// (gemm_blocks_int8.h); without it codes become floats (gemm_blocks_f32.h). An element is summed by one thread in the
+// order of K whatever rows are beside it, so its bits depend neither on them nor on the number of threads.
 #include "core/checks/blocks.h"
 #include "cpu/isa.h"
-#include "cpu/kernels/blocks.h"
-#include "cpu/kernels/gemm_quantized.h"
+#include "cpu/kernels/gemm_blocks_f32.h"
+#include "cpu/kernels/gemm_blocks_int8.h"
 
 namespace heed::cpu {
 namespace HEED_ISA {
 namespace {
-
-// The problem; rows of a, out and residual are contiguous.
-struct BlockProduct {
-  BlockLayout weight;
-  int64_t rows;
-  const uint8_t* blocks;
-  TensorView a, out, bias, residual, preact;  // data is null if an optional one is absent
-  Activation activation;
-};
-
-constexpr int64_t kColumns = 4;
-constexpr int64_t kMostRows = 64;                    // whose sums a task keeps
-constexpr int64_t kTileRows = kWidth == 16 ? 4 : 2;  // as many as registers have room for
-
-// sums[r][c] += x[r][k] · weights[c][k] over n values of k, in lanes.
-template <int R>
-inline void multiply(const float* x, int64_t stride, const float* weights, int64_t n, float* sums) {
-  vf sum[R][kColumns];
-#pragma GCC unroll 4
-  for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-    for (int c = 0; c < kColumns; c++) sum[r][c] = load(sums + (r * kColumns + c) * kWidth);
-  for (int64_t k = 0; k < n; k += kWidth) {
-    vf weight[kColumns];
-#pragma GCC unroll 4
-    for (int c = 0; c < kColumns; c++) weight[c] = load(weights + c * kBlockDepth + k);
-#pragma GCC unroll 4
-    for (int r = 0; r < R; r++) {
-      const vf input = load(x + r * stride + k);
-#pragma GCC unroll 4
-      for (int c = 0; c < kColumns; c++) sum[r][c] = fma(input, weight[c], sum[r][c]);
-    }
-  }
-#pragma GCC unroll 4
-  for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-    for (int c = 0; c < kColumns; c++) store(sums + (r * kColumns + c) * kWidth, sum[r][c]);
-}
-
-// Computes `count` rows from row `first` of x [rows, K] on by the columns of one tile.
-inline void multiply_tile(const BlockProduct& p, Decoder decoder, const float* x, int64_t first, int64_t count,
-                          int64_t column) {
-  const BlockLayout& w = p.weight;
-  const int64_t row_bytes = w.row_bytes();
-  alignas(64) float weights[kColumns * kBlockDepth];
-  alignas(64) float sums[kMostRows * kColumns * kWidth];
-  std::memset(sums, 0, static_cast<size_t>(count * kColumns * kWidth) * sizeof(float));
-  for (int64_t k = 0; k < w.K; k += kBlockDepth) {
-    const int64_t n = min_of<int64_t>(kBlockDepth, w.K - k), begin = w.at(k), bytes = w.at(n);
-    for (int64_t c = 0; c < kColumns; c++) {
-      // The last tile may have fewer columns; the last of them is then computed again.
-      const uint8_t* const from = p.blocks + min_of(column + c, w.N - 1) * row_bytes + begin;
-      // The next tile is the next in memory. A row is too short for the machine's own prefetcher.
-      for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + kColumns * row_bytes + line, 0, 2);
-      decoder(from, n / w.numbers(), weights + c * kBlockDepth);
-    }
-    const float* const from = x + first * w.K + k;
-    int64_t r = 0;
-    for (; r + kTileRows <= count; r += kTileRows)
-      multiply<kTileRows>(from + r * w.K, w.K, weights, n, sums + r * kColumns * kWidth);
-    for (; r < count; r++) multiply<1>(from + r * w.K, w.K, weights, n, sums + r * kColumns * kWidth);
-  }
-  for (int64_t r = 0; r < count; r++) {
-    vf sum{};
-    for (int64_t c = 0; c < kColumns; c++) sum[c] = hsum(load(sums + (r * kColumns + c) * kWidth));
-    finish(p, first + r, column, sum, kColumns);
-  }
-}
-
-// Divides the product into blocks of rows, which stay in L2 while a task's columns pass, and runs of columns.
-inline void multiply_blocks(const BlockProduct& p, const float* x) {
-  constexpr int64_t kRowsBytes = 512 << 10, kTaskBytes = 32 << 10;
-  const BlockLayout& w = p.weight;
-  const int64_t row = max_of<int64_t>(w.K * 4, 1);
-  const int64_t rows = min_of(kMostRows, max_of<int64_t>(kTileRows, kRowsBytes / row / kTileRows * kTileRows));
-  const int64_t tiles = ceil_div(w.N, kColumns);
-  const int64_t together = max_of<int64_t>(1, kTaskBytes / max_of<int64_t>(kColumns * w.row_bytes(), 1));
-  const int64_t runs = ceil_div(tiles, together);
-  const Decoder decoder = decoder_of(w.kind);
-  parallel_for(ceil_div(p.rows, rows) * runs, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; task++) {
-      const int64_t first = task / runs * rows, tile = task % runs * together;
-      for (int64_t i = tile; i < min_of(tile + together, tiles); i++)
-        multiply_tile(p, decoder, x, first, min_of(rows, p.rows - first), i * kColumns);
-    }
-  });
-}
-
-inline void widen_rows(const TensorView& a, float* to) {
-  parallel_for(a.numel(), 16384, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i += kWidth) store_some(to + i, load_floats(a, i, end - i), end - i);
-  });
-}
 
 // Rows of a file's matrix, or the numbers of them from `first` on, in the dtype of out [n, depth].
 struct BlockRows {
@@ -153,6 +59,7 @@ void HEED_ISA::gemm_blocks(Stream& stream, Out out, In a, In blocks, OptIn bias,
   const BlockLayout weight = check_gemm_blocks(out, a, blocks, bias, residual, preact, activation, format);
   if (out.empty()) return;
   const BlockProduct p{weight,
+                       weight.row_bytes(),
                        a.dim(0),
                        blocks.ptr<uint8_t>(),
                        a,
@@ -161,11 +68,17 @@ void HEED_ISA::gemm_blocks(Stream& stream, Out out, In a, In blocks, OptIn bias,
                        residual ? *residual : TensorView{},
                        preact ? *preact : TensorView{},
                        static_cast<Activation>(activation)};
-  if (a.dtype == DType::f32) return stream.launch(op, [p] { multiply_blocks(p, p.a.f32()); });
+#ifdef HEED_INT8_DOT
+  if (int8_dot()) {
+    const Stream::Workspace memory(stream, op, static_cast<size_t>(digit_bytes(p)));
+    return stream.launch(op, [p, digits = memory.data()] { multiply_bytes(p, digits); });
+  }
+#endif
+  if (a.dtype == DType::f32) return stream.launch(op, [p] { multiply_floats(p, p.a.f32()); });
   const Stream::Workspace memory(stream, op, static_cast<size_t>(a.numel()) * sizeof(float));
   stream.launch(op, [p, rows = memory.f32()] {
     widen_rows(p.a, rows);
-    multiply_blocks(p, rows);
+    multiply_floats(p, rows);
   });
 }
 

@@ -1,5 +1,5 @@
 // Definitions that both forms of the product with a quantised weight share: the problem, its epilogue, and its division
-// into tasks. gemm_blocks.cc has the same epilogue.
+// into tasks. gemm_blocks.h has the same epilogue.
 #pragma once
 #include "cpu/kernels/activation.h"
 #include "cpu/kernels/quantized.h"

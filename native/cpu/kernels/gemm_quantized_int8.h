@@ -1,16 +1,10 @@
-// The product with a quantised weight by AVX512-VNNI, which multiplies unsigned by signed bytes and adds in 32 bits.
-//
-// Activations become integers with a common step per group: x = X · step, |X| < 2^23, where step is a power of two that
-// the group's largest number determines. X is cut into signed bytes, X = d0 + 256 d1 + 65536 d2, and each of them is
-// multiplied by the codes exactly. The codes exceed the weights by `zero`, which is also corrected exactly: sums begin
-// at -zero · Σd. Three digits represent numbers to 2^-23 of their group's largest, as precisely as sums of f32; bf16
-// and f16 take two digits, 2^-15 of the largest.
+// The product with a quantised weight by AVX512-VNNI. Digits of the activations (digits.h), a group of them for each of
+// the weight's, are multiplied by the codes exactly. The codes exceed the weights by `zero`, which is also corrected
+// exactly: sums begin at -zero · Σd.
 #pragma once
-#include "cpu/kernels/gemm_quantized.h"
+#include "cpu/kernels/digits.h"
 
-#if defined(__AVX512F__)
-#define HEED_INT8_DOT 1
-#define HEED_INT8_TARGET __attribute__((target("avx512vnni")))
+#if defined(HEED_INT8_DOT)
 
 namespace heed::cpu::HEED_ISA {
 namespace {
@@ -38,37 +32,17 @@ struct Digits {
 
 // Cuts one group of a row.
 template <int bits, int D>
-inline void cut_group(const QuantizedProduct& p, const Digits<D>& digits, int64_t row, int64_t g) {
+inline void cut_group_of_row(const QuantizedProduct& p, const Digits<D>& digits, int64_t row, int64_t g) {
   const int64_t group = p.weight.group, K = p.weight.K, first = g * group;
   constexpr int kZero = 1 << (bits - 1);
-  // The largest |x| by its bits: infinity and NaN are larger than any number.
-  vi most{};
-  for (int64_t k = first; k < first + group && k < K; k += kWidth) {
-    const vi magnitude = (vi)load_floats(p.a, row * K + k, min_of(first + group, K) - k) & set1i(0x7fffffff);
-    most = select(magnitude > most, magnitude, most);
-  }
-  const int32_t largest = _mm512_reduce_max_epi32((__m512i)most);
-  // Digits reach up to 127 · (1 + 256 + 65536), a little less than 2^23.
-  const bool finite = largest < 0x7f800000;
-  const int32_t exponent = finite ? max_of((largest + 0x20000) >> 23, 32) : 0;
-  const auto power = [](int32_t e) { return (vf)(set1i(e + 127) << 23); };
-  constexpr int kShift = 8 * D - 2;
-  const vf scale = finite ? power(kShift - (exponent - 127)) : vf{};
   vi sums[D] = {};
-  for (int64_t k = 0; k < group; k += kWidth) {
-    const int64_t left = K - first - k;
-    vf x = left > 0 ? load_floats(p.a, row * K + first + k, left) : vf{};
-    if (!finite) x = vf{};
-    vi rest = (vi)_mm512_cvtps_epi32((__m512)(x * scale));
+  const int64_t end = row * K + min_of(first + group, K);
+  digits.step(row)[g] = cut_group<D>(p.a, row * K + first, end, group, [&](int64_t k, const vi(&cut)[D]) {
     for (int d = 0; d < D; d++) {
-      const vi digit = d == D - 1 ? rest : rest << 24 >> 24;
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(digits.at(row, g) + d * group + k),
-                       _mm512_cvtepi32_epi8((__m512i)digit));
-      sums[d] = sums[d] + digit;
-      rest = (rest - digit) >> 8;
+      store_digits(digits.at(row, g) + d * group + k, cut[d]);
+      sums[d] = sums[d] + cut[d];
     }
-  }
-  digits.step(row)[g] = finite ? power(exponent - 127 - kShift)[0] : NAN;
+  });
   for (int d = 0; d < D; d++) digits.begin(row)[g * D + d] = -kZero * _mm512_reduce_add_epi32((__m512i)sums[d]);
 }
 
@@ -157,7 +131,7 @@ inline void multiply_digits(const QuantizedProduct& p, char* memory) {
   const Digits<D> digits{p.weight, p.rows, memory};
   const int64_t groups = p.weight.groups();
   parallel_for(p.rows * groups, max_of<int64_t>(1, 8192 / p.weight.group), [&](int64_t begin, int64_t end) {
-    for (int64_t g = begin; g < end; g++) cut_group<bits, D>(p, digits, g / groups, g % groups);
+    for (int64_t g = begin; g < end; g++) cut_group_of_row<bits, D>(p, digits, g / groups, g % groups);
   });
   over_tiles(p, p.weight.padded() * D, [&](int64_t panel, int64_t first, int64_t count) {
     int64_t i = first;

@@ -1,0 +1,53 @@
+// Cuts activations into signed bytes for AVX512-VNNI, which multiplies unsigned by signed bytes and adds in 32 bits.
+//
+// The numbers of a group become integers with a common step: x = X · step, |X| < 2^23, where step is a power of two
+// that the group's largest number determines. X is cut into signed bytes, its digits: X = d0 + 256 d1 + 65536 d2. Three
+// digits represent numbers to 2^-23 of their group's largest, as precisely as sums of f32; bf16 and f16 take two
+// digits, 2^-15 of the largest.
+#pragma once
+#include "cpu/kernels/gemm_quantized.h"
+
+#if defined(__AVX512F__)
+#define HEED_INT8_DOT 1
+#define HEED_INT8_TARGET __attribute__((target("avx512vnni")))
+
+namespace heed::cpu::HEED_ISA {
+namespace {
+
+// Cuts numbers `first` to `end` of a into D digits each, as a group of n numbers, which is a multiple of kWidth: the
+// others are 0. Calls put(k, digits), with the digits in 32-bit lanes, for vectors of numbers from k on. Returns the
+// step, which is NaN if a number of the group is infinite or NaN.
+template <int D, class Put>
+inline float cut_group(const TensorView& a, int64_t first, int64_t end, int64_t n, const Put& put) {
+  // The largest |x| by its bits: infinity and NaN are larger than any number.
+  vi most{};
+  for (int64_t k = first; k < end; k += kWidth)
+    most = (vi)_mm512_max_epi32((__m512i)most, (__m512i)((vi)load_floats(a, k, end - k) & set1i(0x7fffffff)));
+  const int32_t largest = _mm512_reduce_max_epi32((__m512i)most);
+  // Digits reach up to 127 · (1 + 256 + 65536), a little less than 2^23.
+  const bool finite = largest < 0x7f800000;
+  const int32_t exponent = finite ? max_of((largest + 0x20000) >> 23, 32) : 0;
+  const auto power = [](int32_t e) { return (vf)(set1i(e + 127) << 23); };
+  constexpr int kShift = 8 * D - 2;
+  const vf scale = finite ? power(kShift - (exponent - 127)) : vf{};
+  for (int64_t k = 0; k < n; k += kWidth) {
+    const int64_t left = end - first - k;
+    const vf x = finite && left > 0 ? load_floats(a, first + k, left) : vf{};
+    vi rest = (vi)_mm512_cvtps_epi32((__m512)(x * scale)), digits[D];
+    for (int d = 0; d < D; d++) {
+      digits[d] = d == D - 1 ? rest : rest << 24 >> 24;
+      rest = (rest - digits[d]) >> 8;
+    }
+    put(k, digits);
+  }
+  return finite ? power(exponent - 127 - kShift)[0] : NAN;
+}
+
+// Stores kWidth digits as bytes.
+inline void store_digits(int8_t* to, vi digits) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8((__m512i)digits));
+}
+
+}  // namespace
+}  // namespace heed::cpu::HEED_ISA
+#endif
