@@ -77,11 +77,11 @@ console.log(`heed on ${run.machine}`);
 for (const [name, peer] of Object.entries(run.peers))
   console.log("version" in peer ? `beside ${name} ${peer.version}` : `without ${name}: ${peer.error}`);
 
-const { seconds, rounds } = run;
+const options = { peers: running, seconds: run.seconds, rounds: run.rounds, quick: flags.smoke, measurePeaks };
 removeModels(); // a run that was cut off may have left some
 const measured: [Case, Measured][] = [];
 for (const one of cases) {
-  measured.push([one, await contest(one, { peers: running, seconds, rounds, measurePeaks })]);
+  measured.push([one, await contest(one, options)]);
   run.peaks = middle(peaks);
   // The peaks are medians, so a peak that other work disturbed counts less with each one that follows.
   run.rows = measured.map(([one, result]) => rowOf(one, result, run.peaks));
