@@ -50,9 +50,14 @@ export class Peer {
     return this.hello.version;
   }
 
-  /** Starts a peer. Throws with the reason if it does not start. */
-  static async start(name: string, program: string, args: readonly string[]): Promise<Peer> {
-    const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"] });
+  /** Starts a peer with variables added to its environment. Throws with the reason if it does not start. */
+  static async start(
+    name: string,
+    program: string,
+    args: readonly string[],
+    environment: Record<string, string>,
+  ): Promise<Peer> {
+    const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...environment } });
     const failed = new Promise<string>((resolve) => child.once("error", (error) => resolve(error.message)));
     let complaint = "";
     child.stderr.on("data", (chunk: Buffer) => (complaint = (complaint + chunk.toString()).slice(-4000)));
