@@ -6,7 +6,7 @@ import { spreadOf, type Statistics, statistics, widestSpread } from "./statistic
 export const leastRuns = 5;
 
 /** Number of times that a row is measured at most. */
-const mostAttempts = 3;
+const mostAttempts = 2;
 
 /** Something that is timed. */
 export interface Contender {
@@ -28,8 +28,8 @@ export interface TurnOptions {
 
 /**
  * Times contenders turn by turn and returns their statistics, or the error of a contender that has failed, by name. If the
- * runs of a contender spread widely, something has disturbed the machine: all contenders are measured again, three times in
- * all at most, and the attempt whose widest spread is the smallest counts.
+ * runs of a contender spread widely, something has disturbed the machine: all contenders are measured again, once, and the
+ * attempt whose widest spread is smaller counts.
  */
 export async function takeTurns(
   contenders: readonly Contender[],
