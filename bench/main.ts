@@ -4,9 +4,10 @@
  *
  * Every case is checked before it is timed. On CUDA the device's events measure the time. Peers (torch, ort, tfjs, llama,
  * all) do the same work in the same minutes, turn by turn. PyTorch runs in the Python that HEED_TORCH_PYTHON names; the
- * others come from npm and are installed in build/peers. --write renews docs/benchmarks.md and its chart or, on CUDA,
- * docs/benchmarks-CARD.md, and the numbers in bench/results. --smoke runs one small case of each kind. --merge measures
- * nothing: it puts together what runs of parts (--only) wrote with --json.
+ * others come from npm and are installed in build/peers. --write replaces the results of this maker's cores, or of this
+ * card, in bench/results and renews docs/benchmarks.md and its charts or, on CUDA, docs/benchmarks-CARD.md. --smoke runs
+ * one small case of each kind, and few times. --merge measures nothing: it puts together what runs of parts (--only) wrote
+ * with --json.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
