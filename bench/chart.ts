@@ -1,10 +1,11 @@
 import { parse, resetSVGDefIds, View } from "vega";
 import { compile, type TopLevelSpec } from "vega-lite";
-import { bestOf, type Row } from "./row.js";
+import type { Run } from "./report.js";
+import { bestOf } from "./row.js";
 
 /** Draws a bar for each row that has peers, as an SVG picture. Its length is the fastest peer's time divided by heed's. */
-export function chartOf(rows: readonly Row[]): Promise<string> {
-  const values = rows.flatMap((row) => {
+export function chartOf(run: Run): Promise<string> {
+  const values = run.rows.flatMap((row) => {
     const best = bestOf(row);
     if (!best) return [];
     const label = `${row.name}, ${row.shape}, ${row.dtype}`;
@@ -14,7 +15,7 @@ export function chartOf(rows: readonly Row[]): Promise<string> {
   const y = { field: "row", type: "nominal", sort: null, title: null, axis: { labelLimit: 600 } }; // without a canvas vega guesses the widths, too wide
   const scale = { type: "log", base: 2, domain: [0.5, Math.max(4, ...values.map(({ ratio }) => ratio))], clamp: true };
   return drawn({
-    title: { text: "heed's speed relative to the fastest peer (1 = equal)", anchor: "start", fontSize: 14, offset: 12 },
+    title: titleOf("heed's speed relative to the fastest peer (1 = equal)", run),
     width: 480,
     height: { step: 16 },
     data: { values },
@@ -36,6 +37,11 @@ export function chartOf(rows: readonly Row[]): Promise<string> {
     ],
     config: { axis: { labelFontSize: 10 } },
   });
+}
+
+/** Returns the title of a picture, with the machine of the run below it. */
+export function titleOf(text: string, { machine, date }: Pick<Run, "machine" | "date">): object {
+  return { ...{ text, subtitle: `${machine}, ${date}` }, ...{ anchor: "start", fontSize: 14, offset: 12 } };
 }
 
 /** Draws a picture of vega-lite as SVG, on white and with a margin. */

@@ -17,26 +17,28 @@ export function sampleOf(
   };
 }
 
-/**
- * Takes samples. `times` takes them until they, with everything around them, have lasted `seconds`; it takes at least
- * one.
- */
+/** Takes samples of one contender. */
 export class Clock {
-  #last = 0;
-
   constructor(private readonly sample: Sample) {}
 
-  async once(): Promise<number> {
-    return (this.#last = await this.sample());
+  /** Runs once and returns the milliseconds. */
+  once(): Promise<number> {
+    return this.sample();
   }
 
-  async times(seconds: number): Promise<number[]> {
-    // After a pause the first run finds cold caches, which makes no difference to a long run.
-    if (this.#last < seconds * 250) await this.once();
-    const bench = new Bench({ time: seconds * 1000, iterations: 1, warmup: false, retainSamples: true, throws: true });
+  /**
+   * Returns the milliseconds of at least `least` runs, and of as many as it takes until they, with everything around them,
+   * have lasted `seconds`. A run that is not timed comes first, because the other contenders have emptied the caches.
+   */
+  async times(seconds: number, least: number): Promise<number[]> {
+    await this.sample();
+    const bench = new Bench({
+      ...{ time: seconds * 1000, iterations: least },
+      ...{ warmup: false, retainSamples: true, throws: true },
+    });
     bench.add("run", async () => {
       const start = performance.now();
-      const overriddenDuration = await this.once();
+      const overriddenDuration = await this.sample();
       return { overriddenDuration, overriddenIterationCost: performance.now() - start } satisfies FnReturnedObject;
     });
     await bench.run();

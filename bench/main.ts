@@ -4,9 +4,10 @@
  *
  * Every case is checked before it is timed. On CUDA the device's events measure the time. Peers (torch, ort, tfjs, llama,
  * all) do the same work in the same minutes, turn by turn. PyTorch runs in the Python that HEED_TORCH_PYTHON names; the
- * others come from npm and are installed in build/peers. --write renews docs/benchmarks.md and its chart or, on CUDA,
- * docs/benchmarks-CARD.md, and the numbers in bench/results. --smoke runs one small case of each kind. --merge measures
- * nothing: it puts together what runs of parts (--only) wrote with --json.
+ * others come from npm and are installed in build/peers. --write replaces the results of this maker's cores, or of this
+ * card, in bench/results and renews docs/benchmarks.md and its charts or, on CUDA, docs/benchmarks-CARD.md. --smoke runs
+ * one small case of each kind, and few times. --merge measures nothing: it puts together what runs of parts (--only) wrote
+ * with --json.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
@@ -77,11 +78,11 @@ console.log(`heed on ${run.machine}`);
 for (const [name, peer] of Object.entries(run.peers))
   console.log("version" in peer ? `beside ${name} ${peer.version}` : `without ${name}: ${peer.error}`);
 
-const { seconds, rounds } = run;
+const options = { peers: running, seconds: run.seconds, rounds: run.rounds, quick: flags.smoke, measurePeaks };
 removeModels(); // a run that was cut off may have left some
 const measured: [Case, Measured][] = [];
 for (const one of cases) {
-  measured.push([one, await contest(one, { peers: running, seconds, rounds, measurePeaks })]);
+  measured.push([one, await contest(one, options)]);
   run.peaks = middle(peaks);
   // The peaks are medians, so a peak that other work disturbed counts less with each one that follows.
   run.rows = measured.map(([one, result]) => rowOf(one, result, run.peaks));

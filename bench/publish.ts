@@ -1,80 +1,119 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { benchmarkPage, type Run } from "./report.js";
-import { type ServingRun, servingSection } from "./serving/report.js";
-import { type TfjsRun, tfjsSection } from "./tfjs/report.js";
+// Keeps the numbers of runs in bench/results and writes pages and charts from them.
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { machineSection, pageHead, type Run } from "./report.js";
+import { chartedRows, servingHead, type ServingRun, servingSection } from "./serving/report.js";
+import { tfjsHead, type TfjsRun, tfjsSection } from "./tfjs/report.js";
 
 type Kind = "cpu" | "cuda";
 
-/** Returns the names of a machine's results (bench/results) and of its page (docs). */
-function namesOf(machine: string, kind: Kind): { results: string; page: string } {
+/** The runs of one machine that are kept. */
+interface Kept {
+  /** Name of the results: of the maker of the CPU's cores, "cpu-amd", or of the card. */
+  name: string;
+  run: Run | null;
+  serving: ServingRun | null;
+  tfjs: TfjsRun | null;
+}
+
+/**
+ * Returns the name of a machine's results, "cpu-amd" or "nvidia-h100-80gb-hbm3". CPUs of one maker share a name, so that
+ * a run replaces the last one of that maker and of no other.
+ */
+export function resultsOf(machine: string, kind: Kind): string {
+  if (kind === "cpu")
+    return `cpu-${(/intel|amd|apple/i.exec(machine) ?? /[a-z]+/i.exec(machine) ?? ["unknown"])[0].toLowerCase()}`;
   // "NVIDIA H100 80GB HBM3, 80 GiB, …" → "nvidia-h100-80gb-hbm3"
-  const card = machine
+  return machine
     .split(",")[0]!
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, "-");
-  return kind === "cpu" ? { results: "cpu", page: "benchmarks" } : { results: card, page: `benchmarks-${card}` };
 }
 
-/** Writes docs/benchmarks.md and its chart or, for a CUDA card, docs/benchmarks-CARD.md; and the numbers in bench/results. */
-export async function publish(run: Run, kind: Kind): Promise<void> {
-  const { results, page } = namesOf(run.machine, kind);
-  keep(results, run);
-  const chart = chartOfRun(run, kind, page);
-  // The import is here because a machine with a card has no vega.
-  if (chart) writeFileSync(`docs/${chart}`, await (await import("./chart.js")).chartOf(run.rows));
-  writePage(run.machine, kind);
+/** Keeps the numbers of a run in bench/results, and writes its page and the charts of that page. */
+export async function publish(run: Run, kind: Kind, root = "."): Promise<void> {
+  await keep("", run, kind, root);
 }
 
-/** Writes the section of that page about serving, with its chart and numbers. */
-export async function publishServing(run: ServingRun, kind: Kind): Promise<void> {
-  const { results, page } = namesOf(run.machine, kind);
-  keep(`${results}-serving`, run);
-  const chart = servingChart(kind, page);
-  if (chart) writeFileSync(`docs/${chart}`, await (await import("./serving/chart.js")).servingChartOf(run.rows));
-  writePage(run.machine, kind);
+/** Does the same with a run of serving. */
+export async function publishServing(run: ServingRun, kind: Kind, root = "."): Promise<void> {
+  await keep("-serving", run, kind, root);
 }
 
-/** Writes the section of that page about TensorFlow.js, with its numbers. */
-export function publishTfjs(run: TfjsRun, kind: Kind): void {
-  keep(`${namesOf(run.machine, kind).results}-tfjs`, run);
-  writePage(run.machine, kind);
+/** Does the same with a run of programs of TensorFlow.js. */
+export async function publishTfjs(run: TfjsRun, kind: Kind, root = "."): Promise<void> {
+  await keep("-tfjs", run, kind, root);
 }
 
-function chartOfRun({ peers }: Run, kind: Kind, page: string): string | null {
-  return kind === "cpu" && Object.values(peers).some((peer) => "version" in peer) ? `${page}.svg` : null;
+async function keep(part: string, run: Run | ServingRun | TfjsRun, kind: Kind, root: string): Promise<void> {
+  const folder = path.join(root, "bench/results");
+  mkdirSync(folder, { recursive: true });
+  const name = resultsOf(run.machine, kind);
+  writeFileSync(path.join(folder, `${name}${part}.json`), `${JSON.stringify(run, null, 2)}\n`);
+  const page = kind === "cpu" ? "benchmarks" : `benchmarks-${name}`;
+  writeFileSync(path.join(root, `docs/${page}.md`), pageOf(run.machine, kind, root));
+  // A machine with a card has no vega, and its page no charts.
+  if (kind === "cpu")
+    for (const [file, chart] of await chartsOf(root)) writeFileSync(path.join(root, "docs", file), chart);
 }
 
-function servingChart(kind: Kind, page: string): string | null {
-  return kind === "cpu" ? `${page}-serving.svg` : null;
+/** Returns what is kept of the machines of a page: all makers of CPUs are on one page, and each card has its own. */
+function keptOn(machine: string, kind: Kind, root: string): Kept[] {
+  const folder = path.join(root, "bench/results");
+  const names = new Set(
+    kind === "cuda"
+      ? [resultsOf(machine, kind)]
+      : readdirSync(folder)
+          .sort()
+          .flatMap((file) => /^cpu-[a-z]+/.exec(file)?.[0] ?? []),
+  );
+  const read = (name: string): unknown => {
+    const file = path.join(folder, `${name}.json`);
+    return existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : null;
+  };
+  return [...names].map((name) => ({
+    name,
+    run: read(name) as Run | null,
+    serving: read(`${name}-serving`) as ServingRun | null,
+    tfjs: read(`${name}-tfjs`) as TfjsRun | null,
+  }));
 }
 
-function keep(results: string, run: Run | ServingRun | TfjsRun): void {
-  mkdirSync("bench/results", { recursive: true });
-  writeFileSync(`bench/results/${results}.json`, `${JSON.stringify(run, null, 2)}\n`);
+/** Returns the name of the chart of a run, which compares with peers; null if there is none. */
+function chartName({ name, run }: Kept): string | null {
+  const compares = run && Object.values(run.peers).some((peer) => "version" in peer);
+  return compares && name.startsWith("cpu-") ? `${name.replace("cpu", "benchmarks")}.svg` : null;
 }
 
-function kept(results: string): unknown {
-  const file = `bench/results/${results}.json`;
-  return existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : null;
+/** Returns the name of the chart of a run of serving; null if there is none. */
+function servingChartName({ name, serving }: Kept): string | null {
+  const shows = serving && chartedRows(serving).length > 0;
+  return shows && name.startsWith("cpu-") ? `${name.replace("cpu", "benchmarks")}-serving.svg` : null;
 }
 
-/** Writes the page from the numbers in bench/results. */
-function writePage(machine: string, kind: Kind): void {
-  const { page } = namesOf(machine, kind);
-  writeFileSync(`docs/${page}.md`, pageOf(machine, kind));
+/** Returns the charts of docs/benchmarks.md by the names of their files. */
+export async function chartsOf(root = "."): Promise<Map<string, string>> {
+  const [{ chartOf }, { servingChartOf }] = await Promise.all([import("./chart.js"), import("./serving/chart.js")]);
+  const charts = new Map<string, string>();
+  for (const kept of keptOn("", "cpu", root)) {
+    const [rows, serving] = [chartName(kept), servingChartName(kept)];
+    if (rows) charts.set(rows, await chartOf(kept.run!));
+    if (serving) charts.set(serving, await servingChartOf(kept.serving!));
+  }
+  return charts;
 }
 
-/** Returns the text of the page from the numbers in bench/results. */
-export function pageOf(machine: string, kind: Kind): string {
-  const { results, page } = namesOf(machine, kind);
-  const run = kept(results) as Run | null;
-  const serving = kept(`${results}-serving`) as ServingRun | null;
-  const tfjs = kept(`${results}-tfjs`) as TfjsRun | null;
-  const script = kind === "cpu" ? "bench:peers" : "bench:gpu";
+/** Returns the text of a machine's page from the numbers in bench/results. */
+export function pageOf(machine: string, kind: Kind, root = "."): string {
+  const all = keptOn(machine, kind, root);
+  const runs = all.flatMap((kept) => (kept.run ? machineSection(kept.run, chartName(kept)) : []));
+  const serving = all.flatMap((kept) => (kept.serving ? servingSection(kept.serving, servingChartName(kept)) : []));
+  const tfjs = all.flatMap((kept) => (kept.tfjs ? tfjsSection(kept.tfjs) : []));
   const parts = [
-    run ? benchmarkPage(run, script, chartOfRun(run, kind, page)) : "# Benchmarks\n",
-    ...(serving ? [`${servingSection(serving, servingChart(kind, page))}\n`] : []),
-    ...(tfjs ? [tfjsSection(tfjs)] : []),
+    pageHead(kind === "cpu" ? "bench:peers" : "bench:gpu"),
+    ...(runs.length ? ["## Operations and models", ...runs] : []),
+    ...(serving.length ? [servingHead, ...serving] : []),
+    ...(tfjs.length ? [tfjsHead, ...tfjs] : []),
   ];
-  return parts.join("\n");
+  return `${parts.join("\n\n")}\n`;
 }

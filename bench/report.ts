@@ -1,6 +1,6 @@
 // The results as lines for the terminal and as a page of the documentation.
 import { bestOf, goalText, type Row } from "./row.js";
-import { rounded } from "./statistics.js";
+import { daggerOf, rounded, type Statistics, timesText, timeText, widestSpread } from "./statistics.js";
 import type { Peaks } from "./peaks.js";
 
 /** A whole run in the form that `--json` writes. */
@@ -31,13 +31,14 @@ export function lines(row: Row): string {
     row.dtype.padEnd(5),
     row.shape.padEnd(34),
     `${row.heed.median} ms`.padStart(12),
+    `(fastest ${row.heed.min})${daggerOf(row.heed)}`.padEnd(20),
     rateText(row).padStart(22),
     peakText(row).padStart(6),
     best ? `${best.ratio}× ${best.name}` : "",
   ].join(" ");
   const others = Object.entries(row.peers).map(([name, peer]) => {
     if ("error" in peer) return `  ${name}: ${peer.error}`;
-    return `  ${name}: ${peer.median} ms, ${peer.ratio}×${peer.memory === undefined ? "" : `, ${mebibytes(peer.memory)}`}`;
+    return `  ${name}: ${timesText(peer)} ms, ${peer.ratio}×${peer.memory === undefined ? "" : `, ${mebibytes(peer.memory)}`}`;
   });
   const own = row.heed.memory === undefined ? [] : [`  heed: ${mebibytes(row.heed.memory)}`];
   const goals = row.goals.map((goal) => `  ${goal.met ? "met" : "SHORT"}: ${goalText(goal)}`);
@@ -56,11 +57,27 @@ export function shortfalls(rows: readonly Row[]): string {
   );
 }
 
-/**
- * Returns the text of docs/benchmarks.md or, for a CUDA card, docs/benchmarks-CARD.md. `script` is the npm script that
- * writes the page, and `chart` is the name of the picture beside it.
- */
-export function benchmarkPage(run: Run, script: string, chart: string | null): string {
+/** Returns the beginning of a page. `script` is the npm script that writes the page. */
+export function pageHead(script: string): string {
+  return `# Benchmarks
+
+\`npm run ${script} -- --write\` writes this page; do not edit it. [How heed is compared with other
+engines](performance/peers.md) describes the method.
+
+- Every result is checked before it is timed. The contenders take turns within the same minutes, each in a process of
+  its own.
+- Times are in milliseconds. For heed they are the median, with the quartiles in brackets, and the fastest run; for
+  others the median / the fastest run.
+- A dagger (†) marks runs whose quartiles are more than ${100 * widestSpread} % of the median apart.
+- A ratio is the time of the fastest peer divided by heed's, by the medians and by the fastest runs. Above 1, heed is
+  faster. Goals are about medians.
+- Memory is what a process takes beyond what it had before. For a training step it includes the model; for everything
+  else it is what the run alone takes.
+- A dash means that something was not measured.`;
+}
+
+/** Returns the sections of a run on one machine. `chart` is the name of the picture beside the page. */
+export function machineSection(run: Run, chart: string | null): string {
   const { rows, peaks, threads } = run;
   const versions = Object.entries(run.peers).map(([name, peer]) =>
     "version" in peer ? `- ${name} ${peer.version}` : `- ${name}: not in this run (${peer.error})`,
@@ -73,24 +90,15 @@ export function benchmarkPage(run: Run, script: string, chart: string | null): s
         `reading memory ${rounded(peaks.read)} GB/s.`,
       ].join(", ")
     : "";
+  const all = rows.flatMap(({ heed, peers }) => [heed, ...Object.values(peers).filter((peer) => "median" in peer)]);
   const names = [...new Set(rows.map(({ name }) => name))];
   const parts = [
-    `# Benchmarks
+    `### ${run.machine}
 
-\`npm run ${script} -- --write\` writes this page; do not edit it. [How heed is compared with other
-engines](performance/peers.md) describes the method.
-
-- Times are medians in milliseconds, with quartiles in brackets. Each contender has ${run.rounds} turns of
-  ${rounded(run.seconds / run.rounds)} s. The contenders take turns within the same minutes, each in a process of its own, on ${threads} threads.
-- Every result is checked before it is timed.
-- A ratio is the time of the fastest peer divided by heed's. Above 1, heed is faster.
-- Memory is what a process takes beyond what it had before. For a training step it includes the model; for everything
-  else it is what the run alone takes.
-- A dash means that something was not measured.
-
-The machine is ${run.machine}, ${run.date}.${peakLine}`,
+Measured on ${run.date}, on ${threads} threads. Each contender had ${run.rounds} turns of ${rounded(run.seconds / run.rounds)} s and, however long they took, at least
+${Math.min(...all.map(({ runs }) => runs))} timed runs.${peakLine}`,
     versions.length ? versions.join("\n") : "There are no peers in this run.",
-    ...(chart ? [`![heed's speed relative to the fastest peer](${chart})`] : []),
+    ...(chart ? [`![heed's speed relative to the fastest peer, on ${run.machine}](${chart})`] : []),
     ...names.map((name) =>
       section(
         name,
@@ -99,28 +107,40 @@ The machine is ${run.machine}, ${run.date}.${peakLine}`,
     ),
     ...goalLists(rows),
   ];
-  return `${parts.join("\n\n")}\n`;
+  return parts.join("\n\n");
 }
 
 /** Returns the tables of the rows of one name: heed's figures, the others' times, memory, and the reasons for gaps. */
 function section(name: string, rows: readonly Row[]): string {
   const others = [...new Set(rows.flatMap(({ peers }) => Object.keys(peers)))];
-  const resultOf = (row: Row, name: string): { median: number; memory?: number } | null => {
+  const resultOf = (row: Row, name: string): (Statistics & { memory?: number }) | null => {
     const result = name === "heed" ? row.heed : row.peers[name];
     return result && "median" in result ? result : null;
   };
+  const ratioText = (row: Row, by: "median" | "min"): string => {
+    const best = bestOf(row, by);
+    return best ? `${best.ratio}×` : "";
+  };
   const speed = table(
-    ["shape", "dtype", "heed, ms", "rate", "of peak", "ratio"],
+    ["shape", "dtype", "heed, ms", "fastest, ms", "rate", "of peak", "ratio", "ratio, fastest"],
     rows.map((row) => {
-      const { median, quartiles } = row.heed;
-      const best = bestOf(row);
-      return [`${median} (${quartiles.join("–")})`, rateText(row), peakText(row), best ? `${best.ratio}×` : ""];
+      const { median, quartiles, min } = row.heed;
+      return [
+        `${timeText(median)} (${quartiles.map(timeText).join("–")})${daggerOf(row.heed)}`,
+        timeText(min),
+        ...[rateText(row), peakText(row), ratioText(row, "median"), ratioText(row, "min")],
+      ];
     }),
     rows,
   );
   const times = table(
     ["shape", "dtype", ...others.map((name) => `${name}, ms`)],
-    rows.map((row) => others.map((name) => String(resultOf(row, name)?.median ?? "–"))),
+    rows.map((row) =>
+      others.map((name) => {
+        const result = resultOf(row, name);
+        return result ? timesText(result) : "–";
+      }),
+    ),
     rows,
   );
   const measured = ["heed", ...others].filter((name) => rows.some((row) => resultOf(row, name)?.memory !== undefined));
@@ -140,7 +160,7 @@ function section(name: string, rows: readonly Row[]): string {
     ),
   );
   return [
-    `## ${name}`,
+    `#### ${name}`,
     speed,
     ...(others.length ? [times] : []),
     ...(measured.length ? [memory] : []),
@@ -167,5 +187,5 @@ function goalLists(rows: readonly Row[]): string[] {
   };
   const count = goals.filter(({ goal }) => goal.met).length;
   const total = `${count} of ${goals.length} goals are met.`;
-  return ["## Goals", total, ...listOf("Not met:", false), ...listOf("Met:", true)];
+  return ["#### Goals", total, ...listOf("Not met:", false), ...listOf("Met:", true)];
 }

@@ -111,10 +111,10 @@ function reached(row: Row, kind: keyof Goals): number | null {
   }
 }
 
-/** Returns the fastest peer and its ratio; null if there is none. */
-export function bestOf(row: Row): { name: string; ratio: number } | null {
+/** Returns the peer that is fastest by the median or by the fastest run, and its ratio; null if there is none. */
+export function bestOf(row: Row, by: "median" | "min" = "median"): { name: string; ratio: number } | null {
   const times = Object.entries(row.peers).flatMap(([name, peer]) =>
-    "ratio" in peer && name !== oneThread ? { name, ratio: peer.ratio } : [],
+    "median" in peer && name !== oneThread ? { name, ratio: rounded(peer[by] / row.heed[by]) } : [],
   );
   return times.sort((a, b) => a.ratio - b.ratio)[0] ?? null;
 }

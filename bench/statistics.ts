@@ -26,3 +26,24 @@ export function statistics(values: readonly number[]): Statistics {
     runs: sorted.length,
   };
 }
+
+/** Largest spread of runs that count as undisturbed. */
+export const widestSpread = 0.15;
+
+/** Returns the distance between the quartiles as a share of the median. */
+export function spreadOf({ median, quartiles: [first, third] }: Statistics): number {
+  return (third - first) / median;
+}
+
+/** Returns a time as it is shown: "0.8308", "11,140". */
+export const timeText = (ms: number): string => ms.toLocaleString("en", { maximumSignificantDigits: 4 });
+
+/** Returns the median and the fastest run, and a dagger if the runs spread widely: "7.61 / 7.44 †". */
+export function timesText(times: Statistics): string {
+  return `${timeText(times.median)} / ${timeText(times.min)}${daggerOf(times)}`;
+}
+
+/** Returns the mark of runs that spread widely, or an empty text. */
+export function daggerOf(times: Statistics): string {
+  return spreadOf(times) > widestSpread ? " †" : "";
+}

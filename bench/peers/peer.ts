@@ -1,9 +1,9 @@
 // A peer is another engine in a process of its own. It is asked one thing at a time, by a line of JSON each way:
 //
-//   → (at its start)                    ← { version, cases: { NAME: [DTYPE, …], … } }
-//   → { action: "prepare", case, … }    ← { result, memory }, once the case is ready, checked and has run
-//   → { action: "time", seconds }       ← { times: milliseconds of each run }
-//   → { action: "release" }             ← {}
+//   → (at its start)                     ← { version, cases: { NAME: [DTYPE, …], … } }
+//   → { action: "prepare", case, … }     ← { result, memory }, once the case is ready, checked and has run
+//   → { action: "time", seconds, least } ← { times: milliseconds of each run }
+//   → { action: "release" }              ← {}
 //
 // or { error } instead. A peer does nothing between its answers, so that the other contenders have the machine.
 import { type ChildProcess, spawn } from "node:child_process";
@@ -50,9 +50,14 @@ export class Peer {
     return this.hello.version;
   }
 
-  /** Starts a peer. Throws with the reason if it does not start. */
-  static async start(name: string, program: string, args: readonly string[]): Promise<Peer> {
-    const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"] });
+  /** Starts a peer with variables added to its environment. Throws with the reason if it does not start. */
+  static async start(
+    name: string,
+    program: string,
+    args: readonly string[],
+    environment: Record<string, string>,
+  ): Promise<Peer> {
+    const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...environment } });
     const failed = new Promise<string>((resolve) => child.once("error", (error) => resolve(error.message)));
     let complaint = "";
     child.stderr.on("data", (chunk: Buffer) => (complaint = (complaint + chunk.toString()).slice(-4000)));
@@ -74,9 +79,9 @@ export class Peer {
     return this.#ask({ action: "prepare", ...request });
   }
 
-  /** Returns the milliseconds of each run within `seconds`. */
-  async time(seconds: number): Promise<number[]> {
-    return (await this.#ask<{ times: number[] }>({ action: "time", seconds })).times;
+  /** Returns the milliseconds of at least `least` runs, and of as many as last `seconds`, after one that is not timed. */
+  async time(seconds: number, least: number): Promise<number[]> {
+    return (await this.#ask<{ times: number[] }>({ action: "time", seconds, least })).times;
   }
 
   async release(): Promise<void> {

@@ -2,12 +2,15 @@
 import { fileURLToPath } from "node:url";
 import { compiled, eager } from "../row.js";
 import { install } from "./install.js";
+import { llamaEnvironment } from "./llama-environment.js";
 import { Peer } from "./peer.js";
 
 interface Kind {
   name: string;
   /** Returns the program and its arguments. Throws with the reason if there is none. */
   command: (threads: number) => [string, string[]];
+  /** Variables of its environment beside those of this process. @default none */
+  environment?: Record<string, string>;
 }
 
 function python(mode: "eager" | "compiled"): [string, string[]] {
@@ -30,7 +33,7 @@ const kinds: Record<string, readonly Kind[]> = {
   ],
   ort: [{ name: "ONNX Runtime", command: (threads) => node("ort.js", threads) }],
   tfjs: [{ name: "TensorFlow.js", command: (threads) => node("tfjs.js", threads) }],
-  llama: [{ name: "llama.cpp", command: (threads) => node("llama.js", threads) }],
+  llama: [{ name: "llama.cpp", command: (threads) => node("llama.js", threads), environment: llamaEnvironment }],
 };
 
 /** Starts the peers of a list such as "torch,ort" or "all". Returns those that run, and why the others do not. */
@@ -43,9 +46,9 @@ export async function startPeers(
   if (unknown) throw new Error(`--peers: expected ${Object.keys(kinds).join(", ")} or all, got ${unknown}`);
   const running: Peer[] = [];
   const missing: Record<string, string> = {};
-  for (const { name, command } of wanted.flatMap((kind) => kinds[kind]!))
+  for (const { name, command, environment = {} } of wanted.flatMap((kind) => kinds[kind]!))
     try {
-      running.push(await Peer.start(name, ...command(threads)));
+      running.push(await Peer.start(name, ...command(threads), environment));
     } catch (error) {
       missing[name] = (error as Error).message;
     }

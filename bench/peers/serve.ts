@@ -24,7 +24,8 @@ export interface TwinRequest {
   threads: number;
 }
 
-type Request = ({ action: "prepare" } & PrepareRequest) | { action: "time"; seconds: number } | { action: "release" };
+type Request =
+  ({ action: "prepare" } & PrepareRequest) | { action: "time"; seconds: number; least: number } | { action: "release" };
 
 /** Loads a package from the folder of peers, where install.ts put it. */
 export async function load<T>(name: string): Promise<T> {
@@ -48,7 +49,7 @@ export async function serve(version: string, twins: Twins): Promise<void> {
         clock = new Clock(sampleOf(twin.run));
         await clock.once();
         answer({ result: twin.result ?? null, memory: null } satisfies PrepareAnswer);
-      } else if (request.action === "time") answer({ times: await clock!.times(request.seconds) });
+      } else if (request.action === "time") answer({ times: await clock!.times(request.seconds, request.least) });
       else {
         await twin?.release?.();
         twin = clock = null;

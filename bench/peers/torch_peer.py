@@ -510,7 +510,7 @@ class Prepared:
         if MODE == "compiled":
             self.once()  # the first run compiles
         step = trimmed() if memory else 0
-        self.last = self.once()
+        self.once()
         peak = resident("VmHWM") if memory else 0
         self.memory = {"whole": peak - whole, "step": peak - step} if memory else None
 
@@ -523,18 +523,16 @@ class Prepared:
             torch.cuda.synchronize()
         return own if isinstance(own, float) else (time.perf_counter() - start) * 1000
 
-    def times(self, seconds):
+    def times(self, seconds, least):
+        """Return the milliseconds of at least `least` runs, and of as many as last `seconds`."""
         sample = self.once
         if self.device != "cpu" and not self.twin.waits and not self.twin.before:
             repeats = max(1, math.ceil(2 / max(event_time(self.twin.run, 1), 1e-3)))
             sample = lambda: event_time(self.twin.run, repeats)
-        # After a pause the first run finds cold caches, which makes no difference to a long run.
-        if self.last < seconds * 250:
-            sample()
+        sample()  # not timed, because the other contenders have emptied the caches
         samples, begin = [], time.perf_counter()
-        while not samples or time.perf_counter() - begin < seconds:
+        while len(samples) < least or time.perf_counter() - begin < seconds:
             samples.append(sample())
-        self.last = samples[-1]
         return samples
 
 
@@ -548,7 +546,7 @@ for line in sys.stdin:
             prepared = Prepared(**request)
             answer = {"result": prepared.twin.result, "memory": prepared.memory}
         elif action == "time":
-            answer = {"times": prepared.times(request["seconds"])}
+            answer = {"times": prepared.times(request["seconds"], request["least"])}
         else:
             prepared, answer = None, {}
             trimmed()

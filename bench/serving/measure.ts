@@ -39,7 +39,7 @@ export async function measure(plan: Plan, options: MeasureOptions): Promise<void
   const { device, threads } = options;
   if (loads.length > 0) await measureLoads(plan, options);
   if (scenarios.length === 0) return;
-  const remote = new Remote();
+  const remote = new Remote("heed");
   try {
     for (const scenario of scenarios) {
       const findings = await remote.ask("play", { options: { model, format, device, threads }, scenario });
@@ -88,7 +88,7 @@ async function start(name: ContestantName, plan: Plan, options: MeasureOptions):
     sequences: Math.max(...loads.map(({ callers }) => callers)),
     length: Math.max(...loads.map(({ traffic }) => longest(traffic))),
   };
-  const remote = new Remote();
+  const remote = new Remote(name);
   try {
     const version = await remote.ask("start", { contestant: name, options: room });
     if (version !== null) options.onVersion(name, version);
@@ -104,7 +104,7 @@ async function start(name: ContestantName, plan: Plan, options: MeasureOptions):
 async function verify(name: ContestantName, { model: subject, format, loads }: Plan, remote: Remote): Promise<void> {
   const traffic: Traffic = { ...loads[0]!.traffic, answer: [4, 12] };
   using model = await createModel(subject, format, "cpu");
-  const requests = firstRequests(traffic, model.config.vocabularySize, 7, 3);
+  const requests = firstRequests(traffic, model.config.vocabularySize, 7, 8);
   const answers = await remote.ask("answer", requests);
   for (const [i, request] of requests.entries()) await verifyAnswer(name, model, request, answers[i]!, margins[format]);
 }

@@ -1,15 +1,18 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
-import type { Requests } from "./child.js";
+import { llamaEnvironment } from "../peers/llama-environment.js";
+import type { ContestantName, Requests } from "./child.js";
 
 /** A process of its own for a contestant, so that nothing but its own work holds its event loop and its memory. */
 export class Remote {
   readonly #child: ChildProcess;
 
-  constructor() {
-    // The standard output belongs to this process.
-    this.#child = fork(fileURLToPath(new URL("child.js", import.meta.url)), { stdio: ["ignore", 2, 2, "ipc"] });
+  constructor(contestant: ContestantName) {
+    this.#child = fork(fileURLToPath(new URL("child.js", import.meta.url)), {
+      stdio: ["ignore", 2, 2, "ipc"], // the standard output belongs to this process
+      env: { ...process.env, ...(contestant === "llama.cpp" ? llamaEnvironment : {}) },
+    });
   }
 
   /** Resolves to the answer of a request. One request may be made at a time. */

@@ -114,20 +114,13 @@ export function shortfalls(run: ServingRun): string {
   );
 }
 
-/** Returns the section of the page. `chart` is the name of the picture beside it, if there is one. */
-export function servingSection(run: ServingRun, chart: string | null): string {
-  const versions = Object.entries(run.peers).map(([name, peer]) =>
-    "version" in peer ? `- ${name} ${peer.version}` : `- ${name}: not in this run (${peer.error})`,
-  );
-  const subjects = [...new Set(run.rows.map(({ model, format }) => `${model}, ${format}`))];
-  const tables = subjects.map((subject) => {
-    const rows = run.rows.filter(({ model, format }) => `${model}, ${format}` === subject);
-    return [`### ${subject}`, loadTable(rows), ...gapsOf(rows)].join("\n\n");
-  });
-  const goals = allFindings(run).filter(({ finding }) => finding.goal !== null || finding.unit !== "×");
-  const list = goals.map(({ model, format, finding }) => `- ${model}, ${format}: ${findingText(finding)}`);
-  return [
-    `## Serving
+/** Returns the rows that the chart shows: those with callers. */
+export function chartedRows({ rows }: ServingRun): ServingRow[] {
+  return rows.filter(({ load }) => load.includes("caller"));
+}
+
+/** Says how serving is measured, at the beginning of its section of the page. */
+export const servingHead = `## Serving
 
 \`npm run bench:serve -- --write\` writes this section. Many requests at the same time are answered in one process, by
 heed's \`Engine\` and by one context of llama.cpp with a sequence for each request.
@@ -135,20 +128,34 @@ heed's \`Engine\` and by one context of llama.cpp with a sequence for each reque
 - "8 callers" have one request each at a time, and make the next when it is answered. "Arrivals" come at random times
   (a Poisson process), at a share of the requests per second that the contestant itself reached with callers.
 - The lengths of prompts and answers are random, and the same for all. All tokens are the likeliest ones.
-- Each load lasts ${run.seconds} s. The contestants take turns, each in a process of its own, on ${run.threads} threads.
+- The contestants take turns, each in a process of its own.
 - Tokens are checked before anything is timed: heed's must be those of the request alone, a peer's must be as likely as
   rounding allows.
 - Times are the median / the 99th percentile / the longest. A pause is the longest time that the event loop did not run.
 - Memory is the most that the process had beyond what it had before it loaded the model.
 - Over HTTP, the callers are a process of their own, which shares the cores with the server. What they are compared with
   are callers in the process who read the text in parts, too.
-- transformers.js is not measured: it computes each call by itself, and reads other files.
+- transformers.js is not measured: it computes each call by itself, and reads other files.`;
 
-The machine is ${run.machine}, ${run.date}.`,
+/** Returns the part of the section about one machine. `chart` is the name of the picture beside it, if there is one. */
+export function servingSection(run: ServingRun, chart: string | null): string {
+  const versions = Object.entries(run.peers).map(([name, peer]) =>
+    "version" in peer ? `- ${name} ${peer.version}` : `- ${name}: not in this run (${peer.error})`,
+  );
+  const subjects = [...new Set(run.rows.map(({ model, format }) => `${model}, ${format}`))];
+  const tables = subjects.map((subject) => {
+    const rows = run.rows.filter(({ model, format }) => `${model}, ${format}` === subject);
+    return [`#### ${subject}`, loadTable(rows), ...gapsOf(rows)].join("\n\n");
+  });
+  const goals = allFindings(run).filter(({ finding }) => finding.goal !== null || finding.unit !== "×");
+  const list = goals.map(({ model, format, finding }) => `- ${model}, ${format}: ${findingText(finding)}`);
+  return [
+    `### Serving on ${run.machine}`,
+    `Measured on ${run.date}, on ${run.threads} threads. Each load lasted ${run.seconds} s.`,
     versions.length ? versions.join("\n") : "There are no peers in this run.",
-    ...(chart ? [`![tokens per second of each contestant](${chart})`] : []),
+    ...(chart ? [`![tokens per second of each contestant, on ${run.machine}](${chart})`] : []),
     ...tables,
-    ...(list.length ? ["### Promises", list.join("\n")] : []),
+    ...(list.length ? ["#### Promises", list.join("\n")] : []),
   ].join("\n\n");
 }
 

@@ -13,8 +13,9 @@ import * as tf from "@tensorflow/tfjs-core";
 import * as wasm from "@tensorflow/tfjs-backend-wasm";
 import { device, devices, threads } from "heed";
 import { register } from "heed/tfjs";
+import { Clock } from "../clock.js";
 import { publishTfjs } from "../publish.js";
-import { statistics } from "../statistics.js";
+import { type Contender, takeTurns } from "../turns.js";
 import { line, type TfjsRow, type TfjsRun } from "./report.js";
 import { type Prepared, type Row, rows } from "./rows.js";
 
@@ -74,18 +75,23 @@ async function ready(row: Row, results: TfjsRow["results"]): Promise<Map<string,
 async function measure(row: Row): Promise<TfjsRow> {
   const results: TfjsRow["results"] = {};
   const prepared = await ready(row, results);
-  const times = new Map<string, number[]>([...prepared.keys()].map((name) => [name, []]));
-  for (let round = 0; round < Number(flags.rounds); round++)
-    for (const [backend, program] of prepared) {
+  const contenders = [...prepared].map(([backend, program]): Contender => {
+    const clock = new Clock(async () => (await timed(program)).ms);
+    const time: Contender["time"] = async (seconds, least) => {
       await tf.setBackend(backend);
-      const end = performance.now() + seconds * 1000;
-      do times.get(backend)!.push((await timed(program)).ms);
-      while (performance.now() < end);
-    }
+      return clock.times(seconds, least);
+    };
+    return { name: backend, time };
+  });
+  const rounds = Number(flags.rounds);
+  const options = { seconds: seconds * rounds, rounds, quick: flags.smoke };
+  for (const [backend, times] of await takeTurns(contenders, options)) {
+    if (times instanceof Error) throw times;
+    results[backend] = times;
+  }
   for (const [backend, program] of prepared) {
     await tf.setBackend(backend);
     program.dispose();
-    results[backend] = statistics(times.get(backend)!);
   }
   const { name, shape, goal } = row;
   return { name, shape, goal, results: Object.fromEntries(backends.map((key) => [key, results[key]!])) };
@@ -107,5 +113,5 @@ for (const row of rows(flags.smoke).filter(({ name }) => wanted.some((part) => n
   console.log(line(measured));
   run.rows.push(measured);
 }
-if (flags.write) publishTfjs(run, where.kind);
+if (flags.write) await publishTfjs(run, where.kind);
 process.exit(); // wasm's threads

@@ -1,5 +1,5 @@
 // The results of bench:tfjs as lines for the terminal and as a section of the page of benchmarks.
-import { rounded, type Statistics } from "../statistics.js";
+import { rounded, type Statistics, timesText } from "../statistics.js";
 
 /** Milliseconds of a row on each backend, or the reason why there are none. */
 export interface TfjsRow {
@@ -33,7 +33,7 @@ export function factor({ results }: TfjsRow, backend: string): number | null {
 /** Returns a row as a line for the terminal. */
 export function line(row: TfjsRow): string {
   const results = Object.entries(row.results).map(
-    ([name, result]) => `${name} ${"median" in result ? `${result.median} ms` : result.error}`,
+    ([name, result]) => `${name} ${"median" in result ? `${timesText(result)} ms` : result.error}`,
   );
   return `${row.name}, ${row.shape}: ${results.join("; ")}${goalText(row)}`;
 }
@@ -46,10 +46,18 @@ function goalText(row: TfjsRow): string {
 
 const threadsOf = (count: number): string => `${count} ${count === 1 ? "thread" : "threads"}`;
 
-/** Returns the section of the page of benchmarks. */
+/** Says how the programs are measured, at the beginning of their section of the page. */
+export const tfjsHead = `## TensorFlow.js
+
+The same programs of TensorFlow.js on the backends heed (\`heed/tfjs\`), wasm (tfjs-backend-wasm, with SIMD) and cpu
+(tfjs-backend-cpu), in turn, in one process. Milliseconds are the median / the fastest run, with the read of the result.
+Results are compared before the times are taken. The GPT uses heed's attention and norms on heed, and the operations of
+TensorFlow.js elsewhere. \`npm run bench:tfjs -- --write\` renews this section.`;
+
+/** Returns the part of the section about one machine. */
 export function tfjsSection(run: TfjsRun): string {
   const cell = (result: TfjsRow["results"][string] | undefined): string =>
-    !result ? "–" : "median" in result ? result.median.toLocaleString("en") : "not supported";
+    !result ? "–" : "median" in result ? timesText(result) : "not supported";
   const rows = run.rows.map((row) => {
     const goal = row.goal === null ? "–" : `${row.goal} ×`;
     const times = ["heed", "wasm", "cpu"].map((name) => cell(row.results[name]));
@@ -57,16 +65,12 @@ export function tfjsSection(run: TfjsRun): string {
     return `| ${[row.name, row.shape, ...times, ratio === null ? "–" : `${ratio} ×`, goal].join(" | ")} |`;
   });
   return [
-    "## TensorFlow.js",
+    `### TensorFlow.js on ${run.machine}`,
     "",
-    `The same programs of TensorFlow.js ${run.version} on the backends heed (\`heed/tfjs\`, ${threadsOf(run.threads)}), wasm (tfjs-backend-wasm,`,
-    `with SIMD and ${threadsOf(run.wasmThreads)}) and cpu (tfjs-backend-cpu), in turn, in one process, on ${run.machine}, ${run.date}.`,
-    "Milliseconds are medians, with the read of the result. Results are compared before the times are taken. The GPT uses heed's",
-    "attention and norms on heed, and the operations of TensorFlow.js elsewhere. `npm run bench:tfjs -- --write` renews this section.",
+    `Measured on ${run.date} with TensorFlow.js ${run.version}. heed had ${threadsOf(run.threads)}, wasm ${threadsOf(run.wasmThreads)}.`,
     "",
     "| program | size | heed, ms | wasm, ms | cpu, ms | heed beside wasm | goal |",
     "| ------- | ---- | -------: | -------: | ------: | ---------------: | ---: |",
     ...rows,
-    "",
   ].join("\n");
 }

@@ -3,7 +3,7 @@ import path from "node:path";
 import { activeAdapter, mergeAdapter } from "../adapters/adapters.js";
 import { readTextFile } from "../files.js";
 import { type InputImportance, inputImportance } from "../pretrained/input-importance.js";
-import { saveGguf } from "../pretrained/gguf/save-gguf.js";
+import { type GgufFallback, saveGguf } from "../pretrained/gguf/save-gguf.js";
 import { type LoadedParts, loadModel } from "../pretrained/load-model.js";
 import { saveLlama2c } from "../pretrained/save-llama2c.js";
 import { savePretrained } from "../pretrained/save-pretrained.js";
@@ -76,12 +76,18 @@ async function write(
   await mkdir(path.dirname(path.resolve(to)), { recursive: true });
   const loaded = await load();
   const bar = createBar("tensors");
+  const fallbacks: GgufFallback[] = [];
   try {
-    await save(loaded, { to, format, dtype, force, onProgress: ({ written, total }) => bar.show(written, total) });
+    await save(loaded, {
+      ...{ to, format, dtype, force },
+      onFallback: (fallback) => fallbacks.push(fallback),
+      onProgress: ({ written, total }) => bar.show(written, total),
+    });
   } finally {
     bar.end();
     loaded.model.dispose();
   }
+  for (const line of fallbackLines(dtype, fallbacks)) console.log(line);
   const without = loaded.tokenizer ? "" : ", without a tokenizer, because the model has none";
   console.log(`saved in ${to}${without}; try: heed generate --model ${to} "…"`);
 }
@@ -98,12 +104,13 @@ interface Target {
   format: Format;
   dtype: ConvertFlags["dtype"];
   force: boolean;
+  onFallback: (fallback: GgufFallback) => void;
   onProgress: (progress: SaveProgress) => void;
 }
 
 async function save(
   { model, tokenizer, defaults, importance }: LoadedParts["causal"] & { importance?: InputImportance },
-  { to, format, dtype, force, onProgress }: Target,
+  { to, format, dtype, force, onFallback, onProgress }: Target,
 ): Promise<void> {
   if (format === "llama2c") return saveLlama2c(to, model, { tokenizer, onProgress });
   if (format === "gguf") {
@@ -113,7 +120,7 @@ async function save(
       type: dtype.toUpperCase() as Uppercase<typeof dtype>,
       ...(importance && { importance }),
       name: path.basename(to, ".gguf"),
-      onProgress,
+      ...{ onFallback, onProgress },
     });
   }
   await savePretrained(to, model, {
@@ -123,6 +130,23 @@ async function save(
     overwrite: force,
     onProgress,
   });
+}
+
+/**
+ * Says which matrices are stored in another type than `dtype`, in a line for each type and length of rows. The same matrix
+ * of several layers is named once.
+ */
+function fallbackLines(dtype: string, fallbacks: readonly GgufFallback[]): string[] {
+  const lines = new Map<string, Map<string, number>>();
+  for (const { name, shape, type } of fallbacks) {
+    const line = `${type.toLowerCase()} instead of ${dtype}, whose blocks do not fit rows of ${shape.at(-1)}`;
+    const matrix = `${name.replace(/\.\d+\./, ".*.")} [${shape.join(", ")}]`;
+    const matrices = lines.get(line) ?? new Map<string, number>();
+    lines.set(line, matrices.set(matrix, (matrices.get(matrix) ?? 0) + 1));
+  }
+  return [...lines].map(
+    ([line, matrices]) => `stored in ${line}: ${[...matrices].map(([name, count]) => `${count} × ${name}`).join("; ")}`,
+  );
 }
 
 /** Returns true if there is a file, or a folder that is not empty. */

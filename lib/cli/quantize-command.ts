@@ -11,7 +11,7 @@ export function quantizeCommand(): Command {
     .addOption(
       new Option(
         "--type <type>",
-        "8.5 (q8_0), 6.6 (q6_k), 5.5 (q5_k) or 4.5 bits a weight (q4_k, q4_0); rows that do not fill blocks of 256 are written in q8_0",
+        "8.5 (q8_0), 6.6 (q6_k), 5.5 (q5_k) or 4.5 bits a weight (q4_k, q4_0); matrices whose rows do not fill blocks of 256 are written in q8_0 or f16, with a notice",
       )
         .choices(quantizeTypes)
         .default("q4_k"),

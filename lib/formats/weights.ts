@@ -85,7 +85,7 @@ export interface Encoding {
    * Decodes whole blocks, which start at the beginning of their buffer, into `out`. If a block is one plain number,
    * `read` is the dtype of that number instead.
    */
-  readonly read: "f32" | "bf16" | "f16" | ((bytes: Uint8Array, out: Float32Array) => void);
+  readonly read: "f32" | "bf16" | "f16" | ((bytes: Uint8Array, out: Float32Array) => void | Promise<void>);
 }
 
 /** Implements `readStored` for a tensor that is stored as consecutive whole blocks, the first at `byteOffset`. */
@@ -109,7 +109,7 @@ export async function* readBlocks(
     const out = values.subarray(0, size - done);
     const part = stored.subarray(0, (out.length / numbers) * bytes);
     await naming(path, () => readFully(handle, part, byteOffset + (done / numbers) * bytes, path));
-    if (typeof read === "function") read(part, out as Float32Array);
+    if (typeof read === "function") await read(part, out as Float32Array);
     yield out;
   }
 }

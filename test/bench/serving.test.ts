@@ -1,7 +1,5 @@
-import { readFileSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { pageOf } from "../../bench/publish.js";
 import { drive, type Load, type Server } from "../../bench/serving/drive.js";
 import { figuresOf } from "../../bench/serving/figures.js";
 import { arrivalsOf, firstRequests, longest, meanAnswer, type Traffic } from "../../bench/serving/load.js";
@@ -113,8 +111,4 @@ test("the page has the figures, and says which goals are short", () => {
   expect(findingsOf(run.rows[0]!).map(({ got }) => got)).toEqual([4, 1.4, 2]);
   expect(shortfalls(run)).toMatch(/^2 of 3 goals of serving met; not met:\n {2}gpt2, bf16: 8 callers: speed/);
   expect(servingSection(run, null)).toContain("| 8 callers | heed | 140 | 2 | 1 / 2 / 3 | 1 / 2 / 3 | 4 | 0 MiB |");
-});
-
-test("the page is made from the numbers in bench/results", () => {
-  expect(pageOf("any", "cpu")).toBe(readFileSync("docs/benchmarks.md", "utf8"));
 });

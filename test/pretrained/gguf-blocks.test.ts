@@ -7,7 +7,8 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { type BlockFormat, blockFormats } from "../../lib/block-formats.js";
 import { tensor } from "../../lib/creation.js";
-import { ggufWritable } from "../../lib/formats/write-gguf.js";
+import { readGguf } from "../../lib/formats/gguf.js";
+import { ggufWritable, type GgufWritable } from "../../lib/formats/write-gguf.js";
 import { GPT } from "../../lib/models/gpt.js";
 import type { LlamaConfig } from "../../lib/models/llama-config.js";
 import { Llama } from "../../lib/models/llama.js";
@@ -15,7 +16,7 @@ import { addAdapter } from "../../lib/adapters/adapters.js";
 import { Linear, LinearAdapter, type LinearForwardOptions } from "../../lib/nn/linear.js";
 import { BlockWeight } from "../../lib/nn/quantized-weight.js";
 import { loadGguf } from "../../lib/pretrained/gguf/load-gguf.js";
-import { saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";
+import { type GgufFallback, saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";
 import { inputImportance } from "../../lib/pretrained/input-importance.js";
 import { scope } from "../../lib/scope.js";
 import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
@@ -159,6 +160,28 @@ test("GPT-2's matrices, which a file has transposed, stay in blocks too", async 
   expect([...stored.modules()].filter(([, module]) => module instanceof BlockWeight)).toHaveLength(5);
   expectNear("logits", await logits(stored, "cpu"), await logits(floats, "cpu"), 1e-4);
   for (const used of [stored, floats]) used.dispose();
+});
+
+test("matrices whose rows do not fill the blocks are stored in another type, which the caller hears of", async () => {
+  const size = { vocabularySize: 17, contextLength: 16, layers: 2, heads: 2, width: 64, hidden: 72 };
+  using model = shaken(new GPT(size, { device: "cpu" }));
+  const fallbacksOf = async (type: GgufWritable): Promise<GgufFallback[]> => {
+    const fallbacks: GgufFallback[] = [];
+    await saveGguf(file, model, { type, onFallback: (fallback) => fallbacks.push(fallback) });
+    await using written = await readGguf(file);
+    for (const { name, shape, type } of fallbacks)
+      expect(written.tensors.get(name)).toMatchObject({ dtype: type, shape });
+    return fallbacks;
+  };
+  const downs = [0, 1].map((layer) => ({ name: `blk.${layer}.ffn_down.weight`, shape: [64, 72], type: "F16" }));
+  expect(await fallbacksOf("Q4_0")).toEqual(downs); // 64 numbers are two blocks of 32, 72 are not whole ones
+  const all = await fallbacksOf("Q4_K");
+  expect(all.filter(({ type }) => type === "F16")).toEqual(downs);
+  expect(all.filter(({ type }) => type === "Q8_0").map(({ name }) => name)).toEqual([
+    "token_embd.weight",
+    ...[0, 1].flatMap((layer) => ["attn_qkv", "attn_output", "ffn_up"].map((name) => `blk.${layer}.${name}.weight`)),
+  ]);
+  expect(await fallbacksOf("F16")).toEqual([]);
 });
 
 describe("calibration", () => {

@@ -8,7 +8,7 @@ import {
   type GgufWritable,
   writeGguf,
 } from "../../formats/write-gguf.js";
-import { type BlockFormat, blockFormats, isBlockFormat } from "../../block-formats.js";
+import { blockFormats, isBlockFormat } from "../../block-formats.js";
 import type { GPT } from "../../models/gpt.js";
 import type { Llama } from "../../models/llama.js";
 import type { Module } from "../../nn/module.js";
@@ -40,10 +40,12 @@ export interface SaveGgufOptions {
    * Type of the matrices. Vectors are stored in F32, and so are tables of positions if
    * the type has blocks. With Q4_K or Q5_K, token embeddings and the projection to logits are
    * stored in Q6_K. Matrices whose rows do not fill blocks of 256 are stored in Q8_0, or if they do not fill blocks of 32,
-   * in F16.
+   * in F16; see `onFallback`.
    * @default "F32"
    */
   type?: GgufWritable;
+  /** Called before the file is written, for each matrix whose rows do not fill the blocks of `type`. */
+  onFallback?: (fallback: GgufFallback) => void;
   /**
    * Importance of the inputs of matrices, as `inputImportance` measures it: the errors of important inputs count more
    * when scales are chosen. Matrices that it does not name are stored as without it.
@@ -56,6 +58,16 @@ export interface SaveGgufOptions {
   onProgress?: (progress: SaveProgress) => void;
 }
 
+/** A matrix that `saveGguf` stores in another type than the one requested. */
+export interface GgufFallback {
+  /** Name of the matrix in the file. */
+  readonly name: string;
+  /** Shape of the matrix in the file: rows, and numbers in a row. */
+  readonly shape: readonly number[];
+  /** Type in which the matrix is stored. */
+  readonly type: GgufWritable;
+}
+
 /**
  * Saves a GPT or a Llama, and its tokenizer, as a GGUF file that llama.cpp reads.
  *
@@ -66,7 +78,7 @@ export interface SaveGgufOptions {
  * @throws ERR_IO if the file cannot be written; an old file then stays unchanged.
  */
 export async function saveGguf(path: string, model: Module, options: SaveGgufOptions = {}): Promise<void> {
-  const { tokenizer = null, defaults = {}, type = "F32", importance, name, onProgress } = options;
+  const { tokenizer = null, defaults = {}, type = "F32", importance, name, onFallback, onProgress } = options;
   const architecture = architectures.find((candidate) => candidate.owns(model));
   if (!architecture) throw new HeedError("ERR_ARGUMENT", `saveGguf: expected a GPT or a Llama, got ${describe(model)}`);
   if (!ggufWritable.includes(type))
@@ -87,8 +99,10 @@ export async function saveGguf(path: string, model: Module, options: SaveGgufOpt
   const parameters = [...model.namedParameters()].map(([parameter, tensor]): Input => {
     const { name, transposed: isTransposed = false } = architecture.parameter(parameter);
     const shape = isTransposed ? [...tensor.shape].reverse() : tensor.shape;
+    const stored = typeFor(name, shape, type);
+    if (stored !== "F32" && !fillsBlocks(shape, type)) onFallback?.({ name, shape, type: stored });
     return {
-      ...{ name, shape, type: typeFor(name, shape, type), importance: importance?.get(parameter) ?? null },
+      ...{ name, shape, type: stored, importance: importance?.get(parameter) ?? null },
       data: () => valuesOf(output, parameter, tensor, isTransposed),
     };
   });
@@ -143,8 +157,11 @@ const inMoreBits = new Set(["token_embd.weight", "output.weight"]);
 function typeFor(name: string, shape: readonly number[], type: GgufWritable): GgufWritable {
   if (shape.length < 2) return "F32";
   if (name === "position_embd.weight" && isBlockFormat(type)) return "F32";
-  if (!isBlockFormat(type)) return type;
-  const fills = (format: BlockFormat): boolean => shape.at(-1)! % blockFormats[format].numbers === 0;
-  if (!fills(type)) return fills("Q8_0") ? "Q8_0" : "F16";
+  if (!fillsBlocks(shape, type)) return fillsBlocks(shape, "Q8_0") ? "Q8_0" : "F16";
   return inMoreBits.has(name) && (type === "Q4_K" || type === "Q5_K") ? "Q6_K" : type;
+}
+
+/** Returns true if the rows of a tensor are whole blocks of a type. If the type has no blocks, all rows are. */
+function fillsBlocks(shape: readonly number[], type: GgufWritable): boolean {
+  return !isBlockFormat(type) || shape.at(-1)! % blockFormats[type].numbers === 0;
 }
