@@ -165,7 +165,9 @@ say();
 say("## What this says of other machines");
 say();
 say("Nothing here was measured, because no GPU was at hand: NCCL carries the tensors of GPUs. It is the arithmetic of");
-say("[model.ts](../bench/scaling/model.ts) for data parallel training with small and large buckets, with these assumptions:");
+say(
+  "[model.ts](../bench/scaling/model.ts) for data parallel training with small and large buckets, with these assumptions:",
+);
 say();
 say("- A step takes 6 operations for each parameter and token, at 40 % of the 989 TFLOP/s that an H100 does in bf16.");
 say("- Gradients are f32. All but the last bucket can be sent during the backward pass, two thirds of the computing.");

@@ -261,7 +261,11 @@ describe.for(devices)("generate on %s", (device) => {
         'generate: expected prompt to fit into the context of 8 tokens, got 15; overflow: "slide" drops the start',
     });
     const options = { temperature: 0, maxTokens: 12 };
-    expect((await generate(model, bytes, "abc", options)).usage).toEqual({ promptTokens: 3, cachedTokens: 0, completionTokens: 6 });
+    expect((await generate(model, bytes, "abc", options)).usage).toEqual({
+      promptTokens: 3,
+      cachedTokens: 0,
+      completionTokens: 6,
+    });
     const slid = await generate(model, bytes, "a longer prompt", { ...options, overflow: "slide" });
     expect(slid).toMatchObject({ text: "uvwxyz{|}~\x7f\ufffd", usage: { promptTokens: 15, completionTokens: 12 } });
   });
