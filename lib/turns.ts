@@ -1,8 +1,6 @@
 // Long work on the JavaScript thread is done in pieces. Between them the event loop runs, so that timers, requests and
 // other promises are served.
-import { setImmediate as nextTurn } from "node:timers/promises";
-
-export { nextTurn };
+import { setImmediate as immediate } from "node:timers/promises";
 
 /** Milliseconds of a turn of the event loop after which long work waits for the next one. */
 const longest = 8;
@@ -21,6 +19,13 @@ export function turnIsLong(): boolean {
     began = null;
   });
   return false;
+}
+
+/** Resolves in the next turn of the event loop. */
+export async function nextTurn(): Promise<void> {
+  await immediate();
+  // What follows counts.
+  turnIsLong();
 }
 
 /** Resolves at once, or in the next turn of the event loop if this one has been used for long enough. */
@@ -49,6 +54,7 @@ export function atOnce<T>(steps: Steps<T>): T {
 
 /** Does the work in turns of some milliseconds, between which the event loop runs, and returns its result. */
 export async function inTurns<T>(steps: Steps<T>): Promise<T> {
+  await pauseIfLong();
   for (;;) {
     const step = steps.next();
     if (step.done) return step.value;
