@@ -43,8 +43,9 @@ function vocabulary(count: number): Tokenizer {
   };
 }
 
-function trieOf({ vocabularySize: size, bytesOf }: Tokenizer): ReturnType<typeof tokenTrie> {
-  return tokenTrie((id) => bytesOf!(id), size, size);
+function trieOf(tokenizer: Tokenizer): ReturnType<typeof tokenTrie> {
+  const { vocabularySize: size } = tokenizer;
+  return tokenTrie((id) => tokenizer.bytesOf!(id), size, size);
 }
 
 function automatonOf(tokenizer: Tokenizer): Automaton {
