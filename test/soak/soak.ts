@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Device, device, devices, HeedError } from "heed";
 import { HubServer } from "../hub/server.js";
 import { Random } from "../support/random.js";
-import { TurnWatch } from "../support/turns.js";
+import { type Pauses, TurnWatch } from "../support/turns.js";
 import { endFaults, type Fault, faultsOf } from "./faults.js";
 import { excess, growth, type Held, resourcesHeld, tensorsHeld, whatIsLeft } from "./measure.js";
 import { formats, newSpeaker, pick, Place, save, type Work } from "./world.js";
@@ -140,15 +140,15 @@ const tensorsBefore = tensors();
 let resourcesBefore: Held | null = null;
 const started = performance.now();
 const sizes: number[] = [];
-const total = { done: 0, refused: 0, asleep: 0 };
-/** The longest turn of each period, in milliseconds. */
-const turns: { busy: number; fault: Fault }[] = [];
+const total = { done: 0, refused: 0 };
+/** The longest turns of each period. */
+const turns: { pauses: Pauses; fault: Fault }[] = [];
 
 for (let count = 0; count < rounds.length || performance.now() - started < 60_000 * minutes; count++) {
   const { place, fault } = rounds[count % rounds.length]!;
   const began = performance.now();
   const { done, refused } = await period(fault, place, seconds);
-  const { busy, asleep } = watch.longest();
+  const pauses = watch.longest();
   for (const each of used) await settle(each);
   await place.check().catch((error: unknown) => fail(`after ${fault.name} on ${place.device}`, error));
   // Code that makes tensors must dispose them; it may leave them to the collector only if there was a fault in between.
@@ -165,8 +165,7 @@ for (let count = 0; count < rounds.length || performance.now() - started < 60_00
   watch.longest();
   total.done += done;
   total.refused += refused;
-  total.asleep = Math.max(total.asleep, asleep);
-  turns.push({ busy, fault });
+  turns.push({ pauses, fault });
   const columns = [
     String(count + 1).padStart(4),
     String(place.device).padEnd(6),
@@ -175,7 +174,7 @@ for (let count = 0; count < rounds.length || performance.now() - started < 60_00
     `${String(done).padStart(5)} done`,
     `${String(refused).padStart(4)} refused`,
     `${(sizes.at(-1)! / MiB).toFixed(0).padStart(5)} MiB`,
-    `longest turn ${busy.toFixed(0).padStart(4)} ms`,
+    `longest turn ${pauses.busy.toFixed(0).padStart(4)} ms`,
   ];
   console.log(columns.join("  "));
 }
@@ -186,13 +185,13 @@ const grown = growth(sizes);
 if (judged && grown > tolerance)
   fail("memory", `expected the process to grow by at most ${tolerance / MiB} MiB, got ${(grown / MiB).toFixed(1)} MiB`);
 // In the first round, JavaScript is compiled. Without memory, V8 collects all garbage again and again.
-const longestOf = (without: boolean): number =>
-  Math.max(
-    ...turns
-      .slice(judged ? rounds.length : 0)
-      .map(({ busy, fault: { causes } }) => (causes.includes("ERR_OOM") === without ? busy : 0)),
+const longestOf = (kind: keyof Pauses, without: boolean): number => {
+  const judgedTurns = turns.slice(judged ? rounds.length : 0);
+  return Math.max(
+    ...judgedTurns.map(({ pauses, fault }) => (fault.causes.includes("ERR_OOM") === without ? pauses[kind] : 0)),
   );
-const longest = longestOf(false);
+};
+const longest = longestOf("busy", false);
 // Shorter runs share the machine with other tests, so that their turns say little.
 if (judged && longest > longestTurn)
   fail("event loop", `expected turns of at most ${longestTurn} ms, got ${longest.toFixed(0)} ms`);
@@ -205,7 +204,7 @@ time              ${((performance.now() - started) / 60_000).toFixed(1)} minutes
 work              ${total.done} done, ${total.refused} refused
 resident memory   ${(sizes[0]! / MiB).toFixed(0)} MiB after the first period, ${(sizes.at(-1)! / MiB).toFixed(0)} MiB after the last
 growth            ${judged ? `${(grown / MiB).toFixed(1)} MiB in the second half, of ${tolerance / MiB} MiB allowed` : "not judged in so short a time"}
-event loop        worked for at most ${longest.toFixed(0)} ms in a turn, without memory ${longestOf(true).toFixed(0)} ms, while idle ${idle.toFixed(0)} ms;
-                  slept for at most ${total.asleep.toFixed(0)} ms within one
+event loop        worked for at most ${longest.toFixed(0)} ms in a turn, without memory ${longestOf("busy", true).toFixed(0)} ms, while idle ${idle.toFixed(0)} ms;
+                  slept for at most ${longestOf("asleep", false).toFixed(0)} ms within one, without memory ${longestOf("asleep", true).toFixed(0)} ms
 failures          ${failures.length}`);
 process.exitCode = failures.length === 0 ? 0 : 1;
