@@ -46,34 +46,18 @@ counted() {
   return $status
 }
 
-# Tests of exhausted memory request more than there is: as without the sanitizer, the result is a null pointer. Fake
-# stacks are not aligned for AVX-512's 64-byte locals.
-native_asan_options=allocator_may_return_null=1:detect_stack_use_after_return=0
-
-# built FOLDER NAME TARGET: builds a program of tests. If that fails, it counts as one failed test under this name.
-built() {
-  echo "0 1 0" >"$results/$2.count"
-  cmake --build "$1" --target "$3" || return
-  rm "$results/$2.count"
-}
-
-# simulator_tests FOLDER: builds and runs the software device's own tests in the folder of a build with HEED_TESTS.
-simulator_tests() {
-  built "$1" simulator heed_simulator_test &&
-    ASAN_OPTIONS=$native_asan_options counted simulator "$1/heed_simulator_test"
-}
-
-# sanitized_native FOLDER BUILT TESTED…: runs the native tests under AddressSanitizer and UBSan. Kernels are BUILT for
-# some instruction sets ("" for all) and TESTED on some that heed_test knows.
-sanitized_native() (
-  folder=$1 isas=$2 status=0 running=()
-  shift 2
-  # The tests do not need the kernels' PTX, which takes as long to build as the rest.
-  export HEED_NVCC=no-nvcc ASAN_OPTIONS=$native_asan_options
-  cmake -S . -B "$folder" -G Ninja -DHEED_SANITIZE=address -DHEED_TESTS=ON -DHEED_WERROR=ON \
-    -DHEED_SANITIZE_CHECKS="${HEED_SANITIZE_CHECKS:-all}" -DHEED_ISAS="$isas" >/dev/null &&
-    built "$folder" native heed_test || exit
+# native_tests FOLDER ISA…: builds and runs the native tests, and those of the software device, in the folder of a build
+# with HEED_TESTS. heed_test knows the instruction sets, and skips those that the machine lacks.
+native_tests() (
+  folder=$1 status=0 running=()
+  shift
+  # If the build fails, it counts as one failed test.
+  echo "0 1 0" >"$results/native.count"
+  cmake --build "$folder" --target heed_test heed_simulator_test || exit
+  rm "$results/native.count"
   # They run at the same time, because none keeps all cores busy.
+  counted simulator "$folder/heed_simulator_test" &
+  running+=($!)
   for isa in "$@"; do
     counted "native-$isa" "$folder/heed_test" --isa "$isa" &
     running+=($!)
