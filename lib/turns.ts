@@ -9,8 +9,8 @@ const longest = 8;
 let began: number | null = null;
 
 /**
- * Returns true if long work has used the current turn of the event loop for long enough. All long work of this thread shares the
- * turn: ten prompts that are encoded at the same time hold it up for no longer than one.
+ * Returns true if long work has used the current turn of the event loop for long enough. All long work of this thread
+ * shares the turn: ten prompts that are encoded at the same time hold it up for no longer than one.
  */
 export function turnIsLong(): boolean {
   if (began !== null) return performance.now() - began >= longest;

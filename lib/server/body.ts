@@ -20,6 +20,7 @@ export function limitBodies(app: FastifyInstance): void {
   });
   const counters = new WeakMap<FastifyRequest, JsonCounter>();
   app.addHook("preParsing", (request, _reply, payload, done) => {
+    if (!request.headers["content-type"]) return done(null, payload);
     const counter = new JsonCounter();
     counters.set(request, counter);
     // Fastify begins to read in this turn of the event loop too, so that both get everything.

@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import { Random } from "../support/random.js";
 import { ask, clients, type Lane } from "./http-clients.js";
 import { apiKeys, type Begun, drainSeconds, type Measured, type Order } from "./http-settings.js";
-import { growth } from "./measure.js";
+import { growth, longestOf, longestTurn, type PeriodTurns, turnLines } from "./measure.js";
 import { pick } from "./world.js";
 
 const [minutes, seed] = process.argv.slice(2, 4).map(Number) as [number, number];
@@ -21,8 +21,6 @@ const MiB = 2 ** 20;
 const lanes = 12;
 /** Seconds that clients may take after the end of their period, beyond which they count as hanging. */
 const patience = 120;
-/** The longest turn of the server's event loop, in milliseconds of work. */
-const longestTurn = 50;
 /** Bytes by which the server may grow from the third quarter to the last: V8's heap varies by half of it. */
 const tolerance = 32 * MiB;
 
@@ -55,7 +53,7 @@ function answer<T extends Begun | Measured | null>(order: Order | null): Promise
 const begun = await answer<Begun>(null);
 let fault = "no fault";
 let stopping = false;
-const total = { done: 0, refused: 0, asleep: 0 };
+const total = { done: 0, refused: 0 };
 const refusals: Record<string, number> = {};
 const lane: Lane = {
   ...{ ...begun, random },
@@ -118,8 +116,7 @@ const faults = begun.faults.slice(0, Math.max(1, Math.floor(60 * minutes)));
 const seconds = Math.min(10, (60 * minutes) / faults.length);
 console.log(`soak of the server: ${minutes} minutes, --seed ${seed}, ${faults.length} kinds of faults`);
 const started = performance.now();
-/** The longest turn of the server's event loop in each period, in milliseconds of work. */
-const turns: { busy: number; struck: string }[] = [];
+const turns: PeriodTurns[] = [];
 /** Everything that the server holds, at the end of each period. */
 const series: Record<string, number[]> = {};
 
@@ -140,8 +137,7 @@ for (let count = 0; count < faults.length || performance.now() - started < 60_00
   await settled();
   const { size, heap, held, pauses } = await answer<Measured>("measure");
   for (const [name, value] of Object.entries({ ...held, bytes: size, heap })) (series[name] ??= []).push(value);
-  turns.push({ busy: pauses.busy, struck });
-  total.asleep = Math.max(total.asleep, pauses.asleep);
+  turns.push({ pauses, withoutMemory: struck.startsWith("no memory") });
   const columns = [
     String(count + 1).padStart(4),
     struck.padEnd(24),
@@ -198,15 +194,9 @@ for (const [name, values] of judged ? Object.entries(series) : []) {
   fail("what is held", `expected ${name} to grow by at most ${allowed} in the second half, got ${growth(values)}`);
   console.log(`${name} after each period: ${values.join(" ")}`);
 }
-// In the first round, JavaScript is compiled. If the fault takes all memory of a device, V8 collects all garbage at once.
-const longestOf = (without: boolean): number =>
-  Math.max(
-    0,
-    ...turns
-      .slice(judged ? faults.length : 0)
-      .map(({ busy, struck }) => (struck.startsWith("no memory") === without ? busy : 0)),
-  );
-const longest = longestOf(false);
+// In the first round, JavaScript is compiled.
+const later = judged ? turns.slice(faults.length) : turns;
+const [{ busy: longest }] = longestOf(later);
 if (judged && longest > longestTurn)
   fail("event loop", `expected turns of at most ${longestTurn} ms, got ${longest.toFixed(0)} ms`);
 const generated = await metric("heed_engine_generated_tokens_total");
@@ -227,7 +217,7 @@ refused           ${
 }
 resident memory   ${(sizes[0]! / MiB).toFixed(0)} MiB after the first period, ${(sizes.at(-1)! / MiB).toFixed(0)} MiB after the last
 growth            ${judged ? `${(grown / MiB).toFixed(1)} MiB in the second half, of ${tolerance / MiB} MiB allowed` : "not judged in so short a time"}
-event loop        worked for at most ${longest.toFixed(0)} ms in a turn, without memory ${longestOf(true).toFixed(0)} ms, and slept for at most ${total.asleep.toFixed(0)} ms within one
+${turnLines(later)}
 shutting down     took ${drained.toFixed(1)} s
 failures          ${failures.length}`);
 process.exitCode = failures.length === 0 ? 0 : 1;

@@ -3,6 +3,7 @@ import { readdirSync, statfsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Device } from "heed";
 import { collectGarbage } from "../support/gc.js";
+import type { Pauses } from "../support/turns.js";
 
 /** Counts, by name, everything that has to return to its first value. */
 export type Held = Record<string, number>;
@@ -58,4 +59,34 @@ export function growth(values: readonly number[]): number {
   const part = (from: number, to: number): number =>
     Math.min(...values.slice(Math.floor(from * values.length), Math.floor(to * values.length)));
   return part(3 / 4, 1) - part(1 / 2, 3 / 4);
+}
+
+/** The longest time in milliseconds that a turn of the event loop may work. */
+export const longestTurn = 50;
+
+/** The longest turns of a period of work. */
+export interface PeriodTurns {
+  pauses: Pauses;
+  /** True if a device or the process had no memory left, so that V8 collected all garbage, maybe again and again. */
+  withoutMemory: boolean;
+}
+
+/** Returns the longest turns of the periods with memory, and of those without. */
+export function longestOf(periods: readonly PeriodTurns[]): [withMemory: Pauses, withoutMemory: Pauses] {
+  const longest = (of: readonly PeriodTurns[]): Pauses => ({
+    busy: Math.max(0, ...of.map(({ pauses }) => pauses.busy)),
+    asleep: Math.max(0, ...of.map(({ pauses }) => pauses.asleep)),
+  });
+  return [
+    longest(periods.filter(({ withoutMemory }) => !withoutMemory)),
+    longest(periods.filter(({ withoutMemory }) => withoutMemory)),
+  ];
+}
+
+/** Describes the longest turns, in lines for the closing figures. */
+export function turnLines(periods: readonly PeriodTurns[]): string {
+  const ms = (time: number): string => `${time.toFixed(0)} ms`;
+  const [usual, without] = longestOf(periods);
+  return `event loop        worked for at most ${ms(usual.busy)} in a turn, and slept for at most ${ms(usual.asleep)} within one;
+                  without memory ${ms(without.busy)} and ${ms(without.asleep)}`;
 }

@@ -5,9 +5,20 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Device, device, devices, HeedError } from "heed";
 import { HubServer } from "../hub/server.js";
 import { Random } from "../support/random.js";
-import { type Pauses, TurnWatch } from "../support/turns.js";
+import { TurnWatch } from "../support/turns.js";
 import { endFaults, type Fault, faultsOf } from "./faults.js";
-import { excess, growth, type Held, resourcesHeld, tensorsHeld, whatIsLeft } from "./measure.js";
+import {
+  excess,
+  growth,
+  type Held,
+  longestOf,
+  longestTurn,
+  type PeriodTurns,
+  resourcesHeld,
+  tensorsHeld,
+  turnLines,
+  whatIsLeft,
+} from "./measure.js";
 import { formats, newSpeaker, pick, Place, save, type Work } from "./world.js";
 
 const [minutes, seed] = process.argv.slice(2, 4).map(Number) as [number, number];
@@ -42,8 +53,6 @@ process.on("warning", (warning) => {
 });
 
 const watch = new TurnWatch();
-/** The longest time in milliseconds that a turn of the event loop may work. */
-const longestTurn = 50;
 
 interface Counts {
   done: number;
@@ -141,8 +150,7 @@ let resourcesBefore: Held | null = null;
 const started = performance.now();
 const sizes: number[] = [];
 const total = { done: 0, refused: 0 };
-/** The longest turns of each period. */
-const turns: { pauses: Pauses; fault: Fault }[] = [];
+const turns: PeriodTurns[] = [];
 
 for (let count = 0; count < rounds.length || performance.now() - started < 60_000 * minutes; count++) {
   const { place, fault } = rounds[count % rounds.length]!;
@@ -165,7 +173,7 @@ for (let count = 0; count < rounds.length || performance.now() - started < 60_00
   watch.longest();
   total.done += done;
   total.refused += refused;
-  turns.push({ pauses, fault });
+  turns.push({ pauses, withoutMemory: fault.causes.includes("ERR_OOM") });
   const columns = [
     String(count + 1).padStart(4),
     String(place.device).padEnd(6),
@@ -184,15 +192,9 @@ const judged = sizes.length >= 4 * rounds.length;
 const grown = growth(sizes);
 if (judged && grown > tolerance)
   fail("memory", `expected the process to grow by at most ${tolerance / MiB} MiB, got ${(grown / MiB).toFixed(1)} MiB`);
-// In the first round, JavaScript is compiled. Without memory, V8 collects all garbage again and again.
-const longestOf = (kind: keyof Pauses, without: boolean): number => {
-  const judgedTurns = turns.slice(judged ? rounds.length : 0);
-  return Math.max(
-    ...judgedTurns.map(({ pauses, fault }) => (fault.causes.includes("ERR_OOM") === without ? pauses[kind] : 0)),
-  );
-};
-const longest = longestOf("busy", false);
-// Shorter runs share the machine with other tests, so that their turns say little.
+// In the first round, JavaScript is compiled. Shorter runs share the machine with other tests.
+const later = judged ? turns.slice(rounds.length) : turns;
+const [{ busy: longest }] = longestOf(later);
 if (judged && longest > longestTurn)
   fail("event loop", `expected turns of at most ${longestTurn} ms, got ${longest.toFixed(0)} ms`);
 for (const place of places) place[Symbol.dispose]();
@@ -204,7 +206,6 @@ time              ${((performance.now() - started) / 60_000).toFixed(1)} minutes
 work              ${total.done} done, ${total.refused} refused
 resident memory   ${(sizes[0]! / MiB).toFixed(0)} MiB after the first period, ${(sizes.at(-1)! / MiB).toFixed(0)} MiB after the last
 growth            ${judged ? `${(grown / MiB).toFixed(1)} MiB in the second half, of ${tolerance / MiB} MiB allowed` : "not judged in so short a time"}
-event loop        worked for at most ${longest.toFixed(0)} ms in a turn, without memory ${longestOf("busy", true).toFixed(0)} ms, while idle ${idle.toFixed(0)} ms;
-                  slept for at most ${longestOf("asleep", false).toFixed(0)} ms within one, without memory ${longestOf("asleep", true).toFixed(0)} ms
+${turnLines(later)}; while idle ${idle.toFixed(0)} ms
 failures          ${failures.length}`);
 process.exitCode = failures.length === 0 ? 0 : 1;
