@@ -162,9 +162,8 @@ describe.each(productTargets)("numbers that are not finite, on $name", ({ device
       }
   });
 
-  test("inputs of any size are as precise as sums of f32", async () => {
+  test.runIf(device === "cpu")("inputs of any size are as precise as sums of f32", async () => {
     select();
-    if (device !== "cpu") return;
     for (const format of formats) {
       const made = make(format, 5, inputsOf(format), smallFor(format));
       using weight = weightOn(device, made);
