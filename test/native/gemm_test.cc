@@ -74,19 +74,21 @@ TEST(gemm_sizes_in_every_transpose) {
   });
 }
 
-// Several passes over K, several blocks of rows and of columns; and few rows with a long or a wide b.
+// Several passes over K, several blocks of rows and of columns, so many of these that each of two workers packs its own
+// (2085); and few rows with a long or a wide b.
 TEST(gemm_beyond_one_block) {
   sweep(stream, [&](Sweep& s) {
     for (const DType dtype : kFloats) {
       for (const Layout a : kTransposes)
         for (const Layout b : kTransposes) {
           for (const auto& [m, n, k] :
-               {std::array<int64_t, 3>{257, 300, 40}, {190, 33, 1030}, {33, 600, 515}, {31, 33, 4100}})
+               {std::array<int64_t, 3>{257, 300, 40}, {175, 2085, 40}, {190, 33, 1030}, {33, 600, 515}, {31, 33, 4100}})
             check(s, stream, ops, of(dtype, {{}, m, n, k, a, b}));
           for (const int64_t m : {1, 2, 3, 5, 8})
             for (const auto& [n, k] : {std::array<int64_t, 2>{1100, 67}, {70, 1030}, {1, 4097}, {515, 1}})
               check(s, stream, ops, of(dtype, {{}, m, n, k, a, b}));
         }
+      check(s, stream, ops, of(dtype, {{}, 172, 2085, 1030}, true));
       // Slices of k in strips of columns.
       for (const int64_t m : {1, 2, 8}) check(s, stream, ops, of(dtype, {{}, m, 1100, 300}));
     }

@@ -53,11 +53,16 @@ template <class Words>
 inline void pack_panels(float* to, const Panels& panels, const typename Words::Element* from, int64_t rows, int64_t k,
                         const Order& order, int64_t row_stride, int64_t k_stride) {
   constexpr int64_t kElements = Words::kElements;
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(typename Words::Element));
   if (row_stride == 1) {
-    // All panels in one sweep, so that a row of memory is read once, from end to end.
+    // All panels in one sweep, so that a row of memory is read once, from end to end. The pieces are too short for the
+    // processor's own prefetcher.
+    constexpr int64_t kAhead = 8 * kElements;  // rows
     for (int64_t word = 0; word < order.words(); word++, from += kElements * k_stride) {
       float* panel = to + order.place(word) * panels.lanes;
       const int64_t left = k - word * kElements;
+      for (int64_t p = kAhead; p < min_of(left, kAhead + kElements); p++)
+        for (int64_t i = 0; i < rows; i += kLine) __builtin_prefetch(from + p * k_stride + i, 0, 2);
       for (int64_t q = 0; q < rows; q += panels.rows, panel += panels.stride) {
         const int64_t here = left > 0 ? min_of(panels.rows, rows - q) : 0;
         for (int64_t i = 0; i < panels.lanes; i += kWidth)

@@ -1,10 +1,10 @@
 // The matrix product of many rows: packed panels, a register-blocked micro-kernel and cache blocking (Goto & van de
 // Geijn 2008; Van Zee & van de Geijn 2015).
 //
-// A unit of work is a panel of A times a block of B panels, which stays in L2, over `depth` of K; with few rows, a
-// block of B panels times all of A, while the block after it is fetched from memory. An operand that several units need
-// is packed ahead, by all threads; the others by the worker, into its scratch memory. The order of summation is that of
-// gemm_words.h.
+// A unit of work is a panel of A times a block of B panels, which stays in L2, over `depth` of K; with few rows or many
+// columns, a block of B panels times all of A, while the block after it is fetched from memory. An operand that several
+// units need is packed ahead, by all threads; the others by the worker, into its scratch memory, where they are in its
+// own L2. The order of summation is that of gemm_words.h.
 #pragma once
 #include <type_traits>
 
@@ -23,6 +23,8 @@ struct Tiling {
   static constexpr int64_t kRowsAtOnce = 168, kBlockColumns = 384;
   static constexpr int64_t kOwnPanels = 4;    // panels of A that a worker packs at once
   static constexpr int64_t kAheadPanels = 4;  // panels of B that are fetched at once: long pieces of its rows
+  static constexpr int64_t kOwnBlocks = 8;    // blocks of B for each worker: fewer would end at different times
+  static constexpr int64_t kAheadSteps = 4;   // steps of products for each line that is fetched
   static constexpr int64_t kSharedFloats = int64_t{4} << 20;
   static constexpr int64_t kLeastProducts = 1 << 17;  // products that are worth a turn at the counter
 
@@ -50,7 +52,8 @@ struct Tiling {
     row_panels = ceil_div(p.m, a.rows);
     column_panels = ceil_div(p.n, b.rows);
 
-    share_b = row_panels > 1 && (p.m > kRowsAtOnce || p.batch * column_panels < 4 * workers);
+    const int64_t enough = p.m > kRowsAtOnce ? kOwnBlocks * kAheadPanels : 4;
+    share_b = row_panels > 1 && p.batch * column_panels < enough * workers;
     // If each block is fetched once, the number of blocks should divide evenly among the workers.
     const int64_t block = kBlockColumns * kSteps / max_of(kSteps, steps) / kTileColumns;
     const int64_t turns = ceil_div(column_panels, 2 * workers * kAheadPanels);
@@ -195,7 +198,7 @@ class TiledProduct {
   }
 
   // Returns the memory that the micro-kernel prefetches during the i-th of n products of a block: its part of the next
-  // block.
+  // block. Only the last products fetch, since A, which passes through L2 meanwhile, would drive out what came early.
   Ahead block_ahead(int64_t m, int64_t panel, int64_t i, int64_t n) const {
     if (p.quantized) return p.quantized.codes;  // packing waits for arithmetic rather than for memory
     const int64_t j = panel * t.b.rows, width = min_of(t.block_columns * t.b.rows, p.n - j);
@@ -205,7 +208,10 @@ class TiledProduct {
     const int64_t size = static_cast<int64_t>(size_of(b.dtype));
     const int64_t steps = t.chains.word == Word::bf16_pair ? ceil_div(k, 2) : k;
     const auto fetch = [&](int64_t runs, int64_t length, int64_t stride) {
-      return Ahead(first, runs, ceil_div(length * size, kCacheLine), stride * size, i, n, steps);
+      const int64_t lines = ceil_div(length * size, kCacheLine);
+      const int64_t fetching = min_of(n, ceil_div(Tiling::kAheadSteps * runs * lines, max_of<int64_t>(1, steps)));
+      if (i < n - fetching) return Ahead(first);
+      return Ahead(first, runs, lines, stride * size, i - (n - fetching), fetching, steps);
     };
     if (p.b.column == 1) return fetch(k, width, p.b.row);
     if (p.b.row == 1) return fetch(width, k, p.b.column);
@@ -218,11 +224,23 @@ class TiledProduct {
     const int64_t i = row_panel * t.a.rows, j = column_panel * t.b.rows;
     const int64_t tile_rows = min_of(t.a.rows, p.m - i), tile_columns = min_of(t.b.rows, p.n - j);
     const bool last = pass == t.passes - 1;
-    const Matrices& written = last ? p.out : p.partial;
-    Floats out = (last ? target.out : target.partial) + (i * written.row + j);
-    for (int64_t r = 0; r < tile_rows; r++, out = out + written.row) {
-      __builtin_prefetch(out.data, 1, 2);
-      __builtin_prefetch((out + (tile_columns - 1)).data, 1, 2);
+    // What finish() reads and writes is fetched during the product.
+    const auto each_row = [&](const Matrices& of, Floats matrix, const auto& fetch) {
+      if (!matrix) return;
+      Floats place = matrix + (i * of.row + j);
+      for (int64_t r = 0; r < tile_rows; r++, place = place + of.row) {
+        fetch(place.data);
+        fetch((place + (tile_columns - 1)).data);
+      }
+    };
+    const auto to_read = [](const char* place) { __builtin_prefetch(place, 0, 2); };
+    const auto to_write = [](const char* place) { __builtin_prefetch(place, 1, 2); };
+    if (last) {
+      each_row(p.out, target.out, to_write);
+      each_row(p.residual, target.residual, to_read);
+      each_row(p.dact, target.dact, to_read);
+    } else {
+      each_row(p.partial, target.partial, to_write);
     }
     if (pass > 0)
       get({tile, kTileColumns, tile_rows, tile_columns}, target.partial + (i * p.partial.row + j), p.partial.row);
