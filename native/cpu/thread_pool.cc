@@ -117,7 +117,7 @@ class ThreadPool {
       work_off();
       return std::min(next_.load(std::memory_order_relaxed), tasks);
     }
-    running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    open_.store(true, std::memory_order_seq_cst);
     generation_.fetch_add(1, std::memory_order_seq_cst);
     // A worker that still spins has seen the new generation; only a sleeping one needs the lock.
     if (sleeping_.load(std::memory_order_seq_cst) > 0) {
@@ -127,7 +127,9 @@ class ThreadPool {
       wake_.notify_all();
     }
     work_off();
-    for (int spins = 0; running_.load(std::memory_order_acquire) > 0; spins++) {
+    // A worker that wakes too late finds the loop closed: small loops do not wait for sleepers.
+    open_.store(false, std::memory_order_seq_cst);
+    for (int spins = 0; inside_.load(std::memory_order_seq_cst) > 0; spins++) {
       if (spins < kSpins)
         relax();
       else
@@ -178,8 +180,11 @@ class ThreadPool {
       }
       seen = generation_.load(std::memory_order_acquire);
       if (stopping_) return;
-      work_off();
-      running_.fetch_sub(1, std::memory_order_release);
+      // Whoever closes a loop sees that this worker is inside, or this worker sees that the loop is closed. If the next
+      // one is open by then, the worker takes part in that.
+      inside_.fetch_add(1, std::memory_order_seq_cst);
+      if (open_.load(std::memory_order_seq_cst)) work_off();
+      inside_.fetch_sub(1, std::memory_order_release);
     }
   }
 
@@ -188,7 +193,8 @@ class ThreadPool {
   std::condition_variable wake_;
   std::atomic<uint64_t> generation_{0};
   std::atomic<int> sleeping_{0};
-  std::atomic<int> running_{0};
+  std::atomic<bool> open_{false};  // the loop's tasks may be taken
+  std::atomic<int> inside_{0};     // workers that take them, or are about to look
   std::atomic<int64_t> next_{0};
   std::atomic<int> due_{0};  // background loops in a slice that wait for the pool
   int64_t tasks_ = 0;

@@ -1,4 +1,5 @@
-// Tests parallel loops in the background: they give way to others, miss no task, and go on beside others.
+// Tests parallel loops: each task runs once, although a loop does not wait for threads that wake too late. Those in the
+// background give way to others, miss no task, and go on beside others.
 #include "cpu/thread_pool.h"
 
 #include <algorithm>
@@ -51,6 +52,21 @@ class Background {
 constexpr int64_t kTasks = 400;
 
 }  // namespace
+
+// Pauses of all lengths before a loop: threads spin still, fall asleep at that time, or sleep.
+TEST(loops_run_each_task_once) {
+  using namespace std::chrono;
+  std::vector<int> counts;
+  for (int loop = 0; loop < 4000; loop++) {
+    const auto until = steady_clock::now() + nanoseconds(loop % 100 * 700);
+    while (steady_clock::now() < until) {
+    }
+    counts.assign(1 + loop % 37, 0);
+    parallel(static_cast<int64_t>(counts.size()), [&](int64_t i) { counts[i]++; });
+    // A thread that took a task of this loop later would write to counts of the next one.
+    EXPECT(std::all_of(counts.begin(), counts.end(), [](int count) { return count == 1; }));
+  }
+}
 
 TEST(background_loops_give_way) {
   // The system may let this thread wait at any place, so the best of several tries counts.
