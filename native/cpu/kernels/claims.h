@@ -6,8 +6,8 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Calls body(task, next) for tasks 0 to n - 1. `next` is the thread's next task, or n if it has none. A thread does up to
-// `most` tasks before it lets others use the pool; tasks of a thread may be any, as with parallel_for.
+// Calls body(task, next) for tasks 0 to n - 1. `next` is the thread's next task, or n if it has none. A thread does up
+// to `most` tasks before it lets others use the pool; tasks of a thread may be any, as with parallel_for.
 template <class Body>
 inline void parallel_ahead(int64_t n, int64_t most, const Body& body) {
   int64_t claimed = 0;

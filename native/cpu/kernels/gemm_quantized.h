@@ -81,8 +81,8 @@ struct PanelRun {
   int64_t next;  // the panel that the thread has next, or this one if it has none
 };
 
-// Calls body(run) for all panels and blocks of rows, in parallel. A block of rows stays in L2 while the panels of a task
-// are processed, and a panel is read from memory once per block. `row_bytes` is the size of a row of a. A run has
+// Calls body(run) for all panels and blocks of rows, in parallel. A block of rows stays in L2 while the panels of a
+// task are processed, and a panel is read from memory once per block. `row_bytes` is the size of a row of a. A run has
 // `at_once` panels: 1, 2, or 4, of which the last runs have 2, so that threads end together. Single panels are read
 // without prefetching, and so belong to long tasks.
 template <class Body>

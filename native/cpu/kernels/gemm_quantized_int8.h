@@ -56,7 +56,7 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_tile(const QuantizedPro
   const uint8_t* codes[P];
   const bf16* scales[P];
   for (int v = 0; v < P; v++) {
-    const int64_t here = min_of(run.panel + v, w.panels() - 1);  // if there is only one panel at the end, it is taken twice
+    const int64_t here = min_of(run.panel + v, w.panels() - 1);  // a missing panel at the end is the last one again
     codes[v] = p.panel_codes(here);
     scales[v] = p.panel_scales(here);
   }
@@ -139,13 +139,14 @@ inline void multiply_digits(const QuantizedProduct& p, char* memory) {
   parallel_for(p.rows * groups, max_of<int64_t>(1, 8192 / p.weight.group), [&](int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; g++) cut_group_of_row<bits, D>(p, digits, g / groups, g % groups);
   });
-  // One row is bound by memory. With few instructions, panels come fastest as one stream, which the machine prefetches by
-  // itself; with more, if four share them and the next four are asked for.
+  // One row is bound by memory. With few instructions, panels come fastest as one stream, which the machine prefetches
+  // by itself; with more, if four share them and the next four are asked for.
   constexpr int kAtOnce = bits == 8 && D == 2 ? 1 : 4;
+  constexpr bool kAhead = kAtOnce > 1;
   over_panels(p, p.weight.padded() * D, p.rows == 1 ? kAtOnce : 2, [&](const PanelRun& run) {
     int64_t i = run.first_row;
     const int64_t end = i + run.rows;
-    if (run.panels == kAtOnce) return multiply_tile<bits, D, 1, kAtOnce, kAtOnce != 1>(p, digits, run, i);
+    if (run.panels == kAtOnce) return multiply_tile<bits, D, 1, kAtOnce, kAhead>(p, digits, run, i);
     if (i + 4 <= end) multiply_tile<bits, D, 4, 2, true>(p, digits, run, i), i += 4;
     for (; i + 4 <= end; i += 4) multiply_tile<bits, D, 4, 2, false>(p, digits, run, i);
     if (i + 2 <= end) multiply_tile<bits, D, 2, 2, true>(p, digits, run, i), i += 2;

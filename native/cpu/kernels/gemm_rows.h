@@ -78,8 +78,8 @@ inline void put_in_order(Pairs, float* sums) {
 #endif
 
 // sums[i][j] = Σ_p a[i][p] b[p][j] for a chain's `steps` words p, `apart` elements apart from `begin` on and before
-// `end`, and `columns` of b's contiguous columns, kDepth words at a time. Writes up to a multiple of kTwo. `next` is where
-// the caller's next chain begins in b, whose first rows are asked for at the end of this one's.
+// `end`, and `columns` of b's contiguous columns, kDepth words at a time. Writes up to a multiple of kTwo. `next` is
+// where the caller's next chain begins in b, whose first rows are asked for at the end of this one's.
 template <int M, class Words>
 inline void scale_rows(const Problem& p, const typename Words::Element* a, const typename Words::Element* b,
                        const typename Words::Element* next, int64_t begin, int64_t end, int64_t steps, int64_t apart,
@@ -188,8 +188,8 @@ inline void multiply_scaled(const Problem& p, const Chains& chains, float* parti
   const auto chain_at = [&](int64_t i) {
     const int64_t strip = i / count, chain = i % count, section = chain / chains.ways * chains.length;
     const int64_t end = min_of(section + chains.length, p.k);
-    return Chain{strip, strip / strips, strip % strips * kStrip, section + chain % chains.ways * chains.elements, end,
-                 end - section};
+    return Chain{strip, strip / strips, strip % strips * kStrip, section + chain % chains.ways * chains.elements,
+                 end,   end - section};
   };
   // A strip's chains follow each other, so that each thread's part of B is in few pieces.
   const int64_t all = p.batch * strips * count, together = ceil_div(kSliceElements, elements);
