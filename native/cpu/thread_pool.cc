@@ -63,7 +63,7 @@ class ThreadPool {
   explicit ThreadPool(int threads) { start(threads); }
   ~ThreadPool() { stop(); }
 
-  int size() const { return static_cast<int>(workers_.size()) + 1; }
+  int size() const { return size_.load(std::memory_order_relaxed); }
 
   void resize(int threads) {
     const std::lock_guard loop(loop_mutex_);
@@ -145,6 +145,7 @@ class ThreadPool {
       for (int i = 1; i < threads; i++) workers_.emplace_back([this, seen = generation_.load()] { work(seen); });
     } catch (const std::system_error&) {
     }
+    size_.store(static_cast<int>(workers_.size()) + 1, std::memory_order_relaxed);
   }
 
   void stop() {
@@ -205,6 +206,7 @@ class ThreadPool {
   Traffic traffic_;
   bool stopping_ = false;
   std::vector<std::thread> workers_;
+  std::atomic<int> size_{1};  // kernels ask while another thread may change it
 };
 
 // Leaked on purpose: a process that exits with a loop in progress must not destroy it under the loop.

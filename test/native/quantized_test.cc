@@ -77,6 +77,8 @@ TEST(gemm_quantized_sizes) {
     }
     check(s, stream, ops, {600, 520, 40, 8, 32});  // blocks of rows
     for (const int64_t M : {1, 40}) check(s, stream, ops, {M, 1100, 200, 4});
+    for (const int64_t bits : {8, 4})  // runs of four panels, and of two at the end
+      for (const DType dtype : kFloats) check(s, stream, ops, {1, 70, 1000, bits, 32, dtype});
   });
 }
 

@@ -2,6 +2,7 @@
 // one element computed alone.
 #pragma once
 #include "cpu/kernels/blocks.h"
+#include "cpu/kernels/claims.h"
 #include "cpu/kernels/gemm_quantized.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -25,30 +26,34 @@ inline const uint8_t* column_at(const BlockProduct& p, int64_t column) {
   return p.blocks + min_of(column, p.weight.N - 1) * p.row_bytes;
 }
 
-// Prefetches bytes of the next tile, which is the next in memory: a row is too short for the machine's own prefetcher.
+// Prefetches bytes of a later tile: a row is too short for the machine's own prefetcher.
 inline void prefetch(const uint8_t* next, int64_t bytes) {
   for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(next + line, 0, 2);
 }
 
 // Calls body(first row, rows, column, ahead) for the tiles of columns and for blocks of rows, which are a multiple of
 // `tile_rows` rows of `row_bytes` and stay in L2 while a task's columns pass. A task has a run of tiles. `ahead` is how
-// far the next tile lies behind each of them, or 0 for the last, after which another thread may go on.
+// far a tile that the thread has later lies from this one, or 0 at the end: kAheadBytes further on, since a short tile
+// takes less time than memory does.
 template <class Body>
 inline void over_runs(const BlockProduct& p, int64_t tile_rows, int64_t row_bytes, const Body& body) {
-  constexpr int64_t kRowsBytes = 512 << 10, kTaskBytes = 32 << 10;
+  constexpr int64_t kRowsBytes = 512 << 10, kTaskBytes = 32 << 10, kAheadBytes = 8 << 10;
+  constexpr int64_t kTurnBytes = 4 << 20;  // times rows, which a thread does without a break
   const BlockLayout& w = p.weight;
   const int64_t fit = kRowsBytes / max_of<int64_t>(row_bytes, 1) / tile_rows * tile_rows;
   const int64_t rows = min_of(kMostRows, max_of(tile_rows, fit));
   const int64_t tiles = ceil_div(w.N, kColumns);
-  const int64_t tile_bytes = kColumns * p.row_bytes;
-  const int64_t together = max_of<int64_t>(1, kTaskBytes / max_of<int64_t>(tile_bytes, 1));
-  const int64_t runs = ceil_div(tiles, together);
-  parallel_for(ceil_div(p.rows, rows) * runs, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; task++) {
-      const int64_t first = task / runs * rows, run = task % runs * together;
-      const int64_t run_end = min_of(run + together, tiles);
-      for (int64_t i = run; i < run_end; i++)
-        body(first, min_of(rows, p.rows - first), i * kColumns, i + 1 < run_end ? tile_bytes : 0);
+  const int64_t tile_bytes = max_of<int64_t>(1, kColumns * p.row_bytes);
+  const int64_t together = max_of<int64_t>(1, kTaskBytes / tile_bytes);
+  const int64_t distance = min_of(together, ceil_div(kAheadBytes, tile_bytes));
+  const int64_t runs = ceil_div(tiles, together), tasks = ceil_div(p.rows, rows) * runs;
+  const int64_t most = max_of<int64_t>(1, kTurnBytes / (together * tile_bytes * min_of(rows, p.rows)));
+  parallel_ahead(tasks, most, [&](int64_t task, int64_t next) {
+    const int64_t first = task / runs * rows, run = task % runs * together, run_end = min_of(run + together, tiles);
+    for (int64_t i = run; i < run_end; i++) {
+      int64_t later = i + distance;
+      if (later >= run_end) later = next < tasks ? next % runs * together + later - run_end : i;
+      body(first, min_of(rows, p.rows - first), i * kColumns, (later - i) * tile_bytes);
     }
   });
 }

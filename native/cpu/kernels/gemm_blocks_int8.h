@@ -131,7 +131,7 @@ struct TileSteps {
   const BlockLayout& weight;
   const uint8_t* columns[kColumns];  // the blocks of the current step
   int64_t left;                      // numbers of a column from it on
-  const uint8_t* next;               // bytes of the next tile, which are prefetched meanwhile
+  const uint8_t* next;               // bytes of a later tile, which are prefetched meanwhile
   uint8_t padded[kColumns][8 * 34];
 
   TileSteps(const BlockProduct& p, int64_t column, int64_t ahead)
@@ -141,7 +141,7 @@ struct TileSteps {
   }
   int64_t chunks() const { return min_of(kChunks, ceil_div(left, kChunkInputs)); }
   // Prefetches as many bytes as the current step has, in the order in which they lie in memory.
-  HEED_IN_LOOP void prefetch_next_tile(int64_t bytes) {
+  HEED_IN_LOOP void prefetch_later_tile(int64_t bytes) {
     prefetch(next, kColumns * bytes);
     next += kColumns * bytes;
   }
@@ -177,7 +177,7 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_row(const BlockProduct&
   const InputParts* parts = inputs.parts(row);
   TileSteps step(p, column, ahead);
   for (; step.left > 0; step.go_on(Format::kStepBytes), in += kChunks, parts++) {
-    step.prefetch_next_tile(Format::kStepBytes);
+    step.prefetch_later_tile(Format::kStepBytes);
     __m512 scales[kColumns];
 #pragma GCC unroll 4
     for (int c = 0; c < kColumns; c++) {
@@ -295,7 +295,7 @@ inline void multiply_rows(const BlockProduct& p, const BlockMethod<D>& method, c
   std::memset(sums, 0, static_cast<size_t>(count * kColumns * kWidth) * sizeof(float));
   TileSteps step(p, column, ahead);
   for (int64_t k = 0; step.left > 0; step.go_on(method.step_bytes), k += kBlockDepth) {
-    step.prefetch_next_tile(method.step_bytes);
+    step.prefetch_later_tile(method.step_bytes);
     method.decode_step(step, columns);
     int64_t r = 0;
     for (const int rows : {4, 2, 1})

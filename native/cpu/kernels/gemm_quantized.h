@@ -2,6 +2,7 @@
 // into tasks. gemm_blocks.h has the same epilogue.
 #pragma once
 #include "cpu/kernels/activation.h"
+#include "cpu/kernels/claims.h"
 #include "cpu/kernels/quantized.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -74,21 +75,36 @@ inline void finish(const Product& p, int64_t row, int64_t column, vf sum, int64_
   store_floats(p.out, at, sum, n);
 }
 
-// Calls body(panel, first row, rows) for pairs of panels and blocks of rows, in parallel. A block of rows stays in L2
-// while the pairs of a task are processed, and a pair is read from memory once per block. `row_bytes` is the size of a
-// row of a.
+// Panels that a thread multiplies by a block of rows at a time.
+struct PanelRun {
+  int64_t panel, panels, first_row, rows;
+  int64_t next;  // the panel that the thread has next, or this one if it has none
+};
+
+// Calls body(run) for all panels and blocks of rows, in parallel. A block of rows stays in L2 while the panels of a
+// task are processed, and a panel is read from memory once per block. `row_bytes` is the size of a row of a. A run has
+// `at_once` panels: 1, 2, or 4, of which the last runs have 2, so that threads end together. Single panels are read
+// without prefetching, and so belong to long tasks.
 template <class Body>
-inline void over_tiles(const QuantizedProduct& p, int64_t row_bytes, const Body& body) {
-  constexpr int64_t kBlockBytes = 256 << 10, kTaskBytes = 32 << 10;
-  const int64_t pairs = ceil_div(p.weight.panels(), 2), pair_bytes = 2 * p.weight.words() * kPanelBytes;
+inline void over_panels(const QuantizedProduct& p, int64_t row_bytes, int64_t at_once, const Body& body) {
+  constexpr int64_t kBlockBytes = 256 << 10, kTaskBytes = 16 << 10, kLongTaskBytes = 128 << 10;
+  constexpr int64_t kTurnBytes = 4 << 20;  // times rows, which a thread does without a break
+  const int64_t panels = p.weight.panels(), panel_bytes = max_of<int64_t>(1, p.weight.words() * kPanelBytes);
   const int64_t block = max_of<int64_t>(8, kBlockBytes / max_of<int64_t>(row_bytes, 1) / 8 * 8);
-  const int64_t blocks = ceil_div(p.rows, block);
-  const int64_t together = max_of<int64_t>(1, kTaskBytes / max_of<int64_t>(pair_bytes, 1));
-  const int64_t tasks = ceil_div(pairs, together);
-  parallel_for(blocks * tasks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; task++) {
-      const int64_t row = task / tasks * block, pair = task % tasks * together;
-      for (int64_t i = pair; i < min_of(pair + together, pairs); i++) body(2 * i, row, min_of(block, p.rows - row));
+  const int64_t blocks = ceil_div(p.rows, block), rows = min_of(block, p.rows);
+  const int64_t fours = at_once == 4 ? max_of<int64_t>(0, panels / 4 - thread_count()) : 0;
+  const int64_t fewer = min_of<int64_t>(at_once, 2), runs = fours + ceil_div(panels - 4 * fours, fewer);
+  const int64_t long_task = min_of(kLongTaskBytes, panels * panel_bytes / (4 * thread_count()));
+  const int64_t task_bytes = at_once == 1 ? max_of(kTaskBytes, long_task) : kTaskBytes;
+  const int64_t together = max_of<int64_t>(1, task_bytes / (fewer * panel_bytes));
+  const int64_t tasks = ceil_div(runs, together);
+  const int64_t most = max_of<int64_t>(1, kTurnBytes / (together * at_once * panel_bytes * rows));
+  const auto panel_of = [&](int64_t run) { return run < fours ? 4 * run : 4 * fours + fewer * (run - fours); };
+  parallel_ahead(blocks * tasks, most, [&](int64_t task, int64_t next) {
+    const int64_t row = task / tasks * block, begin = task % tasks * together, end = min_of(begin + together, runs);
+    for (int64_t run = begin; run < end; run++) {
+      const int64_t then = run + 1 < end ? run + 1 : next < blocks * tasks ? next % tasks * together : run;
+      body(PanelRun{panel_of(run), run < fours ? 4 : fewer, row, min_of(block, p.rows - row), panel_of(then)});
     }
   });
 }

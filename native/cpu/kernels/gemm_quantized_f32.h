@@ -74,12 +74,13 @@ struct FloatTile {
 template <int bits>
 inline void multiply_floats(const QuantizedProduct& p, float* rows) {
   widen_rows(p, rows);
-  over_tiles(p, p.weight.padded() * 4, [&](int64_t panel, int64_t first, int64_t count) {
+  over_panels(p, p.weight.padded() * 4, 2, [&](const PanelRun& run) {
     for (int64_t column = 0; column < 2 * kPanelColumns; column += kVectors * kWidth) {
-      if (panel + column / kPanelColumns >= p.weight.panels()) break;
-      int64_t i = first;
-      for (; i + 4 <= first + count; i += 4) FloatTile<bits, 4>::run(p, rows, panel, column, i);
-      for (; i < first + count; i++) FloatTile<bits, 1>::run(p, rows, panel, column, i);
+      if (run.panel + column / kPanelColumns >= p.weight.panels()) break;
+      int64_t i = run.first_row;
+      const int64_t end = i + run.rows;
+      for (; i + 4 <= end; i += 4) FloatTile<bits, 4>::run(p, rows, run.panel, column, i);
+      for (; i < end; i++) FloatTile<bits, 1>::run(p, rows, run.panel, column, i);
     }
   });
 }

@@ -46,45 +46,50 @@ inline void cut_group_of_row(const QuantizedProduct& p, const Digits<D>& digits,
   for (int d = 0; d < D; d++) digits.begin(row)[g * D + d] = -kZero * _mm512_reduce_add_epi32((__m512i)sums[d]);
 }
 
-// Computes R rows from i on by two panels.
-template <int bits, int D, int R>
+// Computes R rows from i on by P panels. If `ahead`, it also asks for the codes and scales of the next P panels, in the
+// order of memory: a panel is too short for the machine's own prefetcher.
+template <int bits, int D, int R, int P, bool ahead>
 HEED_INT8_TARGET __attribute__((noinline)) void multiply_tile(const QuantizedProduct& p, const Digits<D>& digits,
-                                                              int64_t panel, int64_t i) {
-  constexpr int P = 2;
+                                                              const PanelRun& run, int64_t i) {
   const QuantizedLayout& w = p.weight;
   const int64_t words = w.words_of_group(), groups = w.groups(), group = w.group;
   const uint8_t* codes[P];
   const bf16* scales[P];
   for (int v = 0; v < P; v++) {
-    const int64_t here = min_of(panel + v, w.panels() - 1);  // if there is only one panel at the end, it is taken twice
+    const int64_t here = min_of(run.panel + v, w.panels() - 1);  // a missing panel at the end is the last one again
     codes[v] = p.panel_codes(here);
     scales[v] = p.panel_scales(here);
   }
   const __m512i low = _mm512_set1_epi8(15);
-  const int64_t panel_bytes = w.words() * kPanelBytes;
   const int64_t row_stride = groups * D * group;
   const int8_t* x = digits.at(i, 0);
   __m512 sum[R][P];
   for (int r = 0; r < R; r++)
     for (int v = 0; v < P; v++) sum[r][v] = _mm512_setzero_ps();
+  const char* next_codes = reinterpret_cast<const char*>(p.panel_codes(run.next));
+  const char* next_scales = reinterpret_cast<const char*>(p.panel_scales(run.next));
   for (int64_t g = 0; g < groups; g++, x += D * group) {
+    if constexpr (ahead) {
+      constexpr int kBytes = P * kPanelColumns * static_cast<int>(sizeof(bf16));
+      for (int at = 0; at < kBytes; at += 64) _mm_prefetch(next_scales + at, _MM_HINT_T1);
+      next_scales += kBytes;
+    }
     __m512i dots[R][P][D];
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 3
       for (int d = 0; d < D; d++) {
         const __m512i begin = _mm512_set1_epi32(digits.begin(i + r)[g * D + d]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int v = 0; v < P; v++) dots[r][v][d] = begin;
       }
     for (int64_t word = 0; word < words; word++) {
       constexpr int kHalves = 8 / bits;
       __m512i bytes[P][kHalves];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int v = 0; v < P; v++) {
         const __m512i read = _mm512_loadu_si512(codes[v]);
-        // Prefetches the next two panels into L2: a panel is too short for the machine's own prefetcher.
-        if constexpr (R <= 2) _mm_prefetch(reinterpret_cast<const char*>(codes[v]) + P * panel_bytes, _MM_HINT_T1);
+        if constexpr (ahead) _mm_prefetch(next_codes + v * kPanelBytes, _MM_HINT_T1);
         codes[v] += kPanelBytes;
         if constexpr (bits == 8) {
           bytes[v][0] = read;
@@ -93,6 +98,7 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_tile(const QuantizedPro
           bytes[v][1] = _mm512_and_si512(_mm512_srli_epi32(read, 4), low);
         }
       }
+      next_codes += P * kPanelBytes;
 #pragma GCC unroll 2
       for (int h = 0; h < kHalves; h++)
 #pragma GCC unroll 4
@@ -102,17 +108,17 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_tile(const QuantizedPro
             int32_t four;
             __builtin_memcpy(&four, x + r * row_stride + d * group + (word * kHalves + h) * 4, 4);
             const __m512i digit = _mm512_set1_epi32(four);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int v = 0; v < P; v++) dots[r][v][d] = _mm512_dpbusd_epi32(dots[r][v][d], bytes[v][h], digit);
           }
     }
     __m512 scale[P];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < P; v++) scale[v] = (__m512)load_f32(scales[v] + g * kPanelColumns);
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
       const __m512 step = _mm512_set1_ps(digits.step(i + r)[g]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int v = 0; v < P; v++) {
         const __m512i lower = _mm512_add_epi32(_mm512_slli_epi32(dots[r][v][1], 8), dots[r][v][0]);
         __m512 whole = _mm512_cvtepi32_ps(lower);
@@ -123,7 +129,7 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_tile(const QuantizedPro
     }
   }
   for (int r = 0; r < R; r++)
-    for (int v = 0; v < P; v++) finish(p, i + r, (panel + v) * kPanelColumns, (vf)sum[r][v]);
+    for (int v = 0; v < P; v++) finish(p, i + r, (run.panel + v) * kPanelColumns, (vf)sum[r][v]);
 }
 
 template <int bits, int D>
@@ -133,11 +139,18 @@ inline void multiply_digits(const QuantizedProduct& p, char* memory) {
   parallel_for(p.rows * groups, max_of<int64_t>(1, 8192 / p.weight.group), [&](int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; g++) cut_group_of_row<bits, D>(p, digits, g / groups, g % groups);
   });
-  over_tiles(p, p.weight.padded() * D, [&](int64_t panel, int64_t first, int64_t count) {
-    int64_t i = first;
-    for (; i + 4 <= first + count; i += 4) multiply_tile<bits, D, 4>(p, digits, panel, i);
-    if (i + 2 <= first + count) multiply_tile<bits, D, 2>(p, digits, panel, i), i += 2;
-    if (i < first + count) multiply_tile<bits, D, 1>(p, digits, panel, i);
+  // One row is bound by memory. With few instructions, panels come fastest as one stream, which the machine prefetches
+  // by itself; with more, if four share them and the next four are asked for.
+  constexpr int kAtOnce = bits == 8 && D == 2 ? 1 : 4;
+  constexpr bool kAhead = kAtOnce > 1;
+  over_panels(p, p.weight.padded() * D, p.rows == 1 ? kAtOnce : 2, [&](const PanelRun& run) {
+    int64_t i = run.first_row;
+    const int64_t end = i + run.rows;
+    if (run.panels == kAtOnce) return multiply_tile<bits, D, 1, kAtOnce, kAhead>(p, digits, run, i);
+    if (i + 4 <= end) multiply_tile<bits, D, 4, 2, true>(p, digits, run, i), i += 4;
+    for (; i + 4 <= end; i += 4) multiply_tile<bits, D, 4, 2, false>(p, digits, run, i);
+    if (i + 2 <= end) multiply_tile<bits, D, 2, 2, true>(p, digits, run, i), i += 2;
+    if (i < end) multiply_tile<bits, D, 1, 2, true>(p, digits, run, i);
   });
 }
 

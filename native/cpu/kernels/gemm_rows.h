@@ -2,6 +2,7 @@
 // Two forms by how B lies: dot products of its rows where it is contiguous in k (gemm_dots.h), sums of its scaled rows
 // where it is contiguous in n; in the latter each task is a chain (gemm_words.h), whose sums are added up at the end.
 #pragma once
+#include "cpu/kernels/claims.h"
 #include "cpu/kernels/gemm_dots.h"
 #include "cpu/kernels/gemm_epilogue.h"
 #include "cpu/kernels/interleave.h"
@@ -16,11 +17,12 @@ constexpr int64_t sum_strip(int64_t m) { return m <= 2 ? 4096 : 8192 / m / 64 * 
 // Elements of B that are worth a turn at the counter: a sleeping thread takes longer to wake than a small model's
 // products take.
 constexpr int64_t kTaskElements = 1 << 14;
-// Of B, that are worth a task of scaled rows.
-constexpr int64_t kSliceElements = 1 << 17;
+// Of B, that are worth a task of scaled rows, and times rows, that a thread takes without a break.
+constexpr int64_t kSliceElements = 1 << 16;
+constexpr int64_t kTurnElements = 1 << 22;
 
-// The words of 2 · kWidth columns, as fast as they come: those of bf16 even ones first, since a shift and a mask take
-// them apart.
+// The words of 2 · kWidth columns, in the order in which they come fastest: single ones of bf16 by a shift and a mask,
+// even ones first, and pairs as the instructions that interleave two rows have them.
 struct Two {
   vf first, second;
 };
@@ -33,10 +35,12 @@ inline Two load_two(Singles<bf16>, const bf16* p, int64_t) {
   const vu pairs = load_as<vu>(p);
   return {(vf)(pairs << 16), (vf)(pairs & 0xffff0000u)};
 }
+#if defined(__AVX512F__)
 inline Two load_two(Pairs, const bf16* p, int64_t k_stride) {
-  const vu first = load_as<vu>(p), second = load_as<vu>(p + k_stride);
-  return {(vf)((first & 0xffffu) | second << 16), (vf)(first >> 16 | (second & 0xffff0000u))};
+  const __m512i first = _mm512_loadu_si512(p), second = _mm512_loadu_si512(p + k_stride);
+  return {(vf)_mm512_unpacklo_epi16(first, second), (vf)_mm512_unpackhi_epi16(first, second)};
 }
+#endif
 // The first n of them and zeros, where k rows are left.
 template <class Words>
 inline Two load_two(Words words, const typename Words::Element* p, int64_t k_stride, int64_t n, int64_t k) {
@@ -47,29 +51,39 @@ inline Two load_two(Words words, const typename Words::Element* p, int64_t k_str
 }
 
 // Asks for the kTwo elements at p. Where there is work between loads, a processor has too few of them under way
-// for what memory can do; those of one row in f32 need no help. They go to the L2 cache: rows of a chain are often
-// apart by multiples of 4 KiB, which share their places in the L1.
-template <int M, class T>
+// for what memory can do. They go to the L2 cache: rows of a chain are often apart by multiples of 4 KiB, which share
+// their places in the L1.
+template <class T>
 inline void fetch(const T* p) {
-  if constexpr (M > 1 || sizeof(T) < sizeof(float))
-    for (size_t byte = 0; byte < kTwo * sizeof(T); byte += 64)
-      __builtin_prefetch(reinterpret_cast<const char*>(p) + byte, 0, 2);
+  for (size_t byte = 0; byte < kTwo * sizeof(T); byte += 64)
+    __builtin_prefetch(reinterpret_cast<const char*>(p) + byte, 0, 2);
 }
 
 // Puts kTwo sums that were added up in the order of load_two into their own order.
-inline void put_in_order(const float*, float*) {}
-inline void put_in_order(const f16*, float*) {}
-inline void put_in_order(const bf16*, float* sums) {
+inline void put_in_order(Singles<float>, float*) {}
+inline void put_in_order(Singles<f16>, float*) {}
+inline void put_in_order(Singles<bf16>, float* sums) {
   const vu even = load_as<vu>(sums), odd = load_as<vu>(sums + kWidth);
   store_as(sums, interleave_low(even, odd));
   store_as(sums + kWidth, interleave_high(even, odd));
 }
+#if defined(__AVX512F__)
+inline void put_in_order(Pairs, float* sums) {
+  const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+  const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+  const __m512 first = (__m512)load(sums), second = (__m512)load(sums + kWidth);
+  store(sums, (vf)_mm512_permutex2var_ps(first, low, second));
+  store(sums + kWidth, (vf)_mm512_permutex2var_ps(first, high, second));
+}
+#endif
 
 // sums[i][j] = Σ_p a[i][p] b[p][j] for a chain's `steps` words p, `apart` elements apart from `begin` on and before
-// `end`, and `columns` of b's contiguous columns, kDepth words at a time. Writes up to a multiple of kTwo.
+// `end`, and `columns` of b's contiguous columns, kDepth words at a time. Writes up to a multiple of kTwo. `next` is
+// where the caller's next chain begins in b, whose first rows are asked for at the end of this one's.
 template <int M, class Words>
 inline void scale_rows(const Problem& p, const typename Words::Element* a, const typename Words::Element* b,
-                       int64_t begin, int64_t end, int64_t steps, int64_t apart, int64_t columns, float* sums) {
+                       const typename Words::Element* next, int64_t begin, int64_t end, int64_t steps, int64_t apart,
+                       int64_t columns, float* sums) {
   constexpr int64_t kElements = Words::kElements;
   constexpr int kDepth = (M <= 2 ? 8 : 4) / static_cast<int>(kElements);  // in words
   constexpr int64_t kStrip = sum_strip(M);
@@ -83,13 +97,14 @@ inline void scale_rows(const Problem& p, const typename Words::Element* a, const
         const int64_t at = k + q * apart;
         x[i][q] = at < end ? set1(Words::one(a + i * p.a.row + at * p.a.column, p.a.column, end - at)) : vf{};
       }
+    const auto* const ahead = k + D * apart < begin + steps * apart ? b + (k + D * apart) * p.b.row : next;
     const auto step = [&](int64_t j, auto... left) {
       Two y[D];
 #pragma GCC unroll 8
       for (int q = 0; q < D; q++) {
         const auto* const row = b + (k + q * apart) * p.b.row + j;
 #pragma GCC unroll 2
-        for (int64_t i = 0; i < kElements; i++) fetch<M>(row + (D * apart + i) * p.b.row);
+        for (int64_t i = 0; i < kElements; i++) fetch(ahead + (q * apart + i) * p.b.row + j);
         y[q] = load_two(Words{}, row, p.b.row, left...);
       }
 #pragma GCC unroll 8
@@ -115,7 +130,7 @@ inline void scale_rows(const Problem& p, const typename Words::Element* a, const
   for (; k + (kDepth - 1) * apart + kElements <= end; k += kDepth * apart) some(k, Count<kDepth>{});
   for (; k < begin + steps * apart; k += apart) some(k, Count<1>{});
   for (int i = 0; i < M; i++)
-    for (int64_t j = 0; j < columns; j += kTwo) put_in_order(b, sums + i * kStrip + j);
+    for (int64_t j = 0; j < columns; j += kTwo) put_in_order(Words{}, sums + i * kStrip + j);
 }
 
 template <int M>
@@ -162,27 +177,40 @@ template <int M>
 inline void multiply_scaled(const Problem& p, const Chains& chains, float* partial) {
   constexpr int64_t kStrip = sum_strip(M), kSums = M * kStrip;
   const int64_t strips = ceil_div(p.n, kStrip), count = chains.count * chains.ways;
-  const int64_t grain = ceil_div(kSliceElements, min_of(kStrip, p.n) * max_of<int64_t>(1, chains.length / chains.ways));
+  const int64_t elements = min_of(kStrip, p.n) * max_of<int64_t>(1, chains.length / chains.ways);  // of a chain
   const auto finish_strip = [&](int64_t strip, float* sums) {
     const int64_t batch = strip / strips, j = strip % strips * kStrip;
     finish(p, Target(p, batch), {sums, kStrip, M, min_of(kStrip, p.n - j)}, 0, j, true, true);
   };
+  struct Chain {
+    int64_t strip, batch, column, first, end, left;  // strip of all, matrix, k, and of a section
+  };
+  const auto chain_at = [&](int64_t i) {
+    const int64_t strip = i / count, chain = i % count, section = chain / chains.ways * chains.length;
+    const int64_t end = min_of(section + chains.length, p.k);
+    return Chain{strip, strip / strips, strip % strips * kStrip, section + chain % chains.ways * chains.elements,
+                 end,   end - section};
+  };
   // A strip's chains follow each other, so that each thread's part of B is in few pieces.
-  parallel_for(p.batch * strips * count, grain, [&](int64_t begin, int64_t end) {
+  const int64_t all = p.batch * strips * count, together = ceil_div(kSliceElements, elements);
+  const int64_t most = max_of<int64_t>(1, kTurnElements / (together * elements * M));
+  parallel_ahead(ceil_div(all, together), most, [&](int64_t task, int64_t next_task) {
     alignas(64) float own[kSums];
-    for (int64_t task = begin; task < end; task++) {
-      const int64_t strip = task / count, batch = strip / strips, j = strip % strips * kStrip;
-      const int64_t chain = task % count, section = chain / chains.ways * chains.length;
-      const int64_t end = min_of(section + chains.length, p.k), first = section + chain % chains.ways * chains.elements;
-      float* const sums = count > 1 ? partial + task * kSums : own;
-      const Floats a = p.a.at(batch), b = p.b.at(batch) + j;
+    const int64_t task_end = min_of((task + 1) * together, all);
+    for (int64_t i = task * together; i < task_end; i++) {
+      const int64_t following = i + 1 < task_end ? i + 1 : next_task * together;
+      const Chain chain = chain_at(i), next = chain_at(following < all ? following : i);
+      float* const sums = count > 1 ? partial + i * kSums : own;
+      const Floats a = p.a.at(chain.batch), b = p.b.at(chain.batch) + chain.column;
+      const Floats b_next = p.b.at(next.batch) + (next.column + next.first * p.b.row);
       with_words(chains.word, a.dtype, [&](auto words) {
         using Words = decltype(words);
-        scale_rows<M, Words>(p, a.as<typename Words::Element>(), b.as<typename Words::Element>(), first, end,
-                             chains.order(end - section).steps, chains.ways * chains.elements, min_of(kStrip, p.n - j),
-                             sums);
+        using Element = typename Words::Element;
+        scale_rows<M, Words>(p, a.as<Element>(), b.as<Element>(), b_next.as<Element>(), chain.first, chain.end,
+                             chains.order(chain.left).steps, chains.ways * chains.elements,
+                             min_of(kStrip, p.n - chain.column), sums);
       });
-      if (count == 1) finish_strip(strip, sums);
+      if (count == 1) finish_strip(chain.strip, sums);
     }
   });
   if (count == 1) return;
