@@ -62,17 +62,18 @@ const searched: [QuantizedBits, 32 | 64, boolean][] = [
 ];
 
 /** Types of GGUF files, with and without calibration. */
-const files: [NonNullable<SaveGgufOptions["type"]>, boolean][] = [
+const files: [NonNullable<SaveGgufOptions["type"]>, false | "importance" | "GPTQ"][] = [
   ["Q8_0", false],
-  ["Q8_0", true],
+  ["Q8_0", "importance"],
   ["Q6_K", false],
-  ["Q6_K", true],
+  ["Q6_K", "importance"],
   ["Q5_K", false],
-  ["Q5_K", true],
+  ["Q5_K", "importance"],
   ["Q4_K", false],
-  ["Q4_K", true],
+  ["Q4_K", "importance"],
   ["Q4_0", false],
-  ["Q4_0", true],
+  ["Q4_0", "importance"],
+  ["Q4_0", "GPTQ"],
 ];
 
 async function lossOf(model: CausalModel, texts: readonly Int32Array[]): Promise<number> {
@@ -133,7 +134,7 @@ for (const [label, options, kvType] of rows) {
 for (const [bits, groupSize, calibrated] of searched) {
   using loaded = await load(name, { kind: "causal", device: "cpu", quantize: false });
   await quantizeBySearch(loaded.model, { bits, groupSize, texts: calibrated ? others : [] });
-  const how = calibrated ? "calibrated" : "scales by search";
+  const how = calibrated ? "calibrated (GPTQ)" : "scales by search";
   const loss = await lossOf(loaded.model, texts);
   show(`int${bits}, groups of ${groupSize}, ${how}`, loss);
   await compare(loss, loaded.model.dequantize());
@@ -142,17 +143,19 @@ for (const [bits, groupSize, calibrated] of searched) {
 const folder = mkdtempSync(path.join(tmpdir(), "heed-perplexity-"));
 try {
   using source = await load(name, { kind: "causal", device: "cpu", quantize: false });
-  const model = source.model;
+  const { model, tokenizer } = source;
   const importance = await inputImportance(model, others);
   for (const [type, calibrated] of files) {
     const file = path.join(folder, `${type}.gguf`);
-    await saveGguf(file, model, { type, tokenizer: source.tokenizer, ...(calibrated && { importance }) });
+    // GPTQ comes last, because it changes the model.
+    if (calibrated === "GPTQ") (await quantizeBySearch(model, { bits: 4, groupSize: 32, texts: others })).dequantize();
+    await saveGguf(file, model, { type, tokenizer, ...(calibrated === "importance" && { importance }) });
     await using header = await readGguf(file);
     if (![...header.tensors.values()].some(({ dtype }) => dtype === type)) continue;
     using stored = await load(file, { kind: "causal", device: "cpu" });
     using floats = await load(file, { kind: "causal", device: "cpu", quantize: false });
     const loss = await lossOf(stored.model, texts);
-    show(`GGUF ${type}${calibrated ? ", calibrated" : ""}`, loss);
+    show(`GGUF ${type}${calibrated ? `, calibrated (${calibrated})` : ""}`, loss);
     await compare(loss, floats.model);
   }
 } finally {

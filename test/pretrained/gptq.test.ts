@@ -2,6 +2,7 @@
  * GPTQ beside its published recursion in float64, scales by search beside all scales of a fine grid, and what calibration
  * saves of a model's outputs on texts that it has not read.
  */
+import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { addAdapter } from "../../lib/adapters/adapters.js";
 import { noGrad } from "../../lib/autograd.js";
@@ -11,6 +12,8 @@ import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
 import { quantizationOf } from "../../lib/nn/quantization.js";
 import { dequantize, quantize, quantizedBits, type QuantizedTensors } from "../../lib/ops/quantize.js";
+import { loadGguf } from "../../lib/pretrained/gguf/load-gguf.js";
+import { saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";
 import { feedbackOf } from "../../lib/pretrained/gptq/feedback.js";
 import { quantizeBySearch } from "../../lib/pretrained/gptq/quantize-by-search.js";
 import { quantizeMatrix } from "../../lib/pretrained/gptq/quantize-matrix.js";
@@ -18,6 +21,7 @@ import { scope } from "../../lib/scope.js";
 import { atOnce } from "../../lib/turns.js";
 import { devices, someTokens } from "../generate/models.js";
 import { expectRejection } from "../support/errors.js";
+import { temporaryFolder } from "../support/folder.js";
 import { expectNoPause } from "../support/pauses.js";
 import { Random } from "../support/random.js";
 
@@ -239,6 +243,20 @@ describe.each(devices)("on %s", (device) => {
     const errors = [await errorOf(rounded), await errorOf(searched), await errorOf(calibrated)] as const;
     expect(errors[1]).toBeLessThan(errors[0]);
     expect(errors[2]).toBeLessThan(0.7 * errors[0]);
+  });
+
+  test("a file in Q4_0 has exactly the weights that were chosen", async () => {
+    using model = new GPT(sizes, { device, seed: 4 });
+    await quantizeBySearch(model, { bits: 4, texts: [Int32Array.from(someTokens(20, 1))] });
+    model.dequantize();
+    const file = path.join(temporaryFolder(), "model.gguf");
+    await saveGguf(file, model, { type: "Q4_0" });
+    const { model: stored } = await loadGguf(file, { device, quantize: false });
+    const saved = stored.stateDict();
+    const plus0 = (x: Float32Array): Float32Array => x.map((value) => value + 0); // not -0
+    for (const [name, tensor] of model.namedParameters())
+      expect(plus0(await saved[name]!.data()), name).toEqual(plus0(await tensor.data()));
+    stored.dispose();
   });
 
   test("models that read no texts have their scales searched; bad input is an error", async () => {
