@@ -159,7 +159,7 @@ describe.each(devices)("on %s", (device) => {
   });
 
   test("scales by search have nearly the least error of all scales", async () => {
-    const [outputs, inputs, groupSize] = [33, 96, 32];
+    const [outputs, inputs, groupSize] = [33, 96, 32] as const;
     const random = new Random(8);
     const w = Float32Array.from({ length: outputs * inputs }, () => random.normal());
     using weight = tensor(w, [outputs, inputs], { device });
