@@ -110,12 +110,18 @@ const [texts, others] = await (async () => {
   return [await drawnTexts(source, { count, seed: 1 }), await drawnTexts(source, { count, seed: 2 })] as const;
 })();
 let best = 0;
-const lines = ["| numbers | perplexity | of f32 |", "|---|---:|---:|"];
+const lines: string[] = [];
+function print(line: string): void {
+  console.log(line);
+  lines.push(line);
+}
+print("| numbers | perplexity | of f32 |");
+print("|---|---:|---:|");
 const signed = (ratio: number): string => `${ratio >= 1 ? "+" : "−"}${Math.abs(100 * (ratio - 1)).toFixed(3)} %`;
 function show(label: string, loss: number): void {
   const perplexity = Math.exp(loss);
   best ||= perplexity;
-  lines.push(`| ${label} | ${perplexity.toFixed(4)} | ${signed(perplexity / best)} |`);
+  print(`| ${label} | ${perplexity.toFixed(4)} | ${signed(perplexity / best)} |`);
 }
 
 /** Largest share by which the perplexity of compressed weights differs from that of the same weights in f32. */
@@ -163,13 +169,13 @@ try {
 }
 const tokens = texts.reduce((sum, text) => sum + text.length - 1, 0);
 const same = `The perplexity in codes or blocks differs by at most ${(100 * furthest).toPrecision(1)} % from that of the same weights in f32.`;
-const table = [`${texts.length} texts, ${tokens} tokens. ${same}`, "", ...lines].join("\n");
-console.log(table);
+const summary = `${texts.length} texts, ${tokens} tokens. ${same}`;
+console.log(summary);
 if (flags.write) {
   const page = new URL("../../docs/performance/quantization.md", import.meta.url);
   const section = flags.teacher === undefined ? "perplexity" : "perplexity of width 512";
   const [begin, end] = [`<!-- ${section} -->`, `<!-- /${section} -->`];
   const text = readFileSync(page, "utf8");
   const [head, tail] = [text.slice(0, text.indexOf(begin) + begin.length), text.slice(text.indexOf(end))];
-  writeFileSync(page, `${head}\n\n${table}\n\n${tail}`);
+  writeFileSync(page, [head, summary, lines.join("\n"), tail].join("\n\n"));
 }
