@@ -1,12 +1,13 @@
 /**
- * npm run bench:perplexity -- --model NAME [--texts 64] [--write]
+ * npm run bench:perplexity -- --model NAME [--teacher NAME] [--texts 64] [--write]
  *
  * Measures what fewer bits of the weights, and of keys and values, cost a trained model: its perplexity of texts in f32,
- * bf16, 8 and 4 bits, and from GGUF files with matrices in blocks. The model draws the texts itself, in f32 at
- * temperature 1. The perplexity in f32 is therefore near the best that any model can have on them, and what a row adds
- * comes from its rounding. Files whose matrices all fall back to another type, because their rows do not fill blocks of
- * 256 numbers, are left out. Calibration reads other texts, which the model draws too. --write renews the table in
- * docs/performance/quantization.md.
+ * bf16, 8 and 4 bits, and from GGUF files with matrices in blocks. The texts are drawn in f32 at temperature 1, by the
+ * model itself or, with --teacher, by the model from whose texts it has learnt (bench/perplexity-model.ts). The perplexity
+ * in f32 is therefore near the best that any model can have on them, and what a row adds comes from its rounding. Files
+ * whose matrices all fall back to another type, because their rows do not fill blocks of 256 numbers, are left out.
+ * Calibration reads other texts from the same source. --write renews the table in docs/performance/quantization.md: the
+ * first, or with --teacher the second.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,20 +16,23 @@ import { parseArgs } from "node:util";
 import {
   type CausalModel,
   Engine,
-  generateTokens,
   inputImportance,
   type LanguageModel,
   load,
   type LoadOptions,
+  quantizeBySearch,
+  type QuantizedBits,
   readGguf,
   saveGguf,
   type SaveGgufOptions,
   score,
 } from "heed";
+import { drawnTexts } from "./drawn-texts.js";
 
 const { values: flags } = parseArgs({
   options: {
     model: { type: "string" },
+    teacher: { type: "string" },
     texts: { type: "string", default: "64" },
     write: { type: "boolean", default: false },
   },
@@ -47,25 +51,30 @@ const rows: [string, Omit<LoadOptions, "kind">, "int8"?][] = [
   ["int4, groups of 64", { quantize: { bits: 4, groupSize: 64 } }],
 ];
 
-/** Types of GGUF files, with and without calibration. */
-const files: [NonNullable<SaveGgufOptions["type"]>, boolean][] = [
-  ["Q8_0", false],
-  ["Q6_K", false],
-  ["Q5_K", false],
-  ["Q5_K", true],
-  ["Q4_K", false],
-  ["Q4_K", true],
-  ["Q4_0", false],
-  ["Q4_0", true],
+/** Heed's own codes, with scales by search and perhaps with calibration. */
+const searched: [QuantizedBits, 32 | 64, boolean][] = [
+  [8, 32, false],
+  [8, 32, true],
+  [4, 32, false],
+  [4, 32, true],
+  [4, 64, false],
+  [4, 64, true],
 ];
 
-/** Draws texts that begin with the first token and end where the context or the model ends them. */
-async function textsOf(model: CausalModel, start: number, seed = 1): Promise<Int32Array[]> {
-  const maxTokens = Math.min(255, model.config.contextLength - 1);
-  const prompts = Array.from({ length: count }, () => [start]);
-  const drawn = await generateTokens(model, prompts, { maxTokens, temperature: 1, seed });
-  return drawn.map(({ tokens }) => Int32Array.from([start, ...tokens]));
-}
+/** Types of GGUF files, with and without calibration. */
+const files: [NonNullable<SaveGgufOptions["type"]>, false | "importance" | "GPTQ"][] = [
+  ["Q8_0", false],
+  ["Q8_0", "importance"],
+  ["Q6_K", false],
+  ["Q6_K", "importance"],
+  ["Q5_K", false],
+  ["Q5_K", "importance"],
+  ["Q4_K", false],
+  ["Q4_K", "importance"],
+  ["Q4_0", false],
+  ["Q4_0", "importance"],
+  ["Q4_0", "GPTQ"],
+];
 
 async function lossOf(model: CausalModel, texts: readonly Int32Array[]): Promise<number> {
   let [total, tokens] = [0, 0];
@@ -95,53 +104,78 @@ async function engineLossOf(model: LanguageModel["model"], texts: readonly Int32
   return total / tokens;
 }
 
-const texts: Int32Array[] = [];
+/** Texts to measure, and others for calibration. */
+const [texts, others] = await (async () => {
+  using source = await load(flags.teacher ?? name, { kind: "causal", device: "cpu" });
+  return [await drawnTexts(source, { count, seed: 1 }), await drawnTexts(source, { count, seed: 2 })] as const;
+})();
 let best = 0;
-const lines = ["| numbers | perplexity | of f32 |", "|---|---:|---:|"];
+const lines: string[] = [];
+function print(line: string): void {
+  console.log(line);
+  lines.push(line);
+}
+print("| numbers | perplexity | of f32 |");
+print("|---|---:|---:|");
 const signed = (ratio: number): string => `${ratio >= 1 ? "+" : "−"}${Math.abs(100 * (ratio - 1)).toFixed(3)} %`;
 function show(label: string, loss: number): void {
   const perplexity = Math.exp(loss);
   best ||= perplexity;
-  lines.push(`| ${label} | ${perplexity.toFixed(4)} | ${signed(perplexity / best)} |`);
+  print(`| ${label} | ${perplexity.toFixed(4)} | ${signed(perplexity / best)} |`);
 }
-/** Returns the first token of a text; texts of SentencePiece models begin with token 1. */
-const startOf = ({ tokenizer }: LanguageModel): number => tokenizer.encode("")[0] ?? 1;
+
+/** Largest share by which the perplexity of compressed weights differs from that of the same weights in f32. */
+let furthest = 0;
+async function compare(loss: number, floats: CausalModel): Promise<void> {
+  furthest = Math.max(furthest, Math.abs(Math.exp(loss - (await lossOf(floats, texts))) - 1));
+  if (furthest > 0.001)
+    throw new Error(`expected the perplexity of the same weights in f32, got ${furthest} more or less`);
+}
 
 for (const [label, options, kvType] of rows) {
   using loaded = await load(name, { kind: "causal", device: "cpu", ...options });
   const { model } = loaded;
-  if (texts.length === 0) texts.push(...(await textsOf(model, startOf(loaded))));
   show(label, await (kvType ? engineLossOf(model, texts) : lossOf(model, texts)));
+}
+for (const [bits, groupSize, calibrated] of searched) {
+  using loaded = await load(name, { kind: "causal", device: "cpu", quantize: false });
+  await quantizeBySearch(loaded.model, { bits, groupSize, texts: calibrated ? others : [] });
+  const how = calibrated ? "calibrated (GPTQ)" : "scales by search";
+  const loss = await lossOf(loaded.model, texts);
+  show(`int${bits}, groups of ${groupSize}, ${how}`, loss);
+  await compare(loss, loaded.model.dequantize());
 }
 
 const folder = mkdtempSync(path.join(tmpdir(), "heed-perplexity-"));
-let furthest = 0; // of a computation in blocks from the same weights in f32
 try {
   using source = await load(name, { kind: "causal", device: "cpu", quantize: false });
-  const model = source.model;
-  const importance = await inputImportance(model, await textsOf(model, startOf(source), 2));
+  const { model, tokenizer } = source;
+  const importance = await inputImportance(model, others);
   for (const [type, calibrated] of files) {
     const file = path.join(folder, `${type}.gguf`);
-    await saveGguf(file, model, { type, tokenizer: source.tokenizer, ...(calibrated && { importance }) });
+    // GPTQ comes last, because it changes the model.
+    if (calibrated === "GPTQ") (await quantizeBySearch(model, { bits: 4, groupSize: 32, texts: others })).dequantize();
+    await saveGguf(file, model, { type, tokenizer, ...(calibrated === "importance" && { importance }) });
     await using header = await readGguf(file);
     if (![...header.tensors.values()].some(({ dtype }) => dtype === type)) continue;
     using stored = await load(file, { kind: "causal", device: "cpu" });
     using floats = await load(file, { kind: "causal", device: "cpu", quantize: false });
     const loss = await lossOf(stored.model, texts);
-    show(`GGUF ${type}${calibrated ? ", calibrated" : ""}`, loss);
-    furthest = Math.max(furthest, Math.abs(Math.exp(loss - (await lossOf(floats.model, texts))) - 1));
+    show(`GGUF ${type}${calibrated ? `, calibrated (${calibrated})` : ""}`, loss);
+    await compare(loss, floats.model);
   }
 } finally {
   rmSync(folder, { recursive: true });
 }
 const tokens = texts.reduce((sum, text) => sum + text.length - 1, 0);
-const same = `The perplexity of a file differs by at most ${(100 * furthest).toPrecision(1)} % from that of the same weights in f32.`;
-const table = [`${texts.length} texts, ${tokens} tokens. ${same}`, "", ...lines].join("\n");
-console.log(table);
+const same = `The perplexity in codes or blocks differs by at most ${(100 * furthest).toPrecision(1)} % from that of the same weights in f32.`;
+const summary = `${texts.length} texts, ${tokens} tokens. ${same}`;
+console.log(summary);
 if (flags.write) {
   const page = new URL("../../docs/performance/quantization.md", import.meta.url);
-  const [begin, end] = ["<!-- perplexity -->", "<!-- /perplexity -->"];
+  const section = flags.teacher === undefined ? "perplexity" : "perplexity of width 512";
+  const [begin, end] = [`<!-- ${section} -->`, `<!-- /${section} -->`];
   const text = readFileSync(page, "utf8");
   const [head, tail] = [text.slice(0, text.indexOf(begin) + begin.length), text.slice(text.indexOf(end))];
-  writeFileSync(page, `${head}\n\n${table}\n\n${tail}`);
+  writeFileSync(page, [head, summary, lines.join("\n"), tail].join("\n\n"));
 }

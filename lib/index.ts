@@ -192,6 +192,7 @@ export type { SaveProgress } from "./pretrained/save-progress.js";
 export { saveLlama2c, type SaveLlama2cOptions } from "./pretrained/save-llama2c.js";
 export { savePretrained, type SavePretrainedOptions } from "./pretrained/save-pretrained.js";
 export { type InputImportance, inputImportance } from "./pretrained/input-importance.js";
+export { quantizeBySearch, type QuantizeBySearchOptions } from "./pretrained/gptq/quantize-by-search.js";
 export { type GgufFallback, saveGguf, type SaveGgufOptions } from "./pretrained/gguf/save-gguf.js";
 export { type CTranslate2Model, type CTranslate2Options, loadCTranslate2 } from "./pretrained/load-ctranslate2.js";
 export { loadLlama2c } from "./pretrained/load-llama2c.js";

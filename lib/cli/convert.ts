@@ -4,6 +4,7 @@ import { activeAdapter, mergeAdapter } from "../adapters/adapters.js";
 import { readTextFile } from "../files.js";
 import { type InputImportance, inputImportance } from "../pretrained/input-importance.js";
 import { type GgufFallback, saveGguf } from "../pretrained/gguf/save-gguf.js";
+import { quantizeBySearch } from "../pretrained/gptq/quantize-by-search.js";
 import { type LoadedParts, loadModel } from "../pretrained/load-model.js";
 import { saveLlama2c } from "../pretrained/save-llama2c.js";
 import { savePretrained } from "../pretrained/save-pretrained.js";
@@ -40,7 +41,18 @@ export async function quantize(flags: QuantizeFlags): Promise<void> {
     const parts = Array.from({ length: Math.ceil(tokens.length / length) }, (_, i) =>
       tokens.subarray(i * length, (i + 1) * length),
     );
-    return { ...loaded, importance: await inputImportance(model, parts) };
+    if (type !== "q4_0") return { ...loaded, importance: await inputImportance(model, parts) };
+    // Its blocks are heed's groups of 32 codes, so that the file has exactly the weights that GPTQ chose.
+    const bar = createBar("matrices");
+    try {
+      const onProgress = ({ quantized, total }: { quantized: number; total: number }): void =>
+        bar.show(quantized, total);
+      await quantizeBySearch(model, { bits: 4, groupSize: 32, texts: parts, onProgress });
+    } finally {
+      bar.end();
+    }
+    model.dequantize();
+    return loaded;
   });
 }
 

@@ -18,7 +18,7 @@ export function quantizeCommand(): Command {
     )
     .option(
       "--calibrate <file>",
-      "a text that the model reads first, so that weights of large inputs become more exact",
+      "a text that the model reads first, so that weights of large inputs become more exact; in q4_0, later weights also make up for the errors of earlier ones (GPTQ)",
       text,
     )
     .addOption(inferenceOptions.device)

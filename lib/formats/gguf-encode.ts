@@ -60,21 +60,31 @@ function codeOf(x: number, step: number, low: number, high: number): number {
   return code > high ? high : code >= low ? code : code < low ? low : Math.max(low, 0);
 }
 
+interface ScaleSearch {
+  at: number;
+  count: number;
+  low: number;
+  high: number;
+  reach: number;
+  others?: readonly number[];
+}
+
 /**
  * Returns the scale d for which d · q is nearest to the `count` numbers from `at` on, with integers q from `low` to
- * `high`. The candidates map the number of largest magnitude to `low` ± `reach` tenths.
+ * `high`. The candidates map the number of largest magnitude to `low` ± `reach` tenths, and to the codes in `others`.
  */
 function scaleFor(
   x: Float32Array,
   weights: Float32Array,
-  { at, count, low, high, reach }: { at: number; count: number; low: number; high: number; reach: number },
+  { at, count, low, high, reach, others = [] }: ScaleSearch,
 ): number {
   let largest = 0;
   for (let i = at; i < at + count; i++) if (Math.abs(x[i]!) > Math.abs(largest)) largest = x[i]!;
   if (largest === 0 || !Number.isFinite(largest)) return 0;
   let [best, scale] = [-1, largest / low];
-  for (let tenth = -reach; tenth <= reach; tenth++) {
-    const step = largest / (low + tenth / 10);
+  const tenths = Array.from({ length: 2 * reach + 1 }, (_, i) => low + (i - reach) / 10);
+  for (const code of [...tenths, ...others]) {
+    const step = largest / code;
     let [products, squares] = [0, 0];
     for (let i = at; i < at + count; i++) {
       const q = codeOf(x[i]!, step, low, high);
@@ -132,8 +142,15 @@ const encodeQ8_0: Encode = (x, weights, out) => {
   for (let i = 0; i < 32; i++) out[2 + i] = codeOf(x[i]!, d, -127, 127) & 255;
 };
 
+/**
+ * Codes of the largest of 32 numbers that are products of a scale and codes. With these, and -8, such numbers are stored as
+ * they are: smaller codes are products of these and a power of two.
+ */
+const largestCodes = [-7, 7, -6, 6, -5, 5];
+
 const encodeQ4_0: Encode = (x, weights, out) => {
-  const d = putHalf(out, 0, scaleFor(x, weights, { at: 0, count: 32, low: -8, high: 7, reach: 9 }));
+  const search = { at: 0, count: 32, low: -8, high: 7, reach: 9, others: largestCodes };
+  const d = putHalf(out, 0, scaleFor(x, weights, search));
   const code = (i: number): number => codeOf(x[i]!, d, -8, 7) + 8;
   for (let i = 0; i < 16; i++) out[2 + i] = code(i) | (code(i + 16) << 4);
 };

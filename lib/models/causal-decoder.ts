@@ -70,7 +70,7 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
    * @throws ERR_RANGE if the tokens do not fit into the cache.
    */
   forward(ids: IntTensor, options: DecoderForwardOptions = {}): FloatTensor {
-    return scope(() => logitsOf(this.states(ids, options), this.#projection));
+    return scope(() => logitsOf(this.states(ids, options), this.projection));
   }
 
   /**
@@ -89,7 +89,7 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
     checkObject(this.name, "options", options);
     const { keyLengths = null, documents = null, prefixLengths = null, blocks = null, observer = null } = options;
     const pass = { keyLengths, documents, prefixLengths, blocks, observer };
-    return scope(() => logitsLoss(this.states(ids, pass), this.#projection, targets, options));
+    return scope(() => logitsLoss(this.states(ids, pass), this.projection, targets, options));
   }
 
   /** Returns an empty cache for `batch` sequences of up to `length` tokens, by default `contextLength`. */
@@ -151,15 +151,35 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
    * gpt.unembed(randn([2, 16], { seed: 1 })).shape; // [2, 256]
    */
   unembed(x: FloatTensor, { observer = null }: ObserverOption = {}): FloatTensor {
-    return scope(() => logitsOf(this.finalNorm.forward(x, observer?.at("ln_final")), this.#projection));
+    return scope(() => logitsOf(this.finalNorm.forward(x, observer?.at("ln_final")), this.projection));
   }
 
   /** @internal Returns the logits [..., V] of states [..., C] that `states` has returned. */
   project(states: FloatTensor): FloatTensor {
-    return scope(() => logitsOf(states, this.#projection));
+    return scope(() => logitsOf(states, this.projection));
   }
 
-  get #projection(): OutputProjection {
+  /** @internal Returns the input of the first block, [B, T, C], for ids i32 [B, T]. */
+  blockInput(ids: IntTensor): FloatTensor {
+    return scope(() => this.embed(ids, {}));
+  }
+
+  /** @internal Returns the output of block `layer` for its input x [B, T, C]: whole sequences, without a cache. */
+  blockOutput(layer: number, x: FloatTensor): FloatTensor {
+    const [batch, tokens] = x.shape as [number, number, number];
+    return scope(() => {
+      const mask = sequenceMask(this.name, {}, { batch, tokens, device: this.device });
+      return this.blocks[layer]!.forward(x, this.contextOf({ ...mask, cache: null, layer, observer: null }));
+    });
+  }
+
+  /** @internal Returns the states that are projected to logits, for the output x [..., C] of the last block. */
+  finalStates(x: FloatTensor): FloatTensor {
+    return scope(() => this.finalNorm.forward(x));
+  }
+
+  /** @internal Returns the layer that projects states to logits: the token table, or a layer of its own. */
+  get projection(): OutputProjection {
     return this.lm_head ?? this.tokens;
   }
 }

@@ -100,7 +100,7 @@ export abstract class Module {
    * Quantises the weights of projections and of token embeddings to 8 or 4 bits, in place: each number is rounded to
    * nearest, and a group of inputs shares a scale. The original weights are freed. Norms, biases, positions and the
    * dtype of activations stay as they are, and so do weights in blocks of a GGUF file. From then on the module serves
-   * inference and the training of adapters. A second call does nothing.
+   * inference and the training of adapters. A second call does nothing. `quantizeBySearch` takes longer and loses less.
    *
    * @example
    * const small = new GPT({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 64 });

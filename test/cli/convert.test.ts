@@ -119,6 +119,12 @@ saved in a.gguf; try: heed generate --model a.gguf "…"
   expect(await quantize("--to", "b.gguf", "--type", "q4_0")).toMatchObject({
     ...{ code: 0, stdout: 'saved in b.gguf; try: heed generate --model b.gguf "…"\n' },
   });
+  // With a text, q4_0 has the codes of GPTQ, and so other bytes.
+  const calibrated = await quantize("--to", "c.gguf", "--type", "q4_0", "--calibrate", "text.txt");
+  expect(calibrated).toMatchObject({ code: 0, stdout: expect.stringContaining("saved in c.gguf") });
+  const [plain, chosen] = ["b.gguf", "c.gguf"].map((name) => readFileSync(path.join(cwd, name)));
+  expect(chosen!.length).toBe(plain!.length);
+  expect(chosen!.equals(plain!)).toBe(false);
   await using written = await readGguf(path.join(cwd, "a.gguf"));
   const types = ["token_embd", "blk.0.attn_qkv", "blk.0.ffn_up", "blk.0.ffn_down", "position_embd"];
   expect(types.map((name) => written.tensors.get(`${name}.weight`)!.dtype)).toEqual(
