@@ -1,11 +1,12 @@
 import { type Command, Option } from "commander";
 import { text } from "./arguments.js";
+import type { groupSizes } from "../ops/quantize.js";
 import type { quantizedTypes } from "./inference-options.js";
 
 /** The types in which `heed convert` can write numbers. */
 const convertTypes = ["f32", "bf16", "f16", "q8_0", "q4_0", "q4_k", "q5_k", "q6_k"] as const;
-/** The types in which `heed quantize` can write numbers. */
-export const quantizeTypes = ["q8_0", "q6_k", "q5_k", "q4_k", "q4_0"] as const;
+/** The types in which `heed quantize` can write numbers: those of GGUF files, and heed's own codes. */
+export const quantizeTypes = ["q8_0", "q6_k", "q5_k", "q4_k", "q4_0", "int8", "int4"] as const;
 
 /** The flags of `heed convert`. */
 export interface ConvertFlags {
@@ -27,6 +28,7 @@ export interface QuantizeFlags {
   model: string;
   to: string;
   type: (typeof quantizeTypes)[number];
+  groupSize?: `${(typeof groupSizes)[number]}`;
   calibrate?: string;
   device: string;
   force?: boolean;

@@ -4,7 +4,9 @@ import { activeAdapter, mergeAdapter } from "../adapters/adapters.js";
 import { readTextFile } from "../files.js";
 import { type InputImportance, inputImportance } from "../pretrained/input-importance.js";
 import { type GgufFallback, saveGguf } from "../pretrained/gguf/save-gguf.js";
-import { quantizeBySearch } from "../pretrained/gptq/quantize-by-search.js";
+import type { Module } from "../nn/module.js";
+import type { groupSizes } from "../ops/quantize.js";
+import { quantizeBySearch, type QuantizeBySearchOptions } from "../pretrained/gptq/quantize-by-search.js";
 import { type LoadedParts, loadModel } from "../pretrained/load-model.js";
 import { saveLlama2c } from "../pretrained/save-llama2c.js";
 import { savePretrained } from "../pretrained/save-pretrained.js";
@@ -25,35 +27,58 @@ export async function run(flags: ConvertFlags): Promise<void> {
 /** Tokens of a calibration text that the model reads at a time, and the most that it reads. */
 const [calibrated, mostCalibrated] = [512, 32_768];
 
-/** Runs `heed quantize`: writes a model as a GGUF file with matrices in fewer bits. */
+/** Runs `heed quantize`: writes a model with matrices in fewer bits, as a GGUF file or a folder with heed's codes. */
 export async function quantize(flags: QuantizeFlags): Promise<void> {
-  const { model: from, to, type, calibrate, device, force = false } = flags;
-  if (formatOf(to) !== "gguf") throw new UsageError(`--to ${to}: expected the name of a .gguf file`);
+  const { model: from, to, type, groupSize, calibrate, device, force = false } = flags;
+  const own = isOwn(type);
+  if (own && formatOf(to) !== "folder")
+    throw new UsageError(`--to ${to}: expected the name of a folder for --type ${type}`);
+  if (!own && formatOf(to) !== "gguf") throw new UsageError(`--to ${to}: expected the name of a .gguf file`);
+  if (!own && groupSize !== undefined) throw new UsageError("--group-size: works only with --type int8 or int4");
   const text = calibrate === undefined ? null : await readTextFile(calibrate);
-  const target = { to, dtype: type, force };
-  await write(target, async () => {
+  // Beside its codes, a folder has the model's other numbers in f32.
+  await write({ to, dtype: own ? "f32" : type, force }, async () => {
     const loaded = await loadModel(from, { device, quantize: false });
-    if (text === null) return loaded;
-    const { model, tokenizer } = loaded;
-    if (!tokenizer) throw new UsageError(`--calibrate: expected a model with a tokenizer, got one without`);
-    const tokens = (await encodeText(tokenizer, text)).subarray(0, mostCalibrated);
-    const length = Math.min(calibrated, model.config.contextLength);
-    const parts = Array.from({ length: Math.ceil(tokens.length / length) }, (_, i) =>
-      tokens.subarray(i * length, (i + 1) * length),
-    );
-    if (type !== "q4_0") return { ...loaded, importance: await inputImportance(model, parts) };
-    // Its blocks are heed's groups of 32 codes, so that the file has exactly the weights that GPTQ chose.
-    const bar = createBar("matrices");
-    try {
-      const onProgress = ({ quantized, total }: { quantized: number; total: number }): void =>
-        bar.show(quantized, total);
-      await quantizeBySearch(model, { bits: 4, groupSize: 32, texts: parts, onProgress });
-    } finally {
-      bar.end();
-    }
-    model.dequantize();
+    const texts = text === null ? null : await calibrationTexts(loaded, text);
+    if (own) {
+      const options = { bits: quantizedTypes[type], groupSize: Number(groupSize ?? 32) as GroupSize };
+      await search(loaded.model, { ...options, texts: texts ?? [] });
+    } else if (texts && type === "q4_0") {
+      // Its blocks are heed's groups of 32 codes, so that the file has exactly the weights that GPTQ chose.
+      await search(loaded.model, { bits: 4, groupSize: 32, texts });
+      loaded.model.dequantize();
+    } else if (texts) return { ...loaded, importance: await inputImportance(loaded.model, texts) };
     return loaded;
   });
+}
+
+type GroupSize = (typeof groupSizes)[number];
+
+function isOwn(type: QuantizeFlags["type"]): type is keyof typeof quantizedTypes {
+  return type in quantizedTypes;
+}
+
+/** Returns the tokens of a text in parts that the model reads one by one. */
+async function calibrationTexts(
+  { model, tokenizer }: Pick<LoadedParts["causal"], "model" | "tokenizer">,
+  text: string,
+): Promise<Int32Array[]> {
+  if (!tokenizer) throw new UsageError(`--calibrate: expected a model with a tokenizer, got one without`);
+  const tokens = (await encodeText(tokenizer, text)).subarray(0, mostCalibrated);
+  const length = Math.min(calibrated, model.config.contextLength);
+  return Array.from({ length: Math.ceil(tokens.length / length) }, (_, i) =>
+    tokens.subarray(i * length, (i + 1) * length),
+  );
+}
+
+/** Quantises a model with a bar of progress. */
+async function search(model: Module, options: QuantizeBySearchOptions): Promise<void> {
+  const bar = createBar("matrices");
+  try {
+    await quantizeBySearch(model, { ...options, onProgress: ({ quantized, total }) => bar.show(quantized, total) });
+  } finally {
+    bar.end();
+  }
 }
 
 /** Runs `heed merge`: writes a model with an adapter as a model without one. */

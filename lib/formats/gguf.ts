@@ -7,8 +7,16 @@ import { readableTypes } from "./gguf-blocks.js";
 import { type GgufEntry, type GgufHeader, GgufHeaderReader } from "./gguf-header.js";
 import { type GgufValue, HeaderCut } from "./gguf-values.js";
 import { opening, readFully } from "./whole-io.js";
-import { pieceLength } from "../turns.js";
-import { asFloats, entryOf, PieceMemory, readBlocks, readWhole, type StoredPiece, type WeightFile } from "./weights.js";
+import {
+  asFloats,
+  entryOf,
+  type PieceMemory,
+  readBlocks,
+  readRaw,
+  readWhole,
+  type StoredPiece,
+  type WeightFile,
+} from "./weights.js";
 
 /**
  * An open GGUF file. Close it, or declare it with `await using`.
@@ -80,14 +88,8 @@ export class GgufFile implements WeightFile {
   }
 
   /** @internal */
-  async *readBytes(name: string, memory = new PieceMemory()): AsyncGenerator<Uint8Array> {
-    const { byteOffset, byteLength } = entryOf(this.path, this.tensors, name);
-    for (let done = 0; done < byteLength; done += pieceLength) {
-      const length = Math.min(pieceLength, byteLength - done);
-      const piece = new Uint8Array(memory.ofBlocks(length), 0, length);
-      await naming(this.path, () => readFully(this.handle, piece, byteOffset + done, this.path));
-      yield piece;
-    }
+  async *readBytes(name: string, memory?: PieceMemory): AsyncGenerator<Uint8Array> {
+    yield* readRaw(this, entryOf(this.path, this.tensors, name), memory);
   }
 
   /** Closes the file. */

@@ -21,6 +21,7 @@ import {
   entryOf,
   type PieceMemory,
   readBlocks,
+  readRaw,
   readWhole,
   type StoredPiece,
   type WeightFile,
@@ -99,6 +100,11 @@ export class SafetensorsFile implements WeightFile {
         `${this.path}: expected ${JSON.stringify(name)} of dtype F32, BF16 or F16, got ${entry.dtype}`,
       );
     yield* readBlocks(this, entry, encoding, memory);
+  }
+
+  /** @internal */
+  async *readBytes(name: string, memory?: PieceMemory): AsyncGenerator<Uint8Array> {
+    yield* readRaw(this, entryOf(this.path, this.tensors, name), memory);
   }
 
   /** Closes the file. */

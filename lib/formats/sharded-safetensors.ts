@@ -53,6 +53,11 @@ export class ShardedSafetensors implements WeightFile {
     yield* entryOf(this.path, this.#shards, name).readStored(name, memory);
   }
 
+  /** @internal */
+  async *readBytes(name: string, memory?: PieceMemory): AsyncGenerator<Uint8Array> {
+    yield* entryOf(this.path, this.#shards, name).readBytes(name, memory);
+  }
+
   /** Closes all files. */
   async close(): Promise<void> {
     await closeAll(new Set(this.#shards.values()));

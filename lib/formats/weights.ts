@@ -43,8 +43,8 @@ export interface WeightFile extends AsyncDisposable {
    */
   readStored?(name: string, memory?: PieceMemory): AsyncGenerator<StoredPiece>;
   /**
-   * Yields the bytes of a tensor as they are stored, in pieces that share their memory. Files whose dtypes may be formats
-   * of blocks have this.
+   * Yields the bytes of a tensor as they are stored, in pieces that share their memory. Files that may
+   * store weights in blocks or codes have this.
    *
    * @internal
    */
@@ -111,6 +111,20 @@ export async function* readBlocks(
     await naming(path, () => readFully(handle, part, byteOffset + (done / numbers) * bytes, path));
     if (typeof read === "function") await read(part, out as Float32Array);
     yield out;
+  }
+}
+
+/** Implements `readBytes` for a tensor whose first byte is at `byteOffset`. */
+export async function* readRaw(
+  { path, handle }: { path: string; handle: FileHandle },
+  { byteOffset, byteLength }: { byteOffset: number; byteLength: number },
+  memory = new PieceMemory(),
+): AsyncGenerator<Uint8Array> {
+  for (let done = 0; done < byteLength; done += pieceLength) {
+    const length = Math.min(pieceLength, byteLength - done);
+    const piece = new Uint8Array(memory.ofBlocks(length), 0, length);
+    await naming(path, () => readFully(handle, piece, byteOffset + done, path));
+    yield piece;
   }
 }
 

@@ -89,7 +89,7 @@ export abstract class Module {
 
   /**
    * True if weights are quantised. They are then constants: gradients pass through them, so that adapters can be trained
-   * (`addAdapter`), but the module can be neither saved nor rounded to another dtype.
+   * (`addAdapter`), but the module cannot be rounded to another dtype, and only `savePretrained` can save it.
    */
   get isQuantized(): boolean {
     for (const [, child] of this.children()) if (child.isQuantized) return true;
@@ -121,7 +121,7 @@ export abstract class Module {
    *
    * @example
    * const small = new GPT({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 64 }).quantize();
-   * small.dequantize().isQuantized; // false: it can be saved
+   * small.dequantize().isQuantized; // false: it can be saved in every format
    */
   dequantize(): this {
     for (const [, child] of this.children()) child.dequantize();

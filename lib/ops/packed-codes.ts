@@ -2,10 +2,10 @@
 import { setPieces } from "../tensor-pieces.js";
 import { inPieces, pauseIfLong, pieceLength } from "../turns.js";
 import type { Device } from "../device.js";
-import { emptyQuantized, type QuantizedTensors, type QuantizeOptions } from "./quantize.js";
+import { emptyQuantized, panelOutputs, type QuantizedTensors, type QuantizeOptions } from "./quantize.js";
 
-/** Outputs whose words lie side by side, and bytes of their words together. */
-const [panelOutputs, panelBytes] = [16, 64];
+/** Bytes of the words of a panel of outputs, which lie side by side. */
+const panelBytes = 64;
 
 /** Codes and scales of a quantised weight on the host. They are 0 until they are set. */
 export class PackedCodes {

@@ -128,8 +128,8 @@ export function quantize(weight: FloatTensor, options: QuantizeOptions & { layou
   return quantized;
 }
 
-/** Number of outputs whose codes lie together. */
-const panelOutputs = 16;
+/** @internal Number of outputs whose codes lie together. */
+export const panelOutputs = 16;
 
 /** @internal Returns an uninitialised quantised weight, for `quantizePart` to set. */
 export function emptyQuantized(

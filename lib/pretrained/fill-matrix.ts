@@ -4,6 +4,7 @@ import { type BlockFormat, blockFormats } from "../block-formats.js";
 import { BlockWeight, QuantizedWeight } from "../nn/quantized-weight.js";
 import type { WeightLayer } from "../nn/weight-layer.js";
 import { ops } from "../native.js";
+import { setCodeRows, setScaleRows } from "../ops/code-rows.js";
 import { emptyQuantized, quantizePart, type QuantizeOptions, rowsTogether } from "../ops/quantize.js";
 import { transposed as view } from "../ops/views.js";
 import { allocate, type FloatTensor } from "../tensor.js";
@@ -65,6 +66,21 @@ export async function setBlocks(
   const blocks = allocate([outputs, row], "u8", device);
   layer.replaceWeight(new BlockWeight({ blocks, format, inputs, outputs }));
   await setPieces(blocks, bytes);
+}
+
+/** Replaces the weight of a layer by codes and scales of a file, given as pieces of their rows. */
+export async function setCodes(
+  layer: WeightLayer,
+  codes: AsyncIterable<Uint8Array>,
+  scales: AsyncIterable<Uint8Array>,
+  options: QuantizeOptions,
+): Promise<void> {
+  const { shape, device } = layer.weight;
+  const [inputs, outputs] = (layer.layout === "io" ? shape : [...shape].reverse()) as [number, number];
+  const target = new QuantizedWeight(emptyQuantized({ inputs, outputs, device }, options));
+  layer.replaceWeight(target);
+  await setCodeRows(target, codes);
+  await setScaleRows(target, scales);
 }
 
 /** Sets a matrix from the pieces of its transpose. The device transposes it. */

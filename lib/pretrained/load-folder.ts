@@ -8,6 +8,7 @@ import { readShardedSafetensors } from "../formats/sharded-safetensors.js";
 import type { WeightFile } from "../formats/weights.js";
 import type { ModelOptions } from "../models/model.js";
 import type { Module } from "../nn/module.js";
+import { CodeFile, type Quantization, readQuantization } from "./code-file.js";
 import type { Blueprint, Family } from "./families/family.js";
 import { families, type PretrainedKinds } from "./families/index.js";
 import { isSentenceTransformer } from "./sentence-transformers.js";
@@ -32,31 +33,33 @@ export async function loadFolder<K extends keyof PretrainedKinds>(
   options: ModelOptions & LoadQuantizedOptions,
 ): Promise<FolderModel<K>> {
   const quantize = quantizeOptionsOf("loadFolder", options);
-  const { family, blueprint } = await readBlueprint(folder, kind);
-  await using weights = await openWeights(folder);
+  const { family, blueprint, quantization } = await readBlueprint(folder, kind);
+  await using weights = await openWeights(folder, quantization);
   checkSizes(weights, blueprint.sizes(weights));
   const make = (): Module => blueprint.make(options, weights);
   const { model, ignored } = await loadFrom(weights, make, (model) => ({
     ...family.weights?.(model, weights),
     quantize,
+    keepStored: options.quantize !== false,
   }));
   return { model: model as PretrainedKinds[K], ignored };
 }
 
 /**
- * Reads the config.json of a folder and returns the family of the model and a way to make it.
+ * Reads the config.json of a folder and returns the family of the model, a way to make it, and how its weights are
+ * quantised, or null if they are not.
  *
  * @throws ERR_IO or ERR_FORMAT if config.json cannot be read or describes another kind of model; the message names it.
  */
 export async function readBlueprint(
   folder: string,
   kind: keyof PretrainedKinds,
-): Promise<{ family: Family; blueprint: Blueprint }> {
+): Promise<{ family: Family; blueprint: Blueprint; quantization: Quantization | null }> {
   const configFile = path.join(folder, "config.json");
   const config = await readJsonFile(configFile);
   return inFile(configFile, () => {
     const family = familyOf(config, kind);
-    return { family, blueprint: family.fromConfig(config) };
+    return { family, blueprint: family.fromConfig(config), quantization: readQuantization(config) };
   });
 }
 
@@ -104,9 +107,9 @@ function familyOf(json: unknown, kind: keyof PretrainedKinds): Family {
   throw new HeedError("ERR_FORMAT", `expected "model_type" to be ${types}, got ${describe(type)}${advice}`);
 }
 
-async function openWeights(folder: string): Promise<WeightFile> {
+async function openWeights(folder: string, quantization: Quantization | null): Promise<WeightFile> {
   const whole = await ifThere(path.join(folder, "model.safetensors"), readSafetensors);
   const weights = whole ?? (await ifThere(path.join(folder, "model.safetensors.index.json"), readShardedSafetensors));
-  if (weights) return weights;
+  if (weights) return quantization ? CodeFile.of(weights, quantization) : weights;
   throw new HeedError("ERR_IO", `${folder}: expected model.safetensors or its index, got neither`);
 }

@@ -7,11 +7,12 @@ import { PieceMemory, type StoredPiece, type WeightFile } from "../formats/weigh
 import { type Room, within } from "../nn/init.js";
 import type { Module } from "../nn/module.js";
 import { WeightLayer } from "../nn/weight-layer.js";
-import type { QuantizeOptions } from "../ops/quantize.js";
+import { checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
 import { formatShape, numel, sameShape, type Shape } from "../shape.js";
 import type { FloatTensor } from "../tensor.js";
 import { setPieces } from "../tensor-pieces.js";
-import { rowsAreOutputs, setBlocks, setQuantized, setTransposed } from "./fill-matrix.js";
+import { CodeFile } from "./code-file.js";
+import { rowsAreOutputs, setBlocks, setCodes, setQuantized, setTransposed } from "./fill-matrix.js";
 
 /** Tensors of published files that are not parameters: tables that heed computes. */
 const computed = /(^|\.)(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|embeddings\.position_ids)$/;
@@ -33,8 +34,11 @@ export interface LoadWeightsOptions {
   ignored?: readonly string[];
   /** Quantises, as they arrive, the weights that `Module.quantize` quantises. @default null */
   quantize?: QuantizeOptions | null;
-  /** Keeps weights that the file stores in blocks as they are, where the layers can compute with them. @default false */
-  keepBlocks?: boolean;
+  /**
+   * Keeps weights that the file stores in blocks or codes as they are, where the layers can compute with them.
+   * @default false
+   */
+  keepStored?: boolean;
 }
 
 /**
@@ -79,15 +83,15 @@ export async function loadWeights(
   options: LoadWeightsOptions = {},
 ): Promise<string[]> {
   const parameters = matched(model, file, options);
-  const { ignored = [], quantize = null, keepBlocks = false } = options;
-  const layers = new Map<FloatTensor, WeightLayer>();
-  if (quantize || keepBlocks)
-    for (const [, layer] of model.modules())
-      if (layer instanceof WeightLayer && layer.quantizable) layers.set(layer.weight, layer);
+  const { ignored = [], quantize = null, keepStored = false } = options;
   const memory = new PieceMemory();
-  for (const { names, tensor, transposed } of parameters) {
-    const layer = layers.get(tensor);
-    const format = layer && !quantize && rowsAreOutputs(layer, transposed) ? formatOf(file, names) : null;
+  for (const { names, tensor, transposed, layer, coded } of parameters) {
+    if (layer && coded) {
+      await takeCodes(layer, coded, names, memory, { quantize, keepStored });
+      continue;
+    }
+    const asStored = keepStored && !quantize;
+    const format = layer && asStored && rowsAreOutputs(layer, transposed) ? formatOf(file, names) : null;
     if (layer && format) {
       await setBlocks(layer, bytesOf(file, names, memory), format);
       continue;
@@ -105,6 +109,29 @@ interface Matched {
   tensor: FloatTensor;
   names: string[];
   transposed: boolean;
+  /** Layer whose weight is the parameter and can be quantised, if there is one. */
+  layer: WeightLayer | undefined;
+  /** File that has codes for the parameter; null if it has numbers. */
+  coded: CodeFile | null;
+}
+
+/** Sets the weight of a layer from codes. They stay codes if they are to be kept, or are what `quantize` asks for. */
+async function takeCodes(
+  layer: WeightLayer,
+  file: CodeFile,
+  names: readonly string[],
+  memory: PieceMemory,
+  { quantize, keepStored }: Required<Pick<LoadWeightsOptions, "quantize" | "keepStored">>,
+): Promise<void> {
+  const { requiresGrad } = layer.weight;
+  const { quantization } = file;
+  const [codes, scales] = [file.readCodes(names, memory), file.readScales(names, memory)];
+  await setCodes(layer, codes, scales, quantization);
+  const { bits, groupSize } = quantize ? checkQuantizeOptions(quantize) : quantization;
+  if (quantize ? bits === quantization.bits && groupSize === quantization.groupSize : keepStored) return;
+  layer.dequantize();
+  layer.weight.requiresGrad = requiresGrad;
+  if (quantize) layer.quantize(quantize);
 }
 
 /**
@@ -117,10 +144,17 @@ function matched(
   file: WeightFile,
   { nameInFile = (name) => name, isTransposed = () => false, ignored = [] }: LoadWeightsOptions,
 ): Matched[] {
+  const layers = new Map<FloatTensor, WeightLayer>();
+  for (const [, layer] of model.modules())
+    if (layer instanceof WeightLayer && layer.quantizable) layers.set(layer.weight, layer);
   const parameters = [...model.namedParameters()].map(([name, tensor]) => {
-    const transposed = isTransposed(name);
+    const names = [nameInFile(name)].flat();
+    const layer = layers.get(tensor);
+    const coded = layer && file instanceof CodeFile && names.every((part) => file.isCoded(part)) ? file : null;
+    // Rows of codes are outputs.
+    const transposed = layer && coded ? layer.layout === "io" : isTransposed(name);
     const shape = transposed ? [...tensor.shape].reverse() : tensor.shape;
-    return { names: [nameInFile(name)].flat(), tensor, transposed, shape };
+    return { names, tensor, transposed, layer, coded, shape };
   });
   const used = new Set(parameters.flatMap(({ names }) => names));
   const needless = new Set(ignored);
@@ -133,9 +167,12 @@ function matched(
     (name) => !used.has(name) && !needless.has(name) && !computed.test(name),
   );
   if (unknown.length > 0) throw fault(`expected only the model's parameters, got ${list(unknown)}`);
-  for (const { names, shape } of parameters) {
+  for (const { names, shape, coded } of parameters) {
+    if (!coded && file instanceof CodeFile && names.some((name) => file.isCoded(name)))
+      throw fault(`expected numbers in ${names.join(", ")}, got codes`);
     const given = joined(names.map((name) => file.tensors.get(name)!.shape));
-    if (!given || !(sameShape(given, shape) || sameShape(given, [1, ...shape])))
+    const fits = (expected: Shape): boolean => !!given && sameShape(given, coded?.storedShape(expected) ?? expected);
+    if (!fits(shape) && !fits([1, ...shape]))
       throw fault(`expected ${names.join(", ")} of shape ${formatShape(shape)}, got ${shapesOf(file, names)}`);
   }
   return parameters;
@@ -196,7 +233,12 @@ export function makeFor<M extends Module>(file: WeightFile, make: () => M): M {
 export function checkSizes(file: WeightFile, sizes: readonly [string, Shape][]): void {
   for (const [name, shape] of sizes) {
     const got = file.tensors.get(name)?.shape;
-    if (!got || !sameShape(got, shape))
+    // Rows of codes are outputs, also where a family's files have inputs as rows.
+    const allowed =
+      file instanceof CodeFile && file.isCoded(name)
+        ? [shape, [...shape].reverse()].map((size) => file.storedShape(size))
+        : [shape];
+    if (!got || !allowed.some((size) => sameShape(got, size)))
       throw new HeedError(
         "ERR_FORMAT",
         `${file.path}: expected ${name} of shape ${formatShape(shape)}, got ${got ? formatShape(got) : "none"}`,

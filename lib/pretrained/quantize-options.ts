@@ -5,8 +5,8 @@ import { checkQuantizeOptions, type QuantizedBits, type QuantizeOptions } from "
 export interface LoadQuantizedOptions {
   /**
    * Quantises the weights to 8 or 4 bits as they arrive (see `Module.quantize`). By default weights are as their file has
-   * them: those that a GGUF file stores in blocks stay so, and are computed as they are stored. If it is false, these
-   * become floats of `dtype`.
+   * them: those that a GGUF file stores in blocks, or a folder in heed's codes, stay so, and are computed as they are
+   * stored. If it is false, these become floats of `dtype`.
    * @default as in the file
    */
   quantize?: QuantizedBits | QuantizeOptions | false;

@@ -10,10 +10,14 @@ import { removeStaleTemporaries, syncPath, temporaryName, writeTextAtomic } from
 import { checkFreeSpace } from "../formats/free-space.js";
 import { replaceFiles } from "../formats/replace-files.js";
 import { type SafetensorsInput, writeSafetensors } from "../formats/safetensors.js";
+import { tensorBytes } from "../formats/safetensors-header.js";
 import type { Module } from "../nn/module.js";
+import { quantizationOf } from "../nn/quantization.js";
 import { numel } from "../shape.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { inTurns } from "../turns.js";
+import { quantizationEntry } from "./code-file.js";
+import { codeTensors } from "./code-tensors.js";
 import type { FamilySaving } from "./families/family.js";
 import { savedPieces, savingOf } from "./families/saving.js";
 import { type GenerationDefaults, toGenerationConfig } from "./generation-config.js";
@@ -27,7 +31,7 @@ export interface SavePretrainedOptions {
   tokenizer?: Tokenizer | null;
   /** Generation options to save with the model. @default {} */
   defaults?: GenerationDefaults;
-  /** Dtype of the numbers in the file. @default the dtype of the model */
+  /** Dtype of the numbers in the file, except those of quantised weights. @default the dtype of the model */
   dtype?: FloatDType;
   /** Most bytes of tensors in one file. @default 5e9 */
   shardBytes?: number;
@@ -40,6 +44,9 @@ export interface SavePretrainedOptions {
 /**
  * Saves a model, and its tokenizer, in a folder. If the process is killed, the folder has a complete model or none.
  *
+ * The weights of a quantised model are saved as their codes and scales, which `load` reads back exactly; see
+ * "quantization_config" in docs/performance/quantization.md for the tensors in the file.
+ *
  * With `overwrite`, the old model stays until the new one is complete on the same disk, which must have room for both.
  * If it cannot be replaced, it is put back.
  *
@@ -48,7 +55,8 @@ export interface SavePretrainedOptions {
  * using model = await load("whale", { kind: "causal" });
  * const { text } = await model.generate("The whale", { maxTokens: 5 });
  *
- * @throws ERR_ARGUMENT if the format has no form for the model or the tokenizer, or the model is quantised.
+ * @throws ERR_ARGUMENT if the format has no form for the model or the tokenizer, or the model's weights are in blocks of a
+ * GGUF file or quantised in different ways.
  * @throws ERR_DTYPE if `dtype` is not a floating-point type.
  * @throws ERR_RANGE if `shardBytes` is not a positive integer.
  * @throws ERR_IO if the folder is not empty (without `overwrite`), cannot be written, or its disk has no room.
@@ -60,8 +68,12 @@ export async function savePretrained(
 ): Promise<void> {
   checkObject("savePretrained", "options", options);
   const { tokenizer = null, overwrite = false } = options;
-  const saving = savingOf("savePretrained", model);
-  const config = saving.toConfig(model);
+  const saving = savingOf("savePretrained", model, { coded: true });
+  const quantization = quantizationOf("savePretrained", model);
+  const config = {
+    ...saving.toConfig(model),
+    ...(quantization && { quantization_config: quantizationEntry(quantization) }),
+  };
   const texts = new Map<string, readonly string[]>([
     ...(tokenizer ? await tokenizerFiles(tokenizer) : []),
     ...generationFile(options.defaults ?? {}, tokenizer),
@@ -116,10 +128,9 @@ const ofModel =
 
 const fileTypes = { f32: "F32", bf16: "BF16", f16: "F16" } as const;
 const torchTypes = { f32: "float32", bf16: "bfloat16", f16: "float16" } as const;
-const bytesOf = { F32: 4, BF16: 2, F16: 2 } as const;
 
 interface Input extends SafetensorsInput {
-  readonly dtype: "F32" | "BF16" | "F16";
+  readonly data: () => AsyncIterable<ArrayBufferView>;
 }
 
 function tensorsOf(
@@ -137,21 +148,30 @@ function tensorsOf(
       return { parameter, tensor, name, shape, from };
     });
   });
+  const floats = inputs.map(
+    ({ parameter, tensor, name, shape, from }): Input => ({
+      name,
+      dtype: fileTypes[dtype],
+      shape,
+      data: async function* () {
+        for await (const values of savedPieces(saving, model, parameter, tensor, from, numel(shape)))
+          yield dtype === "f32" ? values : bitsOf(dtype, values);
+      },
+    }),
+  );
+  const tensors: Input[] = [...floats, ...codeTensors(model, saving)];
   let written = 0;
-  return inputs.map(({ parameter, tensor, name, shape, from }) => ({
-    name,
-    dtype: fileTypes[dtype],
-    shape,
+  return tensors.map((input) => ({
+    ...input,
     data: async function* () {
-      for await (const values of savedPieces(saving, model, parameter, tensor, from, numel(shape)))
-        yield dtype === "f32" ? values : bitsOf(dtype, values);
-      onProgress?.({ written: ++written, total: inputs.length });
+      yield* input.data();
+      onProgress?.({ written: ++written, total: tensors.length });
     },
   }));
 }
 
 function bytesIn(tensors: readonly Input[]): number {
-  return tensors.reduce((sum, { dtype, shape }) => sum + bytesOf[dtype] * numel(shape), 0);
+  return tensors.reduce((sum, { dtype, shape }) => sum + tensorBytes(dtype, shape), 0);
 }
 
 /** Writes tensors in order into as many files as their size requires, and an index if there are several. */

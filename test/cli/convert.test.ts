@@ -5,6 +5,9 @@ import { readGguf } from "../../lib/formats/gguf.js";
 import { readLlama2c } from "../../lib/formats/llama2c.js";
 import { readSafetensors } from "../../lib/formats/safetensors.js";
 import { GPT } from "../../lib/models/gpt.js";
+import type { QuantizedWeight } from "../../lib/nn/quantized-weight.js";
+import { quantizationOf } from "../../lib/nn/quantization.js";
+import { quantizeBySearch } from "../../lib/pretrained/gptq/quantize-by-search.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { AdamW } from "../../lib/optim/adamw.js";
@@ -137,6 +140,53 @@ saved in a.gguf; try: heed generate --model a.gguf "…"
     code: 2,
     stderr: expect.stringContaining("expected the name of a .gguf file"),
   });
+});
+
+test("heed quantize writes a folder in heed's own codes, which other commands read", async () => {
+  const cwd = temporaryFolder();
+  const config = { vocabularySize: 270, contextLength: 8, layers: 2, heads: 4, width: 64, hidden: 73 };
+  using model = new GPT(config, { device: "cpu", seed: 3 });
+  const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" } });
+  await savePretrained(path.join(cwd, "folder"), model, { tokenizer });
+  writeFileSync(path.join(cwd, "text.txt"), "a text of more than eight tokens, for calibration");
+  const quantize = (...flags: string[]) =>
+    heedHere(["quantize", "--model", "folder", "--device", "cpu", ...flags], cwd);
+  const cases = [
+    ["a", "int8", 32],
+    ["b", "int4", 32],
+    ["c", "int4", 64],
+  ] as const;
+  for (const [to, type, groupSize] of cases) {
+    expect(
+      await quantize("--to", to, "--type", type, ...(groupSize === 64 ? ["--group-size", "64"] : [])),
+    ).toMatchObject({ code: 0, stderr: "", stdout: `saved in ${to}; try: heed generate --model ${to} "…"\n` });
+    const loaded = await loadModel(path.join(cwd, to), { device: "cpu" });
+    const bits = type === "int8" ? 8 : 4;
+    expect(quantizationOf("test", loaded.model)).toEqual({ bits, groupSize });
+    expect(loaded.tokenizer!.encode("a text")).toEqual(tokenizer.encode("a text"));
+    // The same codes as in a program.
+    using same = (await loadModel(path.join(cwd, "folder"), { device: "cpu" })).model;
+    await quantizeBySearch(same, { bits, groupSize });
+    const codesOf = (model: object): Promise<Uint8Array> =>
+      ((model as GPT).h[1]!.mlp.c_proj.quantized as QuantizedWeight).codes.data();
+    expect(await codesOf(loaded.model)).toEqual(await codesOf(same));
+    loaded.model.dispose();
+  }
+  expect(await quantize("--to", "d", "--type", "int4", "--calibrate", "text.txt")).toMatchObject({ code: 0 });
+  const weights = (name: string) => readFileSync(path.join(cwd, name, "model.safetensors"));
+  expect(weights("d").length).toBe(weights("b").length);
+  expect(weights("d").equals(weights("b"))).toBe(false);
+  const generate = ["generate", "--model", "d", "--temperature", "0", "--max-tokens", "4", "ab"];
+  expect(await heedHere(generate, cwd)).toMatchObject({ code: 0, stderr: "" });
+  expect(await heedHere(["convert", "--from", "d", "--to", "e"], cwd)).toMatchObject({ code: 0, stderr: "" });
+  for (const [flags, message] of [
+    [["--to", "d", "--type", "int4"], "d exists already; add --force to replace it"],
+    [["--to", "e.gguf", "--type", "int4"], "--to e.gguf: expected the name of a folder for --type int4"],
+    [["--to", "e.gguf", "--group-size", "64"], "--group-size: works only with --type int8 or int4"],
+    [["--to", "f", "--type", "int4", "--group-size", "16"], "--group-size"],
+  ] as const)
+    expect(await quantize(...flags)).toMatchObject({ code: 2, stderr: expect.stringContaining(message) });
+  expect(await quantize("--to", "d", "--type", "int8", "--force")).toMatchObject({ code: 0 });
 });
 
 test("existing files are replaced only with --force, and errors take one line", async () => {

@@ -24,7 +24,6 @@ import { dequantize, quantizedBits } from "../../lib/ops/quantize.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";
 import { saveLlama2c } from "../../lib/pretrained/save-llama2c.js";
-import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { tensor } from "../../lib/creation.js";
 import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { Trainer } from "../../lib/train/trainer.js";
@@ -176,7 +175,6 @@ test("functions for other numbers refuse quantised weights, but gradients, movin
   const before = deviceOf("cpu").memory();
   const model = new Llama(llamaSize, { device: "cpu" }).eval().quantize();
   const refused = /quantised/;
-  await expect(savePretrained("nowhere", model)).rejects.toThrow(refused);
   await expect(saveGguf("nowhere", model)).rejects.toThrow(refused);
   await expect(saveLlama2c("nowhere", model)).rejects.toThrow(refused);
   const data = tokenData(Int32Array.from(someTokens(200, 1)));

@@ -49,7 +49,11 @@ export interface FamilySaving<M extends Module = Module> {
    * @default one tensor
    */
   tensors?(model: M, parameter: string, shape: Shape): readonly { name: string; shape: Shape }[];
-  /** Converts the values of a parameter to those in the file. @default the same values */
+  /**
+   * Converts the values of a parameter to those in the file. Only the order of rows may change, the same for rows of any
+   * length.
+   * @default the same values
+   */
   values?(model: M, parameter: string, values: Float32Array): Float32Array;
   /**
    * Returns the name that a linear layer has in Hugging Face's transformers, by which PEFT's files call it. A family

@@ -2,6 +2,7 @@
 import { adapterNames } from "../../adapters/adapters.js";
 import { describe, HeedError } from "../../errors.js";
 import { Module } from "../../nn/module.js";
+import { quantizationOf } from "../../nn/quantization.js";
 import type { FloatTensor } from "../../tensor.js";
 import { readPieces } from "../../tensor-pieces.js";
 import { inPieces, joined } from "../../turns.js";
@@ -12,22 +13,24 @@ import { families } from "./index.js";
 interface Savable {
   /** True if the model may have adapters, which are saved apart. @default false */
   adapted?: boolean;
+  /** True if weights may be in heed's own codes, all in the same way. @default false */
+  coded?: boolean;
 }
 
 /**
- * Checks that a model is not quantised, because the formats store the original numbers, which a quantised model no
- * longer has, and that it has no adapters, for which they have no place.
+ * Checks that a model has no adapters, for which the formats have no place, and is not quantised, unless the format has
+ * a place for codes: the others store the original numbers, which a quantised model no longer has.
  *
  * @throws ERR_ARGUMENT if the model is quantised or has adapters.
  */
-export function checkSavable(op: string, model: Module, { adapted = false }: Savable = {}): void {
+export function checkSavable(op: string, model: Module, { adapted = false, coded = false }: Savable = {}): void {
   if (!(model instanceof Module)) return;
   if (!adapted && adapterNames(model).length > 0)
     throw new HeedError(
       "ERR_ARGUMENT",
       `${op}: expected a model without adapters, got one with ${adapterNames(model).join(", ")}; call mergeAdapter(model), or save the adapter alone with saveAdapter()`,
     );
-  if (!adapted && model.isQuantized)
+  if (!adapted && model.isQuantized && !(coded && quantizationOf(op, model)))
     throw new HeedError(
       "ERR_ARGUMENT",
       `${op}: expected a model that is not quantised, got a quantised one; save the model from which it was made`,

@@ -85,7 +85,7 @@ async function modelOf(
       isTransposed: (name) => architecture.parameter(name).transposed ?? false,
       ignored: architecture.ignored,
       quantize,
-      keepBlocks: options.quantize !== false,
+      keepStored: options.quantize !== false,
     }),
   );
   return model as GPT | Llama;
