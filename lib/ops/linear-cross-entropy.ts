@@ -3,7 +3,7 @@ import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkFloat, checkObject, checkRank } from "./check.js";
 import { checkChunked, chunkedCrossEntropy } from "./chunked-cross-entropy.js";
 import type { CrossEntropyOptions } from "./cross-entropy.js";
-import { rounded } from "./precision.js";
+import { multiplier } from "./precision.js";
 import { asInOut, checkProjection, type Layout, product, writeProjectionGradients } from "./projection.js";
 import { transposed } from "./views.js";
 
@@ -64,7 +64,7 @@ export function linearCrossEntropy(
   const inputs = x.shape.at(-1)!;
   const outputs = checkProjection(op, x, inputs, weight, bias, layout);
   checkChunked(op, x, targets, options);
-  using operand = rounded(weight, x.dtype);
+  using operand = multiplier(weight, x.dtype);
   using w = asInOut(operand, layout); // [C, V]
   using wT = transposed(w);
   const projection = {

@@ -66,6 +66,42 @@ struct Pairs {
   }
 };
 
+// The words of numbers in f32 that are first rounded to T, with the bits that a copy in T would give them.
+template <class T>
+struct RoundedSingles {
+  using Element = float;
+  static constexpr Word kWord = Word::f32;
+  static constexpr int kElements = 1;
+  static vf rounded(vf v) { return decode(T{}, encode(T{}, v)); }
+  static vf along_k(const float* p, int64_t k) { return rounded(load_upto(p, k)); }
+  static vf along_rows(const float* p, int64_t, int64_t, int64_t n) { return rounded(load_upto(p, n)); }
+  static float one(const float* p, int64_t, int64_t) { return rounded(set1(*p))[0]; }
+};
+
+struct RoundedPairs {
+  using Element = float;
+  static constexpr Word kWord = Word::bf16_pair;
+  static constexpr int kElements = 2;
+  static vu16 rounded(const float* p, int64_t n) { return n > 0 ? encode(bf16{}, load_upto(p, n)) : vu16{}; }
+  static vf along_k(const float* p, int64_t k) {
+    const vu16 first = rounded(p, k), second = rounded(p + kWidth, k - kWidth);
+#if defined(__AVX512F__)
+    return (vf)_mm512_inserti64x4(_mm512_castsi256_si512((__m256i)first), (__m256i)second, 1);
+#else
+    const vu16 both[] = {first, second};
+    return load_as<vf>(both);
+#endif
+  }
+  static vf along_rows(const float* p, int64_t k_stride, int64_t k, int64_t n) {
+    const vi first = widen(rounded(p, n)), second = k > 1 ? widen(rounded(p + k_stride, n)) : vi{};
+    return (vf)(first | second << 16);
+  }
+  static float one(const float* p, int64_t k_stride, int64_t k) {
+    const float two[] = {p[0], k > 1 ? p[k_stride] : 0};
+    return along_k(two, 2)[0];
+  }
+};
+
 // f(Words{}) with the kind of words that operands of a dtype become.
 template <class F>
 inline void with_words([[maybe_unused]] Word word, DType dtype, const F& f) {
@@ -73,6 +109,16 @@ inline void with_words([[maybe_unused]] Word word, DType dtype, const F& f) {
   if (word == Word::bf16_pair) return f(Pairs{});
 #endif
   with_float_type(dtype, [&](auto type) { f(Singles<decltype(type)>{}); });
+}
+
+// The same for an operand in f32 beside one in 16 bits.
+template <class F>
+inline void with_rounded_words([[maybe_unused]] Word word, DType dtype, const F& f) {
+#if defined(__AVX512F__)
+  if (word == Word::bf16_pair) return f(RoundedPairs{});
+#endif
+  if (dtype == DType::bf16) return f(RoundedSingles<bf16>{});
+  f(RoundedSingles<f16>{});
 }
 
 // n cut into even parts of at most `most`: the size of a part.
