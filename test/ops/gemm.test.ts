@@ -430,7 +430,7 @@ describe.each(["bf16", "f16"] as const)("a b in f32 beside an a in %s", (dtype) 
           );
           using memory = tensor(values, [k * n], { device });
           using copy = tensor(values, [k * n], { dtype, device });
-          using bias = tensor(values.slice(0, n).fill(0.5), [n], { device });
+          using bias = tensor(new Float32Array(n).fill(0.5), [n], { device });
           const results: Float32Array[] = [];
           for (const of of [memory, copy]) {
             using b = of.viewAs([k, n], turned ? [1, k] : [n, 1], 0, false);
