@@ -82,19 +82,26 @@ struct RoundedPairs {
   using Element = float;
   static constexpr Word kWord = Word::bf16_pair;
   static constexpr int kElements = 2;
-  static vu16 rounded(const float* p, int64_t n) { return n > 0 ? encode(bf16{}, load_upto(p, n)) : vu16{}; }
+  // The first n numbers at p, each in the upper half of its lane. What is in the lower half does not count.
+  static vu upper(const float* p, int64_t n) {
+    const vf v = n > 0 ? load_upto(p, n) : vf{};
+    const vu x = (vu)v, rounded = x + 0x7fff + (x >> 16 & 1), quiet = x | 0x400000;
+    return v == v ? rounded : quiet;
+  }
   static vf along_k(const float* p, int64_t k) {
-    const vu16 first = rounded(p, k), second = rounded(p + kWidth, k - kWidth);
+    const vu first = upper(p, k), second = upper(p + kWidth, k - kWidth);
 #if defined(__AVX512F__)
-    return (vf)_mm512_inserti64x4(_mm512_castsi256_si512((__m256i)first), (__m256i)second, 1);
+    alignas(64) static constexpr uint16_t kUpper[] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                                                      33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+    return (vf)_mm512_permutex2var_epi16((__m512i)first, _mm512_load_si512(kUpper), (__m512i)second);
 #else
-    const vu16 both[] = {first, second};
+    const vu16 both[] = {narrow(first >> 16), narrow(second >> 16)};
     return load_as<vf>(both);
 #endif
   }
   static vf along_rows(const float* p, int64_t k_stride, int64_t k, int64_t n) {
-    const vi first = widen(rounded(p, n)), second = k > 1 ? widen(rounded(p + k_stride, n)) : vi{};
-    return (vf)(first | second << 16);
+    const vu first = upper(p, n), second = k > 1 ? upper(p + k_stride, n) : vu{};
+    return (vf)(first >> 16 | (second & 0xffff0000u));
   }
   static float one(const float* p, int64_t k_stride, int64_t k) {
     const float two[] = {p[0], k > 1 ? p[k_stride] : 0};
