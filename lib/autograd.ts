@@ -255,7 +255,7 @@ let onFinal: ((leaf: Tensor) => void) | null = null;
 
 /**
  * @internal Runs `body`, whose `backward()` calls `listener` with each leaf as soon as no later step of the pass adds to
- * its gradient, so that the gradient can be used while the pass goes on.
+ * its gradient or reads its numbers. While the pass goes on, the gradient can then be used and the leaf be overwritten.
  */
 export function withFinalGradients<T>(listener: (leaf: Tensor) => void, body: () => T): T {
   const before = onFinal;
@@ -267,15 +267,30 @@ export function withFinalGradients<T>(listener: (leaf: Tensor) => void, body: ()
   }
 }
 
-/** Counts for each leaf the steps of a backward pass that have yet to add to its gradient. */
+/** Counts for each leaf the steps of a backward pass that have yet to add to its gradient or to read its numbers. */
 class Finals {
   readonly #left = new Map<Tensor, number>();
+  readonly #leaves = new Map<Step, readonly Tensor[]>();
 
   private constructor(
     steps: readonly Step[],
     private readonly listener: (leaf: Tensor) => void,
   ) {
-    for (const step of steps) for (const leaf of leavesIn(step)) this.#left.set(leaf, (this.#left.get(leaf) ?? 0) + 1);
+    for (const step of steps) this.#leaves.set(step, [...leavesIn(step)]);
+    // No two storages have the same version, so that it tells which saved tensors share a leaf's memory.
+    const stored = new Map<number, Set<Tensor>>();
+    for (const leaf of [...this.#leaves.values()].flat()) {
+      if (leaf.disposed) continue;
+      const sharing = stored.get(leaf.version);
+      if (sharing) sharing.add(leaf);
+      else stored.set(leaf.version, new Set([leaf]));
+    }
+    for (const [step, leaves] of this.#leaves) {
+      const read = [step, ...step.sources.map(([, source]) => source)].flatMap(({ kept }) => Object.values(kept));
+      const all = [...leaves, ...read.flatMap((tensor) => [...((tensor && stored.get(tensor.version)) ?? [])])];
+      this.#leaves.set(step, all);
+      for (const leaf of all) this.#left.set(leaf, (this.#left.get(leaf) ?? 0) + 1);
+    }
   }
 
   /** Begins a pass; null if nobody listens. Passes within this one are part of their step. */
@@ -287,7 +302,7 @@ class Finals {
   }
 
   passed(step: Step): void {
-    for (const leaf of leavesIn(step)) {
+    for (const leaf of this.#leaves.get(step)!) {
       const left = this.#left.get(leaf)! - 1;
       this.#left.set(leaf, left);
       if (left === 0 && !leaf.disposed) this.listener(leaf);

@@ -103,9 +103,7 @@ function stepOf(
       const step = async (): Promise<number> => {
         using loss = scope(() => {
           const loss = model.loss(ids, targets);
-          loss.backward();
-          optimizer.step();
-          optimizer.zeroGrad();
+          optimizer.backwardStep(loss);
           return loss;
         });
         return await loss.item();

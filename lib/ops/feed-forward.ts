@@ -11,7 +11,7 @@ import {
   product,
   projectionGradients,
 } from "./projection.js";
-import { rounded } from "./precision.js";
+import { multiplier } from "./precision.js";
 import { contiguous, transposed } from "./views.js";
 
 /** Weights of a feed-forward layer, each in the layout that the options name. */
@@ -63,8 +63,8 @@ export function feedForward(
   const added = residual && contiguous(residual);
   const inputs = [input, up.weight, up.bias, down.weight, down.bias, added];
   const make = (width: number, scoped = false): FloatTensor => allocate([...leading, width], x.dtype, x.device, scoped);
-  using upWeight = rounded(up.weight, x.dtype);
-  using downWeight = rounded(down.weight, x.dtype);
+  using upWeight = multiplier(up.weight, x.dtype);
+  using downWeight = multiplier(down.weight, x.dtype);
   using h = make(hidden);
   using preact = needsGrad(inputs) ? make(hidden) : null;
   const out = make(outputs, true);

@@ -1,9 +1,10 @@
 import type { GradientSlot } from "../autograd.js";
+import { numel } from "../shape.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkFloat, checkObject, checkRank } from "./check.js";
 import { checkChunked, chunkedCrossEntropy } from "./chunked-cross-entropy.js";
 import type { CrossEntropyOptions } from "./cross-entropy.js";
-import { rounded } from "./precision.js";
+import { multiplier, rounded } from "./precision.js";
 import { asInOut, checkProjection, type Layout, product, writeProjectionGradients } from "./projection.js";
 import { transposed } from "./views.js";
 
@@ -64,12 +65,15 @@ export function linearCrossEntropy(
   const inputs = x.shape.at(-1)!;
   const outputs = checkProjection(op, x, inputs, weight, bias, layout);
   checkChunked(op, x, targets, options);
-  using operand = rounded(weight, x.dtype);
+  const usual = usualRows(inputs, outputs, x.dtype === "f32" ? 4 : 2);
+  // Each chunk reads the weight twice. For many chunks, rounding it once takes less time.
+  const rounds = numel(targets.shape) > 2 * (options.chunkRows ?? usual) ? rounded : multiplier;
+  using operand = rounds(weight, x.dtype);
   using w = asInOut(operand, layout); // [C, V]
   using wT = transposed(w);
   const projection = {
     outputs,
-    usualRows: usualRows(inputs, outputs, x.dtype === "f32" ? 4 : 2),
+    usualRows: usual,
     weight,
     bias,
     logits: (out: FloatTensor, rows: FloatTensor): void => product(out, rows, w, { bias }),

@@ -11,7 +11,7 @@ import {
   product,
   projectionGradients,
 } from "./projection.js";
-import { rounded } from "./precision.js";
+import { multiplier } from "./precision.js";
 import { contiguous, transposed } from "./views.js";
 
 /** Options of `linear`. */
@@ -53,7 +53,7 @@ export function linear(x: FloatTensor, weight: FloatTensor, options: LinearOptio
 
   const input = contiguous(x);
   const added = residual && contiguous(residual);
-  using operand = rounded(weight, x.dtype);
+  using operand = multiplier(weight, x.dtype);
   const out: FloatTensor = allocate(shape, x.dtype, x.device);
   const preact = kind && needsGrad([input, weight, bias, added]) ? allocate(shape, x.dtype, x.device, false) : null;
   {

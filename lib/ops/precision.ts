@@ -1,7 +1,7 @@
 /**
  * Mixed precision (Micikevicius et al. 2018): the optimiser updates parameters in f32, while activations are bf16 or
- * f16. Kernels read f32 parameters of norms, biases and embeddings directly; the weight of a matrix product is first
- * rounded to the dtype of the activations.
+ * f16. Kernels read f32 parameters of norms, biases and embeddings directly; the weight of a matrix product is rounded to
+ * the dtype of the activations.
  */
 import { isRecording } from "../autograd.js";
 import type { FloatDType } from "../dtype.js";
@@ -42,6 +42,18 @@ export function rounded(weight: FloatTensor, dtype: FloatDType): FloatTensor {
   if (Graph.isCapturing(weight.device)) Graph.hold(rounding);
   else rounding.renew();
   return rounding.copy.alias();
+}
+
+/**
+ * @internal Returns `weight` as the second operand of products by activations of `dtype`: `rounded(weight, dtype)`, or an
+ * alias of a trained weight if the product itself rounds it as it reads it, so that no copy lives from the forward pass to
+ * the backward pass. On the CPU such a product takes no longer. On CUDA it would round the whole weight each time. A graph
+ * that saves the alias refuses its backward pass once the weight has been overwritten, as it does in f32.
+ */
+export function multiplier(weight: FloatTensor, dtype: FloatDType): FloatTensor {
+  const trained = isRecording() && weight.requiresGrad && weight.isParameter && !weight.node;
+  if (weight.dtype === dtype || !trained || weight.device.kind !== "cpu") return rounded(weight, dtype);
+  return taken(weight, dtype) ?? weight.alias();
 }
 
 /**

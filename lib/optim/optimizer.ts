@@ -1,15 +1,22 @@
+import { withFinalGradients } from "../autograd.js";
 import { checkArray, checkFunction, checkInteger, checkNumber, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { Module } from "../nn/module.js";
 import { matchingNames, type NamePattern } from "../nn/name-pattern.js";
-import { checkDType, checkTensor } from "../ops/check.js";
+import { checkDType, checkFloat, checkTensor } from "../ops/check.js";
 import { checkSaved, type SavedTensor } from "../saved-tensor.js";
 import type { Shape } from "../shape.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { allocate, type FloatTensor, type Tensor } from "../tensor.js";
 import { setPieces } from "../tensor-pieces.js";
 import { inPieces } from "../turns.js";
 import { type Part, partsOf } from "./shards.js";
+
+/**
+ * Bytes of complete gradients that `backwardStep` updates together: few launches, and gradients that a processor's cache
+ * still holds.
+ */
+const updateBytes = 8 << 20;
 
 /** Settings of some of the parameters, which replace those of the optimiser. */
 export interface ParameterGroup {
@@ -191,7 +198,7 @@ export abstract class Optimizer implements Disposable {
   step({ lossScale = 1 }: { lossScale?: number } = {}): void {
     checkNumber(this.#op, "lr", this.lr, 0, Number.MAX_VALUE);
     checkNumber(this.#op, "lossScale", lossScale, Number.MIN_VALUE, Number.MAX_VALUE);
-    const used = this.#entries.filter(({ parameter }) => parameter.grad && !parameter.isFrozen);
+    const used = this.#withGradients();
     if (used.length === 0)
       throw new HeedError("ERR_AUTOGRAD", `${this.#op}: expected gradients; call backward() before step()`);
     for (const { name, parameter } of used) checkDType(this.#op, name, parameter, "f32");
@@ -201,6 +208,77 @@ export abstract class Optimizer implements Disposable {
       for (const gradient of gradients) gradient.overwritten();
     }
     if (this.gradientNorm) ops.global_norm({ norm: this.gradientNorm, grads: gradients });
+    this.#updateAll(used);
+  }
+
+  /**
+   * Does the same as `loss.backward(scale)`, `step()` and `zeroGrad()`, bit for bit, with less memory and less traffic: a
+   * parameter is updated as soon as its gradient is complete and nothing needs its old numbers any more, and then the
+   * gradient is freed. So the gradients of all parameters never exist at the same time. What other passes have added to
+   * the gradients before counts too.
+   *
+   * A function of `gradientCheckpoint` must not read the numbers of a trained parameter through `detach`.
+   *
+   * @example
+   * const w = parameter(randn([8, 4], { seed: 2 }));
+   * using optimizer = new AdamW([["w", w]], { lr: 3e-4 });
+   * optimizer.backwardStep(mean(square(matmul(x, w))));
+   *
+   * @throws ERR_ARGUMENT if the optimiser has `maxNorm` or `shard`, which need all gradients at once; the errors of
+   *   `backward()` and `step()`, and then nothing has changed.
+   * @see Lv et al. 2024, "Full Parameter Fine-tuning for Large Language Models with Limited Resources", arXiv:2306.09782.
+   */
+  backwardStep(loss: FloatTensor, { scale = 1 }: { scale?: number } = {}): void {
+    const op = `${this.#op}.backwardStep`;
+    checkFloat(op, "loss", loss);
+    for (const [name, value] of [
+      ["maxNorm", this.gradientNorm],
+      ["shard", this.#shard],
+    ] as const)
+      if (value)
+        throw new HeedError(
+          "ERR_ARGUMENT",
+          `${op}: expected an optimiser without ${name}, which needs all gradients at once; call backward(), step() and zeroGrad()`,
+        );
+    checkNumber(this.#op, "lr", this.lr, 0, Number.MAX_VALUE);
+    for (const { name, parameter } of this.#entries)
+      if (!parameter.isFrozen) checkDType(this.#op, name, parameter, "f32");
+    const entries = new Map<Tensor, Entry>(this.#entries.map((entry) => [entry.parameter, entry]));
+    let complete: Entry[] = [];
+    let bytes = 0;
+    let updated = false;
+    const update = (): void => {
+      updated ||= complete.length > 0;
+      this.#updateAll(complete);
+      for (const { parameter } of complete) parameter.zeroGrad();
+      [complete, bytes] = [[], 0];
+    };
+    withFinalGradients(
+      (leaf) => {
+        const entry = entries.get(leaf);
+        if (!entry?.parameter.grad || entry.parameter.isFrozen) return;
+        complete.push(entry);
+        bytes += 4 * leaf.size;
+        if (bytes >= updateBytes) update();
+      },
+      () => loss.backward(scale),
+    );
+    update();
+    // This loss does not depend on the others, but earlier passes have left gradients.
+    complete = this.#withGradients();
+    update();
+    this.zeroGrad();
+    if (!updated)
+      throw new HeedError("ERR_AUTOGRAD", `${op}: expected a loss that depends on a parameter that is trained`);
+  }
+
+  /** Returns the parameters that have a gradient and are not frozen. */
+  #withGradients(): Entry[] {
+    return this.#entries.filter(({ parameter }) => parameter.grad && !parameter.isFrozen);
+  }
+
+  /** Enqueues the updates of parameters that have gradients. */
+  #updateAll(used: readonly Entry[]): void {
     for (const entry of used) {
       entry.steps++;
       entry.state ??= this.#emptyState(entry);

@@ -20,13 +20,15 @@ struct Case {
   Int activation = 0;
   bool accumulate = false;
   DType dtype = DType::f32;
-  bool wide = false;  // out, bias and residual are f32 for every dtype
+  bool wide = false;    // out, bias and residual are f32 for every dtype
+  bool rounds = false;  // b is f32 for every dtype
 };
 
 // Returns the case in another dtype.
-Case of(DType dtype, Case c, bool wide = false) {
+Case of(DType dtype, Case c, bool wide = false, bool rounds = false) {
   c.dtype = dtype;
   c.wide = wide;
+  c.rounds = rounds;
   return c;
 }
 
@@ -51,7 +53,7 @@ void check(Sweep& s, Stream& stream, const Ops& ops, const Case& c) {
           {padded(mixed),
            padded(c.dtype),
            {with(c.batch, c.m, c.k), c.dtype, c.a},
-           {with(c.batch, c.k, c.n), c.dtype, c.b},
+           {with(c.batch, c.k, c.n), c.rounds ? DType::f32 : c.dtype, c.b},
            {{c.n}, mixed},
            padded(mixed),
            padded(c.dtype)},
@@ -70,7 +72,7 @@ TEST(gemm_sizes_in_every_transpose) {
       for (int i = 0; i < (dtype == DType::f32 ? 150 : 40); i++)
         for (const Layout a : kTransposes)
           for (const Layout b : kTransposes)
-            check(s, stream, ops, of(dtype, {{}, any(), any(), any(), a, b}, i % 2 == 1));
+            check(s, stream, ops, of(dtype, {{}, any(), any(), any(), a, b}, i % 2 == 1, i % 3 == 1));
   });
 }
 
@@ -83,7 +85,8 @@ TEST(gemm_beyond_one_block) {
         for (const Layout b : kTransposes) {
           for (const auto& [m, n, k] :
                {std::array<int64_t, 3>{257, 300, 40}, {175, 2085, 40}, {190, 33, 1030}, {33, 600, 515}, {31, 33, 4100}})
-            check(s, stream, ops, of(dtype, {{}, m, n, k, a, b}));
+            check(s, stream, ops, of(dtype, {{}, m, n, k, a, b})),
+                check(s, stream, ops, of(dtype, {{}, m, n, k, a, b}, false, true));
           for (const int64_t m : {1, 2, 3, 5, 8})
             for (const auto& [n, k] : {std::array<int64_t, 2>{1100, 67}, {70, 1030}, {1, 4097}, {515, 1}})
               check(s, stream, ops, of(dtype, {{}, m, n, k, a, b}));
@@ -203,7 +206,7 @@ TEST(gemm_errors) {
   EXPECT(error(out, ids_a, b, nullptr, nullptr, nullptr, nullptr) ==
          "ERR_DTYPE: gemm: expected a of dtype f32, bf16 or f16, got i32");
   EXPECT(error(out, a, ids_b, nullptr, nullptr, nullptr, nullptr) ==
-         "ERR_DTYPE: gemm: expected b of a's dtype f32, got i32");
+         "ERR_DTYPE: gemm: expected b of dtype f32, got i32");
   EXPECT(
       error(out, other, b, nullptr, nullptr, nullptr, nullptr) ==
       "ERR_SHAPE: gemm: expected a [..., 4, K] and b [..., K, 3] with the leading sizes of out, got [3, 4] and [5, 3]");

@@ -14,6 +14,7 @@ import { AdamW } from "../../lib/optim/adamw.js";
 import { keep, scope } from "../../lib/scope.js";
 import { ones, tensor, zeros } from "../../lib/creation.js";
 import type { FloatTensor } from "../../lib/tensor.js";
+import { expectError } from "../support/errors.js";
 import { collectGarbage } from "../support/gc.js";
 import { devicesTested } from "../support/targets.js";
 
@@ -162,8 +163,12 @@ describe.each(cases)("a weight beside $dtype on $device", ({ device, dtype }) =>
       using loss = sum(linear(leaf, w));
       w.set(before);
       expect(await launched(graph)).toEqual(products(before));
-      loss.backward();
-      expect([...(await leaf.grad!.data())], "of the weight that the forward pass had").toEqual(columns(after));
+      // On the CPU the backward pass rounds the weight again, and notices that it is another one.
+      if (device === "cpu") expectError(() => loss.backward(), "ERR_AUTOGRAD", /weight, .*has been overwritten/);
+      else {
+        loss.backward();
+        expect([...(await leaf.grad!.data())], "of the weight that the forward pass had").toEqual(columns(after));
+      }
       w.zeroGrad();
       // Two graphs at once, and inference in another dtype between their launches.
       using second = captured(w, out);

@@ -38,7 +38,7 @@ void check_gemm(Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, Opt
                 Int activation, Bool sum_of_a) {
   check_shapes(out, a, b);
   expect_float(kOp, "a", a);
-  expect_same_dtype(kOp, "b", b, "a", a);
+  expect_parameter_dtype(kOp, "b", b, a.dtype);
   check_rows("out", out, out);
   expect_parameter_dtype(kOp, "out", out, a.dtype);
   if (residual) {
@@ -63,6 +63,7 @@ void check_gemm(Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, Opt
     if (out.rank != 2 || out.empty())
       fail(Code::shape, "%s: expected out with 2 dimensions and elements if sum is given, got shape %s", kOp,
            shape_string(out, shape, sizeof shape));
+    if (!sum_of_a) expect_same_dtype(kOp, "b", b, "a", a);
     expect_shape(kOp, "sum", *sum, {out.dim(sum_of_a ? -2 : -1)});
     expect_parameter_dtype(kOp, "sum", *sum, a.dtype);
     expect_contiguous(kOp, "sum", *sum);

@@ -6,9 +6,10 @@
 // gemm_quantized_backward is dA = dOut · Ŵᵀ for a weight in 8 or 4 bits, whose codes become floats when a panel of it
 // is packed (gemm_pack_quantized.h).
 //
-// bf16 and f16 are widened to f32 as they are read. Many rows of bf16 are multiplied directly if the machine has the
-// instruction for it (AVX512-BF16). It adds the exact products of two pairs to a sum in f32, with each addition rounded
-// to nearest, and treats subnormal numbers (below 2^-126) as zero.
+// A b in f32 beside an a in bf16 or f16 is rounded to a's dtype when a panel of it is packed, so that nothing has to
+// make a copy of a weight first. bf16 and f16 are widened to f32 as they are read. Many rows of bf16 are multiplied
+// directly if the machine has the instruction for it (AVX512-BF16). It adds the exact products of two pairs to a sum in
+// f32, with each addition rounded to nearest, and treats subnormal numbers (below 2^-126) as zero.
 #include "core/checks/gemm.h"
 #include "core/checks/quantized.h"
 #include "cpu/kernels/conv2d.h"
@@ -92,7 +93,7 @@ void HEED_ISA::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias,
   p.accumulate = accumulate;
   if (p.batch == 0 || p.m == 0 || p.n == 0) return;
 
-  if (few_rows(p)) {
+  if (few_rows(p) && b.dtype == a.dtype) {
     const FewRows few(p);
     const Stream::Workspace partial(stream, kOp, static_cast<size_t>(few.floats(p)) * sizeof(float));
     stream.launch(kOp, [p, few, partial = partial.f32()] { multiply_few_rows(p, few, partial); });

@@ -120,13 +120,16 @@ class TiledProduct {
          p.b.column, p.b.row);
   }
   void pack(float* to, const Panels& panels, Floats from, int64_t rows_, int64_t row_stride, int64_t k_stride) const {
-    if (t.chains.word == Word::bf16_pair)
-      return pack_panels<Pairs>(to, panels, reinterpret_cast<const bf16*>(from.data), rows_, k, t.chains.order(k),
-                                row_stride, k_stride);
-    from.visit([&](auto* first) {
-      using T = std::remove_pointer_t<decltype(first)>;
-      pack_panels<Singles<T>>(to, panels, first, rows_, k, t.chains.order(k), row_stride, k_stride);
-    });
+    const auto packed = [&](auto words) {
+      using Words = decltype(words);
+      pack_panels<Words>(to, panels, from.as<typename Words::Element>(), rows_, k, t.chains.order(k), row_stride,
+                         k_stride);
+    };
+    const DType dtype = p.a.data.dtype;
+    if (from.dtype == dtype)
+      with_words(t.chains.word, dtype, packed);
+    else
+      with_rounded_words(t.chains.word, dtype, packed);
   }
 
   void pack_shared() const {

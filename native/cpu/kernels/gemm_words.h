@@ -66,6 +66,49 @@ struct Pairs {
   }
 };
 
+// The words of numbers in f32 that are first rounded to T, with the bits that a copy in T would give them.
+template <class T>
+struct RoundedSingles {
+  using Element = float;
+  static constexpr Word kWord = Word::f32;
+  static constexpr int kElements = 1;
+  static vf rounded(vf v) { return decode(T{}, encode(T{}, v)); }
+  static vf along_k(const float* p, int64_t k) { return rounded(load_upto(p, k)); }
+  static vf along_rows(const float* p, int64_t, int64_t, int64_t n) { return rounded(load_upto(p, n)); }
+  static float one(const float* p, int64_t, int64_t) { return rounded(set1(*p))[0]; }
+};
+
+struct RoundedPairs {
+  using Element = float;
+  static constexpr Word kWord = Word::bf16_pair;
+  static constexpr int kElements = 2;
+  // The first n numbers at p, each in the upper half of its lane. What is in the lower half does not count.
+  static vu upper(const float* p, int64_t n) {
+    const vf v = n > 0 ? load_upto(p, n) : vf{};
+    const vu x = (vu)v, rounded = x + 0x7fff + (x >> 16 & 1), quiet = x | 0x400000;
+    return v == v ? rounded : quiet;
+  }
+  static vf along_k(const float* p, int64_t k) {
+    const vu first = upper(p, k), second = upper(p + kWidth, k - kWidth);
+#if defined(__AVX512F__)
+    alignas(64) static constexpr uint16_t kUpper[] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                                                      33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+    return (vf)_mm512_permutex2var_epi16((__m512i)first, _mm512_load_si512(kUpper), (__m512i)second);
+#else
+    const vu16 both[] = {narrow(first >> 16), narrow(second >> 16)};
+    return load_as<vf>(both);
+#endif
+  }
+  static vf along_rows(const float* p, int64_t k_stride, int64_t k, int64_t n) {
+    const vu first = upper(p, n), second = k > 1 ? upper(p + k_stride, n) : vu{};
+    return (vf)(first >> 16 | (second & 0xffff0000u));
+  }
+  static float one(const float* p, int64_t k_stride, int64_t k) {
+    const float two[] = {p[0], k > 1 ? p[k_stride] : 0};
+    return along_k(two, 2)[0];
+  }
+};
+
 // f(Words{}) with the kind of words that operands of a dtype become.
 template <class F>
 inline void with_words([[maybe_unused]] Word word, DType dtype, const F& f) {
@@ -73,6 +116,16 @@ inline void with_words([[maybe_unused]] Word word, DType dtype, const F& f) {
   if (word == Word::bf16_pair) return f(Pairs{});
 #endif
   with_float_type(dtype, [&](auto type) { f(Singles<decltype(type)>{}); });
+}
+
+// The same for an operand in f32 beside one in 16 bits.
+template <class F>
+inline void with_rounded_words([[maybe_unused]] Word word, DType dtype, const F& f) {
+#if defined(__AVX512F__)
+  if (word == Word::bf16_pair) return f(RoundedPairs{});
+#endif
+  if (dtype == DType::bf16) return f(RoundedSingles<bf16>{});
+  f(RoundedSingles<f16>{});
 }
 
 // n cut into even parts of at most `most`: the size of a part.

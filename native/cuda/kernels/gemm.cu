@@ -1,9 +1,10 @@
 // gemm: out[..., M, N] (+)= epilogue(a[..., M, K] · b[..., K, N]). Strides express every transpose and batch.
 //
 // bf16 and f16 are multiplied on tensor cores (gemm_mma.h). f32 is multiplied exactly (gemm_f32.h) or, if requested,
-// rounded to tf32 (gemm_tf32.h). The epilogue (gemm_epilogue.h) is applied to the sums on their way to memory. One
-// block computes one tile, or a part of its K. If b is the same for all matrices of a batch dimension, the dimension is
-// first turned into more rows. The tiles are:
+// rounded to tf32 (gemm_tf32.h). A b in f32 beside an a in 16 bits is first rounded to a's dtype, into a workspace. The
+// epilogue (gemm_epilogue.h) is applied to the sums on their way to memory. One block computes one tile, or a part of
+// its K. If b is the same for all matrices of a batch dimension, the dimension is first turned into more rows. The
+// tiles are:
 //
 //   few        16 ×  32   few rows: decoding, bound by reading b once (f32: 16 × 64)
 //   small      64 ×  64   products that would not fill the device with large tiles
@@ -230,6 +231,23 @@ void launch(Stream& stream, const char* op, DType dtype, Params& params, GemmPar
   stream.launch(op, kernel_of(arithmetic, c.size), grid, params, shared_bytes(tile, element));
 }
 
+// Returns a view of b's shape in another dtype and without gaps, contiguous in the same dimension as b.
+TensorView dense(In b, DType dtype, void* data) {
+  TensorView view = b;
+  view.dtype = dtype;
+  view.data = data;
+  const int last = b.rank - 1, inner = b.stride(-2) == 1 ? last - 1 : last;
+  int64_t stride = 1;
+  const auto next = [&](int d) {
+    view.strides[d] = stride;
+    stride *= view.shape[d];
+  };
+  next(inner);
+  next(inner == last ? last - 1 : last);
+  for (int d = last - 2; d >= 0; d--) next(d);
+  return view;
+}
+
 // Launches a product by the transpose of the weight in `params`: out[M, K] (+)= a[M, N] · Ŵᵀ.
 template <class Params, class KernelOf>
 void launch_decoded(Stream& stream, const char* op, Out out, In a, bool accumulate, Params& params,
@@ -275,6 +293,13 @@ void host::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, Opt
                 OptIn dact_preact, Int activation, Bool sum_of_a, Bool accumulate, Bool accumulate_sum) {
   check_gemm(out, sum, a, b, bias, residual, preact, dact_preact, activation, sum_of_a);
   if (out.empty()) return;
+  if (b.dtype != a.dtype) {
+    const Stream::Workspace memory(stream, kOp, static_cast<size_t>(b.numel()) * size_of(a.dtype));
+    const TensorView rounded = dense(b, a.dtype, memory.as<void>());
+    host::copy(stream, rounded, b, false);
+    return gemm(stream, out, sum, a, rounded, bias, residual, preact, dact_preact, activation, sum_of_a, accumulate,
+                accumulate_sum);
+  }
 
   const auto element = static_cast<int64_t>(size_of(a.dtype));
   GemmParams p = {};
