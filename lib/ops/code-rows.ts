@@ -4,7 +4,7 @@
 //
 // A row has a byte for each input in 8 bits, a signed integer. In 4 bits it has a byte for two inputs, the low half
 // first; a half is the code plus 8. If the number of inputs is odd, the last half is that of the code 0.
-import { bitsOf, Halves } from "../dtype.js";
+import { bitsOf, type DataOf, Halves } from "../dtype.js";
 import type { Tensor } from "../tensor.js";
 import { setPart } from "../tensor-pieces.js";
 import { pauseIfLong, pieceLength } from "../turns.js";
@@ -140,7 +140,7 @@ async function* panelsOf<D extends "u8" | "bf16">(
   tensor: Tensor<D>,
   first: number,
   count: number,
-): AsyncGenerator<[data: Awaited<ReturnType<Tensor<D>["data"]>>, from: number, to: number]> {
+): AsyncGenerator<[data: DataOf<D>, from: number, to: number]> {
   const size = tensor.size / tensor.shape[0]!;
   const most = Math.max(1, Math.floor(pieceLength / size));
   const end = Math.ceil((first + count) / panelOutputs);

@@ -16,7 +16,7 @@ import { codeBytes } from "../ops/code-rows.js";
 import { groupSizes, quantizedBits, type QuantizeOptions } from "../ops/quantize.js";
 import { formatShape, sameShape, type Shape } from "../shape.js";
 
-/** How the weights of a folder are quantised. */
+/** Number of bits and size of the groups in which all weights of a folder are quantised. */
 export type Quantization = Required<QuantizeOptions>;
 
 const [method, version] = ["heed", 1];

@@ -148,17 +148,15 @@ function tensorsOf(
       return { parameter, tensor, name, shape, from };
     });
   });
-  const floats = inputs.map(
-    ({ parameter, tensor, name, shape, from }): Input => ({
-      name,
-      dtype: fileTypes[dtype],
-      shape,
-      data: async function* () {
-        for await (const values of savedPieces(saving, model, parameter, tensor, from, numel(shape)))
-          yield dtype === "f32" ? values : bitsOf(dtype, values);
-      },
-    }),
-  );
+  const floats = inputs.map(({ parameter, tensor, name, shape, from }): Input => ({
+    name,
+    dtype: fileTypes[dtype],
+    shape,
+    data: async function* () {
+      for await (const values of savedPieces(saving, model, parameter, tensor, from, numel(shape)))
+        yield dtype === "f32" ? values : bitsOf(dtype, values);
+    },
+  }));
   const tensors: Input[] = [...floats, ...codeTensors(model, saving)];
   let written = 0;
   return tensors.map((input) => ({

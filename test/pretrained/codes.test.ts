@@ -112,7 +112,9 @@ describe.each(targets)("on $name", ({ device, select }) => {
   beforeEach(select);
 
   test.each(kinds)("$name: outputs have the same bits", async (kind) => {
-    for (const options of quantizedBits.flatMap((bits) => [32, 64].map((groupSize) => ({ bits, groupSize }) as const))) {
+    for (const options of quantizedBits.flatMap((bits) =>
+      ([32, 64] as const).map((groupSize) => ({ bits, groupSize }) as const),
+    )) {
       using model = shaken(kind.make(device)).eval().quantize(options);
       const expected = await outputs(model, kind, device);
       await savePretrained(folder, model, { overwrite: true });
@@ -194,7 +196,10 @@ test("an adapter is trained over a loaded model and merged; its own weights are 
   const data = tokenData(Int32Array.from(someTokens(200, 1)));
   expectError(() => new Trainer({ model, data, batchSize: 1, steps: 1 }), "ERR_ARGUMENT", /quantised/);
   addAdapter(model, { rank: 2 });
-  await new Trainer({ model, data, batchSize: 2, contextLength: 8, steps: 2 }).run();
+  let steps = 0;
+  for await (const { type } of new Trainer({ model, data, batchSize: 2, contextLength: 8, steps: 2 }).run())
+    if (type === "step") steps++;
+  expect(steps).toBe(2);
   await expectRejection(savePretrained(`${folder}-2`, model), "ERR_ARGUMENT", /without adapters/);
   mergeAdapter(model.dequantize());
   expect(model.isQuantized).toBe(false);
@@ -254,7 +259,10 @@ describe.skipIf(!python)("python3-safetensors and numpy", () => {
         expect(width).toBe(bits === 8 ? inputs : inputs + (inputs % 2));
         // Adding 0 makes no difference between 0 and -0.
         const ours = values.filter((_, i) => i % width < inputs);
-        expect(ours.map((x) => x + 0), name).toEqual(Array.from(expected, (x) => x + 0));
+        expect(
+          ours.map((x) => x + 0),
+          name,
+        ).toEqual(Array.from(expected, (x) => x + 0));
         expect(values.every((x, i) => i % width < inputs || x === 0)).toBe(true);
       }
     }
@@ -291,7 +299,12 @@ describe("a damaged folder is refused", () => {
   type Change = (tensors: Map<string, SafetensorsInput>) => void;
   test.each<[string, Change, Record<string, unknown> | null, RegExp]>([
     ["no scales", (tensors) => tensors.delete(scale), {}, /expected h\.1\.mlp\.c_fc\.weight_scale .*BF16.* got none/],
-    ["no codes", (tensors) => tensors.delete(name), {}, /expected a tensor for every parameter|expected h\.1\.mlp\.c_fc/],
+    [
+      "no codes",
+      (tensors) => tensors.delete(name),
+      {},
+      /expected a tensor for every parameter|expected h\.1\.mlp\.c_fc/,
+    ],
     [
       "scales of another dtype",
       (tensors) => replace(tensors, scale, { dtype: "F16" }),
@@ -325,7 +338,12 @@ describe("a damaged folder is refused", () => {
       (tensors) => {
         replace(tensors, "h.0.mlp.c_fc.bias", { dtype: "U8", shape: [160, 4] });
         const data = new Uint8Array(320);
-        tensors.set("h.0.mlp.c_fc.bias_scale", { name: "h.0.mlp.c_fc.bias_scale", dtype: "BF16", shape: [160, 1], data });
+        tensors.set("h.0.mlp.c_fc.bias_scale", {
+          name: "h.0.mlp.c_fc.bias_scale",
+          dtype: "BF16",
+          shape: [160, 1],
+          data,
+        });
       },
       {},
       /expected numbers in h\.0\.mlp\.c_fc\.bias, got codes/,
