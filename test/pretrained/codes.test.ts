@@ -76,7 +76,8 @@ const kinds: Kind[] = [
     const { vocabularySize: sourceVocabularySize, ...rest } = size;
     const ends = { startToken: 1, endToken: 2 };
     const vocabularies = { sourceVocabularySize, targetVocabularySize: 61, shared: false, tied: false };
-    return new EncoderDecoder({ ...rest, ...ends, ...vocabularies }, { device });
+    const marian = { norm: "post", logitsBias: true, sinusoids: { layout: "halves" }, suppressedTokens: [0] } as const;
+    return new EncoderDecoder({ ...rest, ...ends, ...vocabularies, ...marian }, { device });
   }),
 ];
 
