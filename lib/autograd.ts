@@ -14,6 +14,7 @@
 import { checkFunction, checkNumber, largestFloat } from "./check.js";
 import type { FloatDType } from "./dtype.js";
 import { describe, HeedError } from "./errors.js";
+import { Finals, leavesIn } from "./final-gradients.js";
 import { ops } from "./native.js";
 import { leaveScope } from "./scope.js";
 import { sameShape } from "./shape.js";
@@ -249,74 +250,6 @@ class Step implements GraphNode {
       for (const step of steps) step.free();
     }
   }
-}
-
-let onFinal: ((leaf: Tensor) => void) | null = null;
-
-/**
- * @internal Runs `body`, whose `backward()` calls `listener` with each leaf as soon as no later step of the pass adds to
- * its gradient or reads its numbers. While the pass goes on, the gradient can then be used and the leaf be overwritten.
- */
-export function withFinalGradients<T>(listener: (leaf: Tensor) => void, body: () => T): T {
-  const before = onFinal;
-  onFinal = listener;
-  try {
-    return body();
-  } finally {
-    onFinal = before;
-  }
-}
-
-/** Counts for each leaf the steps of a backward pass that have yet to add to its gradient or to read its numbers. */
-class Finals {
-  readonly #left = new Map<Tensor, number>();
-  readonly #leaves = new Map<Step, readonly Tensor[]>();
-
-  private constructor(
-    steps: readonly Step[],
-    private readonly listener: (leaf: Tensor) => void,
-  ) {
-    for (const step of steps) this.#leaves.set(step, [...leavesIn(step)]);
-    // No two storages have the same version, so that it tells which saved tensors share a leaf's memory.
-    const stored = new Map<number, Set<Tensor>>();
-    for (const leaf of [...this.#leaves.values()].flat()) {
-      if (leaf.disposed) continue;
-      const sharing = stored.get(leaf.version);
-      if (sharing) sharing.add(leaf);
-      else stored.set(leaf.version, new Set([leaf]));
-    }
-    for (const [step, leaves] of this.#leaves) {
-      const read = [step, ...step.sources.map(([, source]) => source)].flatMap(({ kept }) => Object.values(kept));
-      const all = [...leaves, ...read.flatMap((tensor) => [...((tensor && stored.get(tensor.version)) ?? [])])];
-      this.#leaves.set(step, all);
-      for (const leaf of all) this.#left.set(leaf, (this.#left.get(leaf) ?? 0) + 1);
-    }
-  }
-
-  /** Begins a pass; null if nobody listens. Passes within this one are part of their step. */
-  static begin(steps: readonly Step[]): Finals | null {
-    if (!onFinal) return null;
-    const finals = new Finals(steps, onFinal);
-    onFinal = null;
-    return finals;
-  }
-
-  passed(step: Step): void {
-    for (const leaf of this.#leaves.get(step)!) {
-      const left = this.#left.get(leaf)! - 1;
-      this.#left.set(leaf, left);
-      if (left === 0 && !leaf.disposed) this.listener(leaf);
-    }
-  }
-
-  end(): void {
-    onFinal = this.listener;
-  }
-}
-
-function* leavesIn({ targets, inner }: Step): Generator<Tensor> {
-  for (const target of targets) if (target && "leaf" in target) yield target.leaf;
-  yield* inner;
 }
 
 /** @internal Propagates the gradient of a recorded tensor back to the leaves; `Backward` explains `constant`. */

@@ -62,7 +62,7 @@ export function bitsOf(dtype: "bf16" | "f16", values: Float32Array): Uint16Array
 }
 
 /** Returns the bf16 bits of a number that is given by its f32 bits. */
-function brainBits(word: number): number {
+export function brainBits(word: number): number {
   const isNaN = (word & 0x7fffffff) > 0x7f800000;
   return isNaN ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
 }

@@ -66,10 +66,10 @@ export async function inTurns<T>(steps: Steps<T>): Promise<T> {
 export const pieceLength = 2 ** 19;
 
 /** Yields an array in pieces of `pieceLength` and pauses between them if necessary. */
-export async function* inPieces(values: Float32Array): AsyncGenerator<Float32Array> {
+export async function* inPieces<T extends Float32Array | Uint8Array>(values: T): AsyncGenerator<T> {
   for (let at = 0; at < values.length; at += pieceLength) {
     await pauseIfLong();
-    yield values.subarray(at, at + pieceLength);
+    yield values.subarray(at, at + pieceLength) as T;
   }
 }
 

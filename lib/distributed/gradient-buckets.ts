@@ -2,7 +2,8 @@
 // its gradients are complete, while the backward pass computes those of earlier layers.
 //
 // See Li et al. 2020, "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", arXiv:2006.15704.
-import { noGrad, withFinalGradients } from "../autograd.js";
+import { noGrad } from "../autograd.js";
+import { withFinalGradients } from "../final-gradients.js";
 import { ops } from "../native.js";
 import { contiguousStrides, numel } from "../shape.js";
 import { allocate, type FloatTensor, type Tensor } from "../tensor.js";

@@ -5,7 +5,7 @@ import { Module } from "../nn/module.js";
 import { PositionEmbedding } from "../nn/position-embedding.js";
 import { RelativePositionBias } from "../nn/relative-position-bias.js";
 import type { FloatTensor } from "../tensor.js";
-import type { Trained } from "./optimizer.js";
+import type { Trained } from "./parameter-groups.js";
 
 /** Names of embeddings and of layers that project to logits, as heed's and Hugging Face's models call them. */
 const notHidden = /(^|[._])(\w*embed\w*|wte|wpe|shared|lm_head|head|classifier|score|relative_attention_bias)(\.|$)/;

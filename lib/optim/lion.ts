@@ -1,6 +1,7 @@
 import { ops } from "../native.js";
 import { checkNumber, checkObject } from "../ops/check.js";
-import { type Entry, Optimizer, type OptimizerOptions, type SharedNumbers, type Trained } from "./optimizer.js";
+import { type Entry, Optimizer, type OptimizerOptions, type SharedNumbers } from "./optimizer.js";
+import type { Trained } from "./parameter-groups.js";
 
 /** Options of `Lion`. */
 export interface LionOptions extends OptimizerOptions {

@@ -1,15 +1,14 @@
-import { withFinalGradients } from "../autograd.js";
-import { checkArray, checkFunction, checkInteger, checkNumber, checkObject } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { withFinalGradients } from "../final-gradients.js";
+import { checkFunction, checkInteger, checkNumber, checkObject } from "../check.js";
+import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
-import { Module } from "../nn/module.js";
-import { matchingNames, type NamePattern } from "../nn/name-pattern.js";
-import { checkDType, checkFloat, checkTensor } from "../ops/check.js";
+import { checkDType, checkFloat } from "../ops/check.js";
 import { checkSaved, type SavedTensor } from "../saved-tensor.js";
 import type { Shape } from "../shape.js";
 import { allocate, type FloatTensor, type Tensor } from "../tensor.js";
 import { setPieces } from "../tensor-pieces.js";
 import { inPieces } from "../turns.js";
+import { checkParameters, groupsOf, type ParameterGroup, type Trained } from "./parameter-groups.js";
 import { type Part, partsOf } from "./shards.js";
 
 /**
@@ -17,16 +16,6 @@ import { type Part, partsOf } from "./shards.js";
  * still holds.
  */
 const updateBytes = 8 << 20;
-
-/** Settings of some of the parameters, which replace those of the optimiser. */
-export interface ParameterGroup {
-  /** Names of the parameters or of layers that contain them, as `freeze` takes them: "h.0", "attn.c_*", /bias$/. */
-  names: NamePattern | readonly NamePattern[];
-  /** Factor of the learning rate, also when a schedule changes it. @default 1 */
-  lrScale?: number;
-  /** Weight decay of these parameters, which then all decay. @default that of the optimiser */
-  weightDecay?: number;
-}
 
 /** Options of every optimiser. */
 export interface OptimizerOptions {
@@ -94,9 +83,6 @@ export interface SharedNumbers {
   readonly norm: FloatTensor | null;
   readonly maxNorm: number;
 }
-
-/** Named parameters, or the model that has them. */
-export type Trained = Module | Iterable<[string, FloatTensor]>;
 
 /**
  * Base class of all optimisers. It knows the parameters, their groups, their state, and the clipping of gradients by
@@ -506,46 +492,6 @@ export function parameterOfState(name: string): string {
 
 function sliced(values: ArrayLike<number>, { begin, end }: Part): ArrayLike<number> {
   return values instanceof Float32Array ? values.subarray(begin, end) : Array.from(values).slice(begin, end);
-}
-
-/**
- * Checks that there is at least one named tensor, and that those that are trained are f32, and returns all of them.
- * Nothing is allocated before this.
- */
-function checkParameters(op: string, parameters: Trained): [string, FloatTensor][] {
-  if (parameters instanceof Module) parameters = parameters.namedParameters();
-  if (typeof (parameters as Partial<typeof parameters> | null)?.[Symbol.iterator] !== "function")
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected a model or named parameters, got ${describe(parameters)}`);
-  const list = [...parameters];
-  if (list.length === 0) throw new HeedError("ERR_ARGUMENT", `${op}: expected at least one parameter, got none`);
-  for (const entry of list) {
-    checkArray(op, "each parameter", entry);
-    const [name, tensor] = entry;
-    if (typeof name !== "string")
-      throw new HeedError("ERR_ARGUMENT", `${op}: expected the name of a parameter, got ${describe(name)}`);
-    checkTensor(op, name, tensor);
-    if (!tensor.isFrozen) checkDType(op, name, tensor, "f32");
-  }
-  return list;
-}
-
-/** Returns the group of each parameter that is in one. */
-function groupsOf(
-  op: string,
-  groups: readonly ParameterGroup[],
-  names: readonly string[],
-): Map<string, Required<Pick<ParameterGroup, "lrScale">> & ParameterGroup> {
-  checkArray(op, "groups", groups);
-  const found = new Map<string, Required<Pick<ParameterGroup, "lrScale">> & ParameterGroup>();
-  for (const group of groups) {
-    checkObject(op, "each group", group);
-    const { lrScale = 1, weightDecay } = group;
-    checkNumber(op, "lrScale", lrScale, 0, Number.MAX_VALUE);
-    if (weightDecay !== undefined) checkNumber(op, "weightDecay", weightDecay, 0, Number.MAX_VALUE);
-    for (const name of matchingNames(op, "the names of a group", group.names, names))
-      found.set(name, { ...group, lrScale });
-  }
-  return found;
 }
 
 /**

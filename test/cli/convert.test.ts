@@ -104,15 +104,21 @@ test("a GGUF file keeps the tokens that end a text, and the options of sampling"
   expect(loaded.defaults).toEqual(defaults);
 });
 
-test("heed quantize reads a text and writes matrices in blocks", async () => {
+/** Saves a GPT in a new folder, and a text beside it, and returns how to quantise it. */
+async function quantizing(sizes: { width: number; hidden: number }) {
   const cwd = temporaryFolder();
-  const config = { vocabularySize: 270, contextLength: 8, layers: 2, heads: 4, width: 256, hidden: 64 };
+  const config = { vocabularySize: 270, contextLength: 8, layers: 2, heads: 4, ...sizes };
   using model = new GPT(config, { device: "cpu", seed: 3 });
   const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" } });
   await savePretrained(path.join(cwd, "folder"), model, { tokenizer });
   writeFileSync(path.join(cwd, "text.txt"), "a text of more than eight tokens, for calibration");
   const quantize = (...flags: string[]) =>
     heedHere(["quantize", "--model", "folder", "--device", "cpu", ...flags], cwd);
+  return { cwd, tokenizer, quantize };
+}
+
+test("heed quantize reads a text and writes matrices in blocks", async () => {
+  const { cwd, quantize } = await quantizing({ width: 256, hidden: 64 });
   expect(await quantize("--to", "a.gguf", "--calibrate", "text.txt")).toEqual({
     ...{ code: 0, signal: null, stderr: "" },
     stdout: `stored in q8_0 instead of q4_k, whose blocks do not fit rows of 64: 2 × blk.*.ffn_down.weight [256, 64]
@@ -143,14 +149,7 @@ saved in a.gguf; try: heed generate --model a.gguf "…"
 });
 
 test("heed quantize writes a folder in heed's own codes, which other commands read", async () => {
-  const cwd = temporaryFolder();
-  const config = { vocabularySize: 270, contextLength: 8, layers: 2, heads: 4, width: 64, hidden: 73 };
-  using model = new GPT(config, { device: "cpu", seed: 3 });
-  const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" } });
-  await savePretrained(path.join(cwd, "folder"), model, { tokenizer });
-  writeFileSync(path.join(cwd, "text.txt"), "a text of more than eight tokens, for calibration");
-  const quantize = (...flags: string[]) =>
-    heedHere(["quantize", "--model", "folder", "--device", "cpu", ...flags], cwd);
+  const { cwd, tokenizer, quantize } = await quantizing({ width: 64, hidden: 73 });
   const cases = [
     ["a", "int8", 32],
     ["b", "int4", 32],

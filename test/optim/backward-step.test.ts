@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from "vitest";
-import { detach, parameter, withFinalGradients } from "../../lib/autograd.js";
+import { detach, parameter } from "../../lib/autograd.js";
+import { withFinalGradients } from "../../lib/final-gradients.js";
 import { randn, tensor, zeros } from "../../lib/creation.js";
 import { device as deviceOf } from "../../lib/device.js";
 import { gradientCheckpoint } from "../../lib/gradient-checkpoint.js";

@@ -1,6 +1,7 @@
 // Chooses the scale and the codes of a group of an output's weights: of several scales, each improved by least squares
 // for the codes that it gives, the one with the least error. Within the group, too, later weights make up for the errors of
 // earlier ones (feedback.ts).
+import { brainBits } from "../../dtype.js";
 import type { QuantizedBits } from "../../ops/quantize.js";
 
 /** Most weights of a group. */
@@ -12,8 +13,7 @@ const roomBits = new Uint32Array(room.buffer);
 /** Returns a number rounded to bf16, and one of its normal numbers if it is not 0. */
 function toBf16(value: number): number {
   room[0] = value;
-  const word = roomBits[0]!;
-  roomBits[0] = (word + 0x7fff + ((word >>> 16) & 1)) & 0xffff0000;
+  roomBits[0] = brainBits(roomBits[0]!) << 16;
   const rounded = room[0];
   if (value !== 0 && Math.abs(rounded) < 2 ** -126) return value < 0 ? -(2 ** -126) : 2 ** -126;
   return rounded;

@@ -3,7 +3,6 @@
 import { noGrad } from "../../autograd.js";
 import { zeros } from "../../creation.js";
 import { matmul } from "../../ops/matmul.js";
-import { PackedCodes } from "../../ops/packed-codes.js";
 import type { QuantizedTensors, QuantizeOptions } from "../../ops/quantize.js";
 import { narrow, transposed } from "../../ops/views.js";
 import { scope } from "../../scope.js";
@@ -11,6 +10,7 @@ import type { FloatTensor } from "../../tensor.js";
 import { setPart, setPieces } from "../../tensor-pieces.js";
 import { inPieces, inTurns, type Steps } from "../../turns.js";
 import { type GroupFeedback, GroupSearch } from "./choose-codes.js";
+import { ChosenCodes } from "./chosen-codes.js";
 import type { Feedback } from "./feedback.js";
 
 /** Returns the codes of a weight [in, out] on its device. */
@@ -22,7 +22,7 @@ export async function quantizeMatrix(
   const [inputs, outputs] = weight.shape as [number, number];
   const { device } = weight;
   const { groupSize } = options;
-  const packed = new PackedCodes(inputs, outputs, options);
+  const chosen = new ChosenCodes(inputs, outputs, options);
   const search = new GroupSearch(options.bits);
   using factor = feedback && zeros([inputs, inputs], { device });
   if (factor) await setPieces(factor, inPieces(feedback.factor));
@@ -35,10 +35,10 @@ export async function quantizeMatrix(
     const [values, added] = [await rows.data(), (await shares?.data()) ?? null];
     const within = feedback && groupFeedback(feedback, first, count);
     const left = new Float32Array(count * outputs);
-    await inTurns(chooseGroup({ values, added, within, search, packed, left, group: first / groupSize, count }));
+    await inTurns(chooseGroup({ values, added, within, search, chosen, left, group: first / groupSize, count }));
     if (errors) await setPart(errors, first * outputs, left);
   }
-  return await packed.upload(device);
+  return await chosen.upload(device);
 }
 
 /** Returns the shares of earlier inputs' errors that `count` inputs from `first` on make up for, [count, out]. */
@@ -65,15 +65,15 @@ interface Group {
   added: Float32Array | null;
   within: GroupFeedback | null;
   search: GroupSearch;
-  packed: PackedCodes;
+  chosen: ChosenCodes;
   /** Set to the errors, [count, out]. */
   left: Float32Array;
   group: number;
   count: number;
 }
 
-function* chooseGroup({ values, added, within, search, packed, left, group, count }: Group): Steps<void> {
-  const { outputs } = packed;
+function* chooseGroup({ values, added, within, search, chosen, left, group, count }: Group): Steps<void> {
+  const { outputs } = chosen;
   const weights = new Float64Array(count);
   const shares = added && new Float64Array(count);
   for (let n = 0; n < outputs; n++) {
@@ -82,7 +82,7 @@ function* chooseGroup({ values, added, within, search, packed, left, group, coun
       if (shares) shares[k] = added[k * outputs + n]!;
     }
     const { scale, codes } = search.run(weights, shares, count, within);
-    packed.set(n, group, codes, scale);
+    chosen.set(n, group, codes, scale);
     for (let k = 0; k < count; k++) left[k * outputs + n] = weights[k]! - codes[k]! * scale;
     yield;
   }
