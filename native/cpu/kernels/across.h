@@ -36,8 +36,8 @@ inline vs unpack_high(vs a, vs b) {
 
 // Rows of T that are as far apart from each other, as a function of a row. A processor has too few registers for a
 // pointer to each, which compilers would make and keep in memory; from one place on, these are four and three
-// distances.
-template <class T>
+// distances. With `lines`, the rows' cache lines are best read one group after the other.
+template <class T, bool lines = false>
 struct EvenRows {
   const T* first;
   int64_t apart;
@@ -55,14 +55,19 @@ struct EvenRows {
     };
   }
 };
-template <class T>
-inline auto rows_from(const EvenRows<T>& rows, int64_t k) {
+template <class T, bool lines>
+inline auto rows_from(const EvenRows<T, lines>& rows, int64_t k) {
   return rows.from(k);
 }
 template <class Row>
 inline auto rows_from(const Row& row, int64_t k) {
   return [&row, k](int i) { return row(i) + k; };
 }
+
+template <class Row>
+constexpr bool reads_lines = false;
+template <class T>
+constexpr bool reads_lines<EvenRows<T, true>> = true;
 
 // The four words of rows i and i + 4; row(i) is where row i's are.
 template <class Row>
@@ -139,6 +144,7 @@ struct Across {
   static constexpr int kTerms = terms;
   static constexpr int kSteps = kAcross * 4 / static_cast<int>(sizeof(T)) / terms;  // at a time
   static constexpr int64_t kElements = kSteps * terms;
+  static constexpr int kParts = 4;  // of a cache line
 
   template <class Row>
   static void load(vs (&steps)[kSteps], const Row& row) {
@@ -161,34 +167,47 @@ struct Across {
   static inline __attribute__((always_inline)) void chains(int64_t begin, int64_t end, const X& x, const Row& row,
                                                            const char* next, vs (&sum)[G][R],
                                                            const MultiplyAdd& multiply_add) {
-    const auto add = [&](int64_t k, int64_t left, const auto& here) {
-#pragma GCC unroll 4
-      for (int g = 0; g < G; g++) {
-        vs steps[kSteps];
-        load(steps, [&](int i) { return here(g * kShort + i); });
+    const auto add = [&](int g, int64_t k, int64_t left, const auto& here) {
+      vs steps[kSteps];
+      load(steps, [&](int i) { return here(g * kShort + i); });
 #pragma GCC unroll 8
-        for (int q = 0; q < kSteps; q++) {
-          if (q * kTerms >= left) break;
+      for (int q = 0; q < kSteps; q++) {
+        if (q * kTerms >= left) break;
 #pragma GCC unroll 8
-          for (int r = 0; r < R; r++) sum[g][r] = multiply_add(x(r, k + q * kTerms) - vs{}, steps[q], sum[g][r]);
-        }
+        for (int r = 0; r < R; r++) sum[g][r] = multiply_add(x(r, k + q * kTerms) - vs{}, steps[q], sum[g][r]);
       }
     };
     int64_t k = begin;
-    for (; k + kElements <= end; k += kElements) {
-      if (next) {
-        constexpr int kBytes = G * kShort * 16;
+    const auto ask = [&](auto parts) {
+      if (!next) return;
+      constexpr int kBytes = G * kShort * parts.value * 16;
 #pragma GCC unroll 8
-        for (int at = 0; at < kBytes; at += 64) __builtin_prefetch(next + at, 0, 2);
-        next += kBytes;
+      for (int at = 0; at < kBytes; at += 64) __builtin_prefetch(next + at, 0, 2);
+      next += kBytes;
+    };
+    if constexpr (reads_lines<Row>) {
+      for (; k + kParts * kElements <= end; k += kParts * kElements) {
+        ask(Count<kParts>{});
+#pragma GCC unroll 2
+        for (int g = 0; g < G; g++)
+#pragma GCC unroll 1
+          for (int part = 0; part < kParts; part++) {
+            const int64_t at = k + part * kElements;
+            add(g, at, kElements, rows_from(row, at));
+          }
       }
-      add(k, kElements, rows_from(row, k));
+    }
+    for (; k + kElements <= end; k += kElements) {
+      ask(Count<1>{});
+      const auto here = rows_from(row, k);
+#pragma GCC unroll 4
+      for (int g = 0; g < G; g++) add(g, k, kElements, here);
     }
     if (k >= end) return;
     T rest[G * kShort][kElements] = {};
     for (int i = 0; i < G * kShort; i++)
       __builtin_memcpy(rest[i], row(i) + k, static_cast<size_t>(end - k) * sizeof(T));
-    add(k, end - k, [&](int i) { return rest[i]; });
+    for (int g = 0; g < G; g++) add(g, k, end - k, [&](int i) { return rest[i]; });
   }
 };
 
@@ -201,15 +220,23 @@ constexpr int groups_at_once(int R) { return R <= 2 ? 4 : R <= 4 ? 2 : 1; }
 template <int R, class T, class Body>
 inline void for_each_group(const T* first, int64_t apart, int64_t rows, const Body& body) {
   const int64_t bytes = apart * static_cast<int64_t>(sizeof(T));
-  const int most = bytes % 4096 == 0 ? 1 : bytes % 2048 == 0 ? 2 : 4;
   int64_t j = 0;
-  const auto groups = [&](auto count) {
+  const auto groups = [&](auto count, auto row) {
     constexpr int64_t kRows = count.value * kShort;
-    for (; count.value <= most && j + kRows <= rows; j += kRows) body(count, j, EvenRows<T>{first + j * apart, apart});
+    for (; j + kRows <= rows; j += kRows) {
+      row.first = first + j * apart;
+      body(count, j, row);
+    }
   };
-  if constexpr (groups_at_once(R) == 4) groups(Count<4>{});
-  if constexpr (groups_at_once(R) >= 2) groups(Count<2>{});
-  groups(Count<1>{});
+  const EvenRows<T> even{first, apart};
+  if (bytes % 4096 == 0) {
+    if constexpr (groups_at_once(R) >= 2) groups(Count<2>{}, EvenRows<T, true>{first, apart});
+  } else {
+    if constexpr (groups_at_once(R) == 4)
+      if (bytes % 2048 != 0) groups(Count<4>{}, even);
+    if constexpr (groups_at_once(R) >= 2) groups(Count<2>{}, even);
+  }
+  groups(Count<1>{}, even);
   if (j == rows) return;
   const T* some[kShort];
   for (int64_t i = 0; i < kShort; i++) some[i] = first + min_of(j + i, rows - 1) * apart;

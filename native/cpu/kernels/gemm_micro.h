@@ -90,12 +90,14 @@ __attribute__((noinline)) void micro_kernel(int64_t steps, int64_t length, bool 
   } while (steps > 0);
 }
 
+// The same for any number of rows. An odd one is computed with a row of zeros, which panels have (gemm_pack.h).
 template <Word word, int R = kTileRows>
 inline void multiply_tile(int64_t rows, int64_t columns, int64_t steps, int64_t length, bool adds, const float* a,
                           int64_t a_step, const float* b, int64_t b_step, float* tile, const Ahead& ahead) {
-  if constexpr (R > 1)
-    if (rows < R)
-      return multiply_tile<word, R - 1>(rows, columns, steps, length, adds, a, a_step, b, b_step, tile, ahead);
+  static_assert(R % 2 == 0);
+  if constexpr (R > 2)
+    if (rows <= R - 2)
+      return multiply_tile<word, R - 2>(rows, columns, steps, length, adds, a, a_step, b, b_step, tile, ahead);
   if (columns > kWidth)
     micro_kernel<word, R, 2>(steps, length, adds, a, a_step, b, b_step, tile, ahead);
   else

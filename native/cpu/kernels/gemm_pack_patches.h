@@ -110,7 +110,7 @@ constexpr int64_t kPiecePatches = 64;    // that are gathered as columns
 // Patches as rows: rows [first, first + rows), elements [begin, begin + k).
 template <class Words>
 inline void pack_patch_rows(float* to, const Panels& panels, const Patches& patches, int64_t first, int64_t rows,
-                            int64_t begin, int64_t k, const Order& order) {
+                            int64_t begin, int64_t k) {
   using T = typename Words::Element;
   constexpr int64_t kRow = kPieceElements + Mover<T>::kStep;
   static_assert(kPieceElements % (kWidth * Words::kElements) == 0);
@@ -121,7 +121,7 @@ inline void pack_patch_rows(float* to, const Panels& panels, const Patches& patc
       const int64_t n = min_of(kPieceElements, k - piece);
       Gather<T> gather(patches, first + q, begin + piece, n);
       for (int64_t i = 0; i < here; i++) gather.next(scratch + i * kRow);
-      pack_transposed<Words>(to, panels.lanes, scratch, here, n, order, kRow, piece / Words::kElements);
+      pack_transposed<Words>(to + piece / Words::kElements * panels.lanes, panels.lanes, scratch, here, n, kRow);
     }
   }
 }
@@ -130,7 +130,7 @@ inline void pack_patch_rows(float* to, const Panels& panels, const Patches& patc
 // time (Tiling), which a piece of patches has room for.
 template <class Words>
 inline void pack_patch_columns(float* to, const Panels& panels, const Patches& patches, int64_t first, int64_t rows,
-                               int64_t begin, int64_t k, const Order& order) {
+                               int64_t begin, int64_t k) {
   using T = typename Words::Element;
   constexpr int64_t kRows = 4 * kTileRows, kRow = kRows + Mover<T>::kStep;
   static_assert(kPiecePatches % Words::kElements == 0);
@@ -144,7 +144,7 @@ inline void pack_patch_columns(float* to, const Panels& panels, const Patches& p
       for (int64_t i = 0; i < n; i++) gather.next(scratch + i * kRow);
       for (int64_t i = 0; i < n; i += Words::kElements, word++)
         for (int64_t r = 0; r < here; r += panels.rows) {
-          float* const panel = to + (q + r) / panels.rows * panels.stride + order.place(word) * panels.lanes;
+          float* const panel = to + (q + r) / panels.rows * panels.stride + word * panels.lanes;
           const int64_t of_panel = min_of(panels.rows, here - r);
           for (int64_t lane = 0; lane < panels.lanes; lane += kWidth)
             store(panel + lane, lane < of_panel
@@ -152,22 +152,18 @@ inline void pack_patch_columns(float* to, const Panels& panels, const Patches& p
                                     : vf{});
         }
     }
-    for (; word < order.words(); word++)
-      for (int64_t r = 0; r < here; r += panels.rows)
-        for (int64_t lane = 0; lane < panels.lanes; lane += kWidth)
-          store(to + (q + r) / panels.rows * panels.stride + order.place(word) * panels.lanes + lane, vf{});
   }
 }
 
 // Packs rows [first, first + rows) of the matrix that the patches are, and k of its columns from `begin` on.
 __attribute__((noinline)) void pack_patches(Word word, float* to, const Panels& panels, const Patches& patches,
-                                            int64_t first, int64_t rows, int64_t begin, int64_t k, const Order& order) {
+                                            int64_t first, int64_t rows, int64_t begin, int64_t k) {
   with_words(word, patches.images.dtype, [&](auto words) {
     using Words = decltype(words);
     if (patches.transposed)
-      pack_patch_columns<Words>(to, panels, patches, first, rows, begin, k, order);
+      pack_patch_columns<Words>(to, panels, patches, first, rows, begin, k);
     else
-      pack_patch_rows<Words>(to, panels, patches, first, rows, begin, k, order);
+      pack_patch_rows<Words>(to, panels, patches, first, rows, begin, k);
   });
 }
 

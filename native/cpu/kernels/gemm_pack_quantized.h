@@ -34,11 +34,8 @@ inline vf pair(vf low, vf high) {
 
 template <Word word, int bits>
 inline void pack_codes(float* to, const Panels& panels, const QuantizedTranspose& b, int64_t first, int64_t rows,
-                       int64_t begin, int64_t k, const Order& order) {
+                       int64_t begin, int64_t k) {
   constexpr int kElements = word == Word::bf16_pair ? 2 : 1;
-  const auto place = [&](int64_t i) {
-    return (order.ways == 1 ? i : i % kWays * order.steps + i / kWays) * panels.lanes;
-  };
   for (int64_t q = 0; q < rows; q += panels.rows, to += panels.stride)
     for (int64_t v = 0; v < panels.lanes; v += kWidth) {
       float* const d = to + v;
@@ -50,26 +47,24 @@ inline void pack_codes(float* to, const Panels& panels, const QuantizedTranspose
           const int64_t at = output + i - begin;
           if (at < 0 || at >= k) continue;
           if constexpr (word == Word::bf16_pair)
-            store(d + place(at / 2), pair(square[i], at + 1 < k ? square[i + 1] : vf{}));
+            store(d + at / 2 * panels.lanes, pair(square[i], at + 1 < k ? square[i + 1] : vf{}));
           else
-            store(d + place(at), square[i]);
+            store(d + at * panels.lanes, square[i]);
         }
       }
-      for (int64_t i = ceil_div(k, kElements); i < order.words(); i++) store(d + place(i), vf{});
     }
 }
 
-// Packs `rows` columns of B from `first` on, a multiple of kTileColumns, and the k elements from `begin` on that
-// `order` is of.
+// Packs `rows` columns of B from `first` on, a multiple of kTileColumns, and the k elements from `begin` on.
 inline void pack_quantized(Word word, float* to, const Panels& panels, const QuantizedTranspose& b, int64_t first,
-                           int64_t rows, int64_t begin, int64_t k, const Order& order) {
+                           int64_t rows, int64_t begin, int64_t k) {
   const bool eight = b.weight.bits == 8;
   if (word == Word::bf16_pair)
-    eight ? pack_codes<Word::bf16_pair, 8>(to, panels, b, first, rows, begin, k, order)
-          : pack_codes<Word::bf16_pair, 4>(to, panels, b, first, rows, begin, k, order);
+    eight ? pack_codes<Word::bf16_pair, 8>(to, panels, b, first, rows, begin, k)
+          : pack_codes<Word::bf16_pair, 4>(to, panels, b, first, rows, begin, k);
   else
-    eight ? pack_codes<Word::f32, 8>(to, panels, b, first, rows, begin, k, order)
-          : pack_codes<Word::f32, 4>(to, panels, b, first, rows, begin, k, order);
+    eight ? pack_codes<Word::f32, 8>(to, panels, b, first, rows, begin, k)
+          : pack_codes<Word::f32, 4>(to, panels, b, first, rows, begin, k);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
-// The matrix product of a few rows (decoding): bound by reading B once, so B is not packed. M is a template parameter.
-// Two forms by how B lies: dot products of its rows where it is contiguous in k (gemm_dots.h), sums of its scaled rows
-// where it is contiguous in n; in the latter each task is a chain (gemm_words.h), whose sums are added up at the end.
+// The matrix product of a few rows (decoding): bound by reading B once, so B is not packed. M is a template parameter,
+// the number of rows or one more. Two forms by how B lies: dot products of its rows where it is contiguous in k
+// (gemm_dots.h), sums of its scaled rows where it is contiguous in n; in the latter each task is a chain (gemm_words.h)
+// of a strip of columns, and the sums of chains are added up at the end.
 #pragma once
 #include "cpu/kernels/claims.h"
 #include "cpu/kernels/gemm_dots.h"
@@ -10,15 +11,16 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-constexpr int kFewRows = 8;
-// Columns of a strip in each form: rows of B for dot products; for sums, as many as let M rows of them stay in L1.
+// Columns of a strip in each form: rows of B for dot products; for sums, as many at most as let M rows of them stay in
+// L1, and as many at least as make long pieces of B's rows.
 constexpr int64_t kDotStrip = 128;
 constexpr int64_t sum_strip(int64_t m) { return m <= 2 ? 4096 : 8192 / m / 64 * 64; }
+constexpr int64_t kLeastSumStrip = 512;
+constexpr int64_t kTasksOfWorker = 16;
 // Elements of B that are worth a turn at the counter: a sleeping thread takes longer to wake than a small model's
 // products take.
 constexpr int64_t kTaskElements = 1 << 14;
-// Of B, that are worth a task of scaled rows, and times rows, that a thread takes without a break.
-constexpr int64_t kSliceElements = 1 << 16;
+// Of B, times rows, that a thread takes without a break.
 constexpr int64_t kTurnElements = 1 << 22;
 
 // The words of 2 · kWidth columns, in the order in which they come fastest: single ones of bf16 by a shift and a mask,
@@ -77,39 +79,39 @@ inline void put_in_order(Pairs, float* sums) {
 }
 #endif
 
-// sums[i][j] = Σ_p a[i][p] b[p][j] for a chain's `steps` words p, `apart` elements apart from `begin` on and before
-// `end`, and `columns` of b's contiguous columns, kDepth words at a time. Writes up to a multiple of kTwo. `next` is
-// where the caller's next chain begins in b, whose first rows are asked for at the end of this one's.
+// sums[i · stride + j] = Σ_p a[i][p] b[p][j] for a chain from `begin` to before `end`, and `columns` of b's contiguous
+// columns, kDepth words at a time. Writes up to a multiple of kTwo. `next` is where the caller's next chain begins in
+// b, whose first rows are asked for at the end of this one's.
 template <int M, class Words>
 inline void scale_rows(const Problem& p, const typename Words::Element* a, const typename Words::Element* b,
-                       const typename Words::Element* next, int64_t begin, int64_t end, int64_t steps, int64_t apart,
-                       int64_t columns, float* sums) {
+                       const typename Words::Element* next, int64_t begin, int64_t end, int64_t columns, float* sums,
+                       int64_t stride) {
   constexpr int64_t kElements = Words::kElements;
   constexpr int kDepth = (M <= 2 ? 8 : 4) / static_cast<int>(kElements);  // in words
-  constexpr int64_t kStrip = sum_strip(M);
   const int64_t padded = ceil_div(columns, kTwo) * kTwo;
-  for (int i = 0; i < M; i++) std::memset(sums + i * kStrip, 0, static_cast<size_t>(padded) * sizeof(float));
+  for (int i = 0; i < M; i++) std::memset(sums + i * stride, 0, static_cast<size_t>(padded) * sizeof(float));
   const auto some = [&](int64_t k, auto depth) {
     constexpr int D = decltype(depth)::value;
     vf x[M][D];
     for (int i = 0; i < M; i++)
       for (int q = 0; q < D; q++) {
-        const int64_t at = k + q * apart;
-        x[i][q] = at < end ? set1(Words::one(a + i * p.a.row + at * p.a.column, p.a.column, end - at)) : vf{};
+        const int64_t at = k + q * kElements;
+        x[i][q] =
+            i < p.m && at < end ? set1(Words::one(a + i * p.a.row + at * p.a.column, p.a.column, end - at)) : vf{};
       }
-    const auto* const ahead = k + D * apart < begin + steps * apart ? b + (k + D * apart) * p.b.row : next;
+    const auto* const ahead = k + D * kElements < end ? b + (k + D * kElements) * p.b.row : next;
     const auto step = [&](int64_t j, auto... left) {
       Two y[D];
 #pragma GCC unroll 8
       for (int q = 0; q < D; q++) {
-        const auto* const row = b + (k + q * apart) * p.b.row + j;
+        const auto* const row = b + (k + q * kElements) * p.b.row + j;
 #pragma GCC unroll 2
-        for (int64_t i = 0; i < kElements; i++) fetch(ahead + (q * apart + i) * p.b.row + j);
+        for (int64_t i = 0; i < kElements; i++) fetch(ahead + (q * kElements + i) * p.b.row + j);
         y[q] = load_two(Words{}, row, p.b.row, left...);
       }
 #pragma GCC unroll 8
       for (int i = 0; i < M; i++) {
-        float* const s = sums + i * kStrip + j;
+        float* const s = sums + i * stride + j;
         vf first = load(s), second = load(s + kWidth);
 #pragma GCC unroll 8
         for (int q = 0; q < D; q++) {
@@ -120,17 +122,17 @@ inline void scale_rows(const Problem& p, const typename Words::Element* a, const
         store(s + kWidth, second);
       }
     };
-    const bool whole = k + (D - 1) * apart + kElements <= end;  // else the last word is not
+    const bool whole = k + D * kElements <= end;  // else the last word is not
     int64_t j = 0;
     if (whole)
       for (; j + kTwo <= columns; j += kTwo) step(j);
     for (; j < columns; j += kTwo) step(j, columns - j, end - k);
   };
   int64_t k = begin;
-  for (; k + (kDepth - 1) * apart + kElements <= end; k += kDepth * apart) some(k, Count<kDepth>{});
-  for (; k < begin + steps * apart; k += apart) some(k, Count<1>{});
+  for (; k + kDepth * kElements <= end; k += kDepth * kElements) some(k, Count<kDepth>{});
+  for (; k < end; k += kElements) some(k, Count<1>{});
   for (int i = 0; i < M; i++)
-    for (int64_t j = 0; j < columns; j += kTwo) put_in_order(Words{}, sums + i * kStrip + j);
+    for (int64_t j = 0; j < columns; j += kTwo) put_in_order(Words{}, sums + i * stride + j);
 }
 
 template <int M>
@@ -151,10 +153,9 @@ inline void multiply_dots(const Problem& p, const Chains& chains, float* words) 
       const Floats b = p.b.at(batch) + j * p.b.column;
       with_words(chains.word, b.dtype, [&](auto kind) {
         using Words = decltype(kind);
-        const auto dots = chains.ways > 1 ? dot_rows<M, Words> : dot_rows_across<M, Words>;
-        dots(p, chains, words + batch * size, b.as<typename Words::Element>(), columns, sums, kDotStrip);
+        dot_rows<M, Words>(p, chains, words + batch * size, b.as<typename Words::Element>(), columns, sums, kDotStrip);
       });
-      finish(p, Target(p, batch), {sums, kDotStrip, M, columns}, 0, j, true, true);
+      finish(p, Target(p, batch), {sums, kDotStrip, p.m, columns}, 0, j, true, true);
     }
   });
 }
@@ -163,65 +164,60 @@ inline void multiply_dots(const Problem& p, const Chains& chains, float* words) 
 struct FewRows {
   bool dots;
   Chains chains;
+  int64_t strip;  // columns of a task of scaled rows
 
-  explicit FewRows(const Problem& p) : dots(p.b.row == 1), chains(p) {}
+  explicit FewRows(const Problem& p) : dots(p.b.row == 1), chains(p) {
+    const int64_t columns = p.n * p.batch * chains.count / (kTasksOfWorker * thread_count());
+    const int64_t most = max_of(kLeastSumStrip, min_of(columns, sum_strip(few_rows_of(p.m))));
+    strip = ceil_div(even_part(p.n, most), kTwo) * kTwo;
+  }
   // The memory it takes: for the words of a, or for sums of chains that wait to be added up.
   int64_t floats(const Problem& p) const {
     if (dots) return p.batch * gathered_floats(p, chains);
-    const int64_t strip = sum_strip(p.m), count = chains.count * chains.ways;
-    return count > 1 ? p.batch * ceil_div(p.n, strip) * count * p.m * strip : 0;
+    return chains.count > 1 ? p.batch * ceil_div(p.n, strip) * chains.count * few_rows_of(p.m) * strip : 0;
   }
 };
 
 template <int M>
-inline void multiply_scaled(const Problem& p, const Chains& chains, float* partial) {
-  constexpr int64_t kStrip = sum_strip(M), kSums = M * kStrip;
-  const int64_t strips = ceil_div(p.n, kStrip), count = chains.count * chains.ways;
-  const int64_t elements = min_of(kStrip, p.n) * max_of<int64_t>(1, chains.length / chains.ways);  // of a chain
+inline void multiply_scaled(const Problem& p, const FewRows& few, float* partial) {
+  const Chains& chains = few.chains;
+  const int64_t width = few.strip, strips = ceil_div(p.n, width), count = chains.count, size = M * width;
   const auto finish_strip = [&](int64_t strip, float* sums) {
-    const int64_t batch = strip / strips, j = strip % strips * kStrip;
-    finish(p, Target(p, batch), {sums, kStrip, M, min_of(kStrip, p.n - j)}, 0, j, true, true);
+    const int64_t batch = strip / strips, j = strip % strips * width;
+    finish(p, Target(p, batch), {sums, width, p.m, min_of(width, p.n - j)}, 0, j, true, true);
   };
-  struct Chain {
-    int64_t strip, batch, column, first, end, left;  // strip of all, matrix, k, and of a section
+  struct Task {
+    int64_t strip, batch, column, begin;  // strip of all, matrix, of k
   };
-  const auto chain_at = [&](int64_t i) {
-    const int64_t strip = i / count, chain = i % count, section = chain / chains.ways * chains.length;
-    const int64_t end = min_of(section + chains.length, p.k);
-    return Chain{strip, strip / strips, strip % strips * kStrip, section + chain % chains.ways * chains.elements,
-                 end,   end - section};
+  const auto task_at = [&](int64_t i) {
+    const int64_t strip = i / count;
+    return Task{strip, strip / strips, strip % strips * width, i % count * chains.length};
   };
-  // A strip's chains follow each other, so that each thread's part of B is in few pieces.
-  const int64_t all = p.batch * strips * count, together = ceil_div(kSliceElements, elements);
-  const int64_t most = max_of<int64_t>(1, kTurnElements / (together * elements * M));
-  parallel_ahead(ceil_div(all, together), most, [&](int64_t task, int64_t next_task) {
-    alignas(64) float own[kSums];
-    const int64_t task_end = min_of((task + 1) * together, all);
-    for (int64_t i = task * together; i < task_end; i++) {
-      const int64_t following = i + 1 < task_end ? i + 1 : next_task * together;
-      const Chain chain = chain_at(i), next = chain_at(following < all ? following : i);
-      float* const sums = count > 1 ? partial + i * kSums : own;
-      const Floats a = p.a.at(chain.batch), b = p.b.at(chain.batch) + chain.column;
-      const Floats b_next = p.b.at(next.batch) + (next.column + next.first * p.b.row);
-      with_words(chains.word, a.dtype, [&](auto words) {
-        using Words = decltype(words);
-        using Element = typename Words::Element;
-        scale_rows<M, Words>(p, a.as<Element>(), b.as<Element>(), b_next.as<Element>(), chain.first, chain.end,
-                             chains.order(chain.left).steps, chains.ways * chains.elements,
-                             min_of(kStrip, p.n - chain.column), sums);
-      });
-      if (count == 1) finish_strip(chain.strip, sums);
-    }
+  const int64_t all = p.batch * strips * count;
+  const int64_t most = max_of<int64_t>(1, kTurnElements / (width * chains.length * M));
+  parallel_ahead(all, most, [&](int64_t i, int64_t following) {
+    alignas(64) float own[M * sum_strip(M)];
+    const Task task = task_at(i), next = task_at(following < all ? following : i);
+    float* const sums = count > 1 ? partial + i * size : own;
+    const Floats a = p.a.at(task.batch), b = p.b.at(task.batch) + task.column;
+    const Floats b_next = p.b.at(next.batch) + (next.column + next.begin * p.b.row);
+    with_words(chains.word, a.dtype, [&](auto words) {
+      using Words = decltype(words);
+      using Element = typename Words::Element;
+      scale_rows<M, Words>(p, a.as<Element>(), b.as<Element>(), b_next.as<Element>(), task.begin,
+                           min_of(task.begin + chains.length, p.k), min_of(width, p.n - task.column), sums, width);
+    });
+    if (count == 1) finish_strip(task.strip, sums);
   });
   if (count == 1) return;
-  parallel_for(p.batch * strips, ceil_div(kTaskElements, kSums), [&](int64_t begin, int64_t end) {
+  parallel_for(p.batch * strips, ceil_div(kTaskElements, size), [&](int64_t begin, int64_t end) {
     for (int64_t strip = begin; strip < end; strip++) {
-      const int64_t columns = min_of(kStrip, p.n - strip % strips * kStrip);
-      float* const sums = partial + strip * count * kSums;
+      const int64_t columns = min_of(width, p.n - strip % strips * width);
+      float* const sums = partial + strip * count * size;
       for (int64_t chain = 1; chain < count; chain++)
-        for (int i = 0; i < M; i++)
-          for (int64_t j = i * kStrip; j < i * kStrip + columns; j += kWidth)
-            store(sums + j, load(sums + j) + load(sums + chain * kSums + j));
+        for (int64_t i = 0; i < p.m; i++)
+          for (int64_t j = i * width; j < i * width + columns; j += kWidth)
+            store(sums + j, load(sums + j) + load(sums + chain * size + j));
       finish_strip(strip, sums);
     }
   });
@@ -232,7 +228,7 @@ inline void multiply_few(const Problem& p, const FewRows& few, float* memory) {
   if (few.dots)
     multiply_dots<M>(p, few.chains, memory);
   else
-    multiply_scaled<M>(p, few.chains, memory);
+    multiply_scaled<M>(p, few, memory);
 }
 
 // Returns true if the problem is of that kind: few rows, and contiguous in the dimension that each form needs.
@@ -242,23 +238,17 @@ inline bool few_rows(const Problem& p) {
 }
 
 inline void multiply_few_rows(const Problem& p, const FewRows& few, float* memory) {
-  switch (p.m) {
+  switch (few_rows_of(p.m)) {
     case 1:
       return multiply_few<1>(p, few, memory);
     case 2:
       return multiply_few<2>(p, few, memory);
-    case 3:
-      return multiply_few<3>(p, few, memory);
     case 4:
       return multiply_few<4>(p, few, memory);
-    case 5:
-      return multiply_few<5>(p, few, memory);
     case 6:
       return multiply_few<6>(p, few, memory);
-    case 7:
-      return multiply_few<7>(p, few, memory);
-    case 8:
-      return multiply_few<8>(p, few, memory);
+    case kFewRows:
+      return multiply_few<kFewRows>(p, few, memory);
   }
 }
 

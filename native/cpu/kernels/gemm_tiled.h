@@ -19,8 +19,9 @@ namespace {
 
 // How a problem is cut; made in the host function, which takes the memory for it.
 struct Tiling {
-  static constexpr int64_t kSteps = 512;  // steps of a pass
-  static constexpr int64_t kRowsAtOnce = 168, kBlockColumns = 384;
+  static constexpr int64_t kSteps = 768;  // steps of a pass
+  static constexpr int64_t kRowsAtOnce = 168;
+  static constexpr int64_t kBlockColumns = 384, kBlockWords = kBlockColumns * 512;  // of B that workers share
   static constexpr int64_t kOwnPanels = 4;    // panels of A that a worker packs at once
   static constexpr int64_t kAheadPanels = 4;  // panels of B that are fetched at once: long pieces of its rows
   static constexpr int64_t kOwnBlocks = 8;    // blocks of B for each worker: fewer would end at different times
@@ -31,7 +32,7 @@ struct Tiling {
   int64_t workers;
   int64_t row_panels, column_panels;
   Chains chains;
-  int64_t depth, passes;  // over K: a section, or chains of kSteps of words in all or fewer
+  int64_t depth, passes;  // over K: chains of kSteps words in all, or fewer
   int64_t block_columns;  // panels of B in a block
   bool share_a, share_b;  // true if the operand is packed ahead
   int64_t height, width;  // panels within a range that is packed ahead
@@ -40,7 +41,7 @@ struct Tiling {
 
   explicit Tiling(const Problem& p) : workers(thread_count()), chains(p) {
     const int64_t together = max_of<int64_t>(1, kSteps * chains.elements / chains.length);
-    depth = chains.ways > 1 ? chains.length : even_part(chains.count, together) * chains.length;
+    depth = even_part(chains.count, together) * chains.length;
     passes = max_of<int64_t>(1, ceil_div(p.k, depth));
     const int64_t steps = depth / chains.elements;
     // Panels are a cache line further apart than they are long, so that they do not compete for the same cache sets.
@@ -55,7 +56,7 @@ struct Tiling {
     const int64_t enough = p.m > kRowsAtOnce ? kOwnBlocks * kAheadPanels : 4;
     share_b = row_panels > 1 && p.batch * column_panels < enough * workers;
     // If each block is fetched once, the number of blocks should divide evenly among the workers.
-    const int64_t block = kBlockColumns * kSteps / max_of(kSteps, steps) / kTileColumns;
+    const int64_t block = min_of(kBlockColumns, kBlockWords / steps) / kTileColumns;
     const int64_t turns = ceil_div(column_panels, 2 * workers * kAheadPanels);
     block_columns = share_b ? even_part(column_panels, block) : ceil_div(column_panels, 2 * workers * turns);
     share_a = column_panels > block_columns;
@@ -107,7 +108,7 @@ class TiledProduct {
     const int64_t i = first * t.a.rows;
     if (p.patches)
       return pack_patches(t.chains.word, to, t.a, p.patches, i, min_of(panels * t.a.rows, p.m - i),
-                          matrix_ * p.k + pass * t.depth, k, t.chains.order(k));
+                          matrix_ * p.k + pass * t.depth, k);
     pack(to, t.a, p.a.at(matrix_) + (i * p.a.row + pass * t.depth * p.a.column), min_of(panels * t.a.rows, p.m - i),
          p.a.row, p.a.column);
   }
@@ -115,15 +116,14 @@ class TiledProduct {
     const int64_t j = first * t.b.rows;
     if (p.quantized)
       return pack_quantized(t.chains.word, to, t.b, p.quantized, j, min_of(panels * t.b.rows, p.n - j), pass * t.depth,
-                            k, t.chains.order(k));
+                            k);
     pack(to, t.b, p.b.at(matrix_) + (j * p.b.column + pass * t.depth * p.b.row), min_of(panels * t.b.rows, p.n - j),
          p.b.column, p.b.row);
   }
   void pack(float* to, const Panels& panels, Floats from, int64_t rows_, int64_t row_stride, int64_t k_stride) const {
     const auto packed = [&](auto words) {
       using Words = decltype(words);
-      pack_panels<Words>(to, panels, from.as<typename Words::Element>(), rows_, k, t.chains.order(k), row_stride,
-                         k_stride);
+      pack_panels<Words>(to, panels, from.as<typename Words::Element>(), rows_, k, row_stride, k_stride);
     };
     const DType dtype = p.a.data.dtype;
     if (from.dtype == dtype)
@@ -209,7 +209,7 @@ class TiledProduct {
     if (width <= 0) return b.data;
     const char* const first = (b + j * p.b.column).data;
     const int64_t size = static_cast<int64_t>(size_of(b.dtype));
-    const int64_t steps = t.chains.word == Word::bf16_pair ? ceil_div(k, 2) : k;
+    const int64_t steps = t.chains.words(k);
     const auto fetch = [&](int64_t runs, int64_t length, int64_t stride) {
       const int64_t lines = ceil_div(length * size, kCacheLine);
       const int64_t fetching = min_of(n, ceil_div(Tiling::kAheadSteps * runs * lines, max_of<int64_t>(1, steps)));
@@ -247,8 +247,7 @@ class TiledProduct {
     }
     if (pass > 0)
       get({tile, kTileColumns, tile_rows, tile_columns}, target.partial + (i * p.partial.row + j), p.partial.row);
-    const Order order = t.chains.order(k);
-    const int64_t steps = order.words(), length = order.ways > 1 ? order.steps : t.chains.length / t.chains.elements;
+    const int64_t steps = t.chains.words(k), length = t.chains.length / t.chains.elements;
     if (t.chains.word == Word::bf16_pair)
       multiply_tile<Word::bf16_pair>(tile_rows, tile_columns, steps, length, pass > 0, a, t.a.lanes, b, t.b.lanes, tile,
                                      ahead);

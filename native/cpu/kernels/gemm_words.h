@@ -1,12 +1,10 @@
 // What the matrix product multiplies, and in which order it adds: the same in every form, for any number of rows.
 //
 // Operands become words of 32 bits: one element in f32, or two of bf16 that follow each other in k, where the machine
-// multiplies those. K is cut into even sections by its length alone. The words of a section are dealt in turn to kWays
-// chains, so that for a row of B, read as it lies, the lanes of a vector of sums are a chain each; where K is short, a
-// section is one chain. A chain is multiply-adds in the order of k that begin at 0. An element of the result is the sum
-// of its chains, one after the other. So the bits of a row depend neither on the rows beside it nor on the number of
-// threads. Chains are short enough for threads to share few rows of B, and long enough for adding them up to cost many
-// rows 2 % to 6 %.
+// multiplies those. K is cut into chains by its length alone. A chain is multiply-adds in the order of k that begin at
+// 0, and an element of the result is the sum of its chains, one after the other. So the bits of a row depend neither on
+// the rows beside it nor on the number of threads. Chains are short enough for threads to share few rows of B, and long
+// enough for adding them up to cost many rows 1 % to 2 %.
 #pragma once
 #include "cpu/isa.h"
 #include "cpu/kernels/gemm.h"
@@ -16,8 +14,6 @@ namespace heed::cpu::HEED_ISA {
 namespace {
 
 enum class Word { f32, bf16_pair };
-
-constexpr int kWays = kShort;  // with whole vectors of AVX-512, adding chains up would cost tiles twice as much
 
 // sum + x · y, of pairs x₀ · y₀ + x₁ · y₁. The instruction is written out because the other functions of a file for
 // AVX-512 must not use it, and GCC does not inline what may into what may not (isa.h, bf16_dot).
@@ -31,14 +27,13 @@ __attribute__((always_inline)) inline V multiply_add(V x, V y, V sum) {
 }
 
 // How words are read where k elements are left: `along_k` a vector of one row's, where these are contiguous,
-// `along_rows` one of each of n contiguous rows, `ways` kWays words of one row, and a single one.
+// `along_rows` one of each of n contiguous rows, and a single one.
 template <class T>
 struct Singles {
   using Element = T;
   static constexpr Word kWord = Word::f32;
   static constexpr int kElements = 1;
   static vf along_k(const T* p, int64_t k) { return load_upto(p, k); }
-  static vs ways(const T* p) { return load_short(p); }
   static vf along_rows(const T* p, int64_t, int64_t, int64_t n) { return load_upto(p, n); }
   static float one(const T* p, int64_t, int64_t) { return load_one(p); }
 };
@@ -53,7 +48,6 @@ struct Pairs {
     __builtin_memcpy(bits, p, static_cast<size_t>(k) * sizeof *p);
     return load_as<vf>(bits);
   }
-  static vs ways(const bf16* p) { return load_as<vs>(p); }
   static vf along_rows(const bf16* p, int64_t k_stride, int64_t k, int64_t n) {
     const vi first = (vi)load_upto(p, n), second = k > 1 ? (vi)load_upto(p + k_stride, n) : vi{};
     return (vf)((vi)((vu)first >> 16) | second);
@@ -131,34 +125,23 @@ inline void with_rounded_words([[maybe_unused]] Word word, DType dtype, const F&
 // n cut into even parts of at most `most`: the size of a part.
 inline int64_t even_part(int64_t n, int64_t most) { return n == 0 ? 1 : ceil_div(n, ceil_div(n, most)); }
 
-// The words of a section, chain after chain. There are as many of each: zeros follow the last one.
-struct Order {
-  int64_t ways, steps;
-
-  int64_t words() const { return ways * steps; }
-  int64_t place(int64_t word) const { return ways == 1 ? word : word % ways * steps + word / ways; }
-};
-
 struct Chains {
-  static constexpr int64_t kSteps = 96;       // at most, of a chain
-  static constexpr int64_t kLeastSteps = 32;  // of kWays chains; shorter ones would cost tiles more than 6 %
+  static constexpr int64_t kSteps = 192;  // at most, of a chain
+  static constexpr int64_t kLine = 16;    // words of a cache line, so that no two chains of a row share one
 
   Word word;
   int64_t elements;       // of k in a word
-  int64_t ways;           // chains of a section, kWays or 1
-  int64_t length, count;  // `count` sections over `length` of k
+  int64_t length, count;  // `count` chains over `length` of k
 
   explicit Chains(const Problem& p)
       : word(p.a.data.dtype == DType::bf16 && bf16_dot() ? Word::bf16_pair : Word::f32),
         elements(word == Word::bf16_pair ? 2 : 1) {
-    const int64_t words = ceil_div(p.k, elements);
-    ways = words >= kLeastSteps * kWays ? kWays : 1;
-    length = ceil_div(even_part(words, kSteps * ways), ways) * ways * elements;
+    length = ceil_div(even_part(words(p.k), kSteps), kLine) * kLine * elements;
     count = max_of<int64_t>(1, ceil_div(p.k, length));
   }
 
-  // Of k elements that are left of a section.
-  Order order(int64_t k) const { return {ways, ceil_div(k, elements * ways)}; }
+  // Of k elements.
+  int64_t words(int64_t k) const { return ceil_div(k, elements); }
 };
 
 }  // namespace
