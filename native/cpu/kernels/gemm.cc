@@ -1,10 +1,10 @@
 // gemm: out[..., M, N] (+)= epilogue(a[..., M, K] · b[..., K, N]). Strides express every transpose and batch.
 //
 // The epilogue (bias, activation or its derivative, residual) is applied to the sums while they are in L1. Problems of
-// a few rows go to gemm_rows.h, which is bound by memory; the others go to gemm_tiled.h, which is bound by the
-// multipliers. The products of the backward pass are calls of this same operation: dA = dOut · Bᵀ, dB = Aᵀ · dOut.
-// gemm_quantized_backward is dA = dOut · Ŵᵀ for a weight in 8 or 4 bits, whose codes become floats when a panel of it
-// is packed (gemm_pack_quantized.h).
+// a few rows go to gemm_rows.h, which is bound by memory; those with a thin operand, such as a LoRA's, go to
+// gemm_thin.h and gemm_short_k.h; the others go to gemm_tiled.h, which is bound by the multipliers. The products of the
+// backward pass are calls of this same operation: dA = dOut · Bᵀ, dB = Aᵀ · dOut. gemm_quantized_backward is dA = dOut
+// · Ŵᵀ for a weight in 8 or 4 bits, whose codes become floats when a panel of it is packed (gemm_pack_quantized.h).
 //
 // A b in f32 beside an a in bf16 or f16 is rounded to a's dtype when a panel of it is packed, so that nothing has to
 // make a copy of a weight first. bf16 and f16 are widened to f32 as they are read. Many rows of bf16 are multiplied
@@ -14,6 +14,7 @@
 #include "core/checks/quantized.h"
 #include "cpu/kernels/conv2d.h"
 #include "cpu/kernels/gemm_rows.h"
+#include "cpu/kernels/gemm_thin.h"
 #include "cpu/kernels/gemm_tiled.h"
 #include "cpu/kernels/sum_rows.h"
 
@@ -93,10 +94,22 @@ void HEED_ISA::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias,
   p.accumulate = accumulate;
   if (p.batch == 0 || p.m == 0 || p.n == 0) return;
 
+  if (Thin::takes(p)) {
+    const Thin thin(p);
+    const Stream::Workspace memory(stream, kOp, static_cast<size_t>(thin.floats()) * sizeof(float));
+    stream.launch(kOp, [p, thin, memory = memory.f32()] { multiply_thin(p, thin, memory); });
+    return;
+  }
   if (few_rows(p) && b.dtype == a.dtype) {
     const FewRows few(p);
     const Stream::Workspace partial(stream, kOp, static_cast<size_t>(few.floats(p)) * sizeof(float));
     stream.launch(kOp, [p, few, partial = partial.f32()] { multiply_few_rows(p, few, partial); });
+    return;
+  }
+  if (ShortK::takes(p)) {
+    const ShortK product(p);
+    const Stream::Workspace memory(stream, kOp, static_cast<size_t>(product.floats()) * sizeof(float));
+    stream.launch(kOp, [p, product, memory = memory.f32()] { multiply_short_k(p, product, memory); });
     return;
   }
   multiply_many_rows(stream, kOp, p, out);

@@ -11,6 +11,7 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
+constexpr int kFewScaledRows = 4;  // more sums of scaled rows would cost more than reading B
 // Columns of a strip in each form: rows of B for dot products; for sums, as many at most as let M rows of them stay in
 // L1, and as many at least as make long pieces of B's rows.
 constexpr int64_t kDotStrip = 128;
@@ -137,12 +138,12 @@ inline void scale_rows(const Problem& p, const typename Words::Element* a, const
 
 template <int M>
 inline void multiply_dots(const Problem& p, const Chains& chains, float* words) {
-  const int64_t strips = ceil_div(p.n, kDotStrip), size = gathered_floats(p, chains);
+  const int64_t strips = ceil_div(p.n, kDotStrip), size = gathered_floats(chains, p.m, p.k);
   for (int64_t batch = 0; batch < p.batch; batch++) {
     const Floats a = p.a.at(batch);
     with_words(chains.word, a.dtype, [&](auto kind) {
       using Words = decltype(kind);
-      gather_rows<M, Words>(words + batch * size, p, chains, a.as<typename Words::Element>());
+      gather_rows<M, Words>(words + batch * size, a.as<typename Words::Element>(), p.m, p.k, p.a.row, 1);
     });
   }
   const int64_t grain = ceil_div(kTaskElements, kDotStrip * max_of<int64_t>(1, p.k));
@@ -153,7 +154,8 @@ inline void multiply_dots(const Problem& p, const Chains& chains, float* words) 
       const Floats b = p.b.at(batch) + j * p.b.column;
       with_words(chains.word, b.dtype, [&](auto kind) {
         using Words = decltype(kind);
-        dot_rows<M, Words>(p, chains, words + batch * size, b.as<typename Words::Element>(), columns, sums, kDotStrip);
+        dot_rows<M, Words>(chains, p.k, words + batch * size, b.as<typename Words::Element>(), p.b.column, columns,
+                           sums, kDotStrip);
       });
       finish(p, Target(p, batch), {sums, kDotStrip, p.m, columns}, 0, j, true, true);
     }
@@ -173,7 +175,7 @@ struct FewRows {
   }
   // The memory it takes: for the words of a, or for sums of chains that wait to be added up.
   int64_t floats(const Problem& p) const {
-    if (dots) return p.batch * gathered_floats(p, chains);
+    if (dots) return p.batch * gathered_floats(chains, p.m, p.k);
     return chains.count > 1 ? p.batch * ceil_div(p.n, strip) * chains.count * few_rows_of(p.m) * strip : 0;
   }
 };
@@ -223,33 +225,19 @@ inline void multiply_scaled(const Problem& p, const FewRows& few, float* partial
   });
 }
 
-template <int M>
-inline void multiply_few(const Problem& p, const FewRows& few, float* memory) {
-  if (few.dots)
-    multiply_dots<M>(p, few.chains, memory);
-  else
-    multiply_scaled<M>(p, few, memory);
-}
-
 // Returns true if the problem is of that kind: few rows, and contiguous in the dimension that each form needs.
 inline bool few_rows(const Problem& p) {
   if (p.m > kFewRows) return false;
-  return p.b.row == 1 ? p.a.column == 1 || p.k <= 1 : p.b.column == 1 || p.n <= 1;
+  if (p.b.row == 1) return p.a.column == 1 || p.k <= 1;
+  return p.m <= kFewScaledRows && (p.b.column == 1 || p.n <= 1);
 }
 
 inline void multiply_few_rows(const Problem& p, const FewRows& few, float* memory) {
-  switch (few_rows_of(p.m)) {
-    case 1:
-      return multiply_few<1>(p, few, memory);
-    case 2:
-      return multiply_few<2>(p, few, memory);
-    case 4:
-      return multiply_few<4>(p, few, memory);
-    case 6:
-      return multiply_few<6>(p, few, memory);
-    case kFewRows:
-      return multiply_few<kFewRows>(p, few, memory);
-  }
+  with_few_rows(p.m, [&](auto rows) {
+    constexpr int M = decltype(rows)::value;
+    if (few.dots) return multiply_dots<M>(p, few.chains, memory);
+    if constexpr (M <= kFewScaledRows) multiply_scaled<M>(p, few, memory);
+  });
 }
 
 }  // namespace

@@ -44,6 +44,9 @@ struct Pairs {
   static constexpr int kElements = 2;
   static vf along_k(const bf16* p, int64_t k) {
     if (k >= 2 * kWidth) return load_as<vf>(p);
+#if defined(__AVX512F__)
+    return (vf)_mm512_maskz_loadu_epi16((__mmask32)((uint32_t{1} << k) - 1), p);
+#endif
     uint16_t bits[2 * kWidth] = {};
     __builtin_memcpy(bits, p, static_cast<size_t>(k) * sizeof *p);
     return load_as<vf>(bits);
