@@ -16,11 +16,11 @@ test("named operands arrive at their places in ops.def; omitted ones arrive as n
   const view = (name: string): View => ({ handle: name as unknown as Handle });
   const [out, a, b, bias] = ["out", "a", "b", "bias"].map(view) as [View, View, View, View];
   recorded.gemm({ accumulate: true, b, a, out, sum: null, bias });
-  recorded.gemm({ out, a, b, activation: 2, sumOfA: true, accumulateSum: true });
+  recorded.gemm({ out, a, b, activation: 2, sumOfA: true, accumulateSum: true, transposeB: true });
   recorded.global_norm({ norm: out, grads: [b, a] });
   expect(calls).toEqual([
-    ["gemm", "out", null, "a", "b", "bias", null, null, null, 0, false, true, false],
-    ["gemm", "out", null, "a", "b", null, null, null, null, 2, true, false, true],
+    ["gemm", "out", null, "a", "b", "bias", null, null, null, 0, false, true, false, false, false],
+    ["gemm", "out", null, "a", "b", null, null, null, null, 2, true, false, true, false, true],
     ["global_norm", "out", ["b", "a"]],
   ]);
 });

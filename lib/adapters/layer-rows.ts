@@ -11,7 +11,6 @@ import { ops } from "../native.js";
 import type { Linear, LinearForwardOptions } from "../nn/linear.js";
 import { activate } from "../ops/activation.js";
 import { add, mul } from "../ops/binary.js";
-import { asInOut, product } from "../ops/projection.js";
 import { contiguous, narrow, reshape } from "../ops/views.js";
 import { keep, scope } from "../scope.js";
 import { allocate, type FloatTensor } from "../tensor.js";
@@ -151,12 +150,8 @@ export class LayerRows implements Disposable {
     out: FloatTensor = allocate([x.shape[0]!, this.#layer.outputs], x.dtype, x.device),
   ): FloatTensor {
     const low: FloatTensor = allocate([x.shape[0]!, a.shape[0]!], x.dtype, x.device);
-    {
-      using down = asInOut(a, "oi"); // [in, rank]
-      using up = asInOut(b, "oi"); // [rank, out]
-      product(low, x, down);
-      product(out, low, up, { residual });
-    }
+    ops.gemm({ out: low, a: x, b: a, transposeB: true });
+    ops.gemm({ out, a: low, b, transposeB: true, residual });
     if (gain) ops.copy({ out, inp: add(out, mul(this.#layer.product(x), gain)) });
     return out;
   }

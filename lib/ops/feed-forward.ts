@@ -1,18 +1,11 @@
 import { needsGrad, record } from "../autograd.js";
+import { ops } from "../native.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { activated, type Activation, activationIndex } from "./activation.js";
 import { checkFloat, checkObject, checkRank } from "./check.js";
-import {
-  asInOut,
-  asMatrix,
-  checkProjection,
-  checkResidual,
-  type Layout,
-  product,
-  projectionGradients,
-} from "./projection.js";
+import { checkProjection, checkResidual, type Layout, projectionGradients } from "./projection.js";
 import { multiplier } from "./precision.js";
-import { contiguous, transposed } from "./views.js";
+import { contiguous } from "./views.js";
 
 /** Weights of a feed-forward layer, each in the layout that the options name. */
 export interface FeedForwardWeights {
@@ -68,39 +61,33 @@ export function feedForward(
   using h = make(hidden);
   using preact = needsGrad(inputs) ? make(hidden) : null;
   const out = make(outputs, true);
-  {
-    using a = asMatrix(input);
-    using u = asInOut(upWeight, layout);
-    product(h, a, u, { bias: up.bias ?? null, preact, activation: kind });
-    using b = asMatrix(h);
-    using d = asInOut(downWeight, layout);
-    product(out, b, d, { bias: down.bias ?? null, residual: added });
-  }
+  const transposeB = layout === "oi";
+  ops.gemm({ out: h, a: input, b: upWeight, transposeB, bias: up.bias, preact, activation: kind });
+  ops.gemm({ out, a: h, b: downWeight, transposeB, bias: down.bias, residual: added });
   // Only the weight's gradient needs the input.
   const kept = up.weight.requiresGrad ? input : null;
   const saved = { input: kept, preact, up: upWeight, down: downWeight };
   record(op, out, inputs, saved, (context) => {
     const { dout, needs, gradient, pass, saved } = context;
     pass(5, dout);
-    using dy = asMatrix(dout);
     if (needs(3) || needs(4)) {
       using h = activated(saved.preact!, activation);
-      using hRows = asMatrix(h);
-      projectionGradients(context as never, 3, hRows, dy, layout);
+      projectionGradients(context as never, 3, h, dout, layout);
     }
     if (![0, 1, 2].some(needs)) return;
     using dh = make(hidden);
-    using d = asInOut(saved.down, layout);
-    using dT = transposed(d);
-    product(dh, dy, dT, { dactPreact: saved.preact, activation: kind });
-    using dhRows = asMatrix(dh);
-    using xRows = saved.input && asMatrix(saved.input);
-    projectionGradients(context as never, 1, xRows, dhRows, layout);
+    ops.gemm({
+      out: dh,
+      a: dout,
+      b: saved.down,
+      transposeB: !transposeB,
+      dactPreact: saved.preact,
+      activation: kind,
+    });
+    projectionGradients(context as never, 1, saved.input, dh, layout);
     if (needs(0)) {
-      const { out: dx, accumulate } = gradient(0);
-      using u = asInOut(saved.up, layout);
-      using uT = transposed(u);
-      product(dx, dhRows, uT, { accumulate });
+      const { out, accumulate } = gradient(0);
+      ops.gemm({ out, a: dh, b: saved.up, transposeB: !transposeB, accumulate });
     }
   });
   if (input !== x) input.dispose();

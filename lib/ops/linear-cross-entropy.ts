@@ -1,12 +1,12 @@
 import type { GradientSlot } from "../autograd.js";
+import { ops } from "../native.js";
 import { numel } from "../shape.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkFloat, checkObject, checkRank } from "./check.js";
 import { checkChunked, chunkedCrossEntropy } from "./chunked-cross-entropy.js";
 import type { CrossEntropyOptions } from "./cross-entropy.js";
 import { multiplier, rounded } from "./precision.js";
-import { asInOut, checkProjection, type Layout, product, writeProjectionGradients } from "./projection.js";
-import { transposed } from "./views.js";
+import { checkProjection, type Layout, writeProjectionGradients } from "./projection.js";
 
 /** Options of `linearCrossEntropy`. */
 export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
@@ -69,15 +69,15 @@ export function linearCrossEntropy(
   // Each chunk reads the weight twice. For many chunks, rounding it once takes less time.
   const rounds = numel(targets.shape) > 2 * (options.chunkRows ?? usual) ? rounded : multiplier;
   using operand = rounds(weight, x.dtype);
-  using w = asInOut(operand, layout); // [C, V]
-  using wT = transposed(w);
+  const transposeB = layout === "oi";
   const projection = {
     outputs,
     usualRows: usual,
     weight,
     bias,
-    logits: (out: FloatTensor, rows: FloatTensor): void => product(out, rows, w, { bias }),
-    rowsBackward: (out: FloatTensor, dlogits: FloatTensor): void => product(out, dlogits, wT),
+    logits: (out: FloatTensor, rows: FloatTensor): void => ops.gemm({ out, a: rows, b: operand, transposeB, bias }),
+    rowsBackward: (out: FloatTensor, dlogits: FloatTensor): void =>
+      ops.gemm({ out, a: dlogits, b: operand, transposeB: !transposeB }),
     weightBackward: (
       dWeight: GradientSlot | null,
       dBias: GradientSlot | null,

@@ -1,18 +1,11 @@
 import { needsGrad, record } from "../autograd.js";
+import { ops } from "../native.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { type Activation, activationBackward, activationIndex } from "./activation.js";
 import { checkFloat, checkObject, checkRank } from "./check.js";
-import {
-  asInOut,
-  asMatrix,
-  checkProjection,
-  checkResidual,
-  type Layout,
-  product,
-  projectionGradients,
-} from "./projection.js";
+import { checkProjection, checkResidual, type Layout, projectionGradients } from "./projection.js";
 import { multiplier } from "./precision.js";
-import { contiguous, transposed } from "./views.js";
+import { contiguous } from "./views.js";
 
 /** Options of `linear`. */
 export interface LinearOptions {
@@ -53,30 +46,33 @@ export function linear(x: FloatTensor, weight: FloatTensor, options: LinearOptio
 
   const input = contiguous(x);
   const added = residual && contiguous(residual);
-  using operand = multiplier(weight, x.dtype);
+  const operand = multiplier(weight, x.dtype);
   const out: FloatTensor = allocate(shape, x.dtype, x.device);
   const preact = kind && needsGrad([input, weight, bias, added]) ? allocate(shape, x.dtype, x.device, false) : null;
-  {
-    using a = asMatrix(input);
-    using w = asInOut(operand, layout);
-    product(out, a, w, { bias, residual: added, preact, activation: kind });
-  }
+  ops.gemm({
+    out,
+    a: input,
+    b: operand,
+    transposeB: layout === "oi",
+    bias,
+    residual: added,
+    preact,
+    activation: kind,
+  });
   // Only the weight's gradient needs the input.
   const kept = weight.requiresGrad ? input : null;
   record("linear", out, [input, weight, bias, added], { input: kept, weight: operand, preact }, (context) => {
     const { dout, needs, gradient, pass, saved } = context;
     pass(3, dout);
-    using before = saved.preact ? activationBackward(dout, saved.preact, activation) : dout.alias();
-    using dy = asMatrix(before);
+    const dy = saved.preact ? activationBackward(dout, saved.preact, activation) : dout;
     if (needs(0)) {
-      const { out: dx, accumulate } = gradient(0);
-      using w = asInOut(saved.weight, layout);
-      using wT = transposed(w);
-      product(dx, dy, wT, { accumulate });
+      const { out, accumulate } = gradient(0);
+      ops.gemm({ out, a: dy, b: saved.weight, transposeB: layout === "io", accumulate });
     }
-    using rows = saved.input && asMatrix(saved.input);
-    projectionGradients(context as never, 1, rows, dy, layout);
+    projectionGradients(context as never, 1, saved.input, dy, layout);
+    if (dy !== dout) dy.dispose();
   });
+  operand.dispose();
   preact?.dispose();
   if (input !== x) input.dispose();
   if (added !== residual) added?.dispose();

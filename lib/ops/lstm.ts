@@ -7,8 +7,8 @@ import { scope } from "../scope.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { checkFloat, checkObject, checkShapeIs } from "./check.js";
 import { rounded } from "./precision.js";
-import { asMatrix, checkProjection, product, projectionGradients } from "./projection.js";
-import { contiguous, transposed } from "./views.js";
+import { checkProjection, projectionGradients } from "./projection.js";
+import { contiguous } from "./views.js";
 
 /** State of an LSTM layer after a step. */
 export interface LstmState {
@@ -77,7 +77,6 @@ export function lstm(
   const input = contiguous(x);
   const make = (...shape: number[]): FloatTensor => allocate(shape, x.dtype, x.device, false);
   using operand = rounded(weight, x.dtype);
-  using recurrence = transposed(operand);
   using gates = make(steps, batch, width);
   using hidden = make(steps + 1, batch, size);
   using memory = make(steps + 1, batch, 2, size);
@@ -90,7 +89,7 @@ export function lstm(
   for (let t = 0; t < steps; t++)
     scope(() => {
       const [z, m, c, s] = [at(gates, t), at(memory, t), half(at(memory, t + 1), 1), at(squashed, t)];
-      product(z, at(hidden, t), recurrence, { bias, residual: at(input, t) });
+      ops.gemm({ out: z, a: at(hidden, t), b: operand, transposeB: true, bias, residual: at(input, t) });
       ops.unary({ out: half(m, 0), inp: gate(z, 2), kind: tanh });
       ops.gated({ out: products, gate: inputAndForget(z), up: m, activation: sigmoid });
       ops.binary({ out: c, a: half(products, 0), b: half(products, 1), kind: add });
@@ -108,8 +107,7 @@ export function lstm(
     using dgates = backwardThroughTime(dout, saved);
     pass(0, dgates);
     using before = saved.hidden.viewAs([steps * batch, size], [size, 1], 0, false);
-    using dy = asMatrix(dgates);
-    projectionGradients(context as never, 1, before, dy, "oi");
+    projectionGradients(context as never, 1, before, dgates, "oi");
   });
   if (input !== x) input.dispose();
   return { h, c };
@@ -153,7 +151,7 @@ function backwardThroughTime(dout: FloatTensor, { operand, gates, memory, squash
         activation: sigmoid,
       });
       ops.unary_backward({ dinp: gate(dz, 2), dout: half(dm, 0), inp: gate(z, 2), kind: tanh });
-      if (t > 0) product(dh, dz, operand, { residual: at(dout, t - 1) });
+      if (t > 0) ops.gemm({ out: dh, a: dz, b: operand, residual: at(dout, t - 1) });
     });
   return dgates;
 }

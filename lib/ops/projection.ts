@@ -1,7 +1,4 @@
-/**
- * @internal Code that `linear` and `feedForward` share: matrices as the product takes them, and the gradients of a
- * projection.
- */
+/** @internal Code that the projections share: checks of their operands, and the gradients of their parameters. */
 import type { Backward, GradientSlot } from "../autograd.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
@@ -23,49 +20,6 @@ export function asMatrix(x: FloatTensor): FloatTensor {
 /** Returns the weight as [in, out] for either layout, in no scope and no graph. */
 export function asInOut(weight: FloatTensor, layout: Layout): FloatTensor {
   return layout === "io" ? weight.alias() : transposed(weight);
-}
-
-/** Operations that a matrix product applies to its result in the same pass. */
-export interface Epilogue {
-  bias?: FloatTensor | null;
-  residual?: FloatTensor | null;
-  /** Tensor that receives the values before the activation. */
-  preact?: FloatTensor | null;
-  /**
-   * Values before an activation. The product is multiplied by the activation's derivative at these values, and the
-   * activation itself is not applied.
-   */
-  dactPreact?: FloatTensor | null;
-  activation?: number;
-  accumulate?: boolean;
-  /** Tensor that receives the sums of a or of b over the dimension that the product sums over. */
-  sum?: { out: FloatTensor; accumulate: boolean; of: "a" | "b" } | null;
-}
-
-/** Computes out (+)= epilogue(a · b) for matrices a and b. Tensors of out's shape may have more dimensions. */
-export function product(out: FloatTensor, a: FloatTensor, b: FloatTensor, epilogue: Epilogue = {}): void {
-  const { bias, residual, preact, dactPreact, activation, accumulate, sum } = epilogue;
-  const views: FloatTensor[] = [];
-  const matrix = (tensor: FloatTensor): FloatTensor => {
-    const view = asMatrix(tensor);
-    views.push(view);
-    return view;
-  };
-  ops.gemm({
-    out: matrix(out),
-    sum: sum?.out,
-    a,
-    b,
-    bias,
-    residual: residual && matrix(residual),
-    preact: preact && matrix(preact),
-    dactPreact: dactPreact && matrix(dactPreact),
-    activation,
-    sumOfA: sum?.of === "a",
-    accumulate,
-    accumulateSum: sum?.accumulate,
-  });
-  for (const view of views) view.dispose();
 }
 
 /**
@@ -108,8 +62,8 @@ export function checkResidual(
 }
 
 /**
- * Writes the gradients of weight (input `at`) and bias (input `at` + 1) of x·W + b, from the matrices x and dy. `x` may
- * be null if the weight needs no gradient.
+ * Writes the gradients of weight (input `at`) and bias (input `at` + 1) of x·W + b, for contiguous x [..., in] and
+ * dy [..., out]. `x` may be null if the weight needs no gradient.
  */
 export function projectionGradients(
   { needs, gradient }: Backward<never>,
@@ -136,11 +90,16 @@ export function writeProjectionGradients(
 ): void {
   // A product whose result is empty sums nothing.
   const together = dWeight !== null && dWeight.out.size > 0;
-  if (dWeight) {
-    const [left, right] = layout === "io" ? [x!, dy] : [dy, x!];
-    using leftT = transposed(left);
-    const sum = together && dBias ? { ...dBias, of: layout === "io" ? ("b" as const) : ("a" as const) } : null;
-    product(dWeight.out, leftT, right, { accumulate: dWeight.accumulate, sum });
-  }
+  if (dWeight)
+    ops.gemm({
+      out: dWeight.out,
+      a: layout === "io" ? x! : dy,
+      b: layout === "io" ? dy : x!,
+      transposeA: true,
+      accumulate: dWeight.accumulate,
+      sum: together ? dBias?.out : null,
+      sumOfA: layout === "oi",
+      accumulateSum: dBias?.accumulate,
+    });
   if (dBias && !together) ops.bias_backward({ dbias: dBias.out, dout: dy, accumulate: dBias.accumulate });
 }

@@ -300,8 +300,7 @@ export function quantizedLinear(
       multiplyTransposed(dx, dy, { codes: saved.codes, scales: saved.scales, form }, accumulate);
     }
     if (!needs(1)) return;
-    using rows = asMatrix(dy);
-    writeProjectionGradients(null, gradient(1), null, rows, "oi");
+    writeProjectionGradients(null, gradient(1), null, dy, "oi");
   });
   preact?.dispose();
   if (input !== x) input.dispose();

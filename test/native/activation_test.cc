@@ -63,7 +63,7 @@ std::vector<float> apply(Stream& stream, const Ops& ops, const std::vector<float
   std::copy(inputs.begin(), inputs.end(), x.values.get());
   std::fill_n(ones.values.get(), n, 1.0f);
   ops.gemm(stream, out, nullptr, one, slope ? ones : x, nullptr, nullptr, nullptr, slope ? &x : nullptr,
-           static_cast<Int>(activation), false, false, false);
+           static_cast<Int>(activation), false, false, false, false, false);
   synchronize(stream);
   return {out.values.get(), out.values.get() + n};
 }

@@ -59,7 +59,8 @@ void check(Sweep& s, Stream& stream, const Ops& ops, const Case& c) {
            padded(c.dtype)},
           [&](const Views& v) {
             ops.gemm(stream, v[0], nullptr, v[2], v[3], c.bias ? &v[4] : nullptr, c.residual ? &v[5] : nullptr,
-                     c.preact ? &v[1] : nullptr, c.dact ? &v[6] : nullptr, c.activation, false, c.accumulate, false);
+                     c.preact ? &v[1] : nullptr, c.dact ? &v[6] : nullptr, c.activation, false, c.accumulate, false,
+                     false, false);
           });
 }
 
@@ -126,7 +127,8 @@ TEST(gemm_heads_in_place) {
                            return weight;
                          }};
     s.check("gemm", 1, {rows, rows, shared}, [&](const Views& v) {
-      ops.gemm(stream, v[0], nullptr, v[1], v[2], nullptr, nullptr, nullptr, nullptr, 0, false, false, false);
+      ops.gemm(stream, v[0], nullptr, v[1], v[2], nullptr, nullptr, nullptr, nullptr, 0, false, false, false, false,
+               false);
     });
   });
 }
@@ -170,7 +172,7 @@ TEST(gemm_sums_of_an_operand) {
               s.check("gemm", 2, {{{m, n}, dtype}, {{of_a ? m : n}, dtype}, {{m, k}, dtype, a}, {{k, n}, dtype, b}},
                       [&](const Views& v) {
                         ops.gemm(stream, v[0], &v[1], v[2], v[3], nullptr, nullptr, nullptr, nullptr, 0, of_a, false,
-                                 of_a);
+                                 of_a, false, false);
                       });
   });
 }
@@ -178,30 +180,42 @@ TEST(gemm_sums_of_an_operand) {
 TEST(gemm_empty) {
   Array<float> row({0, 5}), column({5, 0}), a({4, 5}), batch_a({0, 4, 5}), batch_b({0, 5, 3}), batch_out({0, 4, 3});
   Array<float> no_rows({0, 3}), no_columns({4, 0}), b({5, 3}), bias({0});
-  ops.gemm(stream, no_rows, nullptr, row, b, nullptr, nullptr, nullptr, nullptr, 0, false, true, false);
-  ops.gemm(stream, no_columns, nullptr, a, column, &bias, nullptr, nullptr, nullptr, 1, false, false, false);
-  ops.gemm(stream, batch_out, nullptr, batch_a, batch_b, nullptr, nullptr, nullptr, nullptr, 0, false, false, false);
+  ops.gemm(stream, no_rows, nullptr, row, b, nullptr, nullptr, nullptr, nullptr, 0, false, true, false, false, false);
+  ops.gemm(stream, no_columns, nullptr, a, column, &bias, nullptr, nullptr, nullptr, 1, false, false, false, false,
+           false);
+  ops.gemm(stream, batch_out, nullptr, batch_a, batch_b, nullptr, nullptr, nullptr, nullptr, 0, false, false, false,
+           false, false);
   EXPECT(synchronize(stream).empty());
 }
 
 TEST(gemm_errors) {
+  Array<float> scalar(Shape{});
   Array<float> out({4, 3}), a({4, 5}), b({5, 3}), bias({3}), flat({3}), other({3, 4}), wide({4, 6}), deep({2, 4, 3});
   Array<int32_t> ids({4, 3}), ids_a({4, 5}), ids_b({5, 3}), ids_bias({3});
   TensorView stepped = wide.view;
   stepped.shape[1] = 3;
   stepped.strides[1] = 2;
+  TensorView gaps = deep.view;
+  gaps.shape[1] = 2;
   TensorView uneven = deep.view;
   uneven.shape[0] = 1;
   const auto error = [&](Out o, In x, In y, OptIn v, OptIn r, OptOut p, OptIn d, Int activation = 0) {
-    return error_of([&] { ops.gemm(stream, o, nullptr, x, y, v, r, p, d, activation, false, false, false); });
+    return error_of(
+        [&] { ops.gemm(stream, o, nullptr, x, y, v, r, p, d, activation, false, false, false, false, false); });
   };
   const auto starts = [](const std::string& text, const char* with) { return text.rfind(with, 0) == 0; };
-  EXPECT(error(flat, a, b, nullptr, nullptr, nullptr, nullptr) ==
+  EXPECT(
+      error(flat, a, b, nullptr, nullptr, nullptr, nullptr) ==
+      "ERR_SHAPE: gemm: expected a [..., 1, K] and b [..., K, 3] with the leading sizes of out, got [4, 5] and [5, 3]");
+  EXPECT(error(flat, flat, flat, nullptr, nullptr, nullptr, nullptr) ==
          "ERR_SHAPE: gemm: expected out with at least 2 dimensions, got shape [3]");
-  EXPECT(error(out, flat, b, nullptr, nullptr, nullptr, nullptr) ==
-         "ERR_SHAPE: gemm: expected a with 2 dimensions, got shape [3]");
-  EXPECT(error(out, a, deep, nullptr, nullptr, nullptr, nullptr) ==
-         "ERR_SHAPE: gemm: expected b with 2 dimensions, got shape [2, 4, 3]");
+  EXPECT(error(out, scalar, b, nullptr, nullptr, nullptr, nullptr) ==
+         "ERR_SHAPE: gemm: expected a with at least 1 dimension, got shape []");
+  EXPECT(
+      error(out, deep, b, nullptr, nullptr, nullptr, nullptr) ==
+      "ERR_SHAPE: gemm: expected a [..., 4, K] and b [..., K, 3] with the leading sizes of out, got [8, 3] and [5, 3]");
+  EXPECT(error(out, gaps, b, nullptr, nullptr, nullptr, nullptr) ==
+         "ERR_SHAPE: gemm: expected the rows of a, of shape [2, 2, 3], at equal distances");
   EXPECT(error(ids, a, b, nullptr, nullptr, nullptr, nullptr) == "ERR_DTYPE: gemm: expected out of dtype f32, got i32");
   EXPECT(error(out, ids_a, b, nullptr, nullptr, nullptr, nullptr) ==
          "ERR_DTYPE: gemm: expected a of dtype f32, bf16 or f16, got i32");

@@ -214,13 +214,13 @@ TEST(short_gemm) {
                     {out, (choice & 4) != 0}},
                    [&](const Views& v) {
                      ops.gemm(stream, v[0], nullptr, v[2], v[3], &v[4], &v[5], &v[1], nullptr, 2, false, accumulate,
-                              false);
+                              false, false, false);
                    });
       expect_twins(stream, "gemm with a derivative", dtype, 1,
                    {{out, (choice & 1) != 0}, {{2, 33, 5}, true, layout}, {{2, 5, 17}, true, layout}, {out}},
                    [&](const Views& v) {
                      ops.gemm(stream, v[0], nullptr, v[1], v[2], nullptr, nullptr, nullptr, &v[3], 2, false, accumulate,
-                              false);
+                              false, false, false);
                    });
     }
 }
@@ -361,7 +361,8 @@ TEST(short_empty) {
     expect_twins(stream, "unary", dtype, 1, {{{0, 5}}, {{0, 5}}},
                  [&](const Views& v) { ops.unary(stream, v[0], v[1], 1); });
     expect_twins(stream, "gemm", dtype, 1, {{{4, 3}}, {{4, 0}}, {{0, 3}}}, [&](const Views& v) {
-      ops.gemm(stream, v[0], nullptr, v[1], v[2], nullptr, nullptr, nullptr, nullptr, 0, false, false, false);
+      ops.gemm(stream, v[0], nullptr, v[1], v[2], nullptr, nullptr, nullptr, nullptr, 0, false, false, false, false,
+               false);
     });
     expect_twins(stream, "bias_backward", dtype, 1, {{{5}}, {{0, 5}}},
                  [&](const Views& v) { ops.bias_backward(stream, v[0], v[1], false); });
@@ -405,7 +406,7 @@ TEST(short_errors) {
   });
   expect("ERR_DTYPE: gemm: expected bias of dtype f32, got bf16", [&] {
     ops.gemm(stream, f.view, nullptr, f.view, weight.view, &width.view, nullptr, nullptr, nullptr, 0, false, false,
-             false);
+             false, false, false);
   });
   expect("ERR_DTYPE: argmax: expected ids of dtype i32, got f32", [&] { ops.argmax(stream, floats.view, b.view); });
   expect("ERR_SHAPE: unary: expected inp of shape [2, 3], got [3, 3]",

@@ -8,8 +8,6 @@ import { Linear, LinearAdapter, type LinearForwardOptions } from "../../nn/linea
 import type { Module } from "../../nn/module.js";
 import { WeightLayer } from "../../nn/weight-layer.js";
 import { ops } from "../../native.js";
-import { transposed } from "../../ops/views.js";
-import { asMatrix } from "../../ops/projection.js";
 import { scope } from "../../scope.js";
 import type { FloatTensor } from "../../tensor.js";
 import { inTurns } from "../../turns.js";
@@ -43,9 +41,7 @@ class Moments extends LinearAdapter {
 function addMoments(sums: FloatTensor, x: FloatTensor): void {
   using numbers = x.to("f32");
   using dense = numbers.toContiguous();
-  using rows = asMatrix(dense);
-  using columns = transposed(rows);
-  ops.gemm({ out: sums, a: columns, b: rows, accumulate: true });
+  ops.gemm({ out: sums, a: dense, b: dense, transposeA: true, accumulate: true });
 }
 
 /** Adapter that only notes which tensor a layer reads. */

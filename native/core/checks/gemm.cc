@@ -1,5 +1,7 @@
 #include "core/checks/gemm.h"
 
+#include <utility>
+
 #include "core/checks/checks.h"
 #include "core/error.h"
 
@@ -9,13 +11,12 @@ namespace {
 
 constexpr const char* kOp = "gemm";
 
+// The ranks are the same.
 void check_shapes(Out out, In a, In b) {
   char a_shape[160], b_shape[160];
   if (out.rank < 2)
     fail(Code::shape, "%s: expected out with at least 2 dimensions, got shape %s", kOp,
          shape_string(out, a_shape, sizeof a_shape));
-  expect_rank(kOp, "a", a, out.rank);
-  expect_rank(kOp, "b", b, out.rank);
   bool fits = a.dim(-2) == out.dim(-2) && a.dim(-1) == b.dim(-2) && b.dim(-1) == out.dim(-1);
   for (int i = 0; i < out.rank - 2; i++) fits = fits && a.shape[i] == out.shape[i] && b.shape[i] == out.shape[i];
   if (!fits)
@@ -34,8 +35,64 @@ void check_rows(const char* name, const TensorView& view, const TensorView& out)
 
 }  // namespace
 
-void check_gemm(Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact, OptIn dact_preact,
-                Int activation, Bool sum_of_a) {
+GemmOperands::GemmOperands(Out out, In a, In b, OptIn residual, OptOut preact, OptIn dact_preact, Bool transpose_a,
+                           Bool transpose_b)
+    : out(&out), a(&a), b(&b), residual(residual), preact(preact), dact_preact(dact_preact) {
+  if (out.rank != a.rank || out.rank != b.rank) {
+    flatten("out", this->out);
+    flatten("a", this->a);
+    flatten("b", this->b);
+    flatten("residual", this->residual);
+    flatten("preact", this->preact);
+    flatten("dact_preact", this->dact_preact);
+  }
+  if (transpose_a) transpose(this->a);
+  if (transpose_b) transpose(this->b);
+}
+
+// Makes [..., columns] one matrix [rows, columns]. Its rows must lie at equal distances.
+void GemmOperands::flatten(const char* name, const TensorView*& operand) {
+  if (!operand || operand->rank == 2) return;
+  const TensorView& whole = *operand;
+  if (whole.rank == 0) fail(Code::shape, "%s: expected %s with at least 1 dimension, got shape []", kOp, name);
+  int64_t rows = 1, distance = whole.dim(-1);
+  bool even = true;
+  for (int d = whole.rank - 2; d >= 0; d--) {
+    if (whole.shape[d] == 1) continue;
+    if (rows == 1) distance = whole.strides[d];
+    even = even && whole.strides[d] == distance * rows;
+    rows *= whole.shape[d];
+  }
+  char shape[160];
+  if (!even && !whole.empty())
+    fail(Code::shape, "%s: expected the rows of %s, of shape %s, at equal distances", kOp, name,
+         shape_string(whole, shape, sizeof shape));
+  TensorView& matrix = own_[owned_++];
+  matrix.data = whole.data;
+  matrix.dtype = whole.dtype;
+  matrix.rank = 2;
+  matrix.shape[0] = rows;
+  matrix.shape[1] = whole.dim(-1);
+  matrix.strides[0] = distance;
+  matrix.strides[1] = whole.stride(-1);
+  operand = &matrix;
+}
+
+void GemmOperands::transpose(const TensorView*& operand) {
+  TensorView& transposed = own_[owned_++];
+  transposed = *operand;
+  const int last = transposed.rank - 1;
+  // check_gemm refuses fewer dimensions.
+  if (last > 0) {
+    std::swap(transposed.shape[last], transposed.shape[last - 1]);
+    std::swap(transposed.strides[last], transposed.strides[last - 1]);
+  }
+  operand = &transposed;
+}
+
+void check_gemm(const GemmOperands& operands, OptOut sum, OptIn bias, Int activation, Bool sum_of_a) {
+  const TensorView &out = *operands.out, &a = *operands.a, &b = *operands.b;
+  const TensorView *residual = operands.residual, *preact = operands.preact, *dact_preact = operands.dact_preact;
   check_shapes(out, a, b);
   expect_float(kOp, "a", a);
   expect_parameter_dtype(kOp, "b", b, a.dtype);

@@ -83,7 +83,7 @@ void HEED_ISA::conv2d(Stream& stream, Out out, In inp, In filter, OptIn bias, Op
       weight = matrix_at(filter, filter.data, 0, rows.shape[1], rows.shape[1], 1);
     }
     gemm(stream, rows, nullptr, pixels, weight, bias, nullptr, preact ? &before : nullptr, nullptr, activation, false,
-         accumulate, false);
+         accumulate, false, false, false);
     return;
   }
   PatchProduct product{forward_axis(inp.shape[1], out.shape[1], o.vertical(filter.shape[0])),
@@ -108,7 +108,8 @@ void HEED_ISA::conv2d_input(Stream& stream, Out dinp, In dout, In filter, Int st
   const TensorView rows = rows_of(dinp), pixels = rows_of(dout);
   if (convolves_pixels(dinp, dout, filter, o)) {
     const TensorView weight = transposed(rows_of(filter));
-    gemm(stream, rows, nullptr, pixels, weight, nullptr, nullptr, nullptr, nullptr, 0, false, accumulate, false);
+    gemm(stream, rows, nullptr, pixels, weight, nullptr, nullptr, nullptr, nullptr, 0, false, accumulate, false, false,
+         false);
     return;
   }
   const int64_t C = dinp.shape[3], N = dout.shape[3], window_w = filter.shape[1];
@@ -158,7 +159,8 @@ void HEED_ISA::conv2d_filter(Stream& stream, Out dfilter, In inp, In dout, Int s
   const TensorView rows = rows_of(dfilter), pixels = rows_of(dout);
   if (convolves_pixels(inp, dout, dfilter, o)) {
     const TensorView images = transposed(rows_of(inp));
-    gemm(stream, rows, nullptr, images, pixels, nullptr, nullptr, nullptr, nullptr, 0, false, accumulate, false);
+    gemm(stream, rows, nullptr, images, pixels, nullptr, nullptr, nullptr, nullptr, 0, false, accumulate, false, false,
+         false);
     return;
   }
   PatchProduct product{forward_axis(inp.shape[1], dout.shape[1], o.vertical(dfilter.shape[0])),

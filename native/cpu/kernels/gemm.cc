@@ -46,33 +46,8 @@ void multiply_many_rows(Stream& stream, const char* op, Problem p, Out out) {
   stream.launch(op, [p, tiling, floats = memory.f32()] { TiledProduct(p, tiling, floats).run(); });
 }
 
-}  // namespace
-
-void multiply_patches(Stream& stream, const char* op, const PatchProduct& product) {
-  const TensorView &out = *product.out, &b = *product.b;
-  Problem p;
-  p.batch = out.rank > 2 ? out.shape[0] : 1;
-  p.m = out.dim(-2);
-  p.n = out.dim(-1);
-  p.k = b.dim(-2);
-  p.patches = {
-      product.y,         product.x, Floats(*product.images), product.images->shape[0], product.images->shape[3],
-      product.transposed};
-  p.a.data = p.patches.images;  // for its dtype
-  p.b = Matrices(b);
-  p.out = p.partial = Matrices(out);
-  if (product.preact) p.preact = Matrices(*product.preact);
-  if (product.bias) p.bias = Floats(*product.bias);
-  p.activation = product.activation;
-  p.accumulate = product.accumulate;
-  multiply_many_rows(stream, op, p, out);
-}
-
-}  // namespace HEED_ISA
-
-void HEED_ISA::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact,
-                    OptIn dact_preact, Int activation, Bool sum_of_a, Bool accumulate, Bool accumulate_sum) {
-  check_gemm(out, sum, a, b, bias, residual, preact, dact_preact, activation, sum_of_a);
+void multiply(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact,
+              OptIn dact_preact, Int activation, Bool sum_of_a, Bool accumulate, Bool accumulate_sum) {
   if (sum) {
     const Matrices of(sum_of_a ? a : b);
     sum_rows(stream, kOp, Floats(*sum), of.data, a.dim(-1), sum->dim(0), sum_of_a ? of.column : of.row,
@@ -113,6 +88,39 @@ void HEED_ISA::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias,
     return;
   }
   multiply_many_rows(stream, kOp, p, out);
+}
+
+}  // namespace
+
+void multiply_patches(Stream& stream, const char* op, const PatchProduct& product) {
+  const TensorView &out = *product.out, &b = *product.b;
+  Problem p;
+  p.batch = out.rank > 2 ? out.shape[0] : 1;
+  p.m = out.dim(-2);
+  p.n = out.dim(-1);
+  p.k = b.dim(-2);
+  p.patches = {
+      product.y,         product.x, Floats(*product.images), product.images->shape[0], product.images->shape[3],
+      product.transposed};
+  p.a.data = p.patches.images;  // for its dtype
+  p.b = Matrices(b);
+  p.out = p.partial = Matrices(out);
+  if (product.preact) p.preact = Matrices(*product.preact);
+  if (product.bias) p.bias = Floats(*product.bias);
+  p.activation = product.activation;
+  p.accumulate = product.accumulate;
+  multiply_many_rows(stream, op, p, out);
+}
+
+}  // namespace HEED_ISA
+
+void HEED_ISA::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact,
+                    OptIn dact_preact, Int activation, Bool sum_of_a, Bool accumulate, Bool accumulate_sum,
+                    Bool transpose_a, Bool transpose_b) {
+  const GemmOperands of(out, a, b, residual, preact, dact_preact, transpose_a, transpose_b);
+  check_gemm(of, sum, bias, activation, sum_of_a);
+  multiply(stream, *of.out, sum, *of.a, *of.b, bias, of.residual, of.preact, of.dact_preact, activation, sum_of_a,
+           accumulate, accumulate_sum);
 }
 
 void HEED_ISA::gemm_quantized_backward(Stream& stream, Out dinp, In dout, In codes, In scales, Bool accumulate,

@@ -105,7 +105,8 @@ void HEED_ISA::gemm_blocks_backward(Stream& stream, Out dinp, In dout, In blocks
     TensorView part = dinp;
     part.shape[1] = inputs;
     part.data = dinp.ptr<uint8_t>() + first * static_cast<int64_t>(size_of(dinp.dtype));
-    gemm(stream, part, nullptr, dout, rows, nullptr, nullptr, nullptr, nullptr, 0, false, accumulate, false);
+    gemm(stream, part, nullptr, dout, rows, nullptr, nullptr, nullptr, nullptr, 0, false, accumulate, false, false,
+         false);
   }
 }
 

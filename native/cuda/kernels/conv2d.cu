@@ -157,7 +157,7 @@ TensorView some_rows(const TensorView& matrix, int64_t first, int64_t count) {
 }
 
 void multiply(Stream& stream, Out out, In a, In b, bool accumulate) {
-  host::gemm(stream, out, nullptr, a, b, nullptr, nullptr, nullptr, nullptr, 0, false, accumulate, false);
+  host::gemm(stream, out, nullptr, a, b, nullptr, nullptr, nullptr, nullptr, 0, false, accumulate, false, false, false);
 }
 
 }  // namespace
@@ -174,7 +174,7 @@ void host::conv2d(Stream& stream, Out out, In inp, In filter, OptIn bias, OptOut
     const TensorView to = some_rows(rows, first, count);
     const TensorView kept = preact ? some_rows(before, first, count) : TensorView();
     gemm(stream, to, nullptr, a, b, bias, nullptr, preact ? &kept : nullptr, nullptr, activation, false, accumulate,
-         false);
+         false, false, false);
   };
   if (inp.empty())  // nothing to sum, but the epilogue still applies
     return product(matrix_at(inp, inp.data, rows.shape[0], 0, 0, 1),

@@ -268,37 +268,15 @@ void launch_decoded(Stream& stream, const char* op, Out out, In a, bool accumula
   launch(stream, op, a.dtype, params, p, kernel_of);
 }
 
-}  // namespace
-
-void multiply_decoded(Stream& stream, const char* op, Out out, In a, const QuantizedWeight& weight, Int bits,
-                      bool accumulate) {
-  DecodedCodesParams params = {{}, weight};
-  launch_decoded(stream, op, out, a, accumulate, params, [&](Arithmetic arithmetic, GemmSize size) -> auto& {
-    if (arithmetic == Arithmetic::tf32) return decoded_codes_kernel_tf32(bits, size);
-    if (arithmetic == Arithmetic::f32) return decoded_codes_kernel_f32(bits, size);
-    return a.dtype == DType::bf16 ? decoded_codes_kernel_bf16(bits, size) : decoded_codes_kernel_f16(bits, size);
-  });
-}
-
-void multiply_decoded(Stream& stream, const char* op, Out out, In a, const BlockWeight& weight, bool accumulate) {
-  DecodedBlocksParams params = {{}, weight};
-  launch_decoded(stream, op, out, a, accumulate, params, [&](Arithmetic arithmetic, GemmSize size) -> auto& {
-    if (arithmetic == Arithmetic::tf32) return decoded_blocks_kernel_tf32(size);
-    if (arithmetic == Arithmetic::f32) return decoded_blocks_kernel_f32(size);
-    return a.dtype == DType::bf16 ? decoded_blocks_kernel_bf16(size) : decoded_blocks_kernel_f16(size);
-  });
-}
-
-void host::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact,
-                OptIn dact_preact, Int activation, Bool sum_of_a, Bool accumulate, Bool accumulate_sum) {
-  check_gemm(out, sum, a, b, bias, residual, preact, dact_preact, activation, sum_of_a);
+void multiply(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact,
+              OptIn dact_preact, Int activation, Bool sum_of_a, Bool accumulate, Bool accumulate_sum) {
   if (out.empty()) return;
   if (b.dtype != a.dtype) {
     const Stream::Workspace memory(stream, kOp, static_cast<size_t>(b.numel()) * size_of(a.dtype));
     const TensorView rounded = dense(b, a.dtype, memory.as<void>());
     host::copy(stream, rounded, b, false);
-    return gemm(stream, out, sum, a, rounded, bias, residual, preact, dact_preact, activation, sum_of_a, accumulate,
-                accumulate_sum);
+    return multiply(stream, out, sum, a, rounded, bias, residual, preact, dact_preact, activation, sum_of_a, accumulate,
+                    accumulate_sum);
   }
 
   const auto element = static_cast<int64_t>(size_of(a.dtype));
@@ -329,6 +307,36 @@ void host::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, Opt
 
   launch(stream, kOp, a.dtype, p, p,
          [&](Arithmetic arithmetic, GemmSize size) -> auto& { return kernel(p, arithmetic, a.dtype, size); });
+}
+
+}  // namespace
+
+void multiply_decoded(Stream& stream, const char* op, Out out, In a, const QuantizedWeight& weight, Int bits,
+                      bool accumulate) {
+  DecodedCodesParams params = {{}, weight};
+  launch_decoded(stream, op, out, a, accumulate, params, [&](Arithmetic arithmetic, GemmSize size) -> auto& {
+    if (arithmetic == Arithmetic::tf32) return decoded_codes_kernel_tf32(bits, size);
+    if (arithmetic == Arithmetic::f32) return decoded_codes_kernel_f32(bits, size);
+    return a.dtype == DType::bf16 ? decoded_codes_kernel_bf16(bits, size) : decoded_codes_kernel_f16(bits, size);
+  });
+}
+
+void multiply_decoded(Stream& stream, const char* op, Out out, In a, const BlockWeight& weight, bool accumulate) {
+  DecodedBlocksParams params = {{}, weight};
+  launch_decoded(stream, op, out, a, accumulate, params, [&](Arithmetic arithmetic, GemmSize size) -> auto& {
+    if (arithmetic == Arithmetic::tf32) return decoded_blocks_kernel_tf32(size);
+    if (arithmetic == Arithmetic::f32) return decoded_blocks_kernel_f32(size);
+    return a.dtype == DType::bf16 ? decoded_blocks_kernel_bf16(size) : decoded_blocks_kernel_f16(size);
+  });
+}
+
+void host::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact,
+                OptIn dact_preact, Int activation, Bool sum_of_a, Bool accumulate, Bool accumulate_sum,
+                Bool transpose_a, Bool transpose_b) {
+  const GemmOperands of(out, a, b, residual, preact, dact_preact, transpose_a, transpose_b);
+  check_gemm(of, sum, bias, activation, sum_of_a);
+  multiply(stream, *of.out, sum, *of.a, *of.b, bias, of.residual, of.preact, of.dact_preact, activation, sum_of_a,
+           accumulate, accumulate_sum);
 }
 
 #endif

@@ -248,7 +248,7 @@ void multiply_many(Stream& stream, const BlockLayout& weight, In a, In blocks, c
     TensorView b = rows;
     b.shape[0] = K, b.shape[1] = count, b.strides[0] = 1, b.strides[1] = K;
     host::gemm(stream, matrix(sums.as<void>(), DType::f32, M, count), nullptr, wide, b, nullptr, nullptr, nullptr,
-               nullptr, 0, false, false, false);
+               nullptr, 0, false, false, false, false, false);
     const FinishBlocksParams p{sums.f32(), end, M, count, first};
     stream.launch(kOp, gemm_blocks_finish, {ceil_div(M * count, kBlocksThreads)}, p);
   }

@@ -280,7 +280,7 @@ void multiply_many(Stream& stream, const QuantizedLayout& weight, Out out, In a,
     const TensorView some_preact = preact ? cut(*preact, first, columns) : TensorView{};
     host::gemm(stream, cut(out, first, columns), nullptr, a, b, bias ? &some_bias : nullptr,
                residual ? &some_residual : nullptr, preact ? &some_preact : nullptr, nullptr, activation, false, false,
-               false);
+               false, false, false);
   }
 }
 
