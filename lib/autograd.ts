@@ -76,11 +76,12 @@ export function isRecording(): boolean {
 
 /** Returns true if an operation on these inputs must be recorded. */
 export function needsGrad(inputs: readonly (Tensor | null | undefined)[]): boolean {
-  return recording && inputs.some((input) => input?.requiresGrad);
+  if (recording) for (const input of inputs) if (input?.requiresGrad) return true;
+  return false;
 }
 
-/** Destination of a gradient: the `grad` of an input that is a leaf, or a slot of the step that made the input. */
-type Target = { step: Step; index: number } | { leaf: Tensor };
+/** Destination of a gradient: a slot of the step that made the input, or the `grad` of an input that is a leaf. */
+type Target = { step: Step; index: number; leaf: null } | { step: null; index: 0; leaf: Tensor };
 
 /** Memory for a gradient. If `accumulate` is true, `out` holds earlier contributions; otherwise it is uninitialised. */
 export interface GradientSlot {
@@ -122,7 +123,8 @@ class Step implements GraphNode {
   gradients: (FloatTensor | null)[] | null = null;
   constant: number | undefined;
   done = false;
-  /** Versions of the tensors in `kept`, in the same order. */
+  /** Tensors in `kept`, and the versions that they had when they were saved, in the same order. */
+  readonly #tensors: readonly (Tensor | null)[];
   readonly #versions: readonly (number | undefined)[];
   /** Recomputed first output. It is kept until this step's own backward, since no step after that needs it. */
   #remade: FloatTensor | null = null;
@@ -131,6 +133,7 @@ class Step implements GraphNode {
     readonly name: string,
     readonly outputs: { shape: readonly number[]; dtype: FloatTensor["dtype"]; device: Tensor["device"] }[],
     readonly targets: (Target | null)[],
+    /** Saved tensors; null for those that are not kept. */
     readonly kept: SavedTensors,
     /** Name of each saved tensor that is not kept, with the step that recomputes it. */
     readonly sources: readonly [string, Step][],
@@ -140,8 +143,9 @@ class Step implements GraphNode {
     readonly inner: readonly Tensor[],
   ) {
     this.references = outputs.length;
-    this.#versions = Object.values(kept).map((tensor) => tensor?.version);
-    for (const target of targets) if (target && "step" in target) target.step.references++;
+    this.#tensors = Object.values(kept);
+    this.#versions = this.#tensors.map((tensor) => tensor?.version);
+    for (const target of targets) if (target?.step) target.step.references++;
     for (const [, source] of sources) source.references++;
   }
 
@@ -168,14 +172,14 @@ class Step implements GraphNode {
    * @throws ERR_AUTOGRAD if one has been.
    */
   checkSaved(): void {
-    let i = 0;
-    for (const key in this.kept) {
-      const tensor = this.kept[key];
-      if (tensor?.version !== this.#versions[i++])
+    for (let i = 0; i < this.#tensors.length; i++) {
+      const tensor = this.#tensors[i];
+      if (tensor?.version !== this.#versions[i])
         throw new HeedError(
           "ERR_AUTOGRAD",
-          `backward: expected the tensors that ${this.name} saved in the forward pass to be unchanged, but its ${key}, ` +
-            `${tensor}, has been overwritten by set(), an optimiser's step or another in-place operation`,
+          `backward: expected the tensors that ${this.name} saved in the forward pass to be unchanged, but its ` +
+            `${Object.keys(this.kept)[i]}, ${tensor}, has been overwritten by set(), an optimiser's step or another ` +
+            "in-place operation",
         );
     }
     for (const [, source] of this.sources) source.checkSaved();
@@ -195,19 +199,17 @@ class Step implements GraphNode {
    * deep.
    */
   free(): void {
+    if (this.done) return;
     const queue: Step[] = [this];
     for (let step = queue.pop(); step; step = queue.pop()) {
       if (step.done) continue;
       step.done = true;
-      for (const tensor of Object.values(step.kept)) tensor?.dispose();
-      for (const gradient of step.gradients ?? []) gradient?.dispose();
+      for (const tensor of step.#tensors) tensor?.dispose();
+      if (step.gradients) for (const gradient of step.gradients) gradient?.dispose();
       step.gradients = null;
       step.forgetRemade();
-      const leave = (before: Step): void => {
-        if (--before.references === 0) queue.push(before);
-      };
-      for (const target of step.targets) if (target && "step" in target) leave(target.step);
-      for (const [, source] of step.sources) leave(source);
+      for (const target of step.targets) if (target?.step && --target.step.references === 0) queue.push(target.step);
+      for (const [, source] of step.sources) if (--source.references === 0) queue.push(source);
     }
   }
 
@@ -225,12 +227,11 @@ class Step implements GraphNode {
     checkNumber("backward", "scale", scale, -largest[dtype], largest[dtype]);
     const root = allocate(output.shape, dtype, output.device, false);
     ops.fill({ out: root, value: scale });
-    this.propagate(output.outputIndex, root, scale);
+    this.propagate(output.outputIndex, root, scale, steps);
   }
 
-  /** Propagates `gradient`, which belongs to output number `index`, back to the leaves. */
-  propagate(index: number, gradient: FloatTensor, constant: number | undefined): void {
-    const steps = reachable(this);
+  /** Propagates `gradient`, which belongs to output number `index`, back through `steps` to the leaves. */
+  propagate(index: number, gradient: FloatTensor, constant: number | undefined, steps = reachable(this)): void {
     const finals = Finals.begin(steps);
     this.gradients = this.outputs.map((_, i) => (i === index ? gradient : null));
     this.constant = constant;
@@ -279,21 +280,26 @@ export function leavesOf({ node }: Tensor): Tensor[] {
  */
 function reachable(root: Step): Step[] {
   const found = new Set<Step>([root]);
-  for (const step of found) for (const target of step.targets) if (target && "step" in target) found.add(target.step);
+  for (const step of found) for (const target of step.targets) if (target?.step) found.add(target.step);
   return [...found].sort((a, b) => b.order - a.order);
 }
 
 function current(target: Target): FloatTensor | null {
-  return "leaf" in target ? target.leaf.grad : (target.step.gradients?.[target.index] ?? null);
+  return target.leaf ? target.leaf.grad : (target.step.gradients?.[target.index] ?? null);
 }
 
 function assign(target: Target, gradient: FloatTensor): void {
-  if ("leaf" in target) target.leaf.grad = gradient;
+  if (target.leaf) target.leaf.grad = gradient;
   else (target.step.gradients ??= target.step.outputs.map(() => null))[target.index] = gradient;
 }
 
+/** Returns what has the shape, the dtype and the device of a destination. */
+function likeOf(target: Target): Pick<FloatTensor, "shape" | "dtype" | "device"> {
+  return target.leaf ? (target.leaf as FloatTensor) : target.step.outputs[target.index]!;
+}
+
 function fresh(target: Target): FloatTensor {
-  const like = "leaf" in target ? (target.leaf as FloatTensor) : target.step.outputs[target.index]!;
+  const like = likeOf(target);
   const gradient = allocate(like.shape, like.dtype, like.device, false);
   assign(target, gradient);
   return gradient;
@@ -310,39 +316,41 @@ function slot(target: Target): GradientSlot {
   return { out: own, accumulate: true };
 }
 
+/** Makes `value` the gradient of input i, or adds it to that gradient; see `Backward.pass`. */
+function pass(step: Step, i: number, value: FloatTensor): void {
+  const to = step.targets[i];
+  if (!to) return;
+  const like = likeOf(to);
+  if (!sameShape(like.shape, value.shape))
+    throw new HeedError("ERR_INTERNAL", `${step.name}: gradient ${i} has shape ${value.shape.join(", ")}`);
+  // A leaf's gradient outlives the backward pass, and the user may change it. It may share memory with `value` only,
+  // which the caller disposes.
+  const shares = to.step !== null || value.exclusive;
+  if (shares && !current(to) && like.dtype === value.dtype) return assign(to, value.alias());
+  const { out, accumulate } = slot(to);
+  ops.copy({ out, inp: value, accumulate });
+}
+
 function differentiate(step: Step): void {
   step.forgetRemade();
+  const { targets } = step;
   const douts = step.gradients!;
-  const target = (i: number): Target => {
-    const found = step.targets[i];
-    if (!found) throw new HeedError("ERR_INTERNAL", `${step.name}: gradient ${i} was not asked for`);
-    return found;
-  };
-  const pass = (i: number, value: FloatTensor): void => {
-    const to = step.targets[i];
-    if (!to) return;
-    const like = "leaf" in to ? to.leaf : to.step.outputs[to.index]!;
-    if (!sameShape(like.shape, value.shape))
-      throw new HeedError("ERR_INTERNAL", `${step.name}: gradient ${i} has shape ${value.shape.join(", ")}`);
-    // A leaf's gradient outlives the backward pass, and the user may change it. It may share memory with `value` only,
-    // which the caller disposes.
-    const shares = "step" in to || value.exclusive;
-    if (shares && !current(to) && like.dtype === value.dtype) return assign(to, value.alias());
-    const { out, accumulate } = slot(to);
-    ops.copy({ out, inp: value, accumulate });
-  };
   const context: Backward<SavedTensors> = {
     douts,
     dout: douts[0]!,
     saved: step.saved,
     constant: step.constant,
-    needs: (i) => step.targets[i] != null,
-    gradient: (i) => slot(target(i)),
-    pass,
+    needs: (i) => targets[i] != null,
+    gradient: (i) => {
+      const target = targets[i];
+      if (!target) throw new HeedError("ERR_INTERNAL", `${step.name}: gradient ${i} was not asked for`);
+      return slot(target);
+    },
+    pass: (i, value) => pass(step, i, value),
   };
   step.run(context as Backward<never>);
   // Nobody could free the gradient of a leaf that has been disposed.
-  for (const to of step.targets) if (to && "leaf" in to && to.leaf.disposed) to.leaf.zeroGrad();
+  for (const target of targets) if (target?.leaf?.disposed) target.leaf.zeroGrad();
 }
 
 let recomputes = true;
@@ -405,40 +413,36 @@ export function attach<Saved extends SavedTensors>(
   inner: readonly Tensor[] = [],
 ): void {
   const list: readonly FloatTensor[] = Array.isArray(outputs) ? outputs : [outputs as FloatTensor];
-  const targets = inputs.map((input): Target | null =>
-    !input?.requiresGrad
-      ? null
-      : input.node instanceof Step
-        ? { step: input.node, index: input.outputIndex }
-        : { leaf: input },
-  );
+  const targets = inputs.map(targetOf);
   for (const target of targets)
-    if (target && "step" in target && target.step.done)
+    if (target?.step?.done)
       throw new HeedError(
         "ERR_AUTOGRAD",
         `${name}: expected inputs whose graph no earlier backward() has freed; run the forward pass again`,
       );
-  const kept: SavedTensors = {};
+  const kept: SavedTensors = { ...saved };
   const sources: [string, Step][] = [];
-  for (const [key, tensor] of Object.entries(saved)) {
-    const source = tensor?.outputIndex === 0 && tensor.node instanceof Step ? tensor.node : null;
-    if (recomputes && source?.remakes) sources.push([key, source]);
-    else kept[key] = tensor ? tensor.alias() : null;
+  for (const key in kept) {
+    const tensor = kept[key];
+    if (!tensor) continue;
+    const source = recomputes && tensor.outputIndex === 0 && tensor.node instanceof Step ? tensor.node : null;
+    if (source?.remakes) sources.push([key, source]);
+    kept[key] = source?.remakes ? null : tensor.alias();
   }
-  const step = new Step(
-    name,
-    list.map(({ shape, dtype, device }) => ({ shape, dtype, device })),
-    targets,
-    kept,
-    sources,
-    backward,
-    remake,
-    inner,
-  );
-  list.forEach((output, index) => {
+  const outputsLike = list.map(({ shape, dtype, device }) => ({ shape, dtype, device }));
+  const step = new Step(name, outputsLike, targets, kept, sources, backward, remake, inner);
+  for (const [index, output] of list.entries()) {
     output.node = step;
     output.outputIndex = index;
-  });
+  }
+}
+
+/** Returns the destination of an input's gradient; null if it needs none. */
+function targetOf(input: Tensor | null | undefined): Target | null {
+  if (!input?.requiresGrad) return null;
+  return input.node instanceof Step
+    ? { step: input.node, index: input.outputIndex, leaf: null }
+    : { step: null, index: 0, leaf: input };
 }
 
 function checkLive(op: string, value: unknown): void {

@@ -4,7 +4,7 @@ import type { Tensor } from "./tensor.js";
 
 /** A step of the tape (autograd.ts), as far as it counts here. */
 interface Step {
-  readonly targets: readonly ({ readonly step: object } | { readonly leaf: Tensor } | null)[];
+  readonly targets: readonly ({ readonly leaf: Tensor | null } | null)[];
   /** Leaves that get gradients in a backward pass within the step. */
   readonly inner: readonly Tensor[];
   /** Saved tensors. */
@@ -78,6 +78,6 @@ export class Finals {
 
 /** @internal Yields the leaves that get gradients from a step. */
 export function* leavesIn({ targets, inner }: Pick<Step, "targets" | "inner">): Generator<Tensor> {
-  for (const target of targets) if (target && "leaf" in target) yield target.leaf;
+  for (const target of targets) if (target?.leaf) yield target.leaf;
   yield* inner;
 }

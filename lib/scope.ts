@@ -4,11 +4,13 @@ import { HeedError } from "./errors.js";
 /** Object that is disposed at the end of the scope it was made in. */
 interface Scoped {
   dispose(): void;
+  /** @internal Scope that disposes the object; null or undefined if none does. */
+  scope?: Scope | null;
 }
 
-interface Scope {
+/** @internal Objects that are disposed together, at the end of a call of `scope`. */
+export interface Scope {
   readonly members: Set<Scoped>;
-  readonly outer: Scope | null;
 }
 
 /** Innermost scope; null outside every scope. */
@@ -16,12 +18,18 @@ let current: Scope | null = null;
 
 /** @internal Adds `member` to the innermost scope, which disposes it at its end. */
 export function enterScope(member: Scoped): void {
-  current?.members.add(member);
+  join(member, current);
+}
+
+function join(member: Scoped, scope: Scope | null): void {
+  scope?.members.add(member);
+  member.scope = scope;
 }
 
 /** @internal Removes `member` from the scope it is in, if any. */
 export function leaveScope(member: Scoped): void {
-  for (let scope = current; scope; scope = scope.outer) if (scope.members.delete(member)) return;
+  member.scope?.members.delete(member);
+  member.scope = null;
 }
 
 /** Adds to `found` the members of a scope that a result contains. */
@@ -53,7 +61,7 @@ export function scope<T>(body: () => T): T {
   const outer = current;
   const members = new Set<Scoped>();
   const kept = new Set<unknown>();
-  current = { members, outer };
+  current = { members };
   try {
     const result = body();
     if (result instanceof Promise) {
@@ -68,8 +76,11 @@ export function scope<T>(body: () => T): T {
   } finally {
     current = outer;
     for (const member of members) {
-      if (kept.has(member)) outer?.members.add(member);
-      else member.dispose();
+      if (kept.has(member)) join(member, outer);
+      else {
+        member.scope = null;
+        member.dispose();
+      }
     }
   }
 }

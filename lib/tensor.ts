@@ -3,7 +3,7 @@ import { type Device, device as deviceOf } from "./device.js";
 import { checkValues } from "./check.js";
 import { HeedError } from "./errors.js";
 import { type Handle, native, ops } from "./native.js";
-import { enterScope, leaveScope } from "./scope.js";
+import { enterScope, leaveScope, type Scope } from "./scope.js";
 import { contiguousStrides, formatShape, isContiguous, numel, type Shape } from "./shape.js";
 import { releasedHandle, SharedHandle, Storage } from "./storage.js";
 import { integersOf } from "./integers.js";
@@ -40,7 +40,8 @@ export function setRecorder(record: Recorder): void {
 
 interface TensorInit<D extends DType> {
   shape: Shape;
-  strides: Shape;
+  /** Strides; null for those of row-major order. */
+  strides: Shape | null;
   dtype: D;
   device: Device;
   /** Handle of the memory; null if memory is to be allocated at the first use. */
@@ -62,8 +63,6 @@ interface TensorInit<D extends DType> {
 export class Tensor<D extends DType = DType> implements Disposable {
   /** Sizes of the dimensions. */
   readonly shape: Shape;
-  /** Distance between neighbours along each dimension, in elements. */
-  readonly strides: Shape;
   /** Element type. */
   readonly dtype: D;
   /** Device that holds the elements. */
@@ -76,6 +75,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /** Memory of the tensor; undefined before it is allocated, null after the tensor was disposed. */
   #shared: SharedHandle | null | undefined;
+  /** Strides; null for those of row-major order, which most tensors never have to spell out. */
+  #strides: Shape | null;
   #role: "value" | "trained" | "frozen" = "value";
   /** @internal Recorded step that made this tensor; null for a leaf. */
   node: GraphNode | null = null;
@@ -85,15 +86,22 @@ export class Tensor<D extends DType = DType> implements Disposable {
    * @internal Object that is released with the tensor's memory: a parameter's copy in a shorter dtype (`Rounding.of`).
    */
   rounding: { release(): void } | null = null;
+  /** @internal Scope that disposes the tensor, if any. */
+  scope: Scope | null = null;
 
   /** @internal Makes a tensor of memory that exists; users call `tensor()`, `zeros()`, `empty()` and the like. */
   constructor(init: TensorInit<D>, scoped = true) {
     this.shape = init.shape;
-    this.strides = init.strides;
+    this.#strides = init.strides;
     this.dtype = init.dtype;
     this.device = init.device;
     this.#shared = init.shared ?? undefined;
     if (scoped) enterScope(this);
+  }
+
+  /** Distance between neighbours along each dimension, in elements. */
+  get strides(): Shape {
+    return (this.#strides ??= contiguousStrides(this.shape));
   }
 
   /** Number of elements. */
@@ -103,7 +111,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /** True if the elements lie in row-major order without gaps. */
   get contiguous(): boolean {
-    return isContiguous(this.shape, this.strides);
+    return this.#strides === null || isContiguous(this.shape, this.#strides);
   }
 
   /** True after `dispose()`. */
@@ -182,8 +190,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
   /** @internal Returns another tensor with the same handle, outside every scope and graph. */
   alias(): Tensor<D> {
     const shared = this.#live().retain();
-    const { shape, strides, dtype, device } = this;
-    return new Tensor({ shape, strides, dtype, device, shared }, false);
+    const { shape, dtype, device } = this;
+    return new Tensor({ shape, strides: this.#strides, dtype, device, shared }, false);
   }
 
   /** @internal Returns a view of the same storage that is not recorded. `strides` and `offset` are in elements. */
@@ -332,8 +340,9 @@ export class Tensor<D extends DType = DType> implements Disposable {
     this.rounding?.release();
     this.rounding = null;
     this.#live().release();
-    const { strides, dtype, device } = moved;
-    Object.assign(this, { strides, dtype, device });
+    const { dtype, device } = moved;
+    Object.assign(this, { dtype, device });
+    this.#strides = moved.#strides;
     this.#shared = moved.#live().retain();
     moved.dispose();
   }
@@ -438,7 +447,7 @@ export type NestedArray = number | NestedArray[];
 /** @internal Returns an uninitialised, contiguous tensor. */
 export function allocate<D extends DType>(shape: Shape, dtype: D, device: Device, scoped = true): Tensor<D> {
   const shared = memoryFor(shape, dtype, device);
-  return new Tensor({ shape, strides: contiguousStrides(shape), dtype, device, shared }, scoped);
+  return new Tensor({ shape, strides: null, dtype, device, shared }, scoped);
 }
 
 /**
@@ -446,7 +455,7 @@ export function allocate<D extends DType>(shape: Shape, dtype: D, device: Device
  * read one.
  */
 export function allocateLater<D extends DType>(shape: Shape, dtype: D, device: Device): Tensor<D> {
-  return new Tensor({ shape, strides: contiguousStrides(shape), dtype, device, shared: null }, false);
+  return new Tensor({ shape, strides: null, dtype, device, shared: null }, false);
 }
 
 function memoryFor(shape: Shape, dtype: DType, device: Device): SharedHandle {

@@ -1,6 +1,7 @@
 import { needsGrad, record } from "../autograd.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
+import type { DType } from "../dtype.js";
 import { formatShape } from "../shape.js";
 import { allocate, type FloatTensor, type IntTensor, Tensor } from "../tensor.js";
 import {
@@ -116,11 +117,12 @@ function attend(
   const blockMask = blocks?.mask ?? null;
   const blockSize = blocks?.size ?? 0;
   const device = q.device;
+  const recorded = needsGrad(sources);
   for (const name of ["pages", "relative"] as const)
-    if (options[name] && needsGrad(sources))
+    if (recorded && options[name])
       throw new HeedError("ERR_ARGUMENT", `attention: expected no operand that needs a gradient with ${name}, got one`);
   const out: FloatTensor = into ?? allocate([batch, queries, heads, size], q.dtype, device);
-  const lse = needsGrad(sources) ? allocate([batch, heads, queries], "f32", device, false) : null;
+  const lse = recorded ? allocate([batch, heads, queries], "f32", device, false) : null;
   runForward({ out, lse, q, k, v }, options);
   disposeAll({ q, k, v });
   if (lse) {
@@ -192,9 +194,30 @@ function runForward(operands: ForwardOperands, options: AttentionOptions): void 
   const { causal = false, window = 0, softcap = 0, dropout: dropoutP = 0, seed = 0 } = options;
   const { pages, keyLengths, queryStarts, keyRanges, slopes, relative, blocks } = options;
   const { scale = 1 / Math.sqrt(operands.q.shape[3]!) } = options;
-  const masks = { pages, keyLengths, queryStarts, keyRanges, slopes, relative, causal, window };
-  const blockMask = { blockMask: blocks?.mask ?? null, blockSize: blocks?.size ?? 0 };
-  ops.attention_forward({ ...operands, ...masks, softcap, scale, dropoutP, seed, ...blockMask });
+  const { out, lse, q, k, v, kScales, vScales } = operands;
+  ops.attention_forward({
+    out,
+    lse,
+    q,
+    k,
+    v,
+    kScales,
+    vScales,
+    pages,
+    keyLengths,
+    queryStarts,
+    keyRanges,
+    slopes,
+    relative,
+    causal,
+    window,
+    softcap,
+    scale,
+    dropoutP,
+    seed,
+    blockMask: blocks?.mask,
+    blockSize: blocks?.size ?? 0,
+  });
 }
 
 /** Checks that the options fit attention from q [B, Tq, H, D] to k [B, Tk, Hkv, D]. */
@@ -208,19 +231,17 @@ function checkOptions(options: AttentionOptions, q: FloatTensor, k: Tensor): voi
   checkNumber("attention", "dropout", dropout, 0, 1);
   checkInteger("attention", "seed", seed, 0);
   const { pages = null, relative = null } = options;
-  for (const [name, tensor, dtype, shape] of [
-    ["pages", pages, "i32", [batch, -1]],
-    ["keyLengths", keyLengths, "i32", [batch]],
-    ["queryStarts", queryStarts, "i32", [batch]],
-    ["keyRanges", keyRanges, "i32", [batch, queries, 2]],
-    ["slopes", slopes, "f32", [heads]],
-    ["relative", relative, "f32", [heads, -1]],
-  ] as const)
-    if (tensor !== null) {
-      checkTensor("attention", name, tensor, q);
-      checkDType("attention", name, tensor, dtype);
-      checkShapeIs("attention", name, tensor, shape);
-    }
+  const check = (name: string, tensor: Tensor, dtype: DType, shape: readonly number[]): void => {
+    checkTensor("attention", name, tensor, q);
+    checkDType("attention", name, tensor, dtype);
+    checkShapeIs("attention", name, tensor, shape);
+  };
+  if (pages !== null) check("pages", pages, "i32", [batch, -1]);
+  if (keyLengths !== null) check("keyLengths", keyLengths, "i32", [batch]);
+  if (queryStarts !== null) check("queryStarts", queryStarts, "i32", [batch]);
+  if (keyRanges !== null) check("keyRanges", keyRanges, "i32", [batch, queries, 2]);
+  if (slopes !== null) check("slopes", slopes, "f32", [heads]);
+  if (relative !== null) check("relative", relative, "f32", [heads, -1]);
   if (relative && (relative.shape[1]! % 2 === 0 || !relative.contiguous))
     throw new HeedError(
       "ERR_SHAPE",

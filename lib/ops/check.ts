@@ -67,7 +67,9 @@ export function checkDType(op: string, name: string, value: Tensor, dtype: DType
  */
 export function checkShapeIs(op: string, name: string, value: Tensor, expected: Shape): void {
   const { shape } = value;
-  if (shape.length !== expected.length || !shape.every((n, i) => expected[i] === -1 || expected[i] === n))
+  let fits = shape.length === expected.length;
+  for (let i = 0; fits && i < shape.length; i++) fits = expected[i] === -1 || expected[i] === shape[i];
+  if (!fits)
     throw new HeedError(
       "ERR_SHAPE",
       `${op}: expected ${name} of shape ${formatShape(expected).replaceAll("-1", "*")}, got ${formatShape(shape)}`,

@@ -31,14 +31,12 @@ export function normalise(
   checkRank(op, "x", inp, 1);
   checkNumber(op, "eps", eps, 0);
   const width = inp.shape.at(-1)!;
-  for (const [name, tensor] of [
-    ["weight", weight],
-    ["bias", bias],
-  ] as const)
-    if (tensor) {
-      checkParameter(op, name, tensor, inp);
-      checkShapeIs(op, name, tensor, [width]);
-    }
+  const check = (name: string, tensor: FloatTensor): void => {
+    checkParameter(op, name, tensor, inp);
+    checkShapeIs(op, name, tensor, [width]);
+  };
+  if (weight) check("weight", weight);
+  if (bias) check("bias", bias);
   if (residual) {
     checkFloat(op, "residual", residual, inp);
     if (!sameShape(residual.shape, inp.shape))

@@ -269,14 +269,17 @@ export abstract class Optimizer implements Disposable {
       entry.steps++;
       entry.state ??= this.#emptyState(entry);
     }
-    const own = used.flatMap((entry) => this.#ownPart(entry) ?? []);
+    const own = this.#shard ? used.flatMap((entry) => this.#ownPart(entry) ?? []) : used;
     for (const group of alike(own)) {
       const { lrScale, weightDecay, steps: step } = group[0]!;
       const { gradientNorm: norm, maxNorm } = this;
       this.update(group, { lr: this.lr * lrScale, weightDecay, step, norm, maxNorm: maxNorm ?? 0 });
-      for (const { parameter, state } of group)
-        for (const tensor of [parameter, ...Object.values(state!)]) tensor.overwritten();
+      for (const { parameter, state } of group) {
+        parameter.overwritten();
+        for (const kind in state) state[kind]!.overwritten();
+      }
     }
+    if (own === used) return;
     // Views of parts are freed with their gradients.
     const whole = new Set(used);
     for (const entry of own) if (!whole.has(entry)) entry.parameter.dispose();
@@ -512,12 +515,14 @@ function isTakenUp(
  * numbers for all of its tensors.
  */
 function alike(entries: readonly Entry[]): Entry[][] {
-  const groups = new Map<string, Entry[]>();
+  const groups: Entry[][] = [];
   for (const entry of entries) {
-    const key = `${entry.lrScale} ${entry.weightDecay} ${entry.steps}`;
-    const group = groups.get(key);
+    const { lrScale, weightDecay, steps } = entry;
+    const group = groups.find(
+      ([first]) => first!.lrScale === lrScale && first!.weightDecay === weightDecay && first!.steps === steps,
+    );
     if (group) group.push(entry);
-    else groups.set(key, [entry]);
+    else groups.push([entry]);
   }
-  return [...groups.values()];
+  return groups;
 }
