@@ -1,3 +1,4 @@
+import { constants, type NodeGCPerformanceDetail, type PerformanceEntry, PerformanceObserver } from "node:perf_hooks";
 import { setImmediate } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { noGrad, parameter } from "../lib/autograd.js";
@@ -157,6 +158,26 @@ onEachDevice((name) => {
     }
     expect(memory().peak).toBeLessThan(1024 * MiB);
     await collectGarbage();
+    await device().emptyCache();
+  });
+
+  test("memory that the program itself releases makes V8 collect next to nothing", async () => {
+    await collectGarbage();
+    let collections = 0;
+    const observer = new PerformanceObserver((list) => {
+      for (const { detail } of list.getEntries() as (PerformanceEntry & { detail: NodeGCPerformanceDetail })[])
+        if (detail.kind === constants.NODE_PERFORMANCE_GC_MAJOR) collections++;
+    });
+    observer.observe({ entryTypes: ["gc"] });
+    // V8 begins a collection if the memory that it knows of grows by 64 MiB. Each pass uses twice that.
+    for (let i = 0; i < 300; i++) {
+      scope(() => {
+        for (let j = 0; j < 16; j++) empty([2 * MiB]);
+      });
+      await setImmediate();
+    }
+    observer.disconnect();
+    expect(collections).toBeLessThan(10);
     await device().emptyCache();
   });
 

@@ -198,7 +198,11 @@ void Environment::unreference() {
 
 void Environment::release_now(Handle* handle) {
   const auto lock = late_lock();
-  if (handle->storage) handle->storage->device->release(handle->storage);
+  if (handle->storage) {
+    const int64_t before = live_bytes();
+    handle->storage->device->release(handle->storage);
+    collected_bytes_ += before - live_bytes();
+  }
   delete handle;
   unreference();
 }
@@ -367,14 +371,31 @@ void ArrayOwner::release() {
   array_ = nullptr;
 }
 
-void Environment::report_external_memory(napi_env env) {
-  constexpr int64_t kStep = int64_t{4} << 20;
+int64_t Environment::live_bytes() const {
   int64_t live = 0;
   for (const auto& device : devices_)
     if (device) live += device->allocator().stats().live;
-  const int64_t change = live - reported_bytes_;
+  return live;
+}
+
+void Environment::report_external_memory(napi_env env) {
+  constexpr int64_t kStep = int64_t{4} << 20;
+  constexpr std::chrono::seconds kUnused{10};
+  const int64_t live = live_bytes();
+  most_bytes_ = std::max(most_bytes_, live);
+  int64_t known = std::max(live, reported_bytes_ - collected_bytes_);
+  if (known - live >= kStep) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - most_since_ >= kUnused) {
+      known = most_bytes_;
+      most_bytes_ = live;
+      most_since_ = now;
+    }
+  }
+  const int64_t change = known - reported_bytes_;
   if (change < kStep && change > -kStep) return;
-  reported_bytes_ = live;
+  reported_bytes_ = known;
+  collected_bytes_ = 0;
   int64_t total;
   napi_adjust_external_memory(env, change, &total);
 }

@@ -8,6 +8,7 @@
 #include <napi.h>
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -88,6 +89,11 @@ class Environment {
 
   // Tells V8 how much memory live tensors hold, if that has changed much. It must be the last action of a call: V8 may
   // collect garbage in here and so free tensors.
+  //
+  // V8 begins a collection whenever the memory that it knows of has grown by 64 MiB. The memory of a training step
+  // grows by more than that and is released at the step's end by the program itself, so that a collection would find
+  // nothing. V8 is therefore told at once of memory that collections have freed, but of less memory that the program
+  // released only when it has not been used for some seconds.
   void report_external_memory(napi_env env);
 
   void set_error_class(napi_env env, napi_value constructor);
@@ -123,7 +129,11 @@ class Environment {
   std::vector<std::unique_ptr<Device>> devices_;  // null for devices that are not opened
   bool background_ = false;
   int64_t references_ = 1;  // the environment itself, each handle, and each tensor or context of another library
-  int64_t reported_bytes_ = 0;
+  int64_t live_bytes() const;
+  int64_t reported_bytes_ = 0;   // what V8 was told
+  int64_t collected_bytes_ = 0;  // what finalizers have freed since then
+  int64_t most_bytes_ = 0;       // the most that was live since most_since_
+  std::chrono::steady_clock::time_point most_since_ = std::chrono::steady_clock::now();
   const napi_env env_;
   napi_ref error_class_ = nullptr;
   napi_ref unpack_ = nullptr;
