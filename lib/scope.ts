@@ -9,8 +9,8 @@ interface Scoped {
 }
 
 /** @internal Objects that are disposed together, at the end of a call of `scope`. */
-export interface Scope {
-  readonly members: Set<Scoped>;
+export class Scope {
+  readonly members = new Set<Scoped>();
 }
 
 /** Innermost scope; null outside every scope. */
@@ -59,9 +59,9 @@ function collect(members: Set<Scoped>, value: unknown, found: Set<unknown>): voi
 export function scope<T>(body: () => T): T {
   checkFunction("scope", body);
   const outer = current;
-  const members = new Set<Scoped>();
   const kept = new Set<unknown>();
-  current = { members };
+  current = new Scope();
+  const { members } = current;
   try {
     const result = body();
     if (result instanceof Promise) {
@@ -95,6 +95,7 @@ export function scope<T>(body: () => T): T {
  * });
  */
 export function keep<T extends Scoped>(tensor: T): T {
-  leaveScope(tensor);
+  // A caller without types may pass anything.
+  if ((tensor as Scoped | null | undefined)?.scope instanceof Scope) leaveScope(tensor);
   return tensor;
 }
