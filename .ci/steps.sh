@@ -77,7 +77,7 @@ node_gyp_build() {
   local headers
   headers=$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")
   [ -f "$headers/include/node/node_api.h" ] && export npm_config_nodedir=${npm_config_nodedir:-$headers}
-  (cd "$copy" && HEED_NVCC=no-nvcc HEED_ISAS="$isas" CXXFLAGS=-O0 npx --no-install node-gyp rebuild --silent -j "$(nproc)") &&
+  (cd "$copy" && HEED_NVCC=no-nvcc HEED_ISAS="$isas" CXXFLAGS=-O0 npx --no-install node-gyp rebuild --silent -j "$CMAKE_BUILD_PARALLEL_LEVEL") &&
     node -e "
       const heed = require('node-gyp-build')('$copy');
       console.log('loads:', heed.isa());
