@@ -19,11 +19,12 @@ const sized = ["test/ops/gemm.test.ts", "test/ops/gemm-decoded.test.ts", "test/o
  * Tests that change nothing of their process. Those of bench/ are left out: what they test imports the built package, which
  * gives the addon the error class of dist/.
  */
-const harmless = ["adapters", "cli", "data", "deploy", "docs", "embed", "engine", "evaluation", "generate", "inspect"]
-  .concat("load", "models", "nn", "optim", "plugins", "pretrained", "report", "structured", "tokenizer", "train")
+const harmless = ["adapters", "cli", "data", "deploy", "docs", "embed", "engine", "evaluation", "generate"]
+  .concat("inspect", "load", "models", "nn", "optim", "plugins", "pretrained", "report", "server")
+  .concat("structured", "tokenizer", "train")
   .map((folder) => `test/${folder}/**/*.test.ts`)
   .concat("test/formats/!(atomic-file|folder-lock|replace-files).test.ts")
-  .concat("test/{json,layering,native-ops,token-data}.test.ts");
+  .concat("test/{data-sync,elapsed,json,layering,native-ops,token-data,turns}.test.ts");
 /** Files that follow each other in one process. */
 const together = { isolate: false, setupFiles: ["test/support/typed-arrays.ts", "test/support/settled-devices.ts"] };
 /**
