@@ -78,13 +78,26 @@ function inPages(): Example[] {
   });
 }
 
-/** Returns the names that an entry of heed exports. */
-function exported(entry: string): string[] {
+/** Entries of heed, and their declarations. */
+const entries = {
+  ...{ heed: "index.d.ts", "heed/server": "server/index.d.ts", "heed/inspect": "inspect/index.d.ts" },
+  ...{ "heed/ai": "plugins/ai/index.d.ts", "heed/langchain": "plugins/langchain/index.d.ts" },
+};
+
+/** Returns the names that each entry of heed exports. */
+function exported(): Record<string, readonly string[]> {
   const options = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022 };
-  const program = ts.createProgram([dist(entry)], options);
+  const files = Object.entries(entries).map(([entry, file]) => [entry, dist(file)] as const);
+  const program = ts.createProgram(
+    files.map(([, file]) => file),
+    options,
+  );
   const checker = program.getTypeChecker();
-  const index = checker.getSymbolAtLocation(program.getSourceFile(dist(entry))!)!;
-  return checker.getExportsOfModule(index).map(({ name }) => name);
+  const names = files.map(([entry, file]) => {
+    const index = checker.getSymbolAtLocation(program.getSourceFile(file)!)!;
+    return [entry, checker.getExportsOfModule(index).map(({ name }) => name)] as const;
+  });
+  return Object.fromEntries(names);
 }
 
 /** Returns the program of an example. One of a docstring uses what heed exports without importing it. */
@@ -101,12 +114,7 @@ function programOf({ code, declarations }: Example, modules: Readonly<Record<str
 const folder = sharedFolder();
 
 test("examples compile and run", { timeout: 240_000 }, async () => {
-  const modules = {
-    ...{ heed: exported("index.d.ts"), "heed/server": exported("server/index.d.ts") },
-    ...{ "heed/inspect": exported("inspect/index.d.ts") },
-    ...{ "heed/ai": exported("plugins/ai/index.d.ts"), "heed/langchain": exported("plugins/langchain/index.d.ts") },
-    ...{ ai: ["generateText", "streamText"], fastify: ["fastify"] },
-  };
+  const modules = { ...exported(), ai: ["generateText", "streamText"], fastify: ["fastify"] };
   const programs = new Programs(folder);
   const examples = [...inDocstrings(), ...inPages()].map((example, i) => {
     const file = `${i}: ${example.name}`.replaceAll(/[/:]/g, "-");
