@@ -23,7 +23,7 @@ onEachDevice((name) => {
   const load = products(name === "cpu" ? 2000 : 50);
 
   // The software device is slow.
-  const train = trainProgram(name === "cpu" ? 20 : 8);
+  const train = trainProgram(name === "cpu" ? 20 : 5);
 
   test("several workers train at once with the same results as one thread alone", async () => {
     const output = await expectChild(`${train}
