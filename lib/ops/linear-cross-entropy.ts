@@ -15,8 +15,8 @@ export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
   /** Order of the weight's dimensions: [V, C] ("oi") or [C, V] ("io"). @default "oi" */
   layout?: Layout;
   /**
-   * Number of rows whose logits exist at the same time. By default their logits take about half of the weight's memory,
-   * and at least 4 MiB.
+   * Number of rows whose logits exist at the same time. By default their logits take at most about three quarters
+   * of the weight's memory, or 4 MiB if that is more.
    */
   chunkRows?: number;
 }
@@ -25,11 +25,11 @@ export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
 const smallestChunk = 4 << 20;
 
 /**
- * Returns the usual number of rows in a chunk. The logits take about half of the weight's memory, so that reading the
- * weight and its gradient again for each chunk costs little.
+ * Returns the usual number of rows in a chunk. The logits take about three quarters of the weight's memory, so that
+ * reading the weight and its gradient again for each chunk costs little.
  */
 function usualRows(inputs: number, outputs: number, bytes: number): number {
-  return Math.max(1, Math.ceil(inputs / 2), Math.floor(smallestChunk / (outputs * bytes)));
+  return Math.max(1, Math.ceil((inputs * 3) / 4), Math.floor(smallestChunk / (outputs * bytes)));
 }
 
 /**

@@ -139,6 +139,14 @@ template <class T>
 inline void store(T* p, vf v) {
   store_as(p, encode(T{}, v));
 }
+#if defined(__AVX512F__)
+// Returns the upper 16 bits of each lane of both.
+inline __m512i upper_halves(vu first, vu second) {
+  alignas(64) static constexpr uint16_t kUpper[] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                                                    33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+  return _mm512_permutex2var_epi16((__m512i)first, _mm512_load_si512(kUpper), (__m512i)second);
+}
+#endif
 template <class T>
 inline vf load_n(const T* p, int64_t n) {
 #if defined(__AVX512F__)

@@ -15,11 +15,6 @@ constexpr int kShortRows = 8;
 constexpr int kShortRows = 4;
 #endif
 
-#if defined(__AVX512F__)
-alignas(64) constexpr uint16_t kUpperHalves[] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
-                                                 33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
-#endif
-
 // Packs rows of an operand over all of K (gemm_pack.h).
 inline void pack_operand(const Problem& p, const Chains& chains, float* to, const Panels& panels, Floats from,
                          int64_t rows, int64_t row_stride, int64_t k_stride) {
@@ -73,12 +68,12 @@ inline void store_both(T* p, vf first, vf second) {
 #if defined(__AVX512F__)
   if constexpr (std::is_same_v<T, bf16>) {
     if (!_mm512_cmp_ps_mask((__m512)first, (__m512)second, _CMP_UNORD_Q)) {
-      const auto upper = [](vf v) {  // rounded
-        const __m512i bits = (__m512i)v, rounded = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+      const auto rounded = [](vf v) {
+        const __m512i bits = (__m512i)v, more = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
         const __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
-        return _mm512_mask_add_epi32(rounded, odd, rounded, _mm512_set1_epi32(1));
+        return (vu)_mm512_mask_add_epi32(more, odd, more, _mm512_set1_epi32(1));
       };
-      _mm512_storeu_si512(p, _mm512_permutex2var_epi16(upper(first), _mm512_load_si512(kUpperHalves), upper(second)));
+      store_as(p, upper_halves(rounded(first), rounded(second)));
       return;
     }
   }

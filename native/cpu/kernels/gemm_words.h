@@ -88,9 +88,7 @@ struct RoundedPairs {
   static vf along_k(const float* p, int64_t k) {
     const vu first = upper(p, k), second = upper(p + kWidth, k - kWidth);
 #if defined(__AVX512F__)
-    alignas(64) static constexpr uint16_t kUpper[] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
-                                                      33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
-    return (vf)_mm512_permutex2var_epi16((__m512i)first, _mm512_load_si512(kUpper), (__m512i)second);
+    return (vf)upper_halves(first, second);
 #else
     const vu16 both[] = {narrow(first >> 16), narrow(second >> 16)};
     return load_as<vf>(both);
