@@ -167,7 +167,7 @@ struct Across {
   static inline __attribute__((always_inline)) void chains(int64_t begin, int64_t end, const X& x, const Row& row,
                                                            const char* next, vs (&sum)[G][R],
                                                            const MultiplyAdd& multiply_add) {
-    const auto add = [&](int g, int64_t k, int64_t left, const auto& here) {
+    const auto add = [&](int g, int64_t k, int64_t left, const auto& here) __attribute__((always_inline)) {
       vs steps[kSteps];
       load(steps, [&](int i) { return here(g * kShort + i); });
 #pragma GCC unroll 8
@@ -217,7 +217,7 @@ constexpr int groups_at_once(int R) { return R <= 2 ? 4 : R <= 4 ? 2 : 1; }
 // body(Count<G>{}, j, row) for `rows` rows of T from `first` on, `apart` elements apart: G groups of them from row j
 // on. In the last group, the last row stands for those that do not exist. Rows whose distance is a multiple of 4 KiB
 // share their places in the L1 cache, which has room for eight of them; a line is read in four parts.
-template <int R, class T, class Body>
+template <int R, int most = groups_at_once(R), class T, class Body>
 inline void for_each_group(const T* first, int64_t apart, int64_t rows, const Body& body) {
   const int64_t bytes = apart * static_cast<int64_t>(sizeof(T));
   int64_t j = 0;
@@ -229,12 +229,13 @@ inline void for_each_group(const T* first, int64_t apart, int64_t rows, const Bo
     }
   };
   const EvenRows<T> even{first, apart};
-  if (bytes % 4096 == 0) {
-    if constexpr (groups_at_once(R) >= 2) groups(Count<2>{}, EvenRows<T, true>{first, apart});
-  } else {
-    if constexpr (groups_at_once(R) == 4)
-      if (bytes % 2048 != 0) groups(Count<4>{}, even);
-    if constexpr (groups_at_once(R) >= 2) groups(Count<2>{}, even);
+  if constexpr (most == 4)
+    if (bytes % 2048 != 0) groups(Count<4>{}, even);
+  if constexpr (most >= 2) {
+    if (bytes % 4096 != 0)
+      groups(Count<2>{}, even);
+    else
+      groups(Count<2>{}, EvenRows<T, true>{first, apart});
   }
   groups(Count<1>{}, even);
   if (j == rows) return;

@@ -17,7 +17,7 @@ constexpr int kFewScaledRows = 4;  // more sums of scaled rows would cost more t
 constexpr int64_t kDotStrip = 128;
 constexpr int64_t sum_strip(int64_t m) { return m <= 2 ? 4096 : 8192 / m / 64 * 64; }
 constexpr int64_t kLeastSumStrip = 512;
-constexpr int64_t kTasksOfWorker = 16;
+constexpr int64_t kTasksOfWorker = 2;
 // Elements of B that are worth a turn at the counter: a sleeping thread takes longer to wake than a small model's
 // products take.
 constexpr int64_t kTaskElements = 1 << 14;
