@@ -30,9 +30,10 @@ const texts = near.map(({ text }) => text);
 const best = (await reranker.rank(question, texts, { top: 3 })).map(({ index }) => near[index]!);
 
 const context = best.map(({ file, text }) => `${file}:\n${text.slice(0, 1500)}`).join("\n\n");
-const answer = model.chat([
+const messages = [
   { role: "system", content: `Answer the question from these texts only.\n\n${context}` },
   { role: "user", content: question },
-]);
+];
+const answer = model.chat(messages, { temperature: 0 });
 for await (const { text } of answer) process.stdout.write(text);
 console.log(`\n\nFrom: ${[...new Set(best.map(({ file }) => file))].join(", ")}`);
