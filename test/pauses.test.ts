@@ -45,7 +45,7 @@ const at = (name: string): string => path.join(folder, name);
 const size = nightly
   ? { vocabularySize: 50_257, width: 1536, layers: 8, heads: 16, contextLength: 64 }
   : { vocabularySize: 49_152, width: 512, layers: 1, heads: 8, contextLength: 32 };
-/** For Q4_0, whose scales are searched for, a microsecond for each number: 6 million numbers take seconds too. */
+/** The scales of Q4_0 are searched for, which takes a microsecond for each number. So 6 million numbers are enough. */
 const sizeOfQ4 = nightly ? size : { ...size, vocabularySize: 6144 };
 /** The shape of a GPT-2 with 124 million parameters. */
 const gpt2Shape = { vocabularySize: 50_257, width: 768, layers: 12, heads: 12, contextLength: 1024 };

@@ -8,7 +8,7 @@ import type { Shape } from "../shape.js";
 import { allocate, type FloatTensor, type Tensor } from "../tensor.js";
 import { setPieces } from "../tensor-pieces.js";
 import { inPieces } from "../turns.js";
-import { checkParameters, groupsOf, type ParameterGroup, type Trained } from "./parameter-groups.js";
+import { alike, checkParameters, groupsOf, type ParameterGroup, type Trained } from "./parameter-groups.js";
 import { type Part, partsOf } from "./shards.js";
 
 /**
@@ -508,21 +508,4 @@ function isTakenUp(
 ): boolean {
   if (names.length === 0) return false;
   return state !== null || !parameter.isFrozen || Object.hasOwn(saved, names[0]!);
-}
-
-/**
- * Returns the entries in groups with the same settings and the same count of steps, because a launch uses the same
- * numbers for all of its tensors.
- */
-function alike(entries: readonly Entry[]): Entry[][] {
-  const groups: Entry[][] = [];
-  for (const entry of entries) {
-    const { lrScale, weightDecay, steps } = entry;
-    const group = groups.find(
-      ([first]) => first!.lrScale === lrScale && first!.weightDecay === weightDecay && first!.steps === steps,
-    );
-    if (group) group.push(entry);
-    else groups.push([entry]);
-  }
-  return groups;
 }

@@ -56,3 +56,22 @@ export function groupsOf(op: string, groups: readonly ParameterGroup[], names: r
   }
   return found;
 }
+
+/**
+ * @internal Returns the parameters in groups with the same settings and the same count of steps, because a launch uses the
+ * same numbers for all of its tensors.
+ */
+export function alike<P extends { readonly lrScale: number; readonly weightDecay: number; readonly steps: number }>(
+  parameters: readonly P[],
+): P[][] {
+  const groups: P[][] = [];
+  for (const parameter of parameters) {
+    const { lrScale, weightDecay, steps } = parameter;
+    const group = groups.find(
+      ([first]) => first!.lrScale === lrScale && first!.weightDecay === weightDecay && first!.steps === steps,
+    );
+    if (group) group.push(parameter);
+    else groups.push([parameter]);
+  }
+  return groups;
+}

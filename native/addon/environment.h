@@ -125,11 +125,11 @@ class Environment {
 
   void stop();
   std::vector<char> unpack(const cuda::Image& image);
+  int64_t live_bytes() const;
 
   std::vector<std::unique_ptr<Device>> devices_;  // null for devices that are not opened
   bool background_ = false;
-  int64_t references_ = 1;  // the environment itself, each handle, and each tensor or context of another library
-  int64_t live_bytes() const;
+  int64_t references_ = 1;       // the environment itself, each handle, and each tensor or context of another library
   int64_t reported_bytes_ = 0;   // what V8 was told
   int64_t collected_bytes_ = 0;  // what finalizers have freed since then
   int64_t most_bytes_ = 0;       // the most that was live since most_since_

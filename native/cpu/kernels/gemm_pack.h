@@ -78,5 +78,14 @@ inline void pack_panels(float* to, const Panels& panels, const typename Words::E
   }
 }
 
+// The same for an operand of a product whose operand a has the dtype `of_a`.
+inline void pack_operand(Word word, DType of_a, float* to, const Panels& panels, Floats from, int64_t rows, int64_t k,
+                         int64_t row_stride, int64_t k_stride) {
+  with_operand_words(word, from.dtype, of_a, [&](auto words) {
+    using Words = decltype(words);
+    pack_panels<Words>(to, panels, from.as<typename Words::Element>(), rows, k, row_stride, k_stride);
+  });
+}
+
 }  // namespace
 }  // namespace heed::cpu::HEED_ISA

@@ -15,19 +15,6 @@ constexpr int kShortRows = 8;
 constexpr int kShortRows = 4;
 #endif
 
-// Packs rows of an operand over all of K (gemm_pack.h).
-inline void pack_operand(const Problem& p, const Chains& chains, float* to, const Panels& panels, Floats from,
-                         int64_t rows, int64_t row_stride, int64_t k_stride) {
-  const auto packed = [&](auto words) {
-    using Words = decltype(words);
-    pack_panels<Words>(to, panels, from.as<typename Words::Element>(), rows, p.k, row_stride, k_stride);
-  };
-  if (from.dtype == p.a.data.dtype)
-    with_words(chains.word, from.dtype, packed);
-  else
-    with_rounded_words(chains.word, p.a.data.dtype, packed);
-}
-
 struct ShortK {
   static constexpr int64_t kMostWords = 64;
   static constexpr int64_t kLeastColumns = 32;
@@ -150,7 +137,8 @@ inline void multiply_short_k(const Problem& p, const ShortK& t, float* memory) {
       const int64_t panel = (of_a ? task : task - a_tasks) * ShortK::kTogether, first = panel * panels.rows;
       const int64_t rows = min_of(ShortK::kTogether * panels.rows, (of_a ? p.m : p.n) - first);
       const int64_t row = of_a ? from.row : from.column, k = of_a ? from.column : from.row;
-      pack_operand(p, t.chains, (of_a ? a : b) + panel * panels.stride, panels, from.data + first * row, rows, row, k);
+      pack_operand(t.chains.word, p.a.data.dtype, (of_a ? a : b) + panel * panels.stride, panels,
+                   from.data + first * row, rows, p.k, row, k);
     }
   });
   if (p.bias)

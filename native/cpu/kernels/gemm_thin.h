@@ -49,8 +49,8 @@ struct Thin {
   bool dots;
   Side thin, wide;
   Chains chains;
-  Panels panels;  // of the thin operand; for dots, only rows and stride count
-  int64_t parts;  // panels of the thin operand
+  Panels panels{};  // of the thin operand; for dots, only rows and stride count
+  int64_t parts;    // panels of the thin operand
 
   explicit Thin(const Problem& p) : of_a(p.m <= p.n), thin(p, of_a), wide(p, !of_a), chains(p) {
     dots = wide.k == 1;
@@ -137,7 +137,7 @@ __attribute__((noinline)) void multiply_columns(const Chains& chains, int64_t k,
 }
 
 inline void multiply_thin_columns(const Problem& p, const Thin& t, float* memory) {
-  pack_operand(p, t.chains, memory, t.panels, t.thin.data, t.thin.rows, t.thin.row, t.thin.k);
+  pack_operand(t.chains.word, p.a.data.dtype, memory, t.panels, t.thin.data, t.thin.rows, p.k, t.thin.row, t.thin.k);
   const int64_t tiles = ceil_div(t.wide.rows, kTwo);
   const int64_t grain = ceil_div(Thin::kTaskProducts, t.panels.rows * kTwo * p.k);
   with_words(t.chains.word, t.wide.data.dtype, [&](auto kind) {
@@ -162,16 +162,12 @@ template <int M>
 inline void multiply_thin_dots(const Problem& p, const Thin& t, float* memory) {
   for (int64_t part = 0; part < t.parts; part++) {
     const int64_t first = part * t.panels.rows;
-    const auto gather = [&](auto words) {
+    with_operand_words(t.chains.word, t.thin.data.dtype, p.a.data.dtype, [&](auto words) {
       using Words = decltype(words);
       gather_rows<M, Words>(memory + part * t.panels.stride,
                             t.thin.data.as<typename Words::Element>() + first * t.thin.row,
                             min_of(t.panels.rows, t.thin.rows - first), p.k, t.thin.row, t.thin.k);
-    };
-    if (t.thin.data.dtype == p.a.data.dtype)
-      with_words(t.chains.word, t.thin.data.dtype, gather);
-    else
-      with_rounded_words(t.chains.word, p.a.data.dtype, gather);
+    });
   }
   const int64_t grain = ceil_div(Thin::kTaskProducts, Thin::kDotBlock * t.thin.rows * p.k);
   parallel_for(ceil_div(t.wide.rows, Thin::kDotBlock), grain, [&](int64_t begin, int64_t end) {

@@ -121,15 +121,7 @@ class TiledProduct {
          p.b.column, p.b.row);
   }
   void pack(float* to, const Panels& panels, Floats from, int64_t rows_, int64_t row_stride, int64_t k_stride) const {
-    const auto packed = [&](auto words) {
-      using Words = decltype(words);
-      pack_panels<Words>(to, panels, from.as<typename Words::Element>(), rows_, k, row_stride, k_stride);
-    };
-    const DType dtype = p.a.data.dtype;
-    if (from.dtype == dtype)
-      with_words(t.chains.word, dtype, packed);
-    else
-      with_rounded_words(t.chains.word, dtype, packed);
+    pack_operand(t.chains.word, p.a.data.dtype, to, panels, from, rows_, k, row_stride, k_stride);
   }
 
   void pack_shared() const {

@@ -123,6 +123,13 @@ inline void with_rounded_words([[maybe_unused]] Word word, DType dtype, const F&
   f(RoundedSingles<f16>{});
 }
 
+// The same for an operand of a product whose operand a has the dtype `of_a`.
+template <class F>
+inline void with_operand_words(Word word, DType dtype, DType of_a, const F& f) {
+  if (dtype == of_a) return with_words(word, dtype, f);
+  with_rounded_words(word, of_a, f);
+}
+
 // n cut into even parts of at most `most`: the size of a part.
 inline int64_t even_part(int64_t n, int64_t most) { return n == 0 ? 1 : ceil_div(n, ceil_div(n, most)); }
 
