@@ -10,7 +10,7 @@ import { lengthOf, Scheduler, type StepLimits, type Work } from "./scheduler.js"
 import { acceptTokens, type Speculation } from "./speculation.js";
 import { Statistics } from "./statistics.js";
 import { noScores, runStep, type StepOutput } from "./step.js";
-import { inTurns } from "../turns.js";
+import { inTurns, pauseIfLong } from "../turns.js";
 import { tokensToVerify } from "./verification.js";
 import { WeightsWatch } from "./weights-watch.js";
 
@@ -95,7 +95,10 @@ export class EngineLoop {
   async #run(): Promise<void> {
     // Requests that are made at the same time join the first step together.
     await Promise.resolve();
-    for (let work = this.#next(); work.length > 0; work = this.#next()) {
+    for (;;) {
+      await pauseIfLong();
+      const work = this.#next();
+      if (work.length === 0) break;
       try {
         await this.#serve(work);
       } catch (error) {
@@ -200,6 +203,8 @@ export class EngineLoop {
     let reading = steps.run()();
     this.#enqueued(work);
     for (;;) {
+      // A fast device has computed the tokens when they are read, so that this loop alone never ends the turn.
+      await pauseIfLong();
       const ahead = this.#mayRunAhead(work) ? steps.run() : null;
       if (ahead) this.#enqueued(work);
       await this.#accept(work, await reading);

@@ -6,7 +6,7 @@ import type { GPT } from "../../lib/models/gpt.js";
 import { logSoftmax } from "../support/functions.js";
 import { devices, smallGpt, someTokens } from "../generate/models.js";
 import { Random } from "../support/random.js";
-import { engineFor } from "./support.js";
+import { begun, engineFor } from "./support.js";
 
 /** Returns the log-probability of each token from `first` on in float64, and whether each is the likeliest. */
 async function slowly(model: GPT, tokens: number[], first: number): Promise<{ values: number[]; greedy: boolean }> {
@@ -44,9 +44,8 @@ describe.for(devices)("Engine.score on %s", (device) => {
     const kvMemory = 2 * model.config.layers * model.config.kvHeads * model.kvHeadSize * 4 * 11 * 4;
     const engine = engineFor(model, { pageSize: 4, kvMemory, maxBatchTokens: 11, maxSequences: 6 });
     const options = { tokens: [1, 2, 3], maxTokens: device === "cpu" ? 35 : 6, seed: 1 };
-    const beside = Promise.resolve(engine.generate(options));
     // It begins first, so that the others give it their pages.
-    while (engine.metrics.running === 0) await new Promise(setImmediate);
+    const beside = await begun(engine.generate(options));
     const given = await Promise.all(requests.map((request) => engine.score(request)));
     for (const [i, { tokens, first }] of requests.entries()) {
       const { logProbabilities, total, greedy } = expected[i]!;
@@ -61,7 +60,7 @@ describe.for(devices)("Engine.score on %s", (device) => {
       );
       expect(given[i], `text ${i}`).toEqual(expected[i]);
     }
-    const { tokens } = await beside;
+    const { tokens } = await beside.result;
     const { running, waiting, pagesUsed, cachedTokens, preemptions } = engine.metrics;
     expect({ running, waiting, pagesUsed }).toEqual({ running: 0, waiting: 0, pagesUsed: 0 });
     if (device === "cpu") expect(Math.min(cachedTokens, preemptions)).toBeGreaterThan(0);

@@ -10,7 +10,7 @@ import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { embedding } from "../../lib/ops/embedding.js";
 import { smallGpt, someTokens } from "../generate/models.js";
 import { KvPages } from "../../lib/nn/kv-pages.js";
-import { engineFor } from "./support.js";
+import { begun, engineFor } from "./support.js";
 
 describe("an engine's service", () => {
   test("a request whose deadline passes ends with what it has, and one that waits never begins", async () => {
@@ -78,13 +78,14 @@ describe("an engine's service", () => {
     using next = smallGpt("cpu", { contextLength: 64, layers: 3 });
     const engine = engineFor(model, { maxSequences: 2, pageSize: 4 });
     const of = (seed: number): EngineRequest & { tokens: number[] } => ({ tokens: [seed, 7], maxTokens: 9, seed });
-    const results = [1, 2, 3, 4].map((seed) => Promise.resolve(engine.generate(of(seed))));
-    await new Promise(setImmediate);
+    const first = begun(engine.generate(of(1)));
+    const others = [2, 3, 4].map((seed) => Promise.resolve(engine.generate(of(seed))));
+    const { result: own } = await first;
     const replaced = engine.replace(next);
     await expect(engine.replace(next)).rejects.toMatchObject({ code: "ERR_BUSY" });
-    results.push(Promise.resolve(engine.generate(of(5))));
+    others.push(Promise.resolve(engine.generate(of(5))));
     await replaced;
-    for (const [i, result] of (await Promise.all(results)).entries()) {
+    for (const [i, result] of [await own, ...(await Promise.all(others))].entries()) {
       const [alone] = await generateTokens(i < 2 ? model : next, [of(i + 1).tokens], of(i + 1));
       expect(result.tokens, `request ${i + 1}`).toEqual(alone!.tokens);
     }

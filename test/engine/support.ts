@@ -1,5 +1,6 @@
 import { afterEach } from "vitest";
 import { Engine, type EngineOptions } from "../../lib/engine/engine.js";
+import type { Generation, GenerationResult } from "../../lib/generate/generation.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import type { Llama } from "../../lib/models/llama.js";
 
@@ -13,4 +14,21 @@ export function engineFor(model: GPT | Llama, options: EngineOptions = {}): Engi
   const engine = new Engine(model, options);
   open.push(engine);
   return engine;
+}
+
+/**
+ * Resolves when a generation has its first token, and reads the rest meanwhile. Turns of the event loop say nothing about
+ * what has begun: a small model generates many tokens in one, or none.
+ */
+export async function begun(generation: Generation): Promise<{ result: Promise<GenerationResult> }> {
+  const events = generation[Symbol.asyncIterator]();
+  await events.next();
+  const read = async (): Promise<GenerationResult> => {
+    for await (const _ of events);
+    return generation;
+  };
+  const result = read();
+  // The test may look at the error later.
+  result.catch(() => undefined);
+  return { result };
 }
