@@ -1,6 +1,6 @@
 // Packing for the matrix product: rows of an operand (columns of B are rows here) are cut into panels, each laid out
 // [step of k][lanes] in words (gemm_words.h), so that the micro-kernel reads both operands with
-// stride one. Lanes past a panel's rows are zeros.
+// stride one. Lanes past a panel's rows are finite wherever the rows are, and their products are not wanted.
 #pragma once
 #include "cpu/kernels/gemm_words.h"
 #include "cpu/kernels/transpose.h"
@@ -14,30 +14,29 @@ struct Panels {
   int64_t stride;  // from one panel to the next
 };
 
-// Rows that are contiguous in k: kWidth rows at a time, squares transposed in registers.
+// Rows that are contiguous in k: kWidth rows at a time, squares transposed in registers. The last row stands for those
+// that do not exist.
 template <class Words>
 inline void pack_transposed(float* to, int64_t lanes, const typename Words::Element* from, int64_t rows, int64_t k,
                             int64_t row_stride) {
   constexpr int64_t kStep = kWidth * Words::kElements;
-  for (int64_t first = 0; first < lanes; first += kWidth, from += kWidth * row_stride) {
-    const int64_t here = rows - first;
+  for (int64_t first = 0; first < lanes; first += kWidth) {
+    const typename Words::Element* row[kWidth];
+    for (int i = 0; i < kWidth; i++) row[i] = from + min_of(first + i, rows - 1) * row_stride;
     float* d = to + first;
-    for (int64_t p = 0; p < k; p += kStep, d += kWidth * lanes) {
-      vf square[kWidth];
-      if (here >= kWidth && p + kStep <= k) {
+    vf square[kWidth];
+    int64_t p = 0;
+    for (; p + kStep <= k; p += kStep, d += kWidth * lanes) {
 #pragma GCC unroll 16
-        for (int i = 0; i < kWidth; i++) square[i] = Words::along_k(from + i * row_stride + p, kStep);
-      } else {
-        for (int i = 0; i < kWidth; i++) square[i] = i < here ? Words::along_k(from + i * row_stride + p, k - p) : vf{};
-      }
+      for (int i = 0; i < kWidth; i++) square[i] = Words::along_k(row[i] + p, kStep);
       transpose(square);
-      if (p + kStep <= k) {
 #pragma GCC unroll 16
-        for (int i = 0; i < kWidth; i++) store(d + i * lanes, square[i]);
-      } else {
-        for (int64_t i = 0; p + i * Words::kElements < k; i++) store(d + i * lanes, square[i]);
-      }
+      for (int i = 0; i < kWidth; i++) store(d + i * lanes, square[i]);
     }
+    if (p == k) continue;
+    for (int i = 0; i < kWidth; i++) square[i] = Words::along_k(row[i] + p, k - p);
+    transpose(square);
+    for (int64_t i = 0; p + i * Words::kElements < k; i++) store(d + i * lanes, square[i]);
   }
 }
 

@@ -1,10 +1,10 @@
 // The matrix product of many rows: packed panels, a register-blocked micro-kernel and cache blocking (Goto & van de
 // Geijn 2008; Van Zee & van de Geijn 2015).
 //
-// A unit of work is a panel of A times a block of B panels, which stays in L2, over `depth` of K; with few rows or many
-// columns, a block of B panels times all of A, while the block after it is fetched from memory. An operand that several
-// units need is packed ahead, by all threads; the others by the worker, into its scratch memory, where they are in its
-// own L2. The order of summation is that of gemm_words.h.
+// One operand is packed ahead, by all threads, and then streams from L3 or memory. Of the other, each worker packs a
+// few panels at a time into memory of its own, where they stay in its L2 until it has multiplied them by all of the
+// first, over `depth` of K. A worker packs panels of A, or of B with few rows or many columns; then it also fetches the
+// next ones from memory meanwhile. The order of summation is that of gemm_words.h.
 #pragma once
 #include <type_traits>
 
@@ -19,12 +19,13 @@ namespace {
 
 // How a problem is cut; made in the host function, which takes the memory for it.
 struct Tiling {
-  static constexpr int64_t kSteps = 768;  // steps of a pass
-  static constexpr int64_t kRowsAtOnce = 168;
-  static constexpr int64_t kBlockColumns = 384, kBlockWords = kBlockColumns * 512;  // of B that workers share
-  static constexpr int64_t kOwnPanels = 4;    // panels of A that a worker packs at once
+  // Steps of a pass. Between passes, sums go through memory. But a worker that packs B reads pieces of its rows, which
+  // have to be long, and so few that they stay in L2 while the next ones are fetched.
+  static constexpr int64_t kSteps = 1536, kPieceSteps = 768;
+  static constexpr int64_t kFewRows = 168, kManyRows = 672;  // at most, and at least
+  static constexpr int64_t kOwnPanels = 4;                   // panels of A that a worker packs at once
   static constexpr int64_t kAheadPanels = 4;  // panels of B that are fetched at once: long pieces of its rows
-  static constexpr int64_t kOwnBlocks = 8;    // blocks of B for each worker: fewer would end at different times
+  static constexpr int64_t kUnits = 8;        // for each worker: fewer would end at different times
   static constexpr int64_t kAheadSteps = 4;   // steps of products for each line that is fetched
   static constexpr int64_t kSharedFloats = int64_t{4} << 20;
   static constexpr int64_t kLeastProducts = 1 << 17;  // products that are worth a turn at the counter
@@ -33,37 +34,39 @@ struct Tiling {
   int64_t row_panels, column_panels;
   Chains chains;
   int64_t depth, passes;  // over K: chains of kSteps words in all, or fewer
-  int64_t block_columns;  // panels of B in a block
-  bool share_a, share_b;  // true if the operand is packed ahead
+  int64_t block_columns;  // panels of B in a unit
+  bool share_a, share_b;  // true if the operand is packed ahead, at most one of them
   int64_t height, width;  // panels within a range that is packed ahead
   int64_t group;          // matrices of the batch that are processed together
   Panels a, b;
 
   explicit Tiling(const Problem& p) : workers(thread_count()), chains(p) {
-    const int64_t together = max_of<int64_t>(1, kSteps * chains.elements / chains.length);
+    a.rows = even_part(p.m, kTileRows);
+    a.lanes = ceil_div(kTileRows, kWidth) * kWidth;
+    b.rows = b.lanes = kTileColumns;
+    row_panels = ceil_div(p.m, a.rows);
+    column_panels = ceil_div(p.n, b.rows);
+    const int64_t enough = p.m > kFewRows ? kUnits * kAheadPanels : 4;
+    const bool few_columns = p.batch * column_panels < enough * workers;
+    share_b = row_panels > 1 && (few_columns || (p.m >= kManyRows && chains.words(p.k) > kPieceSteps));
+    const int64_t most = share_b || p.b.row == 1 ? kSteps : kPieceSteps;
+    const int64_t together = max_of<int64_t>(1, most * chains.elements / chains.length);
     depth = even_part(chains.count, together) * chains.length;
     passes = max_of<int64_t>(1, ceil_div(p.k, depth));
     const int64_t steps = depth / chains.elements;
     // Panels are a cache line further apart than they are long, so that they do not compete for the same cache sets.
-    a.rows = even_part(p.m, kTileRows);
-    a.lanes = ceil_div(kTileRows, kWidth) * kWidth;
     a.stride = steps * a.lanes + 16;
-    b.rows = b.lanes = kTileColumns;
     b.stride = steps * b.lanes + 16;
-    row_panels = ceil_div(p.m, a.rows);
-    column_panels = ceil_div(p.n, b.rows);
-
-    const int64_t enough = p.m > kRowsAtOnce ? kOwnBlocks * kAheadPanels : 4;
-    share_b = row_panels > 1 && p.batch * column_panels < enough * workers;
-    // If each block is fetched once, the number of blocks should divide evenly among the workers.
-    const int64_t block = min_of(kBlockColumns, kBlockWords / steps) / kTileColumns;
-    const int64_t turns = ceil_div(column_panels, 2 * workers * kAheadPanels);
-    block_columns = share_b ? even_part(column_panels, block) : ceil_div(column_panels, 2 * workers * turns);
-    share_a = column_panels > block_columns;
+    if (share_b) {
+      width = even_part(column_panels, max_of<int64_t>(1, kSharedFloats / b.stride));
+      block_columns = ceil_div(width, min_of(width, ceil_div(kUnits * workers, p.batch * row_panels)));
+    } else {
+      // If each block is fetched once, the number of blocks should divide evenly among the workers.
+      width = column_panels;
+      block_columns = ceil_div(width, 2 * workers * ceil_div(width, 2 * workers * kAheadPanels));
+    }
+    share_a = !share_b && column_panels > block_columns;
     height = share_a ? min_of(row_panels, kSharedFloats / a.stride) : row_panels;
-    width = share_b ? min_of(column_panels,
-                             ceil_div(max_of(block_columns, kSharedFloats / b.stride), block_columns) * block_columns)
-                    : column_panels;
     group = share_a || share_b ? max_of<int64_t>(1, min_of(p.batch, 2 * kSharedFloats / (shared_a() + shared_b())))
                                : p.batch;
   }
@@ -185,11 +188,27 @@ class TiledProduct {
         pack_a(own_a, matrix + m, row + i, panels);
         a = own_a;
       }
-      for (int64_t q = 0; q < panels; q++)
+      const auto product_of = [&](int64_t q, int64_t j, const Ahead& ahead) {
+        multiply_panels(target, row + i + q, column + j, a + q * t.a.stride, b + (j - first_column) * t.b.stride,
+                        ahead);
+      };
+      if (t.share_b) {
         for (int64_t j = first_column; j < end_column; j++)
-          multiply_panels(target, row + i + q, column + j, a + q * t.a.stride, b + (j - first_column) * t.b.stride,
-                          t.share_b ? Ahead(b) : block_ahead(m, column + end_column, product++, products));
+          for (int64_t q = 0; q < panels; q++)
+            product_of(q, j, panel_ahead(b + (j - first_column + 1) * t.b.stride, q, panels));
+      } else {
+        for (int64_t q = 0; q < panels; q++)
+          for (int64_t j = first_column; j < end_column; j++)
+            product_of(q, j, block_ahead(m, column + end_column, product++, products));
+      }
     }
+  }
+
+  // Returns the memory that the micro-kernel prefetches during the i-th of n products with a panel of B: its part of
+  // the next panel.
+  Ahead panel_ahead(const float* next, int64_t i, int64_t n) const {
+    const int64_t steps = t.chains.words(k), lines = steps * t.b.lanes / (kCacheLine / int64_t{sizeof *next});
+    return Ahead(reinterpret_cast<const char*>(next), 1, lines, 0, i, n, steps);
   }
 
   // Returns the memory that the micro-kernel prefetches during the i-th of n products of a block: its part of the next
