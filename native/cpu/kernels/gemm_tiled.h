@@ -23,7 +23,7 @@ struct Tiling {
   // have to be long, and so few that they stay in L2 while the next ones are fetched.
   static constexpr int64_t kSteps = 1536, kPieceSteps = 768;
   static constexpr int64_t kFewRows = 168, kManyRows = 672;  // at most, and at least
-  static constexpr int64_t kOwnPanels = 4;                   // panels of A that a worker packs at once
+  static constexpr int64_t kOwnFloats = 1 << 17;             // of A that a worker packs at once
   static constexpr int64_t kAheadPanels = 4;  // panels of B that are fetched at once: long pieces of its rows
   static constexpr int64_t kUnits = 8;        // for each worker: fewer would end at different times
   static constexpr int64_t kAheadSteps = 4;   // steps of products for each line that is fetched
@@ -37,6 +37,7 @@ struct Tiling {
   int64_t block_columns;  // panels of B in a unit
   bool share_a, share_b;  // true if the operand is packed ahead, at most one of them
   int64_t height, width;  // panels within a range that is packed ahead
+  int64_t own_panels;     // of A that a worker packs at once
   int64_t group;          // matrices of the batch that are processed together
   Panels a, b;
 
@@ -66,6 +67,7 @@ struct Tiling {
       block_columns = ceil_div(width, 2 * workers * ceil_div(width, 2 * workers * kAheadPanels));
     }
     share_a = !share_b && column_panels > block_columns;
+    own_panels = max_of<int64_t>(1, min_of(row_panels, kOwnFloats / a.stride));
     height = share_a ? min_of(row_panels, kSharedFloats / a.stride) : row_panels;
     group = share_a || share_b ? max_of<int64_t>(1, min_of(p.batch, 2 * kSharedFloats / (shared_a() + shared_b())))
                                : p.batch;
@@ -75,7 +77,7 @@ struct Tiling {
   // Floats of a matrix's operand that is packed ahead, and of the operands that a worker packs for itself.
   int64_t shared_a() const { return share_a ? height * a.stride : 0; }
   int64_t shared_b() const { return share_b ? width * b.stride : 0; }
-  int64_t own_a() const { return share_a ? 0 : min_of(kOwnPanels, row_panels) * a.stride; }
+  int64_t own_a() const { return share_a ? 0 : own_panels * a.stride; }
   int64_t own_b() const { return share_b ? 0 : block_columns * b.stride; }
   int64_t memory() const { return group * (shared_a() + shared_b()) + workers * (own_a() + own_b()); }
 };
@@ -180,7 +182,7 @@ class TiledProduct {
     }
     const int64_t products = (end_row - first_row) * (end_column - first_column);
     int64_t product = 0;
-    const int64_t together = t.share_a ? end_row - first_row : Tiling::kOwnPanels;
+    const int64_t together = t.share_a ? end_row - first_row : t.own_panels;
     for (int64_t i = first_row; i < end_row; i += together) {
       const int64_t panels = min_of(together, end_row - i);
       const float* a = shared_a + (m * t.height + i) * t.a.stride;
