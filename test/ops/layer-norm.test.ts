@@ -30,7 +30,7 @@ const weights = (width: number) => ({
 });
 
 // Widths begin at 3: rows of two differ from ±1 only by roundings of a few units, and their gradients almost vanish.
-const shapes = [[3], [17], [31], [33], [63], [65], [257], [5, 33], [2, 3, 65], [70, 17], [3, 1025], [0, 5]];
+const shapes = [[3], [17], [31], [33], [63], [65], [257], [5, 33], [2, 3, 65], [70, 17], [3, 1025], [2, 4115], [0, 5]];
 
 // Mean and variance are centred sums with errors of a few u; the result divides by the deviation, which is about 1. The
 // gradients subtract two means from dout·weight, and those of weight and bias are sums over rows.

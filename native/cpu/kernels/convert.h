@@ -147,6 +147,25 @@ inline __m512i upper_halves(vu first, vu second) {
   return _mm512_permutex2var_epi16((__m512i)first, _mm512_load_si512(kUpper), (__m512i)second);
 }
 #endif
+// Stores two vectors, which takes fewer steps for bf16 if neither has a NaN.
+template <class T>
+inline void store_both(T* p, vf first, vf second) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (!_mm512_cmp_ps_mask((__m512)first, (__m512)second, _CMP_UNORD_Q)) {
+      const auto rounded = [](vf v) {
+        const __m512i bits = (__m512i)v, more = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+        const __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
+        return (vu)_mm512_mask_add_epi32(more, odd, more, _mm512_set1_epi32(1));
+      };
+      store_as(p, upper_halves(rounded(first), rounded(second)));
+      return;
+    }
+  }
+#endif
+  store(p, first);
+  store(p + kWidth, second);
+}
 template <class T>
 inline vf load_n(const T* p, int64_t n) {
 #if defined(__AVX512F__)

@@ -8,10 +8,10 @@
 //           norm without mean and mean(d); dweight = Σ_rows dout · n, dbias = Σ_rows dout. It needs x (`sum` if there
 //           was a residual), mean and rstd.
 //
-// A row is read once from memory and then from cache, while the next one is fetched. Rows run in parallel. Backward
-// takes a few rows together, so that the gradients of the parameters are read and written once for all of them. Those
-// are summed over fixed chunks of rows and then over chunks, so they do not depend on the threads. out, sum and dinp
-// may be an input's memory.
+// A row is read once from memory and then from cache, while the next one is fetched. Forward widens it once, and leaves
+// it in f32 for its next passes unless it is very long. Rows run in parallel. Backward takes a few rows together, so
+// that the gradients of the parameters are read and written once for all of them. Those are summed over fixed chunks of
+// rows and then over chunks, so they do not depend on the threads. out, sum and dinp may be an input's memory.
 #include "core/checks/layernorm.h"
 #include "cpu/kernels/rows.h"
 
@@ -37,8 +37,7 @@ bool is_short(const TensorView* parameter) { return parameter && parameter->dtyp
 
 inline void prefetch(const void* p) { __builtin_prefetch(p); }
 
-// The row that is normalised: inp, or inp + residual, which is added anew in every pass over the row, so that nothing
-// is rounded in between.
+// The row that is normalised: inp, or inp + residual, of which nothing is rounded in between.
 template <class T>
 struct Row {
   const T *inp, *residual;
@@ -56,10 +55,8 @@ struct Moments {
 };
 
 template <class T>
-inline Moments moments(const Row<T>& x, int64_t C, float eps) {
-  vf total[4] = {}, first[4] = {}, second[4] = {};
-  over_row(C, [&](int64_t i, auto lanes, int u) { total[u] += x.load(i, lanes); });
-  const float shift = hsum(total) / static_cast<float>(C);
+inline Moments moments(const Row<T>& x, float shift, int64_t C, float eps) {
+  vf first[4] = {}, second[4] = {};
   over_row(C, [&](int64_t i, auto lanes, int u) {
     const vf c = lanes.keep(x.load(i, lanes) - set1(shift));
     first[u] += c;
@@ -71,13 +68,7 @@ inline Moments moments(const Row<T>& x, int64_t C, float eps) {
 }
 
 // The moments of the RMS norm: Σ x² without subtracting a mean.
-template <class T>
-inline Moments root_mean_square(const Row<T>& x, int64_t C, float eps) {
-  vf squares[4] = {};
-  over_row(C, [&](int64_t i, auto lanes, int u) {
-    const vf v = x.load(i, lanes);
-    squares[u] = fma(v, v, squares[u]);
-  });
+inline Moments root_mean_square(const vf (&squares)[4], int64_t C, float eps) {
   return {0, 0, 1.0f / std::sqrt(hsum(squares) / static_cast<float>(C) + eps)};
 }
 
@@ -91,25 +82,62 @@ struct Forward {
   float eps;
   bool rms;
 
+  static constexpr int64_t kRoom = 4096;  // numbers of a row that is kept in f32
+
+  void row(int64_t r) const { rms ? row<true>(r) : row<false>(r); }
+
+  template <bool of_squares>
   void row(int64_t r) const {
     const Row<T> x{inp + r * C, residual ? residual + r * C : nullptr};
+    alignas(64) float room[kRoom];
+    float* const kept = C <= kRoom && !std::is_same_v<T, float> ? room : nullptr;
+    vf total[4] = {};  // of x, or of its squares
+    over_row(C, [&](int64_t i, auto lanes, int u) {
+      const vf v = x.load(i, lanes);
+      if (kept) store(kept + i, v);
+      total[u] = of_squares ? fma(v, v, total[u]) : total[u] + v;
+    });
+    if (kept)
+      finish<of_squares>(r, Row<float>{kept, nullptr}, total);
+    else
+      finish<of_squares>(r, x, total);
+  }
+
+  // Computes row r from x and from the total of its first pass.
+  template <bool of_squares, class From>
+  void finish(int64_t r, const Row<From>& x, const vf (&total)[4]) const {
     T *y = out + r * C, *s = residual ? sum + r * C : nullptr;
-    const Moments m = rms ? root_mean_square(x, C, eps) : moments(x, C, eps);
+    const T *next = inp + (r + 1) * C, *next_residual = residual ? residual + (r + 1) * C : nullptr;
+    const Moments m =
+        of_squares ? root_mean_square(total, C, eps) : moments(x, hsum(total) / static_cast<float>(C), C, eps);
     // These are copies, which the stores cannot change, so they stay in registers.
     const vf shift = set1(m.shift), scale = set1(m.rstd), offset = set1(-m.delta * m.rstd);
     const float *w = weight, *b = bias;
-    const int64_t row = C;
-    over_vectors(C, [=](int64_t i, auto lanes) {
-      prefetch(x.inp + row + i);
-      const vf v = x.load(i, lanes);
-      if (s) {
-        prefetch(x.residual + row + i);
-        lanes.store(s + i, v);
-      }
+    const auto normalised = [=](vf v, int64_t i, auto lanes) {
       vf n = fma(v - shift, scale, offset);
       if (w) n *= lanes.load(w + i);
       if (b) n += lanes.load(b + i);
-      lanes.store(y + i, n);
+      return n;
+    };
+    const auto prefetch_two = [](const T* p) {
+      prefetch(p);
+      if constexpr (sizeof(T) == sizeof(float)) prefetch(p + kWidth);
+    };
+    const WholeVector whole;
+    int64_t i = 0;
+    for (; i + 2 * kWidth <= C; i += 2 * kWidth) {
+      prefetch_two(next + i);
+      const vf first = x.load(i, whole), second = x.load(i + kWidth, whole);
+      if (s) {
+        prefetch_two(next_residual + i);
+        store_both(s + i, first, second);
+      }
+      store_both(y + i, normalised(first, i, whole), normalised(second, i + kWidth, whole));
+    }
+    over_vectors(C - i, [=](int64_t at, auto lanes) {
+      const vf v = x.load(i + at, lanes);
+      if (s) lanes.store(s + i + at, v);
+      lanes.store(y + i + at, normalised(v, i + at, lanes));
     });
     if (mean) mean[r] = m.shift + m.delta;
     if (rstd) rstd[r] = m.rstd;
