@@ -22,8 +22,8 @@ struct Tiling {
   // Steps of a pass. Between passes, sums go through memory. But a worker that packs B reads pieces of its rows, which
   // have to be long, and so few that they stay in L2 while the next ones are fetched.
   static constexpr int64_t kSteps = 1536, kPieceSteps = 768;
-  static constexpr int64_t kFewRows = 168, kManyRows = 672;  // at most, and at least
-  static constexpr int64_t kOwnFloats = 1 << 17;             // of A that a worker packs at once
+  static constexpr int64_t kFewRows = 168, kManyRows = 672;       // at most, and at least
+  static constexpr int64_t kOwnPanels = 4, kOwnFloats = 1 << 16;  // of A that a worker packs: at least, and about
   static constexpr int64_t kAheadPanels = 4;  // panels of B that are fetched at once: long pieces of its rows
   static constexpr int64_t kUnits = 8;        // for each worker: fewer would end at different times
   static constexpr int64_t kAheadSteps = 4;   // steps of products for each line that is fetched
@@ -67,7 +67,8 @@ struct Tiling {
       block_columns = ceil_div(width, 2 * workers * ceil_div(width, 2 * workers * kAheadPanels));
     }
     share_a = !share_b && column_panels > block_columns;
-    own_panels = max_of<int64_t>(1, min_of(row_panels, kOwnFloats / a.stride));
+    // No more than the longest run of a worker has (multiply()).
+    own_panels = min_of(ceil_div(row_panels, 2 * workers), max_of(kOwnPanels, kOwnFloats / a.stride));
     height = share_a ? min_of(row_panels, kSharedFloats / a.stride) : row_panels;
     group = share_a || share_b ? max_of<int64_t>(1, min_of(p.batch, 2 * kSharedFloats / (shared_a() + shared_b())))
                                : p.batch;
