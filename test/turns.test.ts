@@ -1,11 +1,7 @@
 import { expect, test } from "vitest";
 import { inTurns, nextTurn, type Steps, turnWithRoom } from "../lib/turns.js";
 import { expectNoPause } from "./support/pauses.js";
-
-/** Works for some milliseconds. */
-function busy(milliseconds: number): void {
-  for (const end = performance.now() + milliseconds; performance.now() < end;);
-}
+import { busy } from "./support/turns.js";
 
 /** Works for 40 ms in steps of 1 ms. */
 function* work(): Steps<string> {

@@ -8,8 +8,9 @@ import type { Shape } from "../shape.js";
 import { allocate, type FloatTensor, type Tensor } from "../tensor.js";
 import { setPieces } from "../tensor-pieces.js";
 import { inPieces } from "../turns.js";
+import { divide, ownPart, partOf, sliced } from "./own-parts.js";
 import { alike, checkParameters, groupsOf, type ParameterGroup, type Trained } from "./parameter-groups.js";
-import { type Part, partsOf } from "./shards.js";
+import type { Part } from "./shards.js";
 
 /**
  * Bytes of complete gradients that `backwardStep` updates together: few launches, and gradients that a processor's cache
@@ -269,7 +270,8 @@ export abstract class Optimizer implements Disposable {
       entry.steps++;
       entry.state ??= this.#emptyState(entry);
     }
-    const own = this.#shard ? used.flatMap((entry) => this.#ownPart(entry) ?? []) : used;
+    const { shard } = this;
+    const own = shard ? used.flatMap((entry) => ownPart(entry, shard) ?? []) : used;
     for (const group of alike(own)) {
       const { lrScale, weightDecay, steps: step } = group[0]!;
       const { gradientNorm: norm, maxNorm } = this;
@@ -318,39 +320,11 @@ export abstract class Optimizer implements Disposable {
   #divide(): void {
     if (this.#divided) return;
     this.#divided = true;
-    const shard = this.#shard;
-    if (!shard) return;
-    // Parameters that are frozen have no state, and may have one later.
-    for (const frozen of [false, true]) {
-      const entries = this.#entries.filter(({ parameter }) => parameter.isFrozen === frozen);
-      const items = entries.map(({ name, parameter }) => ({
-        size: parameter.size,
-        kinds: this.stateKinds(name, parameter).length,
-        cuts: this.cuts(name, parameter),
-      }));
-      for (const [i, parts] of partsOf(items, shard.size).entries()) entries[i]!.parts = parts;
-    }
-  }
-
-  /** Returns this process' part of a parameter; null for the whole of it. */
-  #partOf({ parts, parameter }: Entry): Part | null {
-    if (!parts || !this.#shard) return null;
-    const part = parts[this.#shard.rank]!;
-    return part.end - part.begin === parameter.size ? null : part;
-  }
-
-  /** Returns an entry as far as this process updates it, or null if it does not. A part is a view. */
-  #ownPart(entry: Entry): Entry | null {
-    const part = this.#partOf(entry);
-    if (!part) return entry;
-    const size = part.end - part.begin;
-    if (size === 0) return null;
-    const { parameter } = entry;
-    const own = parameter.viewAs([size], [1], part.begin, false);
-    const gradient = parameter.grad!.toContiguous();
-    own.grad = gradient.viewAs([size], [1], part.begin, false);
-    gradient.dispose();
-    return { ...entry, parameter: own };
+    if (!this.#shard) return;
+    divide(this.#entries, this.#shard, ({ name, parameter }) => ({
+      kinds: this.stateKinds(name, parameter).length,
+      cuts: this.cuts(name, parameter),
+    }));
   }
 
   /** Frees the gradients of all parameters, so that the next backward pass does not add to them. */
@@ -451,7 +425,7 @@ export abstract class Optimizer implements Disposable {
   #emptyState(entry: Entry): Record<string, FloatTensor> {
     this.#divide();
     const { name, parameter } = entry;
-    const part = this.#partOf(entry);
+    const part = partOf(entry, this.#shard);
     if (part && part.end === part.begin) return {};
     const zeros = (): FloatTensor => {
       const shape = part ? [part.end - part.begin] : parameter.shape;
@@ -473,7 +447,7 @@ export abstract class Optimizer implements Disposable {
       if (isTakenUp(entry, this.#namesOf(entry), saved)) entry.state ??= this.#emptyState(entry);
     this.allocateStates();
     return this.#entries.flatMap((entry) => {
-      const part = this.#partOf(entry);
+      const part = partOf(entry, this.#shard);
       return Object.entries(entry.state ?? {}).map(([kind, tensor]): [FloatTensor, ArrayLike<number>] => {
         const { values } = saved[`${kind}.${entry.name}`]!;
         return [tensor, part ? sliced(values, part) : values];
@@ -491,10 +465,6 @@ export abstract class Optimizer implements Disposable {
  */
 export function parameterOfState(name: string): string {
   return name.slice(name.indexOf(".") + 1);
-}
-
-function sliced(values: ArrayLike<number>, { begin, end }: Part): ArrayLike<number> {
-  return values instanceof Float32Array ? values.subarray(begin, end) : Array.from(values).slice(begin, end);
 }
 
 /**

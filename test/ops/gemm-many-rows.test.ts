@@ -13,7 +13,7 @@ import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";
 
 const rows = 673;
-/** Where some rows begin that are computed again: at the beginning, across panels, and at the end. */
+/** So many rows are computed again alone, from each of these rows on: at the beginning, across panels, and at the end. */
 const [some, firsts] = [90, [0, 301, rows - 90]] as const;
 
 /** Depth, columns and dtype: a pass with two ranges of columns, two passes, and pairs of bf16. */

@@ -50,3 +50,8 @@ export class TurnWatch {
     this.#last = now;
   }
 }
+
+/** Keeps the thread busy for some milliseconds. */
+export function busy(milliseconds: number): void {
+  for (const end = performance.now() + milliseconds; performance.now() < end;);
+}
