@@ -23,6 +23,7 @@ import { RunCheckpoints } from "./run-checkpoints.js";
 import { SpikeDetector } from "./spikes.js";
 import type { FloatTensor } from "../tensor.js";
 import type { TaskContext } from "./task.js";
+import { pauseIfLong } from "../turns.js";
 import { trainingResult } from "./training-result.js";
 import type { TrainerState } from "./trainer-state.js";
 
@@ -232,6 +233,8 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
       // Evaluations and checkpoints run before the next step, so that a resumed run makes up for those that an abort
       // left out.
       for (;;) {
+        // A fast device has computed a step when its loss is read, so that this loop alone never ends the turn.
+        await pauseIfLong();
         const [evaluates, saves] = [due(evalEvery), due(saveEvery)];
         if (evaluates || saves) {
           yield* this.#drain();
