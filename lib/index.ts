@@ -128,7 +128,8 @@ export { loadAdapter, type LoadAdapterOptions, saveAdapter, type SaveAdapterOpti
 export { AdamW, type AdamWOptions } from "./optim/adamw.js";
 export { Lion, type LionOptions } from "./optim/lion.js";
 export { Muon, type MuonOptions } from "./optim/muon.js";
-export { Optimizer, type OptimizerOptions, type Shard } from "./optim/optimizer.js";
+export { Optimizer, type OptimizerOptions } from "./optim/optimizer.js";
+export type { Shard } from "./optim/shards.js";
 export type { ParameterGroup, Trained } from "./optim/parameter-groups.js";
 export {
   cosineSchedule,

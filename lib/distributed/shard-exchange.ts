@@ -4,7 +4,8 @@
 // See Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models", arXiv:1910.02054.
 import { noGrad } from "../autograd.js";
 import { ops } from "../native.js";
-import type { Entry, Optimizer } from "../optim/optimizer.js";
+import type { Entry } from "../optim/entry.js";
+import type { Optimizer } from "../optim/optimizer.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import type { Collectives } from "./collectives.js";
 

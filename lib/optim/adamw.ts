@@ -1,6 +1,7 @@
 import { ops } from "../native.js";
 import { checkNumber, checkObject } from "../ops/check.js";
-import { type Entry, Optimizer, type OptimizerOptions, type SharedNumbers } from "./optimizer.js";
+import type { Entry } from "./entry.js";
+import { Optimizer, type OptimizerOptions, type SharedNumbers } from "./optimizer.js";
 import type { Trained } from "./parameter-groups.js";
 
 /** Options of `AdamW`. */

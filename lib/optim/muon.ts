@@ -16,7 +16,8 @@ import { allocate, type FloatTensor } from "../tensor.js";
 import { type AdamWNumbers, checkAdamW, updateAdamW } from "./adamw.js";
 import { hiddenMatrices, type HiddenMatrices } from "./hidden-matrices.js";
 import { newtonSchulz } from "./newton-schulz.js";
-import { type Entry, Optimizer, type OptimizerOptions, type SharedNumbers } from "./optimizer.js";
+import type { Entry } from "./entry.js";
+import { Optimizer, type OptimizerOptions, type SharedNumbers } from "./optimizer.js";
 import type { Trained } from "./parameter-groups.js";
 
 /** Options of `Muon`. */

@@ -10,7 +10,8 @@ import { setPieces } from "../tensor-pieces.js";
 import { inPieces } from "../turns.js";
 import { divide, ownPart, partOf, sliced } from "./own-parts.js";
 import { alike, checkParameters, groupsOf, type ParameterGroup, type Trained } from "./parameter-groups.js";
-import type { Part } from "./shards.js";
+import type { Entry } from "./entry.js";
+import type { Shard } from "./shards.js";
 
 /**
  * Bytes of complete gradients that `backwardStep` updates together: few launches, and gradients that a processor's cache
@@ -44,34 +45,12 @@ export interface OptimizerOptions {
   shard?: Shard | undefined;
 }
 
-/** One of the processes between which the state of an optimiser is divided. */
-export interface Shard {
-  /** Number of the process, counted from 0. */
-  readonly rank: number;
-  /** Number of processes. */
-  readonly size: number;
-}
-
 /** @internal State tensor as it is saved. */
 export interface SavedState {
   readonly name: string;
   readonly shape: Shape;
   /** Resolves to all elements, in a tensor that the caller disposes. */
   tensor(): Promise<FloatTensor>;
-}
-
-/** @internal Parameter with its state in the optimiser. */
-export interface Entry {
-  readonly name: string;
-  readonly parameter: FloatTensor;
-  readonly lrScale: number;
-  readonly weightDecay: number;
-  /** State tensors by kind; null until the parameter is trained for the first time, so that a frozen one has none. */
-  state: Readonly<Record<string, FloatTensor>> | null;
-  /** Number of steps in which it had a gradient. The correction of AdamW's bias depends on it. */
-  steps: number;
-  /** Elements that each process updates, in order of the ranks; null if this process updates all. */
-  parts: readonly Part[] | null;
 }
 
 /** @internal Numbers that all parameters of one launch share. */

@@ -1,6 +1,6 @@
 // What a process of a distributed run keeps and updates of each parameter.
-import type { Entry, Shard } from "./optimizer.js";
-import { type Part, partsOf } from "./shards.js";
+import type { Entry } from "./entry.js";
+import { type Part, partsOf, type Shard } from "./shards.js";
 
 /** Facts that decide how a parameter is divided. */
 interface Division {

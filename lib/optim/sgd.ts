@@ -1,7 +1,8 @@
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { checkBoolean, checkNumber, checkObject } from "../ops/check.js";
-import { type Entry, Optimizer, type OptimizerOptions, type SharedNumbers } from "./optimizer.js";
+import type { Entry } from "./entry.js";
+import { Optimizer, type OptimizerOptions, type SharedNumbers } from "./optimizer.js";
 import type { Trained } from "./parameter-groups.js";
 
 /** Options of `SGD`. */

@@ -1,5 +1,13 @@
 // How the state of an optimiser is divided between the processes of a distributed run.
 
+/** One of the processes between which the state of an optimiser is divided. */
+export interface Shard {
+  /** Number of the process, counted from 0. */
+  readonly rank: number;
+  /** Number of processes. */
+  readonly size: number;
+}
+
 /** Parameter whose state is divided. */
 export interface ShardedItem {
   /** Number of elements. */

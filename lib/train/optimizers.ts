@@ -4,7 +4,8 @@ import type { Module } from "../nn/module.js";
 import { AdamW, type AdamWOptions } from "../optim/adamw.js";
 import { Lion, type LionOptions } from "../optim/lion.js";
 import { Muon, type MuonOptions } from "../optim/muon.js";
-import { Optimizer, type Shard } from "../optim/optimizer.js";
+import { Optimizer } from "../optim/optimizer.js";
+import type { Shard } from "../optim/shards.js";
 import { SGD, type SGDOptions } from "../optim/sgd.js";
 
 /** Names of heed's optimisers in the options of trainers and of `heed train`. */
