@@ -1,17 +1,24 @@
 /**
- * Reads the failures of the device that a file before this one has left unread: files that share a process (vitest.config.ts)
- * share its devices, and whoever waits for all work of a device is told of what nobody has read.
+ * Leaves nothing of a file before this one to the tests: files that share a process (vitest.config.ts) share its devices.
+ * Whoever waits for all work of a device is told of failures that nobody has read, and tensors that the garbage collector
+ * frees during a test change the memory that the test measures.
  */
 import { beforeAll } from "vitest";
-import { device, devices } from "../../lib/device.js";
+import { device, devices, type Device } from "../../lib/device.js";
+import { collectGarbage } from "./gc.js";
 
 beforeAll(async () => {
-  for (const { name, available } of devices())
-    for (let told = !available, left = 100; !told && left > 0; left--)
-      told = await device(name)
-        .synchronize()
-        .then(
-          () => true,
-          () => false,
-        );
+  const available = devices()
+    .filter(({ available }) => available)
+    .map(({ name }) => device(name));
+  for (const device of available) await tellFailures(device);
+  if (available.some((device) => device.memory().live > 0)) await collectGarbage();
 });
+
+async function tellFailures(device: Device): Promise<void> {
+  for (let told = false, left = 100; !told && left > 0; left--)
+    told = await device.synchronize().then(
+      () => true,
+      () => false,
+    );
+}
