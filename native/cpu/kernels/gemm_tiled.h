@@ -24,11 +24,13 @@ struct Tiling {
   static constexpr int64_t kSteps = 1536, kPieceSteps = 768;
   static constexpr int64_t kFewRows = 168, kManyRows = 672;       // at most, and at least
   static constexpr int64_t kOwnPanels = 4, kOwnFloats = 1 << 16;  // of A that a worker packs: at least, and about
-  static constexpr int64_t kAheadPanels = 4;  // panels of B that are fetched at once: long pieces of its rows
-  static constexpr int64_t kUnits = 8;        // for each worker: fewer would end at different times
-  static constexpr int64_t kAheadSteps = 4;   // steps of products for each line that is fetched
+  static constexpr int64_t kAheadPanels = 2;                      // panels of B that are fetched at once
+  static constexpr int64_t kUnits = 8;                            // for each worker: fewer would end at different times
+  static constexpr int64_t kAheadSteps = 4;                       // steps of products for each line that is fetched
   static constexpr int64_t kSharedFloats = int64_t{4} << 20;
   static constexpr int64_t kLeastProducts = 1 << 17;  // products that are worth a turn at the counter
+  // Panels of B for each worker from which on workers pack B: few if A is the smaller operand and one pass is enough.
+  static constexpr int64_t kFewPanels = 12, kManyPanels = 32;
 
   int64_t workers;
   int64_t row_panels, column_panels;
@@ -47,7 +49,8 @@ struct Tiling {
     b.rows = b.lanes = kTileColumns;
     row_panels = ceil_div(p.m, a.rows);
     column_panels = ceil_div(p.n, b.rows);
-    const int64_t enough = p.m > kFewRows ? kUnits * kAheadPanels : 4;
+    const bool small_a = p.m <= p.n && (p.b.row == 1 || chains.words(p.k) <= kPieceSteps);
+    const int64_t enough = p.m <= kFewRows ? 4 : small_a ? kFewPanels : kManyPanels;
     const bool few_columns = p.batch * column_panels < enough * workers;
     share_b = row_panels > 1 && (few_columns || (p.m >= kManyRows && chains.words(p.k) > kPieceSteps));
     const int64_t most = share_b || p.b.row == 1 ? kSteps : kPieceSteps;
@@ -115,34 +118,49 @@ class TiledProduct {
     if (p.patches)
       return pack_patches(t.chains.word, to, t.a, p.patches, i, min_of(panels * t.a.rows, p.m - i),
                           matrix_ * p.k + pass * t.depth, k);
-    pack(to, t.a, p.a.at(matrix_) + (i * p.a.row + pass * t.depth * p.a.column), min_of(panels * t.a.rows, p.m - i),
-         p.a.row, p.a.column);
+    const Floats from = p.a.at(matrix_) + (i * p.a.row + pass * t.depth * p.a.column);
+    pack_operand(t.chains.word, p.a.data.dtype, to, t.a, from, min_of(panels * t.a.rows, p.m - i), k, p.a.row,
+                 p.a.column);
   }
   void pack_b(float* to, int64_t matrix_, int64_t first, int64_t panels) const {
+    if (!p.quantized) return pack_rows_of_b(to, matrix_, first, panels, 0, k);
     const int64_t j = first * t.b.rows;
-    if (p.quantized)
-      return pack_quantized(t.chains.word, to, t.b, p.quantized, j, min_of(panels * t.b.rows, p.n - j), pass * t.depth,
-                            k);
-    pack(to, t.b, p.b.at(matrix_) + (j * p.b.column + pass * t.depth * p.b.row), min_of(panels * t.b.rows, p.n - j),
-         p.b.column, p.b.row);
+    pack_quantized(t.chains.word, to, t.b, p.quantized, j, min_of(panels * t.b.rows, p.n - j), pass * t.depth, k);
   }
-  void pack(float* to, const Panels& panels, Floats from, int64_t rows_, int64_t row_stride, int64_t k_stride) const {
-    pack_operand(t.chains.word, p.a.data.dtype, to, panels, from, rows_, k, row_stride, k_stride);
+  // Packs a part of the pass's k.
+  void pack_rows_of_b(float* to, int64_t matrix_, int64_t first, int64_t panels, int64_t begin, int64_t end) const {
+    const int64_t j = first * t.b.rows;
+    const Floats from = p.b.at(matrix_) + (j * p.b.column + (pass * t.depth + begin) * p.b.row);
+    pack_operand(t.chains.word, p.a.data.dtype, to + t.chains.words(begin) * t.b.lanes, t.b, from,
+                 min_of(panels * t.b.rows, p.n - j), end - begin, p.b.column, p.b.row);
   }
 
+  // A task packs some panels of A or of B. If the rows of B are contiguous, it packs some of them, over all panels, so
+  // that they are read from end to end.
   void pack_shared() const {
     constexpr int64_t kTogether = 4;  // panels of a task
+    constexpr int64_t kLeastWords = 8;
+    const bool in_rows = t.share_b && p.b.column == 1 && !p.quantized;
+    const int64_t words = max_of(kLeastWords, ceil_div(t.chains.words(k), Tiling::kUnits * t.workers));
+    const int64_t k_together = words * t.chains.elements;
     const int64_t a_tasks = t.share_a && column == 0 ? ceil_div(rows, kTogether) : 0;
-    const int64_t b_tasks = t.share_b ? ceil_div(columns, kTogether) : 0;
+    const int64_t b_tasks = !t.share_b ? 0 : in_rows ? ceil_div(k, k_together) : ceil_div(columns, kTogether);
     const int64_t tasks = a_tasks + b_tasks;
     parallel_for(matrices * tasks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end; task++) {
-        const int64_t m = task / tasks, of_a = task % tasks * kTogether, of_b = of_a - a_tasks * kTogether;
-        if (of_b < 0)
-          pack_a(shared_a + (m * t.height + of_a) * t.a.stride, matrix + m, row + of_a, min_of(kTogether, rows - of_a));
-        else
-          pack_b(shared_b + (m * t.width + of_b) * t.b.stride, matrix + m, column + of_b,
-                 min_of(kTogether, columns - of_b));
+        const int64_t m = task / tasks, of_a = task % tasks, of_b = of_a - a_tasks;
+        float* const a = shared_a + m * t.height * t.a.stride;
+        float* const b = shared_b + m * t.width * t.b.stride;
+        if (of_b < 0) {
+          const int64_t i = of_a * kTogether;
+          pack_a(a + i * t.a.stride, matrix + m, row + i, min_of(kTogether, rows - i));
+        } else if (in_rows) {
+          const int64_t first = of_b * k_together;
+          pack_rows_of_b(b, matrix + m, column, columns, first, min_of(k, first + k_together));
+        } else {
+          const int64_t j = of_b * kTogether;
+          pack_b(b + j * t.b.stride, matrix + m, column + j, min_of(kTogether, columns - j));
+        }
       }
     });
   }

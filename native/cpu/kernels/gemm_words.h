@@ -52,8 +52,9 @@ struct Pairs {
     return load_as<vf>(bits);
   }
   static vf along_rows(const bf16* p, int64_t k_stride, int64_t k, int64_t n) {
-    const vi first = (vi)load_upto(p, n), second = k > 1 ? (vi)load_upto(p + k_stride, n) : vi{};
-    return (vf)((vi)((vu)first >> 16) | second);
+    const vi first = n >= kWidth ? widen(load_as<vu16>(p)) : (vi)((vu)load_n(p, n) >> 16);
+    const vi second = k > 1 ? (vi)load_upto(p + k_stride, n) : vi{};
+    return (vf)(first | second);
   }
   static float one(const bf16* p, int64_t k_stride, int64_t k) {
     const uint32_t bits = p->bits | (k > 1 ? static_cast<uint32_t>(p[k_stride].bits) << 16 : 0);
