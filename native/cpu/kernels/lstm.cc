@@ -15,6 +15,7 @@
 // more than they do. They have the same bits.
 #include "core/checks/lstm.h"
 
+#include "cpu/kernels/claims.h"
 #include "cpu/kernels/gemm_micro.h"
 #include "cpu/kernels/gemm_pack.h"
 #include "cpu/kernels/lstm_cell.h"
@@ -52,7 +53,7 @@ struct Steps {
     p.k = sum() * elements;
     length = (backward ? Chains(p) : one).length / elements;
     a.rows = even_part(n.B, kTileRows);
-    a.lanes = ceil_div(kTileRows, kWidth) * kWidth;
+    a.lanes = ceil_div(a.rows, 2) * 2;  // as the micro-kernel reads them
     b.rows = b.lanes = kTileColumns;
     // Panels are a cache line further apart than they are long, so that they do not compete for the same cache sets.
     a.stride = sum() * a.lanes + 16;
@@ -82,11 +83,18 @@ struct Steps {
     });
   }
 
-  // Packs the columns [first, first + count) of one gate, or of h, for a panel of rows that are `apart`.
+  // Packs up to kUnits columns from `first` of one gate, or of h, for a panel of rows that are `apart`. They are laid
+  // out as densely as the micro-kernel can read them, so that a panel stays in L1.
   void pack_rows(float* to, int64_t panel, int64_t gate, int64_t first, int64_t count, Floats from, int64_t rows,
                  int64_t apart) const {
-    pack_operand(word, dtype, to + panel * a.stride + (gate * words + first / elements) * a.lanes, a, from, rows, count,
-                 apart, 1);
+    constexpr int64_t kLanes = (kTileRows + kWidth - 1) / kWidth * kWidth;
+    alignas(64) float wide[kUnits * kLanes];
+    pack_operand(word, dtype, wide, {kLanes, kLanes, 0}, from, rows, count, apart, 1);
+    to += panel * a.stride + (gate * words + first / elements) * a.lanes;
+    const int64_t lanes = a.lanes, packed = ceil_div(count, elements);
+    for (int64_t lane = 0; lane < lanes; lane += kWidth)
+      for (int64_t p = 0; p < packed; p++)
+        store_upto(to + p * lanes + lane, load(wide + p * kLanes + lane), lanes - lane);
   }
 
   void multiply(const float* x, const float* weight, int64_t rows, int64_t columns, float* sums) const {
@@ -96,14 +104,9 @@ struct Steps {
       multiply_tile<Word::f32>(rows, columns, sum(), length, false, x, a.lanes, weight, b.lanes, sums, x);
   }
 
-  // Calls body(block, panel) for the tasks of a step.
-  template <class Body>
-  void each_task(const Body& body) const {
-    const int64_t work = a.rows * kUnits * products() * max_of<int64_t>(1, sum());
-    parallel_for(blocks * row_panels, ceil_div(kTaskProducts, work), [&](int64_t begin, int64_t end) {
-      for (int64_t task = begin; task < end; task++) body(task / row_panels, task % row_panels);
-    });
-  }
+  // The tasks of a step, and how many of them are worth a turn.
+  int64_t tasks() const { return blocks * row_panels; }
+  int64_t least() const { return ceil_div(kTaskProducts, a.rows * kUnits * products() * max_of<int64_t>(1, sum())); }
 };
 
 // Calls f(row, unit, count) for each vector of units, or the rest of a row, of a task.
@@ -111,6 +114,15 @@ template <class F>
 inline void each_vector(int64_t rows, int64_t units, const F& f) {
   for (int64_t r = 0; r < rows; r++)
     for (int64_t u = 0; u < units; u += kWidth) f(r, u, min_of<int64_t>(kWidth, units - u));
+}
+
+// Asks for `units` elements of each of some rows, which lie too far apart for the processor's own prefetcher. It is
+// called before the product, which takes as long as they take to arrive.
+template <bool writes, class T>
+inline void fetch(const T* p, int64_t rows, int64_t apart, int64_t units) {
+  for (int64_t r = 0; r < rows; r++, p += apart)
+    for (int64_t byte = 0; byte < units * static_cast<int64_t>(sizeof *p); byte += kCacheLine)
+      __builtin_prefetch(reinterpret_cast<const char*>(p) + byte, writes, 2);
 }
 
 // The forward pass of `n` steps.
@@ -151,12 +163,20 @@ struct Forward {
                       n.H);
     };
     for (int64_t panel = 0; panel < steps.row_panels; panel++)
-      pack(now, 0, panel, min_of(steps.a.rows, n.B - panel * steps.a.rows), 0, n.H);
+      for (int64_t unit = 0; unit < n.H; unit += kUnits)
+        pack(now, 0, panel, min_of(steps.a.rows, n.B - panel * steps.a.rows), unit, min_of(kUnits, n.H - unit));
+    RepeatedLoop loop(steps.tasks(), steps.least());
     for (int64_t t = 0; t < n.T; t++) {
-      steps.each_task([&](int64_t block, int64_t panel) {
+      loop.run([&](int64_t task) {
+        const int64_t block = task / steps.row_panels, panel = task % steps.row_panels;
         const int64_t row = panel * steps.a.rows, rows = min_of(steps.a.rows, n.B - row);
         const int64_t unit = block * kUnits, units = min_of(kUnits, n.H - unit);
         alignas(64) float sums[kGates][kTileRows * kTileColumns];
+        for (int q = 0; q < kGates; q++) {
+          fetch<false>(x + gate(t, row, q, unit), rows, kGates * n.H, units);
+          fetch<true>(gates + gate(t, row, q, unit), rows, kGates * n.H, units);
+        }
+        fetch<false>(c + state(t, row, unit), rows, n.H, units);
         for (int64_t q = 0; q < kGates; q++)
           steps.multiply(now + panel * steps.a.stride, packed + (block * kGates + q) * steps.b.stride, rows, units,
                          sums[q]);
@@ -195,12 +215,20 @@ struct Backward {
   // `dc` [B, H] is the gradient of c by the steps after the current one.
   void run(const Steps& steps, float* packed, float* now, float* next, float* dc) const {
     if (n.T > 1) steps.pack_weight(packed, weight);
+    RepeatedLoop loop(steps.tasks(), steps.least());
     for (int64_t t = n.T - 1; t >= 0; t--) {
       const bool last = t == n.T - 1;
-      steps.each_task([&](int64_t block, int64_t panel) {
+      loop.run([&](int64_t task) {
+        const int64_t block = task / steps.row_panels, panel = task % steps.row_panels;
         const int64_t row = panel * steps.a.rows, rows = min_of(steps.a.rows, n.B - row);
         const int64_t unit = block * kUnits, units = min_of(kUnits, n.H - unit);
         alignas(64) float sums[kTileRows * kTileColumns];
+        for (int q = 0; q < kGates; q++) {
+          fetch<false>(gates + gate(t, row, q, unit), rows, kGates * n.H, units);
+          fetch<true>(dgates + gate(t, row, q, unit), rows, kGates * n.H, units);
+        }
+        fetch<false>(dout + state(t, row, unit), rows, n.H, units);
+        fetch<false>(c + state(t, row, unit), rows, n.H, units);
         if (!last) steps.multiply(now + panel * steps.a.stride, packed + block * steps.b.stride, rows, units, sums);
         each_vector(rows, units, [&](int64_t r, int64_t u, int64_t count) {
           const int64_t at = state(t, row + r, unit + u);

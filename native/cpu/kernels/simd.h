@@ -160,21 +160,28 @@ inline vf vexp(vf x) {
 #endif
 }
 
-// tanh x = (e^{2x} - 1)/(e^{2x} + 1), or an odd polynomial where that would cancel; to 1.331 ulp.
-inline vf vtanh(vf x) {
-  const vf a = vmin(vabs(x), set1(10.0f));
-  const vf t = vexp(a + a);
-  const vf big = set1(1.0f) - set1(2.0f) / (t + set1(1.0f));
+// tanh |x| for |x| < 0.625, where the quotient of exponentials would cancel: an odd polynomial.
+inline vf tanh_small(vf a) {
   const vf z = a * a;
   vf p = set1(-5.70498872745e-3f);
   p = fma(p, z, set1(2.06390887954e-2f));
   p = fma(p, z, set1(-5.37397155531e-2f));
   p = fma(p, z, set1(1.33314422036e-1f));
   p = fma(p, z, set1(-3.33332819422e-1f));
-  const vf small = fma(p * z, a, a);
-  const vf y = select(a < set1(0.625f), small, big);
+  return fma(p * z, a, a);
+}
+// Returns tanh x from tanh |x| by the quotient of exponentials.
+inline vf tanh_of(vf x, vf big) {
+  const vf a = vabs(x);
+  const vf y = select(a < set1(0.625f), tanh_small(a), big);
   const vf sign = (vf)((vi)x & set1i(static_cast<int32_t>(0x80000000u)));
   return select(x == x, (vf)((vi)y | (vi)sign), x);
+}
+
+// tanh x = (e^{2x} - 1)/(e^{2x} + 1), or an odd polynomial where that would cancel; to 1.331 ulp.
+inline vf vtanh(vf x) {
+  const vf a = vmin(vabs(x), set1(10.0f));
+  return tanh_of(x, set1(1.0f) - set1(2.0f) / (vexp(a + a) + set1(1.0f)));
 }
 
 }  // namespace
