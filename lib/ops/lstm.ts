@@ -84,8 +84,9 @@ export function lstm(
   const [h, c] = [after(hidden), after(memory)];
   record("lstm", h, [input, weight, bias], { operand, gates, hidden, memory }, (context) => {
     const { dout, pass, saved } = context;
-    using dgates: FloatTensor = allocate(saved.gates.shape, dout.dtype, dout.device, false);
-    ops.lstm_backward({ dgates, dout, gates: saved.gates, c: saved.memory, weight: saved.operand });
+    // Nothing needs the gates any more, so their gradient takes their memory.
+    const dgates = saved.gates;
+    ops.lstm_backward({ dgates, dout, gates: dgates, c: saved.memory, weight: saved.operand });
     pass(0, dgates);
     using before = saved.hidden.viewAs([steps * batch, size], [size, 1], 0, false);
     projectionGradients(context as never, 1, before, dgates, "oi");

@@ -225,7 +225,7 @@ struct Backward {
         alignas(64) float sums[kTileRows * kTileColumns];
         for (int q = 0; q < kGates; q++) {
           fetch<false>(gates + gate(t, row, q, unit), rows, kGates * n.H, units);
-          fetch<true>(dgates + gate(t, row, q, unit), rows, kGates * n.H, units);
+          if (dgates != gates) fetch<true>(dgates + gate(t, row, q, unit), rows, kGates * n.H, units);
         }
         fetch<false>(dout + state(t, row, unit), rows, n.H, units);
         fetch<false>(c + state(t, row, unit), rows, n.H, units);
