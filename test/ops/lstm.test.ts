@@ -1,9 +1,12 @@
 import { expect, test } from "vitest";
+import { noGrad } from "../../lib/autograd.js";
+import { ops } from "../../lib/native.js";
 import { lstm } from "../../lib/ops/lstm.js";
+import { narrow } from "../../lib/ops/views.js";
 import { formatShape } from "../../lib/shape.js";
 import { scope } from "../../lib/scope.js";
 import { tensor, zeros } from "../../lib/creation.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import type { FloatTensor, Tensor } from "../../lib/tensor.js";
 import { expectClose } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { sigmoid } from "../support/functions.js";
@@ -47,6 +50,10 @@ const sizes = [
   [3, 1, 33],
   [5, 4, 8],
   [3, 7, 31],
+  // Rows and units that fill several panels of the CPU's product, and not the last one.
+  [4, 15, 17],
+  [3, 3, 40],
+  [3, 33, 2],
 ] as const;
 
 // Gates of a few units each have errors of a few u. The memory passes them on from step to step, and gradients come
@@ -104,6 +111,86 @@ onEachDevice((device) => {
       h.dispose();
       c.dispose();
     }
+  });
+
+  test.each(["f32", "bf16", "f16"] as const)(
+    "a row has the same bits alone and among others, in few steps and many: %s",
+    async (dtype) => {
+      const [steps, batch, size] = [6, 15, 37];
+      const x = normal(random, [steps, batch, 4 * size]);
+      const cast = (values: Nd): FloatTensor => scope(() => make(values).to(dtype));
+      using weight = cast(normal(random, [4 * size, size], { scale: 1 / Math.sqrt(size) }));
+      using bias = cast(normal(random, [4 * size]));
+      const states = async (count: number, rows: readonly number[]): Promise<Float32Array[]> => {
+        const part = nd([count, rows.length, 4 * size], new Float64Array(count * rows.length * 4 * size));
+        for (let t = 0; t < count; t++)
+          for (const [i, row] of rows.entries()) {
+            const from = (t * batch + row) * 4 * size;
+            part.data.set(x.data.slice(from, from + 4 * size), (t * rows.length + i) * 4 * size);
+          }
+        using input = cast(part);
+        const { h, c } = noGrad(() => lstm(input, weight, { bias }));
+        const values = [await h.toArray(), await c.toArray()].map((all) =>
+          Float32Array.from((all as number[][][]).flatMap((step) => step.flat())),
+        );
+        h.dispose();
+        c.dispose();
+        return values;
+      };
+      const every = Array.from({ length: batch }, (_, row) => row);
+      const whole = await states(steps, every);
+      for (const count of [1, 2, 3])
+        for (const [i, values] of (await states(count, every)).entries())
+          expect(values).toEqual(whole[i]!.slice(0, count * batch * size));
+      for (const count of [2, steps])
+        for (const [i, values] of (await states(count, [11])).entries()) {
+          const row = Array.from({ length: count }, (_, t) => (t * batch + 11) * size);
+          const expected = row.flatMap((at) => [...whole[i]!.slice(at, at + size)]);
+          expect(values).toEqual(Float32Array.from(expected));
+        }
+    },
+  );
+
+  test("the native operations refuse what does not fit", () => {
+    scope(() => {
+      const [steps, batch, size] = [3, 2, 5];
+      const wide = [steps, batch, 4 * size];
+      const forward = {
+        gates: zeros(wide, on),
+        h: zeros([steps + 1, batch, size], on),
+        c: zeros([steps + 1, batch, size], on),
+        x: zeros(wide, on),
+        weight: zeros([4 * size, size], on),
+        bias: zeros([4 * size], on),
+      };
+      const backward = {
+        dgates: zeros(wide, on),
+        dout: zeros([steps, batch, size], on),
+        gates: zeros(wide, on),
+        c: zeros([steps + 1, batch, size], on),
+        weight: zeros([4 * size, size], on),
+      };
+      const spoilt = <T extends Record<string, FloatTensor>>(call: (args: T) => void, args: T): void => {
+        call(args);
+        for (const [name, { shape }] of Object.entries(args)) {
+          const given =
+            (bad: Tensor): (() => void) =>
+            () =>
+              call({ ...args, [name]: bad });
+          const larger = [...shape.slice(0, -1), shape.at(-1)! + 1];
+          expectError(given(zeros(larger, on)), "ERR_SHAPE", /^lstm_(for|back)ward: expected /);
+          expectError(given(zeros([...shape, 1], on)), "ERR_SHAPE", /^lstm_(for|back)ward: expected /);
+          expectError(given(zeros(shape, { ...on, dtype: "bf16" })), "ERR_DTYPE", /^lstm_(for|back)ward: expected /);
+          expectError(given(zeros(shape, { ...on, dtype: "i32" })), "ERR_DTYPE", /^lstm_(for|back)ward: expected /);
+          if (name === "weight") continue;
+          const strided = narrow(zeros([...shape.slice(0, -1), 2 * shape.at(-1)!], on), -1, 0, shape.at(-1)!);
+          if (shape.length > 1)
+            expectError(given(strided), "ERR_SHAPE", new RegExp(`expected ${name} to be contiguous`));
+        }
+      };
+      spoilt((args) => ops.lstm_forward(args), forward);
+      spoilt((args) => ops.lstm_backward(args), backward);
+    });
   });
 
   test("accepts zero steps and zero rows", async () => {
