@@ -51,9 +51,10 @@ const sizes = [
   [5, 4, 8],
   [3, 7, 31],
   // Rows and units that fill several panels of the CPU's product, and not the last one.
-  [4, 15, 17],
-  [3, 3, 40],
-  [3, 33, 2],
+  [5, 1, 33],
+  [5, 15, 17],
+  [6, 3, 40],
+  [5, 33, 2],
 ] as const;
 
 // Gates of a few units each have errors of a few u. The memory passes them on from step to step, and gradients come
@@ -139,7 +140,7 @@ onEachDevice((device) => {
       };
       const every = Array.from({ length: batch }, (_, row) => row);
       const whole = await states(steps, every);
-      for (const count of [1, 2, 3])
+      for (const count of [1, 2, 5])
         for (const [i, values] of (await states(count, every)).entries())
           expect(values).toEqual(whole[i]!.slice(0, count * batch * size));
       for (const count of [2, steps])

@@ -24,7 +24,7 @@ namespace heed::cpu {
 namespace HEED_ISA {
 namespace {
 
-constexpr int64_t kFewSteps = 2;              // whose products do not pack the weight
+constexpr int64_t kFewSteps = 4;              // whose products do not pack the weight
 constexpr int64_t kTaskProducts = 1 << 17;    // that are worth a turn at the counter
 constexpr int64_t kTaskElements = 1 << 12;    // of a cell on its own
 constexpr int64_t kPackedElements = 1 << 15;  // of the weight that a thread packs at once
