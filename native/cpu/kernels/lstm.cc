@@ -125,19 +125,22 @@ inline void fetch(const T* p, int64_t rows, int64_t apart, int64_t units) {
       __builtin_prefetch(reinterpret_cast<const char*>(p) + byte, writes, 2);
 }
 
-// The forward pass of `n` steps.
-template <class T>
-struct Forward {
+// Where the numbers of a step are: those of a state in [T, B, H], those of gates in [T, B, 4, H].
+struct Places {
   LstmSizes n;
-  T *gates, *h, *c;
-  const T* x;
-  Matrices weight;
-  Floats bias;
 
   int64_t state(int64_t t, int64_t row, int64_t unit) const { return (t * n.B + row) * n.H + unit; }
   int64_t gate(int64_t t, int64_t row, int64_t which, int64_t unit) const {
     return ((t * n.B + row) * kGates + which) * n.H + unit;
   }
+};
+
+template <class T>
+struct Forward : Places {
+  T *gates, *h, *c;
+  const T* x;
+  Matrices weight;
+  Floats bias;
 
   void finish(int64_t t, int64_t row, int64_t unit, int64_t count, const vf (&z)[kGates]) const {
     const CellState after = lstm_cell<T>(z, load_upto(c + state(t, row, unit), count));
@@ -201,16 +204,10 @@ struct Forward {
 };
 
 template <class T>
-struct Backward {
-  LstmSizes n;
+struct Backward : Places {
   T* dgates;
   const T *dout, *gates, *c;
   Matrices weight;
-
-  int64_t state(int64_t t, int64_t row, int64_t unit) const { return (t * n.B + row) * n.H + unit; }
-  int64_t gate(int64_t t, int64_t row, int64_t which, int64_t unit) const {
-    return ((t * n.B + row) * kGates + which) * n.H + unit;
-  }
 
   // `dc` [B, H] is the gradient of c by the steps after the current one.
   void run(const Steps& steps, float* packed, float* now, float* next, float* dc) const {
@@ -278,7 +275,7 @@ void HEED_ISA::lstm_forward(Stream& stream, Out gates, AnyInOut h, AnyInOut c, I
   with_float_type(x.dtype, [&](auto type) {
     using T = decltype(type);
     const Forward<T> forward{
-        n, gates.ptr<T>(), h.ptr<T>(), c.ptr<T>(), x.ptr<T>(), Matrices(weight), bias ? Floats(*bias) : Floats()};
+        {n}, gates.ptr<T>(), h.ptr<T>(), c.ptr<T>(), x.ptr<T>(), Matrices(weight), bias ? Floats(*bias) : Floats()};
     if (n.T <= kFewSteps) {
       for (int64_t t = 0; t < n.T; t++) {
         const TensorView added = at(x, t);
@@ -304,7 +301,7 @@ void HEED_ISA::lstm_backward(Stream& stream, Out dgates, In dout, In gates, In c
   if (dgates.empty()) return;
   with_float_type(gates.dtype, [&](auto type) {
     using T = decltype(type);
-    const Backward<T> backward{n, dgates.ptr<T>(), dout.ptr<T>(), gates.ptr<T>(), c.ptr<T>(), Matrices(weight)};
+    const Backward<T> backward{{n}, dgates.ptr<T>(), dout.ptr<T>(), gates.ptr<T>(), c.ptr<T>(), Matrices(weight)};
     const Steps steps(n, gates.dtype, true);
     const int64_t floats = steps.floats_b() + 2 * steps.floats_a() + n.B * n.H;
     const Stream::Workspace memory(stream, op, static_cast<size_t>(floats) * sizeof(float));
