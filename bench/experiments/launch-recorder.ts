@@ -191,12 +191,24 @@ export class LaunchRecorder implements Disposable {
     }
     // What was written before the step does not make an operation of the step wait.
     const before = Math.max(this.#begun, ...read!.map((view) => view.memory.longest(view)));
-    for (const view of written!) view.memory.write(view, before + 1);
-    this.#longest = Math.max(this.#longest, before + 1);
-    this.#counted.launches += 1;
-    this.#counted.path = Math.max(this.#counted.path, before + 1 - this.#begun);
+    const launches = launchesOf(name, written!);
+    const after = before + launches;
+    for (const view of written!) view.memory.write(view, after);
+    this.#longest = Math.max(this.#longest, after);
+    this.#counted.launches += launches;
+    this.#counted.path = Math.max(this.#counted.path, after - this.#begun);
     this.#counted.work += workOf(name, read!, written!);
   }
+}
+
+/**
+ * Returns the number of launches that an operation stands for, each of which waits for the one before it. Each step of an
+ * LSTM is a product and a cell; its last step backward needs no product.
+ */
+function launchesOf(name: string, written: readonly View[]): number {
+  if (!name.startsWith("lstm_")) return 1;
+  const [steps] = written[0]!.shape as [number];
+  return name === "lstm_forward" ? 2 * steps : Math.max(0, 2 * steps - 1);
 }
 
 /**
@@ -206,6 +218,8 @@ export class LaunchRecorder implements Disposable {
 function workOf(name: string, read: readonly View[], written: readonly View[]): number {
   const [out] = written as [View];
   if (name === "gemm") return 2 * sizeOf(out.shape) * read[0]!.shape.at(-1)!;
+  // The products of the gates [T, B, 4H] by [4H, H], and the cells.
+  if (name.startsWith("lstm_")) return sizeOf(out.shape) * (out.shape[2]! / 2 + 1);
   if (name.startsWith("attention_")) {
     const forward = name === "attention_forward";
     const [q, k] = (forward ? [read[0]!, read[1]!] : [read[1]!, read[2]!]).map(({ shape }) => shape);

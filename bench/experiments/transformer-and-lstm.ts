@@ -212,8 +212,7 @@ position sees those before it, and all positions of a sequence are trained at on
 In this experiment heed trains both on the same characters of Moby Dick, with the same optimiser and about as many
 parameters: a GPT of 4 blocks of width 128 (${parameters.Transformer} parameters), and an LSTM of 2 layers of width 224 (${parameters.LSTM}). In
 the LSTM, the products of the inputs are one matrix product over all steps, and each step of the recurrence is one
-product and five elementwise operations. This is not the fastest way: torch.nn.LSTM took about six tenths of the time
-on these cores (\`npm run bench:peers -- --only LSTM\`).
+product and one elementwise operation, the cell. heed runs all steps of a layer by one call.
 
 ## Speed against the length of the sequence
 
@@ -245,7 +244,8 @@ An operation that reads what another one writes has to wait for it. The longest 
 backward and optimiser) is its *critical path*: more arithmetic units do not make it shorter. The table has, for both models, the number of
 operations that are launched in a step, the length of the critical path, and the work of the step divided by that length, in millions of
 arithmetic operations: what can be done between two operations that wait for each other. All are counted, not timed: the experiment looks at
-each operation that the addon receives, and which elements of memory it reads and writes.
+each operation that the addon receives, and which elements of memory it reads and writes. The operation for all steps of
+an LSTM counts as a product and a cell for each of them, which is what it enqueues on a CUDA card.
 
 ${table(
   [
@@ -264,7 +264,7 @@ The Transformer's path has ${paths.Transformer[0]![1].path === paths.Transformer
 the sequence, from ${shortest.path} to ${longest.path} operations, and the work between two of them shrinks to ${round(longest.work / longest.path / 1e6)} million. On two cores that is
 enough: a step took ${round(1000 * stepSeconds)} ms at length ${lengths.at(-1)!}, ${round((1e6 * stepSeconds) / longest.path)} µs for each operation of the path. On a device on which an operation that waits for
 another takes at least ${microseconds} µs, however little it does, a step of the LSTM would take at least ${waiting(longest)} ms at length ${lengths.at(-1)!}, and one of the
-Transformer ${waiting(paths.Transformer.at(-1)![1])} ms. (Kernels that keep an LSTM's state on the chip shorten the path; heed's \`lstm\` does not.) That is what the Transformer
+Transformer ${waiting(paths.Transformer.at(-1)![1])} ms. (Kernels that keep an LSTM's state on the chip shorten the path.) That is what the Transformer
 changed: not the work, but how much of it can be done at once.
 
 ## Loss against time
