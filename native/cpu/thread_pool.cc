@@ -86,6 +86,9 @@ class ThreadPool {
  private:
   // About 30 µs: longer than the gap between two loops of one operation, shorter than a scheduler's slice.
   static constexpr int kSpins = 1000;
+  // About 100 µs more in which a worker gives its core to whoever wants it, since JavaScript takes about so long
+  // between two operations that it waits for.
+  static constexpr int kYields = 200;
 
   // Runs the loop in parts, each of which ends when another loop wants the pool, but not within a slice.
   void run_in_background(int64_t tasks, void (*body)(void*, int64_t), void* context) {
@@ -173,6 +176,8 @@ class ThreadPool {
   void work(uint64_t seen) {
     for (;;) {
       for (int spins = 0; generation_.load(std::memory_order_acquire) == seen && spins < kSpins; spins++) relax();
+      for (int yields = 0; generation_.load(std::memory_order_acquire) == seen && yields < kYields; yields++)
+        std::this_thread::yield();
       if (generation_.load(std::memory_order_acquire) == seen) {
         std::unique_lock lock(mutex_);
         sleeping_.fetch_add(1, std::memory_order_seq_cst);
