@@ -46,6 +46,18 @@ struct TensorView {
     }
     return true;
   }
+  // Returns element i of the first dimension.
+  TensorView at(int64_t i) const {
+    TensorView element;
+    element.data = ptr<char>() + i * strides[0] * static_cast<int64_t>(size_of(dtype));
+    element.dtype = dtype;
+    element.rank = rank - 1;
+    for (int d = 1; d < rank; d++) {
+      element.shape[d - 1] = shape[d];
+      element.strides[d - 1] = strides[d];
+    }
+    return element;
+  }
 };
 
 // A list of views. Its memory is released in core (error.h explains why kernels hold no std::vector).

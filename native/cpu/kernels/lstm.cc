@@ -253,18 +253,6 @@ struct Backward : Places {
   }
 };
 
-// Returns element i of the first dimension.
-TensorView at(const TensorView& x, int64_t i) {
-  TensorView view = x;
-  view.rank = x.rank - 1;
-  for (int d = 0; d < view.rank; d++) {
-    view.shape[d] = x.shape[d + 1];
-    view.strides[d] = x.strides[d + 1];
-  }
-  view.data = x.ptr<char>() + i * x.strides[0] * static_cast<int64_t>(size_of(x.dtype));
-  return view;
-}
-
 }  // namespace
 }  // namespace HEED_ISA
 
@@ -278,8 +266,8 @@ void HEED_ISA::lstm_forward(Stream& stream, Out gates, AnyInOut h, AnyInOut c, I
         {n}, gates.ptr<T>(), h.ptr<T>(), c.ptr<T>(), x.ptr<T>(), Matrices(weight), bias ? Floats(*bias) : Floats()};
     if (n.T <= kFewSteps) {
       for (int64_t t = 0; t < n.T; t++) {
-        const TensorView added = at(x, t);
-        gemm(stream, at(gates, t), nullptr, at(h, t), weight, bias, &added, nullptr, nullptr, 0, false, false, false,
+        const TensorView added = x.at(t);
+        gemm(stream, gates.at(t), nullptr, h.at(t), weight, bias, &added, nullptr, nullptr, 0, false, false, false,
              false, true);
         stream.launch(op, [forward, t] { forward.cells(t); });
       }

@@ -90,18 +90,6 @@ HEED_KERNEL_FLOATS(lstm_cell_backward_kernel, LstmCellBackwardParams, kElementTh
 
 namespace {
 
-// Returns element i of the first dimension.
-TensorView step_of(const TensorView& x, int64_t i) {
-  TensorView view = x;
-  view.rank = x.rank - 1;
-  for (int d = 0; d < view.rank; d++) {
-    view.shape[d] = x.shape[d + 1];
-    view.strides[d] = x.strides[d + 1];
-  }
-  view.data = element_at(x, i * x.strides[0]);
-  return view;
-}
-
 // Calls f(first row, number of elements, blocks) for the launches of a step: as many rows at once as 32-bit indices
 // reach.
 template <class F>
@@ -119,10 +107,9 @@ void host::lstm_forward(Stream& stream, Out gates, AnyInOut h, AnyInOut c, In x,
   const LstmSizes n = check_lstm_forward(gates, h, c, x, weight, bias);
   if (gates.empty()) return;
   for (int64_t t = 0; t < n.T; t++) {
-    const TensorView z = step_of(gates, t), before = step_of(c, t), now = step_of(c, t + 1), out = step_of(h, t + 1);
-    const TensorView added = step_of(x, t);
-    gemm(stream, z, nullptr, step_of(h, t), weight, bias, &added, nullptr, nullptr, 0, false, false, false, false,
-         true);
+    const TensorView z = gates.at(t), before = c.at(t), now = c.at(t + 1), out = h.at(t + 1);
+    const TensorView added = x.at(t);
+    gemm(stream, z, nullptr, h.at(t), weight, bias, &added, nullptr, nullptr, 0, false, false, false, false, true);
     for_rows(n, [&](int64_t row, uint32_t size, int64_t blocks) {
       const int64_t at = row * n.H;
       stream.launch("lstm_forward", lstm_cell_kernel(x.dtype), {blocks},
@@ -138,16 +125,16 @@ void host::lstm_backward(Stream& stream, Out dgates, In dout, In gates, In c, In
   if (dgates.empty()) return;
   const size_t bytes = static_cast<size_t>(n.B * n.H) * sizeof(float);
   const Stream::Workspace dh_memory(stream, op, bytes), dc_memory(stream, op, bytes);
-  TensorView dh = step_of(dout, 0);
+  TensorView dh = dout.at(0);
   dh.data = dh_memory.f32();
   dh.dtype = DType::f32;
   for (int64_t t = n.T - 1; t >= 0; t--) {
     const bool last = t == n.T - 1;
     if (!last)
-      gemm(stream, dh, nullptr, step_of(dgates, t + 1), weight, nullptr, nullptr, nullptr, nullptr, 0, false, false,
-           false, false, false);
-    const TensorView dz = step_of(dgates, t), z = step_of(gates, t), from = step_of(dout, t);
-    const TensorView before = step_of(c, t), now = step_of(c, t + 1);
+      gemm(stream, dh, nullptr, dgates.at(t + 1), weight, nullptr, nullptr, nullptr, nullptr, 0, false, false, false,
+           false, false);
+    const TensorView dz = dgates.at(t), z = gates.at(t), from = dout.at(t);
+    const TensorView before = c.at(t), now = c.at(t + 1);
     for_rows(n, [&](int64_t row, uint32_t size, int64_t blocks) {
       const int64_t at = row * n.H;
       stream.launch(op, lstm_cell_backward_kernel(gates.dtype), {blocks},
