@@ -15,12 +15,15 @@ constexpr int kDTypeCount =
 #include "core/kinds.def"
     ;
 
+// A table in the function would be built again by every call.
 constexpr size_t size_of(DType dtype) {
-  constexpr size_t sizes[kDTypeCount] = {
-#define DTYPE(name, bytes) bytes,
+  switch (dtype) {
+#define DTYPE(name, bytes) \
+  case DType::name:        \
+    return bytes;
 #include "core/kinds.def"
-  };
-  return sizes[static_cast<int>(dtype)];
+  }
+  return 0;
 }
 
 constexpr const char* name_of(DType dtype) {

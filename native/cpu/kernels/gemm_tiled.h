@@ -262,10 +262,12 @@ class TiledProduct {
     // What finish() reads and writes is fetched during the product.
     const auto each_row = [&](const Matrices& of, Floats matrix, const auto& fetch) {
       if (!matrix) return;
-      Floats place = matrix + (i * of.row + j);
-      for (int64_t r = 0; r < tile_rows; r++, place = place + of.row) {
-        fetch(place.data);
-        fetch((place + (tile_columns - 1)).data);
+      const char* place = (matrix + (i * of.row + j)).data;
+      const auto size = static_cast<int64_t>(size_of(matrix.dtype));
+      const int64_t row = of.row * size, last_column = (tile_columns - 1) * size;
+      for (int64_t r = 0; r < tile_rows; r++, place += row) {
+        fetch(place);
+        fetch(place + last_column);
       }
     };
     const auto to_read = [](const char* place) { __builtin_prefetch(place, 0, 2); };
