@@ -1,10 +1,12 @@
 import { mkdir, readdir } from "node:fs/promises";
 import path from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { activeAdapter, mergeAdapter } from "../adapters/adapters.js";
 import { readTextFile } from "../files.js";
 import { type InputImportance, inputImportance } from "../pretrained/input-importance.js";
 import { type GgufFallback, saveGguf } from "../pretrained/gguf/save-gguf.js";
 import type { Module } from "../nn/module.js";
+import { quantizationOf } from "../nn/quantization.js";
 import type { groupSizes } from "../ops/quantize.js";
 import { quantizeBySearch, type QuantizeBySearchOptions } from "../pretrained/gptq/quantize-by-search.js";
 import { type LoadedParts, loadModel } from "../pretrained/load-model.js";
@@ -85,15 +87,16 @@ async function search(model: Module, options: QuantizeBySearchOptions): Promise<
 export async function merge({ model: from, adapter, quantize, ...flags }: MergeFlags): Promise<void> {
   const bits = quantize && quantizedTypes[quantize];
   const trained = adapter === undefined ? await trainedOver(from) : null;
-  if (trained && !bits)
-    console.log(
-      `the adapter was trained over weights in ${trained.bits} bits; it is merged into the model's own weights, which are more precise. With --quantize int${trained.bits} it is merged into the rounded ones`,
-    );
   await write(flags, async () => {
-    const options = { ...(adapter !== undefined && { adapter }), quantize: bits ?? false } as const;
+    const options = { ...(adapter !== undefined && { adapter }), ...(bits && { quantize: bits }) };
     const loaded = await loadModel(from, { device: "cpu", ...options });
     if (activeAdapter(loaded.model) === null)
       throw new UsageError(`--model ${from}: expected a model with an adapter, got one without; see --adapter`);
+    // A model that is stored in such codes has no weights but those that the adapter was trained over.
+    if (trained && !bits && !isDeepStrictEqual(quantizationOf("merge", loaded.model), trained))
+      console.log(
+        `the adapter was trained over weights in ${trained.bits} bits; it is merged into the model's own weights, which are more precise. With --quantize int${trained.bits} it is merged into the rounded ones`,
+      );
     mergeAdapter(loaded.model.dequantize());
     return loaded;
   });

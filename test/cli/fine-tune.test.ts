@@ -75,6 +75,13 @@ test.skipIf(!stories)(
     const told = await run("merge", "--model", at("run"), "--to", at("merged"));
     expect(told).toMatch(/trained over weights in 4 bits; it is merged into the model's own weights/);
     expect(existsSync(at("merged/model.safetensors"))).toBe(true);
+    // A model that is stored in codes has no other weights.
+    await run("quantize", "--model", stories!, "--to", at("codes"), "--type", "int4");
+    await run(
+      ...["train", "--from", at("codes"), "--data", at("chats.jsonl"), "--out", at("over-codes")],
+      ...["--lora", "4", "--steps", "2", "--batch", "2", "--context", "32"],
+    );
+    expect(await run("merge", "--model", at("over-codes"), "--to", at("merged-codes"))).not.toMatch(/more precise/);
     await run("merge", "--model", at("run"), "--to", at("rounded"), "--quantize", "int4");
     expect(await generated("rounded")).toBe(answer);
     expect(await run("train", "--out", at("run"), "--resume", "--steps", "21")).toMatch(/continuing from step 20/);
