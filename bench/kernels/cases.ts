@@ -15,6 +15,7 @@ import {
   layerNorm,
   linearAttention,
   localBlocks,
+  lstm,
   addLayerNorm,
   addRmsNorm,
   matmul,
@@ -172,6 +173,33 @@ function rotaryCase([b, t, h, d]: [number, number, number, number], dtype: DType
       const x = floats([b, t, h, d], dtype, 1);
       const table = rotaryTable({ size: d, length: t, device: cuda() });
       noGrad(() => rotary(x, table, { interleaved }));
+      return done();
+    },
+  };
+}
+
+/** Makes a case of the LSTM's cells, without the products between them. */
+function lstmCase(pass: "forward" | "backward", steps: number, rows: number, width: number, dtype: DType): KernelCase {
+  const forward = pass === "forward";
+  const units = steps * rows * width;
+  // The next step's gradients of h and c are in f32; the last step has none.
+  const later = 2 * 4 * (units - rows * width);
+  const [read, written] = forward ? [5, 2] : [7, 4];
+  return {
+    name: `LSTM cell ${pass}`,
+    shape: `T${steps} B${rows} H${width}`,
+    dtype,
+    kernels: forward ? /^lstm_cell_kernel/ : /^lstm_cell_backward/,
+    least: {
+      loads: read * units * bytesOf[dtype] + (forward ? 0 : later),
+      stores: written * units * bytesOf[dtype] + (forward ? 0 : 4 * units),
+    },
+    targets: { bytes: 1.05, loadSectors: 1.001 },
+    run() {
+      const x = floats([steps, rows, 4 * width], dtype, 1);
+      x.requiresGrad = true;
+      const { h } = lstm(x, floats([4 * width, width], dtype, 2));
+      if (!forward) sum(h).backward();
       return done();
     },
   };
@@ -458,6 +486,10 @@ export const kernelCases: KernelCase[] = [
   linearAttentionCase("forward", [1, 2, 512, 64], "f32"),
   linearAttentionCase("forward", [1, 4, 1024, 64], "bf16"),
   linearAttentionCase("backward", [1, 2, 512, 64], "f32"),
+  lstmCase("forward", 2, 64, 1024, "f32"),
+  lstmCase("forward", 2, 64, 1024, "bf16"),
+  lstmCase("backward", 2, 64, 1024, "f32"),
+  lstmCase("backward", 2, 64, 1024, "bf16"),
   embeddingCase("forward", 1024, 2048, 768),
   embeddingCase("backward", 1024, 2048, 768),
   quantizedCase(8, 1, 768, 768),
