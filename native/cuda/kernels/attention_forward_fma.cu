@@ -71,14 +71,15 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
 #pragma unroll
     for (int i = 0; i < 4; i++) l[i] = row_sum(l[i]);
   };
-  KeptSums kept_sums(p, first_key, attention_shared);
+  __shared__ KeptSums kept_sums;
+  kept_sums.begin(p, first_key);
 
   int buffer = 0;
   if (first_key < end) load_chunk(0, first_key, 0);
   for (int key = first_key; key < end; key = walk.after(key, end)) {
-    if (kept_sums.split_ends(p, key) && active) {
+    if (kept_sums.split_ends(key, first_key) && active) {
       finish_sums();
-      kept_sums.put(sums);
+      kept_sums.put(p, attention_shared, sums);
     }
     float s[4][4] = {};
     for (int first = 0; first < a.D; first += kChunk, buffer ^= 1) {
@@ -133,6 +134,7 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
       store_probs(probs, s);
       __syncwarp();
     }
+    kept_sums.go_on(p, key);
     cp_async_wait<0>();
     __syncthreads();  // V has arrived, and the chunks are no longer read
     if (const int next = walk.after(key, end); next < end) load_chunk(buffer, next, 0);
@@ -140,7 +142,7 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
   }
 
   finish_sums();
-  if (active) kept_sums.finish(sums);
+  if (active && first_key < end) kept_sums.finish(p, attention_shared, sums);
   if (keys.parts > 1 && !join_parts(p, keys, active, sums)) return;
 #pragma unroll
   for (int i = 0; i < 4; i++) {

@@ -112,6 +112,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   T* const k = q + kRows * kD;
   T* const v = k + kKeys * kD;
   __shared__ uint32_t kept[kRows * kKeys / 32];
+  __shared__ KeptSums kept_sums;
 
   const ForwardItem item(p);
   const VisibleKeys visible(a, item.b);
@@ -162,12 +163,12 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
       l[i] += __shfl_xor_sync(kFullWarp, l[i], 2);
     }
   };
-  KeptSums kept_sums(p, first_key, attention_shared);
+  kept_sums.begin(p, first_key);
 
   for (int key = first_key; key < end; key = walk.after(key, end)) {
-    if (kept_sums.split_ends(p, key) && active) {
+    if (kept_sums.split_ends(key, first_key) && active) {
       finish_sums();
-      kept_sums.put(sums);
+      kept_sums.put(p, attention_shared, sums);
     }
     cp_async_wait<0>();
     if constexpr (kCoded) coded.decode(k_target);
@@ -181,6 +182,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
       load_keys(v_tiles, v_target(), item, key, keys.first, end, a);
     }
     cp_async_commit();
+    kept_sums.go_on(p, key);
     float s[kM][kN][4];
     if (active) {
       if (a.drop_threshold != 0) {  // here, because registers are free before there are scores
@@ -301,7 +303,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   }
 
   finish_sums();
-  if (active) kept_sums.finish(sums);
+  if (active && first_key < end) kept_sums.finish(p, attention_shared, sums);
   if (keys.parts > 1 && !join_parts(p, keys, active, sums)) return;
   cp_async_wait<0>();
   __syncthreads();  // without keys, the queries may still be arriving in the memory that the output passes through

@@ -162,34 +162,42 @@ struct RowSums {
   }
 };
 
-// Keeps the sums of the splits that a block has gone over.
+// What a block remembers of the splits that it has gone over, whose sums each thread puts aside. It is in shared
+// memory, because registers have no room for it while the block goes over keys. It is volatile, because it must not be
+// read before the first barrier after begin().
 struct KeptSums {
-  float* place;
-  int next_split;  // the key at which the next split begins
-  bool any = false;
+  volatile int next_split;  // the key at which the next split begins
+  volatile bool any;
 
-  __device__ __forceinline__ KeptSums(const AttentionForwardParams& p, int first_key, unsigned char* shared)
-      : place(p.parts ? ItemParts(p).part(0) : reinterpret_cast<float*>(shared + p.kept)),
-        next_split(end_of_split(p, first_key)) {}
-  // Returns true if a split ends before `key`; then the thread puts its sums aside.
-  __device__ __forceinline__ bool split_ends(const AttentionForwardParams& p, int key) {
-    if (key < next_split) return false;
-    next_split = end_of_split(p, key);
-    return true;
+  __device__ __forceinline__ void begin(const AttentionForwardParams& p, int first_key) {
+    if (threadIdx.x == 0) next_split = end_of_split(p, first_key), any = false;
+  }
+  // Returns true if a split ends before `key`; then the threads put their sums aside.
+  __device__ __forceinline__ bool split_ends(int key, int first_key) const {
+    return key != first_key && key >= next_split;
   }
   template <class Sums>
-  __device__ __forceinline__ void put(const Sums& sums) {
-    if (any) sums.add_to(place);
-    sums.store(place);
+  __device__ __forceinline__ void put(const AttentionForwardParams& p, unsigned char* shared, const Sums& sums) const {
+    float* const to = place(p, shared);
+    if (any) sums.add_to(to);
+    sums.store(to);
     sums.clear();
-    any = true;
   }
+  // Called for each tile of keys, between two barriers of the block that separate it from the calls above.
+  __device__ __forceinline__ void go_on(const AttentionForwardParams& p, int key) {
+    if (threadIdx.x == 0 && key >= next_split) next_split = end_of_split(p, key), any = true;
+  }
+  // Called if there was a tile.
   template <class Sums>
-  __device__ __forceinline__ void finish(const Sums& sums) const {
-    if (any) sums.add_to(place);
+  __device__ __forceinline__ void finish(const AttentionForwardParams& p, unsigned char* shared,
+                                         const Sums& sums) const {
+    if (any) sums.add_to(place(p, shared));
   }
 
  private:
+  __device__ __forceinline__ static float* place(const AttentionForwardParams& p, unsigned char* shared) {
+    return p.parts ? ItemParts(p).part(0) : reinterpret_cast<float*>(shared + p.kept);
+  }
   __device__ __forceinline__ static int end_of_split(const AttentionForwardParams& p, int key) {
     return (key / p.split_keys + 1) * p.split_keys;
   }
