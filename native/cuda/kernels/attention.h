@@ -242,17 +242,25 @@ __device__ __forceinline__ float slope_log2(const AttentionParams& p, int head) 
   return p.slopes ? p.slopes[head] * kLog2E : 0;
 }
 
-// Returns the biases of a head by distance, of which the one of distance 0 comes first.
-__device__ __forceinline__ const float* relative_biases(const AttentionParams& p, int head) {
-  return p.relative.table + static_cast<int64_t>(head) * (2 * p.relative.reach + 1) + p.relative.reach;
-}
+// The biases of keys for a row of a head, whose position is `distance` beyond column 0. Places are in 32 bits, because
+// registers have no room for addresses beside the scores. Columns are fewer than kColumns.
+struct RelativeBiases {
+  static constexpr int kColumns = 1 << 10;
+  const RelativeBias& biases;
+  unsigned middle;  // the place of the bias of distance 0
+  int position;     // as far from the columns as makes a difference
 
-// Adds the bias of a key at this distance from the query to a score in powers of two.
-__device__ __forceinline__ void add_relative(float& score, const AttentionParams& p, const float* biases,
-                                             int64_t distance) {
-  const int64_t reach = p.relative.reach;
-  score = fmaf(biases[max(-reach, min(distance, reach))], kLog2E, score);
-}
+  __device__ __forceinline__ RelativeBiases(const AttentionParams& p, int head, int64_t distance)
+      : biases(p.relative), middle(static_cast<unsigned>(head) * (2 * biases.reach + 1) + biases.reach) {
+    const int64_t most = int64_t{biases.reach} + kColumns;
+    position = static_cast<int>(max(-most, min(distance, most)));
+  }
+  // Adds the bias of the key in a column to its score in powers of two.
+  __device__ __forceinline__ void add(float& score, int column) const {
+    const int place = max(-biases.reach, min(column - position, biases.reach));
+    score = fmaf(biases.table[middle + place], kLog2E, score);
+  }
+};
 
 #endif
 

@@ -188,7 +188,7 @@ __device__ __forceinline__ void finish_exact_scores(const AttentionParams& p, in
       score *= p.scale_log2;
     }
     if (p.slopes) score = fmaf(-slope, fabsf(first - static_cast<float>(16 * j)), score);
-    if (p.relative.table) add_relative(score, p, relative_biases(p, head), 16 * j - distance);
+    if (p.relative.table) RelativeBiases(p, head, distance).add(score, 16 * j);
   }
 }
 

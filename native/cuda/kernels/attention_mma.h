@@ -248,16 +248,8 @@ __device__ __forceinline__ void finish_scores(const AttentionParams& p, int head
     for_each([&](float& score, int column) { score = fmaf(-slope, fabsf(first - static_cast<float>(column)), score); });
   }
   if (p.relative.table) {
-    // In 32 bits, because registers have no room for addresses beside the scores. Columns are fewer than kFurther.
-    constexpr int kFurther = 1 << 10;
-    const int reach = p.relative.reach;
-    const int64_t far = reach + int64_t{kFurther};
-    const int near = static_cast<int>(max(-far, min(distance, far)));
-    const unsigned of_head = static_cast<unsigned>(head) * (2 * reach + 1) + reach;
-    for_each([&](float& score, int column) {
-      const unsigned at = of_head + max(-reach, min(column - near, reach));
-      score = fmaf(p.relative.table[at], kLog2E, score);
-    });
+    const RelativeBiases biases(p, head, distance);
+    for_each([&](float& score, int column) { biases.add(score, column); });
   }
 }
 
