@@ -57,6 +57,8 @@ export default defineConfig({
     testTimeout: 60_000,
     sequence: { sequencer: ByProject },
     setupFiles: ["test/support/typed-arrays.ts"],
+    runner: "./test/support/runner.ts",
+    reporters: ["default", "./test/support/skip-reporter.ts"],
     env: {
       // What a test does not put on a device of its choice belongs on the CPU.
       HEED_DEVICE: process.env.HEED_DEVICE ?? "cpu",

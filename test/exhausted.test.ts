@@ -1,17 +1,20 @@
 /** A host without threads or memory: heed must throw an error that can be caught, and never end the process. */
 import { spawnSync } from "node:child_process";
 import { pathToFileURL } from "node:url";
-import { describe, expect, test } from "vitest";
+import { describe, expect } from "vitest";
 import { expectChild } from "./support/child.js";
 import { dist } from "./support/dist.js";
+import { linuxOnly, testUnless } from "./support/skip.js";
 
 const root = process.getuid?.() === 0;
 
 describe("no threads", () => {
   // The limit counts the threads of a user. The user is nobody, who has no other threads; only root may become nobody.
-  test.skipIf(!root || process.platform !== "linux")("importing rejects with ERR_NATIVE", () => {
-    // Node.js itself ends the process if it finds no threads for its own pool. Reading a file starts the pool.
-    const program = `
+  testUnless(process.platform !== "linux" ? linuxOnly : !root && "need to be root")(
+    "importing rejects with ERR_NATIVE",
+    () => {
+      // Node.js itself ends the process if it finds no threads for its own pool. Reading a file starts the pool.
+      const program = `
       import { readFile } from "node:fs/promises";
       await readFile("/proc/self/status");
       console.log("started");
@@ -21,31 +24,34 @@ describe("no threads", () => {
       console.log(outcome);
       process.exit(0);
     `;
-    const outcomes = new Set<string>();
-    for (let threads = 8; threads <= 24; threads++) {
-      const { stdout, status, signal } = spawnSync(
-        "setpriv",
-        [
-          ...["--reuid=65534", "--regid=65534", "--clear-groups"],
-          ...["prlimit", `--nproc=${threads}`],
-          ...[process.execPath, "--input-type=module", "-e", program],
-        ],
-        { encoding: "utf8", timeout: 30_000 },
-      );
-      const [started, outcome] = stdout.trim().split("\n");
-      if (started !== "started") continue;
-      expect({ threads, status, signal, outcome }).toMatchObject({ status: 0, signal: null });
-      outcomes.add(outcome!.split(" ")[0]!);
-      if (outcome!.startsWith("ERR_NATIVE")) expect(outcome).toContain("the addon could not start");
-      if (outcome === "sum 2,2") break;
-    }
-    expect([...outcomes].sort()).toEqual(["ERR_NATIVE", "sum"]);
-  });
+      const outcomes = new Set<string>();
+      for (let threads = 8; threads <= 24; threads++) {
+        const { stdout, status, signal } = spawnSync(
+          "setpriv",
+          [
+            ...["--reuid=65534", "--regid=65534", "--clear-groups"],
+            ...["prlimit", `--nproc=${threads}`],
+            ...[process.execPath, "--input-type=module", "-e", program],
+          ],
+          { encoding: "utf8", timeout: 30_000 },
+        );
+        const [started, outcome] = stdout.trim().split("\n");
+        if (started !== "started") continue;
+        expect({ threads, status, signal, outcome }).toMatchObject({ status: 0, signal: null });
+        outcomes.add(outcome!.split(" ")[0]!);
+        if (outcome!.startsWith("ERR_NATIVE")) expect(outcome).toContain("the addon could not start");
+        if (outcome === "sum 2,2") break;
+      }
+      expect([...outcomes].sort()).toEqual(["ERR_NATIVE", "sum"]);
+    },
+  );
 });
 
 describe("no memory on the host", () => {
-  test.skipIf(process.platform !== "linux")("a read rejects with ERR_OOM, and the next one works", async () => {
-    const output = await expectChild(`
+  testUnless(process.platform !== "linux" && linuxOnly)(
+    "a read rejects with ERR_OOM, and the next one works",
+    async () => {
+      const output = await expectChild(`
       import { spawnSync } from "node:child_process";
       import { readFileSync } from "node:fs";
       // The limit leaves room for the process as it is and for the tensor, but not for the copy that JavaScript gets.
@@ -56,6 +62,7 @@ describe("no memory on the host", () => {
       x.dispose();
       console.log((await heed.ones([2]).data()).join());
     `);
-    expect(output).toBe("ERR_OOM read: out of memory for 1073741824 bytes on the host\n1,1");
-  });
+      expect(output).toBe("ERR_OOM read: out of memory for 1073741824 bytes on the host\n1,1");
+    },
+  );
 });

@@ -1,7 +1,7 @@
 /**
  * An error is reported to the readers of the tensors that the failed operation should have written, and to no others.
  */
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { device as deviceOf } from "../lib/device.js";
 import { Graph } from "../lib/graph.js";
 import { ops } from "../lib/native.js";
@@ -13,8 +13,10 @@ import { narrow, reshape } from "../lib/ops/views.js";
 import { scope } from "../lib/scope.js";
 import { full, ones, tensor, zeros } from "../lib/creation.js";
 import type { FloatTensor, IntTensor } from "../lib/tensor.js";
+import { noCuda } from "./support/cuda.js";
 import { expectRejection } from "./support/errors.js";
-import { devicesTested, onEachDevice } from "./support/targets.js";
+import { describeUnless } from "./support/skip.js";
+import { onEachDevice } from "./support/targets.js";
 
 const ids = (...values: number[]): IntTensor => tensor(Int32Array.from(values));
 /**
@@ -170,7 +172,7 @@ onEachDevice(() => {
   });
 });
 
-describe.runIf(devicesTested.length > 1)("between devices", () => {
+describeUnless(noCuda)("between devices", () => {
   test.for([
     ["cpu", "cuda:0"],
     ["cuda:0", "cpu"],

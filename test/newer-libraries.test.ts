@@ -5,12 +5,13 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { savePretrained } from "../lib/pretrained/save-pretrained.js";
 import { chatModel, embeddingModel, rankingModel } from "./server/support.js";
 import { expectChild } from "./support/child.js";
 import { dist } from "./support/dist.js";
 import { sharedFolder } from "./support/folder.js";
+import { describeUnless, otherNodes } from "./support/skip.js";
 
 const nodes = fileURLToPath(new URL("nodes/node_modules", import.meta.url));
 const node = path.join(nodes, "node22/bin/node");
@@ -29,7 +30,7 @@ beforeAll(async () => {
   await savePretrained(path.join(folder, "classifier"), classifier.model, { tokenizer: classifier.tokenizer });
 });
 
-describe.skipIf(!existsSync(path.join(nodes, "ai")))("Node 22 (npm ci --prefix test/nodes)", () => {
+describeUnless(!existsSync(path.join(nodes, "ai")) && otherNodes)("Node 22 (npm ci --prefix test/nodes)", () => {
   test("ai 7", async () => {
     const output = await expectChild(
       `globalThis.AI_SDK_LOG_WARNINGS = false;

@@ -4,9 +4,10 @@
  */
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { GPT, savePretrained } from "../lib/index.js";
 import { execute, main } from "./cli/support.js";
+import { describeUnless, otherNodes } from "./support/skip.js";
 import { byteLevelJson } from "./tokenizer/fixtures.js";
 import { HuggingFaceTokenizer } from "../lib/tokenizer/huggingface-tokenizer.js";
 import { expectChild } from "./support/child.js";
@@ -49,7 +50,7 @@ beforeAll(async () => {
 });
 
 for (const { version, node } of versions)
-  describe.skipIf(!existsSync(node))(`Node ${version} (npm ci --prefix test/nodes)`, () => {
+  describeUnless(!existsSync(node) && otherNodes)(`Node ${version} (npm ci --prefix test/nodes)`, () => {
     test.each(Object.entries(programs))("%s", async (_, program) => {
       const output = await expectChild(program, 0, {}, [], node);
       expect(output).toMatch(/^\{"losses":\[\d.*"tokens":\[/);

@@ -36,6 +36,7 @@ import { nightly } from "./support/nightly.js";
 import { modelFile, variable } from "./support/ctranslate2.js";
 import { sharedFolder } from "./support/folder.js";
 import { expectNoPause, pausesOf } from "./support/pauses.js";
+import { nightlyOnly, testUnless } from "./support/skip.js";
 
 const timeout = nightly ? 20 * 60_000 : 60_000;
 const folder = sharedFolder();
@@ -264,7 +265,7 @@ describe("training and generating", { timeout }, () => {
     });
   });
 
-  test.runIf(nightly)("training GPT-2 124M", async () => {
+  testUnless(!nightly && nightlyOnly)("training GPT-2 124M", async () => {
     using model = new GPT(gpt2Shape, { seed: 1, device: "cpu" });
     await model.device.synchronize();
     const longest = await pausesOf(async () => {

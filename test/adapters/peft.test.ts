@@ -1,5 +1,5 @@
 /** Adapters in PEFT's layout: other programs read them, and bad files are refused. */
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,7 +16,9 @@ import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { expectNear } from "../support/close.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
+import { numpy } from "../support/python.js";
 import { shaken } from "../support/shaken.js";
+import { testUnless } from "../support/skip.js";
 import { shakeAdapter } from "./support.js";
 
 const base = { vocabularySize: 13, contextLength: 16, layers: 2, heads: 4, kvHeads: 2, width: 16, hidden: 24 };
@@ -36,13 +38,10 @@ async function logitsOf(model: GPT | Llama): Promise<Float32Array> {
   return await noGrad(() => model.forward(input)).data();
 }
 
-const python = "/usr/bin/python3";
-const hasPython = spawnSync(python, ["-c", "import safetensors, numpy"]).status === 0;
-if (!hasPython) console.warn("adapters: no reference (apt-get install python3-safetensors python3-numpy)");
 const program = fileURLToPath(new URL("../pretrained/reference.py", import.meta.url));
 
 describe.each(models)("an adapter of a %s", (_, make) => {
-  test.skipIf(!hasPython).each([
+  testUnless(numpy.missing).each([
     { rank: 2, alpha: 3, targets: /./ },
     { rank: 3, alpha: 3, rsLora: true, targets: /c_attn|h.0.mlp|[qv]_proj|layers.1.mlp/ },
     { rank: 2, alpha: 3, dora: true },
@@ -53,7 +52,7 @@ describe.each(models)("an adapter of a %s", (_, make) => {
     addAdapter(model, options);
     shakeAdapter(model);
     await saveAdapter(folder, model);
-    const json = execFileSync(python, [program, folder, JSON.stringify(ids)], { encoding: "utf8" });
+    const json = execFileSync(numpy.command, [program, folder, JSON.stringify(ids)], { encoding: "utf8" });
     const expected = JSON.parse(json) as number[];
     const own = await logitsOf(model);
     expectNear("logits", own, expected, 1e-5);

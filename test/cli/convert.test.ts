@@ -1,6 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { readGguf } from "../../lib/formats/gguf.js";
 import { readLlama2c } from "../../lib/formats/llama2c.js";
 import { readSafetensors } from "../../lib/formats/safetensors.js";
@@ -15,12 +15,13 @@ import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { saveCheckpoint } from "../../lib/train/checkpoint.js";
 import { temporaryFolder } from "../support/folder.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
+import { describeUnless } from "../support/skip.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 import { heed, heedHere } from "./support.js";
 
 const stories = sharedModel("stories260K");
-describe.skipIf(!stories)("stories260K from format to format", () => {
+describeUnless(!stories && noShared)("stories260K from format to format", () => {
   test("generates the same story in each", { timeout: 60_000 }, async () => {
     const cwd = temporaryFolder();
     const published = readFileSync(path.join(stories!, "EXPECTED_greedy.txt"), "utf8");

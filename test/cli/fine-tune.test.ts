@@ -6,7 +6,8 @@ import { UsageError } from "../../lib/cli/failure.js";
 import { runFlags } from "../../lib/cli/run-flags.js";
 import type { TrainFlags } from "../../lib/cli/train-flags.js";
 import { temporaryFolder } from "../support/folder.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
+import { testUnless } from "../support/skip.js";
 import { heed } from "./support.js";
 
 const stories = sharedModel("stories260K");
@@ -15,7 +16,7 @@ const messages = [
   { role: "assistant", content: "I am a whale." },
 ];
 
-test.skipIf(!stories)(
+testUnless(!stories && noShared)(
   "a model learns an answer, and its run generates, merges and resumes",
   async () => {
     const folder = temporaryFolder();
@@ -51,7 +52,7 @@ test.skipIf(!stories)(
   60_000,
 );
 
-test.skipIf(!stories)(
+testUnless(!stories && noShared)(
   "an adapter over a model in 4 bits (QLoRA) is trained, merged in two ways, and resumed",
   async () => {
     const folder = temporaryFolder();

@@ -6,13 +6,14 @@ import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { toHuggingFaceGptConfig } from "../../lib/pretrained/families/gpt-config.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { smallGpt } from "../generate/models.js";
+import { describeUnless } from "../support/skip.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
 import { heed, heedHere } from "./support.js";
 
 const stories = sharedModel("stories260K");
-describe.skipIf(!stories)("generate with llama2.c's files", () => {
+describeUnless(!stories && noShared)("generate with llama2.c's files", () => {
   const published = stories ? readFileSync(path.join(stories, "EXPECTED_greedy.txt"), "utf8") : "";
   const generate = ["generate", "--temperature", "0", "--model"];
 

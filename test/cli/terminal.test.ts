@@ -3,8 +3,9 @@
 import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import path from "node:path";
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { temporaryFolder } from "../support/folder.js";
+import { describeUnless } from "../support/skip.js";
 import { execute, heed, main } from "./support.js";
 
 /** Sets a terminal's title and colours (in both forms) and rings its bell, between a tab and the end of a line. */
@@ -13,10 +14,10 @@ const text = "a\x1b]0;title\x07\t\x9b31mb\x7f\r\n".repeat(100);
 // eslint-disable-next-line no-control-regex
 const obeyed = /[\0-\x08\x0b-\x1f\x7f-\x9f]/;
 
-const script = spawnSync("script", ["-qec", "true", "/dev/null"]).status === 0;
-if (!script) console.warn("terminal: no `script` (util-linux) to be a terminal");
+const noTerminal =
+  spawnSync("script", ["-qec", "true", "/dev/null"]).status === 0 ? null : "need `script` (apt-get install bsdutils)";
 
-describe.skipIf(!script)("on a terminal", () => {
+describeUnless(noTerminal)("on a terminal", () => {
   /**
    * Runs heed on a terminal and returns what was sent to it, except for the line ends that the terminal makes of \n.
    */

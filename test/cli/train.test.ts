@@ -4,6 +4,7 @@ import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { loadCheckpoint } from "../../lib/train/checkpoint.js";
 import { temporaryFolder } from "../support/folder.js";
+import { testUnless } from "../support/skip.js";
 import { type Ended, execute, heed, heedHere, main } from "./support.js";
 
 const text = Array.from({ length: 300 }, (_, i) => `The whale number ${(i * i) % 97} swims. `).join("");
@@ -453,9 +454,8 @@ describe("stopping", () => {
   });
 });
 
-const script = spawnSync("script", ["--version"]).status === 0;
-if (!script) console.warn("progress bar: no terminal to test it on (apt-get install bsdutils)");
-test.skipIf(!script)("a terminal gets a bar", async () => {
+const noTerminal = spawnSync("script", ["--version"]).status === 0 ? null : "need `script` (apt-get install bsdutils)";
+testUnless(noTerminal)("a terminal gets a bar", async () => {
   const { cwd, train } = place();
   mkdirSync(path.join(cwd, "x"));
   const flags = [...train, "--steps", "400", "--eval-every", "100"].map((flag) => `'${flag}'`).join(" ");

@@ -6,7 +6,8 @@ import { T5 } from "../../lib/models/t5.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { sharedFolder, temporaryFolder } from "../support/folder.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
+import { describeUnless } from "../support/skip.js";
 import { onEachDevice } from "../support/targets.js";
 import { writeTinyTranslator } from "../support/tiny-translator.js";
 import { unigramJson } from "../tokenizer/fixtures.js";
@@ -100,7 +101,7 @@ describe("a folder in Hugging Face's format", () => {
 });
 
 const published = sharedModel("ar-en-transliteration");
-describe.skipIf(!published)("a published model", () => {
+describeUnless(!published && noShared)("a published model", () => {
   onEachDevice((device) => {
     test.each(["1", "2"])("with %s beams", { timeout: 60_000 }, async (beams) => {
       const args = ["translate", "--model", published!, "--device", device, "--beam", beams];

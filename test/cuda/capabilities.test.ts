@@ -3,10 +3,11 @@
  * in every tile, and rows on either side of the limit up to which they are kept in shared memory, give the CPU's
  * results.
  */
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { expectChild } from "../support/child.js";
-import { cudas, needsSimulator } from "../support/cuda.js";
+import { needsSimulator, noCuda } from "../support/cuda.js";
 import { nightly } from "../support/nightly.js";
+import { describeUnless } from "../support/skip.js";
 
 /** Bytes of shared memory that a block can have, by compute capability. All other tests run with 8.0. */
 const limits: Readonly<Record<string, number>> = { 86: 99 * 1024, 90: 227 * 1024 };
@@ -73,7 +74,7 @@ const program = (limit: number) => `
   console.log(compared);
 `;
 
-describe.runIf(cudas.length > 0)("cuda: shared memory of a compute capability", () => {
+describeUnless(noCuda)("cuda: shared memory of a compute capability", () => {
   test.for(Object.entries(limits))("%s", async ([capability, limit], context) => {
     needsSimulator(context);
     // There are so few multiprocessors that large tiles serve products of a test's size.

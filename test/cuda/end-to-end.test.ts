@@ -1,7 +1,7 @@
 /** A GPT trains and generates on CUDA as on the CPU, in every dtype, in whatever order blocks and warps run. */
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import type { FloatDType } from "../../lib/dtype.js";
 import { infer } from "../../lib/generate/causal-model.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
@@ -13,11 +13,12 @@ import { tensor } from "../../lib/creation.js";
 import { smallGpt, someTokens } from "../generate/models.js";
 import { expectChild } from "../support/child.js";
 import { expectClose } from "../support/close.js";
-import { cudas, simulated } from "../support/cuda.js";
+import { noCuda, simulated } from "../support/cuda.js";
 import { roundoff } from "../support/dtypes.js";
 import { temporaryFolder } from "../support/folder.js";
 import { orders } from "../support/nightly.js";
 import { Random } from "../support/random.js";
+import { describeUnless, testUnless } from "../support/skip.js";
 
 const dtypes = ["f32", "bf16", "f16"] as const;
 const [B, T, V] = [4, 20, 37];
@@ -80,7 +81,7 @@ async function train(device: string, dtype: FloatDType): Promise<Run> {
   return run;
 }
 
-describe.runIf(cudas.length > 0)("training on cuda", () => {
+describeUnless(noCuda)("training on cuda", () => {
   let cpu: Run;
   beforeAll(async () => void (cpu = await train("cpu", "f32")));
 
@@ -118,7 +119,7 @@ describe.runIf(cudas.length > 0)("training on cuda", () => {
   });
 });
 
-describe.runIf(cudas.length > 0)("inference on cuda", () => {
+describeUnless(noCuda)("inference on cuda", () => {
   test("greedy tokens are the same on CPU and CUDA, with the KV cache and without", async () => {
     const prompt = someTokens(5, 1);
     const count = 19; // up to the context's end
@@ -203,7 +204,7 @@ const program = `
   console.log(JSON.stringify(result));
 `;
 
-test.runIf(cudas.length > 0)(
+testUnless(noCuda)(
   `${orders.length} orders of blocks and warps on cuda give the same bits, and the sanitizer reports nothing`,
   async () => {
     const counters = path.join(temporaryFolder(), "counters.json");

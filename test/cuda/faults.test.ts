@@ -2,9 +2,10 @@
  * Tests failures on a CUDA device and of its driver: each causes one HeedError that says what to do, and the process
  * continues. The software device injects the faults, each in a process of its own.
  */
-import { describe, expect, test } from "vitest";
-import { cudas, needsSimulator } from "../support/cuda.js";
+import { expect, test } from "vitest";
+import { needsSimulator, noCuda } from "../support/cuda.js";
 import { patience, runChild } from "../support/child.js";
+import { describeUnless } from "../support/skip.js";
 
 /**
  * Runs a module that begins with these lines, and returns the last line that it prints, which is JSON. `said` must
@@ -34,7 +35,7 @@ const MiB = 2 ** 20;
 /** Lets a program's calls return before the device reaches the launch that fails. */
 const late = { HEED_SIMULATOR_DELAY: "300000" };
 
-describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
+describeUnless(noCuda)("cuda: out of memory", () => {
   const env = { HEED_SIMULATOR_MEMORY: String(24 * MiB) };
 
   test("the cache is emptied first; then an error says how much is left, and smaller allocations still work", async (context) => {
@@ -182,7 +183,7 @@ describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
 
 const lost = /the device is lost to this process, which must be started again$/;
 
-describe.runIf(cudas.length > 0)("cuda: a lost device", () => {
+describeUnless(noCuda)("cuda: a lost device", () => {
   const said = /^heed simulator: device 0: the device is lost[^\n]*\n$/;
 
   test("makes reads and every later call fail with ERR_CUDA; the CPU and the process still work", async (context) => {
@@ -299,7 +300,7 @@ describe.runIf(cudas.length > 0)("cuda: a lost device", () => {
   });
 });
 
-describe.runIf(cudas.length > 0)("cuda: a kernel that finds wrong data", () => {
+describeUnless(noCuda)("cuda: a kernel that finds wrong data", () => {
   test("causes the CPU's error at a read of its output, even on another device, and affects nothing else", async () => {
     const program = `
       const ids = (...values) => heed.tensor(Int32Array.from(values), [values.length], { device });
@@ -368,7 +369,7 @@ describe.runIf(cudas.length > 0)("cuda: a kernel that finds wrong data", () => {
   });
 });
 
-describe.runIf(cudas.length > 0)("cuda: a kernel that the driver stops", () => {
+describeUnless(noCuda)("cuda: a kernel that the driver stops", () => {
   const stop = { HEED_SIMULATOR_LIMIT: "1000" };
   const program = `
     const x = heed.ones([2 ** 18], { device: "cuda" });
@@ -401,7 +402,7 @@ describe.runIf(cudas.length > 0)("cuda: a kernel that the driver stops", () => {
   });
 });
 
-describe.runIf(cudas.length > 0)("cuda: drivers and devices that cannot be used", () => {
+describeUnless(noCuda)("cuda: drivers and devices that cannot be used", () => {
   /** Returns the answers of `devices()` and `device()` about CUDA; "auto" is then the CPU. */
   const asked = `
     const cuda = heed.devices().filter(({ name }) => name.startsWith("cuda"));

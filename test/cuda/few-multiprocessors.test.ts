@@ -2,9 +2,10 @@
  * In inference, parts of K and splits of keys that have blocks of their own, on a card with room for them, give the bits
  * of blocks that take them in turn, on one without.
  */
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { runChild } from "../support/child.js";
-import { cudas, needsSimulator } from "../support/cuda.js";
+import { needsSimulator, noCuda } from "../support/cuda.js";
+import { describeUnless } from "../support/skip.js";
 
 const program = `
   import { createHash } from "node:crypto";
@@ -22,7 +23,7 @@ const program = `
   console.log(hashes.join("\\n"));
 `;
 
-describe.runIf(cudas.length > 0)("cuda: bits on cards with few and many multiprocessors", () => {
+describeUnless(noCuda)("cuda: bits on cards with few and many multiprocessors", () => {
   test("are the same", async (context) => {
     needsSimulator(context);
     const [few, many] = await Promise.all(

@@ -3,11 +3,12 @@
  * that says so. None hangs, ends the process or gives values.
  */
 import { pathToFileURL } from "node:url";
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { native } from "../../lib/native.js";
 import { runChild } from "../support/child.js";
-import { cudas, needsSimulator } from "../support/cuda.js";
+import { needsSimulator, noCuda } from "../support/cuda.js";
 import { dist } from "../support/dist.js";
+import { describeUnless } from "../support/skip.js";
 
 const said = /^heed simulator: device 0: the device is lost[^\n]*\n$/;
 
@@ -147,7 +148,7 @@ const program = (cases: Cases): string => `
 /** Launches after which the device is lost: more than the program needs before. */
 const launches = 600;
 
-describe.runIf(cudas.length > 0)("cuda: each function on a lost device", () => {
+describeUnless(noCuda)("cuda: each function on a lost device", () => {
   test("the table has every function of the addon that has to do with one", () => {
     const others = [
       "ops",

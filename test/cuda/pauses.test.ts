@@ -3,7 +3,7 @@
  * take time, and there is little memory to pin. The software device has modes for this (docs/simulator.md).
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { describe, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { device } from "../../lib/device.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { matmul } from "../../lib/ops/matmul.js";
@@ -13,8 +13,9 @@ import { setPieces } from "../../lib/tensor-pieces.js";
 import { narrow } from "../../lib/ops/views.js";
 import { empty, ones, tensor } from "../../lib/creation.js";
 import { inPieces } from "../../lib/turns.js";
-import { cudas, needsSimulator } from "../support/cuda.js";
+import { needsSimulator, noCuda } from "../support/cuda.js";
 import { expectNoPause } from "../support/pauses.js";
+import { describeUnless } from "../support/skip.js";
 
 // This must run before the driver is opened.
 vi.hoisted(() =>
@@ -37,7 +38,7 @@ function keepBusy(): void {
   for (let i = 0; i < 50; i++) matmul(a, a).dispose();
 }
 
-describe.runIf(cudas.length > 0)("cuda: the event loop under a slow device", () => {
+describeUnless(noCuda)("cuda: the event loop under a slow device", () => {
   test("keeps running while tensors go to, between and from devices", async (context) => {
     needsSimulator(context);
     const values = new Float32Array(size).fill(3);

@@ -4,10 +4,11 @@
  * software device has a mode for each (docs/simulator.md).
  */
 import { pathToFileURL } from "node:url";
-import { describe, expect, test } from "vitest";
-import { cudas, besideSimulator, needsSimulator } from "../support/cuda.js";
+import { expect, test } from "vitest";
+import { besideSimulator, needsSimulator, noCuda } from "../support/cuda.js";
 import { expectChild, runChild } from "../support/child.js";
 import { dist } from "../support/dist.js";
+import { describeUnless } from "../support/skip.js";
 
 const MiB = 2 ** 20;
 
@@ -23,7 +24,7 @@ const prelude = `
 `;
 const slow = { HEED_SIMULATOR_LAUNCH_TIME: "20000" };
 
-describe.runIf(cudas.length > 0)("cuda: copies between devices", () => {
+describeUnless(noCuda)("cuda: copies between devices", () => {
   const round = `
     const here = heed.ones([1000], { device: "cpu" });
     busy("cuda:0");
@@ -160,7 +161,7 @@ describe.runIf(cudas.length > 0)("cuda: copies between devices", () => {
   });
 });
 
-describe.runIf(cudas.length > 0)("cuda: a driver whose queue is full", () => {
+describeUnless(noCuda)("cuda: a driver whose queue is full", () => {
   test("does not hold the thread that calls", async (context) => {
     needsSimulator(context);
     const output = await expectChild(
@@ -186,7 +187,7 @@ describe.runIf(cudas.length > 0)("cuda: a driver whose queue is full", () => {
   });
 });
 
-describe.runIf(cudas.length > 0)("cuda: memory that is given back while a call waits", () => {
+describeUnless(noCuda)("cuda: memory that is given back while a call waits", () => {
   // 20 MiB of 64 are used, 22 in the cache, 22 free: 30 fit once the cache is given back.
   const program = (used: boolean) => `
     const device = heed.device("cuda:0");
@@ -225,7 +226,7 @@ describe.runIf(cudas.length > 0)("cuda: memory that is given back while a call w
   );
 });
 
-describe.runIf(cudas.length > 0)("cuda: a lost device whose context reports it", () => {
+describeUnless(noCuda)("cuda: a lost device whose context reports it", () => {
   const said = /^heed simulator: device 0: the device is lost[^\n]*\n$/;
   // The delay lets the calls return before the device reaches the launch that fails.
   const env = { HEED_SIMULATOR_LOST_AFTER: "3", HEED_SIMULATOR_LOST_CONTEXT: "1", HEED_SIMULATOR_DELAY: "300000" };
@@ -258,7 +259,7 @@ describe.runIf(cudas.length > 0)("cuda: a lost device whose context reports it",
   });
 });
 
-describe.runIf(cudas.length > 0)("cuda: little pinned memory", () => {
+describeUnless(noCuda)("cuda: little pinned memory", () => {
   // Less than a block of the largest size, hardly any memory, and none.
   test.for([9 * MiB, 64 * 1024])("%i bytes: more is copied to, between and from devices", async (pinned, context) => {
     needsSimulator(context);
@@ -301,7 +302,7 @@ describe.runIf(cudas.length > 0)("cuda: little pinned memory", () => {
   });
 });
 
-describe.runIf(cudas.length > 0)("cuda: a driver that lacks a function which only one feature needs", () => {
+describeUnless(noCuda)("cuda: a driver that lacks a function which only one feature needs", () => {
   test("is reported, and everything else works", async (context) => {
     needsSimulator(context);
     const output = await expectChild(

@@ -1,5 +1,5 @@
 /** Tests tensors, modules and gradients in transit between the host and several devices. */
-import { describe, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { noGrad, parameter } from "../../lib/autograd.js";
 import { device as deviceOf } from "../../lib/device.js";
 import { type DType, dtypes, isFloat } from "../../lib/dtype.js";
@@ -12,9 +12,10 @@ import { scope } from "../../lib/scope.js";
 import { ones, randn, tensor } from "../../lib/creation.js";
 import type { FloatTensor, Tensor } from "../../lib/tensor.js";
 import { expectChild } from "../support/child.js";
-import { cudas, needsSimulator } from "../support/cuda.js";
+import { cudas, needsSimulator, noCuda } from "../support/cuda.js";
 import { collectGarbage } from "../support/gc.js";
 import { expectError } from "../support/errors.js";
+import { describeUnless, testUnless } from "../support/skip.js";
 
 // Requests two software devices before the driver is opened. Another driver has its own number of devices.
 vi.hoisted(() => (process.env.HEED_SIMULATOR_DEVICES = "2"));
@@ -34,7 +35,7 @@ const views: Record<string, (x: Tensor) => Tensor> = {
   "of nothing": (x) => narrow(x, 0, 2, 0),
 };
 
-describe.runIf(cudas.length > 0).for(pairs)("cuda: from %s to %s", ([from, to]) => {
+describeUnless(noCuda).for(pairs)("cuda: from %s to %s", ([from, to]) => {
   test.for(dtypes)("%s, whole, views and nothing", async (dtype: DType) => {
     using x = tensor(numbers(35), [5, 7], { dtype, device: from });
     for (const [name, view] of Object.entries(views)) {
@@ -124,47 +125,50 @@ describe.runIf(cudas.length > 0).for(pairs)("cuda: from %s to %s", ([from, to]) 
   });
 
   // Cards that read each other's memory use no memory of the host.
-  test.skipIf(from !== "cpu" && to !== "cpu")("tensors in transit are counted until they arrive", async () => {
-    const [MiB, size] = [2 ** 20, from === "cpu" ? 1024 : 64];
-    const target = deviceOf(to);
-    // 40 MiB in pieces, the last of which is smaller.
-    using large = ones([10 * MiB], { device: from });
-    scope(() => narrow(large, 0, 10 * MiB - 2, 2).set([3, 4]));
-    await large.device.synchronize();
-    expect(target.memory().uploading).toBe(0);
-    const arrived: FloatTensor[] = [];
-    let counted: number[] = [];
-    // On a machine with other work, the device may be done before this thread runs again.
-    for (let times = 1; counted[0] !== 40 * MiB && times <= 16; times *= 2) {
-      // The copies of the attempt before have arrived, so that they do not count.
+  testUnless(from !== "cpu" && to !== "cpu" && "run with the CPU on one side")(
+    "tensors in transit are counted until they arrive",
+    async () => {
+      const [MiB, size] = [2 ** 20, from === "cpu" ? 1024 : 64];
+      const target = deviceOf(to);
+      // 40 MiB in pieces, the last of which is smaller.
+      using large = ones([10 * MiB], { device: from });
+      scope(() => narrow(large, 0, 10 * MiB - 2, 2).set([3, 4]));
       await large.device.synchronize();
-      await target.synchronize();
-      for (const there of arrived.splice(0)) there.dispose();
       expect(target.memory().uploading).toBe(0);
-      // Work that takes some tenths of a second, behind which the copies wait.
-      scope(() => {
-        const a = ones([size, size], { device: from });
-        for (let i = 0; i < 8 * times; i++) matmul(a, a);
-      });
-      counted = Array.from({ length: 4 }, () => {
-        arrived.push(large.to(to));
-        return target.memory().uploading;
-      });
-    }
-    expect(counted[0]).toBe(40 * MiB);
-    expect(Math.max(...counted)).toBeLessThanOrEqual(160 * MiB);
-    for (const there of arrived) {
-      for (const [at, expected] of [
-        [4 * MiB - 1, [1, 1]],
-        [10 * MiB - 2, [3, 4]],
-      ] as const) {
-        using part = narrow(there, 0, at, 2);
-        expect([...(await part.data())]).toEqual(expected);
+      const arrived: FloatTensor[] = [];
+      let counted: number[] = [];
+      // On a machine with other work, the device may be done before this thread runs again.
+      for (let times = 1; counted[0] !== 40 * MiB && times <= 16; times *= 2) {
+        // The copies of the attempt before have arrived, so that they do not count.
+        await large.device.synchronize();
+        await target.synchronize();
+        for (const there of arrived.splice(0)) there.dispose();
+        expect(target.memory().uploading).toBe(0);
+        // Work that takes some tenths of a second, behind which the copies wait.
+        scope(() => {
+          const a = ones([size, size], { device: from });
+          for (let i = 0; i < 8 * times; i++) matmul(a, a);
+        });
+        counted = Array.from({ length: 4 }, () => {
+          arrived.push(large.to(to));
+          return target.memory().uploading;
+        });
       }
-      there.dispose();
-    }
-    expect(target.memory().uploading).toBe(0);
-  });
+      expect(counted[0]).toBe(40 * MiB);
+      expect(Math.max(...counted)).toBeLessThanOrEqual(160 * MiB);
+      for (const there of arrived) {
+        for (const [at, expected] of [
+          [4 * MiB - 1, [1, 1]],
+          [10 * MiB - 2, [3, 4]],
+        ] as const) {
+          using part = narrow(there, 0, at, 2);
+          expect([...(await part.data())]).toEqual(expected);
+        }
+        there.dispose();
+      }
+      expect(target.memory().uploading).toBe(0);
+    },
+  );
 
   test("leaves nothing in memory on either side", async () => {
     const used = (): number[] =>
@@ -181,7 +185,7 @@ describe.runIf(cudas.length > 0).for(pairs)("cuda: from %s to %s", ([from, to]) 
   });
 });
 
-describe.runIf(cudas.length > 0)("cuda: host memory", () => {
+describeUnless(noCuda)("cuda: host memory", () => {
   test("more than a chunk of pinned memory is copied to, between and from devices unchanged", async () => {
     // 40 MiB, because uploads go in chunks of 16 MiB.
     const size = 10 * 2 ** 20;
@@ -224,11 +228,9 @@ describe.runIf(cudas.length > 0)("cuda: host memory", () => {
   });
 });
 
-test.runIf(cudas.length > 0)(
-  "cuda: a model moves back and forth without a read in between, memory freed at once",
-  async () => {
-    const output = await expectChild(
-      `
+testUnless(noCuda)("cuda: a model moves back and forth without a read in between, memory freed at once", async () => {
+  const output = await expectChild(
+    `
     const config = { vocabularySize: 17, contextLength: 8, layers: 1, heads: 2, width: 16 };
     const model = new heed.GPT(config, { device: "cuda:0", seed: 1 });
     const ids = heed.tensor(Int32Array.from([1, 2, 3, 4]), [1, 4], { device: "cuda:0" });
@@ -239,19 +241,16 @@ test.runIf(cudas.length > 0)(
     }
     console.log(sums.size);
     `,
-      0,
-      { HEED_CUDA_CACHE: "0" },
-    );
-    expect(output).toBe("1");
-  },
-);
+    0,
+    { HEED_CUDA_CACHE: "0" },
+  );
+  expect(output).toBe("1");
+});
 
-test.runIf(cudas.length > 0)(
-  "cuda: large reads and tensors that come back do not wait for each other",
-  async (context) => {
-    needsSimulator(context);
-    const output = await expectChild(
-      `
+testUnless(noCuda)("cuda: large reads and tensors that come back do not wait for each other", async (context) => {
+  needsSimulator(context);
+  const output = await expectChild(
+    `
     // Each needs more pinned memory than is kept for later copies.
     const [x, y, z] = [3, 4, 5].map((value) => heed.full([20 * 2 ** 20], value, { device: "cuda" }));
     const read = x.data();
@@ -260,14 +259,13 @@ test.runIf(cudas.length > 0)(
     const last = (tensor) => heed.narrow(tensor, 0, 20 * 2 ** 20 - 1, 1).item();
     console.log((await read).at(-1), await last(back), await last(too));
     `,
-      0,
-      { HEED_SIMULATOR_DELAY: "100000" },
-    );
-    expect(output).toBe("3 4 5");
-  },
-);
+    0,
+    { HEED_SIMULATOR_DELAY: "100000" },
+  );
+  expect(output).toBe("3 4 5");
+});
 
-test.runIf(cudas.length > 0)("cuda: a worker is terminated while tensors move between devices", async (context) => {
+testUnless(noCuda)("cuda: a worker is terminated while tensors move between devices", async (context) => {
   needsSimulator(context);
   const source = `
     let x = heed.ones([1000], { device: "cuda:0" });
@@ -292,7 +290,7 @@ test.runIf(cudas.length > 0)("cuda: a worker is terminated while tensors move be
   expect(output).toBe("ended");
 });
 
-test.runIf(cudas.length > 0)("cuda: values that are not finite are copied to and from a device unchanged", async () => {
+testUnless(noCuda)("cuda: values that are not finite are copied to and from a device unchanged", async () => {
   const odd = [NaN, Infinity, -Infinity, -0, 2 ** -149, 3.4028234663852886e38];
   for (const dtype of dtypes.filter(isFloat)) {
     using there = tensor(odd, [6], { dtype, device: "cuda" });

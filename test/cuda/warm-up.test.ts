@@ -20,14 +20,15 @@ import { TransformerBlock } from "../../lib/nn/transformer-block.js";
 import { expectChild } from "../support/child.js";
 import { expectRejection } from "../support/errors.js";
 import { pausesOf } from "../support/pauses.js";
+import { testUnless } from "../support/skip.js";
 import type { Pauses } from "../support/turns.js";
-import { simulated } from "../support/cuda.js";
+import { noSimulator } from "../support/cuda.js";
 
 const config = { vocabularySize: 64, contextLength: 32, layers: 1, heads: 2, width: 128 };
 const loadedNow = (): Set<string> =>
   new Set(native.kernelImages(1).flatMap(({ name, loaded }) => (loaded ? [name] : [])));
 
-test.runIf(simulated)("the first forward pass of a bf16 block loads at most 6 images", () => {
+testUnless(noSimulator)("the first forward pass of a bf16 block loads at most 6 images", () => {
   const x = randn([1, 32, 128], { seed: 1, device: "cuda" }).to("bf16");
   const init = new Initializer(3, device("cuda"));
   const block = new TransformerBlock({ width: 128, heads: 2, causal: true }, init, new DropoutSeeds(0)).to("bf16");
@@ -38,7 +39,7 @@ test.runIf(simulated)("the first forward pass of a bf16 block loads at most 6 im
   expect(loaded).toContain("attention_forward_mma.64_bf16");
 });
 
-test.runIf(simulated)("a model is warmed up while the event loop keeps running", async () => {
+testUnless(noSimulator)("a model is warmed up while the event loop keeps running", async () => {
   const cuda = device("cuda");
   using model = new GPT(config).to(cuda);
   const dtypes = ["f16", "bf16", "f32"] as const;
@@ -98,7 +99,7 @@ test("the images of a model are those of its dtypes and heads", () => {
   ]);
 });
 
-test.runIf(simulated)("a signal ends it, and bad arguments are refused", async () => {
+testUnless(noSimulator)("a signal ends it, and bad arguments are refused", async () => {
   const cuda = device("cuda");
   using model = new GPT({ ...config, heads: 1 });
   await expect(cuda.warmUp(model, { signal: AbortSignal.abort("no") })).rejects.toBe("no");
@@ -118,7 +119,7 @@ test.runIf(simulated)("a signal ends it, and bad arguments are refused", async (
   await device("cpu").warmUp(model);
 });
 
-test.runIf(simulated)("a worker launches loaded kernels while another thread loads", async () => {
+testUnless(noSimulator)("a worker launches loaded kernels while another thread loads", async () => {
   const output = await expectChild(
     `
     const busy = worker(\`

@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import OpenAI from "openai";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished } from "vitest";
 import { LanguageModel } from "../../lib/load/language-model.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { smallGpt } from "../generate/models.js";
@@ -13,11 +13,11 @@ import { freePort, type Served, startServe } from "../server/process.js";
 import { until } from "../server/support.js";
 import { sharedFolder, temporaryFolder } from "../support/folder.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
+import { testUnless } from "../support/skip.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 
 const example = fileURLToPath(new URL("../../examples/deploy/nginx.conf", import.meta.url));
-const installed = spawnSync("nginx", ["-v"]).status === 0;
-if (!installed) console.warn("skipped: nginx is not installed (Debian's package nginx)");
+const noNginx = spawnSync("nginx", ["-v"]).status === 0 ? null : "need nginx (apt-get install nginx)";
 
 const folder = sharedFolder();
 const generated = 150;
@@ -122,7 +122,7 @@ const running = ({ metric }: Served): Promise<number> => metric("heed_engine_req
 const received = ({ metric }: Served): Promise<number> =>
   metric('heed_http_requests_total{method="POST",route="/v1/completions"');
 
-test.skipIf(!installed)("replicas come and go without a failed request", async () => {
+testUnless(noNginx)("replicas come and go without a failed request", async () => {
   const model = path.join(folder, "whale");
   const expected = await answersOf(model);
   const ports = [await freePort(), await freePort()];

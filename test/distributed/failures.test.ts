@@ -1,17 +1,16 @@
 /** Tests that all processes end as they should if one of them dies, hangs, fails or is asked to stop. */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { loadCheckpoint } from "../../lib/train/checkpoint.js";
 import { dist } from "../support/dist.js";
 import { temporaryFolder } from "../support/folder.js";
 import { nightly } from "../support/nightly.js";
 import { Random } from "../support/random.js";
-import { type Launcher, launchers, program, start } from "./launch.js";
+import { nightlyOnly, testUnless } from "../support/skip.js";
+import { type Launcher, launchers, onEachLauncher, program, start } from "./launch.js";
 
 const kills = nightly ? 20 : 2;
-/** CI has time for one library; at night everything runs under both. */
-const chosen = nightly ? launchers : launchers.filter(({ name }) => name === "Open MPI");
 const main = dist("cli/main.js");
 
 /** Seconds in which all processes must have ended. */
@@ -30,7 +29,8 @@ const flags = (folder: string): string[] => [
   ...["--validation-fraction", "0"],
 ];
 
-describe.each(chosen)("$name", (launcher) => {
+onEachLauncher(null, (launcher) => {
+  if (!nightly && launcher.name !== "Open MPI") return;
   test("after each kill -9 of a process all end, and the run continues", { timeout: 600_000 }, async () => {
     const folder = temporaryFolder();
     const random = new Random(launcher.name.length);
@@ -96,21 +96,24 @@ describe.each(chosen)("$name", (launcher) => {
     expect(errors).toContain("busy for");
   });
 
-  test.runIf(nightly)("wrong usage is reported once", async () => {
+  testUnless(!nightly && nightlyOnly)("wrong usage is reported once", async () => {
     const usage = await start(launcher, 2, [main, "train", "--out", path.join(temporaryFolder(), "x")]).ended;
     expect(usage.errors.match(/required option '--data <file>'/g)!.length).toBe(1);
   });
 });
 
-test.skipIf(launchers.length < 2)("a library that is not the launcher's is named", async () => {
-  const [open, mpich] = launchers as [Launcher, Launcher];
-  const args = [program("operations.mjs")];
-  const wrong = await start(open, 2, args, { HEED_MPI: "libmpich.so.12" }).ended;
-  expect(wrong.code).not.toBe(0);
-  expect(wrong.errors).toMatch(/expected the 2 processes of Open MPI's mpirun, but MPI .* sees 1[^]*ERR_DISTRIBUTED/);
-  if (!nightly) return; // test/native/comm_test.cc has these two
-  const missing = await start(mpich, 2, args, { HEED_MPI: "libnone.so" }).ended;
-  expect(missing.errors).toMatch(/the MPI library that HEED_MPI names cannot be loaded: libnone\.so/);
-  const other = await start(mpich, 1, args, { HEED_MPI: "libm.so.6" }).ended;
-  expect(other.errors).toMatch(/the MPI library libm\.so\.6 lacks MPI_Init_thread/);
-});
+testUnless(launchers.length < 2 && "need two MPI libraries (apt-get install openmpi-bin mpich)")(
+  "a library that is not the launcher's is named",
+  async () => {
+    const [open, mpich] = launchers as [Launcher, Launcher];
+    const args = [program("operations.mjs")];
+    const wrong = await start(open, 2, args, { HEED_MPI: "libmpich.so.12" }).ended;
+    expect(wrong.code).not.toBe(0);
+    expect(wrong.errors).toMatch(/expected the 2 processes of Open MPI's mpirun, but MPI .* sees 1[^]*ERR_DISTRIBUTED/);
+    if (!nightly) return; // test/native/comm_test.cc has these two
+    const missing = await start(mpich, 2, args, { HEED_MPI: "libnone.so" }).ended;
+    expect(missing.errors).toMatch(/the MPI library that HEED_MPI names cannot be loaded: libnone\.so/);
+    const other = await start(mpich, 1, args, { HEED_MPI: "libm.so.6" }).ended;
+    expect(other.errors).toMatch(/the MPI library libm\.so\.6 lacks MPI_Init_thread/);
+  },
+);

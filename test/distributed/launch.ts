@@ -7,6 +7,7 @@ import { onTestFinished } from "vitest";
 import { patience } from "../support/child.js";
 import { besideSimulator } from "../support/cuda.js";
 import { dist } from "../support/dist.js";
+import { describeUnless } from "../support/skip.js";
 
 /** A launcher. */
 export interface Launcher {
@@ -25,6 +26,20 @@ const all: readonly Launcher[] = [
 export const launchers = all.filter(({ command }) =>
   (process.env.PATH ?? "").split(":").some((folder) => existsSync(path.join(folder, command[0]!))),
 );
+
+/** Why no MPI library can be tested; null if one can. */
+export const noMpi = launchers.length > 0 ? null : "need an MPI library (apt-get install openmpi-bin mpich)";
+
+/** Reason of tests for whose run under each library CI has no time. */
+export const oneLibrary = "run with the other MPI library (at night with both)";
+
+/** Registers tests of each launcher. They are skipped if it is not installed, or for the reason. */
+export function onEachLauncher(unless: string | null, tests: (launcher: Launcher) => void): void {
+  for (const launcher of all) {
+    const missing = launchers.includes(launcher) ? null : `need ${launcher.name} (apt-get install openmpi-bin mpich)`;
+    describeUnless(unless ?? missing)(launcher.name, () => tests(launcher));
+  }
+}
 
 /** Environment of the launchers; Open MPI does not start as root otherwise, and looks for networks of clusters. */
 const environment = {

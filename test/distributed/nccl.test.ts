@@ -1,19 +1,30 @@
 /** Tests of several processes on CUDA devices: the software device and the software NCCL, since no test has two cards. */
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { patience } from "../support/child.js";
-import { simulated } from "../support/cuda.js";
+import { noSimulator } from "../support/cuda.js";
 import { sharedFolder, temporaryFolder } from "../support/folder.js";
 import { nightly } from "../support/nightly.js";
-import { cards, type Ended, type Launcher, launchers, program, start } from "./launch.js";
+import { describeUnless, nightlyOnly, testUnless } from "../support/skip.js";
+import {
+  cards,
+  type Ended,
+  type Launcher,
+  launchers,
+  noMpi,
+  onEachLauncher,
+  oneLibrary,
+  program,
+  start,
+} from "./launch.js";
 import { compareTraining } from "./training-runs.js";
 
 const folder = sharedFolder();
 /** Seconds in which all processes must have ended after a failure. */
 const limit = 10 * patience;
 
-describe.skipIf(!simulated).each(launchers)("$name", (launcher) => {
+onEachLauncher(noSimulator, (launcher) => {
   test("every operation, in two and in three processes", async () => {
     for (const size of nightly ? [1, 2, 3, 4] : [launcher.name === "MPICH" ? 3 : 2]) {
       const { code, output, errors } = await start(launcher, size, [program("operations.mjs")], cards).ended;
@@ -23,9 +34,12 @@ describe.skipIf(!simulated).each(launchers)("$name", (launcher) => {
 
   // CI has time for one library: what heed calls of MPI is tested above under both.
   const trains = nightly || launcher.name === "Open MPI";
-  test.runIf(trains)("training: the losses of one process, ZeRO's same bits, any number resumes", async () => {
-    await compareTraining(launcher, { folder: path.join(folder, launcher.name), device: "cuda:0", env: cards });
-  });
+  testUnless(!trains && oneLibrary)(
+    "training: the losses of one process, ZeRO's same bits, any number resumes",
+    async () => {
+      await compareTraining(launcher, { folder: path.join(folder, launcher.name), device: "cuda:0", env: cards });
+    },
+  );
 });
 
 /** A line of the software NCCL's log. */
@@ -37,7 +51,7 @@ interface Logged {
   kernels: number;
 }
 
-describe.skipIf(!simulated || launchers.length === 0)("with one launcher", () => {
+describeUnless(noSimulator ?? noMpi)("with one launcher", () => {
   const [launcher] = launchers as [Launcher];
 
   // On a busy machine, a process may stand still for as long as a sum takes, but not each time.
@@ -98,7 +112,7 @@ describe.skipIf(!simulated || launchers.length === 0)("with one launcher", () =>
     expect(output.match(/rank 0: 6\n/g)?.length ?? 0, output).toBeLessThanOrEqual(sums);
   });
 
-  test.runIf(nightly)("a process that NCCL does not find ends all", async () => {
+  testUnless(!nightly && nightlyOnly)("a process that NCCL does not find ends all", async () => {
     const ended = await start(launcher, 2, [program("faults.mjs")], {
       ...cards,
       HEED_NCCL_SIMULATOR_FAULT: "absent 1 0",

@@ -14,6 +14,7 @@ import { shakeAdapter } from "../adapters/support.js";
 import { devices, smallGpt } from "../generate/models.js";
 import { expectRejection } from "../support/errors.js";
 import { nightly } from "../support/nightly.js";
+import { nightlyOnly, testUnless } from "../support/skip.js";
 
 const bytes = new ByteTokenizer();
 const modelOn = (device: string, contextLength = 96): GPT =>
@@ -49,7 +50,7 @@ describe.for(devices)("evaluateTask on %s", (device) => {
   const count = questions.length;
 
   // The software device takes seconds for what the engine's own tests do on it, too.
-  const onCpu = test.skipIf(!isCpu && !nightly);
+  const onCpu = testUnless(!isCpu && !nightly && nightlyOnly);
 
   test("multiple choice, with examples", async () => {
     using model = modelOn(device);

@@ -29,11 +29,12 @@ from jinja2 import Environment, StrictUndefined
 environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
 json.dump([environment.from_string(t).render(doc=d, **d) for t, d in json.load(sys.stdin)], sys.stdout)
 `;
+import { testUnless } from "../support/skip.js";
 
-const jinja2 = pythonWith("jinja2", "python3-jinja2");
+const { command, missing } = pythonWith("jinja2", "python3-jinja2");
 
-test.skipIf(!jinja2)("templates give the texts of Python's Jinja2", () => {
-  const { stdout, stderr } = spawnSync(jinja2!, ["-c", python], { input: JSON.stringify(templates), encoding: "utf8" });
+testUnless(missing)("templates give the texts of Python's Jinja2", () => {
+  const { stdout, stderr } = spawnSync(command, ["-c", python], { input: JSON.stringify(templates), encoding: "utf8" });
   expect(stderr).toBe("");
   const expected = JSON.parse(stdout) as string[];
   expect(templates.map(([template, document]) => new PromptTemplate(template).render(document))).toEqual(expected);

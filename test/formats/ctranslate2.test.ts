@@ -5,7 +5,8 @@ import { readCTranslate2 } from "../../lib/formats/ctranslate2.js";
 import { modelFile, quantizedVariables, string, typedVariable, u32, variable } from "../support/ctranslate2.js";
 import { expectRejection } from "../support/errors.js";
 import { sharedFolder } from "../support/folder.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
+import { testUnless } from "../support/skip.js";
 
 const file = path.join(sharedFolder(), "model.bin");
 const run = (first: number, length: number): number[] => Array.from({ length }, (_, i) => first + i);
@@ -172,7 +173,7 @@ describe("damaged files", () => {
 });
 
 const published = sharedModel("ar-en-transliteration");
-test.skipIf(!published)("reads a published model", async () => {
+testUnless(!published && noShared)("reads a published model", async () => {
   await using model = await readCTranslate2(path.join(published!, "model.bin"));
   expect(model.spec).toEqual({ name: "TransformerBase", revision: 2 });
   expect(model.tensors.size).toBe(200);

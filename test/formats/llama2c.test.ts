@@ -4,7 +4,8 @@ import { describe, expect, test } from "vitest";
 import { readLlama2c } from "../../lib/formats/llama2c.js";
 import { expectRejection } from "../support/errors.js";
 import { sharedFolder } from "../support/folder.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
+import { testUnless } from "../support/skip.js";
 
 const folder = sharedFolder();
 const file = path.join(folder, "model.bin");
@@ -99,7 +100,7 @@ describe("damaged files", () => {
 });
 
 const stories = sharedModel("stories260K");
-test.skipIf(!stories)("stories260K", async () => {
+testUnless(!stories && noShared)("stories260K", async () => {
   await using model = await readLlama2c(path.join(stories!, "stories260K.bin"));
   expect(model.config).toEqual({
     width: 64,

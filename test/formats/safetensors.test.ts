@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { Readable } from "node:stream";
@@ -292,10 +292,6 @@ describe("malformed files", () => {
   });
 });
 
-const python = "/usr/bin/python3";
-const available = spawnSync(python, ["-c", "import safetensors, numpy"]).status === 0;
-if (!available) console.warn("safetensors: no reference (apt-get install python3-safetensors python3-numpy)");
-
 /** Names of the dtypes in Python's `serialize`. */
 const names: Partial<Record<SafetensorsDType, string>> = {
   F64: "float64",
@@ -330,11 +326,13 @@ for path in json.load(sys.stdin):
     result.append({"tensors": [[name, t["dtype"], t["shape"], t["data"].hex()] for name, t in tensors], "metadata": metadata})
 json.dump(result, sys.stdout)
 `;
+import { numpy } from "../support/python.js";
+import { describeUnless } from "../support/skip.js";
 const run = (program: string, input: unknown) =>
-  execFileSync(python, ["-c", program], { input: JSON.stringify(input), encoding: "utf8" });
+  execFileSync(numpy.command, ["-c", program], { input: JSON.stringify(input), encoding: "utf8" });
 
 // Enough files of each kind, from a fixed seed; one process reads or writes them all.
-describe.skipIf(!available)("the reference implementation (python3-safetensors)", () => {
+describeUnless(numpy.missing)("the reference implementation (python3-safetensors)", () => {
   const files = fc.sample(fc.record({ tensors, metadata }), { numRuns: 60, seed: 1 });
   const pathOf = (i: number) => path.join(folder, `${i}.safetensors`);
   const key = ([name]: [string, ...unknown[]]) => name;

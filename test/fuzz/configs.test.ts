@@ -3,7 +3,7 @@
  * reason. NumPy and llama.cpp must compute the same from the same files. If an entry of config.json is changed, heed
  * must follow it as transformers does, or refuse it.
  */
-import { execFile, spawnSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -20,7 +20,8 @@ import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { expectNear } from "../support/close.js";
 import { temporaryFolder } from "../support/folder.js";
-import { hasLlamaCpp, llamaLogProbabilities } from "../support/llama-cpp.js";
+import { llamaLogProbabilities, noLlamaCpp } from "../support/llama-cpp.js";
+import { numpy } from "../support/python.js";
 import { fuzz } from "./fuzz.js";
 import {
   type Draw,
@@ -35,14 +36,11 @@ import {
 /** Error of three layers in f32 whose sums are computed in another order. */
 const rounding = 5e-5;
 
-const python = "/usr/bin/python3";
-const hasPython = spawnSync(python, ["-c", "import safetensors, numpy"]).status === 0;
-if (!hasPython) console.warn("configs: no reference (apt-get install python3-safetensors python3-numpy)");
 const pythonFile = (name: string) => fileURLToPath(new URL(`../pretrained/${name}`, import.meta.url));
 
 /** Returns the output of a Python program, parsed as JSON. */
 async function asked<T>(program: string, ...args: string[]): Promise<T> {
-  const { stdout } = await promisify(execFile)(python, [program, ...args], { maxBuffer: 2 ** 26 });
+  const { stdout } = await promisify(execFile)(numpy.command, [program, ...args], { maxBuffer: 2 ** 26 });
   return JSON.parse(stdout) as T;
 }
 
@@ -99,8 +97,11 @@ for (const [name, random] of kinds)
     await saved(made, (folder) => expectLoadedAlike(made, folder));
   });
 
-if (hasPython) {
-  fuzz("Python reads the tensors that heed reads", fc.gen(), { ci: 5, nightly: 400 }, async (draw) => {
+fuzz(
+  "Python reads the tensors that heed reads",
+  fc.gen(),
+  { ci: 5, nightly: 400, unless: numpy.missing },
+  async (draw) => {
     const [, random] = kinds[draw(fc.integer, { min: 0, max: kinds.length - 1 })]!;
     await saved(
       random(draw),
@@ -121,24 +122,34 @@ if (hasPython) {
       },
       draw(fc.boolean) ? "f16" : undefined,
     );
-  });
+  },
+);
 
-  const reference = async (folder: string, ids: readonly number[]): Promise<number[]> =>
-    asked(pythonFile("reference.py"), folder, JSON.stringify(ids));
+const reference = async (folder: string, ids: readonly number[]): Promise<number[]> =>
+  asked(pythonFile("reference.py"), folder, JSON.stringify(ids));
 
-  for (const [name, random] of [
-    ["GPT-2s", (draw: Draw) => randomGpt(draw, true)],
-    ["Llamas, Mistrals and Qwens", randomLlama],
-  ] as const) {
-    fuzz(`${name}: NumPy computes a folder alike`, fc.gen(), { ci: 4, nightly: 700 }, async (draw) => {
+for (const [name, random] of [
+  ["GPT-2s", (draw: Draw) => randomGpt(draw, true)],
+  ["Llamas, Mistrals and Qwens", randomLlama],
+] as const) {
+  fuzz(
+    `${name}: NumPy computes a folder alike`,
+    fc.gen(),
+    { ci: 4, nightly: 700, unless: numpy.missing },
+    async (draw) => {
       const made = random(draw);
       await saved(made, async (folder) => {
         const { model, run, ids } = made;
         expectNear("logits", await run(model, ids), await reference(folder, ids), rounding);
       });
-    });
+    },
+  );
 
-    fuzz(`${name}: entries that change are followed, or refused`, fc.gen(), { ci: 8, nightly: 1400 }, async (draw) => {
+  fuzz(
+    `${name}: entries that change are followed, or refused`,
+    fc.gen(),
+    { ci: 8, nightly: 1400, unless: numpy.missing },
+    async (draw) => {
       const made = random(draw);
       await saved(made, async (folder) => {
         const file = path.join(folder, "config.json");
@@ -159,8 +170,8 @@ if (hasPython) {
         const got = await made.run(model, made.ids);
         expectNear(JSON.stringify(changes), got, await reference(folder, made.ids), rounding);
       });
-    });
-  }
+    },
+  );
 }
 
 type Edit = readonly [name: string, value: unknown];
@@ -264,7 +275,7 @@ for (const [name, random, tolerance] of [
       expectNear("logits", await run(loaded, ids), want, rounding);
       await using gguf = await readGguf(file);
       expect([...gguf.tensors.keys()].length).toBeGreaterThan(0);
-      if (!hasLlamaCpp) return;
+      if (noLlamaCpp !== null) return;
       const theirs = (await llamaLogProbabilities(file, ids)).flat();
       expectNear("llama.cpp", theirs, logProbabilities(want, vocabularySize), tolerance);
     } finally {

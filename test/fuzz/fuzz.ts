@@ -11,8 +11,9 @@ import { randomUUID } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import fc from "fast-check";
-import { afterAll, test } from "vitest";
+import { afterAll } from "vitest";
 import { nightly } from "../support/nightly.js";
+import { testUnless } from "../support/skip.js";
 
 /** The same number in all test files of a run: `npm run fuzz` sets it for all of its processes. */
 const seed = Number(process.env.HEED_FUZZ_SEED ?? 20261127);
@@ -36,6 +37,8 @@ export interface Cases {
   ci: number;
   /** Cases in `npm run fuzz`. */
   nightly: number;
+  /** Why the property is skipped; null if it is not. */
+  unless?: string | null;
 }
 
 const minutes = 60_000;
@@ -51,22 +54,26 @@ export function fuzz<T>(
   property: (value: T) => void | Promise<void>,
 ): void {
   const numRuns = nightly ? cases.nightly : cases.ci;
-  waiting++;
-  test(`${name}, ${numRuns} cases`, { timeout: nightly ? 120 * minutes : 10 * minutes }, async () => {
-    const until = performance.now() + Math.max(100, (ends - performance.now()) / waiting--);
-    let failed = false;
-    const asynchronous = fc.asyncProperty(arbitrary, async (value) => {
-      // The end of the time must not stop the search for a smaller failing case.
-      if (performance.now() > until && !failed) return;
-      tried++;
-      try {
-        await property(value);
-      } catch (error) {
-        failed = true;
-        throw error;
-      }
-    });
-    const again = shrunk === undefined ? {} : { path: shrunk };
-    await fc.assert(asynchronous, { numRuns, seed, ...again, endOnFailure: false });
-  });
+  if (!cases.unless) waiting++;
+  testUnless(cases.unless)(
+    `${name}, ${numRuns} cases`,
+    { timeout: nightly ? 120 * minutes : 10 * minutes },
+    async () => {
+      const until = performance.now() + Math.max(100, (ends - performance.now()) / waiting--);
+      let failed = false;
+      const asynchronous = fc.asyncProperty(arbitrary, async (value) => {
+        // The end of the time must not stop the search for a smaller failing case.
+        if (performance.now() > until && !failed) return;
+        tried++;
+        try {
+          await property(value);
+        } catch (error) {
+          failed = true;
+          throw error;
+        }
+      });
+      const again = shrunk === undefined ? {} : { path: shrunk };
+      await fc.assert(asynchronous, { numRuns, seed, ...again, endOnFailure: false });
+    },
+  );
 }

@@ -1,5 +1,5 @@
 /** Tools that read a corpus, compared with the same computed text by text and in f64. */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { tensor } from "../../lib/creation.js";
 import { device as deviceOf } from "../../lib/device.js";
@@ -29,6 +29,7 @@ import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { Random } from "../support/random.js";
 import { shaken } from "../support/shaken.js";
+import { describeUnless, oneDevice } from "../support/skip.js";
 import { onEachDevice } from "../support/targets.js";
 
 const sizes = { vocabularySize: 17, contextLength: 9, layers: 2, width: 6, heads: 2 };
@@ -249,7 +250,7 @@ onEachDevice((device) => {
     await expectRejection(trainTunedLens(gpt, [], { steps: 1 }), "ERR_ARGUMENT", /corpus/);
   });
 
-  describe.skipIf(device !== "cpu")("probes", () => {
+  describeUnless(device !== "cpu" && oneDevice)("probes", () => {
     test("find the optimum, and tell reading from learning by heart", async () => {
       // Three classes around three means; the type of a row says nothing about its class.
       const count = 120;

@@ -19,6 +19,7 @@ import type { FloatTensor } from "../../lib/tensor.js";
 import { expectNear } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { shaken } from "../support/shaken.js";
+import { oneDevice, testUnless } from "../support/skip.js";
 import { onEachDevice } from "../support/targets.js";
 
 const sizes = { vocabularySize: 17, contextLength: 12, layers: 2, width: 8, heads: 4 };
@@ -80,7 +81,7 @@ onEachDevice((device) => {
     });
 
     // The software device is slow, and what follows has no kernels of its own.
-    test.skipIf(device !== "cpu")(
+    testUnless(device !== "cpu" && oneDevice)(
       "a steered text is that of steered passes over the whole text, alone and beside others",
       async () => {
         using vector = randn([8], { seed: 4, device, std: 2 });

@@ -3,22 +3,23 @@ import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import type { Browser, Page } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { tensor } from "../../lib/creation.js";
 import { inspectionPage, runWithCache } from "../../lib/inspect/index.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { T5 } from "../../lib/models/t5.js";
 import { patience } from "../support/child.js";
-import { chromiumPath, launch } from "../support/chromium.js";
+import { launch, noChromium } from "../support/chromium.js";
 import { dist } from "../support/dist.js";
 import { sharedFolder } from "../support/folder.js";
 import { nightly } from "../support/nightly.js";
 import { shaken } from "../support/shaken.js";
+import { describeUnless, nightlyOnly, testUnless } from "../support/skip.js";
 
 const html = `<img src=x onerror="document.title='run'">`;
 const words = ["Call", " me", " Ishmael", ".", " Some", "\n", html, " years"];
 
-describe.skipIf(!chromiumPath)("in Chromium (apt-get install chromium, or HEED_CHROMIUM)", () => {
+describeUnless(noChromium)("in Chromium (apt-get install chromium, or HEED_CHROMIUM)", () => {
   const folder = sharedFolder();
   const files = { decoder: path.join(folder, "decoder.html"), pair: path.join(folder, "pair.html") };
   let browser: Browser;
@@ -129,7 +130,7 @@ describe.skipIf(!chromiumPath)("in Chromium (apt-get install chromium, or HEED_C
     expect(problems).toEqual([]);
   });
 
-  test.skipIf(!nightly)(
+  testUnless(!nightly && nightlyOnly)(
     "512 tokens and 12 · 12 heads are shown without a wait",
     { timeout: 120_000 * patience },
     async () => {

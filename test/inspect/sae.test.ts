@@ -29,6 +29,7 @@ import { temporaryFolder } from "../support/folder.js";
 import { nightly } from "../support/nightly.js";
 import { Random } from "../support/random.js";
 import { shaken } from "../support/shaken.js";
+import { describeUnless, oneDevice } from "../support/skip.js";
 import { onEachDevice } from "../support/targets.js";
 
 interface SaeCase {
@@ -219,7 +220,7 @@ onEachDevice((device) => {
   });
 
   // The software device is slow, and training has no kernels of its own.
-  describe.skipIf(device !== "cpu")("trained", () => {
+  describeUnless(device !== "cpu" && oneDevice)("trained", () => {
     test.each(nightly ? kinds : kinds.slice(1))(
       "%s: reconstructs more than a new one, with directions of length 1, in flat memory",
       async (architecture) => {

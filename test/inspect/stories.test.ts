@@ -1,6 +1,6 @@
 /** Tools of heed/inspect on trained weights: stories260K, and texts that it writes. */
 import path from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { tensor } from "../../lib/creation.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
@@ -20,11 +20,12 @@ import { mul } from "../../lib/ops/binary.js";
 import { loadLlama2c } from "../../lib/pretrained/load-llama2c.js";
 import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
 import { nightly } from "../support/nightly.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
+import { describeUnless, nightlyOnly, testUnless } from "../support/skip.js";
 
 const stories = sharedModel("stories260K");
 
-describe.skipIf(!stories)("stories260K", () => {
+describeUnless(!stories && noShared)("stories260K", () => {
   let model: Llama;
   let tokenizer: Llama2cTokenizer;
   let train: number[][];
@@ -72,7 +73,7 @@ describe.skipIf(!stories)("stories260K", () => {
     expect(against).toBeLessThan(usual);
   });
 
-  test.skipIf(!nightly).each([
+  testUnless(!nightly && nightlyOnly).each([
     ["topk", 0],
     ["standard", 1],
     ["jumprelu", 1],

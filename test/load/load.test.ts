@@ -29,7 +29,8 @@ import { smallGpt } from "../generate/models.js";
 import { HubServer } from "../hub/server.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { sharedFolder, temporaryFolder } from "../support/folder.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
+import { oneDevice, testUnless } from "../support/skip.js";
 import { splitGguf } from "../support/split-gguf.js";
 import { onEachDevice } from "../support/targets.js";
 import { writeTinyTranslator } from "../support/tiny-translator.js";
@@ -273,7 +274,7 @@ onEachDevice((device) => {
     });
 
     // The software device is slow, and hooks in generation have tests on every device.
-    test.skipIf(device !== "cpu")("chats with hooks, outside of the shared batch", async () => {
+    testUnless(device !== "cpu" && oneDevice)("chats with hooks, outside of the shared batch", async () => {
       using model = await load(at("gpt"), { kind: "causal", device });
       const messages = [{ role: "user", content: "hello" }];
       let passes = 0;
@@ -430,7 +431,7 @@ test("weights in 8 bits", async () => {
 const stories = sharedModel("stories260K");
 const published = sharedModel("ar-en-transliteration");
 onEachDevice((device) => {
-  test.skipIf(!stories)("stories260K generates its story", { timeout: 300_000 }, async () => {
+  testUnless(!stories && noShared)("stories260K generates its story", { timeout: 300_000 }, async () => {
     using model = await load(stories!, { kind: "causal", device });
     const expected = readFileSync(path.join(stories!, "EXPECTED_greedy.txt"), "utf8");
     const { text } = await model.generate("Once upon a time", { maxTokens: 20, temperature: 0, echo: true });
@@ -438,8 +439,12 @@ onEachDevice((device) => {
     expect(expected.startsWith(text)).toBe(true);
   });
 
-  test.skipIf(!published)("ar-en-transliteration writes names in Latin letters", { timeout: 60_000 }, async () => {
-    using model = await load(published!, { kind: "encoder-decoder", device });
-    expect(await model.translate(["آتزمون", "آزا"], { maxTokens: 12 })).toEqual(["atzmon", "azza"]);
-  });
+  testUnless(!published && noShared)(
+    "ar-en-transliteration writes names in Latin letters",
+    { timeout: 60_000 },
+    async () => {
+      using model = await load(published!, { kind: "encoder-decoder", device });
+      expect(await model.translate(["آتزمون", "آزا"], { maxTokens: 12 })).toEqual(["atzmon", "azza"]);
+    },
+  );
 });

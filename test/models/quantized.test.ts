@@ -30,8 +30,9 @@ import { Trainer } from "../../lib/train/trainer.js";
 import { expectNear } from "../support/close.js";
 import { maxAbs } from "../support/nd.js";
 import { expectError } from "../support/errors.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
 import { devices, smallGpt, someTokens } from "../generate/models.js";
+import { testUnless } from "../support/skip.js";
 
 const small = { vocabularySize: 61, contextLength: 24, layers: 2, heads: 4, width: 40 };
 const llamaSize = { vocabularySize: 61, contextLength: 24, layers: 2, heads: 4, kvHeads: 2, width: 40, hidden: 72 };
@@ -197,7 +198,7 @@ test("functions for other numbers refuse quantised weights, but gradients, movin
 
 const folder = sharedModel("stories260K");
 
-test.skipIf(!folder)(
+testUnless(!folder && noShared)(
   "stories260K in 8 bits generates the published story for a while",
   { timeout: 60_000 },
   async () => {

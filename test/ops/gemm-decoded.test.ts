@@ -23,10 +23,11 @@ import { scope } from "../../lib/scope.js";
 import type { FloatTensor } from "../../lib/tensor.js";
 import { blocksOn } from "../support/block-weight.js";
 import { expectChild } from "../support/child.js";
-import { simulated } from "../support/cuda.js";
+import { noSimulator } from "../support/cuda.js";
 import { leastRoundoff, roundoff } from "../support/dtypes.js";
 import { temporaryFolder } from "../support/folder.js";
 import { Random } from "../support/random.js";
+import { testUnless } from "../support/skip.js";
 import { devicesTested, productTargets } from "../support/targets.js";
 
 // There are so few that large tiles serve products of a test's size.
@@ -245,7 +246,7 @@ describe.each(cuda)("tf32 on $name", ({ device }) => {
   });
 });
 
-test.runIf(simulated)("a gradient is one kernel, which reads the codes", async () => {
+testUnless(noSimulator)("a gradient is one kernel, which reads the codes", async () => {
   const counters = path.join(temporaryFolder(), "counters.json");
   const program = `
     const x = heed.parameter(heed.randn([40, 96], { seed: 1, device: "cuda" }).to("bf16"));

@@ -33,8 +33,9 @@ import { someTokens } from "../generate/models.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { expectNoPause } from "../support/pauses.js";
-import { pythonWith } from "../support/python.js";
+import { numpy } from "../support/python.js";
 import { shaken } from "../support/shaken.js";
+import { describeUnless } from "../support/skip.js";
 import { targets } from "../support/targets.js";
 
 let folder = "";
@@ -224,7 +225,6 @@ test("neither saving nor loading a large matrix holds up the event loop", { time
   await expectNoPause(async () => (await load(folder, { device: "cpu" })).dispose());
 });
 
-const python = pythonWith("safetensors, numpy", "python3-safetensors and python3-numpy");
 const program = `
 import json, sys, numpy, safetensors
 folder = sys.argv[1]
@@ -244,11 +244,11 @@ for name in tensors:
     result[name] = [codes.shape[1], numbers.astype(numpy.float64).ravel().tolist()]
 json.dump(result, sys.stdout)
 `;
-describe.skipIf(!python)("python3-safetensors and numpy", () => {
+describeUnless(numpy.missing)("python3-safetensors and numpy", () => {
   test.each([gpt, llama])("$name: the numbers are those of dequantize", async (kind) => {
     for (const bits of quantizedBits) {
       using model = await saved(kind, { bits, groupSize: 32 });
-      const output = execFileSync(python!, ["-c", program, folder], { encoding: "utf8", maxBuffer: 1e8 });
+      const output = execFileSync(numpy.command, ["-c", program, folder], { encoding: "utf8", maxBuffer: 1e8 });
       const read = JSON.parse(output) as Record<string, [width: number, values: number[]]>;
       const layers = quantizedLayers(model);
       expect(Object.keys(read).sort()).toEqual([...layers.keys()].map((name) => `${name}.weight`).sort());

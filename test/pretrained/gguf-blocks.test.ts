@@ -24,9 +24,10 @@ import { blocks, halfBits, halfOf } from "../formats/gguf-blocks.js";
 import { expectNear } from "../support/close.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
-import { hasLlamaCpp, llamaLogProbabilities } from "../support/llama-cpp.js";
+import { llamaLogProbabilities, noLlamaCpp } from "../support/llama-cpp.js";
 import { Random } from "../support/random.js";
 import { shaken } from "../support/shaken.js";
+import { describeUnless } from "../support/skip.js";
 import { splitGguf } from "../support/split-gguf.js";
 import { onEachDevice } from "../support/targets.js";
 
@@ -228,7 +229,7 @@ class RoundedInputs extends LinearAdapter {
   }
 }
 
-describe.skipIf(!hasLlamaCpp)("llama.cpp", () => {
+describeUnless(noLlamaCpp)("llama.cpp", () => {
   test.each(Object.keys(blockFormats) as BlockFormat[])(
     "reads the same numbers from an embedding in %s",
     async (format) => {

@@ -9,10 +9,11 @@ import { tokenizerOfGguf } from "../../lib/pretrained/gguf/tokenizer.js";
 import { tokenizerToGguf } from "../../lib/pretrained/gguf/write-tokenizer.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
+import { testUnless } from "../support/skip.js";
 import { byteLevelJson, unigramJson, wordPieceJson } from "../tokenizer/fixtures.js";
 import { expectError } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
 
 let file = "";
 beforeEach(() => {
@@ -89,7 +90,7 @@ describe("how text is split", () => {
 });
 
 const stories = sharedModel("stories260K");
-test.skipIf(!stories)("SentencePiece, with bytes for unknown characters", async () => {
+testUnless(!stories && noShared)("SentencePiece, with bytes for unknown characters", async () => {
   const own = await Llama2cTokenizer.fromFile(path.join(stories!, "tok512.bin"));
   const other = await through(tokenizerToGguf(own.toHuggingFace()));
   for (const text of [...texts, readFileSync(path.join(stories!, "EXPECTED_greedy.txt"), "utf8")]) {

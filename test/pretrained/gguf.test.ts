@@ -20,10 +20,11 @@ import { llamaReference } from "../models/llama-reference.js";
 import { expectNear } from "../support/close.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
-import { hasLlamaCpp, llamaLogProbabilities } from "../support/llama-cpp.js";
+import { llamaLogProbabilities, noLlamaCpp } from "../support/llama-cpp.js";
 import { Random } from "../support/random.js";
 import { shaken } from "../support/shaken.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
+import { describeUnless } from "../support/skip.js";
 import { onEachDevice } from "../support/targets.js";
 
 let file = "";
@@ -257,7 +258,7 @@ function logProbabilities(values: Float32Array): number[] {
 /** Error of two layers in f32 whose sums are computed in another order. */
 const rounding = 1e-5;
 
-describe.skipIf(!hasLlamaCpp)("llama.cpp computes the same from heed's files", () => {
+describeUnless(noLlamaCpp)("llama.cpp computes the same from heed's files", () => {
   const biases = { attentionBias: true, outputBias: true, feedForwardBias: true };
   const llama3 = { type: "llama3", factor: 8, originalLength: 8 } as const;
   const yarn = { type: "yarn", factor: 4, originalLength: 8 } as const;
@@ -294,7 +295,7 @@ describe.skipIf(!hasLlamaCpp)("llama.cpp computes the same from heed's files", (
   });
 });
 
-describe.skipIf(!hasLlamaCpp)("heed reads a file as llama.cpp does", () => {
+describeUnless(noLlamaCpp)("heed reads a file as llama.cpp does", () => {
   const scaling = (key: string) => `llama.rope.${key}`;
   test.each<[string, Metadata]>([
     ["a factor without a type is linear", [[scaling("scaling.factor"), f32(4)]]],
@@ -332,7 +333,7 @@ describe.skipIf(!hasLlamaCpp)("heed reads a file as llama.cpp does", () => {
 });
 
 const stories = sharedModel("stories260K");
-describe.skipIf(!stories)("stories260K through a GGUF file", () => {
+describeUnless(!stories && noShared)("stories260K through a GGUF file", () => {
   onEachDevice((device) => {
     test("generates the same story", { timeout: 300_000 }, async () => {
       const source = await loadModel(stories!, { device });

@@ -11,10 +11,11 @@ import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
 import { saveCheckpoint } from "../../lib/train/checkpoint.js";
+import { describeUnless } from "../support/skip.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
 import { onEachDevice } from "../support/targets.js";
 
 let folder = "";
@@ -128,7 +129,7 @@ describe("loadModel", () => {
 });
 
 const stories = sharedModel("stories260K");
-describe.skipIf(!stories)("stories260K", () => {
+describeUnless(!stories && noShared)("stories260K", () => {
   onEachDevice((device) => {
     test("by the name of its folder", { timeout: 300_000 }, async () => {
       const { model, tokenizer } = await loadModel(stories!, { device });

@@ -3,7 +3,7 @@
  * whatever the format and the target. The nightly run measures this on a model of GPT-2's shape.
  */
 import path from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { device as deviceOf } from "../../lib/device.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
@@ -14,6 +14,7 @@ import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { nightly } from "../support/nightly.js";
 import { expectChild, patience } from "../support/child.js";
 import { sharedFolder } from "../support/folder.js";
+import { describeUnless, linuxOnly } from "../support/skip.js";
 import { onEachDevice } from "../support/targets.js";
 
 const folder = sharedFolder();
@@ -84,21 +85,25 @@ const program = (file: string, options: LoadModelOptions): string => `
 `;
 
 // The peak of a process is read from Linux's /proc; a sanitizer has memory of its own.
-describe.skipIf(process.platform !== "linux" || patience !== 1)("a process", { timeout: 600_000 }, () => {
-  beforeAll(async () => {
-    using model = new GPT(size, { seed: 1, device: "cpu" });
-    for (const { file, save } of cases) await save(at(file), model);
-    await model.device.emptyCache();
-  }, 600_000);
+describeUnless(process.platform !== "linux" ? linuxOnly : patience !== 1 && "measure memory, not under a sanitizer")(
+  "a process",
+  { timeout: 600_000 },
+  () => {
+    beforeAll(async () => {
+      using model = new GPT(size, { seed: 1, device: "cpu" });
+      for (const { file, save } of cases) await save(at(file), model);
+      await model.device.emptyCache();
+    }, 600_000);
 
-  const loads = cases.flatMap(({ file, loads }) => loads.map((options) => ({ file, options })));
-  test.each(loads)("that loads $file with $options", async ({ file, options }) => {
-    const [peak, live] = (await expectChild(program(at(file), options))).split(" ").map(Number) as [number, number];
-    const figures = `${(peak / MiB).toFixed(0)} MiB for a model of ${(live / MiB).toFixed(0)}`;
-    if (nightly) console.log(`${file} ${JSON.stringify(options)}: ${figures}`);
-    expect(peak, figures).toBeLessThan(1.2 * live + growth);
-  });
-});
+    const loads = cases.flatMap(({ file, loads }) => loads.map((options) => ({ file, options })));
+    test.each(loads)("that loads $file with $options", async ({ file, options }) => {
+      const [peak, live] = (await expectChild(program(at(file), options))).split(" ").map(Number) as [number, number];
+      const figures = `${(peak / MiB).toFixed(0)} MiB for a model of ${(live / MiB).toFixed(0)}`;
+      if (nightly) console.log(`${file} ${JSON.stringify(options)}: ${figures}`);
+      expect(peak, figures).toBeLessThan(1.2 * live + growth);
+    });
+  },
+);
 
 onEachDevice((device) => {
   const small = { vocabularySize: 100, width: 64, layers: 8, heads: 4, contextLength: 16 };

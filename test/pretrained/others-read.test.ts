@@ -14,7 +14,8 @@ import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
 import type { Tokenizer } from "../../lib/tokenizer/tokenizer.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
-import { hasLlamaCpp, llamaLogProbabilities, llamaVocabulary } from "../support/llama-cpp.js";
+import { llamaLogProbabilities, llamaVocabulary, noLlamaCpp } from "../support/llama-cpp.js";
+import { describeUnless } from "../support/skip.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 
 /** A vocabulary of llama2.c: bytes, and "ab" made of "a" and "b". */
@@ -41,7 +42,7 @@ describe("Hugging Face's tokenizers read", () => {
 
 const size = { vocabularySize: 280, contextLength: 16, layers: 1, heads: 2, width: 32, hidden: 32 };
 
-describe.skipIf(!hasLlamaCpp)("llama.cpp", () => {
+describeUnless(noLlamaCpp)("llama.cpp", () => {
   test("loads a model with more rows than tokens, and its logits are the same", async () => {
     const file = path.join(temporaryFolder(), "a.gguf");
     using model = new Llama(size, { device: "cpu", seed: 1 });

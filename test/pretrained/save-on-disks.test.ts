@@ -3,10 +3,11 @@
 // one could not be saved.
 import { mkdirSync, readdirSync } from "node:fs";
 import path from "node:path";
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { expectChild } from "../support/child.js";
 import { temporaryFolder } from "../support/folder.js";
 import { mounted, noMounts } from "../support/mounts.js";
+import { describeUnless } from "../support/skip.js";
 
 /**
  * `make(layers)` makes a model, `save` saves it, and `layers()` returns the number of layers of the model in the
@@ -24,7 +25,7 @@ const program = (folder: string, body: string): string => `
   for (const name of readdirSync(folder).sort()) say(name);
 `;
 
-describe.skipIf(noMounts !== null)("a model saved over another one", () => {
+describeUnless(noMounts)("a model saved over another one", () => {
   const files = ["config.json", "model.safetensors"];
   /** Makes a folder and mounts a disk of some MB beside it; returns the lines that the process prints. */
   async function run(script: string, body: string, size = "8m"): Promise<{ lines: string[]; root: string }> {

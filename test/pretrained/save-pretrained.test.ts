@@ -1,5 +1,5 @@
 /** Saved folders must load again, also in Python, where a NumPy reference must give the same logits. */
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -20,12 +20,14 @@ import { scope } from "../../lib/scope.js";
 import { tensor } from "../../lib/creation.js";
 import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
+import { numpy } from "../support/python.js";
+import { describeUnless, testUnless } from "../support/skip.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 import { expectNear } from "../support/close.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { shaken } from "../support/shaken.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
 import { onEachDevice } from "../support/targets.js";
 
 let folder = "";
@@ -74,14 +76,11 @@ const variants: [string, string, Partial<LlamaConfig>][] = [
   ["Qwen 3, neighbours turned", "qwen3", { qkNorm: true, headSize: 6, interleaved: true }],
 ];
 
-const python = "/usr/bin/python3";
-const available = spawnSync(python, ["-c", "import safetensors, numpy"]).status === 0;
-if (!available) console.warn("savePretrained: no reference (apt-get install python3-safetensors python3-numpy)");
 const program = fileURLToPath(new URL("reference.py", import.meta.url));
 const reference = () =>
-  JSON.parse(execFileSync(python, [program, folder, JSON.stringify(ids)], { encoding: "utf8" })) as number[];
+  JSON.parse(execFileSync(numpy.command, [program, folder, JSON.stringify(ids)], { encoding: "utf8" })) as number[];
 
-describe.skipIf(!available)("in Python, by NumPy", () => {
+describeUnless(numpy.missing)("in Python, by NumPy", () => {
   test.each(variants)("%s", async (_, type, options) => {
     using model = llama(options);
     await savePretrained(folder, model, { shardBytes: 6000 });
@@ -175,7 +174,7 @@ test("the tokenizer, its template, and the generation defaults", async () => {
 });
 
 const stories = sharedModel("stories260K");
-test.skipIf(!stories)(
+testUnless(!stories && noShared)(
   "stories260K, converted from llama2.c's files, generates its story",
   { timeout: 60_000 },
   async () => {

@@ -1,7 +1,7 @@
 /** ar-en-transliteration: a published encoder–decoder must give the published outputs. */
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { readCTranslate2 } from "../../lib/formats/ctranslate2.js";
 import { score } from "../../lib/generate/score.js";
 import { translate } from "../../lib/generate/translate.js";
@@ -10,7 +10,8 @@ import { tensor } from "../../lib/creation.js";
 import { devices } from "../generate/models.js";
 import { encoderDecoderReference } from "../models/encoder-decoder-reference.js";
 import { logSoftmax } from "../support/functions.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
+import { describeUnless } from "../support/skip.js";
 
 const folder = sharedModel("ar-en-transliteration");
 const published = { آتزمون: "atzmon", آزا: "azza" };
@@ -46,7 +47,7 @@ async function weightsOf(): Promise<Record<string, Float32Array>> {
   return weights;
 }
 
-describe.skipIf(!folder).each(devices)("ar-en-transliteration on %s", (device) => {
+describeUnless(!folder && noShared).each(devices)("ar-en-transliteration on %s", (device) => {
   test.each([1, 2])("writes the published names, with %i beams", { timeout: 120_000 }, async (beams) => {
     const { model, source, target } = await loadCTranslate2(folder!, { device });
     using _ = model;

@@ -7,9 +7,10 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import { readRun } from "../../lib/report/read-run.js";
 import { thinned } from "../../lib/report/thinned.js";
 import { trainingReport } from "../../lib/report/training-report.js";
-import { chromiumPath, launch } from "../support/chromium.js";
+import { launch, noChromium } from "../support/chromium.js";
 import { dist } from "../support/dist.js";
 import { sharedFolder, temporaryFolder } from "../support/folder.js";
+import { describeUnless } from "../support/skip.js";
 import { writeRun } from "./runs.js";
 
 describe("readRun", () => {
@@ -60,7 +61,7 @@ describe("readRun", () => {
   });
 });
 
-describe.skipIf(!chromiumPath)("the page, in Chromium (apt-get install chromium, or HEED_CHROMIUM)", () => {
+describeUnless(noChromium)("the page, in Chromium (apt-get install chromium, or HEED_CHROMIUM)", () => {
   const folder = sharedFolder();
   let browser: Browser;
   let url: string;

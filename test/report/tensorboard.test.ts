@@ -2,14 +2,14 @@
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { crc32c } from "../../lib/report/crc32c.js";
 import { histogramOf } from "../../lib/report/histogram.js";
 import { TensorBoard } from "../../lib/report/tensorboard.js";
 import { temporaryFolder } from "../support/folder.js";
 import { pythonWith } from "../support/python.js";
 
-const python = pythonWith("google.protobuf", "python3-protobuf");
+const { command: python, missing } = pythonWith("google.protobuf", "python3-protobuf");
 
 /**
  * Reads a file of TFRecords and prints its events as JSON. The messages are built from tensorflow's event.proto,
@@ -70,6 +70,7 @@ while at < len(data):
     at += 16 + length
 json.dump(events, sys.stdout)
 `;
+import { describeUnless } from "../support/skip.js";
 
 interface Event {
   wall_time: number;
@@ -79,7 +80,7 @@ interface Event {
 }
 
 function eventsOf(file: string): Event[] {
-  const { stdout, stderr, status } = spawnSync(python!, ["-c", program, file], { encoding: "utf8" });
+  const { stdout, stderr, status } = spawnSync(python, ["-c", program, file], { encoding: "utf8" });
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   return JSON.parse(stdout) as Event[];
 }
@@ -100,7 +101,7 @@ test("a histogram counts every number once", () => {
   expect(histogramOf([3, 3])).toMatchObject({ limits: [3], counts: [2] });
 });
 
-describe.skipIf(!python)("event files", () => {
+describeUnless(missing)("event files", () => {
   test("have what was written", () => {
     const folder = path.join(temporaryFolder(), "a/b");
     const before = Date.now() / 1000;

@@ -1,14 +1,15 @@
 /** The playground in a browser. */
 import fastify from "fastify";
 import type { Browser, BrowserContext, Page } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { LanguageModel } from "../../lib/load/language-model.js";
 import { heedServer } from "../../lib/server/index.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { smallGpt } from "../generate/models.js";
-import { chromiumPath, launch } from "../support/chromium.js";
+import { launch, noChromium } from "../support/chromium.js";
 import { dist } from "../support/dist.js";
+import { describeUnless } from "../support/skip.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 import { embeddingModel, start, until } from "./support.js";
 
@@ -25,7 +26,7 @@ const plain = new LanguageModel({
 });
 const models = { vectors: embeddingModel(), [html]: chatting, plain };
 
-describe.skipIf(!chromiumPath)("in Chromium (apt-get install chromium, or HEED_CHROMIUM)", () => {
+describeUnless(noChromium)("in Chromium (apt-get install chromium, or HEED_CHROMIUM)", () => {
   let browser: Browser;
   let context: BrowserContext;
   let problems: string[];

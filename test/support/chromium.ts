@@ -2,10 +2,13 @@
 import { existsSync } from "node:fs";
 import { type Browser, chromium } from "playwright-core";
 
-/** The program, or undefined if there is none: `describe.skipIf(!chromiumPath)`. HEED_CHROMIUM may name another one. */
-export const chromiumPath = [process.env.HEED_CHROMIUM, "/usr/bin/chromium", "/usr/bin/google-chrome"].find(
+/** The program, or undefined if there is none. HEED_CHROMIUM may name another one. */
+const chromiumPath = [process.env.HEED_CHROMIUM, "/usr/bin/chromium", "/usr/bin/google-chrome"].find(
   (file) => file !== undefined && existsSync(file),
 );
+
+/** Why pages cannot be tested; null if they can. */
+export const noChromium = chromiumPath ? null : "need Chromium (apt-get install chromium, or HEED_CHROMIUM)";
 
 /** Starts a browser, which the caller closes. */
 export function launch(): Promise<Browser> {

@@ -6,6 +6,14 @@ import path from "node:path";
 import { type TestContext } from "vitest";
 import { devices } from "../../lib/device.js";
 
+/** Why no CUDA device can be used, such as a build without nvcc; null if one can. */
+export const noCuda: string | null = devices().some(({ name, available }) => available && name.startsWith("cuda"))
+  ? null
+  : `need a CUDA device: ${devices().find(({ name }) => name.startsWith("cuda"))?.description ?? "heed finds none"}`;
+
+// For runner.ts, which must not load heed: some tests choose the software device's size before they do.
+if (noCuda !== null) process.env.HEED_TEST_NO_CUDA = noCuda;
+
 /** Names of the available CUDA devices, such as "cuda:0". */
 export const cudas: readonly string[] = devices()
   .filter(({ name, available }) => available && name.startsWith("cuda"))
@@ -16,9 +24,13 @@ const driver = process.env.HEED_CUDA_DRIVER ?? "";
 /** True if the driver is the software device (docs/simulator.md), which obeys HEED_SIMULATOR_… */
 export const simulated = cudas.length > 0 && path.basename(driver).startsWith("libheed_cuda_simulator");
 
+/** Why the software device cannot be used; null if it can. */
+export const noSimulator: string | null =
+  noCuda ?? (simulated ? null : `need the software device, HEED_CUDA_DRIVER is "${driver}"`);
+
 /** Skips a test that needs the software device's faults if another driver is in use. */
 export function needsSimulator({ skip }: TestContext): void {
-  if (!simulated) skip(`wants the software device, HEED_CUDA_DRIVER is "${driver}"`);
+  if (noSimulator !== null) skip(noSimulator);
 }
 
 /** Returns the path of the driver library with another name in the folder of the software device. */

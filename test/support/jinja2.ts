@@ -1,5 +1,6 @@
 /** Runs Python's Jinja2 with the same settings for chat templates as Hugging Face's transformers. */
 import { spawnSync } from "node:child_process";
+import { pythonWith } from "./python.js";
 
 const program = `
 import json, sys
@@ -9,13 +10,14 @@ cases = json.load(sys.stdin)
 json.dump([environment.from_string(case["template"]).render(**case["variables"]) for case in cases], sys.stdout)
 `;
 
-/** True if Python has Jinja2. Otherwise tests that need it are skipped, and a warning says so. */
-export const hasJinja2 = spawnSync("python3", ["-c", "import jinja2"]).status === 0;
-if (!hasJinja2) console.warn("skipped: python3 has no jinja2 (Debian's python3-jinja2)");
+const { command, missing } = pythonWith("jinja2", "python3-jinja2");
+
+/** Why there is no Jinja2; null if there is. */
+export const noJinja2 = missing;
 
 /** Returns the texts of templates with their variables. */
 export function jinja2(cases: readonly { template: string; variables: Record<string, unknown> }[]): string[] {
-  const { status, stdout, stderr } = spawnSync("python3", ["-c", program], {
+  const { status, stdout, stderr } = spawnSync(command, ["-c", program], {
     input: JSON.stringify(cases),
     encoding: "utf8",
   });

@@ -1,7 +1,6 @@
 /**
  * Uses llama.cpp as an independent reader of the GGUF files that heed writes. Each request runs in a process of its
- * own. If the package is not installed (it has binaries for Linux on x64 only), tests that need it are skipped, and a
- * warning says so.
+ * own. The package has binaries for Linux on x64 only.
  */
 import { fork } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -10,9 +9,8 @@ import { fileURLToPath } from "node:url";
 const child = fileURLToPath(new URL("llama-cpp-child.mjs", import.meta.url));
 const binaries = fileURLToPath(new URL("../../node_modules/@node-llama-cpp/linux-x64", import.meta.url));
 
-/** True if there is a llama.cpp for this machine: `test.skipIf(!hasLlamaCpp)`. */
-export const hasLlamaCpp = existsSync(binaries);
-if (!hasLlamaCpp) console.warn("skipped: llama.cpp is not installed (npm ci installs it on Linux, x64)");
+/** Why there is no llama.cpp; null if there is. */
+export const noLlamaCpp = existsSync(binaries) ? null : "need llama.cpp (npm ci installs it on Linux, x64)";
 
 interface Request {
   file: string;

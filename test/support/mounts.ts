@@ -10,8 +10,8 @@ export function mounted(script: string): string[] {
 const [command, ...args] = [...mounted(`mount -t tmpfs tmpfs "${tmpdir()}"`), "true"];
 const tried = spawnSync(command, args, { encoding: "utf8" });
 
-/** The reason why mounts are not possible here; null if they are. */
+/** Why mounts are not possible here; null if they are. */
 export const noMounts =
-  tried.status === 0 ? null : (tried.error?.message ?? tried.stderr.trim()) || `unshare ended with ${tried.status}`;
-
-if (noMounts !== null) console.warn(`tests that need mounts are skipped: ${noMounts}`);
+  tried.status === 0
+    ? null
+    : `need mounts: ${(tried.error?.message ?? tried.stderr.trim()) || `unshare ended with ${tried.status}`}`;

@@ -8,10 +8,11 @@ const candidates = ["../../shared", "../../../shared", "../../../../shared"].map
 );
 const root = candidates.find((folder) => existsSync(path.join(folder, "models")));
 
-/** Returns the folder of a model, or null with a warning if it does not exist. */
+/** Reason of tests that are skipped because such a folder does not exist. */
+export const noShared = "need trained weights (a folder shared/models beside the checkout)";
+
+/** Returns the folder of a model, or null if it does not exist. */
 export function sharedModel(name: string): string | null {
   const folder = root && path.join(root, "models", name);
-  if (folder && existsSync(folder)) return folder;
-  console.warn(`skipped: no ${name} in a folder shared/models beside the checkout`);
-  return null;
+  return folder && existsSync(folder) ? folder : null;
 }

@@ -6,7 +6,8 @@ import { tokenizerFromJSON } from "../../lib/tokenizer/from-json.js";
 import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
 import { expectRejection } from "../support/errors.js";
 import { sharedFolder } from "../support/folder.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
+import { describeUnless } from "../support/skip.js";
 
 const folder = sharedFolder();
 const file = path.join(folder, "tokenizer.bin");
@@ -126,7 +127,7 @@ describe("damaged files", () => {
 });
 
 const stories = sharedModel("stories260K");
-describe.skipIf(!stories)("stories260K", async () => {
+describeUnless(!stories && noShared)("stories260K", async () => {
   const source = stories ? path.join(stories, "tok512.bin") : "";
   const tokenizer = stories ? await Llama2cTokenizer.fromFile(source) : null!;
   const entries: Entry[] = stories ? entriesOf(readFileSync(source)) : [];

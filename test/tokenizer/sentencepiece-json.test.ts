@@ -2,12 +2,13 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
 import { type Piece, sentencePieceJson } from "../../lib/tokenizer/sentencepiece-json.js";
 import { atOnce } from "../../lib/turns.js";
-import { sharedModel } from "../support/shared.js";
+import { noShared, sharedModel } from "../support/shared.js";
+import { describeUnless } from "../support/skip.js";
 
 const bytes = Array.from({ length: 256 }, (_, byte): Piece => {
   return { text: `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`, score: 0, kind: "byte" };
@@ -63,7 +64,7 @@ test("tokens that are put around a text", () => {
 });
 
 const stories = sharedModel("stories260K");
-describe.skipIf(!stories)("stories260K", async () => {
+describeUnless(!stories && noShared)("stories260K", async () => {
   const own = stories ? await Llama2cTokenizer.fromFile(path.join(stories, "tok512.bin")) : null!;
   const other = stories ? own.toHuggingFace() : null!;
 

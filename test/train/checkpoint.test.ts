@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, readdirSync, readFileSync, rmSync, truncateSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
@@ -13,6 +13,8 @@ import type { TokenSource } from "../../lib/train/token-data.js";
 import type { TrainerOptions } from "../../lib/train/trainer-options.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
+import { numpy } from "../support/python.js";
+import { testUnless } from "../support/skip.js";
 import { damages } from "./damaged-checkpoints.js";
 import { collect, losses, tinyModel, tokens, values } from "./support.js";
 
@@ -90,17 +92,16 @@ describe("a checkpoint", () => {
     await loadCheckpoint(folder);
   });
 
-  const python = "/usr/bin/python3";
-  const available = spawnSync(python, ["-c", "import safetensors.numpy"]).status === 0;
-  if (!available) console.warn("checkpoint: no reference (apt-get install python3-safetensors python3-numpy)");
-  test.skipIf(!available)("reads in Python as Hugging Face expects it", async () => {
+  testUnless(numpy.missing)("reads in Python as Hugging Face expects it", async () => {
     const { at, parameters } = await saved();
     const program = `
 import json, sys, safetensors, safetensors.numpy
 with safetensors.safe_open(sys.argv[1], framework="np") as file:
     print(json.dumps({"metadata": file.metadata(), "tensors": {name: [str(file.get_tensor(name).dtype), list(file.get_tensor(name).shape), file.get_tensor(name).ravel().tolist()] for name in file.keys()}}))
 `;
-    const output = execFileSync(python, ["-c", program, path.join(at, "model.safetensors")], { encoding: "utf8" });
+    const output = execFileSync(numpy.command, ["-c", program, path.join(at, "model.safetensors")], {
+      encoding: "utf8",
+    });
     const { metadata, tensors } = JSON.parse(output) as {
       metadata: unknown;
       tensors: Record<string, [string, number[], number[]]>;

@@ -2,10 +2,11 @@
 // The disk is a small one that a process mounts for itself.
 import { mkdirSync } from "node:fs";
 import path from "node:path";
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { expectChild } from "../support/child.js";
 import { temporaryFolder } from "../support/folder.js";
 import { mounted, noMounts } from "../support/mounts.js";
+import { describeUnless } from "../support/skip.js";
 
 /**
  * A program with a tiny model that trains with a checkpoint per step, on a disk that `fill` fills except for some
@@ -39,7 +40,7 @@ const prelude = `
   const stepSaved = async () => (await heed.loadCheckpoint(folder)).state.step;
 `;
 
-describe.skipIf(noMounts !== null)("a full disk", () => {
+describeUnless(noMounts)("a full disk", () => {
   async function run(body: string): Promise<string[]> {
     const root = temporaryFolder();
     mkdirSync(path.join(root, "disk"));

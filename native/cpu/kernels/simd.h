@@ -2,7 +2,7 @@
 // Each function has a scalar twin in the C library, with which test/native compares it.
 #pragma once
 #if defined(__AVX2__)
-#include <immintrin.h>
+#include "core/intrinsics.h"
 #elif defined(__x86_64__)
 #include <emmintrin.h>  // immintrin.h has more, and takes a third of a second to read
 #elif defined(__aarch64__)

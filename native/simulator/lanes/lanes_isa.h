@@ -5,7 +5,7 @@
 #include <cstring>
 #include <type_traits>
 #ifdef __AVX2__
-#include <immintrin.h>
+#include "core/intrinsics.h"
 #endif
 
 #include "simulator/lanes.h"
