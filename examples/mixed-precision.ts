@@ -18,6 +18,6 @@ for (const options of [{}, { dtype: "bf16" }, { dtype: "bf16", gradientCheckpoin
   await trainer.train({ onStep: ({ loss }) => losses.push(loss) });
   const megabytes = (model.device.memory().peak - before) / 2 ** 20;
   console.log(
-    `${JSON.stringify(options)}: last loss ${losses.at(-1)?.toFixed(3)}, ${megabytes.toFixed(0)} MiB beside the model`,
+    `${JSON.stringify(options)}: last loss ${losses.at(-1)?.toFixed(3)}, ${megabytes.toFixed(2)} MiB beside the model`,
   );
 }

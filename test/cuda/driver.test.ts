@@ -6,6 +6,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { brotliCompressSync } from "node:zlib";
 import { expect, test } from "vitest";
 import { expectChild } from "../support/child.js";
+import { noKernels } from "../support/cuda.js";
 import { temporaryFolder } from "../support/folder.js";
 import { linuxOnly, testUnless } from "../support/skip.js";
 
@@ -33,7 +34,7 @@ async function without(library: string): Promise<{ description: string; code: st
   return JSON.parse(output) as Awaited<ReturnType<typeof without>>;
 }
 
-test("a driver library that does not exist", async () => {
+testUnless(noKernels)("a driver library that does not exist", async () => {
   const { description, code, message, auto } = await without("/nonexistent/libcuda.so.1");
   expect(description).toMatch(/^the driver library named by HEED_CUDA_DRIVER cannot be loaded: .*No such file/);
   expect(code).toBe("ERR_DEVICE");
@@ -41,7 +42,7 @@ test("a driver library that does not exist", async () => {
   expect(auto).toBe("cpu");
 });
 
-test("a library that is not a CUDA driver", async () => {
+testUnless(noKernels)("a library that is not a CUDA driver", async () => {
   const { description } = await without(path.join(root, "build/Release/heed.node"));
   expect(description).toBe("the CUDA driver lacks cuInit: expected a driver of CUDA 11.4 (version 470) or later");
 });

@@ -3,10 +3,12 @@ import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
-import { expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
+import { noMpi } from "../distributed/launch.js";
 import { dist } from "../support/dist.js";
 import { sharedFolder } from "../support/folder.js";
 import { Programs } from "../support/programs.js";
+import { testUnless } from "../support/skip.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const lib = path.join(root, "lib");
@@ -113,17 +115,34 @@ function programOf({ code, declarations }: Example, modules: Readonly<Record<str
 
 const folder = sharedFolder();
 
-test("examples compile and run", { timeout: 240_000 }, async () => {
+const programs = new Programs(folder);
+let errors: string[] = [];
+let examples: (Example & { file: string })[] = [];
+
+beforeAll(() => {
   const modules = { ...exported(), ai: ["generateText", "streamText"], fastify: ["fastify"] };
-  const programs = new Programs(folder);
-  const examples = [...inDocstrings(), ...inPages()].map((example, i) => {
+  examples = [...inDocstrings(), ...inPages()].map((example, i) => {
     const file = `${i}: ${example.name}`.replaceAll(/[/:]/g, "-");
     programs.add(file, programOf(example, modules));
     return { ...example, file };
   });
+  errors = programs.compile();
+}, 240_000);
+
+/** Returns the errors of the examples that do, or do not, open the processes of a run without asking for a launcher. */
+async function failures({ opensProcesses }: { opensProcesses: boolean }): Promise<string[]> {
+  const opens = ({ code }: Example): boolean => code.includes("Collectives.open(") && !code.includes("launched()");
+  const chosen = examples.filter((example) => !example.compiledOnly && opens(example) === opensProcesses);
+  expect(chosen.length).toBeGreaterThan(1);
+  return programs.runAll(chosen.map(({ file }) => file));
+}
+
+test("examples compile and run", { timeout: 240_000 }, async () => {
   expect(examples.length).toBeGreaterThan(4);
-  expect(programs.compile()).toEqual([]);
-  expect(await programs.runAll(examples.filter(({ compiledOnly }) => !compiledOnly).map(({ file }) => file))).toEqual(
-    [],
-  );
+  expect(errors).toEqual([]);
+  expect(await failures({ opensProcesses: false })).toEqual([]);
+});
+
+testUnless(noMpi)("examples of several processes run in one", async () => {
+  expect(await failures({ opensProcesses: true })).toEqual([]);
 });

@@ -6,18 +6,21 @@ import path from "node:path";
 import { type TestContext } from "vitest";
 import { devices } from "../../lib/device.js";
 
-/** Why no CUDA device can be used, such as a build without nvcc; null if one can. */
-export const noCuda: string | null = devices().some(({ name, available }) => available && name.startsWith("cuda"))
+const found = devices().filter(({ name }) => name.startsWith("cuda"));
+
+/** Why no CUDA device can be used; null if one can. */
+export const noCuda: string | null = found.some(({ available }) => available)
   ? null
-  : `need a CUDA device: ${devices().find(({ name }) => name.startsWith("cuda"))?.description ?? "heed finds none"}`;
+  : `need a CUDA device: ${found[0]!.description}`;
+
+/** Why no driver is looked for: heed was built without nvcc. Otherwise null. */
+export const noKernels: string | null = noCuda?.includes("this build of heed has no CUDA kernels") ? noCuda : null;
 
 // For runner.ts, which must not load heed: some tests choose the software device's size before they do.
 if (noCuda !== null) process.env.HEED_TEST_NO_CUDA = noCuda;
 
 /** Names of the available CUDA devices, such as "cuda:0". */
-export const cudas: readonly string[] = devices()
-  .filter(({ name, available }) => available && name.startsWith("cuda"))
-  .map(({ name }) => name);
+export const cudas: readonly string[] = found.filter(({ available }) => available).map(({ name }) => name);
 
 const driver = process.env.HEED_CUDA_DRIVER ?? "";
 
