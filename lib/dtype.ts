@@ -35,7 +35,7 @@ export function floatsOf(
   return values;
 }
 
-/** @internal Numbers of bf16 or f16, stored as their bits. */
+/** Numbers of bf16 or f16, stored as their bits. */
 export class Halves {
   constructor(
     readonly dtype: "bf16" | "f16",

@@ -83,7 +83,7 @@ export interface DLPackTensor {
   readonly [dlpackTensor]: true;
 }
 
-/** @internal Tensor that came from outside of JavaScript. */
+/** Tensor that came from outside of JavaScript. */
 export interface DescribedTensor {
   handle: Handle;
   device: number;

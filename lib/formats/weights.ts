@@ -53,11 +53,11 @@ export interface WeightFile extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-/** @internal Consecutive elements of a tensor. */
+/** Consecutive elements of a tensor. */
 export type StoredPiece = Float32Array | Halves;
 
 /**
- * @internal Memory that the pieces of all tensors share, one tensor at a time. Separate memory for each tensor would
+ * Memory that the pieces of all tensors share, one tensor at a time. Separate memory for each tensor would
  * become garbage that is collected late.
  */
 export class PieceMemory {

@@ -1,4 +1,4 @@
-/** @internal The cross-entropy of a projection's logits in chunks of rows, for every kind of weight. */
+/** The cross-entropy of a projection's logits in chunks of rows, for every kind of weight. */
 import { type GradientSlot, needsGrad, record } from "../autograd.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";

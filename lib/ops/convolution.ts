@@ -1,5 +1,5 @@
 /**
- * @internal Autograd of all kinds of convolution. A convolution is linear in the image and in the filter, so each of its
+ * Autograd of all kinds of convolution. A convolution is linear in the image and in the filter, so each of its
  * three kernels (the convolution, and its gradients by image and by filter) has the other two as its gradients.
  */
 import { needsGrad, record } from "../autograd.js";

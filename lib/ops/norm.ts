@@ -1,4 +1,4 @@
-/** @internal Code that layer norm and RMS norm share. */
+/** Code that layer norm and RMS norm share. */
 import { type Backward, needsGrad, record } from "../autograd.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";

@@ -1,4 +1,4 @@
-/** @internal Code that the projections share: checks of their operands, and the gradients of their parameters. */
+/** Code that the projections share: checks of their operands, and the gradients of their parameters. */
 import type { Backward, GradientSlot } from "../autograd.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";

@@ -1,5 +1,5 @@
 /**
- * @internal Windows that slide over images [B, H, W, C]: the options of convolutions and pooling, as the kernels take
+ * Windows that slide over images [B, H, W, C]: the options of convolutions and pooling, as the kernels take
  * them.
  */
 import { HeedError } from "../errors.js";

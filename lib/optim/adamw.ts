@@ -18,7 +18,7 @@ export interface AdamWOptions extends OptimizerOptions {
   weightDecay?: number;
 }
 
-/** @internal Numbers of AdamW beside those that all optimisers have. */
+/** Numbers of AdamW beside those that all optimisers have. */
 export interface AdamWNumbers {
   readonly beta1: number;
   readonly beta2: number;

@@ -1,7 +1,7 @@
 import type { FloatTensor } from "../tensor.js";
 import type { Part } from "./shards.js";
 
-/** @internal Parameter with its state in the optimiser. */
+/** Parameter with its state in the optimiser. */
 export interface Entry {
   readonly name: string;
   readonly parameter: FloatTensor;

@@ -53,7 +53,7 @@ export interface SavedState {
   tensor(): Promise<FloatTensor>;
 }
 
-/** @internal Numbers that all parameters of one launch share. */
+/** Numbers that all parameters of one launch share. */
 export interface SharedNumbers {
   readonly lr: number;
   readonly weightDecay: number;

@@ -107,9 +107,10 @@ const files = {
  */
 export async function saveCheckpoint(
   folder: string,
-  { model, tokenizer = null, optimizer, states, average = null, state, base = null }: CheckpointContent,
+  content: CheckpointContent,
   options: { keep?: number; spoilt?: readonly string[] } = {},
 ): Promise<string> {
+  const { model, tokenizer = null, optimizer, states, average = null, state, base = null } = content;
   const { saving, config, kind } = formOf(model);
   const adapter = activeAdapter(model);
   const names = adapter === null ? null : peftNames("saveCheckpoint", model);
