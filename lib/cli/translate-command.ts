@@ -9,7 +9,7 @@ export function translateCommand(): Command {
     .argument("[texts...]", "texts to translate (default: the lines of stdin)")
     .requiredOption(
       "--model <folder>",
-      "a CTranslate2 folder, a folder in Hugging Face's format (Marian, T5), or a model on the hub (owner/name)",
+      "a CTranslate2 folder, a folder in Hugging Face's format (T5, or Marian in safetensors), or a model on the hub (owner/name)",
       text,
     )
     .option("--beam <n>", "number of hypotheses that the search keeps; 1 means greedy search", integer(1), 4)
@@ -29,9 +29,9 @@ export function translateCommand(): Command {
       "after",
       `
 Examples:
-  $ heed translate --model models/ar-en "آزا"
-  $ heed translate --model models/ar-en --beam 5 --n-best 5 "آتزمون"
-  $ heed translate --model models/ar-en < names.txt > translated.txt`,
+  $ heed translate --model google-t5/t5-small "translate English to German: Good morning"
+  $ heed translate --model google-t5/t5-small --beam 5 --n-best 5 "translate English to French: Thank you"
+  $ heed translate --model my-ctranslate2-folder < names.txt > translated.txt`,
     )
     .action(async (texts: string[], flags: TranslateFlags) => (await import("./translate.js")).run(texts, flags));
 }
