@@ -32,8 +32,10 @@ export interface T5Config {
   activation?: Activation;
   /** True if one half of the first feed-forward layer gates the other (T5 1.1). @default false */
   gated?: boolean;
-  /** True if the embedding is the output projection, after a factor of 1/√width (T5 1.0). @default true */
+  /** True if the embedding is the output projection. @default true */
   tied?: boolean;
+  /** True if the decoder's output is multiplied by 1/√width before the output projection (T5 1.0). @default tied */
+  scaleOutput?: boolean;
   /** Id of the token that stands before every target. @default 0 (padding) */
   startToken?: number;
   /** Id of the token that ends a target. @default 1 */
@@ -62,6 +64,7 @@ export function checkT5Config(config: T5Config): Required<T5Config> {
     activation: "relu",
     gated: false,
     tied: true,
+    scaleOutput: config.tied ?? true,
     startToken: 0,
     endToken: 1,
     ...config,
@@ -79,7 +82,7 @@ export function checkT5Config(config: T5Config): Required<T5Config> {
   checkInteger("T5", "furthest", full.furthest, full.buckets / 2 + 1);
   checkNumber("T5", "eps", full.eps, 0);
   checkNumber("T5", "dropout", full.dropout, 0, 1);
-  for (const name of ["gated", "tied"] as const) checkBoolean("T5", name, full[name]);
+  for (const name of ["gated", "tied", "scaleOutput"] as const) checkBoolean("T5", name, full[name]);
   for (const name of ["startToken", "endToken"] as const)
     checkInteger("T5", name, full[name], 0, full.vocabularySize - 1);
   activationIndex("T5", full.activation);

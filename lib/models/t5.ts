@@ -74,6 +74,6 @@ export class T5 extends SequenceToSequence {
 
   protected finish(x: FloatTensor, observer: Observer | null): FloatTensor {
     const finished = this.decoder.finish(x, observer?.at("decoder_final_ln"));
-    return this.lm_head ? finished : mul(finished, this.config.width ** -0.5);
+    return this.config.scaleOutput ? mul(finished, this.config.width ** -0.5) : finished;
   }
 }

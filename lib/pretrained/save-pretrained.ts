@@ -139,14 +139,17 @@ function tensorsOf(
   dtype: FloatDType,
   onProgress: SavePretrainedOptions["onProgress"],
 ): Input[] {
+  const copies = Object.entries(saving.copies?.(model) ?? {});
   const inputs = [...model.namedParameters()].flatMap(([parameter, tensor]) => {
     const whole = { name: saving.nameInFile?.(model, parameter) ?? parameter, shape: tensor.shape };
     let at = 0;
-    return (saving.tensors?.(model, parameter, tensor.shape) ?? [whole]).map(({ name, shape }) => {
+    const parts = (saving.tensors?.(model, parameter, tensor.shape) ?? [whole]).map(({ name, shape }) => {
       const from = at;
       at += numel(shape);
       return { parameter, tensor, name, shape, from };
     });
+    const again = copies.filter(([, of]) => of === parameter);
+    return [...parts, ...again.map(([name]) => ({ parameter, tensor, name, shape: tensor.shape, from: 0 }))];
   });
   const floats = inputs.map(({ parameter, tensor, name, shape, from }): Input => ({
     name,

@@ -217,6 +217,7 @@ describe("configurations", () => {
       gated: false,
       activation: "relu",
       tied: true,
+      scaleOutput: true,
       startToken: 0,
       endToken: 1,
     });

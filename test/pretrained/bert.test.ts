@@ -149,7 +149,9 @@ test("a T5, with the copies of its embedding that files have", async () => {
   const own = tensorsOf(model, (name) => name);
   const copies = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"];
   const tensors = [...own, ...copies.map((name) => ({ ...own[0]!, name }))];
-  const folder = await folderOf(toHuggingFaceT5Config(model.config), tensors);
+  // Files with copies are older than the entry for the scale.
+  const { scale_decoder_outputs: _, ...old } = toHuggingFaceT5Config(model.config);
+  const folder = await folderOf(old, tensors);
   const loaded = await loadPretrained(folder, { kind: "encoder-decoder", device: "cpu" });
   expect(loaded.ignored).toEqual(copies);
   const logits = async (of: T5): Promise<Float32Array> => {

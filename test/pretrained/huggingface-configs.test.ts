@@ -133,6 +133,20 @@ describe("a family's defaults for missing entries", () => {
     expect(fromHuggingFaceT5Config(multilingual)).toMatchObject({ tied: false, gated: true, activation: "gelu" });
     expect(fromHuggingFaceT5Config({ ...multilingual, tie_word_embeddings: true }).tied).toBe(true);
   });
+
+  test("an old T5 scales its output exactly if it ties its embeddings, and a new one says it", () => {
+    const json = toHuggingFaceT5Config(checkT5Config({ vocabularySize: 5, layers: 1, heads: 1, width: 4 }));
+    const { scale_decoder_outputs: _, tie_word_embeddings: __, ...bare } = json;
+    const scaled = (more: Json) => fromHuggingFaceT5Config({ ...bare, ...more }).scaleOutput;
+    expect(scaled({})).toBe(true);
+    expect(scaled({ tie_word_embeddings: false })).toBe(false);
+    expect(scaled({ tie_word_embeddings: true, scale_decoder_outputs: false })).toBe(false);
+    expect(scaled({ tie_word_embeddings: false, scale_decoder_outputs: true })).toBe(true);
+    const mt5 = { model_type: "mt5", tie_word_embeddings: true };
+    expect(scaled({ ...mt5, transformers_version: "4.51.3" })).toBe(true);
+    expect(scaled({ ...mt5, transformers_version: "5.24.0" })).toBe(false);
+    expectError(() => scaled({ scale_decoder_outputs: 1 }), "ERR_FORMAT", /scale_decoder_outputs to be true or false/);
+  });
 });
 
 describe("rotary positions", () => {

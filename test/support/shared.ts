@@ -11,8 +11,20 @@ const root = candidates.find((folder) => existsSync(path.join(folder, "models"))
 /** Reason of tests that are skipped because such a folder does not exist. */
 export const noShared = "need trained weights (a folder shared/models beside the checkout)";
 
+/** Reason of tests that are skipped because reference results do not exist. */
+export const noReference = "need reference results (a folder shared/reference beside the checkout)";
+
 /** Returns the folder of a model, or null if it does not exist. */
 export function sharedModel(name: string): string | null {
-  const folder = root && path.join(root, "models", name);
+  return shared("models", name);
+}
+
+/** Returns a folder of reference results, such as "families", or null if it does not exist. */
+export function sharedReference(name: string): string | null {
+  return shared("reference", name);
+}
+
+function shared(part: string, name: string): string | null {
+  const folder = root && path.join(root, part, name);
   return folder && existsSync(folder) ? folder : null;
 }

@@ -50,6 +50,12 @@ export interface FamilySaving<M extends Module = Module> {
    */
   tensors?(model: M, parameter: string, shape: Shape): readonly { name: string; shape: Shape }[];
   /**
+   * Returns tensors of the file that repeat a parameter, for readers that expect it twice: the parameter of each, by the
+   * tensor's name.
+   * @default none
+   */
+  copies?(model: M): Readonly<Record<string, string>>;
+  /**
    * Converts the values of a parameter to those in the file. Only the order of rows may change, the same for rows of any
    * length.
    * @default the same values

@@ -52,10 +52,35 @@ export function fromHuggingFaceT5Config(json: unknown): T5Config {
     eps: numberOf(config, "layer_norm_epsilon", 1e-6),
     dropout: numberOf(config, "dropout_rate", 0.1),
     ...feedForwardOf(config, multilingual ? "gated-gelu" : "relu"),
-    tied: booleanOf(config, "tie_word_embeddings", !multilingual),
+    ...outputOf(config),
     startToken: numberOf(config, "decoder_start_token_id", numberOf(config, "pad_token_id", 0)),
     endToken: numberOf(config, "eos_token_id", 1),
   };
+}
+
+/**
+ * Returns the options of the output projection. transformers 5 writes that embeddings are tied whatever they are, and has
+ * an entry of its own for the scale, which an mT5 never has. Older versions scale the output if the embeddings are tied.
+ */
+function outputOf(config: Readonly<Record<string, unknown>>): { tied: boolean; scaleOutput: boolean } {
+  const tied = booleanOf(config, "tie_word_embeddings", config.model_type !== "mt5");
+  const scaleOutput = booleanOf(config, "scale_decoder_outputs", tied && !isNewMt5(config));
+  // A projection with the embedding's values, for readers that scale whenever they tie, stands for the embedding.
+  return { tied: booleanOf(config, "heed_tied", tied), scaleOutput };
+}
+
+/** Returns true for an mT5 that transformers 5 or newer saved. */
+function isNewMt5({ model_type: type, transformers_version: version }: Readonly<Record<string, unknown>>): boolean {
+  return type === "mt5" && typeof version === "string" && parseInt(version) >= 5;
+}
+
+/**
+ * Returns true if the config.json of a T5 does not say whether its embeddings are tied, although it has an entry for it:
+ * as transformers 5 writes it. The file then has an output projection exactly if the model has one of its own.
+ */
+export function leavesTyingOpen(json: unknown): boolean {
+  const config = json as Readonly<Record<string, unknown>>;
+  return config.heed_tied == null && (config.scale_decoder_outputs != null || isNewMt5(config));
 }
 
 /**
@@ -111,7 +136,11 @@ export function toHuggingFaceT5Config(config: Required<T5Config>): Record<string
     layer_norm_epsilon: config.eps,
     dropout_rate: config.dropout,
     feed_forward_proj: gated ? `gated-${name}` : name,
-    tie_word_embeddings: config.tied,
+    // Readers before transformers 5 scale the output exactly if the embeddings are tied. If a model ties without a scale,
+    // the embedding is written a second time as its output projection.
+    tie_word_embeddings: config.tied && config.scaleOutput,
+    scale_decoder_outputs: config.scaleOutput,
+    ...(config.tied && !config.scaleOutput && { heed_tied: true }),
     pad_token_id: 0,
     decoder_start_token_id: config.startToken,
     eos_token_id: config.endToken,
