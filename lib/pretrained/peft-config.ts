@@ -1,6 +1,6 @@
 // Reads and writes adapter_config.json, PEFT's description of an adapter.
 import type { LoraSettings } from "../adapters/lora-options.js";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError, oneOf } from "../errors.js";
 import { booleanOf, expectEntry, numberOf, positiveInteger } from "./families/huggingface-config.js";
 
 /** Contents of an adapter_config.json, as far as heed uses them. */
@@ -13,8 +13,25 @@ export interface PeftConfig {
 /** Entries for which heed supports only the usual values, because others change what an adapter computes. */
 const usual = { peft_type: "LORA", bias: "none", lora_bias: false, use_qalora: false } as const;
 
-/** Entries that must be empty: they make layers differ from each other, or add parts that heed does not have. */
-const empty = ["rank_pattern", "alpha_pattern", "modules_to_save", "trainable_token_indices", "target_parameters"];
+/** Entries that `fromPeftConfig` reads. */
+const read = ["r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "init_lora_weights"];
+
+/**
+ * Entries that do not change what an adapter computes. Those for layers only say which tensors the file has, and those of
+ * methods count only with the value of `init_lora_weights` that goes with them.
+ */
+const harmless: readonly string[] = [
+  ...["task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_version"],
+  ...["target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out"],
+  ...["loftq_config", "eva_config", "corda_config", "lora_ga_config", "ensure_weight_tying"],
+  // These concern training alone.
+  ...["velora_config", "runtime_config", "lora_dtype", "lorap_lr_ratio", "lorap_emb_lr", "merge_weights"],
+  // These are settings of entries that must be off.
+  ...["megatron_core", "qalora_group_size"],
+];
+
+/** Initial values that leave the weights of the base model as they are. Others, such as those of PiSSA, change them. */
+const plainInitializations: readonly unknown[] = ["gaussian", "eva", "orthogonal", "mica"];
 
 /**
  * Returns the settings in an adapter_config.json.
@@ -28,9 +45,8 @@ export function fromPeftConfig(json: unknown): PeftConfig {
   if (config.peft_type === undefined)
     throw new HeedError("ERR_FORMAT", 'config: expected "peft_type" to be "LORA", got undefined');
   for (const [name, value] of Object.entries(usual)) expectEntry(config, name, value);
-  for (const name of empty)
-    if (Object.keys(config[name] ?? {}).length > 0)
-      throw new HeedError("ERR_FORMAT", `config: expected ${name} to be empty, got ${JSON.stringify(config[name])}`);
+  checkOthers(config);
+  checkInitialization(config.init_lora_weights);
   const { base_model_name_or_path: base = null } = config;
   if (base !== null && typeof base !== "string")
     throw new HeedError("ERR_FORMAT", `config: expected base_model_name_or_path to be a text, got ${describe(base)}`);
@@ -43,6 +59,38 @@ export function fromPeftConfig(json: unknown): PeftConfig {
     rsLora: booleanOf(config, "use_rslora", false),
   };
   return { settings, base: base === "" ? null : base };
+}
+
+/**
+ * Checks that nothing else in an adapter_config.json changes what the adapter computes, whether heed knows it or not.
+ *
+ * @throws ERR_FORMAT if an entry is not empty.
+ */
+function checkOthers(config: Readonly<Record<string, unknown>>): void {
+  const known = new Set([...Object.keys(usual), ...read, ...harmless]);
+  for (const [name, value] of Object.entries(config)) {
+    if (known.has(name) || value === null || value === false) continue;
+    // An empty list of invocation tokens is not the same as none.
+    if (typeof value === "object" && Object.keys(value).length === 0 && name !== "alora_invocation_tokens") continue;
+    throw new HeedError(
+      "ERR_FORMAT",
+      `config: expected ${name} to be empty, got ${JSON.stringify(value)}, which heed's adapters do not have`,
+    );
+  }
+}
+
+/**
+ * Checks that an adapter is one of the base model as it is.
+ *
+ * @throws ERR_FORMAT if `init_lora_weights` is a method that has changed the base model's weights, or is unknown.
+ */
+function checkInitialization(given: unknown): void {
+  if (given === undefined || given === null || typeof given === "boolean") return;
+  if (typeof given === "string" && plainInitializations.includes(given.toLowerCase())) return;
+  throw new HeedError(
+    "ERR_FORMAT",
+    `config: expected init_lora_weights to be true, false, ${oneOf(plainInitializations as string[])}, which leave the base model as it is, got ${describe(given)}; convert the adapter to a plain LoRA with PEFT (save_pretrained with path_initial_model_for_weight_conversion) or merge it there`,
+  );
 }
 
 /** Returns the content of an adapter_config.json. `targets` are PEFT's names of the adapted layers. */
