@@ -2,6 +2,7 @@
 import { HeedError } from "../errors.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
+import { stripEnd } from "./python-strings.js";
 
 /** Tokens, and the index of the first one whose likelihood is asked for. */
 export interface ScoredTokens {
@@ -16,11 +17,15 @@ async function openEnded(tokenizer: Tokenizer, text: string): Promise<Int32Array
   return ids.subarray(0, ids.length - ending);
 }
 
-/** Resolves to the tokens that begin a text: those that the tokenizer puts there, or its end of text, or none. */
+/**
+ * Resolves to the tokens that begin a text: those that the tokenizer puts there, or its token for the beginning, or the one
+ * for the end, after which training data often goes on with the next text. There may be none.
+ */
 async function beginning(tokenizer: Tokenizer): Promise<readonly number[]> {
   const ids = await openEnded(tokenizer, "");
-  if (ids.length > 0 || tokenizer.endOfText === null) return Array.from(ids);
-  return [tokenizer.endOfText];
+  if (ids.length > 0) return Array.from(ids);
+  const token = tokenizer.beginningOfText ?? tokenizer.endOfText;
+  return token === null ? [] : [token];
 }
 
 /**
@@ -35,7 +40,7 @@ export async function encodeContinuation(
   context: string,
   continuation: string,
 ): Promise<ScoredTokens> {
-  const trimmed = context.trimEnd();
+  const trimmed = stripEnd(context);
   if (trimmed === "") {
     const { tokens, first } = await encodeWhole(tokenizer, context + continuation);
     if ((await beginning(tokenizer)).length > 0) return { tokens, first };

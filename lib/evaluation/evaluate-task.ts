@@ -10,6 +10,7 @@ import { filtered } from "./filters.js";
 import { type Measured, measure } from "./measures.js";
 import { Prompts } from "./prompts.js";
 import type { EvaluationTask } from "./evaluation-task.js";
+import { splitAtSpaces } from "./python-strings.js";
 import type { OutputType } from "./task-fields.js";
 import { windowsOf } from "./windows.js";
 
@@ -187,10 +188,11 @@ async function chooses(run: Run, document: TaskDocument, index: number, signal: 
 
 /** Measures how likely the model finds a document's answer. */
 async function continues(run: Run, document: TaskDocument, index: number, signal: AbortSignal): Promise<Evaluated> {
-  const { prompts, task } = run;
+  const { prompts } = run;
   const prompt = prompts.promptOf(index);
   const targets = prompts.textsOf(document);
-  const { total, greedy } = await likelihood(run, prompt, task.fields.targetDelimiter + targets[0]!, signal);
+  // As in lm-evaluation-harness, such a target brings its own delimiter.
+  const { total, greedy } = await likelihood(run, prompt, targets[0]!, signal);
   return {
     sample: { index, document, prompt, targets, logProbabilities: [total] },
     values: [{ kind: "likelihood", total, greedy }],
@@ -211,7 +213,7 @@ async function reads(run: Run, document: TaskDocument, index: number, signal: Ab
     ),
   );
   const total = scores.reduce((sum, score) => sum + score.total, 0);
-  const words = text.split(/\s+/).length;
+  const words = splitAtSpaces(text).length;
   return {
     sample: { index, document, prompt: "", targets, logProbabilities: [total] },
     values: [{ kind: "text", total, words, bytes: Buffer.byteLength(text) }],

@@ -85,9 +85,8 @@ export async function perplexity(
   const loss = meanOf(losses);
   const whole = expOf(loss);
   // What begins the text is not part of it.
-  const unread = Buffer.byteLength(
-    tokenizer.endOfText === tokens[0] ? "" : tokenizer.decode(tokens.subarray(0, first)),
-  );
+  const isAdded = [tokenizer.beginningOfText, tokenizer.endOfText].includes(tokens[0]);
+  const unread = Buffer.byteLength(isAdded ? "" : tokenizer.decode(tokens.subarray(0, first)));
   const bytes = Buffer.byteLength(text) - unread;
   const bits = scaled(loss, losses.length / bytes / Math.LN2);
   return {

@@ -1,8 +1,9 @@
 // The prompts and answers of a task's documents, with the examples that a few-shot prompt begins with. The text is put
 // together as lm-evaluation-harness does it, so that prompts are the same.
+import { isDeepStrictEqual } from "node:util";
 import { describe, HeedError } from "../errors.js";
-import { Permutation } from "../permutation.js";
 import type { TaskDocument } from "./documents.js";
+import { PythonRandom } from "./python-random.js";
 import { pythonText } from "./python-text.js";
 import { PromptTemplate } from "./prompt-template.js";
 import type { EvaluationTask } from "./evaluation-task.js";
@@ -28,12 +29,16 @@ export class Prompts {
   readonly #description: PromptTemplate | null;
   /** Text of each example that a prompt has had. */
   readonly #examples = new Map<TaskDocument, string>();
+  readonly #random: PythonRandom;
+  /** Examples that have been drawn for each document, in the order of the documents. */
+  readonly #drawn: (readonly TaskDocument[])[] = [];
 
   /** @throws ERR_FORMAT if a template is malformed. */
   constructor(task: EvaluationTask, settings: PromptSettings) {
     const { docToText, docToTarget, docToChoice, description } = task.fields;
     this.#task = task;
     this.#settings = settings;
+    this.#random = new PythonRandom(settings.seed);
     const template = (source: unknown): PromptTemplate | null =>
       typeof source === "string" ? new PromptTemplate(source) : null;
     this.#text = template(docToText);
@@ -81,25 +86,42 @@ export class Prompts {
   }
 
   /** Returns the examples in the prompt of the document at a position. A document is no example for itself. */
-  #examplesOf(index: number): TaskDocument[] {
-    const { numFewshot, seed } = this.#settings;
+  #examplesOf(index: number): readonly TaskDocument[] {
+    const { numFewshot } = this.#settings;
     if (numFewshot === 0) return [];
     const { examples, documents, fields, name } = this.#task;
-    const itself = examples === documents ? documents[index] : null;
-    const available = (examples?.length ?? 0) - (itself ? 1 : 0);
+    const available = Math.max(0, (examples?.length ?? 0) - (examples === documents ? 1 : 0));
     if (!examples || available < numFewshot)
       throw new HeedError(
         "ERR_RANGE",
-        `task ${name}: expected at least ${numFewshot} few-shot examples besides the document itself, got ${Math.max(0, available)}`,
+        `task ${name}: expected at least ${numFewshot} few-shot examples besides the document itself, got ${available}`,
       );
-    const inOrder = fields.sampler === "first_n" || fields.fewshotSamples !== null;
-    const order = inOrder ? null : new Permutation(examples.length, seed, index);
-    const chosen: TaskDocument[] = [];
-    for (let i = 0; chosen.length < numFewshot; i++) {
-      const example = examples[order?.at(i) ?? i]!;
-      if (example !== itself) chosen.push(example);
+    if (fields.sampler === "first_n") return this.#filled([], examples, documents[index]!);
+    // The documents draw one after the other from the same random numbers, as in lm-evaluation-harness.
+    while (this.#drawn.length <= index) this.#drawn.push(this.#draw(examples, documents[this.#drawn.length]!));
+    return this.#drawn[index]!;
+  }
+
+  #draw(examples: readonly TaskDocument[], document: TaskDocument): TaskDocument[] {
+    const { numFewshot } = this.#settings;
+    const count = Math.min(numFewshot + (this.#task.fields.drawsOneMore ? 1 : 0), examples.length);
+    const drawn = this.#random.sample(examples, count).filter((example) => !this.#isItself(example, document));
+    return this.#filled(drawn.slice(0, numFewshot), examples, document);
+  }
+
+  /** Returns chosen examples, and as many of the first others as are missing. */
+  #filled(chosen: TaskDocument[], examples: readonly TaskDocument[], document: TaskDocument): TaskDocument[] {
+    for (const example of examples) {
+      if (chosen.length === this.#settings.numFewshot) break;
+      if (!chosen.includes(example) && !this.#isItself(example, document)) chosen.push(example);
     }
     return chosen;
+  }
+
+  #isItself(example: TaskDocument, document: TaskDocument): boolean {
+    const { examples, documents, fields } = this.#task;
+    if (fields.drawsOneMore) return isDeepStrictEqual(example, document);
+    return examples === documents && example === document;
   }
 
   /** Returns an example as it stands in a prompt: its text, its answer and the delimiter after them. */

@@ -75,6 +75,11 @@ export interface TaskFields {
   /** Documents of the few-shot examples that are written in the task itself. */
   readonly fewshotSamples: readonly Record<string, unknown>[] | null;
   readonly sampler: "default" | "first_n";
+  /**
+   * True if one more example is drawn, because the document itself may be among them. In lm-evaluation-harness that is so
+   * if the names of the splits are the same, two missing names included.
+   */
+  readonly drawsOneMore: boolean;
   readonly numFewshot: number;
   readonly docToText: string | number;
   readonly docToTarget: string | number | readonly string[];
@@ -103,23 +108,26 @@ export function checkTaskFields(given: unknown): TaskFields {
   const fewshotDelimiter = fields.text("fewshot_delimiter", "\n\n");
   const training = fields.optionalText("training_split");
   const validation = fields.optionalText("validation_split");
-  const testSplit = fields.optionalText("test_split") ?? validation;
+  const namedTest = fields.optionalText("test_split");
+  const testSplit = namedTest ?? validation;
   const config = fields.inner("fewshot_config");
   const sampler = config.choice("sampler", ["default", "first_n"] as const, "default");
   const samples = config.take("samples");
-  const split = config.optionalText("split");
+  const split = config.optionalText("split") ?? fields.optionalText("fewshot_split");
   config.end();
   const result: TaskFields = {
     task: fields.required("task", "string") as string,
     outputType,
     ...dataOf(fields),
     testSplit,
-    fewshotSplit: split ?? fields.optionalText("fewshot_split") ?? training ?? validation,
+    fewshotSplit: split ?? training ?? validation ?? namedTest,
+    // A split that is named for the examples precedes those in the task.
     fewshotSamples:
-      samples === undefined
+      samples === undefined || split !== null
         ? null
         : list("fewshot_config.samples", samples).map((one, i) => record(`fewshot_config.samples[${i}]`, one)),
     sampler,
+    drawsOneMore: split === namedTest,
     numFewshot: fields.integer("num_fewshot", 0, 0),
     docToText: template(fields, "doc_to_text", outputType === "loglikelihood_rolling" ? "" : undefined) as string,
     docToTarget: template(fields, "doc_to_target"),

@@ -213,7 +213,7 @@ async function tokenizerFiles(tokenizer: Tokenizer): Promise<[string, readonly s
 
 /** Returns the ids of the tokens that begin and end a text, by their names in configuration files. */
 function tokenIds(tokenizer: Tokenizer | null): Record<string, number> {
-  const begin = (tokenizer as { beginningOfText?: number | null } | null)?.beginningOfText ?? null;
+  const begin = tokenizer?.beginningOfText ?? null;
   const end = tokenizer?.endOfText ?? null;
   return { ...(begin !== null && { bos_token_id: begin }), ...(end !== null && { eos_token_id: end }) };
 }

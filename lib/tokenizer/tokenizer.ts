@@ -16,6 +16,8 @@ export interface Tokenizer {
   readonly vocabularySize: number;
   /** The id that ends a text; null if the vocabulary has none. */
   readonly endOfText: number | null;
+  /** The id that begins a text; null or missing if the vocabulary has none. */
+  readonly beginningOfText?: number | null;
   /**
    * Returns the ids of a text. The call blocks the thread: a few megabytes of text take about a second. `encodeAsync`
    * does not block.

@@ -92,7 +92,7 @@ describe.for(devices)("evaluateTask on %s", (device) => {
   onCpu("likelihoods of answers and of whole texts", async () => {
     using model = modelOn(device, 24);
     const target = { ...common, doc_to_text: "", doc_to_target: "{{question}}" };
-    const answers = await defineTask({ ...target, output_type: "loglikelihood", target_delimiter: "" }, { documents });
+    const answers = await defineTask({ ...target, output_type: "loglikelihood" }, { documents });
     const rolling = await defineTask(
       { ...target, doc_to_target: "{{text}}", output_type: "loglikelihood_rolling" },
       { documents },
@@ -230,6 +230,28 @@ describe("evaluations", () => {
       });
       expect(scored).toEqual(Array.from({ length: length - first }, (_, i) => first + i));
     }
+  });
+
+  test("a text's first token follows the tokenizer's token for the beginning, and else that for the end", async () => {
+    using model = modelOn("cpu");
+    const withTokens = (tokens: object): Tokenizer => Object.assign(Object.create(tokenizer) as Tokenizer, tokens);
+    const target = { ...common, doc_to_text: "", doc_to_target: "{{question}}", num_fewshot: 0 };
+    const tasks = [
+      await defineTask({ ...target, output_type: "loglikelihood" }, { documents }),
+      await defineTask({ ...target, output_type: "loglikelihood_rolling" }, { documents }),
+    ];
+    const measured = async (tokens: object) => {
+      const given = { model, tokenizer: withTokens(tokens) };
+      const text = await perplexity(given, "Call me Ishmael.");
+      return [text.loss, text.bytes, ...(await Promise.all(tasks.map((task) => evaluateTask(given, task))))];
+    };
+    const begins = await measured({ beginningOfText: 256, endOfText: 33 });
+    expect(begins).toEqual(await measured({ endOfText: 256 }));
+    expect(begins).toEqual(await measured({ beginningOfText: null, endOfText: 256 }));
+    const ends = await measured({ beginningOfText: null, endOfText: 33 });
+    expect(ends[0]).not.toBe(begins[0]);
+    expect(ends[2]).not.toEqual(begins[2]);
+    expect(ends[3]).not.toEqual(begins[3]);
   });
 
   test("without a token that begins a text, the first one is only read", async () => {

@@ -90,7 +90,7 @@ describe("prompts", () => {
   test("of a kind with other delimiters, a fixed target and choices in the task", async () => {
     const task = await defineTask(
       {
-        ...{ task: "t", validation_split: "test", fewshot_split: "train", output_type: "multiple_choice" },
+        ...{ task: "t", validation_split: "test", output_type: "multiple_choice" },
         ...{ doc_to_text: "question", doc_to_target: 1, doc_to_choice: ["no", "yes"] },
         ...{ target_delimiter: "", fewshot_delimiter: "\n", fewshot_config: { samples: [{ question: "x" }] } },
       },
@@ -100,6 +100,39 @@ describe("prompts", () => {
     expect(prompts.promptOf(0)).toBe("xyes\n1+1=");
     expect(prompts.rightChoicesOf(documents.test[0]!)).toEqual([1]);
     expect(prompts.textsOf(documents.test[0]!)).toEqual(["yes"]);
+  });
+
+  test("examples are those that lm-evaluation-harness draws", async () => {
+    const range = (n: number) => Array.from({ length: n }, (_, i) => ({ question: String(i), answer: "" }));
+    const drawn = async (more: object, documents: Record<string, readonly object[]>, count: number) => {
+      const own = { task: "t", doc_to_text: "question", doc_to_target: "answer", num_fewshot: 3, ...more };
+      const task = await defineTask(own, { documents: documents as Record<string, Record<string, unknown>[]> });
+      const prompts = new Prompts(task, { numFewshot: 3, seed: 1234 });
+      // The order in which prompts are asked for does not matter.
+      const order = Array.from({ length: count }, (_, i) => count - 1 - i);
+      return order
+        .map((i) => prompts.promptOf(i).split("\n\n").slice(0, -1).map(Number)) // prettier-ignore
+        .reverse();
+    };
+    const two = { test_split: "test", training_split: "train" };
+    // random.Random(1234), and then sample(range(30), 3) for each document.
+    const first = [[24, 14, 3], [0, 2, 29], [25, 18, 1], [21, 22, 2]]; // prettier-ignore
+    expect(await drawn(two, { test: range(4), train: range(30) }, 4)).toEqual(first);
+    expect(await drawn({ ...two, fewshot_split: "train" }, { test: range(4), train: range(30) }, 4)).toEqual(first);
+    const samples = { fewshot_config: { samples: range(30) } };
+    expect(await drawn({ test_split: "test", ...samples }, { test: range(4) }, 4)).toEqual(first);
+    // sample(range(30), 4), of which the document itself is left out.
+    const one = { test_split: "test", fewshot_split: "test" };
+    const others = [[24, 14, 3], [2, 29, 25], [1, 21, 22], [24, 11, 7], [0, 25, 11], [19, 15, 14], [2, 5, 22]]; // prettier-ignore
+    expect((await drawn(one, { test: range(30) }, 30)).slice(0, 7)).toEqual(others);
+    const few = [[3, 4, 5], [4, 0, 5], [1, 0, 3], [0, 2, 4], [3, 1, 0], [0, 4, 2]]; // prettier-ignore
+    expect(await drawn(one, { test: range(6) }, 6)).toEqual(few);
+    // Two missing names are the same one, too.
+    const validation = { validation_split: "test", training_split: "train" };
+    expect((await drawn(validation, { test: range(30), train: range(30) }, 7)).slice(0, 7)).toEqual(others);
+    // A document that would be its own example gets another one, and those of the other documents stay as they are.
+    const own = await drawn({ test_split: "test" }, { test: range(4) }, 4);
+    for (const [i, examples] of own.entries()) expect(examples.toSorted()).toEqual([0, 1, 2, 3].filter((j) => j !== i));
   });
 
   test("examples are drawn for each document, the same with the same seed, and never the document itself", async () => {
