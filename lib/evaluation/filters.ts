@@ -1,3 +1,4 @@
+import { strip } from "./python-strings.js";
 import type { FilterStep } from "./task-fields.js";
 
 /** Returns a generated text after the steps of a filter. */
@@ -10,7 +11,7 @@ function applied(text: string, step: FilterStep): string {
     case "regex":
       return matched(text, step);
     case "remove_whitespace":
-      return text.trimStart();
+      return strip(text);
     case "lowercase":
       return text.toLowerCase();
     case "uppercase":
@@ -22,13 +23,14 @@ function applied(text: string, step: FilterStep): string {
 }
 
 /**
- * Returns the match that `group` counts, from the end if it is negative. Of a match with groups, the first group that is
- * not empty counts.
+ * Returns the match that `group` counts, from the end if it is negative. Of a match with a group, the group counts, and of
+ * one with several, the first that is not empty.
  */
 function matched(text: string, { pattern, group, fallback }: Extract<FilterStep, { function: "regex" }>): string {
-  const match = [...text.matchAll(pattern)].at(group);
+  const match = pattern.matches(text).at(group);
   if (!match) return fallback;
-  const [whole, ...groups] = match;
-  const found = groups.length === 0 ? whole : groups.find((part) => part !== undefined && part !== "");
-  return (found ?? fallback).trim();
+  const { text: whole, groups } = match;
+  if (groups.length === 0) return strip(whole);
+  if (groups.length === 1) return strip(groups[0] ?? "");
+  return strip(groups.find((part) => part !== null && part !== "") ?? fallback);
 }

@@ -2,6 +2,7 @@
 // not one of these is refused by its name, so that no task is evaluated otherwise than it says.
 import { HeedError, oneOf } from "../errors.js";
 import { FieldReader, list, record, refused } from "./field-reader.js";
+import { PythonRegex } from "./python-regex.js";
 
 /** Kinds of output by which a task measures a model. */
 export const outputTypes = ["multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until"] as const;
@@ -30,12 +31,12 @@ export interface TaskMetric {
   readonly ignoreCase: boolean;
   readonly ignorePunctuation: boolean;
   readonly ignoreNumbers: boolean;
-  readonly patternsToIgnore: readonly RegExp[];
+  readonly patternsToIgnore: readonly PythonRegex[];
 }
 
 /** Step that changes a generated text before it is compared. */
 export type FilterStep =
-  | { readonly function: "regex"; readonly pattern: RegExp; readonly group: number; readonly fallback: string }
+  | { readonly function: "regex"; readonly pattern: PythonRegex; readonly group: number; readonly fallback: string }
   | { readonly function: "remove_whitespace" | "lowercase" | "uppercase" | "take_first" };
 
 /** Named steps between a generated text and the metrics. */
@@ -239,7 +240,7 @@ function metrics(given: unknown, outputType: OutputType): TaskMetric[] {
       ignorePunctuation: fields.boolean("ignore_punctuation", false),
       ignoreNumbers: fields.boolean("ignore_numbers", false),
       patternsToIgnore: list(`${at}.regexes_to_ignore`, fields.take("regexes_to_ignore") ?? []).map((pattern) =>
-        expression(`${at}.regexes_to_ignore`, pattern, "g"),
+        expression(`${at}.regexes_to_ignore`, pattern),
       ),
     };
     const changed = options.ignoreCase || options.ignorePunctuation || options.ignoreNumbers;
@@ -273,7 +274,7 @@ function filterStep(at: string, given: unknown): FilterStep {
   }
   const step = {
     function: name,
-    pattern: expression(`${at}.regex_pattern`, fields.take("regex_pattern"), "g"),
+    pattern: expression(`${at}.regex_pattern`, fields.take("regex_pattern") ?? String.raw`#### (\-?[0-9\.\,]+)`),
     group: fields.integer("group_select", 0, -(2 ** 31)),
     fallback: fields.text("fallback", "[invalid]"),
   };
@@ -281,14 +282,12 @@ function filterStep(at: string, given: unknown): FilterStep {
   return step;
 }
 
-/** Returns a regular expression. Those of Python and of JavaScript differ little; what JavaScript lacks is refused. */
-function expression(name: string, source: unknown, flags: string): RegExp {
+/** Returns a regular expression, with the meaning that it has in Python. */
+function expression(name: string, source: unknown): PythonRegex {
   if (typeof source !== "string") throw refused(name, "a regular expression", source);
   try {
-    return new RegExp(source, flags);
+    return new PythonRegex(source);
   } catch (cause) {
-    throw new HeedError("ERR_FORMAT", `expected ${name} to be a regular expression: ${(cause as Error).message}`, {
-      cause,
-    });
+    throw new HeedError("ERR_FORMAT", `${name}: ${(cause as Error).message}`, { cause });
   }
 }

@@ -256,7 +256,7 @@ metadata:
       message: expect.stringContaining("expected filter_list[0].filter[0].function to be regex, remove_whitespace"),
     });
     await expect(filter({ function: "regex", regex_pattern: "(" })).rejects.toMatchObject({
-      message: expect.stringContaining("regex_pattern to be a regular expression"),
+      message: expect.stringContaining("regex_pattern: expected a regular expression of Python"),
     });
   });
 });

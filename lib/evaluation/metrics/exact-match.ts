@@ -7,7 +7,13 @@ export interface ExactMatchOptions {
   /** True if the digits 0 to 9 are left out. @default false */
   ignoreNumbers?: boolean;
   /** Patterns whose matches are left out, before anything else is done. @default [] */
-  patternsToIgnore?: readonly RegExp[];
+  patternsToIgnore?: readonly (RegExp | Pattern)[];
+}
+
+/** Pattern with an engine of its own. */
+export interface Pattern {
+  /** Returns a text without what matches. */
+  without(text: string): string;
 }
 
 /** Matches the characters of Python's string.punctuation. */
@@ -27,10 +33,15 @@ export function exactMatch(text: string, references: readonly string[], options:
 function simplified(text: string, options: ExactMatchOptions): string {
   const { ignoreCase = false, ignorePunctuation = false, ignoreNumbers = false, patternsToIgnore = [] } = options;
   let result = text;
-  for (const { source, flags } of patternsToIgnore)
-    result = result.replaceAll(new RegExp(source, flags.includes("g") ? flags : `${flags}g`), "");
+  for (const pattern of patternsToIgnore) result = without(pattern, result);
   if (ignoreCase) result = result.toLowerCase();
   if (ignorePunctuation) result = result.replaceAll(punctuation, "");
   if (ignoreNumbers) result = result.replaceAll(/[0-9]/g, "");
   return result;
+}
+
+function without(pattern: RegExp | Pattern, text: string): string {
+  if (!(pattern instanceof RegExp)) return pattern.without(text);
+  const { source, flags } = pattern;
+  return text.replaceAll(new RegExp(source, flags.includes("g") ? flags : `${flags}g`), "");
 }
