@@ -1,10 +1,7 @@
 // Turns a conversation into the text form that a model was trained on. The form is a Jinja template that comes with the
-// model; Hugging Face's interpreter runs it.
+// model; it gives the text that Python's Jinja2 gives with the settings of Hugging Face's transformers.
 import { describe, HeedError } from "../errors.js";
-import { loadJinja, type Node } from "./jinja.js";
-import { checkTemplateSource, outlineTemplate, RenderBounds, type TemplateOutline } from "./jinja-bounds.js";
-import { setGlobals } from "./jinja-globals.js";
-import { stripFunctions, withStripFunctions } from "./jinja-strip.js";
+import { JinjaTemplate } from "./jinja/template.js";
 import { templateMessage, type ToolCall } from "./tools.js";
 
 /** A message of a conversation. */
@@ -44,8 +41,7 @@ export interface ChatOptions {
 export class ChatTemplate {
   /** The template in Jinja's language. */
   readonly source: string;
-  readonly #program: Node;
-  readonly #outline: TemplateOutline;
+  readonly #template: JinjaTemplate;
   /** @internal Variables that are available in every rendering. */
   readonly variables: Readonly<Record<string, unknown>>;
 
@@ -58,18 +54,10 @@ export class ChatTemplate {
     this.source = source;
     this.variables = variables;
     try {
-      checkTemplateSource(source);
-      this.#program = new (loadJinja().Template)(source).parsed;
-      withStripFunctions(this.#program);
-      this.#outline = outlineTemplate(this.#program);
+      this.#template = new JinjaTemplate(source, settings);
     } catch (cause) {
       throw new HeedError("ERR_FORMAT", `chat template: expected a Jinja template: ${reason(cause)}`, { cause });
     }
-  }
-
-  /** @internal Returns a template of another source with the same variables. */
-  like(source: string): ChatTemplate {
-    return new ChatTemplate(source, this.variables);
   }
 
   /**
@@ -79,25 +67,32 @@ export class ChatTemplate {
    * @throws ERR_RANGE if the template exceeds the work or the length of text that it is allowed for these messages.
    */
   render(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
+    return this.#render(messages, options, null);
+  }
+
+  /**
+   * @internal Returns the text with marks around the parts that {% generation %} … {% endgeneration %} marks as the
+   * assistant's own.
+   */
+  renderMarked(messages: readonly ChatMessage[], options: ChatOptions, marks: readonly [string, string]): string {
+    return this.#render(messages, options, marks);
+  }
+
+  #render(messages: readonly ChatMessage[], options: ChatOptions, marks: readonly [string, string] | null): string {
     checkMessages(messages);
     const { addGenerationPrompt = true, tools = null, variables = {} } = options;
     try {
-      const { Environment, Interpreter } = loadJinja();
       const given = messages.map(templateMessage);
       const seen = {
+        documents: null,
         ...this.variables,
         ...variables,
         messages: given,
         tools,
         add_generation_prompt: addGenerationPrompt,
       };
-      const environment = new Environment();
-      const interpreter = new Interpreter(environment);
       // Only what the caller gives raises the bounds; the variables that came with the template do not.
-      const bounds = new RenderBounds(interpreter, this.#outline, { variables, messages: given, tools });
-      setGlobals(environment, bounds);
-      for (const [name, value] of Object.entries({ ...stripFunctions, ...seen })) environment.set(name, value);
-      return interpreter.run(this.#program).value as string;
+      return this.#template.render({ variables: seen, input: { variables, messages: given, tools } }, marks);
     } catch (cause) {
       if (cause instanceof HeedError || cause instanceof RangeError)
         throw new HeedError("ERR_RANGE", `chat template ${describe(this.source)}: ${reason(cause)}`, { cause });
@@ -109,6 +104,9 @@ export class ChatTemplate {
     }
   }
 }
+
+/** The settings of transformers. */
+const settings = { trimBlocks: true, lstripBlocks: true, keepTrailingNewline: false, strict: false };
 
 /** Characters that stand for the borders of the assistant's text. Unicode keeps them for programs' own use. */
 const [opening, closing] = ["\uFDD0", "\uFDD1"];
@@ -124,20 +122,12 @@ export function renderMarked(
   messages: readonly ChatMessage[],
   options: ChatOptions = {},
 ): { text: string; answers: [from: number, to: number][] } | null {
-  const marked = template.source.replaceAll(
-    /{%(-?)\s*(end)?generation\s*(-?)%}/g,
-    (_, left: string, end: string | undefined, right: string) =>
-      `{%${left} if true %}{{ "${end === undefined ? opening : closing}" }}{% endif ${right}%}`,
-  );
-  if (marked === template.source) return null;
+  if (!/{%[-+]?\s*generation\b/.test(template.source)) return null;
   if (/[\uFDD0\uFDD1]/.test(JSON.stringify(messages)))
     throw new HeedError("ERR_ARGUMENT", "chat template: expected messages without U+FDD0 and U+FDD1, got one of them");
   const answers: [number, number][] = [];
   let text = "";
-  for (const part of template
-    .like(marked)
-    .render(messages, options)
-    .split(/(?=[\uFDD0\uFDD1])/)) {
+  for (const part of template.renderMarked(messages, options, [opening, closing]).split(/(?=[\uFDD0\uFDD1])/)) {
     if (part.startsWith(opening)) answers.push([text.length, text.length]);
     else if (part.startsWith(closing) && answers.length > 0) answers.at(-1)![1] = text.length;
     text += part.replace(/^[\uFDD0\uFDD1]/, "");

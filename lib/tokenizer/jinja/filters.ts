@@ -1,0 +1,261 @@
+// Jinja2's filters of single values: `value | name`. Those of lists are in list-filters.ts.
+import { fixed, percentFormat, roundFloat } from "./format.js";
+import { listFilters } from "./list-filters.js";
+import { arithmetic, escapeText, remarked } from "./operators.js";
+import { jsonOf, textOf } from "./repr.js";
+import { fail, needInt, needText, type Operation, operations, type Runtime } from "./runtime.js";
+import { capitalize, replaceText, splitLines, strip, stringMethods } from "./string-methods.js";
+import {
+  characterCount,
+  Dict,
+  Float,
+  isInt,
+  iterate,
+  Markup,
+  normalInt,
+  numberOf,
+  sizeOf,
+  stringOf,
+  truth,
+  Tuple,
+  typeName,
+  Undefined,
+  type Value,
+} from "./values.js";
+
+type Filter = Operation<Value, Value>;
+const filter = operations<Value, Value>();
+
+/** Returns the text of a value, and charges for it. */
+function soft(runtime: Runtime, value: Value): string {
+  const text = textOf(value, runtime.bounds);
+  runtime.bounds.spend(text.length / 8);
+  return text;
+}
+
+/** Returns a filter that changes the text of a value as a whole. */
+const mapping = (change: (text: string) => string): Filter =>
+  filter("", (runtime, value) => remarked(change(soft(runtime, value)), value));
+
+/** Puts each word in lower case with a capital; words begin behind spaces, hyphens and brackets. */
+function titleText(text: string): string {
+  return text
+    .split(/([-\s({[<]+)/)
+    .map((part) => {
+      const [first = ""] = part;
+      return first.toUpperCase() + part.slice(first.length).toLowerCase();
+    })
+    .join("");
+}
+
+/** Returns the value of a filter's argument that may be None. */
+const given = (value: Value | undefined): Value | undefined => (value === null ? undefined : value);
+
+const length = filter("", (_, value) => sizeOf(value) ?? fail(`object of type '${typeName(value)}' has no len()`));
+
+const defaulting = filter("default_value? boolean?", (_, value, [usual = "", boolean = false]) =>
+  value instanceof Undefined || (truth(boolean) && !truth(value)) ? usual : value,
+);
+
+const escape = filter("", (runtime, value) => (value instanceof Markup ? value : escaped(runtime, value)));
+
+function escaped(runtime: Runtime, value: Value): Markup {
+  const text = soft(runtime, value);
+  runtime.bounds.checkLength(text.length + 4 * (text.match(/[&<>"']/g)?.length ?? 0));
+  return new Markup(escapeText(text));
+}
+
+const digits = (base: number): string => "0123456789abcdefghijklmnopqrstuvwxyz".slice(0, base);
+
+/** Returns the integer that a text is in Python's int(); undefined if it is none. */
+function parseInteger(text: string, base: number): Value | undefined {
+  let rest = strip(text, null, true, true).replace(/_(?=[\da-z])/gi, "");
+  const negative = rest.startsWith("-");
+  rest = rest.replace(/^[-+]/, "").toLowerCase();
+  const prefix = /^0[box]/.exec(rest)?.[0];
+  const prefixed = prefix === undefined ? undefined : { "0b": 2, "0o": 8, "0x": 16 }[prefix];
+  const radix = base === 0 ? (prefixed ?? 10) : base;
+  if (prefixed === radix) rest = rest.slice(2);
+  if (rest === "" || radix < 2 || radix > 36 || [...rest].some((c) => !digits(radix).includes(c))) return undefined;
+  if (rest.length > 4300) return undefined;
+  let value = 0n;
+  for (const digit of rest) value = value * BigInt(radix) + BigInt(digits(radix).indexOf(digit));
+  return normalInt(negative ? -value : value);
+}
+
+/** Returns the number that a text is in Python's float(); undefined if it is none. */
+function parseFloatText(text: string): number | undefined {
+  const trimmed = strip(text, null, true, true).replaceAll(/(?<=\d)_(?=\d)/g, "");
+  if (/^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(trimmed)) return Number(trimmed);
+  const word = /^([-+]?)(inf|infinity|nan)$/i.exec(trimmed);
+  if (!word) return undefined;
+  return word[2]!.toLowerCase() === "nan" ? NaN : word[1] === "-" ? -Infinity : Infinity;
+}
+
+function floatOf(value: Value): number | undefined {
+  if (value instanceof Undefined) value.fail();
+  const text = stringOf(value);
+  const number = text === undefined ? numberOf(value) : parseFloatText(text);
+  return number === undefined ? undefined : Number(number);
+}
+
+function round({ bounds }: Runtime, value: Value, precision: number, method: string): Value {
+  if (value instanceof Undefined) value.fail();
+  const number = numberOf(value) ?? fail(`type ${typeName(value)} doesn't define __round__ method`);
+  if (method !== "common") {
+    const power = precision < 0 ? new Float(10 ** precision) : normalInt(10n ** BigInt(Math.min(precision, 400)));
+    const scaled = Number(numberOf(arithmetic("*", value, power, bounds))!);
+    if (!Number.isFinite(scaled)) fail(`cannot convert float ${infinite(scaled)} to integer`);
+    const whole = method === "ceil" ? Math.ceil(scaled) : Math.floor(scaled);
+    return arithmetic("/", normalInt(BigInt(whole)), power, bounds);
+  }
+  if (value instanceof Float) return new Float(roundFloat(value.value, precision));
+  if (precision >= 0) return number;
+  const unit = 10n ** BigInt(Math.min(400, -precision));
+  const [whole, rest] = [BigInt(number) / unit, BigInt(number) % unit];
+  const twice = 2n * (rest < 0n ? -rest : rest);
+  const away = twice > unit || (twice === unit && whole % 2n !== 0n);
+  return normalInt((whole + (away ? (BigInt(number) < 0n ? -1n : 1n) : 0n)) * unit);
+}
+
+const infinite = (value: number): string => (Number.isNaN(value) ? "NaN" : "infinity");
+
+function truncate({ bounds }: Runtime, text: string, [size, kill, end, leeway]: readonly (Value | undefined)[]): string {
+  const most = needInt(size, 255, "length");
+  const ending = end === undefined ? "..." : needText(end, "end");
+  const slack = needInt(given(leeway), 5, "leeway");
+  if (most < characterCount(ending) || slack < 0) fail(`expected a length of at least ${characterCount(ending)}, got ${most}`); // prettier-ignore
+  bounds.spend(text.length / 8);
+  const characters = Array.from(text);
+  if (characters.length <= most + slack) return text;
+  const cut = characters.slice(0, most - characterCount(ending)).join("");
+  const space = truth(kill ?? false) ? -1 : cut.lastIndexOf(" ");
+  return (space < 0 ? cut : cut.slice(0, space)) + ending;
+}
+
+function indent({ bounds }: Runtime, text: string, [width, first, blank]: readonly (Value | undefined)[]): string {
+  const by = stringOf(width) ?? " ".repeat(checkedWidth(bounds, needInt(width, 4, "width")));
+  bounds.spend(text.length / 4);
+  const [begin = "", ...others] = splitLines(`${text}\n`);
+  bounds.checkLength(text.length + (others.length + 1) * by.length);
+  const every = truth(blank ?? false);
+  const lines = others.map((line) => (line !== "" || every ? by + line : line));
+  return (truth(first ?? false) ? by : "") + [begin, ...lines].join("\n");
+}
+
+function checkedWidth(bounds: Runtime["bounds"], width: number): number {
+  bounds.checkLength(width);
+  return Math.max(0, width);
+}
+
+function quoteUrl(text: string, query: boolean): string {
+  const encoded = encodeURIComponent(text.toWellFormed()).replaceAll(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`); // prettier-ignore
+  return query ? encoded.replaceAll("%20", "+") : encoded.replaceAll("%2F", "/");
+}
+
+export const filters: Readonly<Record<string, Filter>> = {
+  ...listFilters,
+  ...{ length, count: length, default: defaulting, d: defaulting, escape, e: escape },
+  abs: filter("", (_, value) => {
+    if (value instanceof Undefined) value.fail();
+    const number = numberOf(value) ?? fail(`bad operand type for abs(): '${typeName(value)}'`);
+    if (value instanceof Float) return new Float(Math.abs(value.value));
+    return number < 0 ? -(number as number) : number;
+  }),
+  attr: filter("name", (runtime, value, [name]) => {
+    const key = needText(name, "name");
+    if (value instanceof Dict && !["copy", "get", "items", "keys", "values"].includes(key)) return runtime.undefined(`no attribute '${key}'`); // prettier-ignore
+    return runtime.attribute(value, key);
+  }),
+  capitalize: mapping(capitalize),
+  center: filter("width?", (runtime, value, [width = 80]) => {
+    const method = stringMethods.center!;
+    return remarked(method.apply(runtime, needText(value, "the value"), [width], new Map()) as string, value);
+  }),
+  filesizeformat: filter("binary?", (_, value, [binary = false]) => {
+    const bytes = floatOf(value) ?? fail(`could not convert ${typeName(value)} to float`);
+    const base = truth(binary) ? 1024 : 1000;
+    if (bytes === 1) return "1 Byte";
+    if (bytes < base) return `${Math.trunc(bytes)} Bytes`;
+    const power = Math.min(8, Array.from({ length: 7 }, (_, i) => base ** (i + 2)).filter((unit) => bytes >= unit).length + 1); // prettier-ignore
+    return `${fixed((base * bytes) / base ** (power + 1), 1)} ${"kMGTPEZY"[power - 1]!.replace("k", base === 1024 ? "K" : "k")}${base === 1024 ? "iB" : "B"}`;
+  }),
+  float: filter("default?", (_, value, [usual = new Float(0)]) => {
+    const number = floatOf(value);
+    return number === undefined ? usual : new Float(number);
+  }),
+  forceescape: filter("", (runtime, value) => escaped(runtime, value)),
+  format: filter("*", ({ bounds }, value, args, kwargs) => {
+    if (args.length > 0 && kwargs.size > 0) fail("can't handle positional and keyword arguments at the same time");
+    const values = kwargs.size > 0 ? new Dict(kwargs) : new Tuple(args as Value[]);
+    return remarked(percentFormat(textOf(value, bounds), values, bounds), value);
+  }),
+  indent: filter("width? first? blank?", (runtime, value, args) =>
+    remarked(indent(runtime, needText(value, "the value"), args), value),
+  ),
+  int: filter("default? base?", (_, value, [usual = 0, base]) => {
+    const text = stringOf(value);
+    if (value instanceof Undefined) value.fail();
+    const whole = text === undefined ? undefined : parseInteger(text, needInt(base, 10, "base"));
+    if (whole !== undefined) return whole;
+    if (isInt(value)) return numberOf(value)!;
+    if (value instanceof Float && !Number.isFinite(value.value) && !Number.isNaN(value.value))
+      fail("cannot convert float infinity to integer");
+    const number = floatOf(value);
+    return number === undefined || !Number.isFinite(number) ? usual : normalInt(BigInt(Math.trunc(number)));
+  }),
+  lower: mapping((text) => text.toLowerCase()),
+  replace: filter("old new count?", (runtime, value, [old, by, count]) => {
+    const [text, from, to] = [value, old!, by!].map((part) => textOf(part, runtime.bounds));
+    return replaceText(runtime, text!, from!, to!, needInt(given(count), -1, "count"));
+  }),
+  round: filter("precision? method?", (runtime, value, [precision, method = "common"]) => {
+    const name = stringOf(method);
+    if (name !== "common" && name !== "ceil" && name !== "floor") fail("method must be common, ceil or floor");
+    return round(runtime, value, needInt(precision, 0, "precision"), name!);
+  }),
+  safe: filter("", ({ bounds }, value) => new Markup(textOf(value, bounds))),
+  string: filter("", ({ bounds }, value) => (stringOf(value) === undefined ? textOf(value, bounds) : value)),
+  striptags: mapping((text) =>
+    text.replaceAll(/<!--[^]*?-->|<[^>]*>/g, "").split(/\s+/).filter(Boolean).join(" ") // prettier-ignore
+      .replaceAll(/&(amp|lt|gt|quot|#34|#39);/g, (_, name: string) => ({ amp: "&", lt: "<", gt: ">", "#39": "'" })[name] ?? '"'), // prettier-ignore
+  ),
+  title: mapping(titleText),
+  tojson: filter("ensure_ascii? indent? separators? sort_keys?", ({ bounds }, value, [ascii, indentation, separators, sort]) => { // prettier-ignore
+    const width = given(indentation);
+    const by = width === undefined ? null : (stringOf(width) ?? " ".repeat(checkedWidth(bounds, needInt(width, 0, "indent")))); // prettier-ignore
+    const pair = given(separators);
+    const [between = by === null ? ", " : ",", afterKey = ": "] = pair === undefined ? [] : [...iterate(pair, bounds)].map((one) => needText(one, "a separator")); // prettier-ignore
+    return jsonOf(
+      value,
+      { ascii: truth(ascii ?? false), indent: by, separators: [between, afterKey], sortKeys: truth(sort ?? false) },
+      bounds,
+    );
+  }),
+  trim: filter("chars?", (runtime, value, [chars]) => {
+    const characters = given(chars);
+    return remarked(strip(soft(runtime, value), characters === undefined ? null : needText(characters, "chars"), true, true), value); // prettier-ignore
+  }),
+  truncate: filter("length? killwords? end? leeway?", (runtime, value, args) =>
+    remarked(truncate(runtime, needText(value, "the value"), args), value),
+  ),
+  upper: mapping((text) => text.toUpperCase()),
+  urlencode: filter("", (runtime, value) => {
+    const { bounds } = runtime;
+    if (stringOf(value) !== undefined || sizeOf(value) === undefined) return quoteUrl(soft(runtime, value), false);
+    const pairs = value instanceof Dict ? [...value.entries()] : [...iterate(value, bounds)].map((pair) => [...iterate(pair, bounds)]); // prettier-ignore
+    return pairs.map((pair) => pair.map((part) => quoteUrl(textOf(part!, bounds), true)).join("=")).join("&");
+  }),
+  wordcount: filter("", (runtime, value) => soft(runtime, value).match(/[\p{L}\p{N}_]+/gu)?.length ?? 0),
+  xmlattr: filter("autospace?", ({ bounds }, value, [space = true]) => {
+    if (!(value instanceof Dict)) return fail(`expected a dict, got ${typeName(value)}`);
+    const items = [...value.entries()]
+      .filter(([, item]) => item !== null && !(item instanceof Undefined))
+      .map(([key, item]) => {
+        const name = needText(key, "a key");
+        if (/[\s/>=]/.test(name)) fail(`Invalid character in attribute name: ${name}`);
+        return `${escapeText(name)}="${item instanceof Markup ? item.text : escapeText(textOf(item, bounds))}"`;
+      });
+    return (items.length > 0 && truth(space) ? " " : "") + items.join(" ");
+  }),
+};
