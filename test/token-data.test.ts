@@ -152,6 +152,39 @@ describe("Permutation", () => {
     expect(chi2).toBeLessThan(freedom + 6 * Math.sqrt(2 * freedom));
   });
 
+  test.each([
+    [2, (i: number) => [i, 0]],
+    [3, (i: number) => [7, i]],
+    [4, (i: number) => [i * 1_000_003, 1]],
+    [5, (i: number) => [i, 0]],
+    [5, (i: number) => [2 ** 40 + 1, i]],
+    [6, (i: number) => [i * 2 ** 32 + 5, 3]],
+  ] as const)("gives %d items all of their orders as often", (n, at) => {
+    const orders = Array.from({ length: n }, (_, i) => i + 1).reduce((a, b) => a * b);
+    const draws = 40 * orders + 2000;
+    const counts = new Map<string, number>();
+    for (let i = 0; i < draws; i++) {
+      const [seed, epoch] = at(i) as [number, number];
+      const permutation = new Permutation(n, seed, epoch);
+      const order = Array.from({ length: n }, (_, i) => permutation.at(i)).join();
+      counts.set(order, (counts.get(order) ?? 0) + 1);
+    }
+    expect(counts.size).toBe(orders);
+    // Chi-square: mean and half the variance are the degrees of freedom; five standard deviations.
+    const expected = draws / orders;
+    const chi2 = [...counts.values()].reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0);
+    expect(chi2).toBeLessThan(orders - 1 + 5 * Math.sqrt(2 * (orders - 1)));
+  });
+
+  test("keeps the orders of earlier checkpoints as version 1, and those of many items in every version", () => {
+    const order = (n: number, version?: 1 | 2): number[] =>
+      Array.from({ length: n }, (_, i) => new Permutation(n, 5, 3, version).at(i));
+    // As the first version of heed computed it.
+    expect(order(9, 1)).toEqual([5, 4, 8, 7, 6, 1, 2, 0, 3]);
+    expect(order(9)).not.toEqual(order(9, 1));
+    expect(order(1025)).toEqual(order(1025, 1));
+  });
+
   test("differs by seed and by epoch", () => {
     const order = (seed: number, epoch: number) =>
       Array.from({ length: 64 }, (_, i) => new Permutation(64, seed, epoch).at(i)).join();
