@@ -92,6 +92,8 @@ export abstract class Optimizer implements Disposable {
   readonly #entries: readonly Entry[];
   readonly #shard: Shard | null;
   #divided = false;
+  /** Parameters that the last step has counted. */
+  #counted: readonly Entry[] = [];
 
   /**
    * @param defaults learning rate and weight decay without options
@@ -153,8 +155,9 @@ export abstract class Optimizer implements Disposable {
 
   /**
    * Updates the parameters that have a gradient and are not frozen. The others do not change, and neither do their state
-   * and counts of steps. If the norm of the gradients is measured (`maxNorm`) and not finite, no parameter changes, but
-   * the counts increase.
+   * and counts of steps. If the norm of the gradients is measured (`maxNorm`) and not finite, the step is skipped: no
+   * parameter or state changes. Nothing waits for the norm here, so that the counts increase at first; `settle` takes
+   * them back.
    *
    * `lossScale` is the factor by which the loss was scaled before the backward pass; gradients are divided by it first.
    *
@@ -175,6 +178,33 @@ export abstract class Optimizer implements Disposable {
     }
     if (this.gradientNorm) ops.global_norm({ norm: this.gradientNorm, grads: gradients });
     this.#updateAll(used);
+    this.#counted = used;
+  }
+
+  /**
+   * Resolves to true if the last step changed the parameters, and to false if it was skipped, because the norm of the
+   * gradients is not finite. A skipped step is then taken back from the counts, so that AdamW corrects its moments for the
+   * steps that they contain. Await it before the next step where steps may be skipped, as in f16. Trainers do so.
+   *
+   * @example
+   * const w = parameter(ones([2]));
+   * using optimizer = new AdamW([["w", w]], { maxNorm: Infinity });
+   * sum(mul(w, Infinity)).backward();
+   * optimizer.step();
+   * await optimizer.settle(); // false
+   * optimizer.steps; // { w: 0 }
+   */
+  async settle(): Promise<boolean> {
+    const norm = (await this.gradientNorm?.item()) ?? 0;
+    if (Number.isFinite(norm)) return true;
+    this.uncount();
+    return false;
+  }
+
+  /** @internal Takes the last step, which was skipped, back from the counts. A second call does nothing. */
+  uncount(): void {
+    for (const entry of this.#counted) entry.steps--;
+    this.#counted = [];
   }
 
   /**
@@ -311,7 +341,7 @@ export abstract class Optimizer implements Disposable {
     for (const { parameter } of this.#entries) parameter.zeroGrad();
   }
 
-  /** Number of steps that each parameter has taken, by name: those in which it had a gradient. */
+  /** Number of steps that each parameter has taken, by name: those in which it had a gradient, without skipped ones. */
   get steps(): Record<string, number> {
     return Object.fromEntries(this.#entries.map(({ name, steps }) => [name, steps]));
   }
@@ -435,6 +465,7 @@ export abstract class Optimizer implements Disposable {
   }
 
   #takeSteps(steps: Readonly<Record<string, number>>): void {
+    this.#counted = [];
     for (const entry of this.#entries) entry.steps = steps[entry.name]!;
   }
 }

@@ -46,6 +46,31 @@ onEachDevice((device) => {
   };
   const data = async (named: Named): Promise<Float32Array[]> => Promise.all(named.map(([, p]) => p.data()));
 
+  test("AdamW corrects its moments for the steps that it took: PyTorch's rule, in float64", async () => {
+    const [lr, beta1, beta2, eps] = [0.05, 0.9, 0.999, 1e-8];
+    const named: Named = [["w", tensor(start, [12])]];
+    named[0]![1].requiresGrad = true;
+    using optimizer = new AdamW(named, { lr, beta1, beta2, eps, weightDecay: 0, maxNorm: Infinity });
+    const [w, m, v] = [Float64Array.from(start), new Float64Array(12), new Float64Array(12)];
+    let taken = 0;
+    for (let step = 0; step < 9; step++) {
+      const scale = 2 ** (10 - step);
+      const gradient = Array.from({ length: 12 }, (_, i) => Math.sin(7 * step + i));
+      const overflows = step % 3 !== 2;
+      named[0]![1].grad = tensor(overflows ? [Infinity, ...gradient.slice(1)] : gradient.map((x) => x * scale), [12]);
+      optimizer.step({ lossScale: scale });
+      expect(await optimizer.settle()).toBe(!overflows);
+      if (overflows) continue;
+      taken++;
+      for (const [i, g] of gradient.entries()) {
+        m[i] = beta1 * m[i]! + (1 - beta1) * g;
+        v[i] = beta2 * v[i]! + (1 - beta2) * g * g;
+        w[i]! -= (lr * (m[i] / (1 - beta1 ** taken))) / (Math.sqrt(v[i] / (1 - beta2 ** taken)) + eps);
+      }
+    }
+    for (const [i, value] of (await named[0]![1].data()).entries()) expect(value).toBeCloseTo(w[i]!, 5);
+  });
+
   describe.each(kinds)("%s", (kind) => {
     test("continues bit for bit from a saved state", async () => {
       const run = async (stop: number | null): Promise<Float32Array[]> => {
@@ -93,6 +118,32 @@ onEachDevice((device) => {
       expect(usual).not.toEqual(before);
       expect(await after(1024, null)).toEqual(usual);
     });
+
+    test.each([null, { rank: 0, size: 2 }, { rank: 1, size: 2 }])(
+      "a skipped step leaves no trace, not even in the counts, with the share %o",
+      async (shard) => {
+        /** Runs steps 1 to 4, before which steps with the slope `bad` are skipped `skips` times each. */
+        const after = async (skips: number, bad = NaN): Promise<Float32Array[]> => {
+          const named = parameters();
+          using optimizer = optimizers[kind](named, { lr: 0.05, maxNorm: 1, ...(shard && { shard }) });
+          for (let step = 1; step <= 4; step++) {
+            for (let skip = skips; skip >= 0; skip--) {
+              slopes(named, step);
+              if (skip > 0) named[1]![1].grad!.set([bad, 1, 2]);
+              optimizer.step();
+              optimizer.zeroGrad();
+              expect(await optimizer.settle()).toBe(skip === 0);
+              expect(await optimizer.settle()).toBe(skip === 0);
+            }
+            expect(optimizer.steps).toEqual({ w: step, b: step });
+          }
+          return await data(named);
+        };
+        const usual = await after(0);
+        expect(await after(1, Infinity)).toEqual(usual);
+        expect(await after(3)).toEqual(usual);
+      },
+    );
 
     // The software device is slow, and nothing here depends on it.
     testUnless(device !== "cpu" && oneDevice)(
