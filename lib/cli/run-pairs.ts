@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { readPairs } from "../data/read-pairs.js";
 import { TokenShards } from "../data/token-shards.js";
 import { HeedError } from "../errors.js";
-import { Permutation } from "../permutation.js";
+import { orderOf, Permutation, type OrderVersion, orderVersion } from "../permutation.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { BatchSource } from "../train/batch-feed.js";
 import type { PreferencePair } from "../train/dpo.js";
@@ -100,13 +100,14 @@ export function splitPairs(source: PairSource, fraction: number): { train: PairS
  */
 export function pairBatches(
   source: PairSource,
-  { batch, seed }: { batch: number; seed: number | null },
+  { batch, seed, version = orderVersion }: { batch: number; seed: number | null; version?: OrderVersion },
 ): BatchSource<PreferencePair[]> {
   const length = Math.ceil(source.pairs / batch);
   return {
     length,
+    order: seed === null ? "in order" : orderOf(seed, version),
     *batches(epoch, first) {
-      const order = seed === null ? null : new Permutation(source.pairs, seed, epoch);
+      const order = seed === null ? null : new Permutation(source.pairs, seed, epoch, version);
       for (let i = first; i < length; i++) {
         const count = Math.min(batch, source.pairs - i * batch);
         yield Array.from({ length: count }, (_, j) => source.pair(order ? order.at(i * batch + j) : i * batch + j));

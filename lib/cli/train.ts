@@ -6,7 +6,9 @@ import { listVersions } from "../formats/versioned-folder.js";
 import { GPT } from "../models/gpt.js";
 import { Llama } from "../models/llama.js";
 import { type Checkpoint, loadCheckpoint } from "../train/checkpoint.js";
+import { stepsOfEpochs } from "../train/epoch-steps.js";
 import { type OptimizerChoice, usualRates } from "../train/optimizers.js";
+import { orderVersionOf } from "../train/position.js";
 import type { SequenceSource } from "../train/sequence-source.js";
 import type { TokenSource } from "../train/token-data.js";
 import type { PreferencePair } from "../train/dpo.js";
@@ -172,7 +174,11 @@ function createTrainer(run: {
     return new TaskTrainer<GPT | Llama, readonly PreferencePair[]>({
       ...options,
       task: preferences({ beta: flags.beta }),
-      data: pairBatches(train, { batch: flags.batch, seed }),
+      data: pairBatches(train, {
+        batch: flags.batch,
+        seed,
+        version: orderVersionOf(checkpoint?.state ?? null, seed),
+      }),
       validation: validation && pairBatches(validation, { batch: flags.batch, seed: null }),
     });
   }
@@ -202,7 +208,7 @@ function countEpochs(flags: RunFlags, { train }: RunData, given: TrainFlags, pro
       : "sequence" in train
         ? train.sequences
         : Math.floor((train.length - 1) / context);
-  flags.steps = Math.max(1, Math.ceil((epochs * sequences) / (batch * accumulate * processes)));
+  flags.steps = stepsOfEpochs(epochs, sequences, batch * accumulate * processes);
   if (given.warmup === undefined) flags.warmup = Math.min(flags.warmup, Math.floor(flags.steps / 10));
 }
 

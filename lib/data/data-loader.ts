@@ -1,5 +1,6 @@
 import { checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
+import { orderOf, type OrderVersion, orderVersion } from "../permutation.js";
 import { type Batch, Batches, type BatchOptions } from "../train/batches.js";
 import type { SequenceSource } from "../train/sequence-source.js";
 import type { TokenSource } from "../train/token-data.js";
@@ -28,16 +29,21 @@ export interface DataLoaderState {
  * loader.restore(JSON.parse(state)); // next() gives the same batch again
  */
 export class DataLoader implements IterableIterator<Batch, never> {
-  readonly #batches: Batches;
-  readonly #order: string;
+  /** Process whose share of the data this is, if `mixSequences` has divided it; see `SequenceSource.divided`. */
+  readonly divided: SequenceSource["divided"];
+  readonly #batchesIn: (version: OrderVersion) => Batches;
+  /** Order of a source that shuffles by itself and does not describe its order. */
+  readonly #unknown: string;
+  #batches: Batches;
   #sequences = 0;
 
   /** @throws ERR_RANGE if a size is not a positive integer or the source does not fill one window with its targets. */
   constructor(source: TokenSource | SequenceSource, options: BatchOptions) {
-    this.#batches = new Batches(source, options);
     const { seed = 0, shuffle = true } = options;
-    const own = "sequence" in source ? source.order : undefined;
-    this.#order = own ?? (shuffle ? `seed ${seed}` : "in order");
+    this.#batchesIn = (version) => new Batches(source, { ...options, version });
+    this.#batches = this.#batchesIn(orderVersion);
+    this.#unknown = shuffle ? orderOf(seed, 1) : "in order";
+    this.divided = "sequence" in source ? source.divided : undefined;
   }
 
   /** Number of sequences in a batch. */
@@ -64,8 +70,7 @@ export class DataLoader implements IterableIterator<Batch, never> {
 
   /** Returns the place of the next batch. */
   state(): DataLoaderState {
-    const { contextLength, windows } = this.#batches;
-    return { sequences: this.#sequences, contextLength, sequencesPerEpoch: windows, order: this.#order };
+    return { sequences: this.#sequences, ...this.#cutOf(this.#batches) };
   }
 
   /**
@@ -75,7 +80,10 @@ export class DataLoader implements IterableIterator<Batch, never> {
    */
   restore(state: DataLoaderState): void {
     checkObject("DataLoader", "state", state);
-    const own = this.state();
+    // Earlier versions of heed had other orders of few sequences.
+    const versions = ([orderVersion, 1] as const).map((version) => this.#batchesIn(version));
+    const batches = versions.find((one) => this.#cutOf(one).order === state.order) ?? this.#batches;
+    const own = this.#cutOf(batches);
     for (const name of ["contextLength", "sequencesPerEpoch", "order"] as const)
       if (state[name] !== own[name])
         throw new HeedError(
@@ -87,6 +95,12 @@ export class DataLoader implements IterableIterator<Batch, never> {
         "ERR_ARGUMENT",
         `DataLoader: expected a state with a number of sequences, got ${describe(state.sequences)}`,
       );
+    this.#batches = batches;
     this.#sequences = state.sequences;
+  }
+
+  /** Returns how the data is cut and ordered. */
+  #cutOf({ contextLength, windows, order }: Batches): Omit<DataLoaderState, "sequences"> {
+    return { contextLength, sequencesPerEpoch: windows, order: order ?? this.#unknown };
   }
 }

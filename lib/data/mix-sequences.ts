@@ -7,7 +7,7 @@
 import { checkArray, checkInteger, checkNumber, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { hash } from "../hash.js";
-import { Permutation } from "../permutation.js";
+import { orderOf, Permutation, type OrderVersion, orderVersion } from "../permutation.js";
 import type { SequenceSource, TrainingSequence } from "../train/sequence-source.js";
 
 /** Source of sequences with its share of a mixture. */
@@ -24,7 +24,11 @@ export interface MixtureOptions {
   seed?: number;
   /** True if each epoch of a source is shuffled, false if its sequences keep their order. @default true */
   shuffle?: boolean;
-  /** Number of this process among those that train together, counted from 0. @default 0 */
+  /**
+   * Number of this process among those that train together, counted from 0. Only for a loop of your own: trainers with
+   * `distributed` divide the data by themselves.
+   * @default 0
+   */
   rank?: number;
   /** Number of processes that train together. Each gets every `worldSize`-th sequence. @default 1 */
   worldSize?: number;
@@ -48,6 +52,10 @@ const roundLength = 2 ** 14;
  * @throws ERR_RANGE if a number is out of range.
  */
 export function mixSequences(parts: readonly MixturePart[], options: MixtureOptions = {}): SequenceSource {
+  return mixture(parts, options, orderVersion);
+}
+
+function mixture(parts: readonly MixturePart[], options: MixtureOptions, version: OrderVersion): SequenceSource {
   const op = "mixSequences";
   checkObject(op, "options", options);
   const { seed = 0, shuffle = true, rank = 0, worldSize = 1 } = options;
@@ -59,7 +67,9 @@ export function mixSequences(parts: readonly MixturePart[], options: MixtureOpti
   const streams = parts.map(({ data }, i) => {
     if (typeof data?.sequence !== "function" || data.ordered)
       throw new HeedError("ERR_ARGUMENT", `${op}: expected parts[${i}].data to be sequences, got ${describe(data)}`);
-    return new Epochs(data, hash(seed, i), seed, shuffle);
+    // Sources of the same length have different orders.
+    const own = (seed + (hash(seed, i) >>> 0)) % Number.MAX_SAFE_INTEGER;
+    return new Epochs(data, shuffle ? (epoch) => new Permutation(data.sequences, own, epoch, version) : null);
   });
   const [{ contextLength }] = streams as [Epochs, ...Epochs[]];
   const other = streams.find((stream) => stream.contextLength !== contextLength);
@@ -77,7 +87,9 @@ export function mixSequences(parts: readonly MixturePart[], options: MixtureOpti
   const sequences = streams.reduce((sum, stream) => sum + stream.sequences, 0);
   return {
     ordered: true,
-    order: `seed ${seed}, shares ${shares.join(":")}, ${shuffle ? "shuffled" : "in order"}, rank ${rank} of ${worldSize}`,
+    order: `${orderOf(seed, version)}, shares ${shares.join(":")}, ${shuffle ? "shuffled" : "in order"}, rank ${rank} of ${worldSize}`,
+    divided: worldSize > 1 ? { rank, size: worldSize } : undefined,
+    withOrder: (other) => mixture(parts, options, other),
     contextLength,
     sequences: Math.max(1, Math.floor(sequences / worldSize)),
     sequence(index) {
@@ -93,11 +105,10 @@ class Epochs {
   readonly sequences: number;
   #order: { epoch: number; permutation: Permutation } | null = null;
 
+  /** `orderOf` returns the order of an epoch; null keeps the order of the source. */
   constructor(
     private readonly data: SequenceSource,
-    private readonly part: number,
-    private readonly seed: number,
-    private readonly shuffle: boolean,
+    private readonly orderOf: ((epoch: number) => Permutation) | null,
   ) {
     [this.contextLength, this.sequences] = [data.contextLength, data.sequences];
     checkInteger("mixSequences", "the number of sequences", this.sequences, 1);
@@ -105,13 +116,9 @@ class Epochs {
 
   sequence(number: number): TrainingSequence {
     const position = number % this.sequences;
-    if (!this.shuffle) return this.data.sequence(position);
+    if (!this.orderOf) return this.data.sequence(position);
     const epoch = (number - position) / this.sequences;
-    if (this.#order?.epoch !== epoch) {
-      // Sources of the same length have different orders.
-      const seed = (this.seed + (this.part >>> 0)) % Number.MAX_SAFE_INTEGER;
-      this.#order = { epoch, permutation: new Permutation(this.sequences, seed, epoch) };
-    }
+    if (this.#order?.epoch !== epoch) this.#order = { epoch, permutation: this.orderOf(epoch) };
     return this.data.sequence(this.#order.permutation.at(position));
   }
 }

@@ -1,12 +1,17 @@
 // Batches that the caller makes. An epoch is one iteration over them. A run that resumes skips those that it has had.
 import { describe, HeedError } from "../errors.js";
 import { alone, type Feed, type Share } from "./feed.js";
-import { type BatchPosition, type DataPosition, isBatchPosition } from "./position.js";
+import { type BatchPosition, checkOrder, isBatchPosition, type ResumedRun } from "./position.js";
 
 /** Source of batches that can begin anywhere in an epoch. */
 export interface BatchSource<B> {
   /** Number of batches in an epoch, if it is known. Without it a run needs `steps` or `maxSeconds`. */
   readonly length?: number | undefined;
+  /**
+   * Text that tells the order of the batches apart from others, such as one of another seed. A trainer saves it in its
+   * checkpoints, and refuses to resume with data of another order.
+   */
+  readonly order?: string | undefined;
   /** Returns the batches of an epoch, counted from 0, from number `first` on. The same arguments give the same batches. */
   batches(epoch: number, first: number): Iterable<B> | AsyncIterable<B>;
 }
@@ -49,13 +54,17 @@ function isIterable(value: unknown): boolean {
   return typeof iterates === "function" || typeof iteratesLater === "function";
 }
 
-/** Yields the batches of one process, of which all take turns. */
+/** Yields the batches of one process, of which all take turns, among the first `limit` batches. */
 export async function* everyNth<B>(
   batches: Iterable<B> | AsyncIterable<B>,
   { rank, size }: Share,
+  limit = Infinity,
 ): AsyncGenerator<B, void, undefined> {
   let at = 0;
-  for await (const batch of batches) if (at++ % size === rank) yield batch;
+  for await (const batch of batches) {
+    if (at++ % size === rank) yield batch;
+    if (at >= limit) return;
+  }
 }
 
 /** Yields the batches from number `first` on. */
@@ -78,6 +87,7 @@ interface Read<B> {
 /** Feed of batches that the caller makes. It reads ahead while the device computes. */
 export class BatchFeed<B> implements Feed<B> {
   readonly batchesPerEpoch: number | null;
+  readonly order: string | null;
   position: BatchPosition;
   readonly #op: string;
   readonly #source: BatchSource<B>;
@@ -92,15 +102,9 @@ export class BatchFeed<B> implements Feed<B> {
   #peeked = 0;
 
   /**
-   * @throws ERR_ARGUMENT if the run to resume had data of another kind, unless `newData` is true.
+   * @throws ERR_ARGUMENT if the run to resume had data of another kind or in another order, unless `newData` is true.
    */
-  constructor(
-    op: string,
-    source: BatchSource<B>,
-    resumed: { step: number; position?: DataPosition | BatchPosition | null } | null,
-    newData: boolean,
-    share: Share = alone,
-  ) {
+  constructor(op: string, source: BatchSource<B>, resumed: ResumedRun | null, newData: boolean, share: Share = alone) {
     this.#share = share;
     this.#op = op;
     this.#source = source;
@@ -112,8 +116,11 @@ export class BatchFeed<B> implements Feed<B> {
         `${op}: expected a checkpoint of a run on batches, got one of a run on other data; set newData: true to read the batches from their start`,
       );
     const microBatches = before?.microBatches ?? resumed?.step ?? 0;
-    this.position =
-      before && isBatchPosition(before) && !newData ? { ...before } : { microBatches, epoch: 0, batch: 0 };
+    this.order = source.order ?? null;
+    if (before && isBatchPosition(before) && !newData) {
+      checkOrder(op, resumed!.order, this.order);
+      this.position = { ...before };
+    } else this.position = { microBatches, epoch: 0, batch: 0 };
     this.#place = { epoch: this.position.epoch, batch: this.position.batch };
   }
 

@@ -1,5 +1,5 @@
 import { HeedError } from "../errors.js";
-import { Permutation } from "../permutation.js";
+import { orderOf, type OrderVersion, orderVersion, Permutation } from "../permutation.js";
 import { type SequenceSource, windowsOf } from "./sequence-source.js";
 import type { TokenSource } from "./token-data.js";
 
@@ -13,6 +13,8 @@ export interface BatchOptions {
   seed?: number;
   /** True if windows are shuffled, false if they come in the order of the source, as for validation. @default true */
   shuffle?: boolean;
+  /** @internal Version of the orders, for a run that began with another one. */
+  version?: OrderVersion;
 }
 
 /** Batch of windows with the tokens to predict. */
@@ -47,18 +49,21 @@ export class Batches {
   private readonly shuffle: boolean;
   private permutation: { epoch: number; order: Permutation } | undefined;
   private readonly source: SequenceSource;
+  private readonly version: OrderVersion;
 
   /** @throws ERR_RANGE if a size is not a positive integer or the source does not fill one window with its targets. */
   constructor(
     source: TokenSource | SequenceSource,
-    { batchSize, contextLength, seed = 0, shuffle = true }: BatchOptions,
+    { batchSize, contextLength, seed = 0, shuffle = true, version = orderVersion }: BatchOptions,
   ) {
     for (const [name, size] of Object.entries({ batchSize, contextLength }))
       if (!Number.isSafeInteger(size) || size < 1)
         throw new HeedError("ERR_RANGE", `Batches: expected ${name} to be an integer of at least 1, got ${size}`);
     if (!Number.isSafeInteger(seed) || seed < 0)
       throw new HeedError("ERR_RANGE", `Batches: expected seed to be an integer of at least 0, got ${seed}`);
-    this.source = "sequence" in source ? source : windowsOf(source, contextLength);
+    const sequences = "sequence" in source ? source : windowsOf(source, contextLength);
+    this.source = version === orderVersion ? sequences : (sequences.withOrder?.(version) ?? sequences);
+    this.version = version;
     if (this.source.contextLength !== contextLength)
       throw new HeedError(
         "ERR_RANGE",
@@ -69,6 +74,13 @@ export class Batches {
     this.seed = seed;
     this.shuffle = shuffle;
     this.windows = this.source.sequences;
+  }
+
+  /** Text that tells the order of the windows apart from others; null if only the source knows it. */
+  get order(): string | null {
+    const { order, ordered } = this.source;
+    if (order !== undefined || ordered) return order ?? null;
+    return this.shuffle ? orderOf(this.seed, this.version) : "in order";
   }
 
   /** Number of whole batches in an epoch. */
@@ -122,7 +134,7 @@ export class Batches {
     if (!this.shuffle) return position;
     const epoch = (count - position) / this.windows;
     if (this.permutation?.epoch !== epoch)
-      this.permutation = { epoch, order: new Permutation(this.windows, this.seed, epoch) };
+      this.permutation = { epoch, order: new Permutation(this.windows, this.seed, epoch, this.version) };
     return this.permutation.order.at(position);
   }
 }

@@ -23,7 +23,7 @@ export interface EvaluationOptions {
 
 /** Result of an evaluation. */
 export interface Evaluation {
-  /** Mean cross-entropy in nats per token. */
+  /** Mean cross-entropy in nats per token; NaN if there is no token to predict. */
   loss: number;
   /** Perplexity, exp(loss). */
   perplexity: number;
@@ -58,7 +58,8 @@ export async function evaluate(
   const windows = new Batches(tokens, { batchSize, contextLength, shuffle: false });
   const task = windowTask(contextLength, documentStart);
   const { loss, targets } = await meanLoss(model, task, spread(windows, limit), { device: model.device, signal });
-  return { loss, perplexity: Math.exp(loss), tokens: targets };
+  const mean = targets === 0 ? NaN : loss;
+  return { loss: mean, perplexity: Math.exp(mean), tokens: targets };
 }
 
 /**

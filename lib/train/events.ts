@@ -37,7 +37,7 @@ export interface EvaluationEvent extends Evaluation {
   type: "evaluation";
   /** Number of steps done, over all sessions. */
   step: number;
-  /** True if no evaluation of the run had a lower loss before. */
+  /** True if every evaluation of the run before had a higher loss. An evaluation without targets is never best. */
   best: boolean;
 }
 

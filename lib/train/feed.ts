@@ -19,6 +19,8 @@ export interface Feed<B> {
   advance(): void;
   /** Position after the last micro-batch that was passed. */
   readonly position: DataPosition | BatchPosition;
+  /** Text that tells the order of the data apart from others; null if only the caller knows it. */
+  readonly order: string | null;
   /** Number of epochs read; with their share of the present one if the length of an epoch is known. */
   readonly epoch: number;
   /** Number of micro-batches in an epoch of each process; null if it is unknown. */

@@ -3,6 +3,7 @@ import type { Device } from "../device.js";
 import { HeedError } from "../errors.js";
 import type { Module } from "../nn/module.js";
 import { scope } from "../scope.js";
+import { alone, type Share } from "./feed.js";
 import type { Task, TaskContext } from "./task.js";
 
 /** Number of batches that are enqueued before the first result is read, so that the device never waits. */
@@ -18,7 +19,7 @@ export interface MeanLoss {
 
 /**
  * Resolves to the mean loss of a model over all targets of the batches, with dropout off and without recording. Without
- * batches it is 0, if `allowNone` is true.
+ * targets it is 0. `batches` are those of one process, of which all take turns; one of several may have none.
  *
  * @throws ERR_ARGUMENT if there are no batches; the signal's reason if it is aborted; what the task throws.
  */
@@ -26,29 +27,27 @@ export async function meanLoss<M extends Module, B>(
   model: M,
   task: Task<M, B>,
   batches: Iterable<B> | AsyncIterable<B>,
-  {
-    device,
-    signal,
-    limit = Infinity,
-    allowNone = false,
-  }: { device: Device; signal?: AbortSignal | undefined; limit?: number; allowNone?: boolean },
+  { device, signal, share = alone }: { device: Device; signal?: AbortSignal | undefined; share?: Share },
 ): Promise<MeanLoss> {
   const pending: { targets: number; loss: Promise<Float32Array> }[] = [];
   let [sum, seen] = [0, 0];
   const settle = async (): Promise<void> => {
     const { targets, loss } = pending.shift()!;
-    sum += targets * (await loss)[0]!;
+    const mean = (await loss)[0]!;
+    // A mean over no targets may be NaN.
+    if (targets > 0) sum += targets * mean;
     seen += targets;
   };
-  let microBatch = 0;
+  let count = 0;
   for await (const batch of batches) {
     signal?.throwIfAborted();
+    // Random choices of a task do not depend on the number of processes.
+    const microBatch = count++ * share.size + share.rank;
     const context: TaskContext = { device, microBatch, training: false };
     pending.push({ targets: task.targets?.(batch, context) ?? 1, loss: lossOf(model, task, batch, context) });
     if (pending.length > ahead) await settle();
-    if (++microBatch >= limit) break;
   }
-  if (microBatch === 0 && !allowNone)
+  if (count === 0 && share.size === 1)
     throw new HeedError(
       "ERR_ARGUMENT",
       "validation: expected at least one batch, got none; pass data that can be iterated again, such as an array or a function that returns an iterable",

@@ -1,4 +1,5 @@
 import { HeedError } from "../errors.js";
+import type { OrderVersion } from "../permutation.js";
 import type { TokenSource } from "./token-data.js";
 
 /** Target of a position that does not count for the loss. */
@@ -29,8 +30,18 @@ export interface SequenceSource {
    * @default false
    */
   readonly ordered?: boolean;
-  /** Text that tells the order of an ordered source apart from others, such as one of another seed. */
+  /**
+   * Text that tells the order of an ordered source apart from others, such as one of another seed. A trainer saves it in
+   * its checkpoints, and refuses to resume with data of another order.
+   */
   readonly order?: string;
+  /**
+   * Process whose share of the data this is, if the source divides its data between several processes. Trainers with
+   * `distributed` divide all data by themselves and refuse such a source.
+   */
+  readonly divided?: { readonly rank: number; readonly size: number } | undefined;
+  /** @internal Returns the same source in the orders of another version. */
+  withOrder?(version: OrderVersion): SequenceSource;
   /** Returns the sequence with this number, counted from 0. */
   sequence(index: number): TrainingSequence;
 }
@@ -56,4 +67,19 @@ export function windowsOf(source: TokenSource, contextLength: number): SequenceS
       return { inputs: window.subarray(0, contextLength), targets: window.subarray(1), documents: null };
     },
   };
+}
+
+/**
+ * Checks that data which a trainer divides between processes is not divided already: each process would read a share of
+ * its share, and most of the data would never be read.
+ *
+ * @throws ERR_ARGUMENT if it is divided.
+ */
+export function checkUndivided(op: string, name: string, data: unknown, processes: number): void {
+  const { divided } = Object(data) as Pick<SequenceSource, "divided">;
+  if (processes === 1 || !divided || divided.size === 1) return;
+  throw new HeedError(
+    "ERR_ARGUMENT",
+    `${op}: expected ${name} that is not divided, because distributed divides it between ${processes} processes, got the share of rank ${divided.rank} of ${divided.size}; leave rank and worldSize out of mixSequences`,
+  );
 }

@@ -7,6 +7,7 @@ import { type BatchData, BatchFeed, batchSourceOf, everyNth } from "./batch-feed
 import { alone } from "./feed.js";
 import type { LossFunction, Task } from "./task.js";
 import type { Plan } from "./plan.js";
+import { checkUndivided } from "./sequence-source.js";
 import { TrainingLoop } from "./training-loop.js";
 import { checkTrainingOptions, expectedOption, type TrainingOptions } from "./training-options.js";
 
@@ -66,9 +67,11 @@ function planOf<M extends Module, B>(options: TaskTrainerOptions<M, B>): Plan<M,
   const distributed = checkDistributed(op, options.distributed);
   const { rank, size } = distributed?.collectives ?? alone;
   const share = { rank, size };
+  checkUndivided(op, "data", options.data, size);
+  checkUndivided(op, "validation", options.validation, size);
   const settings = checkTrainingOptions(op, model, options, {
     validates: heldOut !== null,
-    batchesPerEpoch: source.length === undefined ? null : source.length / size,
+    epoch: source.length === undefined ? null : { items: source.length, perBatch: size },
   });
   return {
     op,
@@ -76,7 +79,7 @@ function planOf<M extends Module, B>(options: TaskTrainerOptions<M, B>): Plan<M,
     device: model.parameters()[0]!.device,
     task,
     feed: new BatchFeed(op, source, resume?.state ?? null, newData, share),
-    validation: heldOut && (() => (size === 1 ? heldOut.batches(0, 0) : everyNth(heldOut.batches(0, 0), share))),
+    validation: heldOut && (() => everyNth(heldOut.batches(0, 0), share, settings.evalBatches)),
     settings,
     options,
     distributed,

@@ -7,8 +7,9 @@ export interface TaskContext {
   /** Device of the model, on which tensors are to be made. */
   readonly device: Device;
   /**
-   * Number of the micro-batch, counted from 0: over the whole run in training, over one evaluation otherwise. Random
-   * choices that follow from it are the same when a run resumes.
+   * Number of the micro-batch among those of all processes, counted from 0: over the whole run in training, over one
+   * evaluation otherwise. Random choices that follow from it are the same when a run resumes, and with any number of
+   * processes.
    */
   readonly microBatch: number;
   /** True in training, false in an evaluation. */

@@ -21,8 +21,15 @@ export interface TrainerState {
   dropoutSeed: number;
   /** Position in the data. Without it, `Trainer` resumes only with `newData`. @default null (unknown) */
   position?: DataPosition | BatchPosition | null;
+  /**
+   * Text that tells the order of the data apart from others; null if only the data's source knows it. A run resumes with
+   * data of the same order. @default undefined (not saved: a checkpoint of an earlier version of heed)
+   */
+  order?: string | null;
   /** Last step whose model was evaluated on held-out tokens. @default null (none) */
   evaluated?: number | null;
+  /** Number of updates of the moving average of the weights. @default null (no average, or an unknown number) */
+  averageUpdates?: number | null;
   /** Best evaluation of the run. @default null (none) */
   best?: BestState | null;
   /** Scale of the loss, in f16. @default null (none) */
@@ -68,6 +75,8 @@ export function checkState(json: unknown, file: string): SavedRun {
     seed,
     dropoutSeed,
     evaluated = null,
+    averageUpdates = null,
+    order,
     options,
     steps,
     frozen = [],
@@ -85,9 +94,18 @@ export function checkState(json: unknown, file: string): SavedRun {
     new HeedError("ERR_FORMAT", `${file}: expected ${what}, got ${describe(got)}`);
   if (format !== "heed-trainer") throw fault('"format": "heed-trainer"', format);
   if (written !== version) throw fault(`version ${version}`, written);
-  for (const [name, value] of Object.entries({ step, seed, dropoutSeed, evaluated: evaluated ?? 0, ...position }))
+  const counts = {
+    step,
+    seed,
+    dropoutSeed,
+    evaluated: evaluated ?? 0,
+    averageUpdates: averageUpdates ?? 0,
+    ...position,
+  };
+  for (const [name, value] of Object.entries(counts))
     if (!Number.isSafeInteger(value) || (value as number) < 0)
       throw fault(`${name} to be an integer of at least 0`, value);
+  if (order !== undefined && order !== null && typeof order !== "string") throw fault("order to be a text", order);
   if (typeof seconds !== "number" || !(seconds >= 0)) throw fault("seconds to be a number of at least 0", seconds);
   if (!isObject(options)) throw fault("options to be an object", options);
   if (!isObject(steps)) throw fault("the optimiser's steps to be an object", steps);
@@ -99,8 +117,14 @@ export function checkState(json: unknown, file: string): SavedRun {
   if (baseDtype !== null && !(typeof baseDtype === "string" && isFloat(baseDtype as FloatDType)))
     throw fault("baseDtype to be a floating dtype", baseDtype);
   if (kind !== null && !Object.hasOwn(families, kind as string)) throw fault("kind to be a kind of model", kind);
+  // Earlier versions wrote the loss of an evaluation without targets, which JSON has no number for.
+  const { loss = null, counted = loss, last = 0 } = Object(best) as Partial<BestState>;
   for (const [name, numbers, keys] of [
-    ["best", best, ["loss", "step", "waited"]],
+    [
+      "best",
+      best && { ...best, loss: loss ?? 0, counted: counted ?? 0, last },
+      ["loss", "step", "waited", "counted", "last"],
+    ],
     ["lossScale", lossScale, ["scale", "good"]],
     ["spikes", spikes, ["mean", "variance", "count", "returns"]],
   ] as const)
@@ -112,7 +136,9 @@ export function checkState(json: unknown, file: string): SavedRun {
     seed,
     dropoutSeed,
     evaluated,
+    ...(averageUpdates !== null && { averageUpdates }),
     position,
+    ...(order !== undefined && { order }),
     best,
     lossScale,
     spikes,

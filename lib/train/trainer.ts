@@ -4,6 +4,8 @@ import { type Batch, Batches } from "./batches.js";
 import { spread } from "./evaluate.js";
 import { alone } from "./feed.js";
 import { trainingFlops } from "./flops.js";
+import { batchesOf } from "./position.js";
+import { checkUndivided } from "./sequence-source.js";
 import type { TrainableModel } from "./trainable-model.js";
 import { checkTrainerOptions, type TrainerOptions } from "./trainer-options.js";
 import type { Plan } from "./plan.js";
@@ -40,14 +42,20 @@ export class Trainer extends TrainingLoop<TrainableModel, Batch> {
 function planOf(options: TrainerOptions): Plan<TrainableModel, Batch> {
   const { batchSize, contextLength, documentStart, seed } = checkTrainerOptions(options);
   const { model, data, validation, resume, newData = false } = options;
-  const batches = new Batches(data, { batchSize, contextLength, seed });
+  const batches = batchesOf(
+    (version) => new Batches(data, { batchSize, contextLength, seed, version }),
+    resume?.state ?? null,
+    newData,
+  );
   const heldOut = validation ? heldOutBatches(validation, batchSize, contextLength) : null;
   const distributed = checkDistributed("Trainer", options.distributed);
   const { rank, size } = distributed?.collectives ?? alone;
   const share = { rank, size };
+  checkUndivided("Trainer", "data", data, size);
+  checkUndivided("Trainer", "validation", validation, size);
   const settings = checkTrainingOptions("Trainer", model, options, {
     validates: heldOut !== null,
-    batchesPerEpoch: batches.windows / (batchSize * size),
+    epoch: { items: batches.windows, perBatch: batchSize * size },
   });
   const { layers, width } = model.config as { layers?: number; width?: number };
   return {

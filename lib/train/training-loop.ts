@@ -7,7 +7,7 @@ import type { Optimizer } from "../optim/optimizer.js";
 import { WeightAverage } from "../optim/weight-average.js";
 import { scope } from "../scope.js";
 import { Best } from "./best.js";
-import { type Checkpoint, type CheckpointContent, type OptimizerState, restoreCheckpoint } from "./checkpoint.js";
+import { type Checkpoint, type CheckpointContent, restoreCheckpoint } from "./checkpoint.js";
 import { type Consensus, DataParallel } from "./data-parallel.js";
 import { DropoutSteps } from "./dropout-steps.js";
 import type { Evaluation } from "./evaluate.js";
@@ -21,50 +21,15 @@ import { Pace } from "./pace.js";
 import type { Plan } from "./plan.js";
 import { RunCheckpoints } from "./run-checkpoints.js";
 import { SpikeDetector } from "./spikes.js";
+import { type Differentiated, isSkipped, type Micro, type PendingStep, unawaited } from "./step.js";
 import type { FloatTensor } from "../tensor.js";
-import type { TaskContext } from "./task.js";
 import { pauseIfLong } from "../turns.js";
 import { trainingResult } from "./training-result.js";
 import type { TrainerState } from "./trainer-state.js";
 
-/** Step whose update is enqueued on the device and whose result has not been read. */
-interface PendingStep {
-  step: number;
-  lr: number;
-  loss: number;
-  tokens: number;
-  epoch: number;
-  lossScale: number | null;
-  /** Global norm of the gradients, which tells whether the update was skipped; null without clipping. */
-  gradientNorm: Promise<number | null>;
-}
-
-/** Micro-batches of a step in this process, with the numbers of all processes. */
-interface Micro<B> {
-  batches: readonly B[];
-  /** Number of targets of each. */
-  counts: readonly number[];
-  contexts: readonly TaskContext[];
-  /** Number of targets in all processes, at least 1. */
-  total: number;
-  /** Number of tokens in all processes. */
-  tokens: number;
-}
-
-/** Loss of a step whose backward pass is enqueued. */
-interface Differentiated {
-  loss: Promise<number>;
-  /** Parameters that got no gradient in this process. */
-  missing: readonly FloatTensor[];
-}
-
-/**
- * Returns a promise that is awaited one step later, or never if the run ends before. Its rejection alone must not end
- * the process.
- */
-function unawaited<T>(read: Promise<T>): Promise<T> {
-  read.catch(() => undefined);
-  return read;
+/** States of a checkpoint that are loaded when a run begins. */
+interface LoadedStates extends Pick<Checkpoint, "optimizer" | "average"> {
+  readonly averageUpdates: number | null;
 }
 
 /** Base class of trainers: everything about a run but its data and its task. */
@@ -85,7 +50,9 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
   /** State that all processes last agreed on; a run of one process asks itself. */
   #consensus: Consensus = { aborted: false, seconds: 0 };
   /** Checkpoint whose optimiser and average `run` loads first; null once they are loaded. */
-  #resumed: Pick<Checkpoint, "optimizer" | "average"> | null = null;
+  #resumed: LoadedStates | null = null;
+  /** True if the average has begun: from a checkpoint, or with the weights of the first process. */
+  #averages = false;
   #step = 0;
   /** Step that is enqueued and whose gradients' norm has not been read. */
   #pending: PendingStep | null = null;
@@ -130,7 +97,7 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
       const { optimizer, average, skipped } = resume;
       this.optimizer.checkStateDict(optimizer.moments, optimizer.steps);
       if (average) this.average?.checkStateDict(average);
-      this.#resumed = { optimizer, average };
+      this.#resumed = { optimizer, average, averageUpdates: resume.state.averageUpdates ?? null };
       this.#step = resume.state.step;
       this.#evaluated = resume.state.evaluated ?? null;
       this.#checkpoints.resume(
@@ -178,6 +145,9 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
         this.#resumed = null;
       });
       await this.#parallel.equalise(this.model, this.#step);
+      // Only now do all processes have the same weights to begin with.
+      if (!this.#averages) this.average?.restart();
+      this.#averages = true;
       for await (const event of this.#events()) {
         (log as JsonLog | null)?.write({ time: new Date().toISOString(), ...event });
         yield event;
@@ -259,8 +229,9 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
       if (aborted()) yield { type: "aborted", step: this.#step };
       else yield { type: "finished", step: this.#step, seconds: this.#pace.seconds, early: this.#best.stops };
     } finally {
-      await this.#pending?.gradientNorm.catch(() => undefined);
+      const norm = await this.#pending?.gradientNorm.catch(() => undefined);
       this.#pending = null;
+      if (isSkipped(norm)) this.#uncount();
       // Drops the gradients of a step that did not reach its update.
       this.optimizer.zeroGrad();
       this.#pace.stop();
@@ -391,7 +362,8 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     const gradientNorm = await read;
     const { device, flopsPerToken, settings } = this.#plan;
     const { steps, maxSeconds, maxSkips } = settings;
-    const skipped = gradientNorm !== null && !Number.isFinite(gradientNorm);
+    const skipped = isSkipped(gradientNorm);
+    if (skipped) this.#uncount();
     const lowered = this.#scale?.settle(skipped) ?? false;
     this.#skips = skipped && !lowered ? this.#skips + 1 : 0;
     if (this.#skips > maxSkips)
@@ -411,13 +383,19 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     return { type: "step", step, loss, lr, gradientNorm, skipped, lossScale, ...pace };
   }
 
+  /** Takes a skipped step back from the counts of the optimiser and of the average. */
+  #uncount(): void {
+    this.optimizer.uncount();
+    this.average?.uncount();
+  }
+
   async *#evaluate(): AsyncGenerator<TrainerEvent, void, undefined> {
     const { model, task, device, validation, settings, options } = this.#plan;
     const { signal } = options;
     if (!validation || this.#evaluated === this.#step) return;
     const { ranks } = this.#parallel;
-    const limits = { signal, limit: settings.evalBatches ?? Infinity, allowNone: ranks.size > 1 };
-    const run = (): Promise<MeanLoss> => meanLoss(model, task, validation(), { device, ...limits });
+    const share = { rank: ranks.rank, size: ranks.size };
+    const run = (): Promise<MeanLoss> => meanLoss(model, task, validation(), { device, signal, share });
     const own = await (this.average ? this.average.use(run) : run()).catch((error: unknown) => ({ error }));
     // A process that is aborted has no result, and the evaluation is left out by all.
     const stopped = signal?.aborted && "error" in own;
@@ -428,7 +406,7 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     const loss = sum / tokens;
     const evaluation: Evaluation = { loss, perplexity: Math.exp(loss), tokens };
     this.#evaluated = this.#step;
-    const best = this.#best.note(evaluation.loss, this.#step);
+    const best = this.#best.note(evaluation, this.#step);
     yield { type: "evaluation", step: this.#step, ...evaluation, best };
     const { checkpoint } = options;
     if (!best || !settings.best || !checkpoint) return;
@@ -450,7 +428,9 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
       seed: settings.seed,
       dropoutSeed: this.#dropout.seed,
       position: feed.position,
+      order: feed.order,
       evaluated: this.#evaluated,
+      averageUpdates: this.average?.updates ?? null,
       best: this.#best.state,
       lossScale: this.#scale?.state ?? null,
       spikes: this.#spikes?.state ?? null,
@@ -461,9 +441,11 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
   }
 
   /** Loads the states of the optimiser and of the average. */
-  async #load({ optimizer, average }: { optimizer: OptimizerState; average: Checkpoint["average"] }): Promise<void> {
+  async #load({ optimizer, average, averageUpdates }: LoadedStates): Promise<void> {
     await this.optimizer.loadInTurns(optimizer.moments, optimizer.steps);
-    if (average) await this.average?.load(average);
+    if (!average) return;
+    await this.average?.load(average, averageUpdates);
+    this.#averages = true;
   }
 
   /**
@@ -483,7 +465,7 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     const restored = await this.#parallel.ranks.everywhere(() => restoreCheckpoint(folder, model, { except }));
     if (!restored) throw this.#diverged(`${what}, and no checkpoint to return to`);
     const { path: at, optimizer, average, state } = restored;
-    await this.#load({ optimizer, average });
+    await this.#load({ optimizer, average, averageUpdates: state.averageUpdates ?? null });
     feed.advance();
     this.#step = state.step;
     this.#evaluated = state.evaluated ?? null;

@@ -9,6 +9,7 @@ import { checkBoolean, checkInteger, checkNumber, checkObject } from "../ops/che
 import { cosineSchedule, linearSchedule, type Schedule, wsdSchedule } from "../optim/schedule.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { Checkpoint } from "./checkpoint.js";
+import { stepsOfEpochs } from "./epoch-steps.js";
 import type { LossScaleOptions } from "./loss-scale.js";
 import { type OptimizerChoice, usualRate } from "./optimizers.js";
 import type { SpikeOptions } from "./spikes.js";
@@ -38,7 +39,11 @@ export interface TrainingOptions<M extends Module = Module> {
    * Number of steps in the whole run, over all sessions. It may be omitted if `epochs` or `maxSeconds` is given.
    */
   steps?: number | undefined;
-  /** Number of epochs in the whole run, if their length is known. Replaces `steps`. */
+  /**
+   * Number of epochs in the whole run, if their length is known. Replaces `steps`: the run has the smallest number of steps
+   * that read so many epochs. A step reads `batchSize` · `gradientAccumulation` sequences in each process, over the end of
+   * an epoch too, so that 5 epochs of 21 sequences are 7 steps of 15.
+   */
   epochs?: number | undefined;
   /**
    * Largest number of seconds that the whole run may take, over all sessions. The learning rate then also falls with
@@ -70,7 +75,8 @@ export interface TrainingOptions<M extends Module = Module> {
   optimizer?: OptimizerChoice;
   /**
    * Decay of a moving average of the weights (EMA), such as 0.999. Evaluations then use the averaged weights, and
-   * checkpoints contain them. @default no average
+   * checkpoints contain them. Early steps keep less, min(ema, (1 + t) / (10 + t)) at step t; see `WeightAverage`.
+   * @default no average
    */
   ema?: number | undefined;
   /**
@@ -86,7 +92,11 @@ export interface TrainingOptions<M extends Module = Module> {
   spikes?: SpikeOptions | undefined;
   /** Number of steps between evaluations; there is always one at the end. @default only at the end */
   evalEvery?: number;
-  /** Largest number of batches in an evaluation. @default all */
+  /**
+   * Largest number of batches in an evaluation: of each process for windows of tokens, whose batch size counts for one
+   * process alone, and of all processes together for batches that the caller makes.
+   * @default all
+   */
   evalBatches?: number | undefined;
   /** End of the run when evaluations no longer improve. It requires `validation`. @default the run ends by its steps */
   earlyStopping?: EarlyStopping | undefined;
@@ -129,9 +139,15 @@ export interface TrainingOptions<M extends Module = Module> {
 
 /** When a run ends because its evaluations no longer improve. */
 export interface EarlyStopping {
-  /** Number of evaluations in a row without an improvement after which the run ends. */
+  /**
+   * Number of evaluations in a row without an improvement after which the run ends. Those without targets do not count.
+   */
   patience: number;
-  /** Least fall of the loss that is an improvement. @default 0 */
+  /**
+   * Smallest fall of the loss, since the last improvement, that is an improvement. The best evaluation is that of the
+   * lowest loss, whatever this number is.
+   * @default 0
+   */
   least?: number;
 }
 
@@ -189,6 +205,14 @@ export interface TrainingSettings {
   seed: number;
 }
 
+/** Length of an epoch. */
+export interface EpochLength {
+  /** Number of sequences, or of batches that the caller makes, in an epoch. */
+  items: number;
+  /** Number of them in a micro-batch of all processes. */
+  perBatch: number;
+}
+
 /** Number of steps in the schedule of a run that only its time ends. */
 const unlimitedSteps = 1_000_000;
 
@@ -206,7 +230,7 @@ interface Configurable {
 /**
  * Checks the options that all trainers have, and returns them with every default filled in.
  *
- * @param batchesPerEpoch number of micro-batches in an epoch, or null if it is unknown
+ * @param epoch length of an epoch, or null if it is unknown
  * @throws ERR_ARGUMENT if an option has the wrong type or value.
  * @throws ERR_RANGE if a number is out of range.
  */
@@ -214,7 +238,7 @@ export function checkTrainingOptions<M extends Module>(
   op: string,
   model: M,
   options: TrainingOptions<M>,
-  { validates, batchesPerEpoch }: { validates: boolean; batchesPerEpoch: number | null },
+  { validates, epoch }: { validates: boolean; epoch: EpochLength | null },
 ): TrainingSettings {
   const { resume, checkpoint, signal, warmup = 0, gradientCheckpointing, earlyStopping } = options;
   const expected = (what: string, value: unknown): HeedError => expectedOption(op, what, value);
@@ -252,7 +276,7 @@ export function checkTrainingOptions<M extends Module>(
   const { maxSeconds } = options;
   if (maxSeconds !== undefined) checkNumber(op, "maxSeconds", maxSeconds, 0, Number.MAX_VALUE);
   const accumulation = integer("gradientAccumulation", options.gradientAccumulation, 1);
-  const steps = stepsOf(op, options, batchesPerEpoch === null ? null : batchesPerEpoch / accumulation);
+  const steps = stepsOf(op, options, epoch && { ...epoch, perBatch: epoch.perBatch * accumulation });
   integer("warmup", warmup, 0, 0, steps);
   const { lr = usualRate(options.optimizer) } = options;
   checkNumber(op, "lr", lr, 0, Number.MAX_VALUE);
@@ -314,19 +338,19 @@ function checkTrained(op: string, model: Module, checkpoint: CheckpointOptions |
     throw new HeedError("ERR_ARGUMENT", `${op}: expected a model with parameters to train, got one that is frozen`);
 }
 
-/** Returns the number of steps in the run. `perEpoch` is that of an epoch, or null if it is unknown. */
+/** Returns the number of steps in the run. `epoch` is the length of an epoch in items, with the number of those in a step. */
 function stepsOf(
   op: string,
   { steps, epochs, maxSeconds }: Pick<TrainingOptions, "steps" | "epochs" | "maxSeconds">,
-  perEpoch: number | null,
+  epoch: EpochLength | null,
 ): number {
   if (steps !== undefined) checkInteger(op, "steps", steps, 1);
   if (epochs !== undefined) {
     checkNumber(op, "epochs", epochs, Number.MIN_VALUE, Number.MAX_SAFE_INTEGER);
     if (steps !== undefined) throw expectedOption(op, "either steps or epochs", "both");
-    if (perEpoch === null)
+    if (epoch === null)
       throw expectedOption(op, "steps, because the number of batches in an epoch is unknown", "epochs");
-    return Math.max(1, Math.ceil(epochs * perEpoch));
+    return stepsOfEpochs(epochs, epoch.items, epoch.perBatch);
   }
   if (steps === undefined && maxSeconds === undefined)
     throw expectedOption(op, "steps, epochs or maxSeconds to be given", undefined);

@@ -1,6 +1,6 @@
 import type { Batch, Batches } from "./batches.js";
 import { alone, type Feed, type Share } from "./feed.js";
-import { advanced, type BatchPosition, type DataPosition, firstPosition } from "./position.js";
+import { advanced, type DataPosition, firstPosition, type ResumedRun } from "./position.js";
 
 /**
  * Feed of windows of a stream of tokens, or of packed sequences. The micro-batches of all processes lie side by side in
@@ -15,18 +15,18 @@ export class WindowFeed implements Feed<Batch> {
   #peeked = 0;
 
   /**
-   * @throws ERR_ARGUMENT if the data is cut into other sequences than before, unless `newData` is true.
+   * @throws ERR_ARGUMENT if the data is cut into other sequences than before or comes in another order, unless `newData`
+   *   is true.
    */
-  constructor(
-    batches: Batches,
-    resumed: { step: number; position?: DataPosition | BatchPosition | null } | null,
-    newData: boolean,
-    share: Share = alone,
-  ) {
+  constructor(batches: Batches, resumed: ResumedRun | null, newData: boolean, share: Share = alone) {
     this.#batches = batches;
     this.#share = share;
     this.position = firstPosition(batches, resumed, newData);
     this.batchesPerEpoch = batches.windows / (batches.batchSize * share.size);
+  }
+
+  get order(): string | null {
+    return this.#batches.order;
   }
 
   get epoch(): number {

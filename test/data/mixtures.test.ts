@@ -3,13 +3,18 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { DataLoader } from "../../lib/data/data-loader.js";
 import { mixSequences, type MixtureOptions } from "../../lib/data/mix-sequences.js";
+import { hash } from "../../lib/hash.js";
 import { GPT } from "../../lib/models/gpt.js";
-import { Batches } from "../../lib/train/batches.js";
+import { Collectives } from "../../lib/distributed/collectives.js";
+import { Permutation } from "../../lib/permutation.js";
+import { type Batch, Batches } from "../../lib/train/batches.js";
 import { loadCheckpoint } from "../../lib/train/checkpoint.js";
 import type { TrainerOptions } from "../../lib/train/trainer-options.js";
+import { TaskTrainer } from "../../lib/train/task-trainer.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import type { SequenceSource } from "../../lib/train/sequence-source.js";
 import { tokenData } from "../../lib/train/token-data.js";
+import { editJson } from "../support/edit-json.js";
 import { expectError } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 
@@ -163,6 +168,12 @@ describe("DataLoader", () => {
       { sequences: 0.5 },
     ])
       expectError(() => loader.restore({ ...state, ...change }), "ERR_ARGUMENT");
+    // A state of the first version of heed continues in its order, which differs for few sequences.
+    const first = new DataLoader(source(0, 5), { batchSize: 5, contextLength: 2 });
+    first.restore({ ...state, order: "seed 0" });
+    expect(first.state()).toEqual({ ...state, order: "seed 0" });
+    const indices = ({ inputs }: Batch): number[] => [...inputs].filter((_, i) => i % 2 === 1);
+    expect(indices(first.next().value)).toEqual(Array.from({ length: 5 }, (_, i) => new Permutation(5, 0, 0, 1).at(i)));
     const mixed = (seed: number) =>
       new DataLoader(mix([{ sequences: 5 }], { seed }), { batchSize: 1, contextLength: 2 });
     expectError(() => mixed(1).restore(mixed(2).state()), "ERR_ARGUMENT", /order "seed 1, .+ got "seed 2, /);
@@ -196,3 +207,103 @@ test("a trainer resumes in the middle of an epoch with the losses of an uninterr
   expect(resume.state.position).toMatchObject({ sequences: 12, sequencesPerEpoch: 14 });
   expect([...before, ...(await losses({ model: again, steps: 6, resume }))]).toEqual(whole);
 });
+
+const tiny = { vocabularySize: 11, contextLength: 2, layers: 1, heads: 1, width: 8 };
+
+test("trainers that divide the data refuse data that is divided already", () => {
+  using model = new GPT(tiny, { seed: 1 });
+  const collectives = Object.create(Collectives.prototype, { rank: { value: 1 }, size: { value: 2 } }) as Collectives;
+  const whole = mix([{ sequences: 8 }]);
+  const share = mix([{ sequences: 8 }], { rank: 1, worldSize: 2 });
+  const options = { model, batchSize: 1, steps: 1, distributed: { collectives } };
+  const refusal =
+    /expected data that is not divided, .+ 2 processes, got the share of rank 1 of 2; leave rank and worldSize/;
+  expectError(() => new Trainer({ ...options, data: share }), "ERR_ARGUMENT", refusal);
+  expectError(
+    () => new Trainer({ ...options, data: whole, validation: share }),
+    "ERR_ARGUMENT",
+    /expected validation that is not divided/,
+  );
+  const loader = new DataLoader(share, { batchSize: 1, contextLength: 2 });
+  const task = () => model.wte.weight;
+  expectError(() => new TaskTrainer({ ...options, task, data: loader }), "ERR_ARGUMENT", refusal);
+  // A loop of its own in each process divides the data itself.
+  new Trainer({ model, data: share, batchSize: 1, steps: 1 }).dispose();
+});
+
+describe("a checkpoint knows the order of its data", () => {
+  const of = [{ sequences: 5 }, { sequences: 9 }];
+  /** Trains up to a step, and returns the sequences that were read. */
+  const read = async (
+    data: SequenceSource,
+    folder: string,
+    { steps, resumed = false, newData = false }: { steps: number; resumed?: boolean; newData?: boolean },
+  ): Promise<Drawn[]> => {
+    const seen: Drawn[] = [];
+    const watched = (source: SequenceSource): SequenceSource => ({
+      ...source,
+      sequence(index) {
+        const sequence = source.sequence(index);
+        seen.push([...sequence.inputs] as Drawn);
+        return sequence;
+      },
+      ...(source.withOrder && { withOrder: (version) => watched(source.withOrder!(version)) }),
+    });
+    const resume = resumed ? await loadCheckpoint(folder) : null;
+    using model = resume ? (resume.model as GPT) : new GPT(tiny, { seed: 1 });
+    using trainer = new Trainer({
+      model,
+      data: watched(data),
+      batchSize: 2,
+      steps,
+      resume,
+      newData,
+      checkpoint: { folder },
+    });
+    await trainer.train();
+    return seen;
+  };
+  const resuming = (data: SequenceSource, folder: string) => read(data, folder, { steps: 6, resumed: true });
+
+  test("and refuses another one, unless the data is new", async () => {
+    const folder = temporaryFolder();
+    await read(mix(of, { seed: 1 }), folder, { steps: 3 });
+    for (const other of [
+      mix(of, { seed: 2 }),
+      mix(of, { seed: 1, shuffle: false }),
+      mix([of[0]!, { ...of[1]!, weight: 1 }], { seed: 1 }),
+      source(0, 14),
+    ])
+      await expect(resuming(other, folder)).rejects.toMatchObject({
+        code: "ERR_ARGUMENT",
+        message: expect.stringMatching(/the order that the run has read \("seed 1, .+ set newData: true/) as string,
+      });
+    const whole = await read(mix(of, { seed: 1 }), temporaryFolder(), { steps: 6 });
+    expect(await resuming(mix(of, { seed: 1 }), folder)).toEqual(whole.slice(6));
+    const fresh = await read(mix(of, { seed: 2 }), folder, { steps: 8, resumed: true, newData: true });
+    expect(fresh).toEqual(draw(mix(of, { seed: 2 }), 4));
+  });
+
+  test.each([
+    ["a mixture", () => mix([{ sequences: 9 }], { seed: 1 }), hashedSeed(1)],
+    ["a source", () => source(0, 9), 0],
+  ] as const)("and an old one, which has none, goes on in the order of before: %s", async (_, data, seed) => {
+    const folder = temporaryFolder();
+    await read(data(), folder, { steps: 2 });
+    editJson((await loadCheckpoint(folder)).path + "/trainer.json", ({ order, ...json }) => {
+      expect(typeof order).toBe("string");
+      return json;
+    });
+    const before = Array.from({ length: 9 }, (_, i) => new Permutation(9, seed, 0, 1).at(i));
+    const first = await read(data(), folder, { steps: 3, resumed: true });
+    expect(first.map(([, index]) => index)).toEqual(before.slice(4, 6));
+    // From now on the checkpoint says it.
+    const second = await read(data(), folder, { steps: 4, resumed: true });
+    expect(second.map(([, index]) => index)).toEqual(before.slice(6, 8));
+  });
+});
+
+/** Returns the seed with which a mixture shuffles its first source. */
+function hashedSeed(seed: number): number {
+  return seed + (hash(seed, 0) >>> 0);
+}

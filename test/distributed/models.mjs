@@ -6,9 +6,9 @@ const size = { vocabularySize: 11, contextLength: 8, layers: 2, heads: 2, width:
 export const ids = Uint8Array.from({ length: 700 }, (_, i) => (i * i + (i >> 3)) % 11);
 
 /** Returns a model by its name. */
-export function make(heed, name, device = "cpu") {
-  if (name === "llama") return new heed.Llama({ ...size, kvHeads: 1, hidden: 32 }, { seed: 1, device });
-  const model = new heed.GPT(size, { seed: 1, device });
+export function make(heed, name, device = "cpu", seed = 1) {
+  if (name === "llama") return new heed.Llama({ ...size, kvHeads: 1, hidden: 32 }, { seed, device });
+  const model = new heed.GPT(size, { seed, device });
   if (name === "lora") heed.addAdapter(model, { rank: 2, seed: 3 });
   if (name === "checkpointed") model.gradientCheckpointing = true;
   return model;
@@ -31,7 +31,8 @@ export const runs = {
  * the bytes that the device has back when the trainer is disposed.
  */
 export async function train(heed, { model: name, settings = {} }, { device, ...more } = {}) {
-  const model = more.resume?.model ?? make(heed, name, device);
+  // All processes begin with the weights of the first, whatever theirs are.
+  const model = more.resume?.model ?? make(heed, name, device, 1 + (more.distributed?.collectives.rank ?? 0));
   const { train, validation } = heed.splitSource(heed.tokenData(ids), 0.3);
   const options = { batchSize: 2, steps: 4, lr: 1e-2, seed: 5, evalBatches: 3, ...settings, ...more };
   const trainer = new heed.Trainer({ model, data: train, validation, ...options });

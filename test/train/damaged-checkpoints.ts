@@ -1,11 +1,10 @@
-import { mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { editJson } from "../support/edit-json.js";
 
 /** Changes a JSON file of a checkpoint. */
-const edit = (at: string, file: string, change: (json: Record<string, unknown>) => unknown): void => {
-  const name = path.join(at, file);
-  writeFileSync(name, JSON.stringify(change(JSON.parse(readFileSync(name, "utf8")) as Record<string, unknown>)));
-};
+const edit = (at: string, file: string, change: (json: Record<string, unknown>) => unknown): void =>
+  editJson(path.join(at, file), change);
 
 /**
  * Possible damages of a checkpoint: a function that damages the one at `at`, and the code and a part of the message of

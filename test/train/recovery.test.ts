@@ -14,6 +14,7 @@ import { SpikeDetector } from "../../lib/train/spikes.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import type { TrainerOptions } from "../../lib/train/trainer-options.js";
 import { device } from "../../lib/device.js";
+import { editJson } from "../support/edit-json.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { onEachDevice } from "../support/targets.js";
@@ -63,6 +64,46 @@ onEachDevice(() => {
     expect(evaluated(rest.events)).toEqual(evaluated(once.events));
   });
 
+  /** Trains with an average; returns it and that of a float64 recursion with these decays, from the weights of each step. */
+  async function averaged(decay: (t: number) => number, options: Partial<TrainerOptions>) {
+    const model = (options.model ?? tinyModel()) as GPT;
+    const name = "h.1.mlp.c_fc.weight";
+    const own = async () => (await values(model))[name]!;
+    using trainer = new Trainer({ ...settings, ...options, model });
+    const begin = options.resume ? options.resume.average![name]!.values : await own();
+    const expected = Float64Array.from(begin);
+    for await (const { type, step } of trainer.run()) {
+      if (type !== "step") continue;
+      for (const [i, weight] of (await own()).entries()) expected[i]! += (1 - decay(step)) * (weight - expected[i]!);
+    }
+    const average = (await values(trainer.average!))[name]!;
+    const furthest = Math.max(...average.map((x, i) => Math.abs(x - expected[i]!)));
+    const moved = Math.max(...expected.map((x, i) => Math.abs(x - begin[i]!)));
+    return { furthest, moved };
+  }
+
+  test("the average forgets the first weights: its decay begins low, also when the run resumes", async () => {
+    const warm = (t: number): number => Math.min(0.4, (1 + t) / (10 + t));
+    const folder = temporaryFolder();
+    const first = await averaged(warm, { ema: 0.4, checkpoint: { folder } });
+    expect(first.furthest).toBeLessThan(1e-6);
+    expect(first.moved).toBeGreaterThan(1e-3);
+    const resume = await loadCheckpoint(folder);
+    expect(resume.state.averageUpdates).toBe(6);
+    const options = { ema: 0.9, steps: 9, checkpoint: { folder } };
+    const rest = await averaged((t) => (1 + t) / (10 + t), { ...options, model: resume.model, resume });
+    expect(rest.furthest).toBeLessThan(1e-6);
+    // A checkpoint that an earlier version of heed has saved goes on as it began.
+    const { path: at } = await loadCheckpoint(folder);
+    editJson(path.join(at, "trainer.json"), ({ averageUpdates, ...json }) => {
+      expect(averageUpdates).toBe(9);
+      return json;
+    });
+    const old = await loadCheckpoint(folder);
+    const constant = await averaged(() => 0.9, { ...options, steps: 12, model: old.model, resume: old });
+    expect(constant.furthest).toBeLessThan(1e-6);
+  });
+
   test("evaluations use the average, and a checkpoint's average can be loaded", async () => {
     const folder = temporaryFolder();
     const { model, averages, parameters, events } = await run({ ema: 0.5, validation, checkpoint: { folder } });
@@ -108,6 +149,28 @@ onEachDevice(() => {
       const rest = await run({ ...options, model: resume.model, resume });
       expect(rest.losses).toEqual(once.losses.slice(3));
       expect(rest.parameters).toEqual(once.parameters);
+    });
+
+    test.each(["adamw", "sgd", "lion", "muon"] as const)("steps of %s that were skipped do not count", async (type) => {
+      const folder = temporaryFolder();
+      const options = { dtype: "f16", lossScale: { initial: 2 ** 24 }, ema: 0.9, steps: 12 } as const;
+      const optimizer = type === "sgd" ? ({ type, momentum: 0.9 } as const) : { type };
+      const model = tinyModel();
+      using first = new Trainer({ ...settings, ...options, optimizer, model, checkpoint: { folder, every: 2 } });
+      const events = await collect(first.run());
+      const taken = events.filter(isStep).filter(({ skipped }) => !skipped).length;
+      expect(taken).toBeGreaterThan(0);
+      expect(taken).toBeLessThan(12);
+      expect(new Set(Object.values(first.optimizer.steps))).toEqual(new Set([taken]));
+      const { optimizer: saved, state } = await loadCheckpoint(folder);
+      expect([new Set(Object.values(saved.steps)), state.step, state.averageUpdates]).toEqual([
+        new Set([taken]),
+        12,
+        taken,
+      ]);
+      // The schedule goes on with the steps of the run, skipped ones included.
+      const rates = (await run({ steps: 12 })).events.filter(isStep).map(({ lr }) => lr);
+      expect(events.filter(isStep).map(({ lr }) => lr)).toEqual(rates);
     });
 
     test("the scale is halved by an overflow and doubled after an interval", () => {

@@ -16,9 +16,10 @@ import { matmul } from "../../lib/ops/matmul.js";
 import { mean } from "../../lib/ops/reduce.js";
 import { square } from "../../lib/ops/unary.js";
 import type { FloatTensor } from "../../lib/tensor.js";
-import type { BatchData } from "../../lib/train/batch-feed.js";
+import { type BatchData, everyNth } from "../../lib/train/batch-feed.js";
 import { loadCheckpoint } from "../../lib/train/checkpoint.js";
 import type { TrainingExample } from "../../lib/train/pack-examples.js";
+import { meanLoss } from "../../lib/train/mean-loss.js";
 import type { LossFunction, Task } from "../../lib/train/task.js";
 import { TaskTrainer, type TaskTrainerOptions } from "../../lib/train/task-trainer.js";
 import { classification } from "../../lib/train/tasks/classification.js";
@@ -157,6 +158,42 @@ onEachDevice((device) => {
         [[8, 9, 2, 3]],
       ];
       await resumes(() => new BertForMaskedLM(bert(), { seed: 2 }), task, data, { given: true });
+    });
+
+    test("masked words are evaluated alike by any number of processes", async () => {
+      using model = new BertForMaskedLM(bert(), { seed: 2 });
+      const device = model.parameters()[0]!.device;
+      const task = maskedWords({ maskToken: 10, vocabularySize: 11, probability: 0.4 });
+      const texts = Array.from({ length: 7 }, (_, b) =>
+        Array.from({ length: 1 + (b % 3) }, (_, i) =>
+          Array.from({ length: 3 + ((b + i) % 5) }, (_, t) => 1 + ((b * t + i) % 9)),
+        ),
+      );
+      const evaluated = async (size: number, limit?: number): Promise<[number, number]> => {
+        let [sum, targets] = [0, 0];
+        for (let rank = 0; rank < size; rank++) {
+          const share = { rank, size };
+          const own = await meanLoss(model, task, everyNth(texts, share, limit), { device, share });
+          sum += own.loss * own.targets;
+          targets += own.targets;
+        }
+        return [sum / targets, targets];
+      };
+      for (const limit of [undefined, 3]) {
+        const [loss, targets] = await evaluated(1, limit);
+        using trainer = new TaskTrainer({
+          ...{ model, task, data: texts, validation: texts, steps: 1, schedule: () => 0 },
+          ...(limit !== undefined && { evalBatches: limit }),
+        });
+        const { evaluation } = await trainer.train();
+        expect(evaluation!.loss).toBeCloseTo(loss, 12);
+        expect(evaluation!.tokens).toBe(targets);
+        for (const size of [2, 3, 9]) {
+          const [other, count] = await evaluated(size, limit);
+          expect(count).toBe(targets);
+          expect(other).toBeCloseTo(loss, 12);
+        }
+      }
     });
 
     test("sequence to sequence, of T5 and the original encoder–decoder", async () => {
