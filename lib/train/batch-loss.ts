@@ -1,24 +1,17 @@
 import { tensor } from "../creation.js";
 import type { FloatTensor } from "../tensor.js";
 import type { Batch } from "./batches.js";
-import { documentsOf } from "./documents.js";
 import { ignored } from "./sequence-source.js";
 import type { TrainableModel } from "./trainable-model.js";
 
 /**
- * Returns a model's loss on a batch of `shape` [B, T]. Documents are those of the batch, or begin with the token
- * `start`; if there are neither, each sequence is one document.
+ * Returns a model's loss on a batch of `shape` [B, T]. Tokens see only the document of the batch that they belong to.
  */
-export function batchLoss(
-  model: TrainableModel,
-  batch: Batch,
-  shape: readonly [number, number],
-  start: number | null,
-): FloatTensor {
+export function batchLoss(model: TrainableModel, batch: Batch, shape: readonly [number, number]): FloatTensor {
   const { device } = model;
   const ids = tensor(batch.inputs, shape, { device });
   const targets = tensor(batch.targets, shape, { device });
-  const documents = batch.documents ?? (start === null ? null : documentsOf(batch, shape[0], start));
+  const { documents = null } = batch;
   return documents ? model.loss(ids, targets, { documents }) : model.loss(ids, targets);
 }
 

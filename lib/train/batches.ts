@@ -1,6 +1,7 @@
 import { HeedError } from "../errors.js";
 import { orderOf, type OrderVersion, orderVersion, Permutation } from "../permutation.js";
-import { type SequenceSource, windowsOf } from "./sequence-source.js";
+import { documentsIn } from "./documents.js";
+import { type SequenceSource, type TrainingSequence, windowsOf } from "./sequence-source.js";
 import type { TokenSource } from "./token-data.js";
 
 /** Options of `Batches`. */
@@ -13,6 +14,12 @@ export interface BatchOptions {
   seed?: number;
   /** True if windows are shuffled, false if they come in the order of the source, as for validation. @default true */
   shuffle?: boolean;
+  /**
+   * Id that begins a document in the windows of a stream: the lengths of the documents are then part of each batch.
+   * Sequences that know their own documents keep them.
+   * @default null (each window is one document)
+   */
+  documentStart?: number | null;
   /** @internal Version of the orders, for a run that began with another one. */
   version?: OrderVersion;
 }
@@ -23,7 +30,10 @@ export interface Batch {
   inputs: Int32Array;
   /** Id that follows each input, [B, T]; −100 where the loss does not count. */
   targets: Int32Array;
-  /** Lengths of the documents that each sequence is packed from; null if each sequence is one document. */
+  /**
+   * Lengths of the documents that each sequence is packed from, which do not see each other; null if every sequence of
+   * the batch is one document.
+   */
   documents?: readonly (readonly number[])[] | null;
 }
 
@@ -47,15 +57,14 @@ export class Batches {
   readonly windows: number;
   private readonly seed: number;
   private readonly shuffle: boolean;
+  private readonly documentStart: number | null;
   private permutation: { epoch: number; order: Permutation } | undefined;
   private readonly source: SequenceSource;
   private readonly version: OrderVersion;
 
   /** @throws ERR_RANGE if a size is not a positive integer or the source does not fill one window with its targets. */
-  constructor(
-    source: TokenSource | SequenceSource,
-    { batchSize, contextLength, seed = 0, shuffle = true, version = orderVersion }: BatchOptions,
-  ) {
+  constructor(source: TokenSource | SequenceSource, options: BatchOptions) {
+    const { batchSize, contextLength, seed = 0, shuffle = true, documentStart = null, version = orderVersion } = options;
     for (const [name, size] of Object.entries({ batchSize, contextLength }))
       if (!Number.isSafeInteger(size) || size < 1)
         throw new HeedError("ERR_RANGE", `Batches: expected ${name} to be an integer of at least 1, got ${size}`);
@@ -73,6 +82,7 @@ export class Batches {
     this.contextLength = contextLength;
     this.seed = seed;
     this.shuffle = shuffle;
+    this.documentStart = documentStart;
     this.windows = this.source.sequences;
   }
 
@@ -121,10 +131,16 @@ export class Batches {
       const sequence = this.source.sequence(this.windowOf(first + b));
       inputs.set(sequence.inputs, b * T);
       targets.set(sequence.targets, b * T);
-      documents.push(sequence.documents);
+      documents.push(this.documentsIn(sequence));
     }
-    const packed = documents.filter((lengths) => lengths !== null);
-    return { inputs, targets, documents: packed.length === count ? packed : null };
+    // A sequence without borders among others is a document of its own: it must not take the borders of the others away.
+    const bordered = documents.some((lengths) => lengths !== null);
+    return { inputs, targets, documents: bordered ? documents.map((lengths) => lengths ?? [T]) : null };
+  }
+
+  /** Returns the lengths of the documents in a sequence; null if it has no borders. */
+  private documentsIn({ inputs, documents }: TrainingSequence): readonly number[] | null {
+    return documents ?? (this.documentStart === null ? null : documentsIn(inputs, this.documentStart));
   }
 
   /** Returns the index in the source of the window with number `count`, counted over all epochs. */

@@ -55,8 +55,8 @@ export async function evaluate(
     documentStart = null,
   } = options;
   if (limit !== undefined) checkInteger("evaluate", "batches", limit, 1);
-  const windows = new Batches(tokens, { batchSize, contextLength, shuffle: false });
-  const task = windowTask(contextLength, documentStart);
+  const windows = new Batches(tokens, { batchSize, contextLength, shuffle: false, documentStart });
+  const task = windowTask(contextLength);
   const { loss, targets } = await meanLoss(model, task, spread(windows, limit), { device: model.device, signal });
   const mean = targets === 0 ? NaN : loss;
   return { loss: mean, perplexity: Math.exp(mean), tokens: targets };

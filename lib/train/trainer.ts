@@ -42,12 +42,13 @@ export class Trainer extends TrainingLoop<TrainableModel, Batch> {
 function planOf(options: TrainerOptions): Plan<TrainableModel, Batch> {
   const { batchSize, contextLength, documentStart, seed } = checkTrainerOptions(options);
   const { model, data, validation, resume, newData = false } = options;
+  const windows = { batchSize, contextLength, documentStart };
   const batches = batchesOf(
-    (version) => new Batches(data, { batchSize, contextLength, seed, version }),
+    (version) => new Batches(data, { ...windows, seed, version }),
     resume?.state ?? null,
     newData,
   );
-  const heldOut = validation ? heldOutBatches(validation, batchSize, contextLength) : null;
+  const heldOut = validation ? new Batches(validation, { ...windows, shuffle: false }) : null;
   const distributed = checkDistributed("Trainer", options.distributed);
   const { rank, size } = distributed?.collectives ?? alone;
   const share = { rank, size };
@@ -62,7 +63,7 @@ function planOf(options: TrainerOptions): Plan<TrainableModel, Batch> {
     op: "Trainer",
     model,
     device: model.device,
-    task: windowTask(contextLength, documentStart),
+    task: windowTask(contextLength),
     feed: new WindowFeed(batches, resume?.state ?? null, newData, share),
     validation: heldOut && (() => spread(heldOut, settings.evalBatches, share)),
     settings,
@@ -70,14 +71,6 @@ function planOf(options: TrainerOptions): Plan<TrainableModel, Batch> {
     distributed,
     flopsPerToken: layers && width ? trainingFlops(model, { layers, width, contextLength }, tiedHead(model)) : null,
   };
-}
-
-function heldOutBatches(
-  validation: NonNullable<TrainerOptions["validation"]>,
-  batchSize: number,
-  contextLength: number,
-): Batches {
-  return new Batches(validation, { batchSize, contextLength, shuffle: false });
 }
 
 /** Returns the token embedding if it is the projection to logits as well, or null. */

@@ -3,14 +3,10 @@ import type { Batch } from "./batches.js";
 import type { Task } from "./task.js";
 import type { TrainableModel } from "./trainable-model.js";
 
-/**
- * Returns the task of predicting the next token in windows of T tokens. `documentStart` is the token that begins a
- * document, or null.
- */
-export function windowTask(contextLength: number, documentStart: number | null): Task<TrainableModel, Batch> {
+/** Returns the task of predicting the next token in sequences of T tokens. */
+export function windowTask(contextLength: number): Task<TrainableModel, Batch> {
   return {
-    loss: (model, batch) =>
-      batchLoss(model, batch, [batch.inputs.length / contextLength, contextLength], documentStart),
+    loss: (model, batch) => batchLoss(model, batch, [batch.inputs.length / contextLength, contextLength]),
     targets: countedTargets,
     tokens: ({ inputs }) => inputs.length,
   };

@@ -8,7 +8,7 @@ import { AdamW } from "../../lib/optim/adamw.js";
 import { scope } from "../../lib/scope.js";
 import { tensor } from "../../lib/creation.js";
 import { loadCheckpoint, saveCheckpoint } from "../../lib/train/checkpoint.js";
-import { documentsOf } from "../../lib/train/documents.js";
+import { documentsIn } from "../../lib/train/documents.js";
 import { evaluate } from "../../lib/train/evaluate.js";
 import { tokenData } from "../../lib/train/token-data.js";
 import { Trainer } from "../../lib/train/trainer.js";
@@ -69,13 +69,10 @@ describe("a Llama that rotates neighbours", () => {
 
 describe("documents", () => {
   test("begin with their token; the tokens before the first one are a document, too", () => {
-    const inputs = Int32Array.of(3, 0, 1, 2, 0, 0, 4, 5, 6, 7, 0, 1);
-    expect(documentsOf({ inputs, targets: inputs }, 2, 0)).toEqual([
-      [1, 3, 1, 1],
-      [4, 2],
-    ]);
-    expect(documentsOf({ inputs, targets: inputs }, 1, 9)).toEqual([[12]]);
-    expect(documentsOf({ inputs: Int32Array.of(0, 1), targets: inputs }, 1, 0)).toEqual([[2]]);
+    expect(documentsIn(Int32Array.of(3, 0, 1, 2, 0, 0), 0)).toEqual([1, 3, 1, 1]);
+    expect(documentsIn(Int32Array.of(4, 5, 6, 7, 0, 1), 0)).toEqual([4, 2]);
+    expect(documentsIn(Int32Array.of(3, 0, 1, 2), 9)).toEqual([4]);
+    expect(documentsIn(Int32Array.of(0, 1), 0)).toEqual([2]);
   });
 
   test("the loss is that of each document alone", async () => {
