@@ -78,6 +78,11 @@ export function isOutage(error: unknown): boolean {
   return !(error instanceof HubApiError) || error.statusCode >= 500 || [408, 429].includes(error.statusCode);
 }
 
+/** Returns true if an error is the hub's answer that there is no such model, or none that this user may see. */
+export function isMissing(error: unknown): boolean {
+  return error instanceof HubApiError && [401, 403, 404, 410].includes(error.statusCode);
+}
+
 /**
  * Returns what went wrong, in words. The cause of fetch's error says more than its message, and a stream may end with a
  * string instead of an error.

@@ -9,8 +9,9 @@ import { downloadBlob } from "./download.js";
 import { hubAddress, hubToken, isOffline, patience } from "./environment.js";
 import { hubFile, isInside, keepListing, missingFile } from "./listing.js";
 import { partialSize } from "./partial.js";
+import { NoSuchModelError } from "../no-such-model-error.js";
 import type { Inspection, PretrainedOptions } from "./pretrained-options.js";
-import { asking, type HubRequest, isOutage, reasonOf } from "./request.js";
+import { asking, type HubRequest, isMissing, isOutage, reasonOf } from "./request.js";
 
 const usualFiles =
   /^((generation_|sentence_bert_)?config|tokenizer(_config)?|special_tokens_map|modules|1_Pooling\/config)\.json$|^chat_template\.jinja$|^model.*\.safetensors(\.index\.json)?$/;
@@ -42,9 +43,8 @@ export async function snapshotOf(
       if (commit !== null && (await missingFile(cache, commit, files)) === null) return cache.snapshot(commit);
     }
     if (cause instanceof HeedError) throw cause;
-    throw new HeedError("ERR_IO", `${name}: expected to download revision ${revision}, got: ${reasonOf(cause)}`, {
-      cause,
-    });
+    const Kind = isMissing(cause) ? NoSuchModelError : HeedError;
+    throw new Kind("ERR_IO", `${name}: expected to download revision ${revision}, got: ${reasonOf(cause)}`, { cause });
   }
 }
 
@@ -58,7 +58,7 @@ async function cached(
   const missing = commit === null ? null : await missingFile(cache, commit, files);
   if (commit !== null && missing === null) return cache.snapshot(commit);
   const found = missing === null ? "none" : `one without ${missing}`;
-  throw new HeedError(
+  throw new NoSuchModelError(
     "ERR_IO",
     `${name}: expected a copy of revision ${revision} in ${cache.folder} while offline, got ${found}`,
   );

@@ -1,15 +1,20 @@
 // The model of a plugin: one that the caller has loaded, or the name of one, which is loaded when it is first used.
-import { checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { load, type LoadOptions, type ModelKinds } from "../load/load.js";
 import { Loaded } from "../load/loaded.js";
 import { untilAborted } from "../until-aborted.js";
+import { checkNames } from "./option-names.js";
 
 /** Kinds of models that plugins use. */
 export type PluginKind = "causal" | "encoder" | "classifier";
 
 /** Options for loading a model by its name; see `load`. */
 export type ModelLoadOptions = Omit<LoadOptions, "kind">;
+
+const loadNames = [
+  ...(["device", "dtype", "seed", "quantize", "tokenizer", "adapter", "average", "revision", "offline"] as const),
+  ...(["cacheDir", "hubUrl", "accessToken", "files", "onProgress", "signal"] as const),
+] as const satisfies readonly (keyof ModelLoadOptions)[];
 
 const classes: Readonly<Record<PluginKind, string>> = {
   causal: "LanguageModel",
@@ -23,14 +28,14 @@ export class LazyModel<K extends PluginKind> {
   readonly id: string;
   #loading: Promise<ModelKinds[K]> | null = null;
 
-  /** @throws ERR_ARGUMENT if `source` is neither a name nor a loaded model of this kind. */
+  /** @throws ERR_ARGUMENT if `source` is neither a name nor a loaded model of this kind, or there is no such option. */
   constructor(
     op: string,
     readonly kind: K,
     readonly source: string | ModelKinds[K],
     readonly options: ModelLoadOptions = {},
   ) {
-    checkObject(op, "options", options);
+    checkNames(op, "options", options, loadNames);
     const named = typeof source === "string" && source !== "";
     if (!named && !(source instanceof Loaded && source.kind === kind))
       throw new HeedError(

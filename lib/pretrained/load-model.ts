@@ -6,6 +6,7 @@ import type { ClassificationRecipe } from "../embed/classification.js";
 import type { EmbeddingEncoder, EmbeddingRecipe } from "../embed/embed-texts.js";
 import { describe, HeedError } from "../errors.js";
 import { exists } from "../files.js";
+import { NoSuchModelError } from "../no-such-model-error.js";
 import type { PretrainedOptions } from "../hub/pretrained-options.js";
 import type { ModelOptions } from "../models/model.js";
 import { tokenizerFromFile } from "../tokenizer/from-json.js";
@@ -110,7 +111,7 @@ export async function loadParts(op: string, name: string, options: LoadModelOpti
   quantizeOptionsOf(op, options);
   const checkKind = (found: readonly ModelKind[]): ModelKind => {
     if (kind === undefined || found.includes(kind)) return kind ?? found[0]!;
-    throw new HeedError(
+    throw new NoSuchModelError(
       "ERR_ARGUMENT",
       `${op}: expected ${name} to be a model of kind "${kind}", got one of kind "${found[0]!}"`,
     );

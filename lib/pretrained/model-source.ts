@@ -7,6 +7,7 @@ import { exists, naming } from "../files.js";
 import { partsOfGguf } from "../formats/gguf-parts.js";
 import { isLlama2cTokenizer } from "../formats/llama2c.js";
 import { latestVersion } from "../formats/versioned-folder.js";
+import { NoSuchModelError } from "../no-such-model-error.js";
 import { inspectedFolder } from "../hub/pretrained-folder.js";
 import type { Inspection, PretrainedOptions } from "../hub/pretrained-options.js";
 import { adapterFiles } from "./peft.js";
@@ -44,18 +45,19 @@ export async function findModel(
   inspect?: Inspection,
 ): Promise<ModelSource> {
   if (typeof name !== "string" || name === "")
-    throw new HeedError("ERR_ARGUMENT", `model: expected ${forms}, got ${describe(name)}`);
+    throw new NoSuchModelError("ERR_ARGUMENT", `model: expected ${forms}, got ${describe(name)}`);
   if (name.startsWith("hf:")) return onHub(name, options, inspect);
   const found = await stat(name).catch(() => null);
   if (found?.isDirectory()) return inFolder(name);
   if (found) return ofFile(name);
   if (!new RegExp(`^${hubName}$`).test(name))
-    throw new HeedError("ERR_IO", `${name}: expected ${forms}, got no such file or folder`);
+    throw new NoSuchModelError("ERR_IO", `${name}: expected ${forms}, got no such file or folder`);
   try {
     return await onHub(`hf:${name}`, options, inspect);
   } catch (cause) {
     if (!(cause instanceof HeedError) || cause.code !== "ERR_IO") throw cause;
-    throw new HeedError("ERR_IO", `${cause.message}; there is no file or folder of this name either`, { cause });
+    const Kind = cause instanceof NoSuchModelError ? NoSuchModelError : HeedError;
+    throw new Kind("ERR_IO", `${cause.message}; there is no file or folder of this name either`, { cause });
   }
 }
 
@@ -66,7 +68,7 @@ export async function findModel(
 async function onHub(name: string, options: PretrainedOptions, inspect?: Inspection): Promise<ModelSource> {
   const [, model, file] = new RegExp(`^hf:(${hubName})(?:\\/(.+\\.gguf))?$`, "s").exec(name) ?? [];
   if (model === undefined)
-    throw new HeedError(
+    throw new NoSuchModelError(
       "ERR_ARGUMENT",
       `model: expected hf:owner/name or hf:owner/name/file.gguf, got ${describe(name)}`,
     );
@@ -96,7 +98,7 @@ async function inFolder(folder: string): Promise<ModelSource> {
   const models = names.filter((name) => isFirstGguf(name) || (name.endsWith(".bin") && !isLlama2cTokenizer(name)));
   if (models.length === 1) return ofFile(path.join(folder, models[0]!));
   if (models.length === 0)
-    throw new HeedError("ERR_IO", `${folder}: expected ${forms}, got a folder with none of these`);
+    throw new NoSuchModelError("ERR_IO", `${folder}: expected ${forms}, got a folder with none of these`);
   throw new HeedError("ERR_FORMAT", `${folder}: expected one model, got ${models.sort().join(", ")}: name one of them`);
 }
 

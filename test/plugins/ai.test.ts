@@ -1,6 +1,9 @@
 /** The AI SDK with models of heed in the process. */
-import { rm } from "node:fs/promises";
+import { once } from "node:events";
+import { mkdir, rm } from "node:fs/promises";
+import { createServer } from "node:http";
 import path from "node:path";
+import { NoSuchModelError } from "@ai-sdk/provider";
 import {
   createProviderRegistry,
   embed,
@@ -18,7 +21,7 @@ import {
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { addAdapter, setAdapter } from "../../lib/adapters/adapters.js";
-import { createHeed, heed, type HeedLanguageModelOptions } from "../../lib/plugins/ai/index.js";
+import { createHeed, heed, type HeedLanguageModelOptions, type HeedProvider } from "../../lib/plugins/ai/index.js";
 import { LazyModel } from "../../lib/plugins/lazy-model.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { shakeAdapter } from "../adapters/support.js";
@@ -302,6 +305,53 @@ describe("vectors and ranks", () => {
   });
 });
 
+describe("unknown models", () => {
+  const types = ["languageModel", "embeddingModel", "rerankingModel"] as const;
+  const values = ["a"];
+  const use = (provider: HeedProvider, type: (typeof types)[number], name: string): PromiseLike<unknown> => {
+    if (type === "languageModel") return generateText({ model: provider(name), messages });
+    if (type === "embeddingModel") return embedMany({ model: provider.embedding(name), values });
+    return rerank({ model: provider.reranking(name), query: "a", documents: values });
+  };
+
+  test.each(types)("of the type %s, and models of another kind", async (modelType) => {
+    await using provider = createHeed();
+    const folder = path.join(temporaryFolder(), "empty");
+    await mkdir(folder);
+    const other = path.join(temporaryFolder(), "other");
+    await savePretrained(other, embeddingModel().model, { tokenizer: embeddingModel().tokenizer });
+    // Every kind of encoder can embed.
+    const others = modelType === "embeddingModel" ? [] : [other];
+    for (const modelId of ["no-such-model", path.join(folder, "missing"), folder, ...others]) {
+      const error: unknown = await Promise.resolve(use(provider, modelType, modelId)).catch((cause: unknown) => cause);
+      expect(NoSuchModelError.isInstance(error)).toBe(true);
+      expect(error).toMatchObject({ modelId, modelType, cause: { name: "HeedError" } });
+      expect((error as Error).message).toContain(modelId);
+    }
+  });
+
+  test("that are known at once", () => {
+    for (const [act, modelId, modelType] of [
+      [() => heed(""), "", "languageModel"],
+      [() => heed.embedding(""), "", "embeddingModel"],
+      [() => heed.reranking(""), "", "rerankingModel"],
+      [() => heed.imageModel("gpt"), "gpt", "imageModel"],
+    ] as const)
+      expect(act).toThrow(expect.objectContaining({ name: "AI_NoSuchModelError", modelId, modelType }));
+  });
+
+  test("a model of the hub that the hub does not have, and a hub that does not answer", async () => {
+    const hub = createServer((_, response) => response.writeHead(404).end("{}")).listen(0, "127.0.0.1");
+    await once(hub, "listening");
+    const hubUrl = `http://127.0.0.1:${(hub.address() as { port: number }).port}`;
+    const ask = () =>
+      generateText({ model: createHeed()("owner/name", { hubUrl, cacheDir: temporaryFolder() }), messages });
+    await expect(ask()).rejects.toMatchObject({ modelId: "owner/name", modelType: "languageModel" });
+    await new Promise((resolve) => hub.close(resolve));
+    await expect(ask()).rejects.toMatchObject({ name: "HeedError", code: "ERR_IO" });
+  });
+});
+
 describe("models by name", () => {
   test("are loaded once, and again after they have been closed", async () => {
     const folder = path.join(temporaryFolder(), "gpt");
@@ -316,16 +366,17 @@ describe("models by name", () => {
     // Without the files it cannot be loaded again.
     await rm(folder, { recursive: true });
     expect((await ask()).text).toBe(expected.text);
-    await expect(generateText({ model: provider(folder), messages })).rejects.toMatchObject({ code: "ERR_IO" });
+    const gone = { name: "AI_NoSuchModelError", modelId: folder, cause: { code: "ERR_IO" } };
+    await expect(generateText({ model: provider(folder), messages })).rejects.toMatchObject(gone);
     await provider(folder, options).close();
-    await expect(ask()).rejects.toMatchObject({ code: "ERR_IO" });
+    await expect(ask()).rejects.toMatchObject(gone);
     await save();
     expect((await ask()).text).toBe(expected.text);
     const registry = createProviderRegistry({ heed: provider }, { separator: ">" });
     expect(registry.languageModel(`heed>${folder}`).modelId).toBe(folder);
     await provider.close();
     await rm(folder, { recursive: true });
-    await expect(ask()).rejects.toMatchObject({ code: "ERR_IO" });
+    await expect(ask()).rejects.toMatchObject(gone);
   });
 
   test("are freed when they are closed", async () => {
@@ -347,7 +398,7 @@ describe("models by name", () => {
     const folder = path.join(temporaryFolder(), "gpt");
     const provider = createHeed();
     const ask = () => generateText({ model: provider(folder), messages, ...settings });
-    await expect(ask()).rejects.toMatchObject({ code: "ERR_IO" });
+    await expect(ask()).rejects.toMatchObject({ modelId: folder, modelType: "languageModel" });
     await savePretrained(folder, chat.model, { tokenizer: chat.tokenizer });
     await ask();
     await provider.close();
@@ -357,9 +408,8 @@ describe("models by name", () => {
 describe("bad input", () => {
   test.each([
     ["another kind", () => heed(embeddingModel() as never), /a loaded LanguageModel, got a model of kind "encoder"/],
-    ["no name", () => heed.embedding(""), /the name of a model or a loaded EmbeddingModel, got ""/],
     ["options", () => heed("gpt", 5 as never), /expected options to be an object, got 5/],
-    ["images", () => heed.imageModel("gpt"), /a model of texts, got "gpt"/],
+    ["an unknown option", () => heed("gpt", { quantise: 8 } as never), /expected the options in .* got "quantise"/],
   ])("%s", (_, act, message) => {
     expectError(act, "ERR_ARGUMENT", message);
   });

@@ -8,6 +8,7 @@ import {
   HumanMessage,
   SystemMessage,
   type ToolMessage,
+  trimMessages,
 } from "@langchain/core/messages";
 import { StringOutputParser } from "@langchain/core/output_parsers";
 import { ChatPromptTemplate } from "@langchain/core/prompts";
@@ -21,6 +22,7 @@ import { chatModel, embeddingModel } from "../server/support.js";
 import { shakeAdapter } from "../adapters/support.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
+import { Programs } from "../support/programs.js";
 import { askedAgain, ScriptedModel, scripts, shownTools } from "./support.js";
 
 const model = chatModel();
@@ -236,7 +238,91 @@ test("a model by name is loaded when it is first used", async () => {
   expect((await named.invoke("Why?")).content).toBe(expected.content);
 });
 
+describe("tokens are counted", () => {
+  test("by the model's tokenizer", async () => {
+    for (const text of ["", "Why is the sky blue?", "näïve 🦊 ".repeat(9)])
+      expect(await chat.getNumTokens(text)).toBe(model.tokenizer.encode(text).length);
+    const blocks = [
+      { type: "text", text: "Why " },
+      { type: "image_url", image_url: "data:" },
+      { type: "text", text: "?" },
+    ];
+    expect(await chat.getNumTokens(blocks)).toBe(model.tokenizer.encode("Why ?").length);
+  });
+
+  test("when messages are trimmed", async () => {
+    const messages = ["One whale.", "Two whales.", "Three whales."].map((text) => new HumanMessage(text));
+    const count = async (text: string): Promise<number> => chat.getNumTokens(text);
+    const maxTokens = (await count("Two whales.")) + (await count("Three whales.")) + 1;
+    const kept = await trimMessages(messages, { maxTokens, strategy: "last", tokenCounter: chat });
+    expect(kept.map(({ content }) => content)).toEqual(["Two whales.", "Three whales."]);
+  });
+});
+
+test("classes can be extended, as the declarations say", () => {
+  const programs = new Programs(temporaryFolder());
+  programs.add(
+    "extended",
+    `import { ChatHeed, type ChatHeedInput, HeedEmbeddings } from "heed/langchain";
+    export class Mine extends ChatHeed {}
+    export class Own extends ChatHeed {
+      readonly kept: string;
+      constructor(fields: ChatHeedInput) {
+        super(fields);
+        this.kept = this._llmType();
+      }
+      override _llmType(): string {
+        return "own";
+      }
+    }
+    export class MyEmbeddings extends HeedEmbeddings {}
+    const mine: ChatHeed = new Mine({ model: "gpt", temperature: 0 });
+    console.log(mine, new MyEmbeddings({ model: "bert" }));`,
+  );
+  expect(programs.compile()).toEqual([]);
+});
+
+test("a class that extends ChatHeed answers as it does", async () => {
+  class Mine extends ChatHeed {}
+  const expected = await chat.invoke("Why?");
+  expect((await new Mine({ model, ...settings }).invoke("Why?")).content).toBe(expected.content);
+});
+
 describe("bad input", () => {
+  test("unknown settings, which the error names", async () => {
+    const own = { model, temperature: 0, temprature: 1, max_tokens: 8 };
+    const message = /ChatHeed: expected settings .*, got "temprature", "max_tokens"$/;
+    expectError(() => new ChatHeed(own), "ERR_ARGUMENT", message);
+    await expectRejection(chat.invoke("?", { topk: 5 } as never), "ERR_ARGUMENT", /, got "topk"$/);
+    const read = async (): Promise<void> => {
+      for await (const _ of await chat.stream("?", { responseFormat: {} } as never));
+    };
+    await expectRejection(read(), "ERR_ARGUMENT", /, got "responseFormat"$/);
+    expectError(
+      () => new HeedEmbeddings({ model: embeddingModel(), normalise: true } as never),
+      "ERR_ARGUMENT",
+      /normalise/,
+    );
+    expectError(() => new ChatHeed({ model: "gpt", load: { quantise: 8 } as never }), "ERR_ARGUMENT", /quantise/);
+  });
+
+  test("settings of LangChain are none of them", async () => {
+    const cache = new InMemoryCache();
+    const calls = { tags: ["a"], metadata: { b: 1 }, callbacks: [], maxRetries: 1, verbose: false };
+    const own = new ChatHeed({ model, ...settings, ...calls, cache, maxConcurrency: 2 });
+    const config = {
+      ...calls,
+      verbose: undefined,
+      runName: "run",
+      configurable: {},
+      timeout: 60_000,
+      recursionLimit: 9,
+    };
+    const expected = await chat.invoke("Why?");
+    expect((await own.invoke("Why?", config)).content).toBe(expected.content);
+    expect((await own.withConfig({ tags: ["c"], stop: [] }).invoke("Why?")).content).toBe(expected.content);
+  });
+
   test("models of another kind, methods and tools", async () => {
     expectError(() => new ChatHeed({ model: embeddingModel() as never }), "ERR_ARGUMENT");
     expectError(() => new HeedEmbeddings({ model: model as never }), "ERR_ARGUMENT");

@@ -5,6 +5,7 @@ import type { EmbeddingModel } from "../../load/embedding-model.js";
 import { encodeText } from "../../tokenizer/tokenizer.js";
 import type { LazyModel } from "../lazy-model.js";
 import { checkNames } from "../option-names.js";
+import { loaded } from "./no-such-model.js";
 
 const ownNames = ["pooling", "normalize", "maxLength", "lowercase", "batchSize"] as const;
 
@@ -36,7 +37,8 @@ export class HeedEmbeddingModel implements EmbeddingModelV3 {
   /**
    * Resolves to a vector for each text, and the number of tokens that were read.
    *
-   * @throws The errors of `EmbeddingModel.embed`.
+   * @throws The AI SDK's NoSuchModelError if there is no embedding model of this name, and the errors of
+   *   `EmbeddingModel.embed`.
    */
   async doEmbed({
     values,
@@ -45,7 +47,7 @@ export class HeedEmbeddingModel implements EmbeddingModelV3 {
   }: EmbeddingModelV3CallOptions): Promise<EmbeddingModelV3Result> {
     const own: HeedEmbeddingOptions = providerOptions?.heed ?? {};
     checkNames("heed.embedding", "providerOptions.heed", own, ownNames);
-    const model = await this.lazy.get(signal);
+    const model = await loaded(this.lazy, signal);
     const vectors = await model.embed(values, { ...own, signal });
     const tokens = await countTokens(model, values, own);
     return { embeddings: vectors.map((vector) => Array.from(vector)), usage: { tokens }, warnings: [] };

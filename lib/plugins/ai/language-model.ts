@@ -10,6 +10,7 @@ import type {
 import type { Generation, GenerationEvent } from "../../generate/generation.js";
 import type { LazyModel } from "../lazy-model.js";
 import { chatOptionsOf } from "./call-options.js";
+import { loaded } from "./no-such-model.js";
 import { messagesOf } from "./prompt.js";
 import { finishReasonOf, streamParts, toolCallOf, usageOf } from "./stream-parts.js";
 
@@ -32,7 +33,8 @@ export class HeedLanguageModel implements LanguageModelV3 {
   /**
    * Resolves to the whole answer to a prompt. Calls at the same time are computed together, as one batch.
    *
-   * @throws ERR_ARGUMENT or ERR_RANGE if the prompt or a setting is invalid. For other errors, see `Engine.generate`.
+   * @throws ERR_ARGUMENT or ERR_RANGE if the prompt or a setting is invalid; the AI SDK's NoSuchModelError if there is no
+   *   language model of this name. For other errors, see `Engine.generate`.
    */
   async doGenerate(call: LanguageModelV3CallOptions): Promise<LanguageModelV3GenerateResult> {
     const { generation, warnings } = await this.begin(call, call.abortSignal);
@@ -78,7 +80,7 @@ export class HeedLanguageModel implements LanguageModelV3 {
     signal: AbortSignal | undefined,
   ): Promise<{ generation: Generation; warnings: SharedV3Warning[] }> {
     const messages = messagesOf(call.prompt);
-    const model = await this.lazy.get(signal);
+    const model = await loaded(this.lazy, signal);
     const { options, warnings } = chatOptionsOf(call, model);
     return { generation: model.chat(messages, { ...options, signal }), warnings };
   }

@@ -1,6 +1,5 @@
 // The provider of the AI SDK: it makes models of all kinds and knows those that it has loaded.
 import type { ProviderV3 } from "@ai-sdk/provider";
-import { HeedError } from "../../errors.js";
 import type { ModelKinds } from "../../load/load.js";
 import type { ClassifierModel } from "../../load/classifier-model.js";
 import type { EmbeddingModel } from "../../load/embedding-model.js";
@@ -8,11 +7,12 @@ import type { LanguageModel } from "../../load/language-model.js";
 import { LazyModel, type ModelLoadOptions, type PluginKind } from "../lazy-model.js";
 import { HeedEmbeddingModel } from "./embedding-model.js";
 import { HeedLanguageModel } from "./language-model.js";
+import { noSuchModel } from "./no-such-model.js";
 import { HeedRerankingModel } from "./reranking-model.js";
 
 /**
  * Makes models for the functions of the AI SDK, in the process. A model is given loaded, or by a name that `load` takes;
- * then the first call loads it. Equal names with equal options stand for the same model, which is loaded once.
+ * then the first call loads it, and rejects with the AI SDK's NoSuchModelError if there is no model of this name. Equal names with equal options stand for the same model, which is loaded once.
  */
 export interface HeedProvider extends ProviderV3, AsyncDisposable {
   /**
@@ -61,6 +61,7 @@ export function createHeed(): HeedProvider {
     source: string | ModelKinds[K],
     options: ModelLoadOptions = {},
   ): LazyModel<K> {
+    if (source === "") throw noSuchModel(source, kind, `${op}: expected the name of a model, got ""`);
     const known = models.find(
       (model) => model.kind === kind && model.source === source && same(model.options, options),
     );
@@ -82,7 +83,7 @@ export function createHeed(): HeedProvider {
     ...{ specificationVersion: "v3" as const, languageModel: language },
     ...{ embedding, embeddingModel: embedding, reranking, rerankingModel: reranking },
     imageModel: (name: string): never => {
-      throw new HeedError("ERR_ARGUMENT", `heed.imageModel: expected a model of texts, got ${JSON.stringify(name)}`);
+      throw noSuchModel(name, "image", `heed.imageModel: expected a model of texts, got ${JSON.stringify(name)}`);
     },
     ...{ close, [Symbol.asyncDispose]: close },
   });

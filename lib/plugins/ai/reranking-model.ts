@@ -5,6 +5,7 @@ import { definedOptions } from "../../load/loaded.js";
 import type { RankOptions } from "../../load/classifier-model.js";
 import type { LazyModel } from "../lazy-model.js";
 import { checkNames } from "../option-names.js";
+import { loaded } from "./no-such-model.js";
 
 const ownNames = ["maxLength", "batchSize"] as const;
 
@@ -34,7 +35,8 @@ export class HeedRerankingModel implements RerankingModelV3 {
   /**
    * Resolves to the documents in the order in which they match the query. Documents that are objects are read as JSON.
    *
-   * @throws The errors of `ClassifierModel.rank`.
+   * @throws The AI SDK's NoSuchModelError if there is no reranking model of this name, and the errors of
+   *   `ClassifierModel.rank`.
    */
   async doRerank({
     query,
@@ -46,7 +48,7 @@ export class HeedRerankingModel implements RerankingModelV3 {
     const own: HeedRerankingOptions = providerOptions?.heed ?? {};
     checkNames("heed.reranking", "providerOptions.heed", own, ownNames);
     const texts = documents.type === "text" ? documents.values : documents.values.map((value) => JSON.stringify(value));
-    const model = await this.lazy.get(signal);
+    const model = await loaded(this.lazy, signal);
     const ranked = await model.rank(query, texts, definedOptions<RankOptions>({ ...own, top: topN, signal }));
     return { ranking: ranked.map(({ index, score }) => ({ index, relevanceScore: score })), warnings: [] };
   }

@@ -12,7 +12,7 @@ import {
   createContentParser,
   createFunctionCallingParser,
 } from "@langchain/core/language_models/structured_output";
-import type { AIMessageChunk, BaseMessage } from "@langchain/core/messages";
+import type { AIMessageChunk, BaseMessage, MessageContent } from "@langchain/core/messages";
 import { ChatGenerationChunk, type ChatResult } from "@langchain/core/outputs";
 import type { Runnable } from "@langchain/core/runnables";
 import { toJsonSchema } from "@langchain/core/utils/json_schema";
@@ -23,7 +23,9 @@ import type { Generation } from "../../generate/generation.js";
 import type { JsonSchema } from "../../json-schema.js";
 import type { ChatGenerationOptions, LanguageModel } from "../../load/language-model.js";
 import { definedOptions } from "../../load/loaded.js";
+import { encodeText } from "../../tokenizer/tokenizer.js";
 import { LazyModel, type ModelLoadOptions } from "../lazy-model.js";
+import { callNames, checkFields, parameterNames } from "./fields.js";
 import { answerOf, chunkOf, messageOf } from "./messages.js";
 import { toolChoiceOf, toolOf } from "./tools.js";
 
@@ -66,29 +68,35 @@ export class ChatHeed extends BaseChatModel<ChatHeedCallOptions> implements Asyn
   readonly #model: LazyModel<"causal">;
   readonly #settings: ChatHeedSettings;
 
-  /** @throws ERR_ARGUMENT if the model is neither a name nor a `LanguageModel`. */
+  /**
+   * Creates a chat model.
+   *
+   * @throws ERR_ARGUMENT if the model is neither a name nor a `LanguageModel`, or if there is no such setting.
+   */
   constructor(fields: ChatHeedInput) {
+    checkFields("ChatHeed", fields, [...settingNames, ...parameterNames]);
     super(fields);
     this.#model = new LazyModel("ChatHeed", "causal", fields.model, fields.load);
     this.#settings = settingsOf(fields);
   }
 
-  /** @internal */
+  /** Returns the name of the class, by which LangChain serialises the model. */
   static override lc_name(): string {
     return "ChatHeed";
   }
 
-  /** @internal */
+  // These methods of LangChain's interface are in the declarations, since subclasses would lack abstract ones without them.
+  /** Returns "heed", by which LangChain tells kinds of models apart. */
   override _llmType(): string {
     return "heed";
   }
 
-  /** @internal Returns what the cache tells models apart by. */
+  /** Returns the fields by which LangChain's cache tells models apart. */
   override _identifyingParams(): Record<string, unknown> {
     return { model: this.#model.id, ...this.#settings };
   }
 
-  /** @internal Returns what traces show of a call. */
+  /** Returns the fields of a call that traces show. */
   override invocationParams({ tools, tool_choice, ...options }: this["ParsedCallOptions"] = {}): Record<
     string,
     unknown
@@ -96,7 +104,7 @@ export class ChatHeed extends BaseChatModel<ChatHeedCallOptions> implements Asyn
     return { ...this._identifyingParams(), ...settingsOf(options), tools, tool_choice };
   }
 
-  /** @internal Resolves to the answer to a conversation. */
+  /** Resolves to the answer to a conversation, for `invoke`. */
   override async _generate(messages: BaseMessage[], options: this["ParsedCallOptions"]): Promise<ChatResult> {
     const { generation } = await this.#begin(messages, options);
     const result = await generation;
@@ -106,7 +114,7 @@ export class ChatHeed extends BaseChatModel<ChatHeedCallOptions> implements Asyn
     return { generations: [{ text: message.text, message }], llmOutput: { tokenUsage } };
   }
 
-  /** @internal Returns the answer to a conversation as it comes. */
+  /** Yields the parts of the answer to a conversation, for `stream`. */
   override async *_streamResponseChunks(
     messages: BaseMessage[],
     options: this["ParsedCallOptions"],
@@ -121,6 +129,21 @@ export class ChatHeed extends BaseChatModel<ChatHeedCallOptions> implements Asyn
     }
     const end = { result: await generation, model: this.#model.id };
     yield new ChatGenerationChunk({ text: "", message: chunkOf({ end }) });
+  }
+
+  /**
+   * Resolves to the number of tokens that the model's tokenizer makes of a text, or of the texts in the content of a
+   * message. Other blocks of the content do not count. The first call loads the model, as `invoke` does.
+   *
+   * @throws ERR_ARGUMENT if the model has no tokenizer. Other errors are those of `load`.
+   */
+  override async getNumTokens(content: MessageContent): Promise<number> {
+    const text =
+      typeof content === "string"
+        ? content
+        : content.map((block) => (block.type === "text" ? String(block.text) : "")).join("");
+    const { tokenizer } = await this.#model.get();
+    return (await encodeText(tokenizer, text)).length;
   }
 
   /** Returns the model with tools, which are those of LangChain or in OpenAI's form. */
@@ -178,6 +201,7 @@ export class ChatHeed extends BaseChatModel<ChatHeedCallOptions> implements Asyn
     messages: readonly BaseMessage[],
     { tools = [], tool_choice, stop, signal, ...options }: this["ParsedCallOptions"],
   ): Promise<{ generation: Generation }> {
+    checkFields("ChatHeed", options, [...settingNames, ...callNames]);
     const conversation = messages.map(messageOf);
     const model = await this.#model.get(signal);
     const chosen = definedOptions<ChatGenerationOptions>({

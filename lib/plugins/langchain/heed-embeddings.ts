@@ -3,6 +3,15 @@ import { Embeddings, type EmbeddingsParams } from "@langchain/core/embeddings";
 import type { EmbedTextsOptions } from "../../embed/embed-texts.js";
 import type { EmbeddingModel } from "../../load/embedding-model.js";
 import { LazyModel, type ModelLoadOptions } from "../lazy-model.js";
+import { checkFields, embeddingsNames } from "./fields.js";
+
+const optionNames = [
+  "pooling",
+  "normalize",
+  "maxLength",
+  "lowercase",
+  "batchSize",
+] as const satisfies readonly (keyof EmbedTextsOptions)[];
 
 /** Parameters of `HeedEmbeddings`. Vectors are made as the model's files say, unless an option says otherwise. */
 export interface HeedEmbeddingsInput extends EmbeddingsParams, Omit<EmbedTextsOptions, "signal"> {
@@ -24,8 +33,14 @@ export class HeedEmbeddings extends Embeddings implements AsyncDisposable {
   readonly #model: LazyModel<"encoder">;
   readonly #options: EmbedTextsOptions;
 
-  /** @throws ERR_ARGUMENT if the model is neither a name nor an `EmbeddingModel`. */
-  constructor({ model, load, pooling, normalize, maxLength, lowercase, batchSize, ...params }: HeedEmbeddingsInput) {
+  /**
+   * Creates embeddings.
+   *
+   * @throws ERR_ARGUMENT if the model is neither a name nor an `EmbeddingModel`, or if there is no such option.
+   */
+  constructor(fields: HeedEmbeddingsInput) {
+    checkFields("HeedEmbeddings", fields, [...optionNames, ...embeddingsNames]);
+    const { model, load, pooling, normalize, maxLength, lowercase, batchSize, ...params } = fields;
     super(params);
     this.#model = new LazyModel("HeedEmbeddings", "encoder", model, load);
     this.#options = { pooling, normalize, maxLength, lowercase, batchSize } as EmbedTextsOptions;
