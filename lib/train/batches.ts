@@ -64,7 +64,14 @@ export class Batches {
 
   /** @throws ERR_RANGE if a size is not a positive integer or the source does not fill one window with its targets. */
   constructor(source: TokenSource | SequenceSource, options: BatchOptions) {
-    const { batchSize, contextLength, seed = 0, shuffle = true, documentStart = null, version = orderVersion } = options;
+    const {
+      batchSize,
+      contextLength,
+      seed = 0,
+      shuffle = true,
+      documentStart = null,
+      version = orderVersion,
+    } = options;
     for (const [name, size] of Object.entries({ batchSize, contextLength }))
       if (!Number.isSafeInteger(size) || size < 1)
         throw new HeedError("ERR_RANGE", `Batches: expected ${name} to be an integer of at least 1, got ${size}`);
