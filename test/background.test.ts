@@ -1,8 +1,9 @@
 /** A worker in the background computes what it always does. That it gives way: test/native/thread_pool_test.cc. */
 import { expect, test } from "vitest";
 import { setBackground } from "../lib/device.js";
-import { devices } from "./generate/models.js";
 import { expectChild } from "./support/child.js";
+import { noCuda } from "./support/cuda.js";
+import { testUnless } from "./support/skip.js";
 import { trainProgram } from "./support/train-program.js";
 
 test("a worker in the background computes the same, beside the work of the main thread", async () => {
@@ -25,9 +26,11 @@ test("a worker in the background computes the same, beside the work of the main 
   expect(output).toBe("true");
 });
 
-test("setBackground comes before the use of a CUDA device", async () => {
+test("setBackground takes a boolean", () => {
   expect(() => setBackground(1 as never)).toThrow(/background to be a boolean/);
-  if (!devices.includes("cuda:0")) return;
+});
+
+testUnless(noCuda)("setBackground comes before the use of a CUDA device", async () => {
   const output = await expectChild(`
     const train = async (on) => {
       heed.setBackground(on);

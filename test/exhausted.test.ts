@@ -7,10 +7,14 @@ import { dist } from "./support/dist.js";
 import { linuxOnly, testUnless } from "./support/skip.js";
 
 const root = process.getuid?.() === 0;
+const nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+const unread =
+  spawnSync("setpriv", [...nobody, "test", "-r", dist("index.js")]).status !== 0 &&
+  "need a checkout that the user nobody may read";
 
 describe("no threads", () => {
   // The limit counts the threads of a user. The user is nobody, who has no other threads; only root may become nobody.
-  testUnless(process.platform !== "linux" ? linuxOnly : !root && "need to be root")(
+  testUnless(process.platform !== "linux" ? linuxOnly : root ? unread : "need to be root")(
     "importing rejects with ERR_NATIVE",
     () => {
       // Node.js itself ends the process if it finds no threads for its own pool. Reading a file starts the pool.
@@ -29,7 +33,7 @@ describe("no threads", () => {
         const { stdout, status, signal } = spawnSync(
           "setpriv",
           [
-            ...["--reuid=65534", "--regid=65534", "--clear-groups"],
+            ...nobody,
             ...["prlimit", `--nproc=${threads}`],
             ...[process.execPath, "--input-type=module", "-e", program],
           ],

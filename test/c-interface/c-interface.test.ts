@@ -22,7 +22,7 @@ import { dist } from "../support/dist.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { sharedFolder } from "../support/folder.js";
 import { collectGarbage } from "../support/gc.js";
-import { devicesTested, onEachDevice } from "../support/targets.js";
+import { devicesHere, onEachDevice } from "../support/targets.js";
 import { buildProbe, type Id, loadProbe, type Memory, type Probe } from "./probe.js";
 
 const folder = sharedFolder();
@@ -330,7 +330,7 @@ onEachDevice((name) => {
 });
 
 test("workers end in any order while an addon holds tensors, callbacks and DLPack tensors", async () => {
-  const indices = devicesTested.map((_, index) => index);
+  const indices = devicesHere.map((_, index) => index);
   const work = `
     import { createRequire } from "node:module";
     import { parentPort, workerData } from "node:worker_threads";

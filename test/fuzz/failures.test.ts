@@ -13,7 +13,7 @@ import { narrow } from "../../lib/ops/views.js";
 import { scope } from "../../lib/scope.js";
 import { tensor } from "../../lib/creation.js";
 import type { FloatTensor, Tensor } from "../../lib/tensor.js";
-import { devicesTested, onEachDevice } from "../support/targets.js";
+import { devicesHere, onEachDevice } from "../support/targets.js";
 import { fuzz } from "./fuzz.js";
 
 const rows = 3;
@@ -56,7 +56,7 @@ const command = fc.record({
 type Command = typeof command extends fc.Arbitrary<infer T> ? T : never;
 
 onEachDevice((name) => {
-  const elsewhere = devicesTested.find(({ device }) => device !== name)?.device ?? name;
+  const elsewhere = devicesHere.find(({ device }) => device !== name)?.device ?? name;
 
   const union = (...twins: Twin[]): ReadonlySet<string> => new Set(twins.flatMap(({ causes }) => [...causes]));
   const rowsOf = (table: Twin, ids: readonly number[]): Twin => {

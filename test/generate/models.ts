@@ -16,7 +16,7 @@ import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";
 
-/** The available devices. */
+/** The devices, with the absent CUDA device if there is none (test/support/targets.ts). */
 export const devices: readonly string[] = [...new Set(targets.map(({ device }) => device))];
 
 /**

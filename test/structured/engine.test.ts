@@ -9,7 +9,7 @@ import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.
 import { devices, smallGpt } from "../generate/models.js";
 import { expectError } from "../support/errors.js";
 import { nightly } from "../support/nightly.js";
-
+import { orCpu } from "../support/targets.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 import { schemas } from "./random-schemas.js";
 
@@ -30,7 +30,7 @@ const ajv = new Ajv2020({ strict: false, validateFormats: false });
 const sampled = { temperature: 1.2, maxTokens: 90 };
 
 describe.each(devices)("on %s", (device) => {
-  const model = smallGpt(device, { vocabularySize: 272, contextLength: 128 });
+  const model = smallGpt(orCpu(device), { vocabularySize: 272, contextLength: 128 });
 
   test("a text alone is the text in a batch, and both match", async () => {
     await using engine = new Engine(model, { tokenizer, maxSequences: 4 });

@@ -36,8 +36,17 @@ export const productTargets: readonly Target[] = targetsOn(isas.filter((isa) => 
 /** Each device, with the CPU's default instruction set, for tests that do not depend on the instruction set. */
 export const devicesTested: readonly Target[] = targetsOn([native.isa()]);
 
+/** Returns true if the device of a target can be used. Tests that loop over targets leave out the others. */
+export const isHere = ({ device }: Target): boolean => device === "cpu" || noCuda === null;
+
+/** The devices that can be used. */
+export const devicesHere: readonly Target[] = devicesTested.filter(isHere);
+
 /** The machine's own choice, which is restored after a test. */
 export const bestIsa = native.isa();
+
+/** Returns the device, or the CPU if it cannot be used: for what a suite makes before its tests, which are then skipped. */
+export const orCpu = (device: string): string => (device === "cpu" || noCuda === null ? device : "cpu");
 
 /** Runs a file's tests once on each device, which is then the default of everything they make ("auto"). */
 export function onEachDevice(tests: (device: string) => void): void {
@@ -48,6 +57,6 @@ export function onEachDevice(tests: (device: string) => void): void {
       if (usual === undefined) delete process.env.HEED_DEVICE;
       else process.env.HEED_DEVICE = usual;
     });
-    tests(device);
+    tests(orCpu(device));
   });
 }
