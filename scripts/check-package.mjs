@@ -1,13 +1,15 @@
 // Checks the packages as a user gets them: packs heed and the package with this platform's addon, installs both tarballs
 // into an empty project with install scripts blocked, then type-checks and runs the README's first program there. It
-// needs a built addon. It also checks that heed's install script builds nothing then, and that heed without any binary
-// fails to load, with a HeedError that says how to build.
+// needs a built addon. It also checks that heed's declarations compile without skipLibCheck (check-declarations.mjs), that
+// heed's install script builds nothing then, and that heed without any binary fails to load, with a HeedError that says
+// how to build.
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { checkDeclarations } from "./check-declarations.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const platform = `${process.platform}-${process.arch}`;
@@ -57,6 +59,8 @@ try {
   const generated = output.slice(output.indexOf("nats per character"));
   if (generated.length < 100) throw new Error(`expected the README's program to generate text, got:\n${output}`);
 
+  const entries = checkDeclarations(project);
+
   rmSync(path.join(project, "node_modules/@heed"), { recursive: true });
   writeFileSync(
     path.join(project, "load.js"),
@@ -65,6 +69,7 @@ try {
   const refusal = run(process.execPath, ["load.js"]);
   if (!/^ERR_NATIVE .*npm rebuild heed/s.test(refusal))
     throw new Error(`expected ERR_NATIVE that says how to build, got: ${refusal}`);
+  console.log(`the declarations of ${entries.length} entries compile without skipLibCheck`);
   console.log(`the README's program runs from the package: validation loss ${loss}; without a binary: ERR_NATIVE`);
 } finally {
   rmSync(project, { recursive: true, force: true });

@@ -124,7 +124,7 @@ export async function circuitSvd(model: InspectedModel, options: CircuitOptions)
 }
 
 /**
- * Resolves to the package that decomposes matrices.
+ * @internal Resolves to the package that decomposes matrices.
  *
  * @throws ERR_IO if ml-matrix is not installed.
  */
@@ -132,7 +132,7 @@ export async function matrices(op: string) {
   return await optionalPackage("ml-matrix", op, () => import("ml-matrix"));
 }
 
-/** Resolves to a matrix on the host. */
+/** @internal Resolves to a matrix on the host. */
 export async function matrixFrom(x: FloatTensor): Promise<Matrix> {
   const [rows, columns] = x.shape as [number, number];
   const { Matrix } = await import("ml-matrix");

@@ -57,7 +57,8 @@ test("documents are read by position, whatever the sizes of blocks and shards", 
       fc.integer({ min: 1, max: 60 }),
       fc.constantFrom("jsonl", "txt"),
       async (texts, blockBytes, shardTokens, extension) => {
-        fc.pre(extension === "jsonl" || texts.every((text) => !text.includes("--")));
+        // The separator must not begin or end within a text.
+        fc.pre(extension === "jsonl" || texts.every((text) => !text.includes("-")));
         const content = extension === "jsonl" ? jsonLines(texts.map((text) => ({ text }))) : texts.join("--");
         const at = out();
         const statistics = await write(input(content, extension), {

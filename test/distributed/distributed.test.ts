@@ -12,7 +12,7 @@ const folder = sharedFolder();
 
 test("both MPI libraries are installed where CI runs", ({ skip }) => {
   if (process.env.HEED_TEST_CUDA !== "1" && launchers.length < 2)
-    skip("wants mpirun.openmpi and mpirun.mpich (Debian: openmpi-bin, mpich)");
+    skip("need two MPI libraries (apt-get install openmpi-bin mpich)");
   expect(launchers.map(({ name }) => name)).toEqual(["Open MPI", "MPICH"]);
 });
 

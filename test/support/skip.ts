@@ -42,9 +42,9 @@ function withReason<T extends object>(api: T, reason: string): T {
   return new Proxy(api, {
     apply(target, self, args: unknown[]) {
       const call = target as unknown as (...args: unknown[]) => unknown;
-      const made = Reflect.apply(call, self, typeof args[0] === "string" ? noted(args, reason) : args);
+      const made: unknown = Reflect.apply(call, self, typeof args[0] === "string" ? noted(args, reason) : args);
       // `each` and `for` return the function that registers.
-      return typeof made === "function" ? withReason(made, reason) : made;
+      return typeof made === "function" ? withReason(made as (...args: unknown[]) => unknown, reason) : made;
     },
     get(target, key) {
       const value: unknown = Reflect.get(target, key);
@@ -58,7 +58,7 @@ function noted([name, ...rest]: unknown[], reason: string): unknown[] {
   const options = rest.find((value) => typeof value === "object");
   return [
     name,
-    { ...(options as object), meta: { skipped: reason } },
+    { ...(options!), meta: { skipped: reason } },
     rest.find((value) => typeof value === "function"),
   ];
 }
