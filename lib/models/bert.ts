@@ -116,7 +116,9 @@ class BertAttention extends Module {
   constructor(config: Required<BertConfig>, init: Initializer, seeds: DropoutSeeds) {
     super();
     this.self = new BertSelfAttention(config, init, seeds);
-    this.output = new BertOutput(config.width, config, init, seeds);
+    // A DistilBERT drops nothing of what its attention adds.
+    const dropout = config.family === "distilbert" ? 0 : config.dropout;
+    this.output = new BertOutput(config.width, { ...config, dropout }, init, seeds);
   }
 
   /** Returns the normalised sum [B, T, C] of x [B, T, C] and its attention. */

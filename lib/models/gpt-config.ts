@@ -35,8 +35,14 @@ export interface GptConfig {
   kvHeads?: number;
   /** Width between the feed-forward layers. @default 4·width */
   hidden?: number;
-  /** Dropout probability of embeddings, attention weights and residual branches. @default 0 */
+  /** Dropout probability of embeddings, attention weights and residual branches without one of their own. @default 0 */
   dropout?: number;
+  /** Dropout probability of the sum of embeddings (GPT-2's embd_pdrop). @default dropout */
+  embeddingDropout?: number | undefined;
+  /** Dropout probability of attention weights (GPT-2's attn_pdrop). @default dropout */
+  attentionDropout?: number | undefined;
+  /** Dropout probability of what each part of a block adds to the residual stream (GPT-2's resid_pdrop). @default dropout */
+  residualDropout?: number | undefined;
   /** True if linear layers and layer norms have biases. @default true */
   bias?: boolean;
   /**
@@ -121,6 +127,7 @@ export function checkGptConfig(config: GptConfig): Required<GptConfig> {
   const full = { ...gptDefaults, kvHeads, hidden: 4 * width, activation, ...config } as Required<GptConfig>;
   for (const name of ["kvHeads", "hidden"] as const) checkInteger("GPT", name, full[name], 1, most);
   checkNumber("GPT", "dropout", full.dropout, 0, 1);
+  for (const [name, value] of Object.entries(dropoutsOf(full))) checkNumber("GPT", name, value, 0, 1);
   checkNumber("GPT", "eps", full.eps, 0);
   checkInteger("GPT", "window", full.window, 0);
   checkNumber("GPT", "softcap", full.softcap, 0, largestFloat);
@@ -141,4 +148,14 @@ export function checkGptConfig(config: GptConfig): Required<GptConfig> {
   checkChoice("GPT", "normalization", full.normalization, normalizations);
   activationIndex("GPT", full.activation);
   return full;
+}
+
+/** Returns the dropout probability of each place in a GPT. */
+export function dropoutsOf({
+  dropout,
+  embeddingDropout = dropout,
+  attentionDropout = dropout,
+  residualDropout = dropout,
+}: Required<GptConfig>): Record<"embeddingDropout" | "attentionDropout" | "residualDropout", number> {
+  return { embeddingDropout, attentionDropout, residualDropout };
 }

@@ -13,7 +13,7 @@ import { rotaryTable } from "../ops/rotary-table.js";
 import { keep } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { CausalDecoder, type DecoderForwardOptions } from "./causal-decoder.js";
-import { checkGptConfig, type GptConfig } from "./gpt-config.js";
+import { checkGptConfig, dropoutsOf, type GptConfig } from "./gpt-config.js";
 import { initializerOf, type ModelOptions } from "./model.js";
 
 /** Options of `GPT.forward`. */
@@ -47,7 +47,8 @@ export class GPT extends CausalDecoder {
   constructor(config: GptConfig, options: ModelOptions = {}) {
     super("GPT", options);
     this.config = checkGptConfig(config);
-    const { vocabularySize, contextLength, layers, heads, width, bias, eps, dropout } = this.config;
+    const { vocabularySize, contextLength, layers, heads, width, bias, eps } = this.config;
+    const { embeddingDropout, attentionDropout, residualDropout } = dropoutsOf(this.config);
     const { positions, normalization, scaleAttention, scaleAttentionByLayer } = this.config;
     const init = initializerOf(options);
     const tableSize = { size: 2 * Math.floor(width / heads / 2), length: contextLength, device: init.device };
@@ -56,7 +57,8 @@ export class GPT extends CausalDecoder {
     const block = {
       ...this.config,
       causal: true,
-      residualDropout: dropout,
+      dropout: attentionDropout,
+      residualDropout,
       alibi: positions === "alibi",
       rotary,
       layout: "io",
@@ -68,7 +70,7 @@ export class GPT extends CausalDecoder {
     const added = positions === "learned" || positions === "sinusoidal";
     const sinusoids = positions === "sinusoidal" ? {} : null;
     this.wpe = added ? new PositionEmbedding({ length: contextLength, width, sinusoids }, init) : null;
-    this.drop = new Dropout(dropout, this.dropoutSeeds);
+    this.drop = new Dropout(embeddingDropout, this.dropoutSeeds);
     this.h = Array.from({ length: layers }, (_, layer) => {
       const scale = (scaleAttention ? 1 / Math.sqrt(width / heads) : 1) / (scaleAttentionByLayer ? layer + 1 : 1);
       return new TransformerBlock({ ...block, scale }, init, this.dropoutSeeds);

@@ -27,8 +27,10 @@ export interface LlamaConfig {
   headSize?: number;
   /** Width between the feed-forward layers. */
   hidden: number;
-  /** Dropout probability of embeddings, attention weights and residual branches. @default 0 */
+  /** Dropout probability of embeddings and residual branches. @default 0 */
   dropout?: number;
+  /** Dropout probability of attention weights. @default dropout */
+  attentionDropout?: number | undefined;
   /** Epsilon that every RMS norm adds to the mean square. @default 1e-5 */
   eps?: number;
   /** True if the token embedding is the output projection. @default false */
@@ -75,6 +77,7 @@ export function checkLlamaConfig(config: LlamaConfig): Required<LlamaConfig> {
   const full: Required<LlamaConfig> = {
     kvHeads: config.heads,
     dropout: 0,
+    attentionDropout: undefined,
     eps: 1e-5,
     tied: false,
     attentionBias: false,
@@ -95,6 +98,7 @@ export function checkLlamaConfig(config: LlamaConfig): Required<LlamaConfig> {
     checkInteger("Llama", name, full[name], 1, 2 ** 31 - 1);
   checkInteger("Llama", "layers", full.layers, 1, mostLayers);
   checkNumber("Llama", "dropout", full.dropout, 0, 1);
+  checkNumber("Llama", "attentionDropout", full.attentionDropout ?? 0, 0, 1);
   checkNumber("Llama", "eps", full.eps, 0);
   checkInteger("Llama", "window", full.window, 0);
   checkLayerTypes(full);

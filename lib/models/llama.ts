@@ -38,12 +38,21 @@ export class LlamaBlock extends Module {
   /** @param window number of tokens that a token sees back from itself, itself included; 0 means all of them */
   constructor(config: Required<LlamaConfig>, window: number, init: Initializer, seeds: DropoutSeeds) {
     super();
-    const { width, hidden, activation, eps, attentionBias, feedForwardBias } = config;
+    const {
+      width,
+      hidden,
+      activation,
+      eps,
+      attentionBias,
+      feedForwardBias,
+      attentionDropout = config.dropout,
+    } = config;
+    const attention = { ...config, window, bias: attentionBias, dropout: attentionDropout };
     // Each block adds to the residual stream twice. This factor keeps the stream's variance that of one layer
     // (Radford et al. 2019, §2.3).
     const outputStd = 0.02 / Math.sqrt(2 * config.layers);
     this.input_layernorm = new RmsNorm({ width, eps }, init);
-    this.self_attn = new GroupedAttention({ ...config, window, bias: attentionBias, outputStd }, init, seeds);
+    this.self_attn = new GroupedAttention({ ...attention, outputStd }, init, seeds);
     this.post_attention_layernorm = new RmsNorm({ width, eps }, init);
     this.mlp = new GatedFeedForward({ width, hidden, activation, bias: feedForwardBias, outputStd }, init);
     this.residualDropout = new Dropout(config.dropout, seeds);

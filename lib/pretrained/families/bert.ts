@@ -125,11 +125,12 @@ export const classifierFamily = familyOf<BertForSequenceClassification>({
   ending: "ForSequenceClassification",
   owns: (model) => model instanceof BertForSequenceClassification,
   make(bert, json) {
-    const dropout = json.classifier_dropout ?? json.seq_classif_dropout ?? null;
-    const named = json.classifier_dropout == null ? "seq_classif_dropout" : "classifier_dropout";
+    // As in transformers, a DistilBERT's default is a number of its own, and that of the others is the encoder's dropout.
+    const distilled = json.model_type === "distilbert";
+    const named = distilled ? "seq_classif_dropout" : "classifier_dropout";
     return new BertForSequenceClassification(bert(json.model_type === "bert"), {
       labels: labelsOf(json),
-      ...(dropout !== null && { dropout: numberOf(json, named, 0) }),
+      ...((distilled || json[named] != null) && { dropout: numberOf(json, named, 0.2) }),
     });
   },
   more({ labels, dropout, bert }) {

@@ -1,5 +1,5 @@
 // Reads and writes the config.json of GPT-2, and of GPTs with options that GPT-2 does not have ("heed_gpt").
-import { type GptConfig, gptDefaults } from "../../models/gpt-config.js";
+import { dropoutsOf, type GptConfig, gptDefaults } from "../../models/gpt-config.js";
 import {
   activationOf,
   booleanOf,
@@ -47,6 +47,7 @@ export const gptTypes: readonly string[] = ["gpt2", ownType];
  */
 export function toHuggingFaceGptConfig(config: Required<GptConfig>): Record<string, unknown> {
   const usual = { ...gptDefaults, kvHeads: config.heads };
+  const { embeddingDropout, attentionDropout, residualDropout } = dropoutsOf(config);
   const extra = beyondGpt2.filter((name) => config[name] !== usual[name]);
   return {
     ...(extra.length === 0
@@ -62,9 +63,9 @@ export function toHuggingFaceGptConfig(config: Required<GptConfig>): Record<stri
     layer_norm_epsilon: config.eps,
     scale_attn_weights: config.scaleAttention,
     scale_attn_by_inverse_layer_idx: config.scaleAttentionByLayer,
-    embd_pdrop: config.dropout,
-    attn_pdrop: config.dropout,
-    resid_pdrop: config.dropout,
+    embd_pdrop: embeddingDropout,
+    attn_pdrop: attentionDropout,
+    resid_pdrop: residualDropout,
     tie_word_embeddings: config.tied,
     heed_bias: config.bias,
   };
@@ -83,6 +84,10 @@ export function fromHuggingFaceGptConfig(json: unknown): GptConfig {
   const config = configOf(json, gptTypes, aliases);
   const integer = (name: string): number => positiveInteger(config, name);
   expectEntry(config, "add_cross_attention", false);
+  // The defaults are those of transformers.
+  const [embeddingDropout, attentionDropout, dropout] = (["embd_pdrop", "attn_pdrop", "resid_pdrop"] as const).map(
+    (name) => numberOf(config, name, 0.1),
+  ) as [number, number, number];
   return {
     vocabularySize: integer("vocab_size"),
     contextLength: integer("n_positions"),
@@ -93,7 +98,9 @@ export function fromHuggingFaceGptConfig(json: unknown): GptConfig {
     tied: booleanOf(config, "tie_word_embeddings", true),
     activation: activationOf(config, "activation_function", "gelu_new"),
     eps: numberOf(config, "layer_norm_epsilon", 1e-5),
-    dropout: numberOf(config, "resid_pdrop", 0),
+    dropout,
+    ...(embeddingDropout !== dropout && { embeddingDropout }),
+    ...(attentionDropout !== dropout && { attentionDropout }),
     bias: booleanOf(config, "heed_bias", true),
     scaleAttention: booleanOf(config, "scale_attn_weights", true),
     scaleAttentionByLayer: booleanOf(config, "scale_attn_by_inverse_layer_idx", false),

@@ -58,7 +58,7 @@ export function fromHuggingFaceLlamaConfig(json: unknown): LlamaConfig {
     width,
     headSize,
     hidden: integer("intermediate_size"),
-    dropout: numberOf(config, "attention_dropout", 0),
+    ...dropoutOf(config),
     eps: numberOf(config, "rms_norm_eps", 1e-6),
     tied: booleanOf(config, "tie_word_embeddings", false),
     ...partsOf(config, family),
@@ -66,6 +66,16 @@ export function fromHuggingFaceLlamaConfig(json: unknown): LlamaConfig {
     ...windowOf(config, family, layers),
     ...rotaryOf(config, headSize, contextLength),
   };
+}
+
+/**
+ * Returns the options for dropout. Published models drop attention weights alone; a model that heed saved says in an entry
+ * of its own what else is dropped.
+ */
+function dropoutOf(config: Entries): Pick<LlamaConfig, "dropout" | "attentionDropout"> {
+  const dropout = numberOf(config, "heed_dropout", 0);
+  const attentionDropout = numberOf(config, "attention_dropout", 0);
+  return { dropout, ...(attentionDropout !== dropout && { attentionDropout }) };
 }
 
 /**
@@ -142,7 +152,7 @@ function typesOf(config: Entries, layers: number, window: number): LayerType[] {
  * @throws ERR_ARGUMENT if no family has these options together.
  */
 export function toHuggingFaceLlamaConfig(config: Required<LlamaConfig>): Record<string, unknown> {
-  const { attentionBias, outputBias, feedForwardBias, window, headSize } = config;
+  const { attentionBias, outputBias, feedForwardBias, window, headSize, dropout } = config;
   const type = typeOf(config);
   return {
     architectures: [families[type].class],
@@ -157,7 +167,8 @@ export function toHuggingFaceLlamaConfig(config: Required<LlamaConfig>): Record<
     intermediate_size: config.hidden,
     hidden_act: nameOfActivation(config.activation),
     rms_norm_eps: config.eps,
-    attention_dropout: config.dropout,
+    attention_dropout: config.attentionDropout ?? dropout,
+    ...(dropout > 0 && { heed_dropout: dropout }),
     tie_word_embeddings: config.tied,
     ...toRotaryEntries(config),
     ...(type === "llama" && { attention_bias: outputBias, mlp_bias: feedForwardBias }),
