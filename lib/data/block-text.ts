@@ -61,11 +61,12 @@ export function* documentsOf(
 export function* valuesOf(
   block: Block & { kind: "lines" | "rows" },
   bad: BadLine[],
+  parse: (json: string) => unknown = JSON.parse,
 ): Generator<[line: number, parse: () => unknown]> {
   if (block.kind === "rows") {
     for (const { line, cells } of block.rows) yield [line, () => cells];
     return;
   }
   for (const [line, text] of linesOf(block.bytes, block.from, bad))
-    if (text.trim() !== "") yield [line, () => JSON.parse(text) as unknown];
+    if (text.trim() !== "") yield [line, () => parse(text)];
 }

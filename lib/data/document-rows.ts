@@ -13,17 +13,21 @@ export interface DocumentRow {
 }
 
 /**
- * Yields the lines of a file of JSON lines, or the rows of CSV, TSV or Parquet with all their columns.
+ * Yields the lines of a file of JSON lines, or the rows of CSV, TSV or Parquet with all their columns. `parse` parses a line
+ * of JSON.
  *
  * @throws ERR_IO if the file cannot be read, or a package for its format is not installed.
  * @throws ERR_FORMAT if the file is malformed; the message names the file and the line.
  */
-export async function* documentRows(path: string): AsyncGenerator<DocumentRow, void, undefined> {
+export async function* documentRows(
+  path: string,
+  parse: (json: string) => unknown = JSON.parse,
+): AsyncGenerator<DocumentRow, void, undefined> {
   const files = await findInputs(path);
   for await (const block of blocksOf(files, { separator: null, textColumn: null })) {
     if (block.kind === "text") throw new HeedError("ERR_FORMAT", `${path}: expected lines or rows, got a text`);
     const bad: BadLine[] = [...block.bad];
-    for (const [line, parse] of valuesOf(block, bad)) yield { line, value: plain(parsed(path, line, parse)) };
+    for (const [line, read] of valuesOf(block, bad, parse)) yield { line, value: plain(parsed(path, line, read)) };
     for (const { line, message } of bad) throw new HeedError("ERR_FORMAT", `${path}:${line}: ${message}`);
   }
 }

@@ -1,5 +1,6 @@
 // The rows of tables: CSV by csv-parse, and Parquet by hyparquet. Both packages are optional peer dependencies.
 import { Readable } from "node:stream";
+import type { SchemaTree } from "hyparquet";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
 import type { BadLine } from "./bad-lines.js";
@@ -151,6 +152,34 @@ export async function* parquetRows(file: DataFile, { textColumn, skip }: RowOpti
     for (const [i, cells] of rows.entries()) yield { line: rowStart + i + 1, cells, size: sizeOf(cells) };
     yield null;
   }
+}
+
+/**
+ * Returns the places of floats in a Parquet file: `.column`, `.column[]` for the items of a list, `.column.part`.
+ *
+ * @throws ERR_IO or ERR_FORMAT as `parquetRows` does.
+ */
+export async function floatColumns(path: string): Promise<string[]> {
+  const { asyncBufferFromFile, parquetMetadataAsync, parquetSchema } = await optionalPackage(
+    "hyparquet",
+    path,
+    () => import("hyparquet"),
+  );
+  const buffer = await naming(path, () => asyncBufferFromFile(path));
+  const { children } = parquetSchema(await inParquet(path, () => parquetMetadataAsync(buffer)));
+  const found: string[] = [];
+  const visit = ({ element, children }: SchemaTree, place: string): void => {
+    if (element.type === "DOUBLE" || element.type === "FLOAT") found.push(place);
+    for (const child of children) {
+      // A list is a group, which repeats a group with the item.
+      const isList = child.element.repetition_type === "REPEATED";
+      const [item] = child.children;
+      if (isList && child.children.length === 1) visit(item!, `${place}[]`);
+      else visit(child, isList ? `${place}[]` : `${place}.${child.element.name}`);
+    }
+  };
+  for (const column of children) visit(column, `.${column.element.name}`);
+  return found;
 }
 
 async function inParquet<T>(path: string, read: () => Promise<T>): Promise<T> {

@@ -1,17 +1,21 @@
 // Documents of a task, from files of JSON lines, CSV and Parquet, or of one list in JSON.
 import path from "node:path";
 import { documentRows } from "../data/document-rows.js";
+import { floatColumns } from "../data/tables.js";
 import { formatOf } from "../data/inputs.js";
 import { describe, HeedError } from "../errors.js";
 import { readTextFile } from "../files.js";
 import { pauseIfLong } from "../turns.js";
+import { withCsvTypes, withFloatColumns } from "./column-types.js";
+import { parsePythonJson } from "./python-float.js";
 
 /** Document of a task: the fields that its templates use. */
 export type TaskDocument = Readonly<Record<string, unknown>>;
 
 /**
  * Resolves to the documents of a file: an object on each line, the rows of CSV or Parquet, or a list of objects in a file
- * whose name ends with ".json". Empty lines are skipped. Files of lines may be compressed (.gz, .zst).
+ * whose name ends with ".json". Empty lines are skipped. Files of lines may be compressed (.gz, .zst). The columns have the
+ * types that Hugging Face's datasets gives them: whole floats are a `PythonFloat`.
  *
  * @throws ERR_IO if the file cannot be read; ERR_FORMAT if it is malformed. The message names the file and the line.
  */
@@ -19,13 +23,15 @@ export async function readDocuments(file: string): Promise<TaskDocument[]> {
   const { format = "jsonl", compression = null } = formatOf(file) ?? {};
   if (format === "csv" || format === "tsv" || format === "parquet" || (format === "jsonl" && compression !== null)) {
     const documents: TaskDocument[] = [];
-    for await (const { line, value } of documentRows(file)) documents.push(documentOf(`${file}:${line}`, value));
-    return documents;
+    for await (const { line, value } of documentRows(file, parsePythonJson))
+      documents.push(documentOf(`${file}:${line}`, value));
+    if (format === "csv" || format === "tsv") return withCsvTypes(documents);
+    return withFloatColumns(documents, format === "parquet" ? await floatColumns(file) : []);
   }
   const text = (await readTextFile(file)).replace(/^\uFEFF/, "");
   if (path.extname(file) === ".json" && text.trimStart().startsWith("[")) {
     const items = parsed(file, text);
-    return (items as unknown[]).map((item, i) => documentOf(`${file}: [${i}]`, item));
+    return withFloatColumns((items as unknown[]).map((item, i) => documentOf(`${file}: [${i}]`, item)));
   }
   const documents: TaskDocument[] = [];
   for (const [i, line] of text.split("\n").entries()) {
@@ -33,12 +39,12 @@ export async function readDocuments(file: string): Promise<TaskDocument[]> {
     if (line.trim() !== "") documents.push(documentOf(at, parsed(at, line)));
     await pauseIfLong();
   }
-  return documents;
+  return withFloatColumns(documents);
 }
 
 function parsed(at: string, text: string): unknown {
   try {
-    return JSON.parse(text) as unknown;
+    return parsePythonJson(text);
   } catch (cause) {
     throw new HeedError("ERR_FORMAT", `${at}: expected JSON: ${(cause as Error).message}`, { cause });
   }

@@ -3,6 +3,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { describe, HeedError } from "../errors.js";
 import type { TaskDocument } from "./documents.js";
+import { PythonFloat } from "./python-float.js";
 import { PythonRandom } from "./python-random.js";
 import { pythonText } from "./python-text.js";
 import { PromptTemplate } from "./prompt-template.js";
@@ -157,6 +158,8 @@ export class Prompts {
     const isField = typeof docToTarget === "string" && Object.hasOwn(document, docToTarget);
     const targets = (Array.isArray(value) ? value : [value]).map((one: unknown): Target => {
       if (docToChoice !== null && (typeof one === "number" || typeof one === "boolean")) return Number(one);
+      // Python takes a float for the index that equals it.
+      if (docToChoice !== null && isField && one instanceof PythonFloat) return Number(one);
       const text = pythonText(one);
       // A template makes a text of a number, and the text in a field is one of the choices.
       return docToChoice !== null && !isField && /^\d+$/.test(text) ? Number(text) : text;

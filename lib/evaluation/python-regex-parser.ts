@@ -134,7 +134,7 @@ class Parser {
       throw this.#error(reason);
     }
     if (letters.includes("a") && letters.includes("u")) throw this.#error("ASCII and UNICODE flags are incompatible");
-    const on = Object.fromEntries([...letters].map((letter) => [letter, true]));
+    const on = Object.fromEntries(Array.from(letters).map((letter) => [letter, true]));
     return { ...flags, ...on, ...(letters.includes("u") && { a: false }) };
   }
 
@@ -416,9 +416,9 @@ class Parser {
     const scoped = this.#withFlags(flags, on!);
     const wrong = /[^imsx]/.exec(off ?? "");
     if (wrong) throw this.#error(`bad inline flags: cannot turn off flag ${wrong[0]}`);
-    if ([...(off ?? "")].some((letter) => on!.includes(letter)))
+    if (Array.from(off ?? "").some((letter) => on!.includes(letter)))
       throw this.#error("bad inline flags: flag turned on and off");
-    const without = Object.fromEntries([...(off ?? "")].map((letter) => [letter, false]));
+    const without = Object.fromEntries(Array.from(off ?? "").map((letter) => [letter, false]));
     this.#at += whole.length;
     return this.#closed(this.#choice({ ...scoped, ...without }));
   }

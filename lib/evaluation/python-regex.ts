@@ -81,7 +81,7 @@ export class PythonRegex {
     let notEmpty = false;
     for (let at = 0; at <= codes.length;) {
       slots.fill(-1);
-      const end =
+      const end: number =
         isFirst && !(at < codes.length && isFirst(codes[at]!)) ? -1 : this.#run(codes, 0, at, slots, notEmpty);
       if (end < 0) {
         at++;

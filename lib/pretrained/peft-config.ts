@@ -31,7 +31,7 @@ const harmless: readonly string[] = [
 ];
 
 /** Initial values that leave the weights of the base model as they are. Others, such as those of PiSSA, change them. */
-const plainInitializations: readonly unknown[] = ["gaussian", "eva", "orthogonal", "mica"];
+const plainInitializations: readonly string[] = ["gaussian", "eva", "orthogonal", "mica"];
 
 /**
  * Returns the settings in an adapter_config.json.
@@ -89,7 +89,7 @@ function checkInitialization(given: unknown): void {
   if (typeof given === "string" && plainInitializations.includes(given.toLowerCase())) return;
   throw new HeedError(
     "ERR_FORMAT",
-    `config: expected init_lora_weights to be true, false, ${oneOf(plainInitializations as string[])}, which leave the base model as it is, got ${describe(given)}; convert the adapter to a plain LoRA with PEFT (save_pretrained with path_initial_model_for_weight_conversion) or merge it there`,
+    `config: expected init_lora_weights to be true, false, ${oneOf(plainInitializations)}, which leave the base model as it is, got ${describe(given)}; convert the adapter to a plain LoRA with PEFT (save_pretrained with path_initial_model_for_weight_conversion) or merge it there`,
   );
 }
 

@@ -4,7 +4,7 @@ import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { HeedError } from "../../lib/errors.js";
-import { GPT } from "../../lib/models/gpt.js";
+import type { GPT } from "../../lib/models/gpt.js";
 import type { Llama } from "../../lib/models/llama.js";
 import { families } from "../../lib/pretrained/families/index.js";
 import { fromPeftConfig } from "../../lib/pretrained/peft-config.js";

@@ -45,7 +45,7 @@ test("a split is found by its name, downloaded alone, and read from every format
   const shots = await defineTask({ ...fields, dataset_name: "main", num_fewshot: 1 }, options);
   expect(shots.examples).toEqual([{ question: "three?", label: 1 }]);
   const others = await defineTask({ ...fields, dataset_name: "other" }, options);
-  expect(others.documents).toEqual([{ question: "four, or five?", label: "0" }]);
+  expect(others.documents).toEqual([{ question: "four, or five?", label: 0 }]);
   const dev = { ...fields, test_split: undefined, dataset_name: "other", validation_split: "validation" };
   expect((await defineTask(dev, options)).documents).toEqual([{ question: "six?", label: 1 }]);
   const named = { ...fields, dataset_kwargs: { data_files: { test: "*/contest*" }, revision: hub.commit } };
