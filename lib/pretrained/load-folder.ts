@@ -11,6 +11,7 @@ import type { Module } from "../nn/module.js";
 import { CodeFile, type Quantization, readQuantization } from "./code-file.js";
 import type { Blueprint, Family } from "./families/family.js";
 import { families, type PretrainedKinds } from "./families/index.js";
+import { warnOfUnknown } from "./families/known-entries.js";
 import { isSentenceTransformer } from "./sentence-transformers.js";
 import { checkSizes, loadFrom } from "./load-weights.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
@@ -59,7 +60,9 @@ export async function readBlueprint(
   const config = await readJsonFile(configFile);
   return inFile(configFile, () => {
     const family = familyOf(config, kind);
-    return { family, blueprint: family.fromConfig(config), quantization: readQuantization(config) };
+    const blueprint = family.fromConfig(config);
+    warnOfUnknown(configFile, config);
+    return { family, blueprint, quantization: readQuantization(config) };
   });
 }
 

@@ -46,6 +46,7 @@ export function fromHuggingFaceBertConfig(json: unknown): BertConfig {
   const number = (name: string, otherwise: number): number => numberOf(config, named(name), otherwise);
   expectEntry(config, "position_embedding_type", "absolute");
   expectEntry(config, "is_decoder", false);
+  expectEntry(config, "add_cross_attention", false);
   const firstPosition = isRoberta(family) ? number("pad_token_id", 1) + 1 : 0;
   return {
     family,

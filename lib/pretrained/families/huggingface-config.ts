@@ -1,6 +1,7 @@
 // Functions that the readers and writers of all families use for config.json.
 import { describe, HeedError, oneOf } from "../../errors.js";
 import type { Activation } from "../../ops/activation.js";
+import { noteRead, noting } from "./known-entries.js";
 
 /** heed's activations by Hugging Face's names. If an activation has several names, the first one is written. */
 const activationNames: Record<string, Activation> = {
@@ -26,7 +27,7 @@ export function nameOfActivation(activation: Activation): string {
 }
 
 /**
- * Returns the entries of a configuration. An entry under an alternative name (a key of `aliases`) is returned under the
+ * Returns the entries of a configuration, which note that they are read. An entry under an alternative name (a key of `aliases`) is returned under the
  * family's own name.
  *
  * @throws ERR_FORMAT if the model type is not one of `types`, or an entry and its alias differ.
@@ -42,7 +43,9 @@ export function configOf(
       "ERR_FORMAT",
       `config: expected "model_type" to be ${oneOf(types)}, got ${describe(config.model_type)}`,
     );
+  const noted = noting(json as object, config);
   for (const [alias, name] of Object.entries(aliases)) {
+    noteRead(json as object, alias);
     if (config[alias] == null) continue;
     config[name] ??= config[alias];
     if (config[name] !== config[alias])
@@ -51,7 +54,7 @@ export function configOf(
         `config: expected ${alias} to equal ${name} (${describe(config[name])}), got ${describe(config[alias])}`,
       );
   }
-  return config;
+  return noted;
 }
 
 /**
