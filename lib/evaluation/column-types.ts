@@ -1,14 +1,26 @@
 // Types of the columns of documents, as Hugging Face's datasets finds them: a column has one type in all documents. So
 // integers beside floats are floats, and the cells of a CSV file are numbers if all of them are.
+import { pauseIfLong } from "../turns.js";
 import type { TaskDocument } from "./documents.js";
 import { PythonFloat } from "./python-float.js";
 
-/** Returns documents in which integers are floats wherever another document has a float at the same place. */
-export function withFloatColumns(documents: readonly TaskDocument[], known: Iterable<string> = []): TaskDocument[] {
+/** Resolves to documents in which integers are floats wherever another document has a float at the same place. */
+export async function withFloatColumns(
+  documents: readonly TaskDocument[],
+  known: Iterable<string> = [],
+): Promise<TaskDocument[]> {
   const floats = new Set(known);
-  for (const document of documents) findFloats(document, "", floats);
+  for (const document of documents) {
+    findFloats(document, "", floats);
+    await pauseIfLong();
+  }
   if (floats.size === 0) return [...documents];
-  return documents.map((document) => asFloats(document, "", floats) as TaskDocument);
+  const converted: TaskDocument[] = [];
+  for (const document of documents) {
+    converted.push(asFloats(document, "", floats) as TaskDocument);
+    await pauseIfLong();
+  }
+  return converted;
 }
 
 function findFloats(value: unknown, path: string, floats: Set<string>): void {

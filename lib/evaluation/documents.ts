@@ -9,7 +9,10 @@ import { pauseIfLong } from "../turns.js";
 import { withCsvTypes, withFloatColumns } from "./column-types.js";
 import { parsePythonJson } from "./python-float.js";
 
-/** Document of a task: the fields that its templates use. */
+/**
+ * Document of a task: the fields that its templates use. A whole number that is a float in the file, such as 3.0, is an
+ * object of the class Number, so that prompts write it as Python does.
+ */
 export type TaskDocument = Readonly<Record<string, unknown>>;
 
 /**
