@@ -207,6 +207,7 @@ export function randomT5(draw: Draw): RandomModel {
     activation: pick(draw, activations),
     gated: either(draw),
     tied: either(draw),
+    scaleOutput: either(draw),
     startToken: integer(draw, 0, 4),
     endToken: integer(draw, 0, 4),
   };
