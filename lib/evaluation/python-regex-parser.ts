@@ -159,7 +159,11 @@ class Parser {
 
   /** Returns a part with the repetition that follows it. */
   #repeated(part: Part, flags: Flags): Part {
-    if (flags.x) this.#skipComments();
+    for (;;) {
+      if (flags.x) this.#skipComments();
+      if (!this.#take("(?#")) break;
+      this.#comment();
+    }
     const range = this.#range();
     if (!range) return part;
     if (part.kind === "place") throw this.#error("nothing to repeat");
@@ -353,8 +357,7 @@ class Parser {
       return this.#back(group, flags);
     }
     if (this.#take("#")) {
-      while (this.#next !== undefined && this.#next !== ")") this.#at++;
-      this.#close("missing ), unterminated comment");
+      this.#comment();
       return null;
     }
     if (this.#take(":")) return this.#closed(this.#choice(flags));
@@ -369,6 +372,12 @@ class Parser {
     }
     if (this.#take("(")) return this.#condition(flags);
     return this.#scoped(flags);
+  }
+
+  /** Reads a comment, whose beginning has been read. */
+  #comment(): void {
+    while (this.#next !== undefined && this.#next !== ")") this.#at++;
+    this.#close("missing ), unterminated comment");
   }
 
   #capture(name: string | null, flags: Flags): Part {

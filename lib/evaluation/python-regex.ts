@@ -70,8 +70,9 @@ export class PythonRegex {
     const found: PythonMatch[] = [];
     this.#steps = 0;
     const slots = new Int32Array(this.#slots);
-    const [first] = this.#program;
+    const first = this.#first();
     const isFirst = first?.op === "one" ? first.test : null;
+    const repeated = first?.op === "many" && first.max === Infinity ? first.test : null;
     const textOf = (from: number, to: number): string => {
       let part = "";
       for (let i = from; i < to; i++) part += String.fromCodePoint(codes[i]!);
@@ -84,6 +85,8 @@ export class PythonRegex {
       const end: number =
         isFirst && !(at < codes.length && isFirst(codes[at]!)) ? -1 : this.#run(codes, 0, at, slots, notEmpty);
       if (end < 0) {
+        // A run of what is repeated first has been tried with all of its ends: beginning within it cannot help.
+        if (repeated) while (at < codes.length && repeated(codes[at]!)) at++;
         at++;
         notEmpty = false;
         continue;
@@ -108,6 +111,13 @@ export class PythonRegex {
       at = end;
     }
     return rest + characters.slice(at).join("");
+  }
+
+  /** Returns the instruction that reads the first character of every match, if it is always the same. */
+  #first(): Instruction | undefined {
+    // What refers to a group may depend on where the group begins.
+    if (this.#program.some(({ op }) => op === "back" || op === "if")) return undefined;
+    return this.#program.find(({ op }) => op !== "open");
   }
 
   #emit(instruction: Instruction): number {

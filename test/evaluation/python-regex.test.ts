@@ -80,6 +80,8 @@ describe("expressions", () => {
   test("long texts need no deep recursion, and endless work is given up", () => {
     expect(findAll("(?:ab|c)*d", `${"abc".repeat(100_000)}d`)).toHaveLength(1);
     expect(findAll("(?s)(.*?)z", `${"a".repeat(100_000)}z`)[0]).toHaveLength(100_000);
+    for (const pattern of ["(?s).*#### ", "((?s:.)*)x", "[^#]+#### ", "(?s).*?#### "])
+      expect(findAll(pattern, "a b\n".repeat(10_000)), pattern).toEqual([]);
     const endless = new PythonRegex("(?:a|a)*b", { mostSteps: 1e6 });
     expectError(() => endless.matches("a".repeat(40)), "ERR_FORMAT", /quick to match/);
   });

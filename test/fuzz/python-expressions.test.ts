@@ -17,8 +17,9 @@ function randomPatterns(count: number, seed: number): string[] {
     return Math.floor((state / 2 ** 32) * n);
   };
   const pick = <T>(...items: T[]): T => items[below(items.length)]!;
-  const quantifier = () => pick("", "", "", "*", "+", "?", "*?", "+?", "{2}", "{1,2}?", "*+", "{,2}");
-  const repeated = (...items: string[]) => pick(...items) + quantifier();
+  const quantifier = () => pick("", "", "", "*", "+", "?", "*?", "+?", "{2}", "{1,2}?", "{,2}");
+  // Python 3.11 keeps what groups held in failed attempts of possessive repetitions, so that those have no groups here.
+  const repeated = (...items: string[]) => pick(...items) + pick(quantifier(), quantifier(), "*+");
   const atom = (depth: number): string => {
     if (below(6) === 0) return pick(r`\b`, r`\B`, "^", "$");
     if (depth === 0 || below(3) > 0)
@@ -38,7 +39,10 @@ function randomPatterns(count: number, seed: number): string[] {
   const choice = (depth: number): string => Array.from({ length: 1 + below(2) }, () => sequence(depth)).join("|");
   return Array.from(
     { length: count },
-    () => pick("", "", "(?i)", "(?m)", "(?s)", "(?a)", "(?im)") + pick("(a|b)?", "(.)*") + choice(2),
+    () =>
+      pick("", "", "(?i)", "(?m)", "(?s)", "(?a)", "(?im)") +
+      pick("(a|b)?", "(.)*", ".*", "(a*)", "a(?#b)+?") +
+      choice(2),
   );
 }
 
