@@ -8,13 +8,16 @@ import { object, optional, type Schema, unsupported } from "./json-schema.js";
 
 /** A format of an answer: a text, any JSON, or JSON with a schema. */
 export type FormatParameter =
-  { type: "text" } | { type: "json_object" } | { type: "json_schema"; schema?: JsonSchema | null };
+  | { type: "text" }
+  | { type: "json_object" }
+  | { type: "json_schema"; schema?: JsonSchema | null; strict?: boolean | null };
 
 /** A tool that the model may call. */
 export interface FunctionParameter {
   name: string;
   description?: string | null;
   parameters?: JsonSchema | null;
+  strict?: boolean | null;
 }
 
 /** A choice of tools. */
@@ -23,13 +26,18 @@ export type ToolChoiceParameter = "auto" | "none" | "required" | { name: string 
 const anyObject: Schema = { type: "object", additionalProperties: true };
 const name: Schema = { type: "string", pattern: "^[a-zA-Z0-9_.-]{1,128}$" };
 
-/** Fields of a format with a schema. `strict` changes nothing: schemas are always followed. */
+const strict = optional({
+  type: "boolean",
+  description: "If true, keywords that JSON Schema does not know are refused. Schemas are followed without it, too.",
+});
+
+/** Fields of a format with a schema. */
 export const jsonSchemaFields: Readonly<Record<string, Schema>> = {
   name: { type: "string", description: "Name of the schema for its readers. It changes nothing." },
   // It would be for the model, which does not see the form of its answer.
   description: unsupported(""),
   schema: optional(anyObject),
-  strict: optional({ type: "boolean", description: "It changes nothing: schemas are always followed." }),
+  strict,
 };
 
 /** Returns the schema of a format that has fields besides its type only if the type is "json_schema". */
@@ -50,7 +58,7 @@ export const functionFields: Readonly<Record<string, Schema>> = {
   name,
   description: optional({ type: "string" }),
   parameters: optional(anyObject),
-  strict: optional({ type: "boolean", description: "It changes nothing: schemas are always followed." }),
+  strict,
 };
 
 /** Returns the schema of a choice of tools; a function is named by `named`. */
@@ -76,8 +84,9 @@ export function answerOptions(given: AnswerParameters): ConversationOptions & { 
   const format = formatOf(given.format);
   return {
     ...(format && { format }),
-    tools: given.tools.map(({ name, description, parameters }) => ({
+    tools: given.tools.map(({ name, description, parameters, strict: isStrict }) => ({
       ...{ name, description: description ?? undefined, parameters: parameters ?? undefined },
+      strict: isStrict === true,
     })),
     toolChoice: given.toolChoice ?? "auto",
     parallelToolCalls: given.parallelToolCalls ?? true,
@@ -87,6 +96,6 @@ export function answerOptions(given: AnswerParameters): ConversationOptions & { 
 function formatOf(given: FormatParameter | null | undefined): OutputFormat | null {
   if (given?.type === "json_object") return { type: "json" };
   if (given?.type !== "json_schema") return null;
-  if (given.schema) return { type: "json-schema", schema: given.schema };
+  if (given.schema) return { type: "json-schema", schema: given.schema, strict: given.strict === true };
   throw new ApiError(400, "Expected a schema for the format json_schema, got none.", { code: "invalid_value" });
 }

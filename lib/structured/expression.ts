@@ -134,6 +134,49 @@ export function anyOf(options: readonly Expression[]): Expression {
   return options.length === 1 ? options[0]! : joinedOptions(options.map(partsOf));
 }
 
+/**
+ * Returns the number of options that may begin alike, in an expression of `anyOf`, and the number of ways in which those
+ * can begin together.
+ */
+export function likeness(of: Expression): { options: number; ways: number } {
+  const result = { options: 0, ways: 0 };
+  const known = new Map<Rule, number>();
+  const pending: Expression[] = [of];
+  for (let one = pending.pop(); one; one = pending.pop()) {
+    if (one.kind === "sequence") {
+      for (const part of one.parts) if (part.kind === "choice") pending.push(part);
+    } else if (one.kind === "choice") {
+      const [options, ways] = [one.options.filter((option) => firstOf(option)?.kind !== "byte"), result.ways];
+      result.options = Math.max(result.options, options.length);
+      result.ways = Math.max(
+        ways,
+        options.reduce((sum, option) => sum + waysOf(option, known), 0),
+      );
+      pending.push(...one.options.filter(({ kind }) => kind === "sequence"));
+    }
+  }
+  return result;
+}
+
+function firstOf(one: Expression): Expression | undefined {
+  return one.kind === "sequence" ? one.parts[0] && firstOf(one.parts[0]) : one;
+}
+
+/** Returns the number of ways in which an expression can begin; those after a part that may be empty are left out. */
+function waysOf(one: Expression, known: Map<Rule, number>): number {
+  if (one.kind === "byte") return 1;
+  if (one.kind === "repeat") return waysOf(one.of, known);
+  if (one.kind === "choice") return one.options.reduce((sum, option) => sum + waysOf(option, known), 0);
+  if (one.kind === "sequence") return one.parts[0] ? waysOf(one.parts[0], known) : 0;
+  spend(1);
+  const found = known.get(one);
+  if (found !== undefined) return found;
+  known.set(one, 0);
+  const ways = waysOf(one.body, known);
+  known.set(one, ways);
+  return ways;
+}
+
 /** Returns one of the lists of parts. */
 function joinedOptions(options: readonly (readonly Expression[])[]): Expression {
   const groups = new Map<Expression | null, (readonly Expression[])[]>();
@@ -164,7 +207,8 @@ function partsOf(one: Expression): readonly Expression[] {
   return one.parts.flatMap((part) => (isText(part) ? part.parts : [part]));
 }
 
-function isText(one: Expression): one is Sequence {
+/** Returns true if an expression is a single text, as bytes. */
+export function isText(one: Expression): one is Sequence {
   return one.kind === "sequence" && one.parts.every(({ kind }) => kind === "byte");
 }
 
@@ -174,18 +218,7 @@ function isText(one: Expression): one is Sequence {
  * @throws ERR_ARGUMENT with `what` if one cannot.
  */
 export function checkExpression(root: Expression, what: string): void {
-  // Rules that are called come before their callers, so that a chain of rules is done in one round.
-  const { rules: found, size } = rulesOf(root);
-  const rules = found.reverse();
-  const [ends, nullable] = [new Set<Rule>(), new Set<Rule>()];
-  for (let before = -1; before < ends.size + nullable.size;) {
-    before = ends.size + nullable.size;
-    spend(size / 8);
-    for (const one of rules) {
-      if (canEnd(one.body, ends)) ends.add(one);
-      if (isNullable(one.body, nullable)) nullable.add(one);
-    }
-  }
+  const { ends, nullable, rules } = analysed(root);
   const endless = rules.find((one) => !ends.has(one));
   if (endless || !canEnd(root, ends))
     throw new HeedError(
@@ -196,23 +229,51 @@ export function checkExpression(root: Expression, what: string): void {
   for (const one of rules) checkStart(one, nullable, new Set(), clear, what);
 }
 
-/** Returns the rules of an expression, and the number of its parts. */
+/** Returns the rules of an expression, those that some text matches and those that the empty text matches. */
+export function analysed(root: Expression): {
+  rules: readonly Rule[];
+  ends: ReadonlySet<Rule>;
+  nullable: ReadonlySet<Rule>;
+} {
+  // Rules that are called come before their callers, so that one round does without recursion.
+  const { rules, size } = rulesOf(root);
+  const [ends, nullable] = [new Set<Rule>(), new Set<Rule>()];
+  for (let before = -1; before < ends.size + nullable.size;) {
+    before = ends.size + nullable.size;
+    spend(size / 16);
+    for (const one of rules) {
+      if (!ends.has(one) && canEnd(one.body, ends)) ends.add(one);
+      if (!nullable.has(one) && isNullable(one.body, nullable)) nullable.add(one);
+    }
+  }
+  return { rules, ends, nullable };
+}
+
+/** Returns the rules of an expression, each after those that it calls unless they call it, and the number of its parts. */
 function rulesOf(root: Expression): { rules: Rule[]; size: number } {
-  const found = new Set<Rule>();
+  const [found, done] = [new Set<Rule>(), new Set<Rule>()];
   const pending: Expression[] = [root];
   let size = 0;
-  for (let one = pending.pop(); one; one = pending.pop()) {
+  for (let one = pending.at(-1); one; one = pending.at(-1)) {
+    if (one.kind === "rule" && found.has(one)) {
+      // All that it calls has been looked at.
+      done.add(one);
+      pending.pop();
+      continue;
+    }
     size++;
     spend(1 / 8);
+    if (one.kind === "rule") {
+      found.add(one);
+      pending.push(one.body);
+      continue;
+    }
+    pending.pop();
     if (one.kind === "sequence") for (const part of one.parts) pending.push(part);
     else if (one.kind === "choice") for (const option of one.options) pending.push(option);
     else if (one.kind === "repeat") pending.push(one.of);
-    else if (one.kind === "rule" && !found.has(one)) {
-      found.add(one);
-      pending.push(one.body);
-    }
   }
-  return { rules: [...found], size };
+  return { rules: [...done], size };
 }
 
 /** Returns true if some text matches, given the rules that some text is known to match. */

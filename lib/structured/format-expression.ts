@@ -38,10 +38,10 @@ function read(format: OutputFormat): Expression {
     case "json":
       return choice(anyObject, anyArray);
     case "json-schema":
-      return schemaExpression(objectOf(format.schema, "schema"));
+      return schemaExpression(objectOf(format.schema, "schema"), { strict: format.strict === true });
     case "regex": {
       const pattern = textOf(format.pattern, "pattern");
-      return regularExpression(pattern, { character: oneOfCharacters, search: false, what: "format.pattern" });
+      return regularExpression(pattern, { character: oneOfCharacters, what: "format.pattern" });
     }
     case "choice": {
       const { choices } = format;

@@ -5,6 +5,7 @@ import {
   choice,
   type Expression,
   literal,
+  never,
   optionalPart,
   repeat,
   rule,
@@ -110,6 +111,11 @@ export const number: Rule = rule(
   "a number",
   sequence(optionalPart(literal("-")), wholeNumber, optionalPart(fraction), optionalPart(exponent)),
 );
+/** A number without a sign. */
+export const naturalNumber: Rule = rule(
+  "a number of at least 0",
+  sequence(wholeNumber, optionalPart(fraction), optionalPart(exponent)),
+);
 export const boolean: Rule = rule("a boolean", choice(literal("true"), literal("false")));
 export const nullValue: Rule = rule("null", literal("null"));
 
@@ -125,11 +131,23 @@ export const separator: Expression = sequence(literal(","), space);
 export const colon: Expression = sequence(literal(":"), space);
 
 export function objectOf(members: Expression): Expression {
-  return sequence(literal("{"), space, members, space, literal("}"));
+  return enclosed("{", members, "}");
 }
 
 export function arrayOf(items: Expression): Expression {
-  return sequence(literal("["), space, items, space, literal("]"));
+  return enclosed("[", items, "]");
+}
+
+/** Returns an expression between brackets, as one list of parts, so that those that begin alike are found to do so. */
+function enclosed(first: string, content: Expression, last: string): Expression {
+  if (content === never) return never;
+  return sequence(
+    literal(first),
+    space,
+    ...(content.kind === "sequence" ? content.parts : [content]),
+    space,
+    literal(last),
+  );
 }
 
 export const anyValue: Rule = rule("a value", () => sequence());

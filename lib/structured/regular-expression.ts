@@ -1,15 +1,23 @@
-// Regular expressions in JavaScript's syntax, with the flag "u".
+// Regular expressions in JavaScript's syntax, with the flag "u". Those that JavaScript reads only without it are read as
+// it does: real schemas have many, such as "[\\w-.]" and "\\-".
 import { HeedError } from "../errors.js";
 import { allCharacters, type Characters, charactersOf, complement, intersection } from "./characters.js";
-import { anyOf, type Expression, repeat, sequence, sequenceOf } from "./expression.js";
+import type { Expression } from "./expression.js";
+import {
+  anyPattern,
+  hasAssertions,
+  type Pattern,
+  patternExpression,
+  searchLanguage,
+  wholeLanguage,
+} from "./pattern.js";
+import { type Language, Languages } from "./text-language.js";
 import { spend } from "./work.js";
 
 /** Options of `regularExpression`. */
 export interface RegularExpressionOptions {
   /** Returns one character of a set. */
   readonly character: (of: Characters) => Expression;
-  /** True if the expression may match a part of the text, unless "^" and "$" forbid it. */
-  readonly search: boolean;
   /** Name of the place that has the expression, for errors. */
   readonly what: string;
 }
@@ -32,89 +40,123 @@ const lineEnds = charactersOf([
 const controls: Readonly<Record<string, number>> = { t: 9, n: 10, v: 11, f: 12, r: 13, 0: 0 };
 
 /**
- * Returns the texts that a regular expression matches.
+ * Returns the texts that a regular expression matches as a whole.
  *
  * @throws ERR_ARGUMENT for an expression that is invalid, or has a part that texts cannot be generated for.
  */
-export function regularExpression(pattern: string, options: RegularExpressionOptions): Expression {
-  // JavaScript's engine looks up each property of characters.
-  spend(pattern.length / 8 + 200 * (pattern.match(/\\p\{/gi)?.length ?? 0));
-  try {
-    new RegExp(pattern, "u");
-  } catch (cause) {
-    throw new HeedError(
-      "ERR_ARGUMENT",
-      `${options.what}: expected a regular expression of JavaScript, got ${JSON.stringify(pattern)}: ${(cause as Error).message}`,
-      { cause },
-    );
-  }
-  return new Parser(pattern, options).all();
+export function regularExpression(source: string, { character, what }: RegularExpressionOptions): Expression {
+  const pattern = readPattern(source, what);
+  const plain = withoutAnchors(pattern, false);
+  if (plain) return patternExpression(plain, character);
+  const make = new Languages();
+  return make.expression(wholeLanguage(pattern, make, refusal(source, what)), character, what);
 }
 
-/** An alternative at the top: what it matches, and if it is bound to the text's beginning and end. */
-interface Anchored {
-  readonly of: Expression;
-  readonly begins: boolean;
-  readonly ends: boolean;
+/**
+ * Returns the parts of a regular expression.
+ *
+ * @throws ERR_ARGUMENT as `regularExpression` does.
+ */
+export function readPattern(source: string, what: string): Pattern {
+  // JavaScript's engine looks up each property of characters.
+  spend(source.length / 8 + 200 * (source.match(/\\p\{/gi)?.length ?? 0));
+  return new Parser(source, what, hasUnicodeSyntax(source, what)).all();
 }
+
+/** Returns the texts in which a regular expression matches a part. It throws what `readPattern` throws. */
+export function languageOfSearch(source: string, pattern: Pattern, make: Languages, what: string): Language {
+  return searchLanguage(pattern, make, refusal(source, what));
+}
+
+/** Returns true if an expression can be read with the flag "u", and false if only without it. */
+function hasUnicodeSyntax(source: string, what: string): boolean {
+  try {
+    new RegExp(source, "u");
+    return true;
+  } catch (cause) {
+    try {
+      new RegExp(source);
+      return false;
+    } catch {
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        `${what}: expected a regular expression of JavaScript, got ${JSON.stringify(source)}: ${(cause as Error).message}`,
+        { cause },
+      );
+    }
+  }
+}
+
+/**
+ * Returns the same without anchors, for the text as a whole: with any characters around it if `search` is true and no
+ * anchor forbids them. Returns null if there are lookaheads, or anchors at other places than the ends of alternatives.
+ */
+export function withoutAnchors(pattern: Pattern, search: boolean): Pattern | null {
+  const any: Pattern = { kind: "repeat", of: anyPattern, least: 0, most: Infinity };
+  const options: Pattern[] = [];
+  for (const option of pattern.kind === "choice" ? pattern.options : [pattern]) {
+    const parts = option.kind === "sequence" ? option.parts : [option];
+    const from = parts[0]?.kind === "start" ? 1 : 0;
+    const to = parts.length > from && parts.at(-1)!.kind === "end" ? parts.length - 1 : parts.length;
+    const rest = parts.slice(from, to);
+    if (rest.some(hasAssertions)) return null;
+    const [before, after] = [search && from === 0, search && to === parts.length];
+    options.push({ kind: "sequence", parts: [...(before ? [any] : []), ...rest, ...(after ? [any] : [])] });
+  }
+  return options.length === 1 ? options[0]! : { kind: "choice", options };
+}
+
+function refusal(source: string, what: string): (part: string) => never {
+  return (part) => {
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${what}: expected a regular expression without ${part}, which heed does not support, got ${JSON.stringify(source)}`,
+    );
+  };
+}
+
+/** Characters that JavaScript's expressions without the flag "u" read as one. */
+const oneUnit: Characters = [[0, 0xffff]];
 
 class Parser {
   readonly #characters: readonly string[];
-  readonly #options: RegularExpressionOptions;
-  /** Expressions of the sets that the pattern has had, so that options that begin with the same set are found to do so. */
-  readonly #sets = new Map<string, Expression>();
+  readonly #what: string;
+  readonly #unicode: boolean;
   readonly #properties = new Set<string>();
   #at = 0;
 
-  constructor(pattern: string, options: RegularExpressionOptions) {
-    this.#characters = Array.from(pattern);
-    this.#options = options;
+  constructor(source: string, what: string, unicode: boolean) {
+    this.#characters = Array.from(source);
+    this.#what = what;
+    this.#unicode = unicode;
   }
 
-  all(): Expression {
-    const { search } = this.#options;
-    const any = repeat(this.#character(allCharacters), 0);
-    const options: Expression[] = [];
-    do {
-      const { of, begins, ends } = this.#anchored();
-      const [before, after] = [search && !begins, search && !ends];
-      options.push(sequence(...(before ? [any] : []), of, ...(after ? [any] : [])));
-    } while (this.#take("|"));
-    return anyOf(options);
+  all(): Pattern {
+    return this.#choice();
   }
 
-  #anchored(): Anchored {
-    const begins = this.#take("^");
-    const of = this.#alternative();
-    const ends = this.#take("$");
-    if (ends && this.#at < this.#characters.length && this.#peek() !== "|")
-      throw this.#unsupported('"$" before the end');
-    return { of, begins, ends };
-  }
-
-  #group(): Expression {
-    const options: Expression[] = [];
+  #choice(): Pattern {
+    const options: Pattern[] = [];
     do options.push(this.#alternative());
     while (this.#take("|"));
-    if (this.#peek() === "$") throw this.#unsupported('"$" in a group');
-    return anyOf(options);
+    return options.length === 1 ? options[0]! : { kind: "choice", options };
   }
 
-  #alternative(): Expression {
-    const parts: Expression[] = [];
-    for (let next = this.#peek(); next !== undefined && !"|)$".includes(next); next = this.#peek())
+  #alternative(): Pattern {
+    const parts: Pattern[] = [];
+    for (let next = this.#peek(); next !== undefined && next !== "|" && next !== ")"; next = this.#peek())
       parts.push(this.#repeated());
-    return sequenceOf(parts);
+    return { kind: "sequence", parts };
   }
 
-  #repeated(): Expression {
+  #repeated(): Pattern {
     const of = this.#atom();
     const [least, most] = this.#counts();
     // The set of texts is the same for a lazy quantifier.
     this.#take("?");
     if (least > mostRepetitions || (most !== Infinity && most > mostRepetitions))
       throw this.#unsupported(`more than ${mostRepetitions} repetitions`);
-    return least === 1 && most === 1 ? of : repeat(of, least, most);
+    return least === 1 && most === 1 ? of : { kind: "repeat", of, least, most };
   }
 
   #counts(): readonly [number, number] {
@@ -124,47 +166,50 @@ class Parser {
       this.#at++;
       return [0, 1];
     }
-    if (this.#peek() !== "{") return this.#once();
+    if (this.#peek() !== "{") return once;
     const end = this.#characters.indexOf("}", this.#at);
-    const [least, most] = this.#characters
-      .slice(this.#at + 1, end)
-      .join("")
-      .split(",");
+    const counts = this.#characters.slice(this.#at + 1, end).join("");
+    // Without the flag "u", a bracket that gives no count is a character.
+    if (end === -1 || !/^\d+(?:,\d*)?$/.test(counts)) return once;
+    const [least, most] = counts.split(",");
     this.#at = end + 1;
     return [Number(least), most === undefined ? Number(least) : most === "" ? Infinity : Number(most)];
   }
 
-  #once(): readonly [number, number] {
-    return [1, 1];
-  }
-
-  #atom(): Expression {
+  #atom(): Pattern {
     spend(1);
-    if (this.#take("(")) {
-      if (this.#take("?")) {
-        const kind = this.#characters[this.#at];
-        const named = kind === "<" && !"=!".includes(this.#characters[this.#at + 1]!);
-        if (kind !== ":" && !named) throw this.#unsupported(`"(?${kind}"`);
-        this.#at = (named ? this.#characters.indexOf(">", this.#at) : this.#at) + 1;
-      }
-      const of = this.#group();
-      this.#at++;
-      return of;
-    }
-    if (this.#take("[")) return this.#character(this.#class());
-    if (this.#take(".")) return this.#character(complement(lineEnds));
-    if (this.#take("\\")) return this.#character(this.#escaped(false));
-    if (this.#peek() === "^") throw this.#unsupported('"^" after the beginning');
-    return this.#character(one(this.#characters[this.#at++]!.codePointAt(0)!));
+    if (this.#take("(")) return this.#group();
+    if (this.#take("^")) return { kind: "start" };
+    if (this.#take("$")) return { kind: "end" };
+    if (this.#take("[")) return this.#set(this.#class());
+    if (this.#take(".")) return this.#set(this.#not(lineEnds));
+    if (this.#take("\\")) return this.#set(this.#escaped());
+    return this.#set(one(this.#characters[this.#at++]!.codePointAt(0)!));
   }
 
-  /** Returns one character of a set. */
-  #character(of: Characters): Expression {
+  /** Returns the group whose bracket has been read. */
+  #group(): Pattern {
+    let look: boolean | null = null;
+    if (this.#take("?")) {
+      const kind = this.#characters[this.#at];
+      const named = kind === "<" && !"=!".includes(this.#characters[this.#at + 1]!);
+      if (kind === "=" || kind === "!") look = kind === "!";
+      else if (kind !== ":" && !named) throw this.#unsupported(`"(?${kind}"`);
+      this.#at = (named ? this.#characters.indexOf(">", this.#at) : this.#at) + 1;
+    }
+    const of = this.#choice();
+    this.#at++;
+    return look === null ? of : { kind: "look", of, negative: look };
+  }
+
+  #set(of: Characters): Pattern {
     spend(of.length);
-    const key = of.join();
-    const found = this.#sets.get(key) ?? this.#options.character(of);
-    this.#sets.set(key, found);
-    return found;
+    return { kind: "characters", of };
+  }
+
+  /** Returns all other characters. */
+  #not(of: Characters): Characters {
+    return this.#unicode ? complement(of) : intersection(complement(of), oneUnit);
   }
 
   #class(): Characters {
@@ -173,36 +218,50 @@ class Parser {
     while (!this.#take("]")) {
       spend(1);
       const first = this.#member();
-      if (this.#peek() === "-" && this.#characters[this.#at + 1] !== "]") {
-        this.#at++;
-        ranges.push([first[0]![0], this.#member()[0]![1]]);
-      } else for (const range of first) ranges.push(range);
+      if (this.#peek() !== "-" || this.#characters[this.#at + 1] === "]") {
+        for (const range of rangesOf(first)) ranges.push(range);
+        continue;
+      }
+      this.#at++;
+      const last = this.#member();
+      if (typeof first === "number" && typeof last === "number") ranges.push([first, last]);
+      // Without the flag "u", a dash beside a class of characters is one itself.
+      else for (const range of [...rangesOf(first), ...rangesOf(last), [0x2d, 0x2d] as const]) ranges.push(range);
     }
     spend(ranges.length);
     const found = charactersOf(ranges);
-    return negated ? complement(found) : found;
+    return negated ? this.#not(found) : found;
   }
 
-  #member(): Characters {
-    return this.#take("\\") ? this.#escaped(true) : one(this.#characters[this.#at++]!.codePointAt(0)!);
+  /** Returns a character of a class, or the characters of a class within it. */
+  #member(): number | Characters {
+    const found = this.#take("\\") ? this.#escape(true) : this.#characters[this.#at++]!.codePointAt(0)!;
+    if (!this.#unicode && typeof found === "number" && found > 0xffff) throw this.#unsupported("half a character");
+    return found;
   }
 
-  /** Returns the characters of an escape, after its backslash. */
-  #escaped(inClass: boolean): Characters {
+  #escaped(): Characters {
+    const found = this.#escape(false);
+    return typeof found === "number" ? one(found) : found;
+  }
+
+  /** Returns the character or the characters of an escape, after its backslash. */
+  #escape(inClass: boolean): number | Characters {
     const name = this.#characters[this.#at++]!;
+    if (!this.#unicode && /[pPkcux0-9]/.test(name)) throw this.#unsupported(`"\\${name}" and errors beside it`);
     if (name === "d") return digits;
-    if (name === "D") return complement(digits);
+    if (name === "D") return this.#not(digits);
     if (name === "w") return words;
-    if (name === "W") return complement(words);
+    if (name === "W") return this.#not(words);
     if (name === "s") return spaces;
-    if (name === "S") return complement(spaces);
+    if (name === "S") return this.#not(spaces);
     if (name === "p" || name === "P") return this.#property(name);
-    if (name === "x") return one(this.#hexadecimal(2));
-    if (name === "u") return one(this.#point());
-    if (name === "c") return one(this.#characters[this.#at++]!.codePointAt(0)! % 32);
-    if (inClass && name === "b") return one(8);
+    if (name === "x") return this.#hexadecimal(2);
+    if (name === "u") return this.#point();
+    if (name === "c") return this.#characters[this.#at++]!.codePointAt(0)! % 32;
+    if (inClass && name === "b") return 8;
     if (/[bB1-9k]/.test(name)) throw this.#unsupported(`"\\${name}"`);
-    return one(controls[name] ?? name.codePointAt(0)!);
+    return controls[name] ?? name.codePointAt(0)!;
   }
 
   #point(): number {
@@ -249,10 +308,16 @@ class Parser {
   #unsupported(what: string): HeedError {
     return new HeedError(
       "ERR_ARGUMENT",
-      `${this.#options.what}: expected a regular expression without ${what}, which heed does not support, got ` +
+      `${this.#what}: expected a regular expression without ${what}, which heed does not support, got ` +
         JSON.stringify(this.#characters.join("")),
     );
   }
+}
+
+const once = [1, 1] as const;
+
+function rangesOf(member: number | Characters): Characters {
+  return typeof member === "number" ? [[member, member]] : member;
 }
 
 function one(point: number): Characters {

@@ -1,17 +1,85 @@
-const year = "[0-9]{4}";
-const [month, day] = ["(0[1-9]|1[0-2])", "(0[1-9]|1[0-9]|2[0-8])"];
-const time = "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])";
-const byte = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
-const label = "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?";
+// The formats of JSON Schema as regular expressions. Each matches texts that have the format, and those that people write:
+// of a URI or an e-mail address, rare forms such as quoted local parts are left out.
+const date = (() => {
+  const day = (last: string): string => `(?:0[1-9]|[12][0-9]|${last})`;
+  const usual = `[0-9]{4}-(?:(?:0[13578]|1[02])-${day("3[01]")}|(?:0[469]|11)-${day("30")}|02-(?:0[1-9]|1[0-9]|2[0-8]))`;
+  const leap = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29";
+  return `(?:${usual}|${leap})`;
+})();
+const time = "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])";
+const duration = (() => {
+  const some = "[0-9]{1,9}";
+  const [seconds, minutes] = [`${some}S`, `${some}M(?:${some}S)?`];
+  const clock = `T(?:${some}H(?:${minutes})?|${minutes}|${seconds})`;
+  const [days, months] = [`${some}D`, `${some}M(?:${some}D)?`];
+  return `P(?:${some}W|(?:${some}Y(?:${months})?|${months}|${days})(?:${clock})?|${clock})`;
+})();
+const byte = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
+const ipv4 = `${byte}(?:\\.${byte}){3}`;
+const ipv6 = (() => {
+  const part = "[0-9a-fA-F]{1,4}";
+  const end = `(?:${part}:${part}|${ipv4})`;
+  return `(?:${[
+    `(?:${part}:){6}${end}`,
+    `::(?:${part}:){5}${end}`,
+    `(?:${part})?::(?:${part}:){4}${end}`,
+    `(?:(?:${part}:){0,1}${part})?::(?:${part}:){3}${end}`,
+    `(?:(?:${part}:){0,2}${part})?::(?:${part}:){2}${end}`,
+    `(?:(?:${part}:){0,3}${part})?::${part}:${end}`,
+    `(?:(?:${part}:){0,4}${part})?::${end}`,
+    `(?:(?:${part}:){0,5}${part})?::${part}`,
+    `(?:(?:${part}:){0,6}${part})?::`,
+  ].join("|")})`;
+})();
+/** A label of at most 63 characters. The third and the fourth are not both dashes: that is for encoded labels. */
+const label = (() => {
+  const [one, dashed] = ["[a-zA-Z0-9]", "[a-zA-Z0-9-]"];
+  const long = (most: number): string =>
+    `${one}(?:${dashed}?${one}|${dashed}{2}${one}|${dashed}(?:${one}${dashed}|-${one})${dashed}{0,${most - 5}}${one})?`;
+  return { long: long(63), short: long(20) };
+})();
+/** A name of at most 253 characters. */
+const hostname = `${label.long}(?:\\.${label.long}){0,2}(?:\\.${label.short}){0,2}`;
+const email = (() => {
+  const word = (most: number): string => `[a-zA-Z0-9!#$%&'*+/=?^_\`{|}~-]{1,${most}}`;
+  const [two, three] = [
+    [30, 33],
+    [20, 20, 20],
+  ].map((sizes) => sizes.map(word).join("\\."));
+  return `(?:${word(64)}|${two!}|${three!})@${label.long}(?:\\.${label.long}){1,2}(?:\\.${label.short})?`;
+})();
 
-/** Regular expressions of texts that have the formats of JSON Schema. Days after the 28th are left out. */
-export const stringFormats: Readonly<Record<string, string>> = {
-  date: `^${year}-${month}-${day}$`,
-  time: `^${time}$`,
-  "date-time": `^${year}-${month}-${day}T${time}$`,
-  uuid: "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
-  ipv4: `^${byte}(\\.${byte}){3}$`,
-  email: `^[a-zA-Z0-9_+-]{1,32}(\\.[a-zA-Z0-9_+-]{1,32}){0,3}@${label}(\\.${label}){1,3}$`,
-  hostname: `^${label}(\\.${label}){0,3}$`,
-  uri: `^https?://${label}(\\.${label}){0,3}(/[a-zA-Z0-9._~-]{0,40}){0,8}$`,
+const percent = "%[0-9a-fA-F]{2}";
+const [plain, colon] = ["-a-zA-Z0-9._~!$&'()*+,;=@", ":"];
+const character = (of: string): string => `(?:[${of}]|${percent})`;
+const [segment, queryText] = [`${character(plain + colon)}{0,200}`, `(?:[${plain}:/?]|${percent}){0,2000}`];
+const endOfUri = `(?:\\?${queryText})?(?:#${queryText})?`;
+const authority = (() => {
+  const user = `(?:${character(plain.replace("@", "") + colon)}{1,60}@)?`;
+  return `${user}(?:${hostname}|\\[${ipv6}\\])(?::[0-9]{1,5})?`;
+})();
+const path = `(?:/${segment}){0,50}`;
+const scheme = "[a-zA-Z][a-zA-Z0-9+.-]{0,20}:";
+const rootless = `${character(plain + colon)}{1,200}${path}`;
+const absolute = `/(?:${character(plain + colon)}{1,200}${path})?`;
+const uri = `${scheme}(?://${authority}${path}|${absolute}|${rootless})${endOfUri}`;
+const relative = `(?://${authority}${path}|${absolute}|${character(plain)}{1,200}${path})?${endOfUri}`;
+const pointer = "(?:/(?:[^~/]|~[01]){0,200}){0,50}";
+const template = (() => {
+  const name = "[a-zA-Z0-9_]{1,40}";
+  return `(?:${character(`${plain}:/?#`)}|\\{[+#./;?&]?${name}\\*?(?:,${name}\\*?){0,10}\\}){0,500}`;
+})();
+
+/** Regular expressions of texts that have the formats. */
+export const knownFormats: Readonly<Record<string, string>> = {
+  ...{ date, time, "date-time": `${date}T${time}`, duration },
+  uuid: "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}",
+  ...{ ipv4, ipv6, email, "idn-email": email, hostname, "idn-hostname": hostname },
+  ...{ uri, iri: uri, "uri-reference": `(?:${uri}|${relative})`, "iri-reference": `(?:${uri}|${relative})` },
+  "uri-template": template,
+  "json-pointer": pointer,
+  "relative-json-pointer": `(?:0|[1-9][0-9]{0,5})(?:#|${pointer})`,
 };
+
+/** Formats that JSON Schema defines and heed cannot enforce. */
+export const unsupportedFormats: ReadonlySet<string> = new Set(["regex"]);

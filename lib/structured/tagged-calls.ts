@@ -14,7 +14,8 @@ import { callId } from "./call-scanner.js";
 import { anyOf, empty, type Expression, literal, optionalPart, repeat, sequence } from "./expression.js";
 import { textUntil } from "./free-text.js";
 import { schemaExpression } from "./schema-expression.js";
-import { resolved, typesOf } from "./schema-parts.js";
+import { SchemaDocument } from "./schema-document.js";
+import { typesOf } from "./schema-keywords.js";
 
 const endOfValue = "</parameter>";
 const endOfCall = "</function>";
@@ -49,7 +50,10 @@ const anything: Value = { choices: null, text: true, other: true };
 function valueOf(schema: unknown, root: JsonSchema, depth = 0): Value {
   if (typeof schema !== "object" || schema === null || depth > 16) return anything;
   const given = schema as JsonSchema;
-  if (given.$ref !== undefined) return valueOf(resolved(root, given.$ref, "#"), root, depth + 1);
+  if (given.$ref !== undefined) {
+    const document = new SchemaDocument(root);
+    return valueOf(document.resolve(given.$ref, { place: "#", base: document.root.base }).value, root, depth + 1);
+  }
   const listed = given.const !== undefined ? [given.const] : given.enum;
   if (Array.isArray(listed)) {
     const texts = listed.filter((one) => typeof one === "string");
@@ -61,7 +65,7 @@ function valueOf(schema: unknown, root: JsonSchema, depth = 0): Value {
     const values = options.map((option) => valueOf(option, root, depth + 1));
     return { choices: null, text: values.some(({ text }) => text), other: values.some(({ other }) => other) };
   }
-  const types = given.allOf === undefined ? typesOf(given, "#") : [];
+  const types = given.allOf === undefined ? typesOf(given) : [];
   if (types.length === 0) return anything;
   return { choices: null, text: types.includes("string"), other: types.some((type) => type !== "string") };
 }
@@ -76,21 +80,21 @@ function taggedCall(tool: Tool): Expression {
   const root = tool.parameters ?? {};
   const required = new Set(Array.isArray(root.required) ? (root.required as unknown[]) : []);
   const all = [...propertiesOf(tool)].map(([name, schema]) => {
-    const parameter = sequence(literal(`<parameter=${name}>\n`), valueExpression(schema, root));
+    const parameter = sequence(literal(`<parameter=${name}>\n`), valueExpression(schema, tool));
     return required.has(name) ? parameter : optionalPart(parameter);
   });
   return sequence(literal(`<function=${tool.name}>\n`), ...all, literal(endOfCall));
 }
 
 /** Returns a value with the tag that ends it. Of strings, other keywords than `enum` and `const` are not enforced. */
-function valueExpression(schema: unknown, root: JsonSchema): Expression {
+function valueExpression(schema: unknown, { parameters: root = {}, strict }: Tool): Expression {
   const { choices, text } = valueOf(schema, root);
   const end = literal(`\n${endOfValue}\n`);
   if (choices) return sequence(anyOf(choices.map(literal)), end);
   if (text) return textUntil(endOfValue, literal("\n"), false);
   const { $defs, definitions } = root;
   const known = { ...($defs !== undefined && { $defs }), ...(definitions !== undefined && { definitions }) };
-  return sequence(schemaExpression({ ...known, ...(schema as JsonSchema) }), end);
+  return sequence(schemaExpression({ ...known, ...(schema as JsonSchema) }, { strict }), end);
 }
 
 const pythonWords: Readonly<Record<string, unknown>> = { True: true, False: false, None: null };

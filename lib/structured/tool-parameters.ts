@@ -8,9 +8,9 @@ import { schemaExpression } from "./schema-expression.js";
  *
  * @throws ERR_ARGUMENT if its schema is invalid or not supported; the message names the tool.
  */
-export function parametersOf({ name, parameters }: Tool): Expression {
+export function parametersOf({ name, parameters, strict }: Tool): Expression {
   try {
-    return schemaExpression(parameters ?? { type: "object", additionalProperties: false });
+    return schemaExpression(parameters ?? { type: "object", additionalProperties: false }, { strict, object: true });
   } catch (cause) {
     if (!(cause instanceof HeedError)) throw cause;
     throw new HeedError(cause.code, `tool ${JSON.stringify(name)}: parameters: ${cause.message}`, { cause });

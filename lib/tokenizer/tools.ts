@@ -9,6 +9,8 @@ export interface Tool {
   description?: string | undefined;
   /** Schema of the arguments, which are an object. @default an object without properties */
   parameters?: JsonSchema | undefined;
+  /** True if a keyword or format that no draft of JSON Schema knows is refused instead of ignored. @default false */
+  strict?: boolean | undefined;
 }
 
 /**

@@ -358,7 +358,7 @@ test("errors", async () => {
   expectError(() => ask({ tools, toolChoice: "any" }), "ERR_ARGUMENT", /toolChoice: expected "auto"/);
   expectError(() => ask({ toolChoice: "required" }), "ERR_ARGUMENT", /expected tools to choose from, got none/);
   await using hermes = chatEngine(templates.hermes);
-  const wrong = [{ name: "f", parameters: { properties: { a: { not: {} } } } }];
+  const wrong = [{ name: "f", parameters: { properties: { a: { not: { items: { type: "null" } } } } } }];
   expectError(
     () => hermes.generate({ messages, tools: wrong }),
     "ERR_ARGUMENT",

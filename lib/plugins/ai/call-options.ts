@@ -61,8 +61,8 @@ function formatOf(format: LanguageModelV3CallOptions["responseFormat"]): OutputF
   return format.schema ? { type: "json-schema", schema: format.schema as JsonSchema } : { type: "json" };
 }
 
-function toolOf({ name, description, inputSchema }: LanguageModelV3FunctionTool): Tool {
-  return { name, description, parameters: inputSchema as JsonSchema };
+function toolOf({ name, description, inputSchema, strict }: LanguageModelV3FunctionTool): Tool {
+  return { name, description, parameters: inputSchema as JsonSchema, strict };
 }
 
 function toolChoiceOf(choice: LanguageModelV3ToolChoice | undefined): ToolChoice | undefined {

@@ -12,15 +12,15 @@ import type { Tool, ToolChoice } from "../../tokenizer/tools.js";
  */
 export function toolOf(tool: BindToolsInput): Tool {
   const { function: definition } = convertToOpenAITool(tool) as {
-    function?: { name: string; description?: string; parameters?: JsonSchema };
+    function?: { name: string; description?: string; parameters?: JsonSchema; strict?: boolean };
   };
   if (typeof definition !== "object")
     throw new HeedError(
       "ERR_ARGUMENT",
       'ChatHeed: expected a tool to be one of LangChain or to have the type "function", got another object',
     );
-  const { name, description, parameters } = definition;
-  return { name, description, parameters };
+  const { name, description, parameters, strict } = definition;
+  return { name, description, parameters, strict };
 }
 
 /** Returns the choice of tools. LangChain calls "any" what OpenAI calls "required". */

@@ -1,0 +1,197 @@
+// The parts of a regular expression, and the language that they stand for.
+import { type Characters, allCharacters } from "./characters.js";
+import { anyOf, type Expression, repeat, sequenceOf } from "./expression.js";
+import type { Language, Languages } from "./text-language.js";
+import { spend } from "./work.js";
+
+/** A regular expression. */
+export type Pattern =
+  | { readonly kind: "characters"; readonly of: Characters }
+  | { readonly kind: "sequence"; readonly parts: readonly Pattern[] }
+  | { readonly kind: "choice"; readonly options: readonly Pattern[] }
+  | { readonly kind: "repeat"; readonly of: Pattern; readonly least: number; readonly most: number }
+  | { readonly kind: "look"; readonly of: Pattern; readonly negative: boolean }
+  | { readonly kind: "start" }
+  | { readonly kind: "end" };
+
+/** Pattern of any character. */
+export const anyPattern: Pattern = { kind: "characters", of: allCharacters };
+export const emptyPattern: Pattern = { kind: "sequence", parts: [] };
+
+/** Most repetitions of a part with a lookahead in it, which are written one after the other. */
+const mostCopies = 16;
+
+/** Returns the parts directly within a pattern. */
+function within(pattern: Pattern): readonly Pattern[] {
+  if (pattern.kind === "sequence") return pattern.parts;
+  if (pattern.kind === "choice") return pattern.options;
+  return pattern.kind === "repeat" || pattern.kind === "look" ? [pattern.of] : [];
+}
+
+/** Returns true if a pattern has an anchor or a lookahead. */
+export function hasAssertions(pattern: Pattern): boolean {
+  if (pattern.kind === "look" || pattern.kind === "start" || pattern.kind === "end") return true;
+  return within(pattern).some(hasAssertions);
+}
+
+function hasStart(pattern: Pattern): boolean {
+  return pattern.kind === "start" || within(pattern).some(hasStart);
+}
+
+/** Returns true if all that a pattern can match is the empty text. */
+function isEmpty(pattern: Pattern): boolean {
+  if (pattern.kind === "characters") return false;
+  return pattern.kind === "look" || within(pattern).every(isEmpty);
+}
+
+/** Returns the smallest and the largest number of characters of what a pattern matches. */
+function lengthsOf(pattern: Pattern): readonly [number, number] {
+  if (pattern.kind === "characters") return [1, 1];
+  if (pattern.kind === "repeat") {
+    const [least, most] = lengthsOf(pattern.of);
+    return [least * pattern.least, most === 0 ? 0 : most * pattern.most];
+  }
+  if (pattern.kind === "sequence") {
+    const parts = pattern.parts.map(lengthsOf);
+    return [parts.reduce((sum, [one]) => sum + one, 0), parts.reduce((sum, [, one]) => sum + one, 0)];
+  }
+  if (pattern.kind !== "choice") return [0, 0];
+  const options = pattern.options.map(lengthsOf);
+  return [Math.min(...options.map(([one]) => one)), Math.max(...options.map(([, one]) => one))];
+}
+
+/**
+ * Returns a pattern of the texts that a pattern without assertions matches and that have a number of characters; null if
+ * no pattern can say that simply.
+ */
+export function withLength(pattern: Pattern, least: number, most: number): Pattern | null {
+  spend(1);
+  const [low, high] = lengthsOf(pattern);
+  if (low >= least && high <= most) return pattern;
+  if (low > most || high < least || least > most) return { kind: "choice", options: [] };
+  if (pattern.kind === "choice") {
+    const options = pattern.options.map((option) => withLength(option, least, most));
+    return options.includes(null) ? null : { kind: "choice", options: options as Pattern[] };
+  }
+  if (pattern.kind === "repeat" && pattern.of.kind === "characters")
+    return { ...pattern, least: Math.max(pattern.least, least), most: Math.min(pattern.most, most) };
+  if (pattern.kind !== "sequence") return null;
+  const { parts } = pattern;
+  const variable = parts.filter((part) => lengthsOf(part)[0] !== lengthsOf(part)[1]);
+  if (variable.length !== 1) return null;
+  const [only] = variable as [Pattern];
+  const fixed = low - lengthsOf(only)[0];
+  const changed = withLength(only, Math.max(0, least - fixed), most - fixed);
+  return changed && { kind: "sequence", parts: parts.map((part) => (part === only ? changed : part)) };
+}
+
+/** Returns an expression for a pattern without assertions. */
+export function patternExpression(pattern: Pattern, character: (of: Characters) => Expression): Expression {
+  const sets = new Map<string, Expression>();
+  const build = (one: Pattern): Expression => {
+    if (one.kind === "characters") {
+      spend(one.of.length);
+      const key = one.of.join();
+      const found = sets.get(key) ?? character(one.of);
+      sets.set(key, found);
+      return found;
+    }
+    if (one.kind === "sequence") return sequenceOf(one.parts.map(build));
+    if (one.kind === "repeat") return repeat(build(one.of), one.least, one.most);
+    return anyOf(one.kind === "choice" ? one.options.map(build) : []);
+  };
+  return build(pattern);
+}
+
+/**
+ * Returns the texts in which a pattern matches a part: with anchors and lookaheads, of which each is about all that
+ * follows it.
+ *
+ * @throws what `refuse` throws for a part that cannot be expressed.
+ */
+export function searchLanguage(pattern: Pattern, make: Languages, refuse: (what: string) => never): Language {
+  const any = make.repeat(make.characters(allCharacters), 1, Infinity);
+  const later = make.sequence([any, languageOf(pattern, make.all, false, make, refuse)]);
+  return make.either([languageOf(pattern, make.all, true, make, refuse), later]);
+}
+
+/** Returns the texts that a pattern matches as a whole. It throws what `refuse` throws. */
+export function wholeLanguage(pattern: Pattern, make: Languages, refuse: (what: string) => never): Language {
+  return languageOf(pattern, make.empty, true, make, refuse);
+}
+
+/** Returns what a pattern matches, with `next` after it. `first` is true at the beginning of the text. */
+function languageOf(
+  pattern: Pattern,
+  next: Language,
+  first: boolean,
+  make: Languages,
+  refuse: (what: string) => never,
+): Language {
+  spend(1);
+  switch (pattern.kind) {
+    case "characters":
+      return make.sequence([make.characters(pattern.of), next]);
+    case "start":
+      return first ? next : make.none;
+    case "end":
+      return next.nullable ? make.empty : make.none;
+    case "choice":
+      return make.either(pattern.options.map((option) => languageOf(option, next, first, make, refuse)));
+    case "look": {
+      const ahead = languageOf(pattern.of, make.all, first, make, refuse);
+      return make.both([next, pattern.negative ? make.not(ahead) : ahead]);
+    }
+    case "sequence": {
+      const { parts } = pattern;
+      // A part is at the beginning if all before it are empty.
+      const filled = parts.findIndex((part) => !isEmpty(part));
+      const begins = (i: number): boolean => first && (filled === -1 || i <= filled);
+      if (first && parts.some((part, i) => !begins(i) && hasStart(part) && mayBeEmpty(parts.slice(0, i))))
+        return refuse('"^" after a part that may be empty');
+      return parts.reduceRight((after, part, i) => languageOf(part, after, begins(i), make, refuse), next);
+    }
+    case "repeat": {
+      const { of, least, most } = pattern;
+      if (!hasAssertions(of))
+        return make.sequence([make.repeat(languageOf(of, make.empty, first, make, refuse), least, most), next]);
+      if (most === Infinity) return withoutPart(of, least, next, make, refuse);
+      if (most > mostCopies) return refuse("many repetitions of a part with an anchor or a lookahead");
+      let after = next;
+      for (let i = most; i > 0; i--) {
+        const more = languageOf(of, after, first && i === 1, make, refuse);
+        after = i > least ? make.either([next, more]) : more;
+      }
+      return after;
+    }
+  }
+}
+
+/** Returns repetitions of a character before which a lookahead forbids something, up to the end of the text. */
+function withoutPart(
+  of: Pattern,
+  least: number,
+  next: Language,
+  make: Languages,
+  refuse: (what: string) => never,
+): Language {
+  const [look, character, ...others] = of.kind === "sequence" ? of.parts : [];
+  const isKnown =
+    look?.kind === "look" &&
+    look.negative &&
+    character?.kind === "characters" &&
+    others.length === 0 &&
+    !hasStart(look.of) &&
+    next === make.empty;
+  if (!isKnown) return refuse("a repeated part with an anchor or a lookahead");
+  const forbidden = languageOf(look.of, make.all, false, make, refuse);
+  if (forbidden.nullable) return refuse("a repeated part with a lookahead for the empty text");
+  return make.both([
+    make.repeat(make.characters(character.of), least, Infinity),
+    make.not(make.sequence([make.all, forbidden])),
+  ]);
+}
+
+function mayBeEmpty(parts: readonly Pattern[]): boolean {
+  return parts.every((part) => lengthsOf(part)[0] === 0);
+}
