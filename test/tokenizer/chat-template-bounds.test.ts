@@ -27,9 +27,26 @@ describe("a hostile chat template", () => {
     ["a range that no memory holds", "{{ range(1000000000) }}", /range\(\) of at most 100000 numbers, got 1000000000/],
     ["loops in loops", often(often("x")), /at most \d+ steps/],
     ["loops without a body", often(often("")), /steps/],
-    ["exceptions", often("{% continue %}") + often("{% for j in [1] %}{% break %}{% endfor %}"), /steps/],
+    ["loops that begin again", often(often("{% continue %}")), /steps/],
     ["a text that doubles", `${space}${often("{% set ns.s = ns.s ~ ns.s %}")}{{ ns.s }}`, /characters of text/],
-    ["a list that doubles", `${space}${often("{% set ns.l = ns.l + ns.l %}")}`, /steps/],
+    ["a list that doubles", `${space}${often("{% set ns.l = ns.l + ns.l %}")}`, /lists of at most \d+ items/],
+    ["a list that is repeated", "{{ [1] * 1000000000 }}", /lists of at most \d+ items/],
+    ["a text that is repeated", "{{ 'ab' * 1000000000 }}", /characters of text/],
+    ["a number of many digits", "{{ 10 ** 1000000 }}", /integers of at most 32768 bits/],
+    [
+      "a number that is squared again and again",
+      `${space}{% set ns.s = 10 %}${often("{% set ns.s = ns.s * ns.s %}")}`,
+      /bits/,
+    ],
+    ["padding", "{{ 'a' | center(1000000000) }}", /characters of text/],
+    ["padding as a method", "{{ 'a'.rjust(1000000000) }}", /characters of text/],
+    ["padding in a format", "{{ '%1000000000d' % 1 }}", /characters of text/],
+    ["padding in a format's field", "{{ '{:1000000000}'.format(1) }}", /characters of text/],
+    ["formats of formats", text + often("{% set x = ns.s % () %}"), /steps/],
+    ["batches", "{{ [1] | batch(1000000000, 'x') | list }}", /characters of text|steps/],
+    ["slices of a list", "{{ [1] | slice(1000000000) | list }}", /steps/],
+    ["tabs", "{{ 'a\\x09'.expandtabs(1000000000) }}", /characters of text/],
+    ["a range that is read again and again", often("{% set x = range(100000) | sum %}"), /steps/],
     ["a text written again and again", text + often("{{ ns.s }}"), /characters of text/],
     ["a text searched again and again", text + often("{% if 'c' in ns.s %}{% endif %}"), /steps/],
     ["texts compared", text + often("{% if (ns.s ~ 'c') == (ns.s ~ 'd') %}{% endif %}"), /steps/],
@@ -51,8 +68,11 @@ describe("a hostile chat template", () => {
     ["a list of itself as JSON", `${shared}{{ ns.l | tojson }}`, /characters of text|steps/],
     ["a list of itself as text", `${shared}{{ ns.l }}`, /characters of text|steps/],
     ["a list of itself joined", `${shared}{{ ns.l | join }}`, /characters of text|steps/],
-    ["a list of itself compared", `${shared}{% if ns.l == 'x' %}{% endif %}`, /characters of text|steps/],
-    ["a list of itself added to a text", `${shared}{{ 'x' + ns.l }}`, /characters of text|steps/],
+    [
+      "lists of themselves compared",
+      `${shared}{% set ns.m = [1] %}{% for i in range(60) %}{% set ns.m = [ns.m, ns.m] %}{% endfor %}{{ ns.l == ns.m }}`,
+      /steps/,
+    ],
     ["a list of itself joined to another", `${shared}{{ ns.l ~ ns.l }}`, /characters of text|steps/],
     ["lists joined to lists", list + often("{% if [ns.l] ~ ns.l %}{% endif %}"), /characters|steps/],
     ["nested values", `${space}${often("{% set ns.l = [ns.l] %}")}{{ ns.l }}`, /nested at most 256 deep/],
@@ -62,7 +82,6 @@ describe("a hostile chat template", () => {
       "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
       /steps/,
     ],
-    ["a macro defined again and again", often(`{% macro f() %}${"{{ x }}".repeat(20_000)}{% endmacro %}`), /steps/],
     ["many dates", often("{{ strftime_now('%B') }}"), /steps/],
   ])("ends at a bound: %s", (_, source, message) => {
     const before = process.cpuUsage();
@@ -85,7 +104,6 @@ describe("a hostile chat template", () => {
 
   it.each([
     ["too long", "x".repeat(2 ** 18 + 1), /at most 262144 characters, got 262145/],
-    ["of white space", `${"\n".repeat(200_000)}{% x %}`, /at most 2048 characters of white space in a row, got 200000/],
     ["of parentheses", `{{ ${"(".repeat(50_000)}1${")".repeat(50_000)} }}`, /nested/],
     ["of operators", `{{ 1${"+1".repeat(10_000)} }}`, /nested/],
     ["of blocks", "{% if 1 %}".repeat(10_000) + "{% endif %}".repeat(10_000), /nested/],
@@ -97,7 +115,7 @@ describe("a hostile chat template", () => {
   });
 
   it("is refused with a list whose text would be long", () => {
-    expect(failure(`${shared}{{ raise_exception(ns.l) }}`).message).toMatch(/an array of 2/);
+    expect(failure(`${shared}{{ raise_exception(ns.l) }}`).message).toMatch(/characters of text|steps/);
     expect(failure("{{ raise_exception('no system role') }}")).toMatchObject({
       code: "ERR_ARGUMENT",
       message: expect.stringMatching(/no system role/) as string,
@@ -117,18 +135,23 @@ describe("a harmless chat template", () => {
 
   it("keeps the effects of operands, calls and filters", () => {
     expect(render("{{ {'b': 2, 'a': 1} | dictsort }}{{ ('a' ~ 'b').replace('a', 'c', count=1) }}")).toBe(
-      '[["a", 1], ["b", 2]]cb',
+      "[('a', 1), ('b', 2)]cb",
     );
     expect(render("{% filter upper %}{{ messages[-1]['content'][::-1] }}{% endfilter %}")).toBe("IH");
     expect(
       render("{% macro f(a, b=2) %}{{ a }}{{ b }}{{ caller() }}{% endmacro %}{% call f(*[1]) %}!{% endcall %}"),
     ).toBe("12!");
-    expect(render("{% macro f() %}{{ kwargs.x }}{{ varargs }}{% endmacro %}{{ f(1, **{'x': 3}) }}")).toBe("3[1]");
+    expect(render("{% macro f() %}{{ kwargs.x }}{{ varargs }}{% endmacro %}{{ f(1, **{'x': 3}) }}")).toBe("3(1,)");
     expect(render("{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join }}")).toBe(
       "hi",
     );
     expect(render("{{ messages[0].get('name', 'none') }}{{ messages[0].items() | list | length }}")).toBe("none2");
-    expect(render("{{ none is none and x is not defined and 'a' is string }}{{ 1 if x else 2 }}")).toBe("true2");
+    expect(render("{{ none is none and x is not defined and 'a' is string }}{{ 1 if x else 2 }}")).toBe("True2");
+  });
+
+  it("may be mostly white space", () => {
+    const spaces = "\n ".repeat(60_000);
+    expect(render(`${spaces}{%- if true -%}${spaces}x{% endif %}`)).toBe("x");
   });
 
   const whole =

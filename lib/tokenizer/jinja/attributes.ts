@@ -5,6 +5,7 @@ import { escapeHtml } from "./operators.js";
 import {
   Dict,
   DictView,
+  firstOf,
   Float,
   Func,
   isInt,
@@ -27,11 +28,15 @@ const dictMethods: Readonly<Record<string, Operation<Dict, Value>>> = {
   copy: dictMethod("", (_, dict) => dict),
   get: dictMethod("_key _default?", ({ bounds }, dict, [key, usual = null]) => {
     bounds.spend((stringOf(key)?.length ?? 0) / 64);
-    return dict.get(key!) ?? usual;
+    const value = dict.get(key!);
+    return value === undefined ? usual : value;
   }),
   items: dictMethod("", ({ bounds }, dict) => {
     bounds.spend(2 * dict.size);
-    return new DictView("dict_items", Array.from(dict.entries(), (entry) => new Tuple(entry)));
+    return new DictView(
+      "dict_items",
+      Array.from(dict.entries(), (entry) => new Tuple(entry)),
+    );
   }),
   keys: dictMethod("", ({ bounds }, dict) => {
     bounds.spend(dict.size);
@@ -53,15 +58,17 @@ const hidden: Readonly<Record<string, ReadonlySet<string>>> = {
 /** Returns the attribute of a value that Python's getattr() finds; undefined if there is none. */
 function ownAttribute(runtime: Runtime, value: Value, name: string): Value | undefined {
   const type = value instanceof Markup ? "str" : typeName(value);
-  if (hidden[type]?.has(name))
-    return runtime.undefined(`access to attribute '${name}' of '${type}' object is unsafe.`);
+  if (hidden[type]?.has(name)) return runtime.undefined(`access to attribute '${name}' of '${type}' object is unsafe.`);
   const text = stringOf(value);
   if (text !== undefined) {
     const found = Object.hasOwn(stringMethods, name) ? stringMethods[name]! : null;
     return found ? methodOf(runtime, name, text, found, value instanceof Markup) : undefined;
   }
   if (value instanceof Dict) return Object.hasOwn(dictMethods, name) ? methodOf(runtime, name, value, dictMethods[name]!) : undefined; // prettier-ignore
-  if ((isList(value) || (value instanceof Tuple && name !== "copy")) && Object.hasOwn(listMethods, name))
+  if (
+    (isList(value) || ((value instanceof Tuple || value instanceof Range) && name !== "copy")) &&
+    Object.hasOwn(listMethods, name)
+  )
     return methodOf(runtime, name, value, listMethods[name]!);
   if (value instanceof Range && (name === "start" || name === "stop" || name === "step")) return value[name];
   if (isInt(value) || value instanceof Float) return numberAttribute(value, name);
@@ -72,8 +79,7 @@ function numberAttribute(value: number | bigint | boolean | Float, name: string)
   const own = value instanceof Float ? value : (Number(value) as Value);
   if (name === "real") return own;
   if (name === "imag") return value instanceof Float ? new Float(0) : 0;
-  if (name === "is_integer")
-    return new Func(name, () => !(value instanceof Float) || Number.isInteger(value.value));
+  if (name === "is_integer") return new Func(name, () => !(value instanceof Float) || Number.isInteger(value.value));
   if (value instanceof Float) return undefined;
   if (name === "numerator") return own;
   if (name === "denominator") return 1;
@@ -81,7 +87,14 @@ function numberAttribute(value: number | bigint | boolean | Float, name: string)
   return undefined;
 }
 
-function methodOf<T>(runtime: Runtime, name: string, value: T, { signature, apply }: Operation<T, Value>, safe = false): Func { // prettier-ignore
+function methodOf<T>(
+  runtime: Runtime,
+  name: string,
+  value: T,
+  { signature, apply }: Operation<T, Value>,
+  safe = false,
+): Func {
+  // prettier-ignore
   const escaped = (arg: Value): Value => (safe && stringOf(arg) !== undefined ? escapeHtml(arg) : arg);
   const marked = (result: Value): Value => {
     if (typeof result === "string") return new Markup(result);
@@ -123,10 +136,10 @@ function ownItem(value: Value, key: Value): Value | undefined {
 export function attributeOf(runtime: Runtime, value: Value, name: string): Value {
   if (value instanceof Undefined) return value.fail();
   runtime.bounds.spend(name.length / 64);
-  return (
-    ownAttribute(runtime, value, name) ??
-    ownItem(value, name) ??
-    runtime.undefined(`'${described(value)}' has no attribute '${name}'`)
+  return firstOf(
+    () => ownAttribute(runtime, value, name),
+    () => ownItem(value, name),
+    () => runtime.undefined(`'${described(value)}' has no attribute '${name}'`),
   );
 }
 
@@ -135,8 +148,11 @@ export function itemOf(runtime: Runtime, value: Value, key: Value): Value {
   if (value instanceof Undefined) return value.fail();
   const name = stringOf(key);
   runtime.bounds.spend(((stringOf(value)?.length ?? 0) + (name?.length ?? 0)) / 64);
-  const found = ownItem(value, key) ?? (name === undefined ? undefined : ownAttribute(runtime, value, name));
-  return found ?? runtime.undefined(`'${described(value)}' has no such attribute or item`);
+  return firstOf(
+    () => ownItem(value, key),
+    () => (name === undefined ? undefined : ownAttribute(runtime, value, name)),
+    () => runtime.undefined(`'${described(value)}' has no such attribute or item`),
+  );
 }
 
 function described(value: Value): string {

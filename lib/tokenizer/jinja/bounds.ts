@@ -49,7 +49,7 @@ export class Bounds {
   }
 
   /**
-   * Checks the length of a text or a list that is about to be made.
+   * Checks the length of a text that is about to be made.
    *
    * @throws ERR_RANGE if it is longer than the input allows.
    */
@@ -58,6 +58,15 @@ export class Bounds {
       throw new HeedError(
         "ERR_RANGE",
         `expected at most ${this.#maxLength} characters of text for input of this size, got more`,
+      );
+  }
+
+  /** Checks the length of a list that is about to be made. */
+  checkItems(length: number): void {
+    if (length > this.#maxLength)
+      throw new HeedError(
+        "ERR_RANGE",
+        `expected lists of at most ${this.#maxLength} items for input of this size, got more`,
       );
   }
 
@@ -86,8 +95,7 @@ export class Bounds {
 
   /** Runs the body of a macro or a loop that calls itself. */
   nested<T>(body: () => T): T {
-    if (++this.#depth > maxDepth)
-      throw new HeedError("ERR_RANGE", `expected calls nested at most ${maxDepth} deep`);
+    if (++this.#depth > maxDepth) throw new HeedError("ERR_RANGE", `expected calls nested at most ${maxDepth} deep`);
     try {
       return body();
     } finally {

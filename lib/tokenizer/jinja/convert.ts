@@ -40,16 +40,17 @@ export function fromJavaScript(value: unknown, depth = 0): Value {
     case "function":
       return new Func(value.name, (args, kwargs) => {
         const given: unknown[] = args.map(toJavaScript);
-        if (kwargs.size > 0) given.push(Object.fromEntries([...kwargs].map(([name, arg]) => [name, toJavaScript(arg)])));
+        if (kwargs.size > 0)
+          given.push(Object.fromEntries([...kwargs].map(([name, arg]) => [name, toJavaScript(arg)])));
         return fromJavaScript((value as (...args: unknown[]) => unknown)(...given));
       });
-    case "object":
-      break;
-    default:
+    case "symbol":
+    case "undefined":
       return null;
+    case "object":
   }
   if (value === null) return null;
-  if (value instanceof PyObject) return value as Value;
+  if (value instanceof PyObject) return value;
   if (Array.isArray(value)) return value.map((item) => fromJavaScript(item, depth + 1));
   if (value instanceof Date) return value.toJSON();
   const entries = value instanceof Map ? [...(value as Map<unknown, unknown>)] : Object.entries(value);
@@ -65,7 +66,14 @@ export function toJavaScript(value: Value): unknown {
   const text = stringOf(value);
   if (text !== undefined) return text;
   if (value instanceof Float) return value.value;
-  if (isList(value) || value instanceof Tuple || value instanceof DictView || value instanceof Range || value instanceof Iter) // prettier-ignore
+  if (
+    isList(value) ||
+    value instanceof Tuple ||
+    value instanceof DictView ||
+    value instanceof Range ||
+    value instanceof Iter
+  )
+    // prettier-ignore
     return Array.from(itemsOf(value), toJavaScript);
   if (value instanceof Dict)
     return Object.fromEntries(Array.from(value.entries(), ([key, item]) => [String(toJavaScript(key)), toJavaScript(item)])); // prettier-ignore

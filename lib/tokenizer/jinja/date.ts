@@ -72,24 +72,28 @@ const parts: Readonly<Record<string, (date: Date) => Part>> = {
  * filling, "_" for spaces, "0" for zeros, "^" for capitals, "#" for the other case; a width may follow.
  */
 export function strftime(date: Date, format: string): string {
-  return format.replaceAll(/%([-_0^#]*)(\d{0,3})[EO]?([a-zA-Z%])/g, (whole, flags: string, width: string, letter: string) => { // prettier-ignore
-    const part = parts[letter]?.(date);
-    if (part === undefined) return whole;
-    // Python replaces %f, %z and %Z itself, without flags.
-    if (flags + width !== "" && /[fzZ]/.test(letter)) return whole;
-    const fillFlag = /[-_0](?=[^-_0]*$)/.exec(flags)?.[0];
-    let text: string;
-    let least = Number(width);
-    let fill = fillFlag === "0" || (typeof part !== "string" && part[2] === "0" && fillFlag !== "_") ? "0" : " ";
-    if (typeof part === "string") {
-      text = part;
-      if (fillFlag !== "0") fill = " ";
-    } else {
-      text = String(part[0]);
-      if (least === 0 && fillFlag !== "-") least = part[1];
-    }
-    if (flags.includes("^")) text = text.toUpperCase();
-    else if (flags.includes("#")) text = letter === "p" || letter === "Z" ? text.toLowerCase() : text.toUpperCase();
-    return fillFlag === "-" && width === "" ? text : text.padStart(least, fill);
-  });
+  return format.replaceAll(
+    /%([-_0^#]*)(\d{0,3})[EO]?([a-zA-Z%])/g,
+    (whole, flags: string, width: string, letter: string) => {
+      // prettier-ignore
+      const part = parts[letter]?.(date);
+      if (part === undefined) return whole;
+      // Python replaces %f, %z and %Z itself, without flags.
+      if (flags + width !== "" && /[fzZ]/.test(letter)) return whole;
+      const fillFlag = /[-_0](?=[^-_0]*$)/.exec(flags)?.[0];
+      let text: string;
+      let least = Number(width);
+      let fill = fillFlag === "0" || (typeof part !== "string" && part[2] === "0" && fillFlag !== "_") ? "0" : " ";
+      if (typeof part === "string") {
+        text = part;
+        if (fillFlag !== "0") fill = " ";
+      } else {
+        text = String(part[0]);
+        if (least === 0 && fillFlag !== "-") least = part[1];
+      }
+      if (flags.includes("^")) text = text.toUpperCase();
+      else if (flags.includes("#")) text = letter === "p" || letter === "Z" ? text.toLowerCase() : text.toUpperCase();
+      return fillFlag === "-" && width === "" ? text : text.padStart(least, fill);
+    },
+  );
 }

@@ -67,9 +67,7 @@ export class ExpressionParser {
   }
 
   /** Parses an expression, or several with commas between them, which are a tuple. */
-  protected tuple(
-    options: { choices?: boolean; end?: string; parentheses?: boolean } = {},
-  ): Expression {
+  protected tuple(options: { choices?: boolean; end?: string; parentheses?: boolean } = {}): Expression {
     const { choices = true, end, parentheses = false } = options;
     const items: Expression[] = [];
     let several = false;
@@ -144,11 +142,21 @@ export class ExpressionParser {
   }
 
   #or(): Expression {
-    return this.#chain(() => this.#and(), ["or"], "name", (_, left, right) => ({ type: "or", left, right }));
+    return this.#chain(
+      () => this.#and(),
+      ["or"],
+      "name",
+      (_, left, right) => ({ type: "or", left, right }),
+    );
   }
 
   #and(): Expression {
-    return this.#chain(() => this.#not(), ["and"], "name", (_, left, right) => ({ type: "and", left, right }));
+    return this.#chain(
+      () => this.#not(),
+      ["and"],
+      "name",
+      (_, left, right) => ({ type: "and", left, right }),
+    );
   }
 
   #not(): Expression {
@@ -358,7 +366,13 @@ export class ExpressionParser {
     let given = none;
     const { type, value } = this.token;
     if (this.isOperator("(")) given = this.#arguments();
-    else if (["string", "integer", "float"].includes(type) || this.isOperator("[") || this.isOperator("{") || (type === "name" && !afterTest.has(value))) { // prettier-ignore
+    else if (
+      ["string", "integer", "float"].includes(type) ||
+      this.isOperator("[") ||
+      this.isOperator("{") ||
+      (type === "name" && !afterTest.has(value))
+    ) {
+      // prettier-ignore
       if (value === "is" && type === "name") this.fail("expected one test: join several with `and`");
       given = { ...none, args: [this.#postfix(this.#primary())] };
     }

@@ -76,7 +76,8 @@ function parseInteger(text: string, base: number): Value | undefined {
   const prefixed = prefix === undefined ? undefined : { "0b": 2, "0o": 8, "0x": 16 }[prefix];
   const radix = base === 0 ? (prefixed ?? 10) : base;
   if (prefixed === radix) rest = rest.slice(2);
-  if (rest === "" || radix < 2 || radix > 36 || [...rest].some((c) => !digits(radix).includes(c))) return undefined;
+  if (rest === "" || radix < 2 || radix > 36 || Array.from(rest).some((c) => !digits(radix).includes(c)))
+    return undefined;
   if (rest.length > 4300) return undefined;
   let value = 0n;
   for (const digit of rest) value = value * BigInt(radix) + BigInt(digits(radix).indexOf(digit));
@@ -120,7 +121,11 @@ function round({ bounds }: Runtime, value: Value, precision: number, method: str
 
 const infinite = (value: number): string => (Number.isNaN(value) ? "NaN" : "infinity");
 
-function truncate({ bounds }: Runtime, text: string, [size, kill, end, leeway]: readonly (Value | undefined)[]): string {
+function truncate(
+  { bounds }: Runtime,
+  text: string,
+  [size, kill, end, leeway]: readonly (Value | undefined)[],
+): string {
   const most = needInt(size, 255, "length");
   const ending = end === undefined ? "..." : needText(end, "end");
   const slack = needInt(given(leeway), 5, "leeway");
@@ -170,7 +175,7 @@ export const filters: Readonly<Record<string, Filter>> = {
   capitalize: mapping(capitalize),
   center: filter("width?", (runtime, value, [width = 80]) => {
     const method = stringMethods.center!;
-    return remarked(method.apply(runtime, needText(value, "the value"), [width], new Map()) as string, value);
+    return remarked(method.apply(runtime, soft(runtime, value), [width], new Map()) as string, value);
   }),
   filesizeformat: filter("binary?", (_, value, [binary = false]) => {
     const bytes = floatOf(value) ?? fail(`could not convert ${typeName(value)} to float`);
@@ -212,39 +217,51 @@ export const filters: Readonly<Record<string, Filter>> = {
   round: filter("precision? method?", (runtime, value, [precision, method = "common"]) => {
     const name = stringOf(method);
     if (name !== "common" && name !== "ceil" && name !== "floor") fail("method must be common, ceil or floor");
-    return round(runtime, value, needInt(precision, 0, "precision"), name!);
+    return round(runtime, value, needInt(precision, 0, "precision"), name);
   }),
   safe: filter("", ({ bounds }, value) => new Markup(textOf(value, bounds))),
   string: filter("", ({ bounds }, value) => (stringOf(value) === undefined ? textOf(value, bounds) : value)),
-  striptags: mapping((text) =>
+  striptags: mapping(
+    (text) =>
     text.replaceAll(/<!--[^]*?-->|<[^>]*>/g, "").split(/\s+/).filter(Boolean).join(" ") // prettier-ignore
       .replaceAll(/&(amp|lt|gt|quot|#34|#39);/g, (_, name: string) => ({ amp: "&", lt: "<", gt: ">", "#39": "'" })[name] ?? '"'), // prettier-ignore
   ),
   title: mapping(titleText),
-  tojson: filter("ensure_ascii? indent? separators? sort_keys?", ({ bounds }, value, [ascii, indentation, separators, sort]) => { // prettier-ignore
-    const width = given(indentation);
-    const by = width === undefined ? null : (stringOf(width) ?? " ".repeat(checkedWidth(bounds, needInt(width, 0, "indent")))); // prettier-ignore
-    const pair = given(separators);
-    const [between = by === null ? ", " : ",", afterKey = ": "] = pair === undefined ? [] : [...iterate(pair, bounds)].map((one) => needText(one, "a separator")); // prettier-ignore
-    return jsonOf(
-      value,
-      { ascii: truth(ascii ?? false), indent: by, separators: [between, afterKey], sortKeys: truth(sort ?? false) },
-      bounds,
-    );
-  }),
+  tojson: filter(
+    "ensure_ascii? indent? separators? sort_keys?",
+    ({ bounds }, value, [ascii, indentation, separators, sort]) => {
+      // prettier-ignore
+      const width = given(indentation);
+      const by = width === undefined ? null : (stringOf(width) ?? " ".repeat(checkedWidth(bounds, needInt(width, 0, "indent")))); // prettier-ignore
+      const pair = given(separators);
+      const [between = by === null ? ", " : ",", afterKey = ": "] = pair === undefined ? [] : [...iterate(pair, bounds)].map((one) => needText(one, "a separator")); // prettier-ignore
+      return jsonOf(
+        value,
+        { ascii: truth(ascii ?? false), indent: by, separators: [between, afterKey], sortKeys: truth(sort ?? false) },
+        bounds,
+      );
+    },
+  ),
   trim: filter("chars?", (runtime, value, [chars]) => {
     const characters = given(chars);
     return remarked(strip(soft(runtime, value), characters === undefined ? null : needText(characters, "chars"), true, true), value); // prettier-ignore
   }),
-  truncate: filter("length? killwords? end? leeway?", (runtime, value, args) =>
-    remarked(truncate(runtime, needText(value, "the value"), args), value),
-  ),
+  truncate: filter("length? killwords? end? leeway?", (runtime, value, args) => {
+    const text = stringOf(value);
+    if (text !== undefined) return remarked(truncate(runtime, text, args), value);
+    // Python measures whatever has a length, and returns it if it is short.
+    const size = sizeOf(value) ?? fail(`object of type '${typeName(value)}' has no len()`);
+    if (size > needInt(args[0], 255, "length") + needInt(given(args[3]), 5, "leeway"))
+      fail("expected a str to truncate");
+    return value;
+  }),
   upper: mapping((text) => text.toUpperCase()),
   urlencode: filter("", (runtime, value) => {
     const { bounds } = runtime;
     if (stringOf(value) !== undefined || sizeOf(value) === undefined) return quoteUrl(soft(runtime, value), false);
     const pairs = value instanceof Dict ? [...value.entries()] : [...iterate(value, bounds)].map((pair) => [...iterate(pair, bounds)]); // prettier-ignore
-    return pairs.map((pair) => pair.map((part) => quoteUrl(textOf(part!, bounds), true)).join("=")).join("&");
+    if (pairs.some((pair) => pair.length !== 2)) fail("expected pairs to encode");
+    return pairs.map((pair) => pair.map((part) => quoteUrl(textOf(part, bounds), true)).join("=")).join("&");
   }),
   wordcount: filter("", (runtime, value) => soft(runtime, value).match(/[\p{L}\p{N}_]+/gu)?.length ?? 0),
   xmlattr: filter("autospace?", ({ bounds }, value, [space = true]) => {

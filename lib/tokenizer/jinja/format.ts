@@ -6,8 +6,10 @@ import {
   Dict,
   Float,
   isInt,
+  isList,
   type Keywords,
   numberOf,
+  Range,
   stringOf,
   TemplateError,
   Tuple,
@@ -37,7 +39,7 @@ export function percentFormat(text: string, given: Value, bounds: Bounds): strin
   bounds.spend(text.length / 8);
   const result = text.replaceAll(
     /%(?:\(([^()]*)\))?([-#0 +]*)(\*|\d+)?(?:\.(\*|\d+)?)?[hlL]?([^]?)/g,
-    (whole, name: string | undefined, flags: string, star?: string, precisionText?: string, kind = "") => {
+    (whole: string, name: string | undefined, flags: string, star?: string, precisionText?: string, kind = "") => {
       bounds.spend(1);
       const width = size(star);
       const precision = /\.(?!\d*\))/.test(whole.replace(/\([^()]*\)/, "")) ? (size(precisionText) ?? 0) : undefined;
@@ -47,7 +49,9 @@ export function percentFormat(text: string, given: Value, bounds: Bounds): strin
       if (name === undefined) value = next();
       else {
         if (!(given instanceof Dict)) throw new TemplateError("format requires a mapping");
-        value = given.get(name) ?? missing(name);
+        const named = given.get(name);
+        if (named === undefined) throw new TemplateError(`KeyError: ${name}`);
+        value = named;
         used = values.length;
       }
       const field = percentField(value, kind, flags, precision, bounds);
@@ -60,16 +64,20 @@ export function percentFormat(text: string, given: Value, bounds: Bounds): strin
       return padded;
     },
   );
-  if (used < values.length && !(given instanceof Dict) && !(Array.isArray(given) && used === 0))
+  // Python does not count the values of what could be a mapping.
+  const countless = given instanceof Dict || given instanceof Range || given instanceof Undefined || isList(given);
+  if (used < values.length && !countless)
     throw new TemplateError("not all arguments converted during string formatting");
   return result;
 }
 
-function missing(name: string): never {
-  throw new TemplateError(`KeyError: ${name}`);
-}
-
-function percentField(value: Value, kind: string, flags: string, precision: number | undefined, bounds: Bounds): string {
+function percentField(
+  value: Value,
+  kind: string,
+  flags: string,
+  precision: number | undefined,
+  bounds: Bounds,
+): string {
   if (/[rsa]/.test(kind)) {
     const text = kind === "s" ? textOf(value, bounds) : reprOf(value, bounds);
     return precision === undefined ? text : Array.from(text).slice(0, precision).join("");
@@ -82,7 +90,8 @@ function percentField(value: Value, kind: string, flags: string, precision: numb
     throw new TemplateError("%c requires int or char");
   }
   const number = numberOf(value);
-  if (number === undefined) throw new TemplateError(`%${kind} format: a real number is required, not ${typeName(value)}`);
+  if (number === undefined)
+    throw new TemplateError(`%${kind} format: a real number is required, not ${typeName(value)}`);
   const sign = flags.includes("+") ? "+" : flags.includes(" ") ? " " : "";
   if (/[diouxX]/.test(kind)) {
     if (value instanceof Float && /[oxX]/.test(kind))
@@ -125,7 +134,8 @@ function floatDigits(value: number, kind: string, precision: number, alternate =
     const power = value === 0 ? 0 : Number(exponential(value, digits - 1).split("e")[1]);
     const long = power < -4 || power >= digits;
     text = long ? exponential(value, digits - 1) : (Object.is(value, -0) ? "-" : "") + fixed(value, digits - 1 - power);
-    if (!alternate) text = text.replace(/(\.\d*?)0*(e.*)?$/, (_, some: string, end = "") => (some === "." ? "" : some) + end);
+    if (!alternate)
+      text = text.replace(/(\.\d*?)0*(e.*)?$/, (_, some: string, end = "") => (some === "." ? "" : some) + end);
   }
   return kind === lower ? text : text.toUpperCase();
 }
@@ -156,7 +166,7 @@ function pad(text: string, width: number, fill: string, align: string): string {
   if (align === "<") return text + fill.repeat(missing);
   if (align === "^") return fill.repeat(missing >> 1) + text + fill.repeat(missing - (missing >> 1));
   if (align === ">") return fill.repeat(missing) + text;
-  const [, before, rest] = /^([-+ ]?(?:0[xXob](?=.))?)(.*)$/s.exec(text)!;
+  const [, before = "", rest = ""] = /^([-+ ]?(?:0[xXob](?=.))?)(.*)$/s.exec(text)!;
   return before + fill.repeat(missing) + rest;
 }
 
@@ -172,7 +182,8 @@ export function formatValue(value: Value, spec: string, bounds: Bounds): string 
   const width = Number(widthText ?? 0);
   bounds.checkLength(width);
   const precision = precisionText === undefined ? undefined : Number(precisionText);
-  let [shown, usual] = ["", ">"];
+  let shown: string;
+  let usual = ">";
   if (text !== undefined) {
     if ((kind ?? "s") !== "s" || sign || group || align === "=")
       throw new TemplateError(`expected a format for str, got ${JSON.stringify(spec)}`);
@@ -187,7 +198,14 @@ export function formatValue(value: Value, spec: string, bounds: Bounds): string 
   return pad(shown, width, filling, aligning);
 }
 
-function formatNumber(value: Value, number: number | bigint, kind: string | undefined, precision: number | undefined, alternate: boolean): string { // prettier-ignore
+function formatNumber(
+  value: Value,
+  number: number | bigint,
+  kind: string | undefined,
+  precision: number | undefined,
+  alternate: boolean,
+): string {
+  // prettier-ignore
   if (kind === "%") return `${floatDigits(Number(number) * 100, "f", precision ?? 6)}%`;
   if (isInt(value) && (kind === undefined || /^[bcdoxXn]$/.test(kind))) {
     if (precision !== undefined) throw new TemplateError("precision not allowed in integer format specifier");
@@ -202,26 +220,36 @@ function formatNumber(value: Value, number: number | bigint, kind: string | unde
   return floatDigits(Number(number), kind, precision ?? 6, alternate);
 }
 
-/** How a field of str.format() finds attributes and items of a value. */
+/** The way to attributes and items of a value, which a field of str.format() may name. */
 export interface FieldLookup {
   attribute(value: Value, name: string): Value;
   item(value: Value, key: Value): Value;
 }
 
 /** Returns a text in which the fields {}, {0} and {name} are replaced by values. */
-export function braceFormat(text: string, args: readonly Value[], kwargs: Keywords, lookup: FieldLookup, bounds: Bounds): string { // prettier-ignore
+export function braceFormat(
+  text: string,
+  args: readonly Value[],
+  kwargs: Keywords,
+  lookup: FieldLookup,
+  bounds: Bounds,
+): string {
+  // prettier-ignore
   let automatic = 0;
+  let numbered = false;
   let length = 0;
   const format = (template: string, depth: number): string => {
     if (depth > 2) throw new TemplateError("Max string recursion exceeded");
     bounds.spend(template.length / 8);
     const pattern = /\{\{|\}\}|\{((?:[^{}[\]]|\[[^\]]*\])*?)(?:!([^:}]*))?(?::((?:[^{}]|\{[^{}]*\})*))?\}|[{}]/g;
-    return template.replaceAll(pattern, (whole, path: string | undefined, conversion?: string, spec = "") => {
+    return template.replaceAll(pattern, (whole: string, path: string | undefined, conversion?: string, spec = "") => {
       if (whole === "{{" || whole === "}}") return whole[0]!;
       if (path === undefined) throw new TemplateError(`Single '${whole}' encountered in format string`);
       bounds.spend(1);
       const [, name, rest] = /^([^.[]*)(.*)$/s.exec(path)!;
       const index = name === "" ? String(automatic++) : name!;
+      numbered ||= name !== "" && /^\d+$/.test(name!);
+      if (numbered && automatic > 0) throw new TemplateError("cannot mix fields with and without numbers");
       let value = /^\d+$/.test(index) ? args[Number(index)] : kwargs.get(index);
       if (value === undefined) throw new TemplateError(`expected an argument ${index} of format()`);
       for (const [, attribute, key] of rest!.matchAll(/\.([^.[]+)|\[([^\]]*)\]/g))

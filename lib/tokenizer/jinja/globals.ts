@@ -46,7 +46,8 @@ function dictOf({ bounds }: Runtime, args: readonly Value[], kwargs: Keywords): 
   else if (given !== undefined)
     for (const pair of iterate(given, bounds)) {
       const [key, value, ...others] = [...iterate(pair, bounds)];
-      if (value === undefined || others.length > 0) fail("dictionary update sequence element has a length other than 2");
+      if (value === undefined || others.length > 0)
+        fail("dictionary update sequence element has a length other than 2");
       dict.set(key!, value);
     }
   for (const [key, value] of kwargs) dict.set(key, value);
@@ -54,6 +55,7 @@ function dictOf({ bounds }: Runtime, args: readonly Value[], kwargs: Keywords): 
   return dict;
 }
 
+const joinerParameters = new Signature("sep?");
 const rangeParameters = new Signature("_start _stop? _step?");
 
 function rangeOf({ bounds }: Runtime, args: readonly Value[], kwargs: Keywords): Range {
@@ -77,7 +79,7 @@ export function globalsOf(runtime: Runtime): Map<string, Value> {
     },
     cycler: (args) => new Cycler(args),
     joiner: (args, kwargs) => {
-      const separator = args[0] ?? kwargs.get("sep") ?? ", ";
+      const [separator = ", "] = joinerParameters.bind("joiner", args, kwargs);
       let used = false;
       return new Func("joiner", () => {
         const text = used ? separator : "";

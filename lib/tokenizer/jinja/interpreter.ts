@@ -39,7 +39,7 @@ class Scope {
   }
 }
 
-/** How the statements of a body ended, if not at their end. */
+/** The statement that ended a body before its end. */
 type Ending = "break" | "continue" | undefined;
 
 /** Text that is being written. */
@@ -107,7 +107,11 @@ export class Interpreter implements Runtime {
   }
 
   test(name: string, value: Value, args: readonly Value[], kwargs: Keywords): boolean {
-    if (name === "filter" || name === "test") return Object.hasOwn(name === "filter" ? filters : tests, stringOf(value) ?? ""); // prettier-ignore
+    if (name === "filter" || name === "test") {
+      if (args.length + kwargs.size > 0) return fail(`the test '${name}' takes no arguments`);
+      const known = name === "filter" ? filters : tests;
+      return new Dict(Object.keys(known).map((key) => [key, true])).has(value);
+    }
     const test = Object.hasOwn(tests, name) ? tests[name] : undefined;
     if (!test) return fail(`No test named '${name}'.`);
     this.bounds.spend(1);
@@ -160,14 +164,15 @@ export class Interpreter implements Runtime {
       case "filter block": {
         const inner = new Output(this.bounds);
         const ending = this.#run(statement.body, new Scope(scope), inner);
-        out.add(textOf(this.#filterText(statement.filter, inner.text, scope), this.bounds));
+        const text = this.#filterText(statement.filter, inner.text, scope);
+        out.add(stringOf(text) ?? fail(`expected {% filter %} to give a str, got ${typeName(text)}`));
         return ending;
       }
       case "macro":
         scope.variables.set(statement.name, this.#macro(statement.name, statement.macro, scope));
         return undefined;
       case "call block": {
-        const caller = this.#macro("caller", statement.macro, scope);
+        const caller = this.#macro("anonymous", statement.macro, scope);
         const { callee, ...given } = statement.call;
         const { args, kwargs } = this.#arguments(given, scope);
         if (kwargs.has("caller")) fail("expected no argument `caller` in {% call %}");
@@ -211,14 +216,18 @@ export class Interpreter implements Runtime {
       });
     const items = test ? this.#chosen(given, target, test, scope) : iterate(given, this.bounds);
     const loop = new Loop(items, test ? null : given, depth, this, recursive ? recurse : null);
+    let ended = false;
     for (let item = loop.next(); item !== undefined; item = loop.next()) {
       this.bounds.spend(4);
       const inner = new Scope(scope);
       inner.variables.set("loop", loop);
       this.#assign(target, item, inner);
-      if (this.#run(body, inner, out) === "break") break;
+      const ending = this.#run(body, inner, out);
+      ended ||= ending === undefined;
+      if (ending === "break") break;
     }
-    if (loop.index0 < 0) this.#run(otherwise, new Scope(scope), out);
+    // As in Jinja2, a loop whose bodies all ended with `break` or `continue` counts as one without items.
+    if (!ended) this.#run(otherwise, new Scope(scope), out);
   }
 
   /** Yields the items for which the condition of a loop holds. */
@@ -279,17 +288,17 @@ export class Interpreter implements Runtime {
           }
           const usual = defaults[i - firstDefault];
           if (value === undefined && usual) value = this.#evaluate(usual, inner);
-          inner.variables.set(param, value ?? this.undefined(`parameter '${param}' was not provided`));
+          if (value === undefined) value = this.undefined(`parameter '${param}' was not provided`);
+          inner.variables.set(param, value);
         }
         if (takes("caller")) {
-          inner.variables.set("caller", named.get("caller") ?? this.undefined("No caller defined"));
+          inner.variables.set("caller", named.get("caller") ?? this.undefined("No caller defined")); // A macro, never None.
           named.delete("caller");
         }
         if (takes("kwargs")) inner.variables.set("kwargs", new Dict(named));
         else if (named.size > 0) fail(`macro '${name}' takes no keyword argument '${[...named.keys()][0]}'`);
         if (takes("varargs")) inner.variables.set("varargs", new Tuple(args.slice(params.length)));
-        else if (args.length > params.length)
-          fail(`macro '${name}' takes not more than ${params.length} argument(s)`);
+        else if (args.length > params.length) fail(`macro '${name}' takes not more than ${params.length} argument(s)`);
         const out = new Output(this.bounds);
         this.#run(body, inner, out);
         return out.text;
@@ -357,7 +366,7 @@ export class Interpreter implements Runtime {
       case "slice": {
         const object = this.#evaluate(node.object, scope);
         const parts = [node.start, node.stop, node.step].map((part) => part && this.#evaluate(part, scope));
-        return slice(object, parts.map((part) => part ?? undefined), bounds); // prettier-ignore
+        return slice(object, parts, bounds);
       }
       case "call": {
         const callee = this.#evaluate(node.callee, scope);
@@ -416,7 +425,8 @@ export class Interpreter implements Runtime {
     }
     if (kwSpread) {
       const dict = this.#evaluate(kwSpread, scope);
-      if (!(dict instanceof Dict)) throw new TemplateError(`argument after ** must be a mapping, not ${typeName(dict)}`);
+      if (!(dict instanceof Dict))
+        throw new TemplateError(`argument after ** must be a mapping, not ${typeName(dict)}`);
       this.bounds.spend(dict.size);
       for (const [key, value] of dict.entries()) {
         const name = stringOf(key) ?? fail("keywords must be strings");
@@ -442,7 +452,7 @@ class Macro extends Func {
   }
 
   override attribute(name: string): Value | undefined {
-    if (name === "name") return this.name;
+    if (name === "name") return this.name === "anonymous" ? null : this.name;
     if (name === "arguments") return new Tuple(this.params);
     if (name === "catch_kwargs") return this.special.has("kwargs");
     if (name === "catch_varargs") return this.special.has("varargs");

@@ -35,9 +35,7 @@ const rawBegin = rule(`\\{%([-+]?)[${space}]*raw[${space}]*(?:-%\\}[${space}]*|%
 const rawEnd = new RegExp(`\\{%([-+]?)[${space}]*endraw[${space}]*(\\+%\\}|-%\\}[${space}]*|%\\})`, "gu");
 const spaces = rule(`[${space}]+`);
 const float = rule("(?:\\d+_)*\\d+(?:(?:\\.(?:\\d+_)*\\d+)?[eE][+-]?(?:\\d+_)*\\d+|\\.(?:\\d+_)*\\d+)");
-const integer = rule(
-  "0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0[xX](?:_?[\\da-fA-F])+|[1-9](?:_?\\d)*|0(?:_?0)*",
-);
+const integer = rule("0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0[xX](?:_?[\\da-fA-F])+|[1-9](?:_?\\d)*|0(?:_?0)*");
 const name = rule("[\\p{L}\\p{N}\\p{M}\\p{Pc}]+");
 const identifier = /^[\p{ID_Start}_][\p{ID_Continue}]*$/u;
 const quotes = rule("'(?:[^'\\\\]|\\\\.)*'|\"(?:[^\"\\\\]|\\\\.)*\"");
@@ -147,7 +145,7 @@ export function tokenize(template: string, options: LexerOptions): Token[] {
 
   function tokenAt(position: number): (Token & { length: number }) | null {
     const found = (type: TokenType, [text]: RegExpExecArray, value = text, number?: number | bigint) => ({
-      ...{ type, value, length: text!.length, line: lineAt(position) },
+      ...{ type, value, length: text.length, line: lineAt(position) },
       ...(number !== undefined && { number }),
     }) as Token & { length: number }; // prettier-ignore
     let match = source[position - 1] === "." ? null : matchAt(float, source, position);

@@ -6,6 +6,7 @@ import { fail, needInt, needText, type Operation, operations, type Runtime } fro
 import {
   compare,
   Dict,
+  firstOf,
   isList,
   Iter,
   iterate,
@@ -69,7 +70,8 @@ const selecting = (name: string, wanted: boolean, attribute: boolean): Filter =>
       const [test, ...rest] = attribute ? others : (args as Value[]);
       for (const item of iterate(value, runtime.bounds)) {
         const subject = get(item);
-        const chosen = test === undefined ? truth(subject) : runtime.test(needText(test, "a test"), subject, rest, kwargs);
+        const chosen =
+          test === undefined ? truth(subject) : runtime.test(needText(test, "a test"), subject, rest, kwargs);
         if (chosen === wanted) yield item;
       }
     }),
@@ -179,14 +181,17 @@ export const listFilters: Readonly<Record<string, Filter>> = {
   min: extreme(1),
   random: filter("", (runtime, value) => {
     const items = [...iterate(value, runtime.bounds)];
-    return items[Math.floor(Math.random() * items.length)] ?? runtime.undefined("No random item, sequence was empty.");
+    return firstOf(
+      () => items[Math.floor(Math.random() * items.length)],
+      () => runtime.undefined("No random item, sequence was empty."),
+    );
   }),
   reject: selecting("select_or_reject", false, false),
   rejectattr: selecting("select_or_reject", false, true),
   reverse: filter("", ({ bounds }, value) => {
     const text = stringOf(value);
     const items = [...iterate(value, bounds)].reverse();
-    if (text !== undefined) return remarked(items.join(""), value);
+    if (text !== undefined) return remarked((items as string[]).join(""), value);
     return value instanceof Iter ? items : new Iter("list_reverseiterator", items.values());
   }),
   select: selecting("select_or_reject", true, false),
@@ -208,7 +213,7 @@ export const listFilters: Readonly<Record<string, Filter>> = {
   sort: filter("reverse? case_sensitive? attribute?", (runtime, value, [reverse, caseSensitive, attribute]) => {
     const names = stringOf(attribute)?.split(",") ?? [attribute];
     const keys = names.map((name) => keyGetter(runtime, name, caseSensitive));
-    const key: Getter = keys.length === 1 ? keys[0]! : (item) => keys.map((get) => get(item));
+    const key: Getter = (item) => keys.map((get) => get(item));
     return sorted(runtime, [...iterate(value, runtime.bounds)], key, reverse);
   }),
   sum: filter("attribute? start?", (runtime, value, [attribute, start = 0]) => {

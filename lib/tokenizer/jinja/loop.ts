@@ -2,7 +2,7 @@
 // what its body has set.
 import type { Bounds } from "./bounds.js";
 import type { Runtime } from "./runtime.js";
-import { equal, Func, type Keywords, sizeOf, TemplateError, type Value } from "./values.js";
+import { equal, firstOf, Func, type Keywords, sizeOf, TemplateError, type Value } from "./values.js";
 
 export class Loop extends Func {
   override readonly type = "LoopContext";
@@ -23,9 +23,8 @@ export class Loop extends Func {
     recurse: ((items: Value, depth: number) => Value) | null,
   ) {
     super("loop", ([given], kwargs: Keywords) => {
-      if (!recurse)
-        throw new TemplateError("The loop must have the 'recursive' marker to be called recursively.");
-      const value = given ?? kwargs.get("iterable");
+      if (!recurse) throw new TemplateError("The loop must have the 'recursive' marker to be called recursively.");
+      const value = given === undefined ? kwargs.get("iterable") : given;
       if (value === undefined) throw new TemplateError("loop() missing the argument 'iterable'");
       return recurse(value, depth0 + 1);
     });
@@ -65,9 +64,15 @@ export class Loop extends Func {
       case "revindex0":
         return this.#count() - this.index0 - 1;
       case "previtem":
-        return this.#history[0] ?? this.#runtime.undefined("there is no previous item");
+        return firstOf(
+          () => this.#history[0],
+          () => this.#runtime.undefined("there is no previous item"),
+        );
       case "nextitem":
-        return this.#peek() ?? this.#runtime.undefined("there is no next item");
+        return firstOf(
+          () => this.#peek(),
+          () => this.#runtime.undefined("there is no next item"),
+        );
       case "cycle":
         return new Func(name, (args) => {
           if (args.length === 0) throw new TemplateError("no items for cycling given");
@@ -90,9 +95,9 @@ export class Loop extends Func {
 
   #peek(): Value | undefined {
     if (this.#ahead.length === 0) {
-      const { done, value } = this.#items.next();
-      if (done) return undefined;
-      this.#ahead.push(value);
+      const next = this.#items.next();
+      if (next.done) return undefined;
+      this.#ahead.push(next.value);
     }
     return this.#ahead[0];
   }

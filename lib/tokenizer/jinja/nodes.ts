@@ -20,7 +20,12 @@ export type Expression =
   | { readonly type: "dict"; readonly entries: readonly (readonly [key: Expression, value: Expression])[] }
   | { readonly type: "and" | "or"; readonly left: Expression; readonly right: Expression }
   | { readonly type: "not" | "minus" | "plus"; readonly operand: Expression }
-  | { readonly type: "arithmetic"; readonly operator: Arithmetic; readonly left: Expression; readonly right: Expression }
+  | {
+      readonly type: "arithmetic";
+      readonly operator: Arithmetic;
+      readonly left: Expression;
+      readonly right: Expression;
+    }
   | {
       readonly type: "compare";
       readonly first: Expression;
@@ -47,7 +52,7 @@ export type Expression =
   | ({ readonly type: "filter"; readonly operand: Expression | null; readonly name: string } & Arguments)
   | ({ readonly type: "test"; readonly operand: Expression; readonly name: string } & Arguments);
 
-/** What a value is assigned to: a name, several, or an attribute of a namespace. */
+/** A name that a value is assigned to, several of them, or an attribute of a namespace. */
 export type Target =
   | { readonly type: "name"; readonly name: string }
   | { readonly type: "tuple"; readonly items: readonly Target[] }

@@ -32,7 +32,9 @@ export function arithmetic(operator: Arithmetic, a: Value, b: Value, bounds: Bou
   for (const value of [a, b]) if (value instanceof Undefined) value.fail();
   const [x, y] = [numberOf(a), numberOf(b)];
   if (x !== undefined && y !== undefined)
-    return isInt(a) && isInt(b) ? intArithmetic(operator, x, y, bounds) : floatArithmetic(operator, Number(x), Number(y));
+    return isInt(a) && isInt(b)
+      ? intArithmetic(operator, x, y, bounds)
+      : floatArithmetic(operator, Number(x), Number(y));
   if (operator === "+") {
     const other = stringOf(b);
     if (text !== undefined && other !== undefined) {
@@ -40,11 +42,12 @@ export function arithmetic(operator: Arithmetic, a: Value, b: Value, bounds: Bou
       if (!(a instanceof Markup) && !(b instanceof Markup)) return text + other;
       return new Markup(escapeHtml(a) + escapeHtml(b));
     }
-    const joined = isList(a) && isList(b) ? [a, b] : a instanceof Tuple && b instanceof Tuple ? [a.items, b.items] : null;
+    const joined =
+      isList(a) && isList(b) ? [a, b] : a instanceof Tuple && b instanceof Tuple ? [a.items, b.items] : null;
     if (joined) {
       const items = joined.flat(1);
       bounds.spend(items.length / 16);
-      bounds.checkLength(items.length);
+      bounds.checkItems(items.length);
       return isList(a) ? items : new Tuple(items);
     }
   }
@@ -56,14 +59,18 @@ export function arithmetic(operator: Arithmetic, a: Value, b: Value, bounds: Bou
 }
 
 function repeat(value: Value, given: number, bounds: Bounds): Value | undefined {
+  if (!Number.isSafeInteger(given)) throw new TemplateError("cannot fit 'int' into an index-sized integer");
   const count = Math.max(0, given);
   const text = stringOf(value);
   const items = isList(value) ? value : value instanceof Tuple ? value.items : null;
   const length = (text ?? items)?.length;
   if (length === undefined) return undefined;
   if (length === 0 || count === 0) return text !== undefined ? remarked("", value) : isList(value) ? [] : new Tuple([]);
-  bounds.checkLength(length * count);
-  if (text !== undefined) return remarked(text.repeat(count), value);
+  if (text !== undefined) {
+    bounds.checkLength(length * count);
+    return remarked(text.repeat(count), value);
+  }
+  bounds.checkItems(length * count);
   bounds.spend((length * count) / 16);
   const all = Array.from({ length: count }, () => items!).flat(1);
   return isList(value) ? all : new Tuple(all);
@@ -74,7 +81,13 @@ export function remarked(text: string, from: Value): Value {
   return from instanceof Markup ? new Markup(text) : text;
 }
 
-const entities: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;" };
+const entities: Readonly<Record<string, string>> = {
+  "&": "&amp;",
+  "<": "&lt;",
+  ">": "&gt;",
+  '"': "&#34;",
+  "'": "&#39;",
+};
 
 /** Returns a text in which HTML's special characters are escaped, unless they have been. */
 export function escapeHtml(value: Value): string {
@@ -123,25 +136,10 @@ function intPower(x: bigint, y: bigint, bounds: Bounds): Value {
 }
 
 function floatArithmetic(operator: Arithmetic, x: number, y: number): Float {
-  switch (operator) {
-    case "+":
-      return new Float(x + y);
-    case "-":
-      return new Float(x - y);
-    case "*":
-      return new Float(x * y);
-    case "**": {
-      if (x === 0 && y < 0) throw new TemplateError("0.0 cannot be raised to a negative power");
-      if (x < 0 && !Number.isInteger(y) && Number.isFinite(y))
-        throw new TemplateError("expected a real result of **, got a complex one");
-      // In Python 1 ** nan and (-1) ** inf are 1.
-      const result = x === 1 || (x === -1 && !Number.isFinite(y) && !Number.isNaN(y)) ? 1 : x ** y;
-      if (!Number.isFinite(result) && Number.isFinite(x) && Number.isFinite(y))
-        throw new TemplateError("expected a smaller result of **: numerical result out of range");
-      return new Float(result);
-    }
-    default:
-  }
+  if (operator === "+") return new Float(x + y);
+  if (operator === "-") return new Float(x - y);
+  if (operator === "*") return new Float(x * y);
+  if (operator === "**") return floatPower(x, y);
   if (y === 0) throw new TemplateError("float division by zero");
   if (operator === "/") return new Float(x / y);
   let mod = x % y;
@@ -151,6 +149,17 @@ function floatArithmetic(operator: Arithmetic, x: number, y: number): Float {
   const quotient = (x - mod) / y;
   const floor = Math.floor(quotient);
   return new Float(quotient - floor > 0.5 ? floor + 1 : quotient === 0 ? (x / y < 0 ? -0 : 0) : floor);
+}
+
+function floatPower(x: number, y: number): Float {
+  if (x === 0 && y < 0) throw new TemplateError("0.0 cannot be raised to a negative power");
+  if (x < 0 && !Number.isInteger(y) && Number.isFinite(y))
+    throw new TemplateError("expected a real result of **, got a complex one");
+  // In Python 1 ** nan and (-1) ** inf are 1.
+  const result = x === 1 || (x === -1 && !Number.isFinite(y) && !Number.isNaN(y)) ? 1 : x ** y;
+  if (!Number.isFinite(result) && Number.isFinite(x) && Number.isFinite(y))
+    throw new TemplateError("expected a smaller result of **: numerical result out of range");
+  return new Float(result);
 }
 
 /** Returns the value with a sign before it. */
@@ -183,38 +192,44 @@ export function contains(container: Value, item: Value, bounds: Bounds): boolean
     const index = number === undefined ? NaN : (Number(number) - container.start) / container.step;
     return Number.isInteger(index) && index >= 0 && index < container.length;
   }
-  if (!isList(container) && !(container instanceof Tuple) && !(container instanceof DictView) && numberOf(container) !== undefined) // prettier-ignore
+  if (
+    !isList(container) &&
+    !(container instanceof Tuple) &&
+    !(container instanceof DictView) &&
+    numberOf(container) !== undefined
+  )
+    // prettier-ignore
     throw new TemplateError(`argument of type '${typeName(container)}' is not iterable`);
   for (const other of iterate(container, bounds)) if (equal(other, item, bounds)) return true;
   return false;
 }
 
 /** Returns a part of a text, a list, a tuple or a range. */
-export function slice(value: Value, parts: readonly (Value | undefined)[], bounds: Bounds): Value {
+export function slice(value: Value, parts: readonly Value[], bounds: Bounds): Value {
   if (value instanceof Undefined) value.fail();
   const text = stringOf(value);
-  const [start, stop, step = 1] = parts.map((part) => {
-    if (part === undefined || part === null) return undefined;
-    if (!isInt(part)) throw new TemplateError("slice indices must be integers or None or have an __index__ method");
-    return Number(part);
-  });
+  if (parts.some((part) => part !== null && !isInt(part)))
+    throw new TemplateError("slice indices must be integers or None or have an __index__ method");
+  const [start, stop, step = 1] = parts.map((part) => (part === null ? undefined : Number(part)));
+  const items = isList(value) ? value : value instanceof Tuple ? value.items : null;
+  if (text === undefined && !items && !(value instanceof Range))
+    throw new TemplateError(`'${typeName(value)}' object is not subscriptable with a slice`);
   if (step === 0) throw new TemplateError("slice step cannot be zero");
   if (text !== undefined) {
     bounds.spend(text.length / 16);
     const characters = isWide(text) ? Array.from(text) : text;
     const [from, to] = indices(characters.length, start, stop, step);
-    if (step === 1 && typeof characters === "string") return remarked(characters.slice(from, Math.max(from, to)), value);
+    if (step === 1 && typeof characters === "string")
+      return remarked(characters.slice(from, Math.max(from, to)), value);
     return remarked(picked(characters, from, to, step).join(""), value);
   }
   if (value instanceof Range) {
     const [from, to] = indices(value.length, start, stop, step);
     return new Range(value.at(from), value.at(to), value.step * step);
   }
-  const items = isList(value) ? value : value instanceof Tuple ? value.items : null;
-  if (!items) throw new TemplateError(`'${typeName(value)}' object is not subscriptable with a slice`);
-  bounds.spend(items.length / 16);
-  const [from, to] = indices(items.length, start, stop, step);
-  const part = step === 1 ? items.slice(from, Math.max(from, to)) : picked(items, from, to, step);
+  bounds.spend(items!.length / 16);
+  const [from, to] = indices(items!.length, start, stop, step);
+  const part = step === 1 ? items!.slice(from, Math.max(from, to)) : picked(items!, from, to, step);
   return isList(value) ? part : new Tuple(part);
 }
 

@@ -74,14 +74,13 @@ function shortRepr(value: Value, bounds: Bounds): string {
     bounds.checkLength(text.length);
     return typeof value === "string" ? quoted(text) : `Markup(${quoted(text)})`;
   }
-  if (value instanceof Range)
-    return `range(${value.start}, ${value.stop}${value.step === 1 ? "" : `, ${value.step}`})`;
+  if (value instanceof Range) return `range(${value.start}, ${value.stop}${value.step === 1 ? "" : `, ${value.step}`})`;
   if (value instanceof Undefined) {
     value.use();
     return "Undefined";
   }
   if (value instanceof Func) return `<${value.type} ${value.name}>`;
-  return value instanceof Iter ? `<${value.type} object>` : `<${typeName(value)}>`;
+  return value instanceof Iter ? `<${value.type.replace(" ", " object ")}>` : `<${typeName(value)}>`;
 }
 
 /** Returns the shortest text that stands for a float, in Python's spelling: 3.0, 1e-05, inf. */
@@ -111,7 +110,7 @@ function quoted(text: string): string {
 
 function pythonEscape(code: number): string {
   const [letter, width] = code < 256 ? ["x", 2] : code < 65536 ? ["u", 4] : ["U", 8];
-  return `\\${letter}${code.toString(16).padStart(width as number, "0")}`;
+  return `\\${letter}${code.toString(16).padStart(width, "0")}`;
 }
 
 /** Options of json.dumps(). */

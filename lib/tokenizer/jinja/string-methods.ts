@@ -2,23 +2,14 @@
 import { braceFormat } from "./format.js";
 import { isSpace } from "./lexer.js";
 import { fail, needInt, needText, type Operation, operations, type Runtime } from "./runtime.js";
-import {
-  characterCount,
-  Dict,
-  isList,
-  iterate,
-  stringOf,
-  isWide,
-  Tuple,
-  type Value,
-} from "./values.js";
+import { characterCount, Dict, isList, iterate, stringOf, isWide, Tuple, type Value } from "./values.js";
 
 type Method = Operation<string, Value>;
 const method = operations<string, Value>();
 
 /** Removes characters from the sides of a text: white space if `characters` is null. */
 export function strip(text: string, characters: string | null, start: boolean, end: boolean): string {
-  const set = characters === null ? null : new Set(characters);
+  const set = characters === null ? null : new Set<string>(characters);
   if (set && (isWide(text) || isWide(characters!))) {
     const given = Array.from(text);
     let [from, to] = [0, given.length];
@@ -54,11 +45,12 @@ const matching = (pattern: RegExp): Method =>
   });
 
 /** The characters whose capital at the beginning of a word is a character of its own. */
-const titleCases: Readonly<Record<string, string>> = Object.fromEntries(
-  ["DŽDždž", "LJLjlj", "NJNjnj", "DZDzdz"].flatMap(([upper, title, lower]) => [[upper, title], [title, title], [lower, title]]), // prettier-ignore
-);
+const titleCases = Object.fromEntries(
+  ["DŽDždž", "LJLjlj", "NJNjnj", "DZDzdz"].flatMap((all) => Array.from(all, (character) => [character, all[1]!])),
+) as Readonly<Record<string, string>>;
 const titleCase = (character: string): string => {
-  const [first = "", ...rest] = titleCases[character] ?? character.toUpperCase();
+  const changed: string = titleCases[character] ?? character.toUpperCase();
+  const [first = "", ...rest] = changed;
   return first + rest.join("").toLowerCase();
 };
 
@@ -149,7 +141,7 @@ export function replaceText({ bounds }: Runtime, text: string, old: string, by: 
   const count = Math.min(occurrences(text, old), most < 0 ? Infinity : most);
   bounds.spend(text.length / 4 + count);
   bounds.checkLength(text.length + count * Math.max(0, by.length - old.length));
-  if (most < 0) return old === "" && isWide(text) ? by + Array.from(text, (c) => c + by).join("") : text.split(old).join(by); // prettier-ignore
+  if (most < 0 && old !== "") return text.split(old).join(by);
   if (old === "") {
     const characters = Array.from(text);
     const joined = characters.map((character, i) => (i < count ? by : "") + character).join("");
@@ -218,7 +210,7 @@ const centred = (missing: number, width: number): [number, number] => {
 
 export const stringMethods: Readonly<Record<string, Method>> = {
   capitalize: mapping(capitalize),
-  casefold: mapping((text) => text.toLowerCase().replaceAll("ß", "ss").replaceAll("ς", "σ")),
+  casefold: mapping((text) => Array.from(text, (character) => character.toUpperCase().toLowerCase()).join("")),
   center: padding(centred),
   count: method("_sub _start? _end?", ({ bounds }, text, [sub, start, end]) => {
     bounds.spend(text.length / 4);
@@ -231,7 +223,9 @@ export const stringMethods: Readonly<Record<string, Method>> = {
     bounds.spend(text.length / 2);
     bounds.checkLength(text.length + occurrences(text, "\t") * Math.max(0, width));
     return splitLines(text, true)
-      .map((line) => line.split("\t").reduce((a, b) => a + (width > 0 ? " ".repeat(width - (characterCount(a) % width)) : "") + b)) // prettier-ignore
+      .map((line) =>
+        line.split("\t").reduce((a, b) => a + (width > 0 ? " ".repeat(width - (characterCount(a) % width)) : "") + b),
+      ) // prettier-ignore
       .join("");
   }),
   find: finding(false, false),
@@ -246,7 +240,6 @@ export const stringMethods: Readonly<Record<string, Method>> = {
   index: finding(false, true),
   isalnum: matching(/^[\p{L}\p{N}]+$/u),
   isalpha: matching(/^\p{L}+$/u),
-  // eslint-disable-next-line no-control-regex
   isascii: matching(/^[\0-\x7f]*$/),
   isdecimal: matching(/^\p{Nd}+$/u),
   isdigit: matching(/^[\p{Nd}²³¹⁰⁴-⁹₀-₉①-⑨]+$/u),
@@ -324,7 +317,7 @@ export const listMethods: Readonly<Record<string, Operation<Value, Value>>> = {
     return count;
   }),
   index: operations<Value, Value>()("_value _start? _stop?", (runtime, list, [value, start, stop]) => {
-    const items = isList(list) ? list : (list as Tuple).items;
+    const items = isList(list) ? list : [...iterate(list, runtime.bounds)];
     const index = (given: Value | undefined, usual: number): number => {
       const at = needInt(given, usual, "an index");
       return at < 0 ? Math.max(0, at + items.length) : at;

@@ -12,7 +12,7 @@ import { type Value, Undefined } from "./values.js";
 export interface RenderInput {
   /** The template's variables. */
   readonly variables: Readonly<Record<string, unknown>>;
-  /** What the caller gives for this rendering: more of it allows more work and more text. */
+  /** The part of them that the caller gives for this rendering: more of it allows more work and more text. */
   readonly input: unknown;
 }
 

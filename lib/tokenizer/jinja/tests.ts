@@ -23,7 +23,8 @@ import {
 
 type Test = Operation<Value, boolean>;
 const test = operations<Value, boolean>();
-const plain = (check: (value: Value, runtime: Runtime) => boolean): Test => test("", (runtime, value) => check(value, runtime));
+const plain = (check: (value: Value, runtime: Runtime) => boolean): Test =>
+  test("", (runtime, value) => check(value, runtime));
 
 const order = (operator: string, check: (order: number) => boolean): Test =>
   test("b", ({ bounds }, a, [b]) => check(compare(a, b!, bounds, operator)));

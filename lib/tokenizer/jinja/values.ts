@@ -66,7 +66,7 @@ export class Undefined extends PyObject {
   }
 }
 
-/** What range() returns. */
+/** The result of range(). */
 export class Range extends PyObject {
   readonly type = "range";
   readonly length: number;
@@ -115,7 +115,7 @@ export class Func extends PyObject {
   }
 }
 
-/** What namespace() returns: its attributes can be set. */
+/** The result of namespace(), whose attributes can be set. */
 export class Namespace extends PyObject {
   readonly type = "Namespace";
   constructor(readonly values: Map<string, Value>) {
@@ -187,13 +187,22 @@ function hash(key: Value): Hash {
     key.use();
     return "\0undefined";
   }
-  const id = objectIds.get(key as PyObject) ?? `\0object ${objects++}`;
-  objectIds.set(key as PyObject, id);
+  const id = objectIds.get(key) ?? `\0object ${objects++}`;
+  objectIds.set(key, id);
   return id;
 }
 
 function tagged(value: Hash): string {
   return typeof value === "string" ? JSON.stringify(value) : String(value);
+}
+
+/** Returns the first value that exists. `??` does not, since None is null. */
+export function firstOf<T>(...values: readonly (() => T | undefined)[]): T {
+  for (const value of values) {
+    const found = value();
+    if (found !== undefined) return found;
+  }
+  throw new TypeError("expected a value that exists");
 }
 
 /** Returns the name of a value's type in Python. */
@@ -352,9 +361,7 @@ export function compare(a: Value, b: Value, bounds: Bounds, operator = "<", dept
   for (const value of [a, b]) if (value instanceof Undefined) value.fail();
   const lists = isList(a) && isList(b) ? [a, b] : a instanceof Tuple && b instanceof Tuple ? [a.items, b.items] : null;
   if (!lists)
-    throw new TemplateError(
-      `'${operator}' not supported between instances of '${typeName(a)}' and '${typeName(b)}'`,
-    );
+    throw new TemplateError(`'${operator}' not supported between instances of '${typeName(a)}' and '${typeName(b)}'`);
   bounds.checkDepth(depth);
   const [p, q] = lists as [readonly Value[], readonly Value[]];
   for (let i = 0; i < Math.min(p.length, q.length); i++)
