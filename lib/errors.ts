@@ -65,6 +65,13 @@ export class HeedError extends Error {
   }
 }
 
+/** Returns an error as a HeedError: one that nobody expected shows a defect of heed itself, and is its cause. */
+export function asHeedError(op: string, cause: unknown): HeedError {
+  if (cause instanceof HeedError) return cause;
+  const reason = cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause);
+  return new HeedError("ERR_INTERNAL", `${op}: expected no failure of heed itself, got ${reason}`, { cause });
+}
+
 /** Returns the choices as a list for a message: "a, b or c". */
 export function oneOf(choices: readonly unknown[]): string {
   return [choices.slice(0, -1).join(", "), choices.at(-1)].filter((part) => part !== "").join(" or ");

@@ -3,6 +3,7 @@
 import { parentPort, type Transferable, Worker } from "node:worker_threads";
 import { type ErrorCode, HeedError } from "./errors.js";
 
+/** An order. Their ids count upwards from 0, so that the worker knows that of one that it cannot read. */
 interface Order<T> {
   readonly id: number;
   readonly order: T;
@@ -26,20 +27,30 @@ export class WorkerThread<T, R> {
   constructor(file: URL, workerData?: unknown) {
     // A thread does not take the flags of its process, such as those of `node --input-type=module -e`.
     this.#worker = new Worker(file, { workerData, execArgv: [] });
-    this.#worker.unref();
     const fail = (error: Error): void => {
       this.#failed ??= error;
-      for (const id of [...this.#waiting.keys()]) this.#take(id).reject(error);
+      for (const id of [...this.#waiting.keys()]) this.#take(id)?.reject(error);
     };
     this.#worker.on("message", (answer: Answer<R>) => {
-      const { resolve, reject } = this.#take(answer.id);
-      if ("result" in answer) resolve(answer.result);
-      else reject(new HeedError(answer.code, answer.message));
+      const waiting = this.#take(answer.id);
+      if ("result" in answer) waiting?.resolve(answer.result);
+      else waiting?.reject(new HeedError(answer.code, answer.message));
+    });
+    // Nobody knows whose answer it was.
+    this.#worker.on("messageerror", (cause) => {
+      fail(
+        new HeedError("ERR_INTERNAL", `worker thread: expected answers that can be read: ${messageOf(cause)}`, {
+          cause,
+        }),
+      );
+      void this.terminate();
     });
     this.#worker.on("error", fail);
     this.#worker.on("exit", (code) =>
       fail(new HeedError("ERR_INTERNAL", `worker thread: expected it to run, got its exit ${code}`)),
     );
+    // A listener makes the thread keep the process alive, so this comes after all of them.
+    this.#worker.unref();
   }
 
   /** Number of orders that have not been carried out. */
@@ -52,12 +63,23 @@ export class WorkerThread<T, R> {
     return this.#failed !== null;
   }
 
-  /** Gives an order and resolves to its result. What is transferred is gone in this thread. */
+  /**
+   * Gives an order and resolves to its result. What is transferred is gone in this thread.
+   *
+   * @throws ERR_INTERNAL if the order cannot be sent to another thread, since it contains a function or is nested too
+   *   deeply. The thread then takes further orders as before.
+   */
   run(order: T, transferred: readonly Transferable[] = []): Promise<R> {
     return new Promise((resolve, reject) => {
       if (this.#failed) throw this.#failed;
-      const id = this.#next++;
-      this.#worker.postMessage({ id, order } satisfies Order<T>, transferred);
+      const id = this.#next;
+      try {
+        this.#worker.postMessage({ id, order } satisfies Order<T>, transferred);
+      } catch (cause) {
+        const text = `worker thread: expected an order that can be sent to it: ${messageOf(cause)}`;
+        throw new HeedError("ERR_INTERNAL", text, { cause });
+      }
+      this.#next++;
       this.#waiting.set(id, { resolve, reject });
       this.#worker.ref();
     });
@@ -68,8 +90,8 @@ export class WorkerThread<T, R> {
     await this.#worker.terminate();
   }
 
-  #take(id: number): Waiting<R> {
-    const found = this.#waiting.get(id)!;
+  #take(id: number): Waiting<R> | undefined {
+    const found = this.#waiting.get(id);
     this.#waiting.delete(id);
     if (this.#waiting.size === 0) this.#worker.unref();
     return found;
@@ -81,14 +103,27 @@ export function carryOut<R>(
   run: (order: never) => R | Promise<R>,
   transferred: (result: R) => readonly Transferable[] = () => [],
 ): void {
+  const refuse = (id: number, error: unknown): void => {
+    const code = error instanceof HeedError ? error.code : "ERR_INTERNAL";
+    parentPort!.postMessage({ id, code, message: messageOf(error) } satisfies Answer<R>);
+  };
+  let next = 0;
   const answer = async ({ id, order }: Order<never>): Promise<void> => {
     try {
       const result = await run(order);
       parentPort!.postMessage({ id, result } satisfies Answer<R>, transferred(result));
     } catch (error) {
-      const code = error instanceof HeedError ? error.code : "ERR_INTERNAL";
-      parentPort!.postMessage({ id, code, message: (error as Error).message } satisfies Answer<R>);
+      refuse(id, error);
     }
   };
-  parentPort!.on("message", (order: Order<never>) => void answer(order));
+  parentPort!.on("message", (order: Order<never>) => {
+    next = order.id + 1;
+    void answer(order);
+  });
+  // Orders arrive in the order in which they were given, so it is the next one that cannot be read.
+  parentPort!.on("messageerror", (error) => refuse(next++, error));
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -181,7 +181,8 @@ export class DecodeSteps implements Disposable {
     this.#pageCount = count;
     const { rows, columns } = this.#shape;
     const table = new Int32Array(rows * columns).fill(idlePage);
-    for (const [row, { pages }] of this.#requests.entries()) table.set(pages, row * columns);
+    // A request may have further pages, which were meant for drafts. Steps of this shape do not reach them.
+    for (const [row, { pages }] of this.#requests.entries()) table.set(pages.slice(0, columns), row * columns);
     this.#pages.set(table);
   }
 

@@ -10,6 +10,8 @@ import { lengthOf, Scheduler, type StepLimits, type Work } from "./scheduler.js"
 import { acceptTokens, type Speculation } from "./speculation.js";
 import { Statistics } from "./statistics.js";
 import { noScores, runStep, type StepOutput } from "./step.js";
+import { asHeedError } from "../errors.js";
+import { asFormatError } from "../structured/work.js";
 import { inTurns, pauseIfLong } from "../turns.js";
 import { tokensToVerify } from "./verification.js";
 import { WeightsWatch } from "./weights-watch.js";
@@ -102,7 +104,7 @@ export class EngineLoop {
       try {
         await this.#serve(work);
       } catch (error) {
-        for (const { request } of work) request.finish({ error });
+        for (const { request } of work) request.finish({ error: asHeedError("generate", error) });
         this.#restart();
       }
     }
@@ -147,7 +149,7 @@ export class EngineLoop {
     } catch (error) {
       this.scheduler.restart();
       if (this.#memory.count > 0) this.table.limit(this.#memory.count - 1);
-      else for (const request of this.scheduler.all()) request.finish({ error });
+      else for (const request of this.scheduler.all()) request.finish({ error: asHeedError("generate", error) });
       return false;
     }
   }
@@ -271,7 +273,7 @@ async function findAllowed(work: readonly Work[]): Promise<void> {
     try {
       if (request.end === null) await inTurns(constraint.findAllowed());
     } catch (error) {
-      request.finish({ error });
+      request.finish({ error: asHeedError("generate", asFormatError(error)) });
     }
     if (request.end !== null) constraint.leave();
   }

@@ -1,3 +1,5 @@
+import { asHeedError } from "../errors.js";
+import { asFormatError } from "../structured/work.js";
 import type { BankedAdapter } from "../adapters/adapter-bank.js";
 import type { Constraint } from "../structured/constraint.js";
 import type { Drawn } from "../generate/draws.js";
@@ -156,7 +158,7 @@ export class Request {
     try {
       this.constraint?.accept(token);
     } catch (error) {
-      return { error };
+      return { error: asHeedError("generate", asFormatError(error)) };
     }
     if (this.constraint?.ended) return "stop";
     return this.generated >= this.limit ? "length" : null;

@@ -9,8 +9,10 @@ import { JsonCounter } from "./json-counter.js";
 const mostValues = 200_000;
 /** Largest number of names in a body, each of which takes as long as several values. */
 const mostNames = 20_000;
+/** Largest number of levels of arrays and objects in a body: much of what reads them is recursive. */
+const mostLevels = 512;
 
-/** Makes an app refuse bodies that are compressed, and those in JSON with too many values before it parses them. */
+/** Makes an app refuse bodies that are compressed, and those in JSON with too many values or levels before it parses them. */
 export function limitBodies(app: FastifyInstance): void {
   app.addHook("onRequest", ({ headers }, _reply, done) => {
     const { "content-encoding": encoding = "identity" } = headers;
@@ -31,10 +33,13 @@ export function limitBodies(app: FastifyInstance): void {
   });
   const parse = app.getDefaultJsonParser("error", "error");
   app.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) => {
-    const { values, names } = counters.get(request)!;
+    const { values, names, depth } = counters.get(request)!;
     if (values > mostValues || names > mostNames) {
       const wanted = `at most ${mostValues} values and ${mostNames} names`;
       done(new ApiError(413, `Expected a body with ${wanted}, got more.`, { code: "body_too_large" }));
+    } else if (depth > mostLevels) {
+      const text = `Expected a body whose arrays and objects are nested at most ${mostLevels} deep, got ${depth}.`;
+      done(new ApiError(400, text, { code: "body_too_deep" }));
     } else {
       // Here the work on a request begins. Many that arrive at the same time begin in different turns.
       void turnWithRoom().then(() => parse(request, body as string, done));

@@ -3,12 +3,17 @@ const comma = 0x2c;
 const colon = 0x3a;
 const bracket = 0x5b;
 const backslash = 0x5c;
+const closingBracket = 0x5d;
 const brace = 0x7b;
+const closingBrace = 0x7d;
 
-/** Counts the values and names of a JSON text that comes in parts, without parsing it. */
+/** Counts the values, names and levels of a JSON text that comes in parts, without parsing it. */
 export class JsonCounter {
   values = 0;
   names = 0;
+  /** Largest number of arrays and objects that contain each other. */
+  depth = 0;
+  #level = 0;
   #inString = false;
   /** True if the last part ended in a string, with a backslash that escapes what follows. */
   #escaping = false;
@@ -21,10 +26,17 @@ export class JsonCounter {
           this.#inString = true;
           i = this.#endOfString(text, i);
           break;
-        case comma:
         case bracket:
         case brace:
+          this.depth = Math.max(this.depth, ++this.#level);
           this.values++;
+          break;
+        case comma:
+          this.values++;
+          break;
+        case closingBracket:
+        case closingBrace:
+          this.#level--;
           break;
         case colon:
           this.names++;

@@ -8,7 +8,7 @@ import type { Expression } from "./expression.js";
 import { formatExpression } from "./format-expression.js";
 import type { OutputFormat } from "./output-format.js";
 import { type TokenTrie, tokenTrie } from "./token-trie.js";
-import { mostWork, withinLimit } from "./work.js";
+import { asFormatError, mostWork, withinLimit } from "./work.js";
 
 /** Largest number of formats that are kept, and of the steps that they took. */
 const mostFormats = 64;
@@ -24,7 +24,7 @@ interface Remembered {
 
 /** Returns the texts of a format, which are read once. */
 export function readFormat(format: OutputFormat): Expression {
-  return remembered(JSON.stringify(format), () => formatExpression(format));
+  return withinLimit(() => remembered(JSON.stringify(format), () => formatExpression(format))).result;
 }
 
 /** Returns what was made for a key before, or makes it. The latest few are kept. */
@@ -88,9 +88,13 @@ export class Grammar {
       if (vocabulary.automaton.full) vocabulary.automaton = new Automaton(vocabulary.trie);
       return vocabulary.automaton;
     };
-    const constraint = new Constraint(current(), this.#root, current);
-    await inTurns(constraint.findAllowed());
-    return constraint;
+    try {
+      const constraint = new Constraint(current(), this.#root, current);
+      await inTurns(constraint.findAllowed());
+      return constraint;
+    } catch (cause) {
+      throw asFormatError(cause);
+    }
   }
 
   /** Returns the bytes of a token. */

@@ -12,7 +12,7 @@ let left: number | null = null;
  * Returns what `body` returns, and the number of steps that it has counted with `spend`. Within another call it counts for
  * that one.
  *
- * @throws ERR_ARGUMENT if there are too many steps.
+ * @throws ERR_ARGUMENT if there are too many steps, or the stack overflows.
  */
 export function withinLimit<T>(body: () => T): { result: T; work: number } {
   const before = left ?? mostWork;
@@ -21,9 +21,18 @@ export function withinLimit<T>(body: () => T): { result: T; work: number } {
   try {
     const result = body();
     return { result, work: before - left };
+  } catch (cause) {
+    throw asFormatError(cause);
   } finally {
     if (isOuter) left = null;
   }
+}
+
+/** Returns the error of a format that is nested too deeply, for which the stack has overflowed; any other as it is. */
+export function asFormatError(cause: unknown): unknown {
+  if (!(cause instanceof RangeError)) return cause;
+  const text = `format: expected schemas of formats and tools that are nested less deeply (${cause.message})`;
+  return new HeedError("ERR_ARGUMENT", text, { cause });
 }
 
 /** Counts steps: a step is a microsecond or less. */

@@ -27,10 +27,11 @@ export async function renderChat(
   if (!hasMoreValues([messages, options.tools, options.variables], mostValues))
     return template.render(messages, options);
   try {
-    thread ??= new WorkerThread(new URL("./chat-worker.js", import.meta.url));
+    // A thread that has ended is replaced.
+    if (!thread || thread.failed) thread = new WorkerThread(new URL("./chat-worker.js", import.meta.url));
     return await thread.run({ source, variables, messages, options });
   } catch (error) {
-    if (error instanceof HeedError && !thread?.failed) throw error;
+    if (error instanceof HeedError && error.code !== "ERR_INTERNAL") throw error;
     // A process with --permission may start no thread, and variables that are functions cannot be sent to one.
     return template.render(messages, options);
   }

@@ -237,6 +237,18 @@ describe("speculation", () => {
       }
   });
 
+  test("a sequence that fills about a power of two of pages has drafts beyond its end", async () => {
+    using model = smallGpt("cpu", { contextLength: 256 });
+    await using engine = new Engine(model, { pageSize: 2, speculation: { tokens: 15, adaptive: false } });
+    const tokens = Array.from({ length: 7 }, (_, i) => i % 3);
+    for (const maxTokens of [8, 9, 10, 11]) {
+      const [expected] = await generateTokens(model, [tokens], { maxTokens, temperature: 0 });
+      const results: number[] = [];
+      for await (const event of engine.generate({ tokens, maxTokens, temperature: 0 })) results.push(...event.tokens);
+      expect(results).toEqual(expected!.tokens);
+    }
+  });
+
   test("pages with wrong drafts are not shared", async () => {
     using model = bytes();
     using draft = bytes({ layers: 1 });

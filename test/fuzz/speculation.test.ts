@@ -65,7 +65,42 @@ const draw = fc.record({
   adaptive: fc.constantFrom(false, false, true),
 });
 
+/** Prompts and limits that end around the borders of pages, of whose numbers a power of two has room. */
+const border = fc.record({
+  pageSize: fc.constantFrom(2, 4, 8, 16),
+  /** Number of pages of which the sequence fills about all. */
+  pages: fc.constantFrom(1, 2, 3, 4, 5, 7, 8),
+  beyond: fc.integer({ min: -3, max: 3 }),
+  /** Share of the tokens that the prompt has. */
+  share: fc.double({ min: 0, max: 1, noNaN: true }),
+  part: fc.array(token, { minLength: 1, maxLength: 4 }),
+  drafts: fc.integer({ min: 1, max: 16 }),
+  draft: fc.constantFrom(null, 1, 2),
+  count: fc.integer({ min: 1, max: 3 }),
+});
+
 describe.each(devices)("on %s", (device) => {
+  const few = device === "cpu" ? { ci: 40, nightly: 3000 } : { ci: 1, nightly: 50 };
+  fuzz("sequences that end near the borders of pages", border, few, async (one) => {
+    const { pageSize, drafts, part, count } = one;
+    using model = smallGpt(device, { contextLength: 160, vocabularySize, positions: "rotary" });
+    using draft =
+      one.draft === null ? null : smallGpt(device, { contextLength: 160, vocabularySize, layers: one.draft });
+    const speculation = { tokens: drafts, adaptive: false, draft };
+    await using engine = new Engine(model, { pageSize, speculation });
+    const total = Math.max(2, pageSize * one.pages + one.beyond);
+    const running = Array.from({ length: count }, async (_, i) => {
+      const length = Math.max(1, Math.min(total - 1, Math.round(one.share * total) - i));
+      const tokens = Array.from({ length }, (_, at) => part[(at + i) % part.length]!);
+      const options = { maxTokens: total - length, temperature: 0 };
+      const results: number[] = [];
+      for await (const event of engine.generate({ tokens, ...options })) results.push(...event.tokens);
+      const [expected] = await generateTokens(model, [tokens], options);
+      expect(results).toEqual(expected!.tokens);
+    });
+    await Promise.all(running);
+  });
+
   const cases = device === "cpu" ? { ci: 6, nightly: 1000 } : { ci: 1, nightly: 50 };
   fuzz("drafts change no token", draw, cases, async (one) => {
     const { requests, shared, positions, pageSize, maxBatchTokens, maxSequences, adaptive } = one;

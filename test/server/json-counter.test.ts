@@ -18,6 +18,10 @@ test("counts what is outside strings, however the text is cut", () => {
         values: outside.replace(/[^,[{]/g, "").length,
         names: outside.replace(/[^:]/g, "").length,
       });
+      let [level, depth] = [0, 0];
+      for (const one of outside.replace(/[^[\]{}]/g, ""))
+        depth = Math.max(depth, (level += "[{".includes(one) ? 1 : -1));
+      expect(counter.depth).toBe(depth);
     }),
     { numRuns: 2000 },
   );

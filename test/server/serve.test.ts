@@ -5,8 +5,11 @@ import { expect, test } from "vitest";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { heed, main, execute } from "../cli/support.js";
 import { sharedFolder } from "../support/folder.js";
+import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
+import { smallGpt } from "../generate/models.js";
 import { noShared, sharedModel } from "../support/shared.js";
 import { linuxOnly, testUnless } from "../support/skip.js";
+import { byteLevelJson } from "../tokenizer/fixtures.js";
 import { startServe } from "./process.js";
 import { chatModel } from "./support.js";
 
@@ -44,6 +47,43 @@ test("serves a model until a signal, and finishes what runs", async () => {
   const lines = ended.stdout.trim().split("\n");
   expect(lines.map((line) => JSON.parse(line) as object).length).toBeGreaterThan(2);
   expect(ended.stdout).not.toContain("Call me");
+});
+
+test("values that are nested deeply are refused, and the process can end", async () => {
+  const chatTemplate =
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}{% for call in m.tool_calls or [] %}{{ call | tojson }}" +
+    "<tool_call>{% endfor %}{% endfor %}{{ tools | tojson if tools }}";
+  const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" }, chatTemplate });
+  using model = smallGpt("cpu", { vocabularySize: 272, contextLength: 4096 });
+  await savePretrained(path.join(folder, "deep"), model, { tokenizer });
+  const { url, end } = await startServe(["--model", path.join(folder, "deep")]);
+  const ask = async (fields: string): Promise<number> => {
+    const body = `{ "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 2 ${fields} }`;
+    const headers = { "content-type": "application/json" };
+    return (await fetch(`${url}/v1/chat/completions`, { method: "POST", headers, body })).status;
+  };
+  const nested = (depth: number, open: string, close: string): string => open.repeat(depth) + close.repeat(depth);
+  const schema = (depth: number): string =>
+    nested(depth, '{"type":"object","properties":{"a":', "}}").replace(":}", ":{}}");
+  const tool = (parameters: string): string =>
+    `"tools": [{ "type": "function", "function": { "name": "f", "parameters": ${parameters} } }]`;
+  const format = (text: string): string =>
+    `"response_format": { "type": "json_schema", "json_schema": { "name": "f", "schema": ${text} } }`;
+  for (const depth of [10, 60]) {
+    expect(await ask(`, ${tool(schema(depth))}`)).toBe(200);
+    expect(await ask(`, ${format(schema(depth))}`)).toBe(200);
+  }
+  for (const depth of [300, 600, 3000]) {
+    expect(await ask(`, ${tool(schema(depth))}`)).toBe(400);
+    const list = `"messages": [{ "role": "user", "content": ${nested(depth, "[", "]")} }]`;
+    expect(await ask(`, ${list}`)).toBe(400);
+    const given = JSON.stringify(nested(depth, "[", "]"));
+    const call = `{ "id": "a", "type": "function", "function": { "name": "f", "arguments": ${given} } }`;
+    expect(await ask(`, "messages": [{ "role": "assistant", "tool_calls": [${call}] }]`)).toBe(400);
+  }
+  for (const depth of [600, 3000]) expect(await ask(`, ${format(schema(depth))}`)).toBe(400);
+  expect(await ask("")).toBe(200);
+  expect(await end("SIGTERM")).toBe(0);
 });
 
 const stories = sharedModel("stories260K");
