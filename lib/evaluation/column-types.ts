@@ -2,7 +2,7 @@
 // integers beside floats are floats, and the cells of a CSV file are numbers if all of them are.
 import { pauseIfLong } from "../turns.js";
 import type { TaskDocument } from "./documents.js";
-import { PythonFloat } from "./python-float.js";
+import { PythonFloat } from "../tokenizer/jinja/convert.js";
 
 /** Resolves to documents in which integers are floats wherever another document has a float at the same place. */
 export async function withFloatColumns(

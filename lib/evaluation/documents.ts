@@ -7,7 +7,7 @@ import { describe, HeedError } from "../errors.js";
 import { readTextFile } from "../files.js";
 import { pauseIfLong } from "../turns.js";
 import { withCsvTypes, withFloatColumns } from "./column-types.js";
-import { parsePythonJson } from "./python-float.js";
+import { parsePythonJson } from "./python-json.js";
 
 /**
  * Document of a task: the fields that its templates use. A whole number that is a float in the file, such as 3.0, is an

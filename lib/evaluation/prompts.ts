@@ -3,7 +3,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { describe, HeedError } from "../errors.js";
 import type { TaskDocument } from "./documents.js";
-import { PythonFloat } from "./python-float.js";
+import { PythonFloat } from "../tokenizer/jinja/convert.js";
 import { PythonRandom } from "./python-random.js";
 import { pythonText } from "./python-text.js";
 import { PromptTemplate } from "./prompt-template.js";

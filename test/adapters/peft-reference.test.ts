@@ -13,7 +13,8 @@ import { loadAdapter } from "../../lib/pretrained/peft.js";
 import { expectNear } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { type Oracle, readOracle } from "../support/oracle.js";
-import { sharedReference } from "../support/shared.js";
+import { noReference, sharedReference } from "../support/shared.js";
+import { describeUnless } from "../support/skip.js";
 
 type Entries = Record<string, unknown>;
 const readJson = (...parts: string[]): Entries => JSON.parse(readFileSync(path.join(...parts), "utf8")) as Entries;
@@ -113,7 +114,7 @@ function expectedOf(name: string, oracle: Oracle): string {
   return oracle.has(single) ? single : "logits";
 }
 
-describe.skipIf(!root)("an adapter of PEFT", () => {
+describeUnless(!root && noReference)("an adapter of PEFT", () => {
   const results: Entries = {};
 
   test.each(folders)("%s gives PEFT's logits, or is refused by name", async (name) => {

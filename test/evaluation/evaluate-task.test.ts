@@ -276,7 +276,7 @@ describe("evaluations", () => {
     );
     await expect(evaluateTask({ model, tokenizer }, task)).rejects.toMatchObject({
       code: "ERR_FORMAT",
-      message: 'task t, document 1: template "{{text}}": it uses a field that the document does not have',
+      message: `task t, document 1: template "{{text}}": 'text' is undefined`,
     });
     const reason = new Error("gone");
     const signal = AbortSignal.abort(reason);

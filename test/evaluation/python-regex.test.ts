@@ -6,6 +6,7 @@ import { PythonRegex } from "../../lib/evaluation/python-regex.js";
 import { checkTaskFields } from "../../lib/evaluation/task-fields.js";
 import { expectError } from "../support/errors.js";
 import { pythonWith } from "../support/python.js";
+import { testUnless } from "../support/skip.js";
 
 const r = String.raw;
 
@@ -110,16 +111,16 @@ describe("filters", () => {
   });
 });
 
-const python3 = pythonWith("re", "python3");
+const { command: python3, missing: noPython } = pythonWith("re", "python3");
 
-test.skipIf(!python3)("every character has the case variants that it has in Python", () => {
+testUnless(noPython)("every character has the case variants that it has in Python", () => {
   const program = `
 import json, re, sys
 cased = [c for c in range(0x20000) if not 0xd800 <= c <= 0xdfff]
 every = "".join(map(chr, cased))
 sample = [c for c in cased if chr(c).lower() != chr(c).upper()]
 json.dump([[c, [ord(m) for m in re.findall("(?i)" + re.escape(chr(c)), every)]] for c in sample[::9]], sys.stdout)`;
-  const { stdout } = spawnSync(python3!, ["-c", program], { encoding: "utf8", maxBuffer: 2 ** 28 });
+  const { stdout } = spawnSync(python3, ["-c", program], { encoding: "utf8", maxBuffer: 2 ** 28 });
   for (const [code, variants] of JSON.parse(stdout) as [number, number[]][]) {
     const regex = new PythonRegex(`(?i)[${r`\U`}${code.toString(16).padStart(8, "0")}]`);
     const own = variants.filter((variant) => regex.matches(String.fromCodePoint(variant)).length === 1);

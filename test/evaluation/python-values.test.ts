@@ -7,11 +7,13 @@ import { expect, test } from "vitest";
 import { readDocuments } from "../../lib/evaluation/documents.js";
 import { PromptTemplate } from "../../lib/evaluation/prompt-template.js";
 import { Prompts } from "../../lib/evaluation/prompts.js";
-import { floatText, parsePythonJson } from "../../lib/evaluation/python-float.js";
+import { parsePythonJson } from "../../lib/evaluation/python-json.js";
 import { pythonText } from "../../lib/evaluation/python-text.js";
 import { readTask } from "../../lib/evaluation/task.js";
+import { floatText } from "../../lib/tokenizer/jinja/repr.js";
 import { temporaryFolder } from "../support/folder.js";
 import { pythonWith } from "../support/python.js";
+import { testUnless } from "../support/skip.js";
 
 const json =
   '{"a": 3.0, "b": 3, "c": [1.0, 2.5, -0.0], "d": {"e": 1e5, "f": "1.0"}, "g": 0.00001, "h": 1e16, "i": 123456789012345680.0, "j": true, "k": null, "l": 1e22, "m": 12.50, "n": 1e999, "o": -1.5e-7, "p": "é\\"1.0"}';
@@ -38,9 +40,9 @@ test("templates write floats as Python does", () => {
   expect(pythonText(new PromptTemplate("{{c}}").value(document))).toBe("[1.0, 2.5, -0.0]");
 });
 
-const python3 = pythonWith("json", "python3");
+const { command: python3, missing: noPython } = pythonWith("json", "python3");
 
-test.skipIf(!python3)("every float has the text of Python's repr()", () => {
+testUnless(noPython)("every float has the text of Python's repr()", () => {
   const bits = new DataView(new ArrayBuffer(8));
   const numbers = Array.from({ length: 3000 }, (_, i) => {
     if (i % 3 === 0) return (i - 1500) / 10 ** (i % 7);
@@ -51,7 +53,7 @@ test.skipIf(!python3)("every float has the text of Python's repr()", () => {
     return Number.isFinite(value) ? value : i;
   });
   const program = "import json, sys\njson.dump([repr(float(x)) for x in json.load(sys.stdin)], sys.stdout)";
-  const { stdout } = spawnSync(python3!, ["-c", program], { input: JSON.stringify(numbers), encoding: "utf8" });
+  const { stdout } = spawnSync(python3, ["-c", program], { input: JSON.stringify(numbers), encoding: "utf8" });
   expect(numbers.map(floatText)).toEqual(JSON.parse(stdout));
 });
 

@@ -5,12 +5,13 @@ import { squadF1 } from "../../lib/evaluation/metrics/squad-f1.js";
 import { PythonRandom } from "../../lib/evaluation/python-random.js";
 import { splitAtSpaces, strip, stripEnd, wordsOf } from "../../lib/evaluation/python-strings.js";
 import { pythonWith } from "../support/python.js";
+import { testUnless } from "../support/skip.js";
 
-const python3 = pythonWith("json", "python3");
+const { command: python3, missing: noPython } = pythonWith("json", "python3");
 
 /** Runs a program of Python with a value in JSON as its input, and returns the value that it writes. */
 function inPython(program: string, input: unknown): unknown {
-  const { stdout, stderr } = spawnSync(python3!, ["-c", `import json, sys\ngiven = json.load(sys.stdin)\n${program}`], {
+  const { stdout, stderr } = spawnSync(python3, ["-c", `import json, sys\ngiven = json.load(sys.stdin)\n${program}`], {
     input: JSON.stringify(input),
     encoding: "utf8",
   });
@@ -31,7 +32,7 @@ describe("random.sample", () => {
     expect(draws(0, [[1, 1], [1, 0], [1319, 25]])).toEqual([[0], [], [861, 82, 530, 1047, 995, 829, 621, 976, 733, 1194, 447, 1033, 285, 577, 286, 194, 1266, 513, 1090, 1232, 300, 635, 202, 151, 676]]); // prettier-ignore
   });
 
-  test.skipIf(!python3)("draws what this Python draws, from small and large pools in turn", () => {
+  testUnless(noPython)("draws what this Python draws, from small and large pools in turn", () => {
     const cases = range(40).map((i) => ({
       seed: i % 3 === 0 ? i : i % 3 === 1 ? 2 ** 32 + i : 2 ** 53 - 1 - i,
       pairs: range(12).map((j) => {
@@ -68,7 +69,7 @@ describe("SQuAD's F1", () => {
     expect(squadF1("x\ufeffy", ["x y"])).toBe(0);
   });
 
-  test.skipIf(!python3)("is that of SQuAD's normalization in Python", () => {
+  testUnless(noPython)("is that of SQuAD's normalization in Python", () => {
     const program = `
 import re, string
 from collections import Counter
@@ -85,7 +86,7 @@ json.dump([[f1(a, b) for b in given] for a in given], sys.stdout)`;
   });
 });
 
-test.skipIf(!python3)("white space is Python's", () => {
+testUnless(noPython)("white space is Python's", () => {
   const texts = Array.from(
     { length: 0x3100 },
     (_, code) => `${String.fromCharCode(code)}x${String.fromCharCode(code)}y `,

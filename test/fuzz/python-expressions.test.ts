@@ -1,13 +1,13 @@
 /** Regular expressions of evaluation tasks find what they find in Python's re, and are refused where Python refuses them. */
 import { spawnSync } from "node:child_process";
 import fc from "fast-check";
-import { describe, expect } from "vitest";
+import { expect } from "vitest";
 import { PythonRegex } from "../../lib/evaluation/python-regex.js";
 import { pythonWith } from "../support/python.js";
 import { fuzz } from "./fuzz.js";
 
 const r = String.raw;
-const python3 = pythonWith("re", "python3");
+const { command: python3, missing: noPython } = pythonWith("re", "python3");
 
 /** Small random expressions, from few characters, so that they match often. */
 function randomPatterns(count: number, seed: number): string[] {
@@ -55,13 +55,14 @@ def found(pattern):
     except re.error: return None
     return [[[[m.start(), m.end(), list(m.groups())] for m in compiled.finditer(t)], compiled.sub("", t)] for t in texts]
 json.dump([found(p) for p in patterns], sys.stdout)`;
+import { describeUnless } from "../support/skip.js";
 
 const texts = ["a", "ab", "aab A_b", "é b\nſa\n", "aAbB ba1", "ababab", "\n\n a", "bab é1é"];
 
-describe.skipIf(!python3)("Python's expressions", () => {
+describeUnless(noPython)("Python's expressions", () => {
   fuzz("find what they find in Python", fc.integer({ min: 0, max: 2 ** 32 - 1 }), { ci: 3, nightly: 500 }, (seed) => {
     const patterns = randomPatterns(200, seed);
-    const { stdout, stderr } = spawnSync(python3!, ["-c", program], {
+    const { stdout, stderr } = spawnSync(python3, ["-c", program], {
       input: JSON.stringify([patterns, texts]),
       encoding: "utf8",
       maxBuffer: 2 ** 28,

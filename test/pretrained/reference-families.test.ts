@@ -1,7 +1,7 @@
 /** Small models of every family that heed loads, beside what Hugging Face's transformers 5 computes with them. */
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { tensor } from "../../lib/creation.js";
 import { families } from "../../lib/pretrained/families/index.js";
@@ -12,7 +12,8 @@ import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { expectNear } from "../support/close.js";
 import { temporaryFolder } from "../support/folder.js";
 import { type Oracle, readOracle } from "../support/oracle.js";
-import { sharedReference } from "../support/shared.js";
+import { noReference, sharedReference } from "../support/shared.js";
+import { describeUnless } from "../support/skip.js";
 
 const root = sharedReference("families");
 const kinds = ["causal", "encoder", "encoder-decoder"] as const;
@@ -78,7 +79,7 @@ async function expectOracle(folder: string, kind: (typeof kinds)[number], oracle
   model.dispose();
 }
 
-describe.skipIf(!root)("the published form of a family", () => {
+describeUnless(!root && noReference)("the published form of a family", () => {
   test.each(cases)("%s computes what transformers computes, also after it was saved again", async (_, kind, folder) => {
     const oracle = await readOracle(path.join(folder, "oracle.safetensors"));
     await expectOracle(folder, kind, oracle);

@@ -3,7 +3,8 @@ import { describe, expect, it, test, vi } from "vitest";
 import { ChatTemplate } from "../../lib/index.js";
 import { strftime } from "../../lib/tokenizer/jinja/date.js";
 import { expectError } from "../support/errors.js";
-import { hasJinja2, jinja2 } from "../support/jinja2.js";
+import { noJinja2, jinja2 } from "../support/jinja2.js";
+import { testUnless } from "../support/skip.js";
 
 const user = [{ role: "user", content: "Hi" }];
 const render = (source: string, variables: Record<string, unknown> = {}): string =>
@@ -71,7 +72,7 @@ test("variables keep their values", () => {
   expect(render("{{ documents }}{{ tools }}")).toBe("NoneNone");
 });
 
-test.skipIf(!hasJinja2)("strftime_now writes dates as Python does", () => {
+testUnless(noJinja2)("strftime_now writes dates as Python does", () => {
   const codes = Array.from("aAbBcCdDeFgGhHIjklmMnpPrRStTuUVwWxXyY%fzZ");
   const flags = [
     "%-d",

@@ -17,12 +17,15 @@ import {
   type Value,
 } from "./values.js";
 
+/** Whole number that is a float in Python, as 3.0 is: JavaScript has no such numbers beside integers. */
+export class PythonFloat extends Number {}
+
 /** Maximum depth of the values that a caller gives. */
 const maxDepth = 1000;
 
 /**
- * Returns a value of JavaScript as a template sees it. An integral number is an int, since JavaScript does not tell 3.0
- * from 3; numbers of 1e21 and beyond, which JavaScript writes with an exponent, are floats.
+ * Returns a value of JavaScript as a template sees it. An integral number is an int unless it is a `PythonFloat`, since
+ * JavaScript does not tell 3.0 from 3; numbers of 1e21 and beyond, which JavaScript writes with an exponent, are floats.
  *
  * @throws ERR_RANGE if the value is nested too deeply.
  */
@@ -53,6 +56,7 @@ export function fromJavaScript(value: unknown, depth = 0): Value {
   if (value instanceof PyObject) return value;
   if (Array.isArray(value)) return value.map((item) => fromJavaScript(item, depth + 1));
   if (value instanceof Date) return value.toJSON();
+  if (value instanceof PythonFloat) return new Float(value.valueOf());
   const entries = value instanceof Map ? [...(value as Map<unknown, unknown>)] : Object.entries(value);
   const dict = new Dict();
   for (const [key, item] of entries)
@@ -60,12 +64,15 @@ export function fromJavaScript(value: unknown, depth = 0): Value {
   return dict;
 }
 
-/** Returns a value of a template in JavaScript: arrays for lists and tuples, objects for dictionaries. */
+/**
+ * Returns a value of a template in JavaScript: arrays for lists and tuples, objects for dictionaries, and a `PythonFloat`
+ * for a float that is whole.
+ */
 export function toJavaScript(value: Value): unknown {
   if (value instanceof Undefined) return undefined;
   const text = stringOf(value);
   if (text !== undefined) return text;
-  if (value instanceof Float) return value.value;
+  if (value instanceof Float) return Number.isInteger(value.value) ? new PythonFloat(value.value) : value.value;
   if (
     isList(value) ||
     value instanceof Tuple ||
@@ -73,9 +80,8 @@ export function toJavaScript(value: Value): unknown {
     value instanceof Range ||
     value instanceof Iter
   )
-    // prettier-ignore
     return Array.from(itemsOf(value), toJavaScript);
   if (value instanceof Dict)
-    return Object.fromEntries(Array.from(value.entries(), ([key, item]) => [String(toJavaScript(key)), toJavaScript(item)])); // prettier-ignore
+    return Object.fromEntries([...value.entries()].map((entry) => entry.map(toJavaScript) as [string, unknown]));
   return value;
 }
