@@ -37,18 +37,20 @@ export const nightlyOnly = "run at night (HEED_FUZZ=nightly)";
 /** Reason of tests that read what only Linux has. */
 export const linuxOnly = "need Linux";
 
+type Call = (...args: unknown[]) => unknown;
+
 /** Returns a function of vitest, such as `describe.skip`, that notes the reason in all that it registers. */
 function withReason<T extends object>(api: T, reason: string): T {
   return new Proxy(api, {
-    apply(target, self, args: unknown[]) {
-      const call = target as unknown as (...args: unknown[]) => unknown;
-      const made: unknown = Reflect.apply(call, self, typeof args[0] === "string" ? noted(args, reason) : args);
+    apply(target, self, args: unknown[]): unknown {
+      const made = Reflect.apply(target as Call, self, typeof args[0] === "string" ? noted(args, reason) : args);
       // `each` and `for` return the function that registers.
-      return typeof made === "function" ? withReason(made as (...args: unknown[]) => unknown, reason) : made;
+      return typeof made === "function" ? withReason(made as Call, reason) : made;
     },
-    get(target, key) {
+    get(target, key): unknown {
       const value: unknown = Reflect.get(target, key);
-      return typeof key === "string" && typeof value === "function" ? withReason(value.bind(target), reason) : value;
+      if (typeof key !== "string" || typeof value !== "function") return value;
+      return withReason((value as Call).bind(target), reason);
     },
   });
 }
@@ -56,9 +58,5 @@ function withReason<T extends object>(api: T, reason: string): T {
 /** Returns the arguments of a test or suite, which are its name, its options and its function, with the reason. */
 function noted([name, ...rest]: unknown[], reason: string): unknown[] {
   const options = rest.find((value) => typeof value === "object");
-  return [
-    name,
-    { ...(options!), meta: { skipped: reason } },
-    rest.find((value) => typeof value === "function"),
-  ];
+  return [name, { ...options!, meta: { skipped: reason } }, rest.find((value) => typeof value === "function")];
 }
