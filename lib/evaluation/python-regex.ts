@@ -16,7 +16,7 @@ type Instruction =
   | { readonly op: "jump"; readonly to: number }
   | { readonly op: "begin"; readonly slot: number }
   | { readonly op: "loop"; readonly slot: number; readonly min: number; readonly max: number; readonly lazy: boolean; readonly exit: number } // prettier-ignore
-  | { readonly op: "enter"; readonly slot: number }
+  | { readonly op: "enter"; readonly slot: number; readonly min: number }
   | { readonly op: "look"; readonly behind: number | null; readonly negative: boolean; readonly exit: number }
   | { readonly op: "atomic"; readonly exit: number }
   | { readonly op: "back"; readonly group: number; readonly same: (a: number, b: number) => boolean }
@@ -205,7 +205,7 @@ export class PythonRegex {
     this.#slots += 2;
     this.#emit({ op: "begin", slot });
     const loop = this.#emit({ op: "end" });
-    this.#emit({ op: "enter", slot });
+    this.#emit({ op: "enter", slot, min });
     this.#compile(part);
     this.#emit({ op: "jump", to: loop });
     this.#program[loop] = { op: "loop", slot, min, max, lazy, exit: this.#here };
@@ -290,7 +290,8 @@ export class PythonRegex {
           break;
         }
         case "enter":
-          set(one.slot + 1, at);
+          // As in Python, the iterations that there must be do not count as empty ones.
+          if (slots[one.slot]! >= one.min) set(one.slot + 1, at);
           set(one.slot, slots[one.slot]! + 1);
           pc++;
           break;

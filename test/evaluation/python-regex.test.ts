@@ -78,6 +78,21 @@ describe("expressions", () => {
     expectError(() => new PythonRegex(pattern), "ERR_FORMAT", reason);
   });
 
+  test("an iteration that there must be may be empty, and another one after it", () => {
+    const found = (source: string) =>
+      new PythonRegex(source).matches("é b\nb").map(({ start, end, groups }) => [start, end, ...groups]);
+    expect(found(r`(?m)(?:(\b[b]?)|[^a]{,2})+?^`)).toEqual([
+      [0, 0, ""],
+      [0, 4, "b"],
+      [4, 4, ""],
+    ]);
+    expect(found(r`(?m)(?:(\b[b]?)|[^a]{,2})*?^`)).toEqual([
+      [0, 0, null],
+      [0, 4, "b"],
+      [4, 4, null],
+    ]);
+  });
+
   test("long texts need no deep recursion, and endless work is given up", () => {
     expect(findAll("(?:ab|c)*d", `${"abc".repeat(100_000)}d`)).toHaveLength(1);
     expect(findAll("(?s)(.*?)z", `${"a".repeat(100_000)}z`)[0]).toHaveLength(100_000);
