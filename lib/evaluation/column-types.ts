@@ -1,23 +1,24 @@
 // Types of the columns of documents, as Hugging Face's datasets finds them: a column has one type in all documents. So
 // integers beside floats are floats, and the cells of a CSV file are numbers if all of them are.
 import { pauseIfLong } from "../turns.js";
-import type { TaskDocument } from "./documents.js";
 import { PythonFloat } from "../tokenizer/jinja/convert.js";
+
+type Document = Readonly<Record<string, unknown>>;
 
 /** Resolves to documents in which integers are floats wherever another document has a float at the same place. */
 export async function withFloatColumns(
-  documents: readonly TaskDocument[],
+  documents: readonly Document[],
   known: Iterable<string> = [],
-): Promise<TaskDocument[]> {
+): Promise<Document[]> {
   const floats = new Set(known);
   for (const document of documents) {
     findFloats(document, "", floats);
     await pauseIfLong();
   }
   if (floats.size === 0) return [...documents];
-  const converted: TaskDocument[] = [];
+  const converted: Document[] = [];
   for (const document of documents) {
-    converted.push(asFloats(document, "", floats) as TaskDocument);
+    converted.push(asFloats(document, "", floats) as Document);
     await pauseIfLong();
   }
   return converted;
@@ -57,7 +58,7 @@ const boolean = /^(true|false|True|False|TRUE|FALSE)$/;
  * Returns the rows of a CSV file with numbers and booleans in the columns that have nothing else. Cells without a value in
  * such columns are null, and integers beside them are floats. Columns of texts stay as they are.
  */
-export function withCsvTypes(rows: readonly TaskDocument[]): TaskDocument[] {
+export function withCsvTypes(rows: readonly Document[]): Document[] {
   const columns = new Set(rows.flatMap((row) => Object.keys(row)));
   const convert = new Map([...columns].map((name) => [name, conversionOf(rows.map((row) => row[name]))]));
   return rows.map((row) =>
