@@ -59,14 +59,31 @@ import { describeUnless } from "../support/skip.js";
 
 const texts = ["a", "ab", "aab A_b", "é b\nſa\n", "aAbB ba1", "ababab", "\n\n a", "bab é1é"];
 
+/** Returns what an expression finds in the texts, or null if it takes too long. */
+function found(pattern: string): unknown {
+  const regex = new PythonRegex(pattern, { mostSteps: 1e6 });
+  try {
+    return texts.map((text) => [
+      regex.matches(text).map(({ start, end, groups }) => [start, end, groups]),
+      regex.without(text),
+    ]);
+  } catch (error) {
+    if ((error as Error).message.includes("quick to match")) return null;
+    throw error;
+  }
+}
+
 describeUnless(noPython)("Python's expressions", () => {
   fuzz("find what they find in Python", fc.integer({ min: 0, max: 2 ** 32 - 1 }), { ci: 3, nightly: 500 }, (seed) => {
     const patterns = randomPatterns(200, seed);
-    const { stdout, stderr } = spawnSync(python3, ["-c", program], {
+    const { stdout, stderr, error } = spawnSync(python3, ["-c", program], {
       input: JSON.stringify([patterns, texts]),
       encoding: "utf8",
       maxBuffer: 2 ** 28,
+      timeout: 30_000,
     });
+    // Some expressions take exponential time, in Python too.
+    if (error) return;
     expect(stderr).toBe("");
     for (const [i, expected] of (JSON.parse(stdout) as unknown[]).entries()) {
       const pattern = patterns[i]!;
@@ -74,12 +91,8 @@ describeUnless(noPython)("Python's expressions", () => {
         expect(() => new PythonRegex(pattern), pattern).toThrow(/expected a regular expression of Python/);
         continue;
       }
-      const regex = new PythonRegex(pattern);
-      const own = texts.map((text) => [
-        regex.matches(text).map(({ start, end, groups }) => [start, end, groups]),
-        regex.without(text),
-      ]);
-      expect(own, pattern).toEqual(expected);
+      const own = found(pattern);
+      if (own) expect(own, pattern).toEqual(expected);
     }
   });
 });
