@@ -1,7 +1,6 @@
 // Adapters of a model: small trained changes of its linear layers. A model may have several, of which one or none is
 // active. Choosing another copies nothing.
 import { describe, HeedError } from "../errors.js";
-import { Model } from "../models/model.js";
 import { DropoutSeeds } from "../nn/dropout.js";
 import { freeze } from "../nn/freeze.js";
 import { Initializer } from "../nn/init.js";
@@ -38,6 +37,10 @@ function* adaptedLayers(model: Module): Generator<Adapted> {
  * The adapter's parameters are f32, whatever the dtype of the model's own weights. A is drawn from Kaiming's uniform
  * distribution and B is zeros, so that the model's results do not change at first.
  *
+ * The head of a classifier (`BertForSequenceClassification`) is usually new. It stays trainable beside the adapter and is
+ * saved with it, as PEFT's modules_to_save are; `freeze(model, "classifier")` keeps it as it is. A model has one head, which
+ * all of its adapters share.
+ *
  * @example
  * addAdapter(gpt, { rank: 4, alpha: 8, targets: ["c_attn", "mlp"] });
  * gpt.parameterCount({ trainable: true }); // only A and B
@@ -63,7 +66,8 @@ export function addAdapter(model: Module, options: LoraOptions = {}): string[] {
   const layers = new Map([...model.modules()].filter((entry): entry is [string, Linear] => entry[1] instanceof Linear));
   const names = [...layers.keys()];
   const chosen = targets === undefined ? usualTargets(op, names) : matchingNames(op, "targets", targets, names);
-  const seeds = model instanceof Model ? model.dropoutSeeds : new DropoutSeeds(seed);
+  const { dropoutSeeds } = model as { dropoutSeeds?: unknown };
+  const seeds = dropoutSeeds instanceof DropoutSeeds ? dropoutSeeds : new DropoutSeeds(seed);
   const [first] = layers.values();
   const init = new Initializer(seed, deviceOf(first!));
   if (active) freeze(model);
@@ -136,7 +140,24 @@ export function setAdapter(model: Module, name: string | null): void {
   for (const { adapters } of adaptedLayers(model))
     for (const [own, lora] of adapters.loras)
       for (const parameter of lora.parameters()) parameter.requiresGrad = own === name;
+  for (const parameter of Object.values(headParameters(model))) parameter.requiresGrad = name !== null;
   noteChange(model);
+}
+
+/**
+ * Returns the parameters of a model's head by name: those that are trained beside an adapter. A layer of the head that is
+ * itself adapted, or quantised, is none of them.
+ */
+export function headParameters(model: Module): StateDict {
+  const { headLayers = [] } = model as { headLayers?: readonly string[] };
+  const layers = new Map(model.modules());
+  return Object.fromEntries(
+    headLayers.flatMap((name) => {
+      const layer = layers.get(name);
+      if (!(layer instanceof Linear) || layer.adapter || layer.quantized) return [];
+      return [...layer.namedParameters()].map(([part, tensor]) => [`${name}.${part}`, tensor] as const);
+    }),
+  );
 }
 
 /**

@@ -13,7 +13,7 @@ import {
   type RunFlags,
   type TrainFlags,
   tunedDefaults,
-  tunedRate,
+  tunedRates,
 } from "./train-flags.js";
 
 const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
@@ -54,6 +54,7 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   schedule: "string",
   decaySteps: "number",
   optimizer: "string",
+  beta2: "number",
   momentum: "number",
   weightDecay: "number",
   ema: "number",
@@ -124,8 +125,7 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
   return {
     ...defaults,
     ...(from === undefined ? {} : tunedDefaults),
-    ...(chosen.preference && { lr: preferenceRate }),
-    ...optimizerSettings(optimizer, from !== undefined, chosen.preference),
+    ...optimizerSettings(optimizer, rateOf(chosen)),
     warmup: Math.min(defaults.warmup, Math.floor((steps ?? Infinity) / 10)),
     ...chosen,
     steps,
@@ -138,11 +138,17 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
   };
 }
 
-/** Returns the defaults of an optimiser's flags. */
-function optimizerSettings(optimizer: RunFlags["optimizer"], tuned: boolean, preference = false): Partial<RunFlags> {
+/** Returns AdamW's default learning rate for what a run trains. */
+function rateOf({ from, lora, preference }: Partial<RunFlags>): number {
+  if (preference) return preferenceRate;
+  if (from === undefined) return defaults.lr;
+  return lora === undefined ? tunedRates.model : tunedRates.adapter;
+}
+
+/** Returns the defaults of an optimiser's flags. The rates of all optimisers relate to each other as for a new model. */
+function optimizerSettings(optimizer: RunFlags["optimizer"], rate: number): Partial<RunFlags> {
   const { lr, ...own } = optimizerDefaults[optimizer];
-  const factor = preference ? preferenceRate / defaults.lr : tuned ? tunedRate : 1;
-  return { ...own, ...(lr !== undefined && { lr: lr * factor }) };
+  return { ...own, lr: lr === undefined ? rate : lr * (rate / defaults.lr) };
 }
 
 /** Checks that flags for a trained model and those for a new one are not combined. */
@@ -164,6 +170,8 @@ function checkTuning(chosen: Partial<RunFlags>, given: TrainFlags): void {
   if (given.beta !== undefined && !chosen.preference) throw new UsageError("--beta: works only with --preference");
   if (chosen.preference && given.documents) throw new UsageError("--documents: works only without --preference");
   const { optimizer = defaults.optimizer, schedule = defaults.schedule } = chosen;
+  if (given.beta2 !== undefined && optimizer !== "adamw")
+    throw new UsageError("--beta2: works only with --optimizer adamw");
   if (given.momentum !== undefined && optimizer !== "sgd" && optimizer !== "muon")
     throw new UsageError("--momentum: works only with --optimizer sgd or muon");
   if (given.decaySteps !== undefined && schedule !== "wsd")
@@ -172,7 +180,8 @@ function checkTuning(chosen: Partial<RunFlags>, given: TrainFlags): void {
 
 /** Returns the flags of a checkpoint. Those about the model's shape are taken from the model itself. */
 function storedFlags({ path: at, model, state }: Checkpoint): Partial<RunFlags> {
-  const stored: Partial<RunFlags> = {};
+  // Runs that do not say it had this decay.
+  const stored: Partial<RunFlags> = { beta2: defaults.beta2 };
   for (const [name, type] of Object.entries(types)) {
     const value = state.options[name];
     if (value === undefined) continue;

@@ -3,7 +3,16 @@ import { optimizerTypes } from "../train/optimizers.js";
 import { scheduleTypes } from "../train/training-options.js";
 import { deviceName, integer, number, text } from "./arguments.js";
 import { quantizedTypes } from "./inference-options.js";
-import { defaults, positionings, tokenizers, type TrainFlags, trainFamilies } from "./train-flags.js";
+import {
+  defaults,
+  positionings,
+  preferenceRate,
+  tokenizers,
+  type TrainFlags,
+  trainFamilies,
+  tunedDefaults,
+  tunedRates,
+} from "./train-flags.js";
 
 export function trainCommand(): Command {
   const or = (name: keyof typeof defaults, note = ""): string => `(default: ${defaults[name]}${note})`;
@@ -101,7 +110,16 @@ export function trainCommand(): Command {
       ).choices(optimizerTypes),
     )
     .option("--momentum <x>", "momentum of sgd (default: 0.9) or muon (default: 0.95)", number(0, 1))
-    .option("--lr <x>", `highest learning rate ${or("lr", "; 0.1 for sgd, 1e-4 for lion, 0.02 for muon")}`, number(0))
+    .option(
+      "--beta2 <x>",
+      `decay of adamw's second moment ${or("beta2", `; ${tunedDefaults.beta2} with --from, as in the library`)}; the first one's is 0.9`,
+      number(0, 1 - Number.EPSILON),
+    )
+    .option(
+      "--lr <x>",
+      `highest learning rate ${or("lr", `; with --from ${tunedRates.model}, ${tunedRates.adapter} with --lora, ${preferenceRate} with --preference; 100 times as much for sgd, a tenth for lion, 20 times as much for muon`)}`,
+      number(0),
+    )
     .option("--min-lr <x>", "learning rate at the end (default: a tenth of --lr for cosine, 0 for others)", number(0))
     .addOption(
       new Option(

@@ -57,6 +57,7 @@ export interface RunFlags {
   schedule: (typeof scheduleTypes)[number];
   decaySteps?: number;
   optimizer: (typeof optimizerTypes)[number];
+  beta2: number;
   momentum?: number;
   weightDecay: number;
   ema?: number;
@@ -112,6 +113,8 @@ export const defaults = {
   warmup: 100,
   schedule: "cosine",
   optimizer: "adamw",
+  // Below the library's 0.999, which suits long runs: small models learn a text in a few hundred steps.
+  beta2: 0.99,
   weightDecay: 0.1,
   clip: 1,
   spikes: false,
@@ -131,9 +134,15 @@ export const defaults = {
 export const tunedDefaults = {
   context: 512,
   batch: 8,
-  lr: 2e-4,
+  beta2: 0.999,
   weightDecay: 0.01,
 } as const satisfies Partial<RunFlags>;
+
+/**
+ * Learning rates of AdamW in a run that continues from a trained model: for an adapter, whose parameters are new, and for
+ * the model's own parameters, which larger steps would spoil.
+ */
+export const tunedRates = { adapter: 2e-4, model: 2e-5 } as const;
 
 /** Learning rate of a run on pairs of answers: DPO needs less than the learning of texts. */
 export const preferenceRate = 5e-5;
@@ -147,9 +156,6 @@ export const optimizerDefaults: Readonly<Record<RunFlags["optimizer"], Partial<R
   lion: { lr: usualRates.lion, weightDecay: 1 },
   muon: { lr: usualRates.muon },
 };
-
-/** Factor of these learning rates in a run that continues from a trained model, as for AdamW. */
-export const tunedRate = tunedDefaults.lr / defaults.lr;
 
 /** The flags that describe a new model. A run that continues from a trained model has none of them. */
 export const modelFlags = [

@@ -212,8 +212,8 @@ function countEpochs(flags: RunFlags, { train }: RunData, given: TrainFlags, pro
   if (given.warmup === undefined) flags.warmup = Math.min(flags.warmup, Math.floor(flags.steps / 10));
 }
 
-function optimizerOf({ optimizer: type, weightDecay, momentum }: RunFlags): OptimizerChoice {
-  if (type === "adamw") return { weightDecay, beta2: 0.99 };
+function optimizerOf({ optimizer: type, weightDecay, momentum, beta2 }: RunFlags): OptimizerChoice {
+  if (type === "adamw") return { weightDecay, beta2 };
   if (type === "lion") return { type, weightDecay };
   const own = { weightDecay, ...(momentum !== undefined && { momentum }) };
   // What Muon leaves to AdamW has the learning rate that it has with --optimizer adamw.

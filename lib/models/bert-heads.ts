@@ -177,6 +177,11 @@ export class BertForSequenceClassification extends BertHead {
     this.dropout = new Dropout(dropout, bert.dropoutSeeds);
   }
 
+  /** @internal Names of the layers of the head, which are trained and saved with every adapter; see `addAdapter`. */
+  get headLayers(): readonly string[] {
+    return this.pre_classifier ? ["pre_classifier", "classifier"] : ["classifier"];
+  }
+
   /** Returns the logits [B, labels] of ids i32 [B, T]. */
   forward(ids: IntTensor, options: BertForwardOptions = {}): FloatTensor {
     return scope(() => this.classifier.forward(this.dropout.forward(this.#pooled(this.bert.forward(ids, options)))));

@@ -8,13 +8,15 @@ export interface PeftConfig {
   settings: LoraSettings;
   /** Path or name on the hub of the model that the adapter belongs to; null if the file does not say. */
   base: string | null;
+  /** PEFT's names of the layers that are saved whole beside the adapter. */
+  modulesToSave: readonly string[];
 }
 
 /** Entries for which heed supports only the usual values, because others change what an adapter computes. */
 const usual = { peft_type: "LORA", bias: "none", lora_bias: false, use_qalora: false } as const;
 
 /** Entries that `fromPeftConfig` reads. */
-const read = ["r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "init_lora_weights"];
+const read = ["r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "init_lora_weights", "modules_to_save"];
 
 /**
  * Entries that do not change what an adapter computes. Those for layers only say which tensors the file has, and those of
@@ -50,6 +52,12 @@ export function fromPeftConfig(json: unknown): PeftConfig {
   const { base_model_name_or_path: base = null } = config;
   if (base !== null && typeof base !== "string")
     throw new HeedError("ERR_FORMAT", `config: expected base_model_name_or_path to be a text, got ${describe(base)}`);
+  const modulesToSave: unknown = config.modules_to_save ?? [];
+  if (!Array.isArray(modulesToSave) || !modulesToSave.every((name) => typeof name === "string"))
+    throw new HeedError(
+      "ERR_FORMAT",
+      `config: expected modules_to_save to be a list of names, got ${JSON.stringify(modulesToSave)}`,
+    );
   const rank = positiveInteger({ r: 8, ...config }, "r");
   const settings = {
     rank,
@@ -58,7 +66,7 @@ export function fromPeftConfig(json: unknown): PeftConfig {
     dora: booleanOf(config, "use_dora", false),
     rsLora: booleanOf(config, "use_rslora", false),
   };
-  return { settings, base: base === "" ? null : base };
+  return { settings, base: base === "" ? null : base, modulesToSave };
 }
 
 /**
@@ -92,17 +100,19 @@ function checkInitialization(given: unknown): void {
     `config: expected init_lora_weights to be true, false, ${oneOf(plainInitializations)}, which leave the base model as it is, got ${describe(given)}; convert the adapter to a plain LoRA with PEFT (save_pretrained with path_initial_model_for_weight_conversion) or merge it there`,
   );
 }
+/** Kind of task in an adapter_config.json; null for one that PEFT has no name for. */
+export type PeftTask = "CAUSAL_LM" | "SEQ_CLS" | null;
 
 /** Returns the content of an adapter_config.json. `targets` are PEFT's names of the adapted layers. */
 export function toPeftConfig(
-  { settings, base }: PeftConfig,
+  { settings, base, modulesToSave }: PeftConfig,
   targets: readonly string[],
-  fanInFanOut: boolean,
+  { fanInFanOut, task }: { fanInFanOut: boolean; task: PeftTask },
 ): Record<string, unknown> {
   const { rank, alpha, dropout, dora, rsLora } = settings;
   return {
     peft_type: "LORA",
-    task_type: "CAUSAL_LM",
+    task_type: task,
     base_model_name_or_path: base,
     inference_mode: true,
     r: rank,
@@ -114,7 +124,7 @@ export function toPeftConfig(
     fan_in_fan_out: fanInFanOut,
     bias: "none",
     init_lora_weights: true,
-    modules_to_save: null,
+    modules_to_save: modulesToSave.length > 0 ? modulesToSave : null,
     rank_pattern: {},
     alpha_pattern: {},
   };

@@ -32,6 +32,8 @@ export interface PeftNames {
   layerInFile(layer: string): string;
   /** Returns the name of a tensor in the file. */
   tensor(layer: string, part: PeftPart): string;
+  /** Returns the name in the file of a parameter of the model itself, which is saved with an adapter. */
+  parameter(name: string): string;
   /** Returns the layer and part that a tensor of a file belongs to; null if the model has no such layer. */
   find(tensor: string): { layer: string; part: PeftPart } | null;
   /** Returns the values of a part as the file has them. */
@@ -50,10 +52,10 @@ export function peftNames(op: string, model: Module): PeftNames {
   if (!saving.layerInTransformers)
     throw new HeedError(
       "ERR_ARGUMENT",
-      `${op}: expected a GPT or a model of the Llama family, got ${model.constructor.name}, whose layers differ from those in PEFT's files`,
+      `${op}: expected a GPT or a model of the Llama family, or a BertForSequenceClassification, got ${model.constructor.name}, whose layers differ from those in PEFT's files`,
     );
   const layers = [...model.modules()].filter((entry): entry is [string, Linear] => entry[1] instanceof Linear);
-  const layerInFile = (layer: string): string => saving.layerInTransformers!(layer);
+  const layerInFile = (layer: string): string => saving.layerInTransformers!(layer, model);
   const inModel = new Map(layers.map(([name]) => [layerInFile(name), name]));
   const outputs = new Map(layers.map(([name, layer]) => [name, layer.outputs]));
   /** Returns, for each row of a part in the file, its row in the model; null if they are the same. */
@@ -62,6 +64,7 @@ export function peftNames(op: string, model: Module): PeftNames {
   return {
     layerInFile,
     tensor: (layer, part) => `${prefix}${layerInFile(layer)}.${peftParts[part]}`,
+    parameter: (name) => `${prefix}${saving.nameInFile?.(model, name) ?? name}`,
     find(tensor) {
       const [, name, part] = tensorName.exec(tensor) ?? [];
       const layer = name === undefined ? undefined : inModel.get(name);

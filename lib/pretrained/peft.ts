@@ -1,7 +1,7 @@
 // Saves and loads adapters in the layout of Hugging Face's PEFT: adapter_model.safetensors and adapter_config.json.
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
-import { activeAdapter, addAdapter, lorasOf } from "../adapters/adapters.js";
+import { activeAdapter, addAdapter, headParameters, lorasOf } from "../adapters/adapters.js";
 import type { Lora } from "../adapters/lora.js";
 import { checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
@@ -11,6 +11,7 @@ import { readSafetensors, type SafetensorsFile, writeSafetensors } from "../form
 import { Linear } from "../nn/linear.js";
 import { checkModule, type Module } from "../nn/module.js";
 import { formatShape, sameShape, type Shape } from "../shape.js";
+import type { FloatTensor } from "../tensor.js";
 import { fromPeftConfig, type PeftConfig, toPeftConfig } from "./peft-config.js";
 import { type PeftNames, peftNames, type PeftPart } from "./peft-names.js";
 
@@ -34,7 +35,8 @@ export interface LoadAdapterOptions {
 }
 
 /**
- * Saves an adapter of a GPT or a model of the Llama family in a folder, in PEFT's layout.
+ * Saves an adapter of a GPT, a model of the Llama family or a `BertForSequenceClassification` in a folder, in PEFT's layout.
+ * The head of a classifier is saved with it.
  *
  * @example
  * addAdapter(gpt, { rank: 4 });
@@ -59,10 +61,11 @@ export async function saveAdapter(folder: string, model: Module, options: SaveAd
   const names = peftNames(op, model);
   const [first] = loras.values();
   const { settings } = first!.lora;
+  const head = Object.entries(headParameters(model));
   const config = toPeftConfig(
-    { settings, base },
+    { settings, base, modulesToSave: modulesOf(head, names) },
     targetsOf(model, new Set(loras.keys()), names),
-    first!.layer.layout === "io",
+    { fanInFanOut: first!.layer.layout === "io", task: head.length > 0 ? "SEQ_CLS" : "CAUSAL_LM" },
   );
   await naming(folder, () => mkdir(folder, { recursive: true }));
   const tensors = [...loras].flatMap(([layer, { lora }]) =>
@@ -75,14 +78,23 @@ export async function saveAdapter(folder: string, model: Module, options: SaveAd
       },
     })),
   );
-  await writeSafetensors(path.join(folder, adapterFiles.weights), tensors, { format: "pt" });
+  const whole = head.map(([parameter, tensor]) => ({
+    name: names.parameter(parameter),
+    dtype: "F32" as const,
+    shape: tensor.shape,
+    data: async function* () {
+      yield await tensor.data();
+    },
+  }));
+  await writeSafetensors(path.join(folder, adapterFiles.weights), [...tensors, ...whole], { format: "pt" });
   await writeTextAtomic(path.join(folder, adapterFiles.config), [`${JSON.stringify(config, null, 2)}\n`]);
 }
 
 /**
  * Adds an adapter in PEFT's layout to a model, makes it active, and freezes all other parameters. Resolves to the path
  * or name of the model that the adapter was made for, if its files say it, or null. With `active: false` the model
- * computes what it did before, also while an `Engine` serves it, and requests can choose the adapter by its name.
+ * computes what it did before, also while an `Engine` serves it, and requests can choose the adapter by its name. If the
+ * files have the head of a classifier (PEFT's modules_to_save), it replaces the model's head.
  *
  * @example
  * addAdapter(gpt, { rank: 4 });
@@ -103,9 +115,15 @@ export async function loadAdapter(
   checkObject(op, "options", options);
   const { name = "default", active = true } = options;
   const names = peftNames(op, model);
-  const { settings, base } = await readAdapterConfig(folder);
+  const { settings, base, modulesToSave } = await readAdapterConfig(folder);
   await using file = await readSafetensors(path.join(folder, adapterFiles.weights));
-  const layers = layersIn(file, names, model, settings);
+  const head = headIn(file, names, model, modulesToSave);
+  if (head.size > 0 && !active)
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected active to be true for ${folder}, whose head (${modulesToSave.join(", ")}) replaces that of the model`,
+    );
+  const layers = layersIn(file, names, model, settings, new Set(head.keys()));
   const targets = [...layers].map((layer) => new RegExp(`^${layer.replaceAll(".", String.raw`\.`)}$`));
   // Everything is read first: whoever computes with the model meanwhile must not see half of an adapter.
   const values = new Map<string, Float32Array>();
@@ -116,7 +134,10 @@ export async function loadAdapter(
         `${layer}/${part}`,
         names.fromFile(layer, part, await file.readFloats(tensorIn(file, names, layer, part))),
       );
+  const headValues = new Map<FloatTensor, Float32Array>();
+  for (const [name, tensor] of head) headValues.set(tensor, await file.readFloats(name));
   addAdapter(model, { ...settings, name, targets, active });
+  for (const [tensor, numbers] of headValues) tensor.set(numbers);
   for (const [layer, { lora }] of lorasOf(model, name))
     for (const [part, tensor] of partsOf(lora)) tensor.set(values.get(`${layer}/${part}`)!);
   return { base };
@@ -149,6 +170,45 @@ function tensorIn({ tensors }: SafetensorsFile, names: PeftNames, layer: string,
 }
 
 /**
+ * Returns the tensors of a file that replace parameters of the model's head.
+ *
+ * @throws ERR_FORMAT if the adapter has layers of its own that are no part of a head, or one is missing or of another shape.
+ */
+function headIn(
+  file: SafetensorsFile,
+  names: PeftNames,
+  model: Module,
+  modulesToSave: readonly string[],
+): Map<string, FloatTensor> {
+  const fault = (message: string): HeedError => new HeedError("ERR_FORMAT", `${file.path}: ${message}`);
+  const head = Object.entries(headParameters(model));
+  const own = modulesOf(head, names);
+  // PEFT lists the usual names of heads, which not every model has.
+  const usual = ["classifier", "score"];
+  const other = modulesToSave.find((name) => !own.includes(name) && !(own.length > 0 && usual.includes(name)));
+  if (other !== undefined)
+    throw fault(
+      `expected modules_to_save in ${adapterFiles.config} to name ${own.length > 0 ? `the model's head (${own.join(", ")})` : "nothing, because the model has no head"}, got ${describe(other)}`,
+    );
+  const saved = head.filter(([name]) => modulesToSave.includes(modulesOf([[name]], names)[0]!));
+  return new Map(
+    saved.map(([name, tensor]) => {
+      const inFile = names.parameter(name);
+      const got = file.tensors.get(inFile)?.shape;
+      if (!got || !sameShape(got, tensor.shape))
+        throw fault(`expected ${inFile} of shape ${formatShape(tensor.shape)}, got ${got ? formatShape(got) : "none"}`);
+      return [inFile, tensor];
+    }),
+  );
+}
+
+/** Returns the names of the modules in transformers that contain parameters, such as "classifier". */
+function modulesOf(parameters: readonly (readonly [name: string, ...unknown[]])[], names: PeftNames): string[] {
+  const own = parameters.map(([name]) => names.layerInFile(name.slice(0, name.lastIndexOf("."))).split(".")[0]!);
+  return [...new Set(own)];
+}
+
+/**
  * Returns the names of the layers that a file has an adapter for.
  *
  * @throws ERR_FORMAT if a tensor belongs to no layer, is missing or has another shape.
@@ -158,10 +218,12 @@ function layersIn(
   names: PeftNames,
   model: Module,
   { rank, dora }: PeftConfig["settings"],
+  head: ReadonlySet<string>,
 ): Set<string> {
   const fault = (message: string): HeedError => new HeedError("ERR_FORMAT", `${file.path}: ${message}`);
   const layers = new Set<string>();
   for (const tensor of file.tensors.keys()) {
+    if (head.has(tensor)) continue;
     const found = names.find(tensor);
     if (!found) throw fault(`expected adapters of the model's linear layers only, got ${tensor}`);
     if (found.part === "lora_magnitude_vector" && !dora)
@@ -192,7 +254,7 @@ function layersIn(
  * the whole names.
  */
 function targetsOf(model: Module, adapted: ReadonlySet<string>, names: PeftNames): string[] {
-  const last = (name: string): string => name.slice(name.lastIndexOf(".") + 1);
+  const last = (name: string): string => names.layerInFile(name).replace(/.*\./, "");
   const short = new Set([...adapted].map(last));
   for (const [name, layer] of model.modules())
     if (layer instanceof Linear && short.has(last(name)) && !adapted.has(name))

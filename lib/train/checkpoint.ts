@@ -115,7 +115,9 @@ export async function saveCheckpoint(
   const adapter = activeAdapter(model);
   const names = adapter === null ? null : peftNames("saveCheckpoint", model);
   const own = baseParameters(model);
-  const refers = adapter !== null && base !== null && Object.values(own).every(({ isFrozen }) => isFrozen);
+  // Of the other kinds, the model before training may lack the head, which the checkpoint has then.
+  const refers =
+    kind === "causal" && adapter !== null && base !== null && Object.values(own).every(({ isFrozen }) => isFrozen);
   const baseDtype = refers ? Object.values(own)[0]!.dtype : null;
   const baseQuantized = quantizationOf("saveCheckpoint", model);
   if (model.isQuantized && !refers)
@@ -323,8 +325,8 @@ async function load<M extends Module>(
   const optimizer = { moments: await readTensors(path.join(at, files.optimizer)), steps };
   let average = await ifThere(path.join(at, files.average), readTensors);
   const place = given ? { device: given.parameters()[0]!.device } : device === undefined ? {} : { device };
-  // Decoders may have adapters and other layouts. Every other model is filled by the names of its parameters.
-  const filled = kind !== "causal" && given ? given : null;
+  // Decoders may have other layouts, and adapters are added. Every other model is filled by the names of its parameters.
+  const filled = kind === null || (kind !== "causal" && adapter === null) ? (given ?? null) : null;
   const model = filled ?? (await modelOf(at, { ...place, seed: state.dropoutSeed }, run, kind!));
   try {
     if (filled) await fill(filled, at);

@@ -1,5 +1,6 @@
 import { activeAdapter } from "../adapters/adapters.js";
 import { checkDistributed } from "../distributed/options.js";
+import { BertForSequenceClassification } from "../models/bert-heads.js";
 import { GPT } from "../models/gpt.js";
 import { Llama } from "../models/llama.js";
 import { Module } from "../nn/module.js";
@@ -60,8 +61,13 @@ function planOf<M extends Module, B>(options: TaskTrainerOptions<M, B>): Plan<M,
   const task = typeof options.task === "function" ? { loss: options.task } : (options.task as Task<M, B> | undefined);
   if (typeof task?.loss !== "function")
     throw expectedOption(op, "task to be a task or a function that returns a loss", options.task);
-  if (options.checkpoint && !(model instanceof GPT || model instanceof Llama) && activeAdapter(model) !== null)
-    throw expectedOption(op, "checkpoint to be left out, because adapters are saved for GPT and Llama alone", model);
+  const saved = [GPT, Llama, BertForSequenceClassification].some((family) => model instanceof family);
+  if (options.checkpoint && !saved && activeAdapter(model) !== null)
+    throw expectedOption(
+      op,
+      "checkpoint to be left out, because adapters are saved for GPT and Llama alone, and for BertForSequenceClassification",
+      model,
+    );
   const source = batchSourceOf(op, "data", options.data);
   const heldOut = options.validation ? batchSourceOf(op, "validation", options.validation) : null;
   const distributed = checkDistributed(op, options.distributed);

@@ -4,7 +4,11 @@ import path from "node:path";
 import { expect, test } from "vitest";
 import { UsageError } from "../../lib/cli/failure.js";
 import { runFlags } from "../../lib/cli/run-flags.js";
+import { trainCommand } from "../../lib/cli/train-command.js";
 import type { TrainFlags } from "../../lib/cli/train-flags.js";
+import { GPT } from "../../lib/models/gpt.js";
+import { AdamW } from "../../lib/optim/adamw.js";
+import type { Checkpoint } from "../../lib/train/checkpoint.js";
 import { temporaryFolder } from "../support/folder.js";
 import { noShared, sharedModel } from "../support/shared.js";
 import { testUnless } from "../support/skip.js";
@@ -108,4 +112,32 @@ test.each([
 test("a run from a trained model has defaults of its own", () => {
   const flags = runFlags({ out: "run", data: "x", from: "owner/name", lora: 8 }, null);
   expect(flags).toMatchObject({ from: "owner/name", lr: 2e-4, context: 512, batch: 8, lora: 8 });
+  // The model's own parameters are trained with smaller steps than an adapter, with every optimiser.
+  const rate = (more: Partial<TrainFlags>) => runFlags({ out: "run", data: "x", ...more }, null).lr;
+  const from = "owner/name";
+  expect([rate({}), rate({ from }), rate({ from, freeze: "wte" })]).toEqual([1e-3, 2e-5, 2e-5]);
+  for (const optimizer of ["sgd", "lion", "muon"] as const) {
+    expect(rate({ from, optimizer }) / rate({ optimizer })).toBeCloseTo(2e-5 / 1e-3, 12);
+    expect(rate({ from, optimizer, lora: 8 }) / rate({ optimizer })).toBeCloseTo(2e-4 / 1e-3, 12);
+  }
+  expect(rate({ from, lr: 0.5 })).toBe(0.5);
+});
+
+test("AdamW's second decay is the library's for a trained model, and that of the help for a new one", async () => {
+  const beta2 = (more: Partial<TrainFlags>, options?: object) => {
+    const checkpoint = { path: "x", model: new GPT(tiny), state: { seed: 0, options } } as unknown as Checkpoint;
+    return runFlags({ out: "run", data: "x", ...more }, options ? checkpoint : null).beta2;
+  };
+  const tiny = { vocabularySize: 5, contextLength: 4, layers: 1, heads: 1, width: 4 };
+  using optimizer = new AdamW(new GPT(tiny));
+  expect(beta2({ from: "a" })).toBe(optimizer.beta2);
+  expect([beta2({}), beta2({ beta2: 0.95 }), beta2({ from: "a", beta2: 0.9 })]).toEqual([0.99, 0.95, 0.9]);
+  // A run keeps its decay when it resumes; earlier versions had 0.99 in all runs.
+  expect([beta2({}, { from: "a", beta2: 0.999 }), beta2({}, { from: "a" }), beta2({}, {})]).toEqual([
+    0.999, 0.99, 0.99,
+  ]);
+  expect(() => beta2({ optimizer: "lion", beta2: 0.9 })).toThrow(/--beta2: works only with --optimizer adamw/);
+  const help = trainCommand().helpInformation().replaceAll(/\s+/g, " ");
+  expect(help).toContain("(default: 0.99; 0.999 with --from, as in the library)");
+  expect(help).toContain("with --from 0.00002, 0.0002 with --lora, 0.00005 with --preference");
 });

@@ -70,9 +70,11 @@ interface Kind<M extends BertModel> {
   make: (bert: (pooler: boolean) => Bert, json: Readonly<Record<string, unknown>>, file: WeightFile) => M;
   /** Returns entries of config.json in addition to the encoder's. */
   more?: (model: M) => Record<string, unknown>;
+  /** True if adapters of the model can be saved. @default false */
+  adapted?: boolean;
 }
 
-function familyOf<M extends BertModel>({ ending, owns, make, more }: Kind<M>): Family<M> {
+function familyOf<M extends BertModel>({ ending, owns, make, more, adapted = false }: Kind<M>): Family<M> {
   return {
     types: bertTypes,
     fromConfig(json) {
@@ -100,6 +102,11 @@ function familyOf<M extends BertModel>({ ending, owns, make, more }: Kind<M>): F
         ...more?.(model),
       }),
       nameInFile: (model, parameter) => bertFileName(configOf(model).family, parameter),
+      ...(adapted && {
+        // Layers are renamed as their parameters are, whose names the rules are written for.
+        layerInTransformers: (layer: string, model: M) =>
+          bertFileName(configOf(model).family, `${layer}.weight`).replace(/\.weight$/, ""),
+      }),
     },
   };
 }
@@ -123,6 +130,7 @@ export const maskedFamily = familyOf<BertForMaskedLM>({
 
 export const classifierFamily = familyOf<BertForSequenceClassification>({
   ending: "ForSequenceClassification",
+  adapted: true,
   owns: (model) => model instanceof BertForSequenceClassification,
   make(bert, json) {
     // As in transformers, a DistilBERT's default is a number of its own, and that of the others is the encoder's dropout.

@@ -65,5 +65,5 @@ export interface FamilySaving<M extends Module = Module> {
    * Returns the name that a linear layer has in Hugging Face's transformers, by which PEFT's files call it. A family
    * without this rule has other layers there.
    */
-  layerInTransformers?(layer: string): string;
+  layerInTransformers?(layer: string, model: M): string;
 }
