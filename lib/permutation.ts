@@ -9,7 +9,7 @@ import { hash } from "./hash.js";
 const rounds = 8;
 
 /** Largest number of items that are shuffled in memory. */
-const mostShuffled = 1024;
+const mostShuffled = 256;
 
 /** Shuffled order of [0, n) for a seed and an epoch. */
 export class Permutation {

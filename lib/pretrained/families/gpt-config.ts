@@ -84,9 +84,8 @@ export function fromHuggingFaceGptConfig(json: unknown): GptConfig {
   const config = configOf(json, gptTypes, aliases);
   const integer = (name: string): number => positiveInteger(config, name);
   expectEntry(config, "add_cross_attention", false);
-  // The defaults are those of transformers.
   const [embeddingDropout, attentionDropout, dropout] = (["embd_pdrop", "attn_pdrop", "resid_pdrop"] as const).map(
-    (name) => numberOf(config, name, 0.1),
+    (name) => numberOf(config, name, 0),
   ) as [number, number, number];
   return {
     vocabularySize: integer("vocab_size"),
