@@ -4,6 +4,7 @@ import { KvCache } from "../nn/kv-cache.js";
 import { KvPages, type KvType } from "../nn/kv-pages.js";
 import { lastTokens } from "../nn/last-tokens.js";
 import type { Linear } from "../nn/linear.js";
+import type { Module } from "../nn/module.js";
 import type { Observer } from "../nn/observer.js";
 import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
 import { checkInteger, checkObject } from "../ops/check.js";
@@ -21,7 +22,7 @@ import { sequenceMask, type SequenceMaskOptions } from "./sequence-mask.js";
 export interface DecoderForwardOptions extends SequenceMaskOptions, PassOptions<AttentionCache> {}
 
 /** Block of a decoder. */
-interface Block<Context> {
+interface Block<Context> extends Module {
   /** Returns the block's output [B, T, C] for x [B, T, C]. */
   forward(x: FloatTensor, context: Context): FloatTensor;
 }

@@ -1,6 +1,8 @@
 import { gradientCheckpoint } from "../gradient-checkpoint.js";
 import type { DropoutSeeds } from "../nn/dropout.js";
 import type { AttentionContext } from "../nn/attend.js";
+import type { Module } from "../nn/module.js";
+import { inModes, presentModes } from "../nn/training-modes.js";
 import type { BlockMask } from "../ops/attention.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 
@@ -16,17 +18,22 @@ interface Checkpointing {
  */
 export function checkpointed<Context extends AttentionContext>(
   { gradientCheckpointing, dropoutSeeds }: Checkpointing,
-  block: { forward(x: FloatTensor, context: Context): FloatTensor },
+  block: Module & { forward(x: FloatTensor, context: Context): FloatTensor },
   x: FloatTensor,
   context: Context,
 ): FloatTensor {
   if (!gradientCheckpointing || context.cache || context.observer) return block.forward(x, context);
   const { keyLengths = null, keyRanges = null, blocks = null } = context;
+  // The model may have left the modes of this pass, such as that without dropout, when the block is computed again.
+  const modes = presentModes(block);
   const forward = (
     x: FloatTensor,
     keyLengths: IntTensor | null,
     keyRanges: IntTensor | null,
     mask: BlockMask["mask"] | null,
-  ): FloatTensor => block.forward(x, { ...context, keyLengths, keyRanges, blocks: mask && { ...blocks!, mask } });
+  ): FloatTensor =>
+    inModes(block, modes, () =>
+      block.forward(x, { ...context, keyLengths, keyRanges, blocks: mask && { ...blocks!, mask } }),
+    );
   return gradientCheckpoint(dropoutSeeds.repeatable(forward), [x, keyLengths, keyRanges, blocks?.mask ?? null]);
 }

@@ -7,6 +7,7 @@ import { tensor } from "../creation.js";
 import { HeedError } from "../errors.js";
 import type { GPT } from "../models/gpt.js";
 import type { Llama } from "../models/llama.js";
+import { inModes } from "../nn/training-modes.js";
 import { abs, exp, log, neg } from "../ops/unary.js";
 import { add, maximum, mul, sub } from "../ops/binary.js";
 import { crossEntropy } from "../ops/cross-entropy.js";
@@ -26,7 +27,8 @@ export interface PreferencePair {
 
 /**
  * Returns the mean DPO loss of pairs, −log σ(β · ((c − c₀) − (r − r₀))), f32 []. c and r are the log-probabilities of the
- * chosen and the rejected answer, c₀ and r₀ those of the model without its active adapter, which is the reference.
+ * chosen and the rejected answer, c₀ and r₀ those of the model without its active adapter, which is the reference. No
+ * dropout is applied, so that the loss is ln 2 as long as the adapter changes nothing.
  *
  * @param options `beta` is β, the strength with which the model is kept near the reference (0.1 by default)
  *
@@ -59,18 +61,22 @@ export function dpoLoss(
       `${op}: expected a model with an active adapter, without which it is the reference; got one without`,
     );
   const examples = pairs.flatMap(({ chosen, rejected }) => [chosen, rejected]);
-  return scope(() => {
-    const reference = withAdapter(model, null, () => noGrad(() => logProbabilitiesOf(model, examples)));
-    const policy = logProbabilitiesOf(model, examples);
-    const losses = pairs.map((_, i) => {
-      const ratio = (at: number): FloatTensor => sub(policy[at]!, reference[at]!);
-      return softplus(mul(sub(ratio(2 * i), ratio(2 * i + 1)), -beta));
-    });
-    return mul(
-      losses.reduce((sum, loss) => add(sum, loss)),
-      1 / pairs.length,
-    );
-  });
+  // Two passes with different dropout masks would differ even if the model were the reference.
+  const withoutDropout = (): void => void model.eval();
+  return inModes(model, withoutDropout, () =>
+    scope(() => {
+      const reference = withAdapter(model, null, () => noGrad(() => logProbabilitiesOf(model, examples)));
+      const policy = logProbabilitiesOf(model, examples);
+      const losses = pairs.map((_, i) => {
+        const ratio = (at: number): FloatTensor => sub(policy[at]!, reference[at]!);
+        return softplus(mul(sub(ratio(2 * i), ratio(2 * i + 1)), -beta));
+      });
+      return mul(
+        losses.reduce((sum, loss) => add(sum, loss)),
+        1 / pairs.length,
+      );
+    }),
+  );
 }
 
 /** Returns the log-probability of the counted tokens of each example, f32 [] each. */

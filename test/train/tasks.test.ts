@@ -134,6 +134,26 @@ onEachDevice((device) => {
       expect(loss).toBeCloseTo(Math.log(2), 5);
     });
 
+    test("preferences without dropout: nothing learned, the loss stays ln 2", async () => {
+      const make = () => {
+        const model = tinyModel({ dropout: 0.5 });
+        addAdapter(model, { rank: 2, dropout: 0.5, seed: 1 });
+        return model;
+      };
+      const data = [[{ chosen: example(1, 2, 3, 4), rejected: example(1, 2, 5) }]];
+      using still = make();
+      const none = await run({ model: still, task: preferences(), data, steps: 2, lr: 0 });
+      for (const loss of none.losses) expect(loss).toBeCloseTo(Math.LN2, 6);
+      // The blocks that are computed again in the backward pass have no dropout either.
+      const runs = [];
+      for (const gradientCheckpointing of [false, true]) {
+        using model = make();
+        runs.push(await run({ model, task: preferences(), data, steps: 2, lr: 0.05, gradientCheckpointing }));
+        expect([...model.modules()].every(([, module]) => module.training)).toBe(true);
+      }
+      expect(runs[1]!.parameters).toEqual(runs[0]!.parameters);
+    });
+
     test("classification", async () => {
       const make = () => new BertForSequenceClassification(bert(), { labels: 3, seed: 2 });
       const data = [
