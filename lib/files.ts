@@ -49,13 +49,18 @@ export async function readSmallFile(file: string): Promise<Buffer> {
   });
 }
 
+/** Returns a text without the byte order mark with which some programs begin a file. */
+export function withoutMark(text: string): string {
+  return text.startsWith("\ufeff") ? text.slice(1) : text;
+}
+
 /**
- * Reads a small UTF-8 file into a string.
+ * Reads a small UTF-8 file into a string, without its byte order mark.
  *
  * @throws ERR_IO or ERR_FORMAT if `readSmallFile` throws it.
  */
 export async function readTextFile(file: string): Promise<string> {
-  return (await readSmallFile(file)).toString("utf8");
+  return withoutMark((await readSmallFile(file)).toString("utf8"));
 }
 
 /**

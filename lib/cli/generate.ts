@@ -4,6 +4,7 @@ import type { Generation } from "../generate/generation.js";
 import type { TextOptions } from "../generate/options.js";
 import type { LanguageModel } from "../load/language-model.js";
 import { load } from "../load/load.js";
+import { withoutMark } from "../files.js";
 import { UsageError, usageOf } from "./failure.js";
 import { type GenerateFlags, samplingDefaults } from "./generate-flags.js";
 import { quantizedTypes } from "./inference-options.js";
@@ -36,7 +37,7 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
     ...(quantize && { quantize: quantizedTypes[quantize] }),
   });
   const words = prompt ?? argument;
-  const given = words === "-" ? await text(process.stdin) : words;
+  const given = words === "-" ? withoutMark(await text(process.stdin)) : words;
   const settings = { ...samplingDefaults, ...model.defaults, ...options };
   try {
     const generation = chat

@@ -1,5 +1,6 @@
 import { createInterface } from "node:readline";
 import { setThreads } from "../device.js";
+import { withoutMark } from "../files.js";
 import { HeedError } from "../errors.js";
 import { DivergedError } from "../generate/diverged.js";
 import type { TranslateOptions } from "../generate/translate.js";
@@ -61,8 +62,12 @@ function bestOfOthers(error: unknown): (Translation[] | null)[] {
   );
 }
 
-function lines(): AsyncIterable<string> {
-  return createInterface({ input: process.stdin, crlfDelay: Infinity });
+async function* lines(): AsyncGenerator<string, void, undefined> {
+  let first = true;
+  for await (const line of createInterface({ input: process.stdin, crlfDelay: Infinity })) {
+    yield first ? withoutMark(line) : line;
+    first = false;
+  }
 }
 
 /** Yields the texts in batches of up to `size`. */

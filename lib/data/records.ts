@@ -1,15 +1,17 @@
 // The records of training data. They come from JSON lines, or from the rows of tables, whose columns have the same names.
+import { isDeepStrictEqual } from "node:util";
 import { describe, HeedError } from "../errors.js";
 import type { ChatMessage } from "../tokenizer/chat-template.js";
-import { checkMessages, exampleRecord, type ExampleRecord } from "../train/example-record.js";
+import { checkMessages, type Exchange, exchangeOf } from "../train/conversation.js";
+import { exampleRecord, type ExampleRecord, toolsOf } from "../train/example-record.js";
 
 /**
- * Two answers to a prompt, of which the first is better: as texts, or as messages. If the messages are whole
- * conversations, there is no prompt.
+ * Two answers to a prompt, of which the first is better: as texts, or as messages, perhaps with tools. If the answers are
+ * whole conversations, the prompt is empty: it is what they have in common at their beginning.
  */
 export type PreferenceRecord =
   | { prompt: string; chosen: string; rejected: string }
-  | { prompt: ChatMessage[]; chosen: ChatMessage[]; rejected: ChatMessage[] };
+  | { prompt: ChatMessage[]; chosen: ChatMessage[]; rejected: ChatMessage[]; tools?: unknown[] | null };
 
 /** A text, a completion of a prompt, a conversation, or two answers of which one is better. */
 export type DataRecord = ExampleRecord | PreferenceRecord;
@@ -24,7 +26,7 @@ export type DataKind = "text" | "examples" | "preference";
 export const dataKinds = ["text", "examples", "preference"] as const satisfies readonly DataKind[];
 
 /** Names of the columns from which records are made, besides the column of texts. */
-export const recordColumns = ["messages", "tools", "prompt", "completion", "chosen", "rejected"] as const;
+export const recordColumns = ["messages", "tools", "prompt", "completion", "chosen", "rejected", "label"] as const;
 
 /**
  * Returns the record in a value from a file. `textColumn` is the name under which texts are stored. If the data set has
@@ -37,17 +39,28 @@ export function dataRecord(value: unknown, textColumn = "text", kind: DataKind |
   const { prompt, chosen, rejected } = fields;
   if (kind === "text" && typeof fields.text === "string") return { text: fields.text };
   if (chosen === undefined && rejected === undefined) return exampleRecord(fields);
-  if (typeof chosen === "string" && typeof rejected === "string") {
+  if (typeof chosen === "string" && typeof rejected === "string" && !Array.isArray(prompt)) {
     if (prompt !== undefined && typeof prompt !== "string")
-      throw new HeedError("ERR_FORMAT", `expected prompt to be a text, got ${describe(prompt)}`);
+      throw new HeedError("ERR_FORMAT", `expected prompt to be a text or messages, got ${describe(prompt)}`);
     return { prompt: prompt ?? "", chosen, rejected };
   }
-  checkMessages("chosen", chosen);
-  checkMessages("rejected", rejected);
-  if (prompt === undefined) return { prompt: [], chosen, rejected };
-  if (typeof prompt === "string") return { prompt: [{ role: "user", content: prompt }], chosen, rejected };
-  checkMessages("prompt", prompt);
-  return { prompt, chosen, rejected };
+  return conversations(fields);
+}
+
+/** Returns the record of two answers of which one, or the prompt, is an array of messages. */
+function conversations({ prompt, chosen, rejected, tools }: Record<string, unknown>): PreferenceRecord {
+  // A text answers a prompt of messages. Otherwise both answers must be messages.
+  if (!Array.isArray(prompt)) {
+    checkMessages("chosen", chosen);
+    checkMessages("rejected", rejected);
+  }
+  const better = exchangeOf(prompt, "chosen", chosen);
+  const worse = exchangeOf(prompt, "rejected", rejected);
+  const common = { tools: toolsOf(tools) };
+  if (isDeepStrictEqual(better.prompt, worse.prompt))
+    return { prompt: better.prompt, chosen: better.answer, rejected: worse.answer, ...common };
+  const whole = (exchange: Exchange): ChatMessage[] => [...exchange.prompt, ...exchange.answer];
+  return { prompt: [], chosen: whole(better), rejected: whole(worse), ...common };
 }
 
 /** Returns the fields of a record, with the text under the name `text`. Empty cells of a table are left out. */

@@ -28,7 +28,7 @@ export interface RowOptions {
 }
 
 /** Columns that may contain conversations. In a table of texts, these are JSON. */
-const jsonColumns = new Set<string>(["messages", "tools", "prompt", "chosen", "rejected"]);
+const jsonColumns = new Set<string>(["messages", "tools", "prompt", "completion", "chosen", "rejected"]);
 
 /**
  * Yields the rows of a CSV or TSV file, whose first line names the columns, and the lines that are malformed.

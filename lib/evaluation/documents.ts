@@ -31,7 +31,7 @@ export async function readDocuments(file: string): Promise<TaskDocument[]> {
     if (format === "csv" || format === "tsv") return withCsvTypes(documents);
     return withFloatColumns(documents, format === "parquet" ? await floatColumns(file) : []);
   }
-  const text = (await readTextFile(file)).replace(/^\uFEFF/, "");
+  const text = await readTextFile(file);
   if (path.extname(file) === ".json" && text.trimStart().startsWith("[")) {
     const items = parsed(file, text);
     return withFloatColumns((items as unknown[]).map((item, i) => documentOf(`${file}: [${i}]`, item)));

@@ -4,7 +4,7 @@ import { stat } from "node:fs/promises";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { HeedError } from "../errors.js";
-import { naming } from "../files.js";
+import { naming, withoutMark } from "../files.js";
 import type { TrainingRun } from "./training-run.js";
 
 /** Line of a log. */
@@ -44,7 +44,7 @@ export async function readRun(source: string): Promise<TrainingRun> {
       number++;
       if (text.trim() === "") continue;
       if (broken) throw broken;
-      const line = lineOf(text);
+      const line = lineOf(number === 1 ? withoutMark(text) : text);
       if (line) run.add(line);
       else
         broken = new HeedError(

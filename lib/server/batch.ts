@@ -7,7 +7,7 @@ import { createReadStream } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { checkInteger } from "../check.js";
 import { describe, HeedError, oneOf } from "../errors.js";
-import { naming } from "../files.js";
+import { naming, withoutMark } from "../files.js";
 import { ApiError, apiErrorOf } from "./api-error.js";
 import type { Call, Endpoint } from "./endpoint.js";
 import { endpoints } from "./endpoints.js";
@@ -134,8 +134,10 @@ async function concurrently<T>(most: number, items: AsyncIterable<T>, body: (ite
 
 async function* linesOf(file: string): AsyncGenerator<string, void, undefined> {
   let rest = "";
+  let first = true;
   for await (const piece of createReadStream(file, "utf8") as AsyncIterable<string>) {
-    const lines = (rest + piece).split("\n");
+    const lines = (rest + (first ? withoutMark(piece) : piece)).split("\n");
+    first = false;
     rest = lines.pop()!;
     yield* lines;
   }

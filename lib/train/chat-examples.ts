@@ -1,11 +1,14 @@
 // Turns conversations and texts into examples to train on. Of a conversation, the model learns the assistant's tokens
 // alone.
-import { describe, HeedError } from "../errors.js";
+import { HeedError } from "../errors.js";
 import { toHuggingFaceTokenizer } from "../pretrained/to-huggingface-tokenizer.js";
-import { type ChatMessage, type ChatOptions, renderMarked } from "../tokenizer/chat-template.js";
+import { type ChatMessage, type ChatOptions, type ChatTemplate, renderMarked } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
+import { type AnsweredText, answeredTexts, type Render } from "./chat-answers.js";
+import { isLearned } from "./conversation.js";
 import type { TrainingExample } from "./pack-examples.js";
+import { commonTokens, TokenBorders } from "./token-borders.js";
 
 /** Template for models that come without one: a line for each message, and the end of text after the assistant's. */
 const plainTemplate =
@@ -33,8 +36,12 @@ export function withChatTemplate(tokenizer: Tokenizer): HuggingFaceTokenizer {
 /**
  * Resolves to the examples of a conversation, in the form of the tokenizer's chat template. Only the assistant's tokens
  * count for the loss: those that the template marks with {% generation %}, or else those that follow the prompt of an
- * answer, with the tokens that end it. There is one example, unless the template changes earlier turns when later ones
- * follow (such as one that removes their reasoning); then there is one for each answer.
+ * answer, with the tokens that end it. If the template writes an answer in the history otherwise than it begins the
+ * generation, such as without its reasoning, the tokens after the beginning that both have in common count. An answer
+ * whose message has the weight 0 is context, of which no token counts.
+ *
+ * There is one example, unless the template changes earlier turns when later ones follow (such as one that removes their
+ * reasoning); then there is one for each answer.
  *
  * @example
  * const messages = [{ role: "user", content: "Hi" }, { role: "assistant", content: "Hello!" }];
@@ -56,48 +63,70 @@ export async function chatExamples(
       "ERR_ARGUMENT",
       "chatExamples: expected a tokenizer with a chat template, got one without; see withChatTemplate()",
     );
-  const text = (count: number, addGenerationPrompt: boolean): string =>
-    template.render(messages.slice(0, count), { ...options, addGenerationPrompt });
-  const whole = text(messages.length, false);
+  // Templates need not know of weights.
+  const shown = messages.map(({ weight: _, ...message }) => message);
+  const render: Render = (some, addGenerationPrompt) => template.render(some, { ...options, addGenerationPrompt });
   const turns = messages.flatMap(({ role }, i) => (role === "assistant" ? [i] : []));
   if (turns.length === 0)
     throw new HeedError("ERR_ARGUMENT", "chatExamples: expected a message of the assistant, got none");
-  const marked = renderMarked(template, messages, { ...options, addGenerationPrompt: false });
-  if (marked) return [await exampleOf(tokenizer, marked.text, marked.answers)];
-
-  const answers = turns.map((turn) => ({ prompt: turn === 0 ? "" : text(turn, true), end: text(turn + 1, false) }));
-  if (answers.every(({ prompt, end }) => whole.startsWith(prompt) && whole.startsWith(end)))
-    return [
-      await exampleOf(
-        tokenizer,
-        whole,
-        answers.map(({ prompt, end }) => [prompt.length, end.length]),
-      ),
-    ];
-  const apart = answers.find(({ prompt, end }) => !end.startsWith(prompt));
-  if (apart)
-    throw new HeedError(
-      "ERR_ARGUMENT",
-      `chatExamples: expected a chat template that continues the prompt of an answer with the answer, or marks it with {% generation %}; got the prompt ${describe(apart.prompt.slice(-40))}`,
-    );
-  return Promise.all(answers.map(({ prompt, end }) => exampleOf(tokenizer, end, [[prompt.length, end.length]])));
+  const learned = turns.map((turn) => isLearned(messages[turn]!));
+  const marked = renderMarked(template, shown, { ...options, addGenerationPrompt: false });
+  if (marked) {
+    const { text, answers } = marked;
+    const counts = learned.every(Boolean)
+      ? answers.map(() => true)
+      : countedMarks(template, shown, options, { turns, learned, marks: answers.length });
+    const parts = answers.flatMap(([from, end], i) => (counts[i] ? [{ prompt: { common: from, rest: "" }, end }] : []));
+    return [await exampleOf(tokenizer, { text, answers: parts })];
+  }
+  const texts = answeredTexts(render, shown, turns);
+  if (texts.length === 1) {
+    const [{ text, answers }] = texts as [AnsweredText];
+    return [await exampleOf(tokenizer, { text, answers: answers.filter((_, i) => learned[i]) })];
+  }
+  const taught = texts.filter((_, i) => learned[i]);
+  // A conversation without anything to learn is an example without targets.
+  if (taught.length === 0) return [await exampleOf(tokenizer, { text: texts.at(-1)!.text, answers: [] })];
+  return Promise.all(taught.map((text) => exampleOf(tokenizer, text)));
 }
 
-/** Resolves to the example of a text. The parts of it between two places count for the loss. */
-async function exampleOf(
-  tokenizer: HuggingFaceTokenizer,
-  text: string,
-  parts: readonly [from: number, to: number][],
-): Promise<TrainingExample> {
+/** Returns which of the template's marks belong to answers that are learned. */
+function countedMarks(
+  template: ChatTemplate,
+  messages: readonly ChatMessage[],
+  options: ChatOptions,
+  { turns, learned, marks }: { turns: readonly number[]; learned: readonly boolean[]; marks: number },
+): boolean[] {
+  if (marks === turns.length) return [...learned];
+  // There is more than one mark in an answer, or none: those of an answer are the ones that its message adds.
+  const counts = Array.from({ length: marks }, () => false);
+  let before = 0;
+  for (const [i, turn] of turns.entries()) {
+    const given = { ...options, addGenerationPrompt: false };
+    const after = renderMarked(template, messages.slice(0, turn + 1), given)!.answers.length;
+    if (learned[i]) counts.fill(true, before, after);
+    before = after;
+  }
+  return counts;
+}
+
+/** Resolves to the example of a text. The tokens of the answers in it count for the loss. */
+async function exampleOf(tokenizer: HuggingFaceTokenizer, { text, answers }: AnsweredText): Promise<TrainingExample> {
   const encode = (part: string): Promise<Int32Array> =>
     tokenizer.encodeAsync(part, { special: true, addSpecialTokens: false });
   const ids = await encode(text);
   const mask = new Uint8Array(ids.length);
-  // A token that reaches over a border belongs to the part after it.
-  const tokenAt = async (place: number): Promise<number> =>
-    place === text.length ? ids.length : commonLength(ids, await encode(text.slice(0, place)));
-  for (const [from, to] of parts) mask.fill(1, await tokenAt(from), await tokenAt(to));
+  const borders = new TokenBorders(text, ids, unknownToken(tokenizer), encode);
+  for (const { prompt, end } of answers)
+    mask.fill(1, await borders.before(prompt.common, prompt.rest), await borders.before(end));
   return { ids, mask };
+}
+
+/** Returns the token for text that the vocabulary lacks, or null. */
+function unknownToken(tokenizer: HuggingFaceTokenizer): number | null {
+  const { model } = tokenizer.toFile().tokenizer as { model: { unk_token?: unknown; unk_id?: unknown } };
+  if (typeof model.unk_token === "string") return tokenizer.tokenId(model.unk_token);
+  return typeof model.unk_id === "number" ? model.unk_id : null;
 }
 
 function withLast(ids: Int32Array, last: number): Int32Array {
@@ -105,12 +134,6 @@ function withLast(ids: Int32Array, last: number): Int32Array {
   all.set(ids);
   all[ids.length] = last;
   return all;
-}
-
-function commonLength(a: Int32Array, b: Int32Array): number {
-  let length = 0;
-  while (length < Math.min(a.length, b.length) && a[length] === b[length]) length++;
-  return length;
 }
 
 /**
@@ -130,6 +153,6 @@ export async function textExample(
   const ends = endOfText !== null && encoded.at(-1) !== endOfText;
   const ids = ends ? withLast(encoded, endOfText) : encoded;
   const mask = new Uint8Array(ids.length).fill(1);
-  if (prompt !== "") mask.fill(0, 0, commonLength(ids, await encodeText(tokenizer, prompt)));
+  if (prompt !== "") mask.fill(0, 0, commonTokens(ids, await encodeText(tokenizer, prompt)));
   return { ids, mask };
 }

@@ -1,13 +1,19 @@
-// The objects of which training data consists, as they are written in JSON lines, and their examples.
+// Records of examples to train on: what a line of a file may contain, and the examples in it.
 import { describe, HeedError } from "../errors.js";
 import type { ChatMessage } from "../tokenizer/chat-template.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { chatExamples, textExample } from "./chat-examples.js";
+import { asContext, checkMessages, exchangeOf } from "./conversation.js";
 import type { TrainingExample } from "./pack-examples.js";
 
-/** A text, a completion of a prompt, or a conversation, perhaps with tools. */
+/**
+ * A text, a completion of a prompt, or a conversation, perhaps with tools. `label` is false if the answer is a bad one, as
+ * in the data of KTO: there is nothing to learn from it.
+ */
 export type ExampleRecord =
-  { text: string } | { prompt: string; completion: string } | { messages: ChatMessage[]; tools?: unknown[] | null };
+  | { text: string }
+  | { prompt: string; completion: string; label?: boolean }
+  | { messages: ChatMessage[]; tools?: unknown[] | null; label?: boolean };
 
 /**
  * Returns the record in a value from a file.
@@ -15,18 +21,24 @@ export type ExampleRecord =
  * @throws ERR_FORMAT if the value is no such record.
  */
 export function exampleRecord(json: unknown): ExampleRecord {
-  const { messages, tools, prompt, completion, text } = Object(json) as Record<string, unknown>;
+  const { messages, prompt, completion, text, ...others } = Object(json) as Record<string, unknown>;
+  const label = labelOf(others.label);
+  const labelled = label === null ? {} : { label };
   if (messages !== undefined) {
     checkMessages("messages", messages);
-    if (tools !== undefined && tools !== null && !Array.isArray(tools))
-      throw new HeedError("ERR_FORMAT", `expected tools to be an array, got ${describe(tools)}`);
-    return { messages, tools: (tools as unknown[] | undefined) ?? null };
+    return { messages, tools: toolsOf(others.tools), ...labelled };
   }
-  if (typeof prompt === "string" && typeof completion === "string") return { prompt, completion };
+  if (typeof prompt === "string" && typeof completion === "string") return { prompt, completion, ...labelled };
+  if (
+    (typeof prompt === "string" || Array.isArray(prompt)) &&
+    (typeof completion === "string" || Array.isArray(completion))
+  ) {
+    const exchange = exchangeOf(prompt, "completion", completion);
+    return { messages: [...asContext(exchange.prompt), ...exchange.answer], tools: toolsOf(others.tools), ...labelled };
+  }
   if (typeof text === "string") return { text };
-  const { chosen, rejected } = Object(json) as Record<string, unknown>;
   const given =
-    chosen !== undefined && rejected !== undefined
+    others.chosen !== undefined && others.rejected !== undefined
       ? "a pair of answers, which readPairs() and heed train --preference take"
       : describe(json);
   throw new HeedError(
@@ -36,30 +48,34 @@ export function exampleRecord(json: unknown): ExampleRecord {
 }
 
 /**
- * Checks that a value is an array of messages.
+ * Returns the tools of a record, or null.
  *
- * @throws ERR_FORMAT if it is not; the message calls the value `name`.
+ * @throws ERR_FORMAT if they are no array.
  */
-export function checkMessages(name: string, messages: unknown): asserts messages is ChatMessage[] {
-  if (!Array.isArray(messages) || messages.length === 0)
-    throw new HeedError("ERR_FORMAT", `expected ${name} to be an array with messages, got ${describe(messages)}`);
-  for (const [i, message] of messages.entries()) {
-    const { role, content, tool_calls: calls } = Object(message) as Record<string, unknown>;
-    if (typeof role !== "string" || (typeof content !== "string" && !calls))
-      throw new HeedError(
-        "ERR_FORMAT",
-        `expected ${name}[${i}] to have a role and a content, got ${describe(message)}`,
-      );
-  }
+export function toolsOf(tools: unknown): unknown[] | null {
+  if (tools === undefined || tools === null) return null;
+  if (Array.isArray(tools)) return tools as unknown[];
+  throw new HeedError("ERR_FORMAT", `expected tools to be an array, got ${describe(tools)}`);
+}
+
+/** Returns what a label says about an answer: true if it is a good one; null if the label says something else. */
+function labelOf(label: unknown): boolean | null {
+  // Tables have texts and integers.
+  const text =
+    typeof label === "boolean" || typeof label === "number" || typeof label === "bigint" ? `${label}` : label;
+  if (typeof text !== "string") return null;
+  if (/^(true|1)$/i.test(text)) return true;
+  return /^(false|0)$/i.test(text) ? false : null;
 }
 
 /**
  * Resolves to the examples of a record. Of conversations the assistant's tokens count for the loss, of completions those
- * after the prompt, of texts all.
+ * after the prompt, of texts all. A record whose label says that the answer is a bad one has no example.
  *
  * @throws ERR_ARGUMENT if the record has messages, and the tokenizer has no chat template or rejects them.
  */
 export async function recordExamples(record: ExampleRecord, tokenizer: Tokenizer): Promise<TrainingExample[]> {
+  if ("label" in record && !record.label) return [];
   if ("messages" in record) return chatExamples(tokenizer, record.messages, { tools: record.tools ?? null });
   if ("completion" in record) return [await textExample(tokenizer, record.completion, { prompt: record.prompt })];
   return [await textExample(tokenizer, record.text)];

@@ -1,7 +1,7 @@
 /** Instruction tuning: which tokens count, how examples share sequences, and how micro-batches are weighed. */
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { addAdapter } from "../../lib/adapters/adapters.js";
 import { noGrad } from "../../lib/autograd.js";
 import { tensor } from "../../lib/creation.js";
@@ -9,6 +9,7 @@ import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
 import { freeze } from "../../lib/nn/freeze.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
+import { ChatTemplate } from "../../lib/tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { chatExamples, textExample, withChatTemplate } from "../../lib/train/chat-examples.js";
 import { loadCheckpoint } from "../../lib/train/checkpoint.js";
@@ -80,6 +81,62 @@ describe("chatExamples", () => {
     expect(tokenizer.decode(examples[1]!.ids)).toContain("assistant:Hello;");
   });
 
+  test("an answer whose history differs from its generation begins where both differ", async () => {
+    // As DeepSeek-R1's: the prompt opens the reasoning, which the history leaves out.
+    const tokenizer = withTemplate(
+      "{% for m in messages %}{% if m.role == 'assistant' %}<|user|>{{ m.content.split('</think>')[-1] }}<|end|>" +
+        "{% else %}<|begin|>{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|user|><think>\n{% endif %}",
+    );
+    const given = messages.slice(1).map(({ role, content }) => ({
+      ...{ role, content: role === "assistant" ? `because</think><${content}` : content },
+    }));
+    for (const turns of [1, 4]) {
+      const long = Array.from({ length: turns }, () => given).flat();
+      const [example, ...others] = await chatExamples(tokenizer, long);
+      expect(others).toEqual([]);
+      expect(learned(tokenizer, example!)).toBe("<Hello<|end|><Bye ab<|end|>".repeat(turns));
+    }
+  });
+
+  test("answers with the weight 0 are context", async () => {
+    const weighed = (...weights: (number | bigint | null)[]) =>
+      messages.map((message) => (message.role === "assistant" ? { ...message, weight: weights.shift() } : message));
+    for (const [template, first, last] of [
+      [chatml, "Hello<|im_end|>\n", "Bye ab<|im_end|>\n"],
+      [marking, "Hello!", "Bye ab!"],
+      ["{{ 1 }}" + marking.replace("!", "{% endgeneration %}{% generation %}!"), "Hello!", "Bye ab!"],
+    ] as const) {
+      const tokenizer = withTemplate(template);
+      const of = async (...weights: (number | bigint | null)[]) => {
+        const [example, ...others] = await chatExamples(tokenizer, weighed(...weights));
+        expect(others).toEqual([]);
+        expect(example!.ids).toEqual((await chatExamples(tokenizer, messages))[0]!.ids);
+        return learned(tokenizer, example!);
+      };
+      expect(await of(0, 1)).toBe(last);
+      expect(await of(1, 0n)).toBe(first);
+      expect(await of(null, 1)).toBe(first + last);
+      expect(await of(0, 0)).toBe("");
+    }
+    const tokenizer = withTemplate(hiding);
+    const examples = await chatExamples(tokenizer, weighed(0, 1));
+    expect(examples.map((example) => learned(tokenizer, example))).toEqual(["<think></think>Bye ab;"]);
+    const [none, ...others] = await chatExamples(tokenizer, weighed(0, 0));
+    expect([learned(tokenizer, none!), others]).toEqual(["", []]);
+  });
+
+  test("long conversations take time in proportion to their turns", async () => {
+    const tokenizer = withTemplate(chatml);
+    const rendered = vi.spyOn(ChatTemplate.prototype, "render");
+    const characters = async (turns: number): Promise<number> => {
+      rendered.mockClear();
+      await chatExamples(tokenizer, Array.from({ length: turns }, () => messages.slice(1, 3)).flat());
+      return rendered.mock.results.reduce((sum, { value }) => sum + (value as string).length, 0);
+    };
+    expect(await characters(200)).toBeLessThan(5 * (await characters(50)));
+    rendered.mockRestore();
+  });
+
   test("a tokenizer without a template gets a plain one", async () => {
     const tokenizer = withChatTemplate(new ByteTokenizer());
     const [example] = await chatExamples(tokenizer, messages.slice(0, 3));
@@ -121,10 +178,47 @@ describe("readExamples", () => {
     expect(await textExample(tokenizer, "abc")).toEqual(examples[2]);
   });
 
+  test("reads over a byte order mark", async () => {
+    const [example] = await read('\ufeff{"text": "abc"}');
+    expect(learned(tokenizer, example!)).toBe("<|begin|>abc<|end|>");
+  });
+
+  test("a prompt and a completion may be messages, and a bad answer teaches nothing", async () => {
+    const [, asked, answered] = messages;
+    const left: number[] = [];
+    const lines = [
+      { prompt: [asked], completion: [answered], label: true },
+      { prompt: [asked], completion: [answered], label: false },
+      { prompt: "Hi", completion: [answered] },
+      { prompt: [asked, answered, asked], completion: "Yes" },
+      { prompt: "ab:", completion: " c", label: 0 },
+      { prompt: "ab:", completion: " c", label: "False" },
+      { prompt: "ab:", completion: " d", label: "letters" },
+      { messages, label: false },
+      { text: "abc", label: 0 },
+    ];
+    const file = path.join(temporaryFolder(), "kto.jsonl");
+    writeFileSync(file, lines.map((line) => JSON.stringify(line)).join("\n"));
+    const examples = await readExamples(file, tokenizer, { onLeftOut: (line) => left.push(line) });
+    expect(examples.map((example) => learned(tokenizer, example))).toEqual([
+      "Hello<|im_end|>\n",
+      "Hello<|im_end|>\n",
+      "Yes<|im_end|>\n",
+      " d<|end|>",
+      "<|begin|>abc<|end|>",
+    ]);
+    expect(left).toEqual([2, 5, 6, 8]);
+  });
+
   test.each([
     ["{", /chats.jsonl:2: .*JSON/],
     ["3", /chats.jsonl:2: expected an object with messages.* got 3/],
     ['{"prompt": "a"}', /:2: expected an object with messages/],
+    [
+      '{"messages": [{"role": "assistant", "content": "a", "weight": 2}]}',
+      /:2: expected messages\[0\].weight to be 0 or 1/,
+    ],
+    ['{"prompt": [], "completion": 3}', /:2: expected an object with messages/],
     ['{"messages": []}', /:2: expected messages to be an array/],
     ['{"messages": [{"role": "user"}]}', /:2: expected messages\[0\] to have a role and a content/],
     ['{"messages": [{"role": "user", "content": "a"}]}', /:2: chatExamples: expected a message of the assistant/],
