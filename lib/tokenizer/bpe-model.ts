@@ -11,7 +11,15 @@ export interface Merges {
   readonly lefts: Int32Array;
   readonly rights: Int32Array;
   readonly unions: Int32Array;
+  /** The rank of each merge, where several have the same; their indices if it is left out. */
+  readonly ranks?: Int32Array | undefined;
 }
+
+/**
+ * Key of the ranks of the merges in the model of a tokenizer.json, where several merges have the same rank: among them
+ * the leftmost pair merges first. A file cannot say that.
+ */
+export const equalRanks = Symbol("ranks of the merges");
 
 /** The options of a BPE model in a tokenizer.json. */
 export interface BpeOptions {
@@ -41,7 +49,7 @@ export class BpeModel implements TokenModel {
   readonly #vocabulary: Vocabulary;
   readonly #merges: Merges;
   readonly #options: BpeOptions;
-  /** The priority of every pair of tokens that merges; the lowest rank merges first. */
+  /** The index of the merge of every pair of tokens that merges; the lowest rank merges first. */
   readonly #ranks: PairTable;
   readonly #bytes: readonly (number | undefined)[];
   /**
@@ -147,13 +155,17 @@ export class BpeModel implements TokenModel {
       tokens.push(ids[0]!);
       return;
     }
-    const { unions } = this.#merges;
-    const rank = (first: number, second: number): number => {
+    const { unions, ranks } = this.#merges;
+    const merge = (first: number, second: number): number => {
       const [left, right] = [ids[first]!, ids[second]!];
       return left < 0 || right < 0 ? -1 : this.#ranks.get(left, right);
     };
+    const rank = (first: number, second: number): number => {
+      const index = merge(first, second);
+      return ranks && index >= 0 ? ranks[index]! : index;
+    };
     const join = (first: number, second: number): void => {
-      ids[first] = unions[rank(first, second)]!;
+      ids[first] = unions[merge(first, second)]!;
     };
     const next = yield* mergeParts(ids.length, { rank, join });
     for (let [i, step] = [0, 1]; i < ids.length; i = next[i]!, step++) {

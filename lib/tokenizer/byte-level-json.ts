@@ -3,52 +3,10 @@
 import { describe, HeedError, oneOf } from "../errors.js";
 import type { Steps } from "../turns.js";
 import { addedTokenJson } from "./added-tokens.js";
+import { individualDigits, known } from "./byte-level-pieces.js";
 import { byteLevel } from "./token-decoder.js";
 import { type BpeJson, type Fault, namesOf } from "./tokenizer-json.js";
 import { templateOf } from "./template-processing.js";
-
-/** The rules by which text is cut into pieces before the merges. */
-interface Pieces {
-  /** Regular expression that cuts the text; null for GPT-2's own expression. */
-  split: string | null;
-  /** True if every digit becomes a piece of its own. */
-  digits: boolean;
-  /** True if the text is first normalized to Unicode's composed form (NFC). */
-  composed: boolean;
-  /** True if a piece that is a token of the vocabulary is not merged from its characters but used directly. */
-  ignoreMerges: boolean;
-}
-
-/**
- * Returns the expression of OpenAI's later models, which matches words, numbers as `numbers` defines them, runs of
- * signs and runs of white space.
- */
-const laterSplit = (numbers: string): string =>
-  [
-    String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)`,
-    String.raw`[^\r\n\p{L}\p{N}]?\p{L}+`,
-    numbers,
-    String.raw` ?[^\s\p{L}\p{N}]+[\r\n]*`,
-    String.raw`\s*[\r\n]+`,
-    String.raw`\s+(?!\S)`,
-    String.raw`\s+`,
-  ].join("|");
-
-const plain: Pieces = { split: null, digits: false, composed: false, ignoreMerges: false };
-
-const llama3: Pieces = { ...plain, split: laterSplit(String.raw`\p{N}{1,3}`), ignoreMerges: true };
-const qwen2: Pieces = { ...plain, split: laterSplit(String.raw`\p{N}`), composed: true };
-
-/** The known ways to cut text, by name. If several names mean the same, the first one is written to files. */
-const known: Readonly<Record<string, Pieces>> = {
-  "gpt-2": plain,
-  "llama-bpe": llama3,
-  llama3,
-  "llama-v3": llama3,
-  qwen2,
-  "deepseek-r1-qwen": qwen2,
-  smollm: { ...plain, digits: true },
-};
 
 /** The vocabulary of a byte-level BPE, and how it is applied. */
 export interface ByteLevelOptions {
@@ -67,6 +25,11 @@ export interface ByteLevelOptions {
   after?: readonly string[];
 }
 
+/** Returns true if texts that are cut in this way begin with the token of the beginning, unless a file denies it. */
+export function beginsTexts(pieces: string): boolean {
+  return Object.hasOwn(known, pieces) && known[pieces]!.begins;
+}
+
 /**
  * Returns the tokenizer.json of a vocabulary. `model.vocab` in it is a Map.
  *
@@ -79,7 +42,7 @@ export function* byteLevelJson(options: ByteLevelOptions): Steps<Record<string, 
       "ERR_FORMAT",
       `tokenizer: expected the pre-tokenizer to be ${oneOf(Object.keys(known))}, got ${describe(pieces)}`,
     );
-  const { split, digits, composed, ignoreMerges } = known[pieces]!;
+  const { cuts, gpt2, composed, ignoreMerges } = known[pieces]!;
   const ids = new Map<string, number>();
   const added: unknown[] = [];
   for (const [id, token] of tokens.entries()) {
@@ -87,10 +50,13 @@ export function* byteLevelJson(options: ByteLevelOptions): Steps<Record<string, 
     if (control.has(id) || user.has(id)) added.push(addedTokenJson(id, token, control.has(id)));
     if (id % 2048 === 0) yield;
   }
-  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: split === null };
+  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: gpt2 };
   const steps = [
-    ...(split === null ? [] : [{ type: "Split", pattern: { Regex: split }, behavior: "Isolated", invert: false }]),
-    ...(digits ? [{ type: "Digits", individual_digits: true }] : []),
+    ...cuts.map((cut) =>
+      cut === individualDigits
+        ? { type: "Digits", individual_digits: true }
+        : { type: "Split", pattern: { Regex: cut }, behavior: "Isolated", invert: false },
+    ),
     byteLevel,
   ];
   return {
@@ -125,21 +91,22 @@ export function* byteLevelJson(options: ByteLevelOptions): Steps<Record<string, 
 export function piecesOf(json: BpeJson, fault: Fault): string {
   const { vocab, model, added, normalizers, cutters, decoders } = json;
   const bytes = cutters.at(-1);
-  const splits = cutters.filter(({ type }) => type === "Split");
-  const digits = cutters.filter(({ type }) => type === "Digits");
   const cutOtherwise = fault(`one that splits text in another way (${namesOf(cutters)})`);
   if (bytes?.type !== "ByteLevel" || namesOf(decoders) !== "ByteLevel") throw cutOtherwise;
-  if (splits.length > 1 || digits.length > 1 || splits.length + digits.length + 1 !== cutters.length)
-    throw cutOtherwise;
   if (bytes.add_prefix_space === true) throw fault("ByteLevel with add_prefix_space");
-  const { pattern, behavior, invert } = splits[0] ?? {};
-  const { Regex: split = null } = (pattern ?? {}) as { Regex?: unknown };
-  if (splits.length > 0 && (typeof split !== "string" || behavior !== "Isolated" || invert === true))
-    throw cutOtherwise;
-  // ByteLevel's `use_regex` applies GPT-2's expression. Exactly one expression may cut the text: a Split step with
-  // another expression, or ByteLevel with GPT-2's.
-  if ((bytes.use_regex !== false) !== (split === null)) throw cutOtherwise;
-  if (digits.length > 0 && digits[0]!.individual_digits !== true) throw fault("Digits without individual_digits");
+  const cuts = cutters.slice(0, -1).map((cutter) => {
+    if (cutter.type === "Digits") {
+      if (cutter.individual_digits !== true) throw fault("Digits without individual_digits");
+      return individualDigits;
+    }
+    const { type, pattern, behavior, invert } = cutter;
+    const { Regex: expression } = (pattern ?? {}) as { Regex?: unknown };
+    if (type !== "Split" || typeof expression !== "string" || behavior !== "Isolated" || invert === true)
+      throw cutOtherwise;
+    return expression;
+  });
+  // ByteLevel's `use_regex` applies GPT-2's expression.
+  const gpt2 = bytes.use_regex !== false;
 
   const composed = namesOf(normalizers) === "NFC";
   if (!composed && normalizers.length > 0) throw fault(`the normalizer ${namesOf(normalizers)}`);
@@ -152,7 +119,7 @@ export function piecesOf(json: BpeJson, fault: Fault): string {
 
   const ignoreMerges = model.ignore_merges === true;
   const alike = Object.entries(known).filter(
-    ([, pieces]) => pieces.split === split && pieces.digits === digits.length > 0,
+    ([, pieces]) => pieces.gpt2 === gpt2 && pieces.cuts.join("\n") === cuts.join("\n"),
   );
   if (alike.length === 0) throw cutOtherwise;
   const found = alike.find(([, pieces]) => pieces.composed === composed && pieces.ignoreMerges === ignoreMerges);

@@ -3,7 +3,7 @@
 import { describe, HeedError } from "../errors.js";
 import type { Steps } from "../turns.js";
 import { type AddedToken, isId, parseAddedTokens } from "./added-tokens.js";
-import { BpeModel, type Merges } from "./bpe-model.js";
+import { BpeModel, equalRanks, type Merges } from "./bpe-model.js";
 import { mostRanks } from "./merge-parts.js";
 import { type Templates, templatesOf } from "./post-processor.js";
 import { type Normalizer, normalizerOf } from "./normalizer.js";
@@ -164,7 +164,7 @@ function* modelOf(
         fault(`pieces with at most ${most} different beginnings`, "more"),
       );
     case "BPE":
-      return yield* BpeModel.of(vocabulary, tokens, yield* mergesOf(model.merges, prefix ?? "", vocabulary.ids), {
+      return yield* BpeModel.of(vocabulary, tokens, yield* mergesOf(model, prefix ?? "", vocabulary.ids), {
         prefix: prefix ?? "",
         suffix: (model.end_of_word_suffix ?? "") as string,
         byteFallback,
@@ -188,7 +188,8 @@ const longestWord = 1000;
  * Reads the merges. As Hugging Face's Rust library does, it requires that the two tokens and their union are in the
  * vocabulary.
  */
-function* mergesOf(merges: unknown, prefix: string, ids: ReadonlyMap<string, number>): Steps<Merges> {
+function* mergesOf(model: Json, prefix: string, ids: ReadonlyMap<string, number>): Steps<Merges> {
+  const { merges } = model;
   if (!Array.isArray(merges)) throw fault("model.merges to be an array", merges);
   if (merges.length > mostRanks) throw fault(`at most ${mostRanks} merges`, merges.length);
   const list = (): Int32Array => new Int32Array(merges.length);
@@ -204,7 +205,7 @@ function* mergesOf(merges: unknown, prefix: string, ids: ReadonlyMap<string, num
     [lefts[i], rights[i], unions[i]] = [idOf(left), idOf(right), idOf(left + right.slice(prefix.length))];
     if (i % stride === 0) yield;
   }
-  return { lefts, rights, unions };
+  return { lefts, rights, unions, ranks: (model as { [equalRanks]?: Int32Array })[equalRanks] };
 }
 
 /**

@@ -1,10 +1,12 @@
 // Writes a SentencePiece vocabulary (Kudo & Richardson 2018) of byte-pair encoding, which has scores but no list of
-// merges, as a tokenizer.json. SentencePiece first merges the neighbours whose union has the best score, so a list of
-// all possible merges in the order of their scores is equivalent. Spaces are written as U+2581; characters that are not
+// merges, as a tokenizer.json. SentencePiece first merges the neighbours whose union has the best score, the leftmost of
+// them if several have it. A list of merges has no equal ones, so a tokenizer.json alone cannot say the latter; heed
+// keeps the ranks of the scores beside it (`equalRanks`). Spaces are written as U+2581; characters that are not
 // in the vocabulary are encoded as their UTF-8 bytes.
 import { describe, HeedError } from "../errors.js";
 import { atOnce, type Steps } from "../turns.js";
 import { addedTokenJson } from "./added-tokens.js";
+import { equalRanks } from "./bpe-model.js";
 import { templateOf } from "./template-processing.js";
 import { TextHashes } from "./text-hashes.js";
 import { type BpeJson, type Fault, namesOf } from "./tokenizer-json.js";
@@ -53,6 +55,19 @@ export function* sentencePieceJson(
     if (id % stride === 0) yield;
   }
   const space = { type: "Replace", pattern: { String: " " }, content: wordBoundary };
+  const merges = yield* mergesOf(pieces);
+  const model: Record<string | symbol, unknown> = {
+    type: "BPE",
+    dropout: null,
+    unk_token: pieces.find(({ kind }) => kind === "unknown")?.text ?? null,
+    continuing_subword_prefix: null,
+    end_of_word_suffix: null,
+    fuse_unk: true,
+    byte_fallback: true,
+    vocab: ids,
+    merges: merges.map(({ pair }) => pair),
+    [equalRanks]: ranksOf(merges),
+  };
   return {
     version: "1.0",
     truncation: null,
@@ -72,17 +87,7 @@ export function* sentencePieceJson(
         ...(spacePrefix ? [{ type: "Strip", content: " ", start: 1, stop: 0 }] : []),
       ],
     },
-    model: {
-      type: "BPE",
-      dropout: null,
-      unk_token: pieces.find(({ kind }) => kind === "unknown")?.text ?? null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: true,
-      byte_fallback: true,
-      vocab: ids,
-      merges: yield* mergesOf(pieces),
-    },
+    model,
   };
 }
 
@@ -172,7 +177,8 @@ function checkMerges(
 ): void {
   const normal = new Set(pieces.flatMap((piece) => (piece?.kind === "normal" ? [piece.text] : [])));
   const given = merges.filter((merge) => [...merge, merge.join("")].every((text) => normal.has(text)));
-  const all = atOnce(mergesOf(pieces.map((piece) => piece ?? { text: "", score: 0, kind: "control" })));
+  const listed = atOnce(mergesOf(pieces.map((piece) => piece ?? { text: "", score: 0, kind: "control" })));
+  const all = listed.map(({ pair }) => pair);
   const lacking = all.length > given.length ? new Set(given.map((merge) => merge.join(" "))) : null;
   const lost = lacking && all.find((merge) => !lacking.has(merge.join(" ")));
   if (lost) throw fault(`merges that never join ${JSON.stringify(lost[0])} and ${JSON.stringify(lost[1])}`);
@@ -197,8 +203,8 @@ const mostMerged = { each: 64, anyway: 2 ** 20 };
  *
  * @throws ERR_FORMAT if there are far more ways than in any vocabulary of a language.
  */
-function* mergesOf(pieces: readonly Piece[]): Steps<[string, string][]> {
-  const normal = pieces.flatMap(({ text, kind, score }, id) => (kind === "normal" ? [{ text, score, id }] : []));
+function* mergesOf(pieces: readonly Piece[]): Steps<Merge[]> {
+  const normal = pieces.filter(({ kind }) => kind === "normal");
   const hashes = new TextHashes(normal.reduce((most, { text }) => Math.max(most, text.length), 0));
   const byHash = new Map<number, (typeof normal)[number]>();
   for (const [i, piece] of normal.entries()) {
@@ -217,7 +223,7 @@ function* mergesOf(pieces: readonly Piece[]): Steps<[string, string][]> {
       if (left?.text.length !== at || !text.startsWith(left.text)) continue;
       const right = byHash.get(hashes.of(at, text.length));
       if (right?.text.length !== text.length - at || !text.endsWith(right.text)) continue;
-      merges.push({ pair: [left.text, right.text], score, left: left.id, right: right.id });
+      merges.push({ pair: [left.text, right.text], score });
       room -= text.length;
       if (room < 0)
         throw new HeedError(
@@ -226,9 +232,27 @@ function* mergesOf(pieces: readonly Piece[]): Steps<[string, string][]> {
         );
     }
   }
-  const sorted = yield* sort(merges, (a, b) => b.score - a.score || a.left - b.left || a.right - b.right);
-  return sorted.map(({ pair }) => pair);
+  // The order of Hugging Face's converter: the best score, then the longer left part, then the longer right part.
+  return yield* sort(
+    merges,
+    ({ pair: [a, b], score }, { pair: [c, d], score: other }) =>
+      other - score || codePoints(c) - codePoints(a) || codePoints(d) - codePoints(b),
+  );
 }
+
+/** Returns for each merge the rank of its score: merges of the same score have the same rank. */
+function ranksOf(merges: readonly Merge[]): Int32Array {
+  const ranks = new Int32Array(merges.length);
+  for (let i = 1; i < merges.length; i++) ranks[i] = merges[i]!.score === merges[i - 1]!.score ? ranks[i - 1]! : i;
+  return ranks;
+}
+
+/** Returns the number of characters of a text. */
+function codePoints(text: string): number {
+  return isWide(text) ? Array.from(text).length : text.length;
+}
+
+const isWide = (text: string): boolean => /[\ud800-\udfff]/.test(text);
 
 /** Number of pieces that are processed between two yields. */
 const stride = 2048;
@@ -236,8 +260,6 @@ const stride = 2048;
 interface Merge {
   readonly pair: [string, string];
   readonly score: number;
-  readonly left: number;
-  readonly right: number;
 }
 
 /** Sorts a list by merging runs, so that it can pause: sorting the whole list at once takes a tenth of a second. */

@@ -1,5 +1,6 @@
 /** A SentencePiece vocabulary in the form of a tokenizer.json must encode according to its scores. */
 import { readFileSync } from "node:fs";
+import { gunzipSync } from "node:zlib";
 import path from "node:path";
 import fc from "fast-check";
 import { expect, test } from "vitest";
@@ -86,4 +87,18 @@ describeUnless(!stories && noShared)("stories260K", async () => {
       ),
     );
   });
+});
+
+interface Trained {
+  pieces: [text: string, score: number, kind: Piece["kind"]][];
+  cases: [text: string, ids: number[]][];
+}
+
+test("the ids are SentencePiece's, with runs of spaces and pieces of equal scores", () => {
+  const file = new URL("../fixtures/sentencepiece.json.gz", import.meta.url);
+  for (const { pieces, cases } of JSON.parse(gunzipSync(readFileSync(file)).toString()) as Trained[]) {
+    const list = pieces.map(([text, score, kind]) => ({ text, score, kind }));
+    const tokenizer = new HuggingFaceTokenizer(atOnce(sentencePieceJson(list)), { config: { unk_token: "<unk>" } });
+    for (const [text, ids] of cases) expect([text, ...tokenizer.encode(text)]).toEqual([text, ...ids]);
+  }
 });

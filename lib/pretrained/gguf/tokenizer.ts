@@ -4,7 +4,7 @@ import { HeedError } from "../../errors.js";
 import type { GgufValue } from "../../formats/gguf-values.js";
 import { inTurns, type Steps } from "../../turns.js";
 import { mostTokens } from "../../tokenizer/added-tokens.js";
-import { byteLevelJson } from "../../tokenizer/byte-level-json.js";
+import { beginsTexts, byteLevelJson } from "../../tokenizer/byte-level-json.js";
 import { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer.js";
 import { type Piece, type PieceKind, sentencePieceJson } from "../../tokenizer/sentencepiece-json.js";
 import type { GgufMetadata } from "./metadata.js";
@@ -54,7 +54,7 @@ function* tokenizerSteps(metadata: GgufMetadata): Steps<HuggingFaceTokenizer | n
     if (typeof value !== "boolean") throw metadata.fault(prefix + key, "a boolean", value);
     return value;
   };
-  const beginsByItself = kind === "llama" || pieces === "llama-bpe";
+  const beginsByItself = kind === "llama" || (typeof pieces === "string" && beginsTexts(pieces));
   const before = begin !== null && adds("add_bos_token", beginsByItself) ? [begin] : [];
   const after = end !== null && adds("add_eos_token", false) ? [end] : [];
 
