@@ -2,8 +2,9 @@
  * No work on a large model or a long text may hold up the event loop. The sizes are chosen so that every pause that
  * heed once had is well above the limit; the nightly run uses a model of 1 GB and a text of 10 MB.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { readData } from "../lib/cli/run-data.js";
 import { defaults } from "../lib/cli/train-flags.js";
@@ -336,7 +337,9 @@ function largeUnigram(count: number): object {
   const words = Object.keys(bpe(count, ["<unk>"], "▁").vocab);
   const model = { type: "Unigram", unk_id: 0, vocab: words.map((token, i) => [token, -1 - (i % 97) / 8]) };
   const metaspace = { type: "Metaspace", replacement: "▁", prepend_scheme: "always", split: false };
-  const normalizer = { type: "Precompiled", precompiled_charsmap: "" };
+  const file = new URL("./fixtures/sentencepiece.json.gz", import.meta.url);
+  const { characters } = JSON.parse(gunzipSync(readFileSync(file)).toString()) as { characters: string };
+  const normalizer = { type: "Precompiled", precompiled_charsmap: characters };
   return { ...around, normalizer, pre_tokenizer: metaspace, decoder: metaspace, model };
 }
 

@@ -88,7 +88,8 @@ export function chatMessages(messages: readonly MessageParameter[]): ChatMessage
       });
     return {
       role: role === "developer" ? "system" : role,
-      content: typeof content === "string" ? content : (content ?? []).map(({ text }) => text).join(""),
+      // Templates tell a message without text from one whose text is empty.
+      content: typeof content === "string" ? content : (content?.map(({ text }) => text).join("") ?? null),
       ...(typeof name === "string" && { name }),
       ...(calls.length > 0 && { toolCalls: calls.map(({ id, function: called }) => toolCallOf(id, called)) }),
       ...(typeof rest.tool_call_id === "string" && { toolCallId: rest.tool_call_id }),

@@ -8,8 +8,8 @@ import { templateMessage, type ToolCall } from "./tools.js";
 export interface ChatMessage {
   /** Author of the message: "system", "user", "assistant", "tool" or another role that the template knows. */
   role: string;
-  /** Text of the message. */
-  content: string;
+  /** Text of the message; null for a message of the role "assistant" that has calls of tools and no text. */
+  content: string | null;
   /** Calls of tools that a message of the role "assistant" consists of. */
   toolCalls?: readonly ToolCall[] | undefined;
   /** Id of the call whose result a message of the role "tool" is. */

@@ -3,6 +3,7 @@
 // normalized as a whole. A pattern may match across any two slices, so every step goes through the whole text before
 // the next step begins.
 import { describe, HeedError } from "../errors.js";
+import { CharacterMap } from "./character-map.js";
 import type { Steps } from "../turns.js";
 import { type LibraryNormalizer, libraryParts } from "./library-parts.js";
 import {
@@ -58,12 +59,12 @@ function stepsOf(part: unknown): Normalizer[] {
     case "Strip":
       return [stripped(config.strip_left === true, config.strip_right === true)];
     case "Lowercase":
-      return [oneSigma, inSlices(part)];
+      return [oneSigma, inSlices(libraryParts(part).normalizer)];
     case "BertNormalizer":
       return [
         ...(config.handle_chinese_chars === true ? [rareIdeographs] : []),
         ...(config.lowercase === true ? [oneSigma] : []),
-        inSlices(part),
+        inSlices(libraryParts(part).normalizer),
       ];
     case "Prepend":
       return [prepended(shortText("prepend", config.prepend))];
@@ -71,8 +72,10 @@ function stepsOf(part: unknown): Normalizer[] {
       const content = shortText("content", config.content);
       return [replaced(patternOf(config.pattern), () => content)];
     }
+    case "Precompiled":
+      return [inSlices(new CharacterMap(config.precompiled_charsmap))];
     default:
-      return [inSlices(part)];
+      return [inSlices(libraryParts(part).normalizer)];
   }
 }
 
@@ -136,11 +139,10 @@ function stripped(left: boolean, right: boolean): Normalizer {
 const sliceLength = 2 ** 13;
 
 /**
- * Returns a step of Hugging Face's library that is applied to slices of a text. The cuts are chosen so that the joined
- * result is the same as for the whole text.
+ * Returns a step that is applied to slices of a text. The cuts are chosen so that the joined result is the same as for
+ * the whole text.
  */
-function inSlices(part: unknown): Normalizer {
-  const library: LibraryNormalizer = libraryParts(part).normalizer;
+function inSlices(library: LibraryNormalizer): Normalizer {
   return function* (text) {
     const parts: string[] = [];
     for (let from = 0; from < text.length || from === 0;) {
@@ -159,7 +161,8 @@ function* cutBehind(text: string, at: number): Steps<number> {
   let place = text.codePointAt(at - 1)! > 0xffff ? at + 1 : at;
   for (let step = 1; place < text.length; step++) {
     const character = String.fromCodePoint(text.codePointAt(place)!);
-    if (beginsAnew(character)) return place;
+    // A carriage return and a line feed are one grapheme.
+    if (beginsAnew(character) && !(character === "\n" && text[place - 1] === "\r")) return place;
     place += character.length;
     if (step % 4096 === 0) yield;
   }

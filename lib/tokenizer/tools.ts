@@ -1,5 +1,6 @@
 // Tools that a model may call, and its calls.
 import type { JsonSchema } from "../json-schema.js";
+import { parseJson } from "./jinja/parse-json.js";
 
 /** A tool that a model may call: the caller runs it, and sends its result as a message of the role "tool". */
 export interface Tool {
@@ -75,7 +76,7 @@ function templateCall({ id, name, arguments: given }: ToolCall): object {
 /** Returns the object that JSON stands for, or the text itself if it is none. */
 function objectOf(text: string): unknown {
   try {
-    const value: unknown = JSON.parse(text);
+    const value = parseJson(text);
     return typeof value === "object" && value !== null ? value : text;
   } catch {
     return text;

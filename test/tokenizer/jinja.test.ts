@@ -108,3 +108,37 @@ testUnless(noJinja2)("strftime_now writes dates as Python does", () => {
   for (const date of [dates[3]!, dates[17]!, dates[40]!, new Date(2024, 11, 30, 0, 5), new Date(2023, 0, 1, 12)])
     expect(cases.map(({ variables: { f } }) => ({ text: strftime(date, f) }))).toEqual(jinja2(cases, date));
 });
+
+describe("messages", () => {
+  const show = (message: object): string =>
+    new ChatTemplate("{% for m in messages %}{{ m }}{% endfor %}").render([
+      { role: "assistant", content: null, ...message },
+    ]);
+
+  it("keep what is no text", () => {
+    expect(show({})).toBe("{'role': 'assistant', 'content': None}");
+    expect(show({ content: "" })).toBe("{'role': 'assistant', 'content': ''}");
+    expect(show({ content: [{ type: "text", text: "a" }] })).toBe(
+      "{'role': 'assistant', 'content': [{'type': 'text', 'text': 'a'}]}",
+    );
+    expect(new ChatTemplate("{{ messages[0].content | trim }}{{ messages[0].content ~ '!' }}").render([{ role: "user", content: null }])).toBe("NoneNone!"); // prettier-ignore
+  });
+
+  it("have calls whose arguments are Python's values", () => {
+    const call = (given: string): string =>
+      new ChatTemplate("{{ messages[0].tool_calls[0].function.arguments }}").render([
+        { role: "assistant", content: null, toolCalls: [{ id: "1", name: "f", arguments: given }] },
+      ]);
+    expect(call('{"a": 3.0, "b": [1, 12345678901234567890, 1e2, -0.5], "c": null, "1.0": "2.0 \\" 3.0"}')).toBe(
+      `{'a': 3.0, 'b': [1, 12345678901234567890, 100.0, -0.5], 'c': None, '1.0': '2.0 " 3.0'}`,
+    );
+    expect(call("not JSON")).toBe("not JSON");
+    expect(call("null")).toBe("null");
+    const joined = "{{ ', '.join([messages[0].tool_calls[0].function.arguments | string]) }}";
+    expect(
+      new ChatTemplate(joined).render([
+        { role: "assistant", content: "", toolCalls: [{ id: "1", name: "f", arguments: '{"city": "Paris"}' }] },
+      ]),
+    ).toBe("{'city': 'Paris'}");
+  });
+});

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import path from "node:path";
+import { Tokenizer as Rust } from "@anush008/tokenizers";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
@@ -10,6 +11,7 @@ import { type Piece, sentencePieceJson } from "../../lib/tokenizer/sentencepiece
 import { atOnce } from "../../lib/turns.js";
 import { noShared, sharedModel } from "../support/shared.js";
 import { describeUnless } from "../support/skip.js";
+import { expectError } from "../support/errors.js";
 
 const bytes = Array.from({ length: 256 }, (_, byte): Piece => {
   return { text: `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`, score: 0, kind: "byte" };
@@ -94,11 +96,53 @@ interface Trained {
   cases: [text: string, ids: number[]][];
 }
 
+const file = new URL("../fixtures/sentencepiece.json.gz", import.meta.url);
+const fixture = JSON.parse(gunzipSync(readFileSync(file)).toString()) as { characters: string; models: Trained[] };
+
 test("the ids are SentencePiece's, with runs of spaces and pieces of equal scores", () => {
-  const file = new URL("../fixtures/sentencepiece.json.gz", import.meta.url);
-  for (const { pieces, cases } of JSON.parse(gunzipSync(readFileSync(file)).toString()) as Trained[]) {
+  for (const { pieces, cases } of fixture.models) {
     const list = pieces.map(([text, score, kind]) => ({ text, score, kind }));
     const tokenizer = new HuggingFaceTokenizer(atOnce(sentencePieceJson(list)), { config: { unk_token: "<unk>" } });
     for (const [text, ids] of cases) expect([text, ...tokenizer.encode(text)]).toEqual([text, ...ids]);
   }
+});
+
+test("a model's own map of characters is used", async () => {
+  const characters = "abcdefi1.A é e\u0301ﬁ①…Ａ\t\r\n­が株式会社";
+  const vocab = Object.fromEntries(Array.from(new Set(characters), (character, id) => [character, id]));
+  const json = {
+    ...{ version: "1.0", truncation: null, padding: null, added_tokens: [], pre_tokenizer: null, post_processor: null },
+    normalizer: { type: "Precompiled", precompiled_charsmap: fixture.characters },
+    decoder: { type: "Fuse" },
+    model: { type: "BPE", vocab: { ...vocab, "?": 99 }, merges: [], unk_token: "?", byte_fallback: false },
+  };
+  const rust = Rust.fromString(JSON.stringify(json));
+  const own = new HuggingFaceTokenizer(json);
+  const single = [
+    "ﬁﬁ",
+    "Ａb",
+    "①",
+    "a\tb\r\nc\rd",
+    "e\u0301",
+    "e\u0301\u0323",
+    "é",
+    "…",
+    "㍿",
+    "a­b",
+    "が",
+    "か\u3099",
+    "x\u0301",
+    "👩‍👩‍👧",
+    "a\0b",
+  ];
+  const long = `${"ﬁ ".repeat(5000)}\r\n${"\r\n".repeat(6000)}`;
+  for (const text of [...single, single.join(""), long])
+    expect([...own.encode(text)]).toEqual((await rust.encode(text)).getIds());
+  expect(own.decode(own.encode("ﬁ①…e\u0301"))).toBe("fi1...é");
+});
+
+test.each(["", "AAAA", "////", null, 3])("%j is no map of characters", (map) => {
+  const normalizer = { type: "Precompiled", precompiled_charsmap: map };
+  const json = { ...(atOnce(sentencePieceJson(pieces)) as object), normalizer };
+  expectError(() => new HuggingFaceTokenizer(json), "ERR_FORMAT", /precompiled_charsmap to be a compiled map/);
 });

@@ -32,7 +32,8 @@ function assistantMessage(parts: readonly AssistantPart[]): ChatMessage {
   const texts = parts.filter((part) => part.type !== "reasoning" && part.type !== "tool-call");
   return {
     role: "assistant",
-    content: textsOf(texts, "an assistant's message"),
+    // Templates tell a message without text from one whose text is empty.
+    content: texts.length === 0 && calls.length > 0 ? null : textsOf(texts, "an assistant's message"),
     ...(reasoning.length > 0 && { reasoning: reasoning.map(({ text }) => text).join("") }),
     ...(calls.length > 0 && {
       toolCalls: calls.map(({ toolCallId: id, toolName: name, input }) => ({

@@ -24,7 +24,8 @@ export function messageOf(message: BaseMessage): ChatMessage {
     const reasoning = message.additional_kwargs.reasoning_content;
     const calls = message.tool_calls ?? [];
     return {
-      ...{ role: "assistant", content, ...named },
+      // LangChain writes an empty text where there is none.
+      ...{ role: "assistant", content: content === "" && calls.length > 0 ? null : content, ...named },
       ...(typeof reasoning === "string" && { reasoning }),
       ...(calls.length > 0 && {
         toolCalls: calls.map(({ id = "", name, args }) => ({ id, name, arguments: JSON.stringify(args) })),

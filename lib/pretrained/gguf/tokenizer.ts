@@ -60,6 +60,10 @@ function* tokenizerSteps(metadata: GgufMetadata): Steps<HuggingFaceTokenizer | n
 
   let json: Record<string, unknown>;
   if (kind === "llama") {
+    // Text would be encoded in another form than in training.
+    const map = values.get(`${prefix}precompiled_charsmap`) as { length?: number } | undefined;
+    if (map?.length)
+      throw metadata.fault(`${prefix}precompiled_charsmap`, "no map of characters", `${map.length} bytes`);
     const scores = yield* numbers("scores");
     if (scores.length !== all.length)
       throw metadata.fault(`${prefix}scores`, `${all.length} numbers`, `${scores.length}`);
