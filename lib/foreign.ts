@@ -98,13 +98,8 @@ export function fromBuffer(source: BufferSource, shape?: Shape, options: FromBuf
   const handle = native.share(dtypeIndex(dtype), target, bytes);
   // A thread that got the memory could free it while the queue uses it.
   if (bytes.buffer instanceof ArrayBuffer) markAsUntransferable(bytes.buffer);
-  return tensorOf({
-    handle,
-    device: 0,
-    dtype: dtypeIndex(dtype),
-    shape: [...target],
-    strides: contiguousStrides(target),
-  });
+  const described = { handle, device: 0, dtype: dtypeIndex(dtype), shape: [...target] };
+  return tensorOf({ ...described, strides: contiguousStrides(target) }, bytes.buffer);
 }
 
 /** Returns the memory as bytes. */
@@ -150,11 +145,23 @@ function isOf(source: BufferSource, name: string): boolean {
   return typeof type === "function" && source instanceof type;
 }
 
-/** Makes a tensor of what the addon returns. */
-function tensorOf({ handle, device, dtype, shape, strides }: DescribedTensor): Tensor {
+/**
+ * Storages of memory that left heed or came to it, by the object that stands for the memory: an External or an
+ * ArrayBuffer. All tensors that are made of it share its version, so that what one of them writes is new for all.
+ */
+const storages = new WeakMap<object, Storage>();
+
+function share(source: object, storage: Storage): void {
+  storage.foreign = true;
+  storages.set(source, storage);
+}
+
+/** Makes a tensor of what the addon returns. `source` is the object that stands for its memory. */
+function tensorOf({ handle, device, dtype, shape, strides }: DescribedTensor, source: object): Tensor {
   const on = device === 0 ? Device.cpu : Device.cuda(device - 1);
-  const shared = new SharedHandle(handle, new Storage());
-  return new Tensor({ shape, strides, dtype: dtypes[dtype]!, device: on, shared });
+  const storage = storages.get(source) ?? new Storage();
+  share(source, storage);
+  return new Tensor({ shape, strides, dtype: dtypes[dtype]!, device: on, shared: new SharedHandle(handle, storage) });
 }
 
 function checkTensor(op: string, x: unknown): asserts x is Tensor {
@@ -203,7 +210,9 @@ export function nativeInterface(): NativeInterface {
  */
 export function toNative(x: Tensor): NativeTensor {
   checkTensor("toNative", x);
-  return native.toNative(x.handle);
+  const external = native.toNative(x.handle);
+  share(external, x.storage);
+  return external;
 }
 
 /**
@@ -216,7 +225,7 @@ export function toNative(x: Tensor): NativeTensor {
  * @throws ERR_ARGUMENT if it is not such an External.
  */
 export function fromNative(external: NativeTensor): Tensor {
-  return tensorOf(native.fromNative(external));
+  return tensorOf(native.fromNative(external), external);
 }
 
 /** Options of `toDLPack`. */
@@ -250,6 +259,7 @@ export async function toDLPack(x: Tensor, options: ToDLPackOptions = {}): Promis
   const { versioned = true } = options;
   checkBoolean("toDLPack", "versioned", versioned);
   const external = native.toDLPack(x.handle, versioned);
+  share(external, x.storage);
   await native.computed(x.handle);
   return external;
 }
@@ -270,5 +280,5 @@ export async function toDLPack(x: Tensor, options: ToDLPackOptions = {}): Promis
  *   freed.
  */
 export function fromDLPack(external: DLPackTensor): Tensor {
-  return tensorOf(native.fromDLPack(external));
+  return tensorOf(native.fromDLPack(external), external);
 }

@@ -6,6 +6,8 @@ let latestVersion = 0;
 export class Storage {
   /** Number of tensors that use this memory: aliases, views, and tensors that a graph saved. */
   references = 0;
+  /** True if code outside of heed may use this memory too. */
+  foreign = false;
   /**
    * Number of the latest writing to elements; no two writings and no two storages have the same. A copy or a graph
    * remembers the version that it was made from.

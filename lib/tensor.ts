@@ -163,6 +163,11 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return this.#live().handle;
   }
 
+  /** @internal Memory of the tensor, which its views and aliases share. */
+  get storage(): Storage {
+    return this.#live().storage;
+  }
+
   /** @internal Number of the latest writing to this tensor's storage, through any view; see `Storage.version`. */
   get version(): number {
     return this.#live().storage.version;
@@ -176,9 +181,10 @@ export class Tensor<D extends DType = DType> implements Disposable {
     this.#live().storage.overwritten();
   }
 
-  /** @internal True if no other tensor shares the memory: no view, and no tensor that a graph saved. */
+  /** @internal True if nobody else shares the memory: no view, no tensor that a graph saved, and no other library. */
   get exclusive(): boolean {
-    return this.#live().storage.references === 1;
+    const { references, foreign } = this.#live().storage;
+    return references === 1 && !foreign;
   }
 
   #live(): SharedHandle {
