@@ -4,7 +4,7 @@ import type { Tensor } from "../../../tensor.js";
 import { both, elements, kernel, type KernelTable } from "../table.js";
 import type { Inputs } from "../types.js";
 import { isEmpty, type Work } from "../work.js";
-import { padded } from "./shaping.js";
+import { isNatural, padded } from "./shaping.js";
 import { take } from "./indexing.js";
 
 const nonEmpty = (inputs: Inputs): boolean => Object.values(inputs).every((info) => !isEmpty(info!));
@@ -27,7 +27,7 @@ export const rearrangingKernels: KernelTable = {
     work.result(reversed(work, work.input(image!), [2]), image!.dtype),
   ),
   MirrorPad: kernel<{ paddings: [number, number][]; mode: "reflect" | "symmetric" }>(
-    both(elements, nonEmpty),
+    both(elements, nonEmpty, (_, { paddings }) => isNatural(paddings)),
     (work, { x }, { paddings, mode }) => {
       const skipped = mode === "reflect" ? 1 : 0;
       let y = work.input(x!);
@@ -55,7 +55,11 @@ export const rearrangingKernels: KernelTable = {
     },
   ),
   BatchToSpaceND: kernel<{ blockShape: number[]; crops: number[][] }>(
-    both(elements, ({ x }, { blockShape }) => x!.shape.length + (blockShape as number[]).length <= maxRank),
+    both(
+      elements,
+      ({ x }, { blockShape, crops }) =>
+        x!.shape.length + (blockShape as number[]).length <= maxRank && isNatural(crops),
+    ),
     (work, { x }, { blockShape, crops }) => {
       const { backend_util } = work.tf;
       const size = blockShape.reduce((product, n) => product * n, 1);
@@ -72,7 +76,11 @@ export const rearrangingKernels: KernelTable = {
     },
   ),
   SpaceToBatchND: kernel<{ blockShape: number[]; paddings: [number, number][] }>(
-    both(elements, ({ x }, { blockShape }) => x!.shape.length + (blockShape as number[]).length <= maxRank),
+    both(
+      elements,
+      ({ x }, { blockShape, paddings }) =>
+        x!.shape.length + (blockShape as number[]).length <= maxRank && isNatural(paddings),
+    ),
     (work, { x }, { blockShape, paddings }) => {
       const { backend_util } = work.tf;
       const rest = x!.shape.slice(1 + blockShape.length).map((): [number, number] => [0, 0]);

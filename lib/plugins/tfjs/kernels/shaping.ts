@@ -55,10 +55,17 @@ function concat(work: Work, infos: TensorInfo[], axis: number, shapeOf: (info: T
   return work.result(out, first.dtype);
 }
 
+/** Returns true if no number of nested arrays is negative. */
+export const isNatural = (paddings: unknown): boolean => [paddings].flat(2).every((count) => (count as number) >= 0);
+
+/** Returns the shape with paddings. */
+function paddedShape(shape: readonly number[], paddings: readonly [number, number][]): number[] {
+  return shape.map((size, i) => paddings[i]![0] + size + paddings[i]![1]);
+}
+
 /** Returns the elements with a number of others before and after them in each dimension, which have this value. */
 export function padded(work: Work, x: TensorInfo, paddings: [number, number][], value: number): Tensor {
-  const shape = x.shape.map((size, i) => paddings[i]![0] + size + paddings[i]![1]);
-  const out = work.filled(shape, value, deviceType(x.dtype)!);
+  const out = work.filled(paddedShape(x.shape, paddings), value, deviceType(x.dtype)!);
   const begin = paddings.map(([before]) => before);
   if (!isEmpty(x)) ops.copy({ out: work.block(out, begin, x.shape), inp: work.input(x) });
   return out;
@@ -152,7 +159,8 @@ export const shapingKernels: KernelTable = {
     (work, { x }, attrs) => {
       const { isIdentity, begin, end, finalShape, strides } = sliceInfo(work, x!, attrs);
       if (isIdentity) return work.backend.share(x!, finalShape);
-      const size = work.tf.slice_util.computeOutShape(begin, end, strides);
+      // An end before the begin leaves nothing.
+      const size = work.tf.slice_util.computeOutShape(begin, end, strides).map((count) => Math.max(0, count));
       return slice(work, x!, begin, size, finalShape, strides);
     },
   ),
@@ -174,7 +182,13 @@ export const shapingKernels: KernelTable = {
         info.shape,
         "All tensors passed to stack must have matching shapes",
       );
-    return concat(work, infos, axis, (info) => info.shape.toSpliced(axis, 0, 1));
+    const rank = infos[0]!.shape.length;
+    work.tf.util.assert(
+      -(rank + 1) <= axis && axis <= rank,
+      () => `Axis must be in the interval [${-(rank + 1)}, ${rank}]`,
+    );
+    const at = axis < 0 ? axis + rank + 1 : axis;
+    return concat(work, infos, at, (info) => info.shape.toSpliced(at, 0, 1));
   }),
   Unpack: kernel<{ axis: number }>(elements, (work, { value }, attrs) => {
     const { shape } = value!;
@@ -196,7 +210,11 @@ export const shapingKernels: KernelTable = {
     });
   }),
   PadV2: kernel<{ paddings: [number, number][]; constantValue: number }>(
-    both(elements, ({ x }, { constantValue }) => fits(constantValue as number, x!.dtype)),
+    // Negative paddings are computed on the host.
+    both(
+      elements,
+      ({ x }, { paddings, constantValue }) => fits(constantValue as number, x!.dtype) && isNatural(paddings),
+    ),
     (work, { x }, { paddings, constantValue }) => work.result(padded(work, x!, paddings, constantValue), x!.dtype),
   ),
   // Each dimension becomes two, the first of which repeats by a stride of 0. Dimensions that are not repeated stay one.
