@@ -132,7 +132,7 @@ describe("prompts and answers", () => {
   });
 });
 
-describe.skipIf(!trl)("beside TRL", () => {
+describeUnless(!trl && noReference)("beside TRL", () => {
   interface Prepared {
     prompt_ids: number[];
     chosen_ids: number[];

@@ -28,11 +28,3 @@ function shared(part: string, name: string): string | null {
   const folder = root && path.join(root, part, name);
   return folder && existsSync(folder) ? folder : null;
 }
-
-/** Returns a folder of what other programs have computed, or null with a warning if it does not exist. */
-export function sharedReference(name: string): string | null {
-  const folder = root && path.join(root, "reference", name);
-  if (folder && existsSync(folder)) return folder;
-  console.warn(`skipped: no ${name} in a folder shared/reference beside the checkout`);
-  return null;
-}
