@@ -3,7 +3,6 @@ import { freeze } from "../nn/freeze.js";
 import type { PretrainedKinds } from "../pretrained/families/index.js";
 import { loadModel } from "../pretrained/load-model.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { withChatTemplate } from "../train/chat-examples.js";
 import { asUsage, UsageError } from "./failure.js";
 import { quantizedTypes } from "./inference-options.js";
 import type { RunFlags } from "./train-flags.js";
@@ -16,7 +15,7 @@ export interface TunedModel {
 
 /** Loads the model of `--from` and prepares what is trained: an adapter, or the parameters that are not frozen. */
 export async function loadTuned(flags: RunFlags & { from: string }, device: string): Promise<TunedModel> {
-  const { from, seed, data, quantize } = flags;
+  const { from, seed, quantize } = flags;
   const bits = quantize && quantizedTypes[quantize];
   // Only adapters can be trained over weights in blocks of a GGUF file.
   const asStored = flags.lora === undefined ? { quantize: false as const } : {};
@@ -26,7 +25,7 @@ export async function loadTuned(flags: RunFlags & { from: string }, device: stri
       throw new UsageError(`--from ${from}: expected a model without adapters; merge it first with heed merge`);
     if (!tokenizer) throw new UsageError(`--from ${from}: expected a model with a tokenizer, got one without`);
     asUsage(() => prepare(model, flags));
-    return { model, tokenizer: data.endsWith(".jsonl") ? asUsage(() => withChatTemplate(tokenizer)) : tokenizer };
+    return { model, tokenizer };
   } catch (error) {
     model.dispose();
     throw error;

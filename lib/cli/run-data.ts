@@ -1,21 +1,32 @@
 import { createHash } from "node:crypto";
-import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { createReadStream, existsSync, statSync } from "node:fs";
+import { bytesOf } from "../data/bytes.js";
 import { findPattern, formatOf, isPattern } from "../data/inputs.js";
 import { HeedError } from "../errors.js";
+import { naming } from "../files.js";
 import { ByteTokenizer } from "../tokenizer/byte-tokenizer.js";
 import { CharTokenizer } from "../tokenizer/char-tokenizer.js";
 import { Gpt2Tokenizer } from "../tokenizer/gpt2-tokenizer.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
+import { withChatTemplate } from "../train/chat-examples.js";
+import type { PackedExamples, TrainingExample } from "../train/pack-examples.js";
 import { splitSource, tokenData, type TokenSource } from "../train/token-data.js";
-import { packExamples, type TrainingExample } from "../train/pack-examples.js";
-import { readExamples } from "../train/read-examples.js";
 import { pauseIfLong } from "../turns.js";
 import { type DataPart, shardParts } from "./data-parts.js";
 import type { RunData } from "./encoded-data.js";
-import { asUsage, UsageError } from "./failure.js";
+import { UsageError } from "./failure.js";
 import { complain } from "./output.js";
 import { type PairSource, pairsIn, pairsOfShards, splitPairs } from "./run-pairs.js";
+import {
+  examplesOf,
+  hasConversations,
+  pack,
+  recordsOf,
+  type RunRecord,
+  teaches,
+  textOf,
+  tokenizerFor,
+} from "./run-records.js";
 import { checkTokenizers, readShards } from "./run-shards.js";
 import type { RunFlags } from "./train-flags.js";
 
@@ -45,74 +56,68 @@ export async function readData(
     return shards;
   }
   const files = await filesOf(flags.data);
-  const data = await read(files);
-  const hash = await hashOf(data);
+  const hash = await hashOf(files);
   checkHash(flags, hash, expectedHash);
-  if (files.every((file) => file.endsWith(".jsonl")) && known && flags.from !== undefined)
-    return { ...(await readPacked(flags, files, known)), tokenizer: known, hash, chats: hasMessages(data) };
-  const heldOut = flags.validation === undefined ? null : await read(await filesOf(flags.validation));
-  const tokenizer = known ?? (await createTokenizer(flags.tokenizer, heldOut ? [data, heldOut] : [data]));
+  const content = await contentOf(files);
+  const heldOut = flags.validation === undefined ? null : await contentOf(await filesOf(flags.validation));
   const { documents } = flags;
-  if (documents && !(tokenizer instanceof Gpt2Tokenizer))
+  const contents = heldOut ? [content, heldOut] : [content];
+  const plain = known ?? (await createTokenizer(flags.tokenizer, contents));
+  if (documents && content.text && !(plain instanceof Gpt2Tokenizer))
     throw new UsageError("--documents: works only with --tokenizer gpt2, which has a token that begins a document");
-  const { train, validation } = heldOut
-    ? { train: await encode(data, tokenizer, documents), validation: await encode(heldOut, tokenizer, documents) }
-    : splitSource(await encode(data, tokenizer, documents), flags.validationFraction);
-  checkLength(flags.data, "for training", train, flags.context);
-  const validates = heldOut !== null || flags.validationFraction > 0;
-  if (validates) checkLength(flags.validation ?? flags.data, "for validation", validation, flags.context);
-  return {
-    tokenizer,
-    train,
-    validation: validates ? validation : null,
-    hash,
+  const records = contents.flatMap((one) => one.records ?? []);
+  const tokenizer = tokenizerFor(records, plain);
+  const chats = hasConversations(records);
+  const examples = (name: string, found: readonly RunRecord[]): Promise<TrainingExample[]> =>
+    examplesOf(found, tokenizer, { data: name, context: flags.context, warn });
+  const sourceOf = async (name: string, purpose: string, given: RunContent): Promise<TokenSource | PackedExamples> => {
+    if (given.records) return pack(name, await examples(name, given.records), flags);
+    const stream = await encode(given.text, plain, documents);
+    checkLength(name, purpose, stream, flags.context);
+    return stream;
   };
-}
-
-/** Reads the examples of a fine-tuning run. Without a file for validation, it gets the last share of the examples. */
-async function readPacked(
-  flags: RunFlags,
-  files: readonly string[],
-  tokenizer: Tokenizer,
-): Promise<Pick<RunData, "train" | "validation">> {
-  const examplesOf = async (names: readonly string[]): Promise<TrainingExample[]> => {
-    const examples: TrainingExample[] = [];
-    for (const name of names) for (const example of await readExamples(name, tokenizer)) examples.push(example);
-    return examples;
-  };
-  const all = await examplesOf(files);
-  const border = all.length - Math.floor(all.length * flags.validationFraction);
-  const [train, heldOut] =
-    flags.validation === undefined
-      ? [all.slice(0, border), all.slice(border)]
-      : [all, await examplesOf(await filesOf(flags.validation))];
-  const options = { contextLength: flags.context };
-  return asUsage(() => ({
-    train: packExamples(train, options),
-    validation: heldOut.length > 0 ? packExamples(heldOut, options) : null,
-  }));
+  if (heldOut) {
+    const validation = await sourceOf(flags.validation!, "for validation", heldOut);
+    return { tokenizer, hash, chats, train: await sourceOf(flags.data, "for training", content), validation };
+  }
+  const { validationFraction, context } = flags;
+  if (content.records) {
+    const all = await examples(flags.data, content.records);
+    const border = all.length - Math.floor(all.length * validationFraction);
+    const rest = all.slice(border);
+    const train = pack(flags.data, all.slice(0, border), flags);
+    return { tokenizer, hash, chats, train, validation: teaches(rest) ? pack(flags.data, rest, flags) : null };
+  }
+  const { train, validation } = splitSource(await encode(content.text, plain, documents), validationFraction);
+  checkLength(flags.data, "for training", train, context);
+  if (validationFraction === 0) return { tokenizer, hash, train, validation: null };
+  checkLength(flags.data, "for validation", validation, context);
+  return { tokenizer, hash, train, validation };
 }
 
 /** Reads the pairs of answers of a run, or opens their shards. Without others, the last share is for validation. */
 async function readPreferences(
   flags: RunFlags,
   parts: readonly DataPart[] | null,
-  tokenizer: Tokenizer,
+  given: Tokenizer,
   warn: (text: string) => void,
 ): Promise<RunData<PairSource>> {
+  let tokenizer = given;
   const sourceOf = async (data: string, from: readonly DataPart[] | null): Promise<PairSource & { hash: string }> => {
-    if (from) {
-      const opened = pairsOfShards(from, flags);
+    const opened = from && pairsOfShards(from, flags);
+    if (opened) {
       const shards = opened.shards.map((one) => ({ shards: one }));
       await checkTokenizers(flags, await opened.shards[0]!.tokenizer(), tokenizer, shards);
-      return opened;
     }
-    const files = await filesOf(data);
-    const hash = await hashOf(await read(files));
-    const { leftOut, ...pairs } = await pairsIn(files, tokenizer, flags);
+    const files = opened ? [] : await filesOf(data);
+    if (!opened) tokenizer = withTemplateIfAny(tokenizer);
+    const source = opened ?? { ...(await pairsIn(files, tokenizer, flags)), hash: await hashOf(files) };
+    const { leftOut, pairs } = source;
     if (leftOut > 0)
-      warn(`warning: ${data}: ${leftOut} of ${leftOut + pairs.pairs} pairs do not fit into --context ${flags.context}`);
-    return { ...pairs, hash };
+      warn(
+        `warning: ${data}: ${leftOut} of ${leftOut + pairs} pairs do not fit into --context ${flags.context} and are left out`,
+      );
+    return source;
   };
   const source = await sourceOf(flags.data, parts);
   const { hash } = source;
@@ -121,17 +126,13 @@ async function readPreferences(
   return { tokenizer, hash, train: source, validation };
 }
 
-/** Returns true if the first of the JSON lines is a conversation. The lines have been read without an error. */
-function hasMessages(data: Buffer): boolean {
-  let from = 0;
-  while (from < data.length) {
-    const end = data.indexOf("\n", from);
-    const to = end < 0 ? data.length : end;
-    const line = data.toString("utf8", from, to).trim();
-    if (line !== "") return "messages" in (JSON.parse(line) as object);
-    from = to + 1;
+/** Returns the tokenizer with a chat template; the tokenizer itself if it can have none, as texts need none. */
+function withTemplateIfAny(tokenizer: Tokenizer): Tokenizer {
+  try {
+    return withChatTemplate(tokenizer);
+  } catch {
+    return tokenizer;
   }
-  return false;
 }
 
 function checkHash({ data }: RunFlags, hash: string, expectedHash: unknown): void {
@@ -146,42 +147,72 @@ function checkHash({ data }: RunFlags, hash: string, expectedHash: unknown): voi
 async function filesOf(name: string): Promise<string[]> {
   const files = !isPattern(name) || existsSync(name) ? [name] : await findPattern(name);
   if (files.length === 0) throw new HeedError("ERR_IO", `${name}: expected files that match the pattern, got none`);
-  for (const file of files) {
-    const { format, compression = null } = formatOf(file) ?? {};
-    if (format === "parquet" || compression !== null)
-      throw new UsageError(`--data ${file}: expected a text; turn other files into shards with heed data`);
-  }
+  for (const file of files)
+    if (existsSync(file) && statSync(file).isDirectory())
+      throw new UsageError(
+        `--data ${file}: expected a file or a pattern of files, got a folder; heed data turns it into shards`,
+      );
   return files;
 }
 
-/** Resolves to the bytes of files, one after the other. */
+/** Content of the files of a run: a text, or records if one of the files has them. */
+type RunContent = { text: Buffer; records?: undefined } | { records: RunRecord[]; text?: undefined };
+
+async function contentOf(files: readonly string[]): Promise<RunContent> {
+  const isOfRecords = (file: string): boolean => (formatOf(file)?.format ?? "text") !== "text";
+  return files.some(isOfRecords) ? { records: await recordsOf(files) } : { text: await read(files) };
+}
+
+/** Resolves to the bytes of texts, decompressed, one after the other. */
 async function read(files: readonly string[]): Promise<Buffer> {
   const texts: Buffer[] = [];
   for (const file of files) {
-    let text: Buffer;
-    try {
-      text = await readFile(file);
-    } catch (cause) {
-      throw new HeedError("ERR_IO", `${file}: ${(cause as Error).message}`, { cause });
-    }
-    if (text.length === 0) throw new HeedError("ERR_RANGE", `${file}: expected a text, got an empty file`);
-    texts.push(text);
+    const format = formatOf(file);
+    if (!format && packed.test(file))
+      throw new UsageError(
+        `--data ${file}: expected a text, or a file whose name says its format, such as .txt.gz or .jsonl.zst`,
+      );
+    const pieces = bytesOf({
+      path: file,
+      format: "text",
+      compression: format?.compression ?? null,
+      size: 0,
+      modified: 0,
+    });
+    const parts: Buffer[] = [];
+    for await (const piece of pieces) parts.push(piece);
+    const bytes = Buffer.concat(parts);
+    if (bytes.length === 0) throw new HeedError("ERR_RANGE", `${file}: expected a text, got an empty file`);
+    texts.push(bytes.subarray(0, 3).equals(mark) ? bytes.subarray(3) : bytes);
   }
   return texts.length === 1 ? texts[0]! : Buffer.concat(texts);
 }
 
-async function createTokenizer(kind: RunFlags["tokenizer"], texts: readonly Buffer[]): Promise<Tokenizer> {
+/** Names of files that are compressed or packed. */
+const packed = /\.(gz|zst|bz2|xz|zip|7z|br|lz4|tar|tgz)$/i;
+/** Byte order mark of UTF-8. */
+const mark = Buffer.from("\ufeff");
+
+async function createTokenizer(kind: RunFlags["tokenizer"], contents: readonly RunContent[]): Promise<Tokenizer> {
   if (kind === "byte") return new ByteTokenizer();
   if (kind === "gpt2") return Gpt2Tokenizer.load();
-  return CharTokenizer.of(texts.map(String).join(""));
+  if (contents.some(({ records }) => records && hasConversations(records)))
+    throw new UsageError(
+      "--tokenizer char: expected byte or gpt2 for conversations, whose roles need other characters",
+    );
+  return CharTokenizer.of(contents.map(({ text, records }) => text?.toString() ?? textOf(records!)).join(""));
 }
 
-async function hashOf(data: Buffer): Promise<string> {
+/** Resolves to the hash of the bytes of files, as they are stored, one after the other. */
+async function hashOf(files: readonly string[]): Promise<string> {
   const hash = createHash("sha256");
-  for (let at = 0; at < data.length; at += 2 ** 20) {
-    hash.update(data.subarray(at, at + 2 ** 20));
-    await pauseIfLong();
-  }
+  for (const file of files)
+    await naming(file, async () => {
+      for await (const piece of createReadStream(file, { highWaterMark: 2 ** 20 })) {
+        hash.update(piece as Buffer);
+        await pauseIfLong();
+      }
+    });
   return hash.digest("hex");
 }
 

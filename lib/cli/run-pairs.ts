@@ -20,9 +20,15 @@ export interface PairSource {
   pair(index: number): PreferencePair;
 }
 
+/** Pairs of answers that fit into the context. */
+export interface FittingPairs extends PairSource {
+  /** Number of pairs that were left out. */
+  leftOut: number;
+}
+
 /**
- * Resolves to the pairs in files. An answer that does not fit into the context is cut off at its end. Pairs of which
- * nothing of an answer is left are left out; the second number says how many these are.
+ * Resolves to the pairs in files that fit into the context. An answer that does not is cut off at its end. Pairs of which
+ * both answers would be cut, or nothing of an answer would be left, are left out.
  *
  * @throws ERR_FORMAT if a record is no pair, or no pair is left.
  */
@@ -30,26 +36,41 @@ export async function pairsIn(
   files: readonly string[],
   tokenizer: Tokenizer,
   { context }: Pick<RunFlags, "context">,
-): Promise<PairSource & { leftOut: number }> {
-  const all = (await readPairs(files, tokenizer)).map((pair) => cutPair(pair, context));
-  const kept = all.filter(({ chosen, rejected }) => counts(chosen) && counts(rejected));
+): Promise<FittingPairs> {
+  const all = await readPairs(files, tokenizer);
+  return fitting({ pairs: all.length, pair: (index) => all[index]! }, files.join(", "), context);
+}
+
+/** Returns the pairs that fit into the context, with their answers cut. */
+function fitting(source: PairSource, name: string, context: number): FittingPairs {
+  const kept: number[] = [];
+  for (let i = 0; i < source.pairs; i++) {
+    const { chosen, rejected } = source.pair(i);
+    const [a, b] = [chosen.ids.length > context + 1, rejected.ids.length > context + 1];
+    const cut = cutPair({ chosen, rejected }, context);
+    if (!(a && b) && counts(cut.chosen) && counts(cut.rejected)) kept.push(i);
+  }
   if (kept.length === 0)
     throw new HeedError(
       "ERR_FORMAT",
-      `${files.join(", ")}: expected pairs of answers that fit into the context of ${context} tokens, got none`,
+      `${name}: expected pairs of answers that fit into the context of ${context} tokens, got none`,
     );
-  return { pairs: kept.length, pair: (index) => kept[index]!, leftOut: all.length - kept.length };
+  return {
+    pairs: kept.length,
+    pair: (index) => cutPair(source.pair(kept[index]!), context),
+    leftOut: source.pairs - kept.length,
+  };
 }
 
 /**
- * Opens shards of pairs, which stay open until the process ends.
+ * Opens shards of pairs, which stay open until the process ends. Pairs that do not fit are left out, as by `pairsIn`.
  *
  * @throws UsageError if a folder has other data, or there are weights.
  */
 export function pairsOfShards(
   parts: readonly DataPart[],
   { context }: Pick<RunFlags, "context">,
-): PairSource & { shards: readonly TokenShards[]; hash: string } {
+): FittingPairs & { shards: readonly TokenShards[]; hash: string } {
   const shards = parts.map(({ folder, weight }) => {
     if (weight !== undefined)
       throw new UsageError(`--data ${folder}=${weight}: expected no weights with --preference, which reads all pairs`);
@@ -61,11 +82,11 @@ export function pairsOfShards(
   });
   const sources = shards.map((one): PairSource => ({
     pairs: one.documents / 2,
-    // Whether an answer fits is known only when it is read.
-    pair: (index) => fitting(cutPair(one.pair(index), context), one.folder, index, context),
+    pair: (index) => one.pair(index),
   }));
   const hash = createHash("sha256").update(JSON.stringify(shards.map((one) => one.hash)));
-  return { ...joined(sources), shards, hash: hash.digest("hex") };
+  const folders = shards.map(({ folder }) => folder).join(", ");
+  return { ...fitting(joined(sources), folders, context), shards, hash: hash.digest("hex") };
 }
 
 /** Returns the pairs of all sources, one source after the other. */
@@ -128,12 +149,4 @@ function cutPair({ chosen, rejected }: PreferencePair, context: number): Prefere
 /** Returns true if a token counts. The first token is never predicted. */
 function counts({ mask }: TrainingExample): boolean {
   return mask.includes(1, 1);
-}
-
-function fitting(pair: PreferencePair, folder: string, index: number, context: number): PreferencePair {
-  if (counts(pair.chosen) && counts(pair.rejected)) return pair;
-  throw new HeedError(
-    "ERR_RANGE",
-    `${folder}: expected answers that fit into the context of ${context} tokens, got a longer prompt in pair ${index}; raise --context`,
-  );
 }

@@ -8,6 +8,7 @@ import { Llama } from "../models/llama.js";
 import { type Checkpoint, loadCheckpoint } from "../train/checkpoint.js";
 import { stepsOfEpochs } from "../train/epoch-steps.js";
 import { type OptimizerChoice, usualRates } from "../train/optimizers.js";
+import type { PackedExamples } from "../train/pack-examples.js";
 import { orderVersionOf } from "../train/position.js";
 import type { SequenceSource } from "../train/sequence-source.js";
 import type { TokenSource } from "../train/token-data.js";
@@ -228,9 +229,10 @@ function summary(
 ): string {
   const count = (n: number): string => n.toLocaleString("en");
   const sizeOf = (source: DataSource): string => count("pair" in source ? source.pairs : tokensIn(source));
+  const targets = "targets" in train ? `, with ${count((train as PackedExamples).targets)} targets` : "";
   const parts = [
     `${count(model.parameterCount({ trainable: true }))} parameters`,
-    `${sizeOf(train)} ${"pair" in train ? "pairs of answers" : "tokens"} to train on`,
+    `${sizeOf(train)} ${"pair" in train ? "pairs of answers" : "tokens"} to train on${targets}`,
     validation ? `${sizeOf(validation)} for validation` : "no validation",
     ...(processes > 1 ? [`${processes} processes`] : []),
   ];

@@ -38,6 +38,22 @@ export async function* readRecords(
   inputs: string | readonly string[],
   options: ReadRecordsOptions = {},
 ): AsyncGenerator<DataRecord, void, undefined> {
+  for await (const { record } of locatedRecords(inputs, options)) yield record;
+}
+
+/** A record with its place. */
+export interface LocatedRecord {
+  readonly record: DataRecord;
+  readonly file: string;
+  /** Number of the line or row in the file, counted from 1. */
+  readonly line: number;
+}
+
+/** @internal Yields what `readRecords` does, with the places of the records. */
+export async function* locatedRecords(
+  inputs: string | readonly string[],
+  options: ReadRecordsOptions = {},
+): AsyncGenerator<LocatedRecord, void, undefined> {
   const op = "readRecords";
   checkObject(op, "options", options);
   const { separator = null, textColumn = "text", maxBadLines = 0, onBadLine } = options;
@@ -53,7 +69,7 @@ export async function* readRecords(
   for await (const block of blocksOf(files, { separator, textColumn })) {
     const { path: file } = files[block.from.file]!;
     const bad: BadLine[] = [...block.bad];
-    const records: DataRecord[] = [];
+    const records: LocatedRecord[] = [];
     if (block.kind === "text")
       for (const { text, ends } of documentsOf(block, separator, bad)) {
         if (open.length + text.length > longestText)
@@ -63,13 +79,13 @@ export async function* readRecords(
           );
         open += text;
         if (!ends) continue;
-        records.push({ text: open });
+        records.push({ record: { text: open }, file, line: block.from.line });
         open = "";
       }
     else
       for (const [line, parse] of valuesOf(block, bad))
         try {
-          records.push(dataRecord(parse(), textColumn));
+          records.push({ record: dataRecord(parse(), textColumn), file, line });
         } catch (error) {
           if (!(error instanceof HeedError || error instanceof SyntaxError)) throw error;
           bad.push({ line, message: error.message });

@@ -91,5 +91,6 @@ export function checkKind(record: DataRecord, kind: DataKind): void {
   const found = kindOf(record);
   if (found === kind || (kind === "examples" && found === "text")) return;
   const names = { text: "a text", examples: "a completion or a conversation", preference: "a pair of answers" };
-  throw new HeedError("ERR_FORMAT", `expected ${names[kind]} in data of kind "${kind}", got ${names[found]}`);
+  const reader = found === "preference" ? ", which readPairs() and heed train --preference take" : "";
+  throw new HeedError("ERR_FORMAT", `expected ${names[kind]} in data of kind "${kind}", got ${names[found]}${reader}`);
 }

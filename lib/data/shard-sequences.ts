@@ -77,6 +77,16 @@ function windows(shards: TokenShards, contextLength: number, separate: boolean):
       const { ids, mask } = shards.example(start, contextLength + 1);
       const targets = ids.slice(1).map((id, t) => (mask[t + 1] ? id : ignored));
       const documents = separate ? documentLengths(shards, start, contextLength) : null;
+      // Nothing in a document predicts how the next one begins.
+      if (documents) {
+        let end = 0;
+        for (const length of documents) {
+          end += length;
+          const next = start + end;
+          if (next === shards.length || shards.documentStart(shards.documentOf(next)) === next)
+            targets[end - 1] = ignored;
+        }
+      }
       return { inputs: ids.subarray(0, contextLength), targets, documents };
     },
   };

@@ -1,5 +1,6 @@
 // Batches that the caller makes. An epoch is one iteration over them. A run that resumes skips those that it has had.
 import { describe, HeedError } from "../errors.js";
+import { orderOf, orderVersion, Permutation } from "../permutation.js";
 import { alone, type Feed, type Share } from "./feed.js";
 import { type BatchPosition, checkOrder, isBatchPosition, type ResumedRun } from "./position.js";
 
@@ -17,9 +18,9 @@ export interface BatchSource<B> {
 }
 
 /**
- * Batches to train on: an array or another iterable that can be iterated again, a function that returns an iterable for
- * an epoch (counted from 0), or a `BatchSource`. To resume a run, the first two are iterated from the start of the epoch
- * again; a `BatchSource` begins where it should.
+ * Batches to train on: an array, which `TaskTrainer` shuffles, or another iterable that can be iterated again, a function
+ * that returns an iterable for an epoch (counted from 0), or a `BatchSource`. To resume a run, the batches of an epoch are
+ * iterated from their start again; a `BatchSource` begins where it should.
  */
 export type BatchData<B> =
   BatchSource<B> | Iterable<B> | AsyncIterable<B> | ((epoch: number) => Iterable<B> | AsyncIterable<B>);
@@ -27,11 +28,17 @@ export type BatchData<B> =
 type Iteration<B> = Iterator<B> | AsyncIterator<B>;
 
 /**
- * Returns data as a source of batches.
+ * Returns data as a source of batches. With a seed, each epoch has the batches of an array in an order of its own.
  *
  * @throws ERR_ARGUMENT if it is none of the forms of `BatchData`.
  */
-export function batchSourceOf<B>(op: string, name: string, data: BatchData<B>): BatchSource<B> {
+export function batchSourceOf<B>(
+  op: string,
+  name: string,
+  data: BatchData<B>,
+  seed: number | null = null,
+): BatchSource<B> {
+  if (Array.isArray(data) && seed !== null) return shuffled(data as readonly B[], seed);
   if (typeof data === "function") return { batches: (epoch, first) => skipped(data(epoch), first) };
   if (typeof (data as Partial<BatchSource<B>> | null)?.batches === "function") return data as BatchSource<B>;
   if (!isIterable(data))
@@ -43,6 +50,20 @@ export function batchSourceOf<B>(op: string, name: string, data: BatchData<B>): 
   return {
     length: Array.isArray(data) ? data.length : undefined,
     batches: (_, first) => skipped(iterable, first),
+  };
+}
+
+/** Returns a source of the batches of an array, in an order that follows from the seed and the epoch. */
+function shuffled<B>(batches: readonly B[], seed: number): BatchSource<B> {
+  const { length } = batches;
+  return {
+    length,
+    order: orderOf(seed, orderVersion),
+    *batches(epoch, first) {
+      if (length === 0) return;
+      const order = new Permutation(length, seed, epoch);
+      for (let i = first; i < length; i++) yield batches[order.at(i)]!;
+    },
   };
 }
 
@@ -140,7 +161,8 @@ export class BatchFeed<B> implements Feed<B> {
   advance(): void {
     const passed = this.#ahead.splice(0, this.#peeked);
     const last = passed.at(-1);
-    if (last) this.position = { microBatches: this.position.microBatches + passed.length, ...last.next };
+    if (last)
+      this.position = { ...this.position, microBatches: this.position.microBatches + passed.length, ...last.next };
     // The next batches are read while the device computes. A failure is reported when they are peeked at.
     this.#read(this.#peeked).catch(() => undefined);
     this.#peeked = 0;

@@ -18,11 +18,11 @@ export interface PackOptions {
   /** True if short examples share a sequence, false if each has one of its own, with padding. @default true */
   packing?: boolean;
   /**
-   * Rule for an example of more than T + 1 tokens: its end is cut off ("end"), its beginning is ("start"), or the example
-   * is left out ("drop").
+   * Rule for an example of more than T + 1 tokens: its end is cut off ("end"), its beginning is ("start"), it is left out
+   * ("drop"), or it is cut into several examples, so that no token is lost ("split").
    * @default "end"
    */
-  truncation?: "end" | "start" | "drop";
+  truncation?: "end" | "start" | "drop" | "split";
 }
 
 /** Examples in sequences of one length, for `Trainer`. */
@@ -56,15 +56,17 @@ export function packExamples(examples: Iterable<TrainingExample>, options: PackO
   const { contextLength, packing = true, truncation = "end" } = options;
   checkInteger(op, "contextLength", contextLength, 1);
   checkBoolean(op, "packing", packing);
-  checkChoice(op, "truncation", truncation, ["end", "start", "drop"]);
+  checkChoice(op, "truncation", truncation, ["end", "start", "drop", "split"]);
   const used: TrainingExample[] = [];
   let [truncated, dropped, targets] = [0, 0, 0];
-  for (const example of examples) {
+  const whole = truncation === "split" ? splitExamples(examples, contextLength) : examples;
+  for (const example of whole) {
     const { ids, mask } = example;
     if (ids.length !== mask.length)
       throw new HeedError("ERR_SHAPE", `${op}: expected a mask for each of ${ids.length} ids, got ${mask.length}`);
     const long = ids.length > contextLength + 1;
-    const cut = long ? truncatedTo(contextLength + 1, example, truncation) : example;
+    // Parts of an example that is split are never long.
+    const cut = long ? truncatedTo(contextLength + 1, example, truncation as "end" | "start" | "drop") : example;
     const counted = cut ? learned(cut) : 0;
     if (!cut || counted === 0) dropped++;
     else {
@@ -97,6 +99,24 @@ function learned({ mask }: TrainingExample): number {
   let count = 0;
   for (let i = 1; i < mask.length; i++) count += mask[i]!;
   return count;
+}
+
+/**
+ * @internal Yields examples of at most T + 1 tokens. The last token of a part is the first one of the next part, which it
+ * does not count for.
+ */
+export function* splitExamples(
+  examples: Iterable<TrainingExample>,
+  contextLength: number,
+): Generator<TrainingExample, void, undefined> {
+  for (const example of examples) {
+    const { ids, mask } = example;
+    const most = contextLength + 1;
+    if (ids.length <= most || ids.length !== mask.length) yield example;
+    else
+      for (let at = 0; at < ids.length - 1; at += contextLength)
+        yield { ids: ids.subarray(at, at + most), mask: mask.subarray(at, at + most) };
+  }
 }
 
 function truncatedTo(

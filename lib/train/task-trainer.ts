@@ -4,8 +4,10 @@ import { BertForSequenceClassification } from "../models/bert-heads.js";
 import { GPT } from "../models/gpt.js";
 import { Llama } from "../models/llama.js";
 import { Module } from "../nn/module.js";
+import { orderOf, orderVersion } from "../permutation.js";
 import { type BatchData, BatchFeed, batchSourceOf, everyNth } from "./batch-feed.js";
 import { alone } from "./feed.js";
+import { isBatchPosition } from "./position.js";
 import type { LossFunction, Task } from "./task.js";
 import type { Plan } from "./plan.js";
 import { checkUndivided } from "./sequence-source.js";
@@ -23,6 +25,12 @@ export interface TaskTrainerOptions<M extends Module, B> extends TrainingOptions
    * they take turns; so with the held-out batches.
    */
   data: BatchData<B>;
+  /**
+   * True if each epoch has the batches of an array in another order, which follows from `seed`. Other iterables keep
+   * their order. A run that resumes keeps the order of its checkpoint.
+   * @default true
+   */
+  shuffle?: boolean | undefined;
   /** Held-out batches to evaluate on; one epoch of them makes an evaluation. @default null (no evaluation) */
   validation?: BatchData<B> | null;
 }
@@ -68,7 +76,13 @@ function planOf<M extends Module, B>(options: TaskTrainerOptions<M, B>): Plan<M,
       "checkpoint to be left out, because adapters are saved for GPT and Llama alone, and for BertForSequenceClassification",
       model,
     );
-  const source = batchSourceOf(op, "data", options.data);
+  const { shuffle = true } = options;
+  if (typeof (shuffle as unknown) !== "boolean") throw expectedOption(op, "shuffle to be true or false", shuffle);
+  const seed = resume?.state.seed ?? options.seed ?? 0;
+  // A run goes on in the order in which it began.
+  const goesOn = resume && !newData && resume.state.position && isBatchPosition(resume.state.position);
+  const shuffles = goesOn ? resume.state.order === orderOf(seed, orderVersion) : shuffle;
+  const source = batchSourceOf(op, "data", options.data, shuffles ? seed : null);
   const heldOut = options.validation ? batchSourceOf(op, "validation", options.validation) : null;
   const distributed = checkDistributed(op, options.distributed);
   const { rank, size } = distributed?.collectives ?? alone;

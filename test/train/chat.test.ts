@@ -85,7 +85,7 @@ describe("chatExamples", () => {
     // As DeepSeek-R1's: the prompt opens the reasoning, which the history leaves out.
     const tokenizer = withTemplate(
       "{% for m in messages %}{% if m.role == 'assistant' %}<|user|>{{ m.content.split('</think>')[-1] }}<|end|>" +
-        "{% else %}<|begin|>{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|user|><think>\n{% endif %}",
+        "{% else %}<|begin|>{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|user|><tool>\n{% endif %}",
     );
     const given = messages.slice(1).map(({ role, content }) => ({
       ...{ role, content: role === "assistant" ? `because</think><${content}` : content },

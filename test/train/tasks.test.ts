@@ -85,6 +85,43 @@ async function run<M extends Module, B>(options: TaskTrainerOptions<M, B>) {
   return { events, losses: losses(events), parameters: await values(options.model) };
 }
 
+test("arrays are shuffled in each epoch by the seed, unless told not to, and a run resumes in the same order", async () => {
+  const data = Array.from({ length: 7 }, (_, i) => points(2, i));
+  const order = async (more: object, steps = 14) => {
+    const seen: number[] = [];
+    using model = new Line();
+    const task: LossFunction<Line, Points> = (line, batch, context) => {
+      seen.push(data.indexOf(batch));
+      return fit.loss(line, batch, context);
+    };
+    using trainer = new TaskTrainer({ model, task, data, steps, ...more });
+    await collect(trainer.run());
+    return seen;
+  };
+  const inOrder = [...data.keys()];
+  const shuffled = await order({ seed: 1 });
+  const epochs = [shuffled.slice(0, 7), shuffled.slice(7)];
+  for (const epoch of epochs) expect([...epoch].sort()).toEqual(inOrder);
+  expect(epochs[0]).not.toEqual(epochs[1]);
+  expect(await order({ seed: 1 })).toEqual(shuffled);
+  expect(await order({ seed: 2 })).not.toEqual(shuffled);
+  expect(await order({ seed: 1, shuffle: false })).toEqual([...inOrder, ...inOrder]);
+  expect(await order({ data: () => data })).toEqual([...inOrder, ...inOrder]);
+  for (const shuffle of [true, false]) {
+    const folder = temporaryFolder();
+    const first = await order({ seed: 1, shuffle, checkpoint: { folder } }, 5);
+    using model = new Line();
+    const resume = await loadCheckpoint(folder, { model });
+    const rest = await order({ model, resume }, 14);
+    expect([...first, ...rest]).toEqual(shuffle ? shuffled : [...inOrder, ...inOrder]);
+  }
+  expectError(
+    () => new TaskTrainer({ model: new Line(), task: fit, data, steps: 1, shuffle: 1 as never }),
+    "ERR_ARGUMENT",
+    /shuffle/,
+  );
+});
+
 onEachDevice((device) => {
   /** Trains for two steps, and again with a stop after the first; both must be the same to the bit. */
   async function resumes<M extends Module, B>(
