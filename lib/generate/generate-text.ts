@@ -233,8 +233,10 @@ async function* textOf(
   if (sequence.diverged) throw divergence("generate", `token ${generated(sequence) + 1} after the prompt`);
   const rest = filter.push(decoder?.end() ?? "");
   const reason = filter.stopped ? "stop" : sequence.finish!;
+  // Only an answer that ends with a token of its own has been written to its end.
+  const isCut = reason !== "stop" || filter.stopped;
   end.finishReasons[choice] = reason === "stop" && parser?.hasCalls ? "tool-calls" : reason;
-  for (const parts of [read(rest + filter.end()), ...(parser ? [parser.end()] : [])]) {
+  for (const parts of [read(rest + filter.end()), ...(parser ? [parser.end(isCut)] : [])]) {
     Object.assign(event, parts);
     if (hasParts(event) || event.tokens.length > 0) yield event;
     event = { choice, text: "", tokens: [] };

@@ -48,8 +48,11 @@ export interface PartsParser {
   readonly hasCalls: boolean;
   /** Returns the parts that a piece adds, as far as they are decided. */
   push(piece: string): AnswerParts;
-  /** Returns the rest of the answer. */
-  end(): AnswerParts;
+  /**
+   * Returns the rest of the answer. If it was cut, the beginning of a marker at its end counts as one; otherwise it is
+   * text.
+   */
+  end(cut: boolean): AnswerParts;
 }
 
 /** Separates an answer, which comes in pieces, into its parts. */
@@ -79,9 +82,20 @@ export class AnswerParser implements PartsParser {
     return this.#take(false);
   }
 
-  /** Returns the rest of the answer. */
-  end(): AnswerParts {
+  end(cut: boolean): AnswerParts {
+    if (cut) this.#dropMarker();
     return this.#take(true);
+  }
+
+  /** Leaves out the beginning of a marker at the end of the answer. */
+  #dropMarker(): void {
+    const { reasoning, tools } = this.#form;
+    const held = this.#held;
+    const begun = held.trimStart();
+    if (this.#mode === "reasoning") this.#held = without(held, reasoning!.end);
+    else if (this.#mode === "between") this.#held = /^[<[|]/.test(begun) ? "" : held;
+    else if (this.#mode === "start" && begun !== "" && reasoning?.begin.startsWith(begun)) this.#held = "";
+    else if (this.#mode !== "calls" && tools) this.#held = without(held, tools.marker);
   }
 
   #take(last: boolean): AnswerParts {
@@ -177,6 +191,13 @@ export class AnswerParser implements PartsParser {
     this.#mode = "between";
     return true;
   }
+}
+
+/** Returns a text without the beginning of a marker at its end, and without the white space before that. */
+function without(text: string, marker: string): string {
+  for (let length = Math.min(marker.length - 1, text.length); length > 0; length--)
+    if (text.endsWith(marker.slice(0, length))) return text.slice(0, -length).trimEnd();
+  return text;
 }
 
 /** Returns the length of the end of a text that may become a marker, with the white space before it. */

@@ -1,6 +1,9 @@
 import type { Tool, ToolCallDelta } from "../tokenizer/tools.js";
 import type { Expression } from "./expression.js";
 
+/** Largest number of calls after the first one, so that a model that never stops calling comes to an end. */
+export const mostFurther = 31;
+
 /** Reads a call: returns what characters add to it, and how many of them belong to it. */
 export interface Scanner {
   /** True if the call has ended. */

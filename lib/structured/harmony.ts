@@ -75,7 +75,11 @@ export class HarmonyParser implements PartsParser {
     return this.#take(false);
   }
 
-  end(): AnswerParts {
+  end(cut: boolean): AnswerParts {
+    if (cut) {
+      const begun = this.#part === null && !this.#begun && "<|channel|>".startsWith(this.#held.trimStart());
+      this.#held = begun ? "" : this.#held.slice(0, this.#held.length - undecided(this.#held));
+    }
     return this.#take(true);
   }
 

@@ -9,7 +9,7 @@
 //   </tool_call>
 import type { JsonSchema } from "../json-schema.js";
 import type { Tool, ToolCallDelta } from "../tokenizer/tools.js";
-import type { ToolFormat } from "./call-format.js";
+import { mostFurther, type ToolFormat } from "./call-format.js";
 import { callId } from "./call-scanner.js";
 import { anyOf, empty, type Expression, literal, optionalPart, repeat, sequence } from "./expression.js";
 import { textUntil } from "./free-text.js";
@@ -29,7 +29,7 @@ export function taggedCalls(tools: readonly Tool[]): ToolFormat {
     call: taggedCall,
     calls(call, several) {
       const one = sequence(literal("\n"), call, literal("\n</tool_call>"));
-      return sequence(one, several ? repeat(sequence(literal("\n<tool_call>"), one), 0) : empty);
+      return sequence(one, several ? repeat(sequence(literal("\n<tool_call>"), one), 0, mostFurther) : empty);
     },
   };
 }

@@ -1,6 +1,6 @@
 // How models write calls of tools, by their chat templates.
 import type { Tool, ToolChoice } from "../tokenizer/tools.js";
-import type { ToolFormat } from "./call-format.js";
+import { mostFurther, type ToolFormat } from "./call-format.js";
 import { CallScanner, NamedCallScanner } from "./call-scanner.js";
 import { complement, oneOfCharacters } from "./characters.js";
 import { choice, empty, type Expression, literal, optionalPart, repeat, sequence } from "./expression.js";
@@ -36,7 +36,7 @@ const hermes: ToolFormat = {
   call: jsonCall("arguments"),
   calls(call, several) {
     const one = sequence(literal("\n"), call, literal("\n</tool_call>"));
-    return sequence(one, several ? repeat(sequence(literal("\n<tool_call>"), one), 0) : empty);
+    return sequence(one, several ? repeat(sequence(literal("\n<tool_call>"), one), 0, mostFurther) : empty);
   },
 };
 
@@ -45,7 +45,13 @@ const mistral: ToolFormat = {
   scanner: (index) => new CallScanner(index),
   call: jsonCall("arguments"),
   calls: (call, several) =>
-    sequence(space, literal("["), call, several ? repeat(sequence(separator, call), 0) : empty, literal("]")),
+    sequence(
+      space,
+      literal("["),
+      call,
+      several ? repeat(sequence(separator, call), 0, mostFurther) : empty,
+      literal("]"),
+    ),
 };
 
 const mistralArguments: ToolFormat = {
@@ -58,14 +64,15 @@ const mistralArguments: ToolFormat = {
   },
   scanner: (index) => new NamedCallScanner(index, "[ARGS]"),
   call: (tool) => sequence(literal(`${tool.name}[ARGS]`), parametersOf(tool)),
-  calls: (call, several) => sequence(call, several ? repeat(sequence(literal("[TOOL_CALLS]"), call), 0) : empty),
+  calls: (call, several) =>
+    sequence(call, several ? repeat(sequence(literal("[TOOL_CALLS]"), call), 0, mostFurther) : empty),
 };
 
 const llama: ToolFormat = {
   ...{ marker: "<|python_tag|>", names: ["<|python_tag|>"], bare: true, around: /^[\s;]+/, begin: /^\{/ },
   scanner: (index) => new CallScanner(index),
   call: jsonCall("parameters"),
-  calls: (call, several) => sequence(call, several ? repeat(sequence(literal("; "), call), 0) : empty),
+  calls: (call, several) => sequence(call, several ? repeat(sequence(literal("; "), call), 0, mostFurther) : empty),
 };
 
 /** Returns how the model of a chat template writes calls of tools; null if it says nothing that heed knows. */
@@ -88,7 +95,8 @@ export function answersWithTools(
   if (toolChoice === "none" || tools.length === 0) return null;
   const chosen = typeof toolChoice === "object" ? tools.filter(({ name }) => name === toolChoice.name) : tools;
   const call = choice(...chosen.map((tool) => format.call(tool)));
-  const calls = format.calls(call, several);
+  // A tool that is named is called once.
+  const calls = format.calls(call, several && typeof toolChoice !== "object");
   const { marker, bare } = format;
   if (toolChoice !== "auto") return sequence(bare ? optionalPart(literal(marker)) : literal(marker), calls);
   if (!bare) return textUntil(marker, calls, true);

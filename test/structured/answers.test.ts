@@ -30,8 +30,8 @@ function read(form: AnswerForm, pieces: readonly string[]): Whole {
   return readWith(new AnswerParser(form), pieces);
 }
 
-function readWith(parser: PartsParser, pieces: readonly string[]): Whole {
-  const parts: AnswerParts[] = [...pieces.map((piece) => parser.push(piece)), parser.end()];
+function readWith(parser: PartsParser, pieces: readonly string[], cut = false): Whole {
+  const parts: AnswerParts[] = [...pieces.map((piece) => parser.push(piece)), parser.end(cut)];
   const calls: Omit<ToolCall, "id">[] = [];
   for (const { index, name, arguments: added } of parts.flatMap(({ toolCalls }) => toolCalls ?? [])) {
     const call = (calls[index] ??= { name: name!, arguments: "" });
@@ -111,6 +111,19 @@ test.each(recorded)("%s: %j", (family, text, expected) => {
   expect(read(form, [text])).toEqual(expected);
   expect(read(form, Array.from(text))).toEqual(expected);
   for (const size of [2, 3, 7]) expect(read(form, text.match(new RegExp(`[^]{1,${size}}`, "g"))!)).toEqual(expected);
+});
+
+test("an answer that is cut anywhere shows no marks", () => {
+  for (const [family, text, whole] of recorded.filter(([, text]) => !text.includes("not a call"))) {
+    const template = templates[family];
+    for (let length = 0; length < text.length; length++) {
+      const form = { reasoning: reasoningOf(template), open: false, tools: toolFormatOf(template, tools) };
+      const cut = readWith(new AnswerParser(form), Array.from(text.slice(0, length)), true);
+      // White space at its end depends on what follows.
+      expect(whole.text.startsWith(cut.text.trimEnd()), `${family}: ${text.slice(0, length)}: ${cut.text}`).toBe(true);
+      expect(whole.reasoning.startsWith(cut.reasoning.trimEnd())).toBe(true);
+    }
+  }
 });
 
 test("reasoning that the prompt has begun", () => {
