@@ -5,7 +5,7 @@ import { type Answer, Answers } from "./answers.js";
 import { endpoint, EventStream } from "./endpoint.js";
 import { choiceEvents, doneText, eventText } from "./event-lines.js";
 import { object, optional, type Schema, unsupported } from "./json-schema.js";
-import { textLogprobs } from "./logprobs.js";
+import { textLogprobs, TextOffsets } from "./logprobs.js";
 import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
 import type { ServedLanguageModel } from "./served-models.js";
 import { modelSchema, streams, streamSchemas, type StreamParameters, usageOf } from "./shared-parameters.js";
@@ -90,12 +90,11 @@ async function* events(
   { usage }: { usage: boolean },
 ): AsyncGenerator<string, void, undefined> {
   const eventOf = choiceEvents(head, usage);
-  const offsets: number[] = [];
+  const offsets: TextOffsets[] = [];
   for (let part = await answers.next(); part; part = await answers.next()) {
     const { index, text, logprobs, finishReason } = part;
     if (text === "" && !logprobs && finishReason === null) continue;
-    const probabilities = textLogprobs(tokenizer, logprobs, offsets[index]);
-    offsets[index] = (offsets[index] ?? 0) + (probabilities?.tokens.join("").length ?? 0);
+    const probabilities = textLogprobs(tokenizer, logprobs, (offsets[index] ??= new TextOffsets()));
     yield eventOf({ index, text, logprobs: probabilities, finish_reason: finishReason });
   }
   if (usage) yield eventText({ ...head, choices: [], usage: usageOf(answers.usage) });

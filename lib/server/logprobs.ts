@@ -3,6 +3,19 @@ import type { TokenLogprob, TokenLogprobs } from "../generate/generation.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { MappedArray } from "./json-parts.js";
 
+/** Position of the tokens of an answer in its text, of which a token may be a part of a character. */
+export class TextOffsets {
+  readonly #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  #at = 0;
+
+  /** Returns the position at which a token begins: that of its character, if it goes on with one. */
+  next(tokenizer: Tokenizer, token: number): number {
+    const at = this.#at;
+    this.#at += this.#decoder.decode(bytesOf(tokenizer, token), { stream: true }).length;
+    return at;
+  }
+}
+
 /** Returns the log-probabilities of tokens as chat completions have them. */
 export function chatLogprobs(tokenizer: Tokenizer, tokens: readonly TokenLogprobs[] | undefined): object | null {
   if (!tokens) return null;
@@ -22,30 +35,37 @@ interface TextLogprobs {
   text_offset: number[];
 }
 
-/** Returns the log-probabilities of tokens as text completions have them. `offset` is that of the first token's text. */
+/**
+ * Returns the log-probabilities of tokens as text completions have them. `offsets` knows the tokens before them. The
+ * generated token is always among those at its place.
+ */
 export function textLogprobs(
   tokenizer: Tokenizer,
   tokens: readonly TokenLogprobs[] | undefined,
-  offset = 0,
+  offsets = new TextOffsets(),
 ): TextLogprobs | null {
   if (!tokens) return null;
   const texts = tokens.map(({ token }) => shownToken(tokenizer, token).text);
   const named = ({ token, logprob }: TokenLogprob) => [shownToken(tokenizer, token).text, finite(logprob)] as const;
-  let at = offset;
   return {
     tokens: texts,
     token_logprobs: tokens.map(({ logprob }) => finite(logprob)),
     // Of tokens with the same text, the likeliest counts, which comes first.
-    top_logprobs: new MappedArray(tokens, ({ top }) => Object.fromEntries(top.map(named).reverse())),
-    text_offset: texts.map((text) => (at += text.length) - text.length),
+    top_logprobs: new MappedArray(tokens, (one) => Object.fromEntries([...top(one).map(named)].reverse())),
+    text_offset: tokens.map(({ token }) => offsets.next(tokenizer, token)),
   };
+}
+
+/** Returns the likeliest tokens at a place, and the generated one if it is none of them. */
+function top(one: TokenLogprobs): readonly TokenLogprob[] {
+  return one.top.some(({ token }) => token === one.token) ? one.top : [...one.top, one];
 }
 
 /** A token as answers show it. */
 interface ShownToken {
   readonly text: string;
-  /** Bytes of the text; null if it is a part of a character, whose bytes are not known from the text. */
-  readonly bytes: readonly number[] | null;
+  /** Bytes of the token, which may be a part of a character. */
+  readonly bytes: readonly number[];
 }
 
 /** Tokens that have been shown: an answer may have hundreds of thousands, but a vocabulary has fewer. */
@@ -58,9 +78,14 @@ function shownToken(tokenizer: Tokenizer, token: number): ShownToken {
   const found = known.get(token);
   if (found) return found;
   const text = textOf(tokenizer, token);
-  const shown = { text, bytes: text.includes("\ufffd") ? null : [...Buffer.from(text)] };
+  const shown = { text, bytes: [...bytesOf(tokenizer, token)] };
   known.set(token, shown);
   return shown;
+}
+
+function bytesOf(tokenizer: Tokenizer, token: number): Uint8Array {
+  if (token >= tokenizer.vocabularySize) return new Uint8Array();
+  return tokenizer.bytesOf?.(token) ?? Buffer.from(textOf(tokenizer, token));
 }
 
 function textOf(tokenizer: Tokenizer, token: number): string {
