@@ -65,9 +65,8 @@ const deepseek3 = by(
 );
 const bloom = by(String.raw` ?[^(\s|.,!?…。，、।۔،)]+`);
 
-/** Letters of the scripts that have capitals, as DeepSeek's first models list them. */
-const casedLetters =
-  "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃";
+/** Letters of the scripts that have capitals, which DeepSeek's first models list one by one. */
+const casedLetters = String.raw`\p{Lu}\p{Ll}\p{Lt}`;
 const ideographs = "[一-龥ࠀ-一가-퟿]+";
 
 /** The known ways to cut text, by name. If several names mean the same, the first one is written to files. */
@@ -87,7 +86,7 @@ export const known: Readonly<Record<string, Pieces>> = {
   ...{ "gpt-4o": gpt4o, llama4: gpt4o, kanana2: gpt4o, "minimax-m2": gpt4o },
   ...{ "deepseek-v3": deepseek3, "hunyuan-dense": deepseek3, "joyai-llm": deepseek3 },
   "deepseek-llm": by(
-    ...["[\r\n]", `\\s?[${casedLetters}]+`, String.raw`\s?[!-/:-~！-／：-～‘-‟　-。]+`, String.raw`\s+$`, ideographs],
+    ...["[\r\n]", `\\s?[${casedLetters}]+`, "\\s?[!-/:-~！-／：-～‘-‟\u3000-。]+", String.raw`\s+$`, ideographs],
     String.raw`\p{N}+`,
   ),
   "deepseek-coder": by("[\r\n]", String.raw`\s?\p{L}+`, String.raw`\s?\p{P}+`, ideographs, individualDigits),

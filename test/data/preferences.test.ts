@@ -12,6 +12,8 @@ import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.
 import type { TrainingExample } from "../../lib/train/pack-examples.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
+import { noReference } from "../support/shared.js";
+import { describeUnless } from "../support/skip.js";
 import { trl, trlLines } from "../support/trl.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 

@@ -51,8 +51,29 @@ describe("how text is split", () => {
     "llama-bpe": ["it", "'s", " ", "123", "45", " words", "\n\n", "here", " ", " now", "!"],
     qwen2: ["it", "'s", " ", "1", "2", "3", "4", "5", " words", "\n\n", "here", " ", " now", "!"],
     smollm: ["it", "'s", " ", "1", "2", "3", "4", "5", " words", "\n", "\n", "here", " ", " now", "!"],
+    tekken: ["it", "'s", " ", "1", "2", "3", "4", "5", " words", "\n\n", "here", " ", " now", "!"],
+    "gpt-4o": ["it's", " ", "123", "45", " words", "\n\n", "here", " ", " now", "!"],
+    "deepseek-v3": ["it", "'s", " ", "123", "45", " words", "\n\n", "here", " ", " now", "!"],
+    "deepseek-llm": ["it", "'", "s", " ", "12345", " words", "\n", "\n", "here", " ", " now", "!"],
+    "deepseek-coder": ["it", "'", "s", " ", "1", "2", "3", "4", "5", " words", "\n", "\n", "here", " ", " now", "!"],
+    "command-r": ["it", "'s", " ", "1", "2", "3", "4", "5", " words", "\n", "\n", "here", " ", " now", "!"],
+    dbrx: ["it", "'s", " ", "123", "45", " words", "\n\n", "here", " ", " now", "!"],
+    stablelm2: ["it", "'s", " ", "1", "2", "3", "4", "5", " words", "\n\n", "here", " ", " now", "!"],
+    olmo: ["it", "'s", " 12345", " words", "\n", "\n", "here", " ", " now", "!"],
+    falcon: ["it", "'", "s", " ", "123", "45", " words", "\n", "\n", "here", " ", " now", "!"],
+    bloom: ["it's", " 12345", " words", "\n\n", "here", " ", " now", "!"],
+    qwen35: ["it", "'s", " ", "1", "2", "3", "4", "5", " words", "\n\n", "here", " ", " now", "!"],
   };
-  const others = { llama3: "llama-bpe", "llama-v3": "llama-bpe", "deepseek-r1-qwen": "qwen2" };
+  const others = {
+    ...{
+      llama3: "llama-bpe",
+      "llama-v3": "llama-bpe",
+      "deepseek-r1-qwen": "qwen2",
+      mpt: "olmo",
+      "modern-bert": "olmo",
+    },
+    ...{ starcoder: "smollm", "smaug-bpe": "dbrx", glm4: "dbrx", llama4: "gpt-4o", "phi-2": "gpt-2" },
+  };
   const named = Object.entries(cut).map(([name, expected]): [string, string, string[]] => [name, name, expected]);
   for (const [name, written] of Object.entries(others)) named.push([name, written, cut[written]!]);
 
@@ -89,7 +110,29 @@ describe("how text is split", () => {
   });
 });
 
+test("the token of the beginning is put before a text where the pre-tokenizer says so", async () => {
+  for (const [pieces, begins] of [
+    ["tekken", true],
+    ["llama3", true],
+    ["gpt-4o", false],
+    ["dbrx", false],
+  ] as const) {
+    const own = new HuggingFaceTokenizer(byteLevelJson(), { config: { bos_token: "<|begin|>" } });
+    const metadata = new Map(tokenizerToGguf(own));
+    metadata.set("tokenizer.ggml.pre", { type: "string", value: pieces });
+    metadata.delete("tokenizer.ggml.add_bos_token");
+    expect((await through(metadata)).before.length, pieces).toBe(begins ? 1 : 0);
+  }
+});
+
 const stories = sharedModel("stories260K");
+testUnless(!stories && noShared)("a map of characters is refused", async () => {
+  const own = await Llama2cTokenizer.fromFile(path.join(stories!, "tok512.bin"));
+  const metadata = new Map(tokenizerToGguf(own.toHuggingFace()));
+  metadata.set("tokenizer.ggml.precompiled_charsmap", { type: "i32s", value: [1, 2, 3] });
+  await expect(through(metadata)).rejects.toMatchObject({ code: "ERR_FORMAT" });
+});
+
 testUnless(!stories && noShared)("SentencePiece, with bytes for unknown characters", async () => {
   const own = await Llama2cTokenizer.fromFile(path.join(stories!, "tok512.bin"));
   const other = await through(tokenizerToGguf(own.toHuggingFace()));

@@ -1,4 +1,5 @@
 // Jinja2's filters of single values: `value | name`. Those of lists are in list-filters.ts.
+import type { Bounds } from "./bounds.js";
 import { fixed, percentFormat, roundFloat } from "./format.js";
 import { listFilters } from "./list-filters.js";
 import { arithmetic, escapeText, remarked } from "./operators.js";
@@ -14,6 +15,7 @@ import {
   Markup,
   normalInt,
   numberOf,
+  chargedSize,
   sizeOf,
   stringOf,
   truth,
@@ -37,6 +39,14 @@ function soft(runtime: Runtime, value: Value): string {
 const mapping = (change: (text: string) => string): Filter =>
   filter("", (runtime, value) => remarked(change(soft(runtime, value)), value));
 
+/** Returns a filter whose search may go through the whole text from each "<". */
+const tagged = (change: (text: string) => string): Filter =>
+  filter("", (runtime, value) => {
+    const text = soft(runtime, value);
+    runtime.bounds.spend((text.length * (text.match(/</g)?.length ?? 0)) / 32);
+    return change(text);
+  });
+
 /** Puts each word in lower case with a capital; words begin behind spaces, hyphens and brackets. */
 function titleText(text: string): string {
   return text
@@ -51,7 +61,10 @@ function titleText(text: string): string {
 /** Returns the value of a filter's argument that may be None. */
 const given = (value: Value | undefined): Value | undefined => (value === null ? undefined : value);
 
-const length = filter("", (_, value) => sizeOf(value) ?? fail(`object of type '${typeName(value)}' has no len()`));
+const length = filter(
+  "",
+  ({ bounds }, value) => chargedSize(value, bounds) ?? fail(`object of type '${typeName(value)}' has no len()`),
+);
 
 const defaulting = filter("default_value? boolean?", (_, value, [usual = "", boolean = false]) =>
   value instanceof Undefined || (truth(boolean) && !truth(value)) ? usual : value,
@@ -68,7 +81,8 @@ function escaped(runtime: Runtime, value: Value): Markup {
 const digits = (base: number): string => "0123456789abcdefghijklmnopqrstuvwxyz".slice(0, base);
 
 /** Returns the integer that a text is in Python's int(); undefined if it is none. */
-function parseInteger(text: string, base: number): Value | undefined {
+function parseInteger(text: string, base: number, bounds: Bounds): Value | undefined {
+  bounds.spend(text.length / 8);
   let rest = strip(text, null, true, true).replace(/_(?=[\da-z])/gi, "");
   const negative = rest.startsWith("-");
   rest = rest.replace(/^[-+]/, "").toLowerCase();
@@ -79,6 +93,7 @@ function parseInteger(text: string, base: number): Value | undefined {
   if (rest === "" || radix < 2 || radix > 36 || Array.from(rest).some((c) => !digits(radix).includes(c)))
     return undefined;
   if (rest.length > 4300) return undefined;
+  bounds.spend(rest.length ** 2 / 256);
   let value = 0n;
   for (const digit of rest) value = value * BigInt(radix) + BigInt(digits(radix).indexOf(digit));
   return normalInt(negative ? -value : value);
@@ -198,10 +213,10 @@ export const filters: Readonly<Record<string, Filter>> = {
   indent: filter("width? first? blank?", (runtime, value, args) =>
     remarked(indent(runtime, needText(value, "the value"), args), value),
   ),
-  int: filter("default? base?", (_, value, [usual = 0, base]) => {
+  int: filter("default? base?", ({ bounds }, value, [usual = 0, base]) => {
     const text = stringOf(value);
     if (value instanceof Undefined) value.fail();
-    const whole = text === undefined ? undefined : parseInteger(text, needInt(base, 10, "base"));
+    const whole = text === undefined ? undefined : parseInteger(text, needInt(base, 10, "base"), bounds);
     if (whole !== undefined) return whole;
     if (isInt(value)) return numberOf(value)!;
     if (value instanceof Float && !Number.isFinite(value.value) && !Number.isNaN(value.value))
@@ -221,7 +236,7 @@ export const filters: Readonly<Record<string, Filter>> = {
   }),
   safe: filter("", ({ bounds }, value) => new Markup(textOf(value, bounds))),
   string: filter("", ({ bounds }, value) => (stringOf(value) === undefined ? textOf(value, bounds) : value)),
-  striptags: mapping(
+  striptags: tagged(
     (text) =>
     text.replaceAll(/<!--[^]*?-->|<[^>]*>/g, "").split(/\s+/).filter(Boolean).join(" ") // prettier-ignore
       .replaceAll(/&(amp|lt|gt|quot|#34|#39);/g, (_, name: string) => ({ amp: "&", lt: "<", gt: ">", "#39": "'" })[name] ?? '"'), // prettier-ignore

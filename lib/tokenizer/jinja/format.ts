@@ -39,7 +39,8 @@ export function percentFormat(text: string, given: Value, bounds: Bounds): strin
   bounds.spend(text.length / 8);
   const result = text.replaceAll(
     /%(?:\(([^()]*)\))?([-#0 +]*)(\*|\d+)?(?:\.(\*|\d+)?)?[hlL]?([^]?)/g,
-    (whole: string, name: string | undefined, flags: string, star?: string, precisionText?: string, kind = "") => {
+    (whole: string, ...groups: (string | undefined)[]) => {
+      const [name, flags = "", star, precisionText, kind = ""] = groups;
       bounds.spend(1);
       const width = size(star);
       const precision = /\.(?!\d*\))/.test(whole.replace(/\([^()]*\)/, "")) ? (size(precisionText) ?? 0) : undefined;
@@ -135,7 +136,10 @@ function floatDigits(value: number, kind: string, precision: number, alternate =
     const long = power < -4 || power >= digits;
     text = long ? exponential(value, digits - 1) : (Object.is(value, -0) ? "-" : "") + fixed(value, digits - 1 - power);
     if (!alternate)
-      text = text.replace(/(\.\d*?)0*(e.*)?$/, (_, some: string, end = "") => (some === "." ? "" : some) + end);
+      text = text.replace(
+        /(\.\d*?)0*(e.*)?$/,
+        (_, some: string, end?: string) => (some === "." ? "" : some) + (end ?? ""),
+      );
   }
   return kind === lower ? text : text.toUpperCase();
 }
@@ -191,6 +195,7 @@ export function formatValue(value: Value, spec: string, bounds: Bounds): string 
     usual = "<";
   } else {
     shown = formatNumber(value, number!, kind, precision, alternate !== undefined);
+    if (group) bounds.spend(shown.length ** 2 / 64);
     if (group) shown = shown.replace(/^(-?)(\d+)/, (_, minus: string, digits: string) => minus + digits.replaceAll(/\B(?=(\d{3})+(?!\d))/g, group)); // prettier-ignore
     if (sign === "+" || sign === " ") shown = withSign(shown, sign);
   }
@@ -240,9 +245,11 @@ export function braceFormat(
   let length = 0;
   const format = (template: string, depth: number): string => {
     if (depth > 2) throw new TemplateError("Max string recursion exceeded");
-    bounds.spend(template.length / 8);
+    // The search for a field's end may go through the whole text from each sign that could begin or divide one.
+    bounds.spend((template.length * (1 + (template.match(/[[!:{]/g)?.length ?? 0))) / 32);
     const pattern = /\{\{|\}\}|\{((?:[^{}[\]]|\[[^\]]*\])*?)(?:!([^:}]*))?(?::((?:[^{}]|\{[^{}]*\})*))?\}|[{}]/g;
-    return template.replaceAll(pattern, (whole: string, path: string | undefined, conversion?: string, spec = "") => {
+    return template.replaceAll(pattern, (whole: string, ...groups: (string | undefined)[]) => {
+      const [path, conversion, spec = ""] = groups;
       if (whole === "{{" || whole === "}}") return whole[0]!;
       if (path === undefined) throw new TemplateError(`Single '${whole}' encountered in format string`);
       bounds.spend(1);

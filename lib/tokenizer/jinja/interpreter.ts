@@ -17,7 +17,7 @@ import {
   iterate,
   type Keywords,
   Namespace,
-  sizeOf,
+  chargedSize,
   stringOf,
   TemplateError,
   truth,
@@ -420,7 +420,7 @@ export class Interpreter implements Runtime {
     const named = new Map(kwargs.map(([name, value]) => [name, this.#evaluate(value, scope)]));
     if (spread) {
       const list = this.#evaluate(spread, scope);
-      this.bounds.spend(sizeOf(list) ?? 0);
+      this.bounds.spend(chargedSize(list, this.bounds) ?? 0);
       for (const item of iterate(list, this.bounds)) values.push(item);
     }
     if (kwSpread) {

@@ -2,7 +2,7 @@
 // what its body has set.
 import type { Bounds } from "./bounds.js";
 import type { Runtime } from "./runtime.js";
-import { equal, firstOf, Func, type Keywords, sizeOf, TemplateError, type Value } from "./values.js";
+import { equal, firstOf, Func, type Keywords, chargedSize, TemplateError, type Value } from "./values.js";
 
 export class Loop extends Func {
   override readonly type = "LoopContext";
@@ -30,7 +30,7 @@ export class Loop extends Func {
     });
     this.#items = items;
     this.#runtime = runtime;
-    this.#length = sizeOf(iterable);
+    this.#length = chargedSize(iterable, runtime.bounds);
   }
 
   /** Goes to the next item; undefined if there is none. */

@@ -274,6 +274,12 @@ export function sizeOf(value: Value): number | undefined {
   return undefined;
 }
 
+/** Returns what Python's len() returns, and charges for the search of a text for characters of two units. */
+export function chargedSize(value: Value, bounds: Bounds): number | undefined {
+  bounds.spend((stringOf(value)?.length ?? 0) / 64);
+  return sizeOf(value);
+}
+
 /** Iterates over a value, one step of work for each item. */
 export function* iterate(value: Value, bounds: Bounds): Generator<Value> {
   for (const item of itemsOf(value)) {
@@ -308,7 +314,7 @@ function* numbersOf(range: Range): Generator<Value> {
 
 /** Returns true if Python's iter() accepts a value. */
 export function isIterable(value: Value): boolean {
-  return value instanceof Iter || sizeOf(value) !== undefined;
+  return value instanceof Iter || stringOf(value) !== undefined || sizeOf(value) !== undefined;
 }
 
 /** Returns true if two values are equal, as Python's == says. */
