@@ -4,7 +4,7 @@ import type { JsonSchema } from "../json-schema.js";
 import { languageOfSearch, readPattern } from "./regular-expression.js";
 import { isObject, type Located, type SchemaDocument, type SchemaNode, unsupported } from "./schema-document.js";
 import { typesOf } from "./schema-keywords.js";
-import { knownFormats } from "./string-formats.js";
+import { patternedFormats } from "./string-formats.js";
 import { type Language, Languages } from "./text-language.js";
 import { spend } from "./work.js";
 
@@ -102,7 +102,7 @@ export class SchemaCheck {
     spend(length);
     if (length < minLength || length > maxLength) return false;
     if (pattern !== undefined && !this.matchesPattern(value, pattern, `${place}/pattern`)) return false;
-    const known = format === undefined ? undefined : knownFormats[format];
+    const known = format === undefined ? undefined : patternedFormats[format];
     return known === undefined || this.matchesPattern(value, `^(?:${known})$`, `${place}/format`);
   }
 

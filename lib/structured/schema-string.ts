@@ -6,7 +6,7 @@ import { patternExpression, withLength } from "./pattern.js";
 import { languageOfSearch, readPattern, withoutAnchors } from "./regular-expression.js";
 import { type SchemaNode, unsupported } from "./schema-document.js";
 import { countsOf, placeOf } from "./schema-keywords.js";
-import { knownFormats } from "./string-formats.js";
+import { knownFormats, patternedFormats } from "./string-formats.js";
 import { type Language, Languages } from "./text-language.js";
 
 /** A regular expression of a string, and the place that has it. */
@@ -53,10 +53,12 @@ function isEnforced(format: unknown): boolean {
 /** Returns the different regular expressions of patterns and formats. */
 function sourcesOf(nodes: readonly SchemaNode[]): readonly Source[] {
   const found = new Map<string, Source>();
+  const isLimited = nodes.some(({ schema }) => schema.pattern !== undefined || schema.maxLength !== undefined);
+  const formats = isLimited ? patternedFormats : knownFormats;
   for (const { schema, place } of nodes) {
     const { pattern, format } = schema as Record<string, string | undefined>;
     if (pattern !== undefined) found.set(pattern, { source: pattern, place: `${place}/pattern` });
-    const known = isEnforced(format) ? `^(?:${knownFormats[format!]!})$` : undefined;
+    const known = isEnforced(format) ? `^(?:${formats[format!]!})$` : undefined;
     if (known !== undefined) found.set(known, { source: known, place: `${place}/format` });
   }
   return [...found.values()];

@@ -40,46 +40,56 @@ const label = (() => {
 })();
 /** A name of at most 253 characters. */
 const hostname = `${label.long}(?:\\.${label.long}){0,2}(?:\\.${label.short}){0,2}`;
-const email = (() => {
-  const word = (most: number): string => `[a-zA-Z0-9!#$%&'*+/=?^_\`{|}~-]{1,${most}}`;
-  const [two, three] = [
-    [30, 33],
-    [20, 20, 20],
-  ].map((sizes) => sizes.map(word).join("\\."));
-  return `(?:${word(64)}|${two!}|${three!})@${label.long}(?:\\.${label.long}){1,2}(?:\\.${label.short})?`;
-})();
 
-const percent = "%[0-9a-fA-F]{2}";
-const [plain, colon] = ["-a-zA-Z0-9._~!$&'()*+,;=@", ":"];
-const character = (of: string): string => `(?:[${of}]|${percent})`;
-const [segment, queryText] = [`${character(plain + colon)}{0,200}`, `(?:[${plain}:/?]|${percent}){0,2000}`];
-const endOfUri = `(?:\\?${queryText})?(?:#${queryText})?`;
-const authority = (() => {
-  const user = `(?:${character(plain.replace("@", "") + colon)}{1,60}@)?`;
-  return `${user}(?:${hostname}|\\[${ipv6}\\])(?::[0-9]{1,5})?`;
-})();
-const path = `(?:/${segment}){0,50}`;
-const scheme = "[a-zA-Z][a-zA-Z0-9+.-]{0,20}:";
-const rootless = `${character(plain + colon)}{1,200}${path}`;
-const absolute = `/(?:${character(plain + colon)}{1,200}${path})?`;
-const uri = `${scheme}(?://${authority}${path}|${absolute}|${rootless})${endOfUri}`;
-const relative = `(?://${authority}${path}|${absolute}|${character(plain)}{1,200}${path})?${endOfUri}`;
-const pointer = "(?:/(?:[^~/]|~[01]){0,200}){0,50}";
-const template = (() => {
-  const name = "[a-zA-Z0-9_]{1,40}";
-  return `(?:${character(`${plain}:/?#`)}|\\{[+#./;?&]?${name}\\*?(?:,${name}\\*?){0,10}\\}){0,500}`;
-})();
+/** Returns the formats that may be long: with limits, since a model could write them forever, or without. */
+function longFormats(limited: boolean): Readonly<Record<string, string>> {
+  const times = (least: number, most: number): string => (limited ? `{${least},${most}}` : `{${least},}`);
+  const email = (() => {
+    const letter = "[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]";
+    if (!limited) {
+      const part = "[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?";
+      return `${letter}+(?:\\.${letter}+)*@${part}(?:\\.${part})+`;
+    }
+    // A local part has at most 64 characters.
+    const words = [[64], [30, 33], [20, 20, 20]].map((sizes) =>
+      sizes.map((most) => `${letter}{1,${most}}`).join("\\."),
+    );
+    return `(?:${words.join("|")})@${label.long}(?:\\.${label.long}){1,2}(?:\\.${label.short})?`;
+  })();
+  const character = (of: string): string => `(?:[${of}]|%[0-9a-fA-F]{2})`;
+  const [plain, colon] = ["-a-zA-Z0-9._~!$&'()*+,;=@", ":"];
+  const letter = character(plain + colon);
+  const text = `(?:[${plain}:/?]|%[0-9a-fA-F]{2})${times(0, 2000)}`;
+  const end = `(?:\\?${text})?(?:#${text})?`;
+  const user = `(?:${character(plain.replace("@", "") + colon)}${times(1, 60)}@)?`;
+  const authority = `${user}(?:${hostname}|\\[${ipv6}\\])(?::[0-9]{1,5})?`;
+  const path = `(?:/${letter}${times(0, 200)})${times(0, 50)}`;
+  const rootless = `${letter}${times(1, 200)}${path}`;
+  const absolute = `/(?:${rootless})?`;
+  const uri = `[a-zA-Z][a-zA-Z0-9+.-]{0,20}:(?://${authority}${path}|${absolute}|${rootless})${end}`;
+  const relative = `(?://${authority}${path}|${absolute}|${character(plain)}${times(1, 200)}${path})?${end}`;
+  const reference = `(?:${uri}|${relative})`;
+  const pointer = `(?:/(?:[^~/]|~[01])${times(0, 200)})${times(0, 50)}`;
+  const name = `[a-zA-Z0-9_]${times(1, 40)}`;
+  const variables = `\\{[+#./;?&]?${name}\\*?(?:,${name}\\*?)${times(0, 10)}\\}`;
+  return {
+    ...{ email, "idn-email": email, uri, iri: uri, "uri-reference": reference, "iri-reference": reference },
+    "uri-template": `(?:${character(`${plain}:/?#`)}|${variables})${times(0, 500)}`,
+    "json-pointer": pointer,
+    "relative-json-pointer": `(?:0|[1-9][0-9]{0,5})(?:#|${pointer})`,
+  };
+}
 
 /** Regular expressions of texts that have the formats. */
 export const knownFormats: Readonly<Record<string, string>> = {
   ...{ date, time, "date-time": `${date}T${time}`, duration },
   uuid: "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}",
-  ...{ ipv4, ipv6, email, "idn-email": email, hostname, "idn-hostname": hostname },
-  ...{ uri, iri: uri, "uri-reference": `(?:${uri}|${relative})`, "iri-reference": `(?:${uri}|${relative})` },
-  "uri-template": template,
-  "json-pointer": pointer,
-  "relative-json-pointer": `(?:0|[1-9][0-9]{0,5})(?:#|${pointer})`,
+  ...{ ipv4, ipv6, hostname, "idn-hostname": hostname },
+  ...longFormats(true),
 };
+
+/** Regular expressions for strings that other keywords limit, too: together with limits of their own they would be too large. */
+export const patternedFormats: Readonly<Record<string, string>> = { ...knownFormats, ...longFormats(false) };
 
 /** Formats that JSON Schema defines and heed cannot enforce. */
 export const unsupportedFormats: ReadonlySet<string> = new Set(["regex"]);

@@ -48,7 +48,10 @@ describe("chat completions", () => {
     const body = { model: "tiny", messages, max_completion_tokens: 20 };
     const any = await openai.chat.completions.create({ ...body, response_format: { type: "json_object" } });
     expect(any.choices[0]!.message.content).toMatch(/^[{[]/);
-    const format = { type: "json_schema" as const, json_schema: { name: "x", schema: { not: { items: { type: "null" } } } } };
+    const format = {
+      type: "json_schema" as const,
+      json_schema: { name: "x", schema: { not: { items: { type: "null" } } } },
+    };
     await expect(openai.chat.completions.create({ ...body, response_format: format })).rejects.toMatchObject({
       ...{ status: 400, message: expect.stringContaining("schema at #/not") as string },
     });
