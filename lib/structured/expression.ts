@@ -38,6 +38,22 @@ export interface Rule {
   readonly kind: "rule";
   readonly name: string;
   body: Expression;
+  /**
+   * Set for a rule that is made when a text gets there, of which there may be very many. Its texts can end, and are empty
+   * only if `nullable` is true; what it can begin with are bytes.
+   */
+  readonly late?: { readonly nullable: boolean };
+}
+
+/** Returns a rule whose body is made when it is needed first; see `Rule.late`. */
+export function lateRule(name: string, nullable: boolean, make: () => Expression): Rule {
+  let body: Expression | null = null;
+  return {
+    ...{ kind: "rule", name, late: { nullable } },
+    get body() {
+      return (body ??= make());
+    },
+  };
 }
 
 /** The empty text. */
@@ -169,7 +185,7 @@ function waysOf(one: Expression, known: Map<Rule, number>): number {
   if (one.kind === "choice") return one.options.reduce((sum, option) => sum + waysOf(option, known), 0);
   if (one.kind === "sequence") return one.parts[0] ? waysOf(one.parts[0], known) : 0;
   spend(1);
-  const found = known.get(one);
+  const found = one.late ? 1 : known.get(one);
   if (found !== undefined) return found;
   known.set(one, 0);
   const ways = waysOf(one.body, known);
@@ -263,7 +279,7 @@ function rulesOf(root: Expression): { rules: Rule[]; size: number } {
     }
     size++;
     spend(1 / 8);
-    if (one.kind === "rule") {
+    if (one.kind === "rule" && !one.late) {
       found.add(one);
       pending.push(one.body);
       continue;
@@ -279,7 +295,7 @@ function rulesOf(root: Expression): { rules: Rule[]; size: number } {
 /** Returns true if some text matches, given the rules that some text is known to match. */
 function canEnd(one: Expression, known: ReadonlySet<Rule>): boolean {
   if (one.kind === "byte") return true;
-  if (one.kind === "rule") return known.has(one);
+  if (one.kind === "rule") return one.late !== undefined || known.has(one);
   if (one.kind === "sequence") return one.parts.every((part) => canEnd(part, known));
   if (one.kind === "choice") return one.options.some((option) => canEnd(option, known));
   return one.least === 0 || canEnd(one.of, known);
@@ -287,7 +303,7 @@ function canEnd(one: Expression, known: ReadonlySet<Rule>): boolean {
 
 function isNullable(one: Expression, known: ReadonlySet<Rule>): boolean {
   if (one.kind === "byte") return false;
-  if (one.kind === "rule") return known.has(one);
+  if (one.kind === "rule") return one.late?.nullable ?? known.has(one);
   if (one.kind === "sequence") return one.parts.every((part) => isNullable(part, known));
   if (one.kind === "choice") return one.options.some((option) => isNullable(option, known));
   return one.least === 0 || isNullable(one.of, known);
@@ -307,7 +323,7 @@ function checkStart(one: Rule, nullable: ReadonlySet<Rule>, open: Set<Rule>, cle
 /** Returns the rules with which an expression can begin. */
 function startsOf(one: Expression, nullable: ReadonlySet<Rule>): Rule[] {
   if (one.kind === "byte") return [];
-  if (one.kind === "rule") return [one];
+  if (one.kind === "rule") return one.late ? [] : [one];
   if (one.kind === "choice") return one.options.flatMap((option) => startsOf(option, nullable));
   if (one.kind === "repeat") return one.most === 0 ? [] : startsOf(one.of, nullable);
   const last = one.parts.findIndex((part) => !isNullable(part, nullable));

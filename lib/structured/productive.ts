@@ -10,7 +10,7 @@ export function withoutEndless(root: Expression): Expression {
   const made = new Map<Rule, Rule>(Array.from(ends, (one) => [one, rule(one.name, never)]));
   const without = (one: Expression): Expression => {
     if (one.kind === "byte") return one;
-    if (one.kind === "rule") return made.get(one) ?? never;
+    if (one.kind === "rule") return one.late ? one : (made.get(one) ?? never);
     const known = changed.get(one);
     if (known) return known;
     const found =

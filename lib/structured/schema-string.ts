@@ -35,7 +35,8 @@ export function stringExpression(nodes: readonly SchemaNode[], excepted: readonl
   }
   const make = new Languages();
   const place = placeOf(nodes, "pattern", "format", "minLength", "maxLength");
-  const found = make.expression(stringLanguage(nodes, excepted, make), stringCharacter, `schema at ${place}`);
+  const language = stringLanguage(nodes, excepted, make, false);
+  const found = make.expression(language, stringCharacter, `schema at ${place}`, most);
   // The language of a format is smaller than the format.
   if (found === never && nodes.some(({ schema }) => isEnforced(schema.format)))
     throw unsupported(placeOf(nodes, "format"), "what stands beside it");
@@ -64,14 +65,19 @@ function sourcesOf(nodes: readonly SchemaNode[]): readonly Source[] {
   return [...found.values()];
 }
 
-/** Returns the strings that match all of the nodes as a language. */
-export function stringLanguage(nodes: readonly SchemaNode[], excepted: readonly unknown[], make: Languages): Language {
+/** Returns the strings that match all of the nodes as a language; without `limited`, their largest length is left out. */
+export function stringLanguage(
+  nodes: readonly SchemaNode[],
+  excepted: readonly unknown[],
+  make: Languages,
+  limited = true,
+): Language {
   const [least, most] = countsOf(nodes, "minLength", "maxLength");
   const read = (source: string, place: string): Language => {
     const what = `schema at ${place}`;
     return languageOfSearch(source, readPattern(source, what), make, what);
   };
-  const length = make.repeat(make.characters(allCharacters), least, most);
+  const length = make.repeat(make.characters(allCharacters), least, limited ? most : Infinity);
   const parts = [length, ...sourcesOf(nodes).map(({ source, place }) => read(source, place))];
   for (const { made, place } of nodes)
     if (made?.notPattern !== undefined) parts.push(make.not(read(made.notPattern, place)));

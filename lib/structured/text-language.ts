@@ -3,7 +3,7 @@
 // object, so that the derivatives of a language are finitely many states.
 import { HeedError } from "../errors.js";
 import { allCharacters, type Characters, charactersOf, complement, intersection } from "./characters.js";
-import { choiceOf, empty, type Expression, never, rule, type Rule, sequence } from "./expression.js";
+import { choiceOf, empty, type Expression, lateRule, never, rule, type Rule, sequence } from "./expression.js";
 import { spend } from "./work.js";
 
 /** A set of texts. */
@@ -227,11 +227,12 @@ export class Languages {
   }
 
   /**
-   * Returns the texts of a language as an expression without dead ends; `never` if there are none.
+   * Returns the texts of a language with at most `most` characters as an expression without dead ends; `never` if there
+   * are none.
    *
    * @throws ERR_ARGUMENT with `what` if it has too many states.
    */
-  expression(root: Language, character: (of: Characters) => Expression, what: string): Expression {
+  expression(root: Language, character: (of: Characters) => Expression, what: string, most = Infinity): Expression {
     const states = new Set([root]);
     const callers = new Map<Language, Language[]>();
     for (const state of states) {
@@ -245,10 +246,12 @@ export class Languages {
       if (states.size > mostStates)
         throw new HeedError("ERR_ARGUMENT", `${what}: heed does not support patterns and lengths this large together`);
     }
-    const productive = new Set([...states].filter(({ nullable }) => nullable));
-    for (const state of productive) for (const caller of callers.get(state) ?? []) productive.add(caller);
-    if (!productive.has(root)) return never;
-    const rules = new Map<Language, Rule>(Array.from(productive, (state) => [state, rule("a text", empty)]));
+    /** Numbers of characters after which a text of each state can end, at the least. */
+    const missing = new Map<Language, number>();
+    for (const state of states) if (state.nullable) missing.set(state, 0);
+    for (const [state, count] of missing)
+      for (const caller of callers.get(state) ?? []) if (!missing.has(caller)) missing.set(caller, count + 1);
+    if (!(missing.get(root)! <= most)) return never;
     const sets = new Map<string, Expression>();
     const setOf = (of: Characters): Expression => {
       const key = of.join();
@@ -256,13 +259,29 @@ export class Languages {
       if (!found) sets.set(key, (found = character(of)));
       return found;
     };
-    for (const [state, made] of rules) {
-      const steps = this.steps(state).filter(({ after }) => productive.has(after));
-      spend(1 + steps.length);
-      const options = steps.map(({ of, after }) => sequence(setOf(of), rules.get(after)!));
-      made.body = choiceOf([...(state.nullable ? [empty] : []), ...options]);
+    const rules = new Map<string, Rule>();
+    const ruleOf = (state: Language, left: number): Rule => {
+      const key = `${state.id},${left}`;
+      let found = rules.get(key);
+      if (found) return found;
+      // Each state is another one for each number of characters that are left, and few of them are needed.
+      found = lateRule("a text", state.nullable, () => bodyOf(state, left));
+      rules.set(key, found);
+      return found;
+    };
+    const bodyOf = (state: Language, left: number): Expression => {
+      const steps = this.steps(state).filter(({ after }) => missing.get(after)! < left);
+      const options = steps.map(({ of, after }) => sequence(setOf(of), ruleOf(after, left - 1)));
+      return choiceOf([...(state.nullable ? [empty] : []), ...options]);
+    };
+    if (most === Infinity) {
+      for (const state of missing.keys()) rules.set(`${state.id},${most}`, rule("a text", empty));
+      for (const state of missing.keys()) {
+        spend(1 + this.steps(state).length);
+        ruleOf(state, most).body = bodyOf(state, most);
+      }
     }
-    return rules.get(root)!;
+    return ruleOf(root, most);
   }
 }
 
