@@ -26,6 +26,7 @@ export function numberExpression(
   const place = placeOf(nodes, "multipleOf");
   if (steps.some((step) => !Number.isInteger(step))) throw unsupported(place, "a number that is not whole");
   const step = steps.reduce((a, b) => (a / gcd(a, b)) * b, 1);
+  if (steps.length > 0 && (low.value >= 1e20 || high.value <= -1e20)) throw unsupported(place, "such large multiples");
   if (step > Number.MAX_SAFE_INTEGER) throw unsupported(place, "multiples of large numbers");
   if (low.value > high.value || (low.value === high.value && (low.open || high.open))) return never;
   if (type === "number" && steps.length === 0 && except.length === 0) {

@@ -73,6 +73,7 @@ export function stringLanguage(
   limited = true,
 ): Language {
   const [least, most] = countsOf(nodes, "minLength", "maxLength");
+  if (least > most) return make.none;
   const read = (source: string, place: string): Language => {
     const what = `schema at ${place}`;
     return languageOfSearch(source, readPattern(source, what), make, what);

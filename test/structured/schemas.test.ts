@@ -152,6 +152,11 @@ const cases: Record<string, [schema: object, good: unknown[], bad: unknown[]]> =
     [{ a: 1, abc: 2 }, {}],
     [{ A: 1 }, { abcd: 1 }, { a: "x" }],
   ],
+  "names that no text can have": [
+    { type: "object", propertyNames: { minLength: 2, maxLength: 1 } },
+    [{}],
+    [{ a: 1 }, { "": 1 }],
+  ],
   patternProperties: [
     {
       type: "object",
