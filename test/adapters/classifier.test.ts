@@ -193,41 +193,44 @@ function numbersIn(file: string): Record<string, number[]> {
 
 const reference = sharedReference("peft/lora_bert_classes");
 
-testUnless(!reference && noReference)("a classifier that PEFT has trained has PEFT's logits, loss and gradients", async () => {
-  const { ids, labels, mask, ...oracle } = numbersIn(path.join(reference!, "oracle.safetensors"));
-  const { loss: expectedLoss, gradient_norms: norms } = JSON.parse(
-    readFileSync(path.join(reference!, "case.json"), "utf8"),
-  ) as { loss: number; gradient_norms: Record<string, number> };
-  const base = path.join(reference!, "../../families/bert");
-  const { model: bert } = await loadParts("load", base, { kind: "encoder", device: "cpu" });
-  using model = new BertForSequenceClassification(bert as Bert, { labels: 3 });
-  await loadAdapter(model, reference!);
-  model.eval();
-  const ints = (values: readonly number[], shape: number[]) => tensor(values, shape, { dtype: "i32", device: "cpu" });
-  const rows = [0, 1].map((row) => mask!.slice(16 * row, 16 * row + 16).reduce((a, b) => a + b));
-  const options = { keyLengths: ints(rows, [2]) };
-  using logits = noGrad(() => model.forward(ints(ids!, [2, 16]), options));
-  const near = (got: ArrayLike<number>, wanted: readonly number[], what: string): void => {
-    const largest = Math.max(...wanted.map(Math.abs));
-    for (const [i, x] of wanted.entries()) expect(Math.abs(got[i]! - x), `${what} ${i}`).toBeLessThan(2e-5 * largest);
-  };
-  near(await logits.data(), oracle.logits!, "logit");
-  using loss = model.loss(ints(ids!, [2, 16]), ints(labels!, [2]), options);
-  expect(await loss.item()).toBeCloseTo(expectedLoss, 5);
-  loss.backward();
-  const head = (part: "weight" | "bias") => model.classifier[part]!.grad!;
-  for (const part of ["weight", "bias"] as const) {
-    const name = `base_model.model.classifier.${part}`;
-    const gradient = await head(part).data();
-    near(gradient, oracle[`grad.${name}`]!, name);
-    expect(Math.hypot(...gradient) / norms[name]!).toBeCloseTo(1, 4);
-  }
-  const folder = temporaryFolder();
-  await saveAdapter(folder, model);
-  // The same tensors come out as went in.
-  const [got, wanted] = [folder, reference!].map((at) => numbersIn(path.join(at, "adapter_model.safetensors")));
-  expect(got).toEqual(wanted);
-});
+testUnless(!reference && noReference)(
+  "a classifier that PEFT has trained has PEFT's logits, loss and gradients",
+  async () => {
+    const { ids, labels, mask, ...oracle } = numbersIn(path.join(reference!, "oracle.safetensors"));
+    const { loss: expectedLoss, gradient_norms: norms } = JSON.parse(
+      readFileSync(path.join(reference!, "case.json"), "utf8"),
+    ) as { loss: number; gradient_norms: Record<string, number> };
+    const base = path.join(reference!, "../../families/bert");
+    const { model: bert } = await loadParts("load", base, { kind: "encoder", device: "cpu" });
+    using model = new BertForSequenceClassification(bert as Bert, { labels: 3 });
+    await loadAdapter(model, reference!);
+    model.eval();
+    const ints = (values: readonly number[], shape: number[]) => tensor(values, shape, { dtype: "i32", device: "cpu" });
+    const rows = [0, 1].map((row) => mask!.slice(16 * row, 16 * row + 16).reduce((a, b) => a + b));
+    const options = { keyLengths: ints(rows, [2]) };
+    using logits = noGrad(() => model.forward(ints(ids!, [2, 16]), options));
+    const near = (got: ArrayLike<number>, wanted: readonly number[], what: string): void => {
+      const largest = Math.max(...wanted.map(Math.abs));
+      for (const [i, x] of wanted.entries()) expect(Math.abs(got[i]! - x), `${what} ${i}`).toBeLessThan(2e-5 * largest);
+    };
+    near(await logits.data(), oracle.logits!, "logit");
+    using loss = model.loss(ints(ids!, [2, 16]), ints(labels!, [2]), options);
+    expect(await loss.item()).toBeCloseTo(expectedLoss, 5);
+    loss.backward();
+    const head = (part: "weight" | "bias") => model.classifier[part]!.grad!;
+    for (const part of ["weight", "bias"] as const) {
+      const name = `base_model.model.classifier.${part}`;
+      const gradient = await head(part).data();
+      near(gradient, oracle[`grad.${name}`]!, name);
+      expect(Math.hypot(...gradient) / norms[name]!).toBeCloseTo(1, 4);
+    }
+    const folder = temporaryFolder();
+    await saveAdapter(folder, model);
+    // The same tensors come out as went in.
+    const [got, wanted] = [folder, reference!].map((at) => numbersIn(path.join(at, "adapter_model.safetensors")));
+    expect(got).toEqual(wanted);
+  },
+);
 
 test("a head that does not fit is refused, and changes nothing", async () => {
   const folder = temporaryFolder();
