@@ -188,7 +188,7 @@ function headIn(
   const other = modulesToSave.find((name) => !own.includes(name) && !(own.length > 0 && usual.includes(name)));
   if (other !== undefined)
     throw fault(
-      `expected modules_to_save in ${adapterFiles.config} to name ${own.length > 0 ? `the model's head (${own.join(", ")})` : "nothing, because the model has no head"}, got ${describe(other)}`,
+      `expected modules_to_save in ${adapterFiles.config} to name ${own.length > 0 ? `the model's head (${own.join(", ")})` : "nothing, because the model has no head for classifying"}, got ${describe(other)}`,
     );
   const saved = head.filter(([name]) => modulesToSave.includes(modulesOf([[name]], names)[0]!));
   return new Map(
