@@ -262,7 +262,7 @@ export type {
 export { chatExamples, textExample, withChatTemplate } from "./train/chat-examples.js";
 export { dpoLoss, type PreferencePair } from "./train/dpo.js";
 export { type PackedExamples, packExamples, type PackOptions, type TrainingExample } from "./train/pack-examples.js";
-export { readExamples, type ReadExamplesOptions } from "./train/read-examples.js";
+export { readExamples, type ReadExamplesOptions } from "./data/read-examples.js";
 export type { SequenceSource, TrainingSequence } from "./train/sequence-source.js";
 export { type MaskedTokens, type MaskingOptions, maskTokens } from "./train/mask-tokens.js";
 export {

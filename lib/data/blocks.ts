@@ -3,15 +3,16 @@
 import type { BadLine } from "./bad-lines.js";
 import { bytesOf } from "./bytes.js";
 import type { DataFile } from "./inputs.js";
+import { jsonLines } from "./json-lines.js";
 import { csvRows, parquetRows, type Row } from "./tables.js";
 
 /** Place in the inputs at which a block begins. */
 export interface InputPlace {
   /** Index of the file. */
   readonly file: number;
-  /** Number of bytes (of the decompressed file) or rows before the place. */
+  /** Number of bytes (of the decompressed file, or of the lines of an array) or rows before the place. */
   readonly offset: number;
-  /** Number of the first line or row, counted from 1. */
+  /** Number of the first line, row or element of an array, counted from 1. */
   readonly line: number;
   /** True if the place is within a document, which the block before it has begun. */
   readonly open: boolean;
@@ -62,7 +63,7 @@ export async function* blocksOf(
   for (let file = from.file; file < files.length; file++) {
     const place = file === from.file ? from : { ...start, file };
     const { format } = files[file]!;
-    if (format === "jsonl") yield* lineBlocks(files[file]!, options, place);
+    if (format === "jsonl" || format === "json") yield* lineBlocks(files[file]!, options, place);
     else if (format === "text") yield* textBlocks(files[file]!, options, place);
     else yield* rowBlocks(files[file]!, options, place);
   }
@@ -113,10 +114,11 @@ class Pending {
 
 async function* lineBlocks(
   file: DataFile,
-  { blockBytes = 2 ** 20, longestLine = 2 ** 26 }: BlockOptions,
+  { blockBytes = 2 ** 20, longestLine = 2 ** 26, textColumn }: BlockOptions,
   from: InputPlace,
 ): AsyncGenerator<Block, void, undefined> {
-  const pending = new Pending(bytesOf(file, from.offset));
+  const { offset } = from;
+  const pending = new Pending(file.format === "json" ? jsonLines(file, textColumn, offset) : bytesOf(file, offset));
   try {
     for (let place = from; ;) {
       // One byte more tells whether the file goes on after the block.

@@ -21,8 +21,16 @@ export async function* bytesOf({ path, compression }: DataFile, start = 0): Asyn
     yield* nameErrors(path, createReadStream(path, { start, highWaterMark: pieceLength }));
     return;
   }
-  let skip = start;
-  for await (const piece of nameErrors(path, decompressed(path, compression))) {
+  yield* skipBytes(nameErrors(path, decompressed(path, compression)), start);
+}
+
+/** Yields the bytes of pieces without the first `count` ones. */
+export async function* skipBytes(
+  pieces: AsyncIterable<Buffer>,
+  count: number,
+): AsyncGenerator<Buffer, void, undefined> {
+  let skip = count;
+  for await (const piece of pieces) {
     if (piece.length > skip) yield skip === 0 ? piece : piece.subarray(skip);
     skip = Math.max(0, skip - piece.length);
   }

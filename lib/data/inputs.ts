@@ -13,7 +13,7 @@ const formats = {
   md: "text",
   jsonl: "jsonl",
   ndjson: "jsonl",
-  json: "jsonl",
+  json: "json",
   csv: "csv",
   tsv: "tsv",
   parquet: "parquet",

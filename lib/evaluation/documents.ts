@@ -24,7 +24,8 @@ export type TaskDocument = Readonly<Record<string, unknown>>;
  */
 export async function readDocuments(file: string): Promise<TaskDocument[]> {
   const { format = "jsonl", compression = null } = formatOf(file) ?? {};
-  if (format === "csv" || format === "tsv" || format === "parquet" || (format === "jsonl" && compression !== null)) {
+  const isTable = format === "csv" || format === "tsv" || format === "parquet";
+  if (isTable || (format !== "text" && compression !== null)) {
     const documents: TaskDocument[] = [];
     for await (const { line, value } of documentRows(file, parsePythonJson))
       documents.push(documentOf(`${file}:${line}`, value));

@@ -78,8 +78,8 @@ describe("files of other programs", () => {
       { chosen: chat, rejected: chat },
     ];
     expect(await read(file("pairs.jsonl", lines.map((line) => JSON.stringify(line)).join("\n")))).toEqual([
-      { prompt: [{ role: "user", content: "Hi" }], chosen: chat, rejected: chat },
-      { prompt: [], chosen: chat, rejected: chat },
+      { prompt: [], chosen: chat, rejected: chat, tools: null },
+      { prompt: [], chosen: chat, rejected: chat, tools: null },
     ]);
   });
 });

@@ -15,7 +15,7 @@ import { chatExamples, textExample, withChatTemplate } from "../../lib/train/cha
 import { loadCheckpoint } from "../../lib/train/checkpoint.js";
 import { evaluate } from "../../lib/train/evaluate.js";
 import { packExamples, type TrainingExample } from "../../lib/train/pack-examples.js";
-import { readExamples } from "../../lib/train/read-examples.js";
+import { readExamples } from "../../lib/data/read-examples.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { load } from "../../lib/load/load.js";
@@ -212,7 +212,7 @@ describe("readExamples", () => {
 
   test.each([
     ["{", /chats.jsonl:2: .*JSON/],
-    ["3", /chats.jsonl:2: expected an object with messages.* got 3/],
+    ["3", /chats.jsonl:2: expected an object, got 3/],
     ['{"prompt": "a"}', /:2: expected an object with messages/],
     [
       '{"messages": [{"role": "assistant", "content": "a", "weight": 2}]}',
