@@ -94,13 +94,14 @@ function teller(): (progress: DataProgress) => void {
   };
 }
 
-function summary({ documents, tokens, targets, textBytes, longest, badLines }: DataStatistics): string {
+function summary({ documents, tokens, targets, textBytes, longest, badLines, badAnswers }: DataStatistics): string {
   return [
     `${count(documents)} documents`,
     `${count(tokens)} tokens` + (targets === tokens ? "" : ` of which ${count(targets)} count for the loss`),
     `${(textBytes / Math.max(1, tokens)).toFixed(2)} bytes per token`,
     `longest document ${count(longest)} tokens`,
     `${count(badLines)} bad lines left out`,
+    ...(badAnswers > 0 ? [`${count(badAnswers)} bad answers (label false) left out`] : []),
   ].join(", ");
 }
 

@@ -12,6 +12,8 @@ export interface RunData<Source extends DataSource = DataSource> {
   chats?: boolean;
   /** Hash of the data. A resumed run must have the same data. */
   hash: string;
+  /** Number of tokens to train on that count for the loss, if they are not all. */
+  targets?: number | undefined;
 }
 
 /** Data of a run: a stream of tokens, sequences, or pairs of answers. */

@@ -51,7 +51,7 @@ export async function readData(
     return pairs;
   }
   if (parts) {
-    const shards = await readShards(flags, parts, known);
+    const shards = await readShards(flags, parts, known, warn);
     checkHash(flags, shards.hash, expectedHash);
     return shards;
   }

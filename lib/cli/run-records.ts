@@ -73,13 +73,29 @@ export async function examplesOf(
       else if (!example.mask.includes(1, 1)) empty++;
       else kept.push(example);
   }
+  tellLeftOut(data, { context, all, long, bad, empty, warn });
+  return kept;
+}
+
+/** Tells `warn` how many examples are left out: too long ones, bad answers, and those with nothing to learn. */
+export function tellLeftOut(
+  data: string,
+  found: {
+    context: number;
+    all: number;
+    long: number;
+    bad?: number;
+    empty: number;
+    warn: (text: string) => void;
+  },
+): void {
+  const { context, all, long, bad = 0, empty, warn } = found;
   const tell = (count: number, what: string): void => {
     if (count > 0) warn(`warning: ${data}: ${count} of ${all} examples ${what}`);
   };
   tell(long, `do not fit into --context ${context} and are left out`);
   tell(bad, "are left out, because their label says that the answer is a bad one");
   tell(empty, "are left out, because no token of theirs is to be learned");
-  return kept;
 }
 
 /** Returns true if there is a token to learn. */

@@ -1,7 +1,7 @@
 // The shards of a training run.
 import { createHash } from "node:crypto";
 import { mixSequences } from "../data/mix-sequences.js";
-import { shardSequences } from "../data/shard-sequences.js";
+import { fittingExamples, shardSequences } from "../data/shard-sequences.js";
 import { TokenShards } from "../data/token-shards.js";
 import { Gpt2Tokenizer } from "../tokenizer/gpt2-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
@@ -9,6 +9,7 @@ import type { SequenceSource } from "../train/sequence-source.js";
 import { type DataPart, shardParts } from "./data-parts.js";
 import type { RunData } from "./encoded-data.js";
 import { UsageError, usageOf } from "./failure.js";
+import { tellLeftOut } from "./run-records.js";
 import { defaults, type RunFlags } from "./train-flags.js";
 
 /**
@@ -22,6 +23,7 @@ export async function readShards(
   flags: RunFlags,
   parts: readonly DataPart[],
   known: Tokenizer | null,
+  warn: (text: string) => void,
 ): Promise<RunData<SequenceSource>> {
   const opened = parts.map(({ folder, weight }) => ({ shards: TokenShards.open(folder), weight }));
   const pairs = opened.find(({ shards }) => shards.kind === "preference");
@@ -36,12 +38,23 @@ export async function readShards(
   const heldOut = validationParts?.map(({ folder, weight }) => ({ shards: TokenShards.open(folder), weight })) ?? null;
   await checkTokenizers(flags, tokenizer, known, [...opened, ...(heldOut ?? [])]);
   try {
-    const sequences = (shards: TokenShards): SequenceSource =>
-      shardSequences(shards, { contextLength: flags.context, separate: flags.documents });
-    const split = opened.map(({ shards, weight }) => ({
-      weight,
-      ...splitSequences(sequences(shards), heldOut ? 0 : flags.validationFraction),
-    }));
+    const sequences = (shards: TokenShards): SequenceSource & { targetsBefore?: (sequence: number) => number } => {
+      if (shards.kind === "text")
+        return shardSequences(shards, { contextLength: flags.context, separate: flags.documents });
+      const examples = fittingExamples(shards, flags.context);
+      tellLeftOut(shards.folder, {
+        ...flags,
+        ...{ all: shards.documents, long: examples.long, empty: examples.empty },
+        warn,
+      });
+      return examples;
+    };
+    const split = opened.map(({ shards, weight }) => {
+      const source = sequences(shards);
+      const { train, validation } = splitSequences(source, heldOut ? 0 : flags.validationFraction);
+      const targets = source.targetsBefore?.(train.sequences) ?? train.sequences * flags.context;
+      return { weight, train, validation, targets };
+    });
     const { seed } = flags;
     const train = mixSequences(
       split.map(({ train, weight }) => ({ data: train, weight })),
@@ -54,7 +67,10 @@ export async function readShards(
     const hash = createHash("sha256").update(JSON.stringify(hashes)).digest("hex");
     // Conversations were written by the chat template of the data's tokenizer.
     const asText = opened.every(({ shards }) => shards.kind === "text");
-    return { tokenizer: asText ? (known ?? tokenizer) : tokenizer, train, validation, hash };
+    // With weights, an epoch has not every target once.
+    const counted = !asText && opened.every(({ weight }) => weight === undefined);
+    const targets = counted ? split.reduce((sum, { targets }) => sum + targets, 0) : undefined;
+    return { tokenizer: asText ? (known ?? tokenizer) : tokenizer, train, validation, hash, targets };
   } catch (cause) {
     throw usageOf(cause);
   }

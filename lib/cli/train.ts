@@ -223,16 +223,16 @@ function optimizerOf({ optimizer: type, weightDecay, momentum, beta2 }: RunFlags
 
 function summary(
   model: GPT | Llama,
-  { train, validation }: RunData,
+  { train, validation, targets = "targets" in train ? (train as PackedExamples).targets : undefined }: RunData,
   checkpoint: Checkpoint | null,
   processes: number,
 ): string {
   const count = (n: number): string => n.toLocaleString("en");
   const sizeOf = (source: DataSource): string => count("pair" in source ? source.pairs : tokensIn(source));
-  const targets = "targets" in train ? `, with ${count((train as PackedExamples).targets)} targets` : "";
+  const counted = targets === undefined ? "" : `, with ${count(targets)} targets`;
   const parts = [
     `${count(model.parameterCount({ trainable: true }))} parameters`,
-    `${sizeOf(train)} ${"pair" in train ? "pairs of answers" : "tokens"} to train on${targets}`,
+    `${sizeOf(train)} ${"pair" in train ? "pairs of answers" : "tokens"} to train on${counted}`,
     validation ? `${sizeOf(validation)} for validation` : "no validation",
     ...(processes > 1 ? [`${processes} processes`] : []),
   ];

@@ -33,6 +33,8 @@ export interface EncodedBlock {
   readonly textBytes: number;
   /** Lines that were left out. */
   readonly bad: readonly BadLine[];
+  /** Number of records that were left out because their answers are bad ones. */
+  readonly badAnswers: number;
 }
 
 const arrays = { u8: Uint8Array, u16: Uint16Array, i32: Int32Array } as const;
@@ -46,6 +48,7 @@ export function dtypeOf(vocabularySize: number): TokenDType {
 class Output {
   readonly bad: BadLine[] = [];
   textBytes = 0;
+  badAnswers = 0;
   #length = 0;
   readonly #ids: Int32Array[] = [];
   readonly #masks: Uint8Array[] = [];
@@ -73,7 +76,8 @@ class Output {
       else mask?.fill(1, at, at + part.length);
       at += part.length;
     }
-    return { ids, mask, ends: Int32Array.from(this.#ends), textBytes: this.textBytes, bad: this.bad };
+    const { textBytes, bad, badAnswers } = this;
+    return { ids, mask, ends: Int32Array.from(this.#ends), textBytes, bad, badAnswers };
   }
 }
 
@@ -117,6 +121,10 @@ export class BlockEncoder {
       return;
     }
     const examples = await this.#examplesOf(record);
+    if (examples.length === 0) {
+      output.badAnswers++;
+      return;
+    }
     output.textBytes += bytesIn(record);
     for (const { ids, mask } of examples) {
       output.add(ids, mask);

@@ -38,6 +38,8 @@ export interface DataStatistics {
   longest: number;
   /** Number of lines that were left out because they are malformed. */
   badLines: number;
+  /** Number of records that were left out because their label says that the answer is a bad one, as in the data of KTO. */
+  badAnswers: number;
 }
 
 /** Content of index.json. */
@@ -79,8 +81,9 @@ export function indexOf(folder: string, json: unknown): ShardIndex {
   if (!Array.isArray(inputs)) throw fail("inputs to be an array", inputs);
   for (const shard of shards as Partial<ShardIndex["shards"][number]>[])
     if (!isCount(shard?.tokens) || !isCount(shard.documents)) throw fail("shards with tokens and documents", shard);
-  const counts = Object(fields.statistics) as Record<string, unknown>;
-  for (const name of ["documents", "tokens", "targets", "textBytes", "longest", "badLines"])
+  // Earlier versions of heed did not count bad answers.
+  const counts: Record<string, unknown> = { badAnswers: 0, ...(Object(fields.statistics) as object) };
+  for (const name of ["documents", "tokens", "targets", "textBytes", "longest", "badLines", "badAnswers"])
     if (!isCount(counts[name])) throw fail(`statistics.${name} to be a number`, counts[name]);
   const sums = { tokens: 0, documents: 0 };
   for (const shard of shards as ShardIndex["shards"]) {
@@ -89,7 +92,7 @@ export function indexOf(folder: string, json: unknown): ShardIndex {
   }
   if (sums.tokens !== counts.tokens || sums.documents !== counts.documents)
     throw fail("statistics that fit the shards", counts);
-  return fields as unknown as ShardIndex;
+  return { ...(fields as unknown as ShardIndex), statistics: counts as unknown as DataStatistics };
 }
 
 function isCount(value: unknown): value is number {

@@ -62,6 +62,25 @@ export function shardSequences(shards: TokenShards, options: ShardSequenceOption
     : new PackedDocuments(shards, contextLength, truncation);
 }
 
+/** Examples of shards that fit into a sequence, and the numbers of the others. */
+export interface FittingExamples extends SequenceSource {
+  /** Number of examples that are longer than a sequence and are left out. */
+  readonly long: number;
+  /** Number of examples that are left out because no token of theirs counts. */
+  readonly empty: number;
+  /** Returns the number of tokens that count for the loss in the sequences before this one. */
+  targetsBefore(sequence: number): number;
+}
+
+/**
+ * @internal Returns sequences of the examples that fit into them whole. Texts, of which every token counts, are split.
+ *
+ * @throws ERR_RANGE if there is none.
+ */
+export function fittingExamples(shards: TokenShards, contextLength: number): FittingExamples {
+  return new PackedDocuments(shards, contextLength, "fit");
+}
+
 function windows(shards: TokenShards, contextLength: number, separate: boolean): SequenceSource {
   const sequences = Math.floor((shards.length - 1) / contextLength);
   if (sequences < 1)
@@ -108,43 +127,78 @@ interface Item {
   start: number;
   /** Number of tokens, one more than that of its targets. */
   length: number;
+  /** Number of tokens that count. */
+  targets: number;
+}
+
+/** Documents of a group, the sequences that they are packed into, and the numbers of those that are left out. */
+interface Group {
+  items: Item[];
+  rows: number[][];
+  long: number;
+  empty: number;
 }
 
 /** Documents that are packed in groups of neighbours. */
-class PackedDocuments implements SequenceSource {
+class PackedDocuments implements FittingExamples {
   readonly sequences: number;
+  readonly long: number = 0;
+  readonly empty: number = 0;
   /** Number of sequences before each group; the last number is that of all. */
   readonly #before = [0];
-  readonly #groups = new Map<number, { items: Item[]; rows: number[][] }>();
+  /** Number of tokens that count before each group; the last number is that of all. */
+  readonly #targetsBefore = [0];
+  readonly #groups = new Map<number, Group>();
 
   constructor(
     private readonly shards: TokenShards,
     readonly contextLength: number,
-    private readonly truncation: "split" | "end" | "start" | "drop",
+    private readonly truncation: "split" | "end" | "start" | "drop" | "fit",
   ) {
     const groups = Math.ceil(shards.documents / groupLength);
-    for (let group = 0; group < groups; group++)
-      this.#before.push(this.#before.at(-1)! + this.#pack(group).rows.length);
+    for (let group = 0; group < groups; group++) {
+      const { items, rows, long, empty } = this.#pack(group);
+      this.#before.push(this.#before.at(-1)! + rows.length);
+      this.#targetsBefore.push(this.#targetsBefore.at(-1)! + sumOf(items.map(({ targets }) => targets)));
+      this.long += long;
+      this.empty += empty;
+    }
     this.sequences = this.#before.at(-1)!;
     if (this.sequences === 0)
-      throw new HeedError("ERR_RANGE", `${shards.folder}: expected a document with a token to learn, got none`);
+      throw new HeedError(
+        "ERR_RANGE",
+        `${shards.folder}: expected a document with a token to learn${this.long > 0 ? ` that fits into ${contextLength} tokens` : ""}, got none`,
+      );
   }
 
   sequence(index: number): TrainingSequence {
     checkInteger("sequence", "index", index, 0, this.sequences - 1);
+    const { items, row } = this.#find(index);
+    const examples = row.map((i): TrainingExample => this.shards.example(items[i]!.start, items[i]!.length));
+    return joinExamples(examples, this.contextLength);
+  }
+
+  targetsBefore(sequence: number): number {
+    if (sequence === this.sequences) return this.#targetsBefore.at(-1)!;
+    const { group, items, within, rows } = this.#find(sequence);
+    const before = rows.slice(0, within).flat();
+    return this.#targetsBefore[group]! + sumOf(before.map((i) => items[i]!.targets));
+  }
+
+  /** Returns the group of a sequence, and the items in the sequence. */
+  #find(index: number): Group & { group: number; within: number; row: number[] } {
     let [low, high] = [0, this.#before.length - 1];
     while (high - low > 1) {
       const middle = (low + high) >> 1;
       if (this.#before[middle]! <= index) low = middle;
       else high = middle;
     }
-    const { items, rows } = this.#group(low);
-    const row = rows[index - this.#before[low]!]!;
-    const examples = row.map((i): TrainingExample => this.shards.example(items[i]!.start, items[i]!.length));
-    return joinExamples(examples, this.contextLength);
+    const group = this.#group(low);
+    const within = index - this.#before[low]!;
+    return { ...group, group: low, within, row: group.rows[within]! };
   }
 
-  #group(group: number): { items: Item[]; rows: number[][] } {
+  #group(group: number): Group {
     let packed = this.#groups.get(group);
     if (packed) this.#groups.delete(group);
     else {
@@ -155,16 +209,22 @@ class PackedDocuments implements SequenceSource {
     return packed;
   }
 
-  #pack(group: number): { items: Item[]; rows: number[][] } {
+  #pack(group: number): Group {
     const { shards, contextLength } = this;
     const items: Item[] = [];
+    let [long, empty] = [0, 0];
     const last = Math.min(shards.documents, (group + 1) * groupLength);
     for (let document = group * groupLength; document < last; document++) {
       const start = shards.documentStart(document);
-      this.#add(items, start, shards.documentStart(document + 1) - start);
+      const length = shards.documentStart(document + 1) - start;
+      const added = this.#add(items, start, length);
+      if (added === 0 && length > contextLength + 1) long++;
+      else if (added === 0) empty++;
     }
     return {
       items,
+      long,
+      empty,
       rows: packLengths(
         items.map(({ length }) => length - 1),
         contextLength,
@@ -172,24 +232,41 @@ class PackedDocuments implements SequenceSource {
     };
   }
 
-  #add(items: Item[], start: number, length: number): void {
+  /** Adds a document, or its parts; returns how many items that are. */
+  #add(items: Item[], start: number, length: number): number {
+    const before = items.length;
     const most = this.contextLength + 1;
     const add = (start: number, length: number): void => {
       // Nothing predicts the first token.
-      if (length > 1 && this.#learns(start + 1, length - 1)) items.push({ start, length });
+      const targets = length > 1 ? this.#targetsIn(start + 1, length - 1) : 0;
+      if (targets > 0) items.push({ start, length, targets });
     };
+    const splits =
+      this.truncation === "split" || (this.truncation === "fit" && length > most && this.#isText(start, length));
     if (length <= most) add(start, length);
     else if (this.truncation === "end") add(start, most);
     else if (this.truncation === "start") add(start + length - most, most);
-    else if (this.truncation === "split")
+    else if (splits)
       // The last token of a part is the first one of the next, which it does not count for.
       for (let at = 0; at < length - 1; at += this.contextLength) add(start + at, Math.min(most, length - at));
+    return items.length - before;
   }
 
-  #learns(start: number, length: number): boolean {
-    if (this.shards.kind === "text") return true;
+  /** Returns true if every token of a document counts. */
+  #isText(start: number, length: number): boolean {
+    return this.#targetsIn(start, length) === length;
+  }
+
+  #targetsIn(start: number, length: number): number {
+    if (this.shards.kind === "text") return length;
     const mask = new Int32Array(length);
     this.shards.readMask(start, length, mask);
-    return mask.includes(1);
+    return sumOf(mask);
   }
+}
+
+function sumOf(numbers: readonly number[] | Int32Array): number {
+  let sum = 0;
+  for (const number of numbers) sum += number;
+  return sum;
 }

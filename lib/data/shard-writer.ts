@@ -103,7 +103,7 @@ export class ShardWriter implements AsyncDisposable {
       await this.#openShard(progress.shards.length - 1);
     }
     const shard = progress.shards.at(-1)!;
-    const { ids, mask, textBytes, bad } = block;
+    const { ids, mask, textBytes, bad, badAnswers } = block;
     const ends = block.ends.map((end) => end + shard.tokens);
     const { tokens: tokenFile, ends: endFile, mask: maskFile } = this.#files!;
     await naming(this.folder, async () => {
@@ -125,6 +125,7 @@ export class ShardWriter implements AsyncDisposable {
     statistics.targets += mask ? mask.reduce((sum, counts) => sum + counts, 0) : ids.length;
     statistics.textBytes += textBytes;
     statistics.badLines += bad.length;
+    statistics.badAnswers += badAnswers;
     const hash = createHash("sha256").update(progress.hash).update(asBytes(ids)).update(asBytes(block.ends));
     progress.hash = (mask ? hash.update(mask) : hash).digest("hex");
     progress.position = to;

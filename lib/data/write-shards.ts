@@ -187,7 +187,7 @@ class Run {
    */
   async #earlier(folder: string): Promise<ShardProgress | { complete: DataStatistics }> {
     const file = path.join(folder, names.progress);
-    const empty = { documents: 0, tokens: 0, targets: 0, textBytes: 0, longest: 0, badLines: 0 };
+    const empty = { documents: 0, tokens: 0, targets: 0, textBytes: 0, longest: 0, badLines: 0, badAnswers: 0 };
     const complete = await exists(path.join(folder, names.index));
     if (!complete && !(await exists(file)))
       return { position: start, shards: [], statistics: empty, open: 0, hash: "" };
@@ -198,7 +198,8 @@ class Run {
           "ERR_ARGUMENT",
           `${folder}: expected a folder without data, or with data of the same ${name}, got another one; choose another folder or remove this one`,
         );
-    if (!complete) return found;
+    // Earlier versions of heed did not count bad answers.
+    if (!complete) return { ...found, statistics: { ...empty, ...found.statistics } };
     const index = indexOf(folder, await readJsonFile(path.join(folder, names.index)));
     return { complete: index.statistics };
   }

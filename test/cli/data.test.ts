@@ -1,13 +1,16 @@
 /** `heed data`, and `heed train` on its folders. */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
 import { run as runData } from "../../lib/cli/data.js";
 import { resolveData, shardParts } from "../../lib/cli/data-parts.js";
 import { readData } from "../../lib/cli/run-data.js";
 import { defaults } from "../../lib/cli/train-flags.js";
+import { writeShards } from "../../lib/data/write-shards.js";
+import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
+import type { SequenceSource } from "../../lib/train/sequence-source.js";
 import { sharedFolder } from "../support/folder.js";
-import { heed } from "./support.js";
+import { heed, heedHere } from "./support.js";
 
 const folder = sharedFolder();
 const at = (name: string): string => path.join(folder, name);
@@ -42,6 +45,42 @@ test("files become shards, on which a model trains and resumes", { timeout: 120_
   expect(resumed).toMatch(/continuing from step 2\n[^]*validation loss [\d.]+ nats per token/);
 });
 
+test("shards of answers: bad ones are counted, and training leaves out and counts those that do not fit", async () => {
+  const answer = (prompt: string, more: object = {}): string =>
+    `${JSON.stringify({ prompt, completion: "4", ...more })}\n`;
+  const lines = [answer("2+2=").repeat(20), answer("2+2=", { label: false }), answer("x".repeat(40))];
+  writeFileSync(at("kto.jsonl"), `${lines.join("")}{"text": "${"y".repeat(33)}"}\n`);
+  const statistics = await writeShards(at("kto.jsonl"), {
+    ...{ tokenizer: new ByteTokenizer(), out: at("kto"), threads: 0, kind: "examples" },
+  });
+  expect(statistics).toMatchObject({ documents: 22, targets: 20 + 1 + 33, badLines: 0, badAnswers: 1 });
+  const shown = await heedHere(["data", "kto"], folder);
+  expect(shown.stdout).toMatch(/, 0 bad lines left out, 1 bad answers \(label false\) left out\n$/);
+  // An index of an earlier version has no such number.
+  const index = JSON.parse(readFileSync(at("kto/index.json"), "utf8")) as { statistics: Record<string, unknown> };
+  delete index.statistics.badAnswers;
+  writeFileSync(at("kto/index.json"), JSON.stringify(index));
+  expect((await heedHere(["data", "kto"], folder)).stdout).toMatch(/, 0 bad lines left out\n$/);
+
+  const { stdout, stderr } = await heedHere(
+    ["train", "--data", "kto", "--out", "of-answers", ...small, "--steps", "1", "--validation-fraction", "0"],
+    folder,
+  );
+  expect(stderr.replace(folder + path.sep, "")).toBe(
+    "warning: kto: 1 of 22 examples do not fit into --context 16 and are left out\n",
+  );
+  // The text of 33 bytes is split: nothing predicts its first byte.
+  expect(stdout).toMatch(/tokens to train on, with 52 targets, no validation\n/);
+  // A share of the sequences is held out, and its targets are not those of the training.
+  const warnings: string[] = [];
+  const flags = { ...defaults, data: at("kto"), context: 16, validationFraction: 0.5 };
+  const { train, targets } = await readData(flags, null, { warn: (text) => void warnings.push(text) });
+  const source = train as SequenceSource;
+  const sequences = Array.from({ length: source.sequences }, (_, i) => source.sequence(i).targets);
+  expect(targets).toBe(sequences.flatMap((each) => [...each]).filter((id) => id >= 0).length);
+  expect(warnings).toHaveLength(1);
+});
+
 test("mistakes are explained", async () => {
   writeFileSync(at("bad.jsonl"), '{"text": "a"}\n{"text":\n{"text": "b"}\n');
   const bad = await heed(["data", "bad.jsonl", "--tokenizer", "byte", "--out", "bad"], { cwd: folder });
@@ -49,7 +88,8 @@ test("mistakes are explained", async () => {
   expect(bad.stderr).toMatch(
     /^bad\.jsonl:2: .*JSON.*\nerror: bad\.jsonl:2: .*\(expected at most 0 bad lines, got 1 line\)\n$/,
   );
-  await expect(readData({ ...defaults, data: at("a.txt.gz") }, null)).rejects.toThrow(/with heed data/);
+  writeFileSync(at("a.txt.bz2"), "BZh9");
+  await expect(readData({ ...defaults, data: at("a.txt.bz2") }, null)).rejects.toThrow(/whose name says its format/);
   await expect(readData({ ...defaults, data: at("*.md") }, null)).rejects.toThrow(/expected files that match/);
   const flags = { tokenizer: "byte", textColumn: "text", maxBad: 0 };
   await expect(runData([at("bad.jsonl")], flags)).rejects.toThrow(/expected --out, or a folder of shards to show/);

@@ -35,7 +35,7 @@ testUnless(!stories && noShared)(
     };
     const trained = await run(
       ...["train", "--from", stories!, "--data", at("chats.jsonl"), "--out", at("run")],
-      ...["--lora", "4", "--steps", "20", "--batch", "2", "--context", "32", "--lr", "0.02", "--warmup", "2"],
+      ...["--lora", "4", "--steps", "20", "--batch", "2", "--context", "64", "--lr", "0.02", "--warmup", "2"],
     );
     expect(trained).toMatch(/^23,120 parameters, /);
     expect(existsSync(at("run/step-00000020/model.safetensors"))).toBe(false);
@@ -70,7 +70,7 @@ testUnless(!stories && noShared)(
     };
     await run(
       ...["train", "--from", stories!, "--data", at("chats.jsonl"), "--out", at("run"), "--quantize", "int4"],
-      ...["--lora", "4", "--steps", "20", "--batch", "2", "--context", "32", "--lr", "0.02", "--warmup", "2"],
+      ...["--lora", "4", "--steps", "20", "--batch", "2", "--context", "64", "--lr", "0.02", "--warmup", "2"],
     );
     const question = ["--chat", "--temperature", "0", "--max-tokens", "9", "Who are you?"];
     const generated = (model: string, ...flags: string[]) =>
@@ -84,7 +84,7 @@ testUnless(!stories && noShared)(
     await run("quantize", "--model", stories!, "--to", at("codes"), "--type", "int4");
     await run(
       ...["train", "--from", at("codes"), "--data", at("chats.jsonl"), "--out", at("over-codes")],
-      ...["--lora", "4", "--steps", "2", "--batch", "2", "--context", "32"],
+      ...["--lora", "4", "--steps", "2", "--batch", "2", "--context", "64"],
     );
     expect(await run("merge", "--model", at("over-codes"), "--to", at("merged-codes"))).not.toMatch(/more precise/);
     await run("merge", "--model", at("run"), "--to", at("rounded"), "--quantize", "int4");

@@ -79,6 +79,7 @@ test("documents are read by position, whatever the sizes of blocks and shards", 
           textBytes: stream.length,
           longest: Math.max(...expected.map((ids) => ids.length)),
           badLines: 0,
+          badAnswers: 0,
         });
         for (const [i, ids] of expected.entries()) expect([...shards.document(i).ids]).toEqual(ids);
         const all = new Int32Array(stream.length);
