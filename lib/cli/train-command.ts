@@ -23,10 +23,10 @@ export function trainCommand(): Command {
     .optionsGroup("Data:")
     .option(
       "--data <file>",
-      "the text to train on, or a pattern of texts; a folder of heed data, or several with weights (a=3,b=1); with --from also .jsonl files",
+      "a text to train on; records (.jsonl, .ndjson, .json, .csv, .tsv or .parquet) with text, prompt and completion, messages, or chosen and rejected; a pattern of such files; a folder of heed data, or several with weights (a=3,b=1)",
       text,
     )
-    .option("--validation <file>", "a text, pattern or folder to evaluate on (default: the end of --data)", text)
+    .option("--validation <file>", "a text, records, a pattern or a folder to evaluate on (default: the end of --data)", text)
     .option(
       "--validation-fraction <x>",
       `share of --data, from its end, that is held out for evaluation ${or("validationFraction")}`,

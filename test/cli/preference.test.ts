@@ -93,6 +93,11 @@ describe("heed train --preference", () => {
     await losses("long", { ...flags, data: at("long.jsonl"), steps: 1, validationFraction: 0 });
     expect(warned.mock.calls.join()).toMatch(/long\.jsonl: 1 of 12 pairs do not fit into --context 16/);
     expect(printed).toContain("11 pairs of answers to train on, no validation");
+    // Shards do the same.
+    await writeShards(at("long.jsonl"), { tokenizer, out: at("long-shards"), threads: 0 });
+    const fromShards = await losses("from-shards", { ...flags, data: at("long-shards"), steps: 1 });
+    expect(warned.mock.calls.join()).toMatch(/long-shards: 1 of 12 pairs do not fit into --context 16/);
+    expect(fromShards[0]).toBeCloseTo(Math.LN2, 6);
     const none = run({ out: at("none"), ...flags, data: at("long.jsonl"), context: 2 });
     await expectRejection(
       none,

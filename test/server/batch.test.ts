@@ -60,6 +60,14 @@ describe("runBatch", () => {
     expect(lines.get("other")).toMatchObject({ status_code: 404, body: { error: { code: "model_not_found" } } });
   });
 
+  test("reads over a byte order mark, also that of an output that is continued", async () => {
+    const names = ["a", "b"].map((name) => request(name, { prompt: name, max_tokens: 3 }));
+    const [input, output] = files(`\ufeff${names[0]}`, names[1]!);
+    expect(await runBatch(input, output, { models })).toEqual({ total: 2, earlier: 0, failed: 0 });
+    writeFileSync(output, `\ufeff${readFileSync(output, "utf8")}`);
+    expect(await runBatch(input, output, { models })).toEqual({ total: 2, earlier: 2, failed: 0 });
+  });
+
   test("continues an output whose last line was cut off", async () => {
     const names = Array.from({ length: 6 }, (_, i) => `request ${i}`);
     const [input, output] = files(...names.map((name) => request(name, { prompt: name, max_tokens: 3, seed: 1 })));
