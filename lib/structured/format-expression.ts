@@ -17,18 +17,11 @@ const kinds = ["json", "json-schema", "regex", "choice", "grammar"];
  * @throws ERR_ARGUMENT if the format is invalid or not supported; the message names the place.
  */
 export function formatExpression(format: OutputFormat): Expression {
-  try {
-    return withinLimit(() => {
-      const made = read(format);
-      checkExpression(made, `format "${format.type}"`);
-      return made;
-    }).result;
-  } catch (cause) {
-    if (!(cause instanceof RangeError)) throw cause;
-    throw new HeedError("ERR_ARGUMENT", "format: expected parts that are nested less deeply, got too many levels", {
-      cause,
-    });
-  }
+  return withinLimit(() => {
+    const made = read(format);
+    checkExpression(made, `format "${format.type}"`);
+    return made;
+  }).result;
 }
 
 function read(format: OutputFormat): Expression {

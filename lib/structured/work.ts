@@ -31,7 +31,7 @@ export function withinLimit<T>(body: () => T): { result: T; work: number } {
 /** Returns the error of a format that is nested too deeply, for which the stack has overflowed; any other as it is. */
 export function asFormatError(cause: unknown): unknown {
   if (!(cause instanceof RangeError)) return cause;
-  const text = `format: expected schemas of formats and tools that are nested less deeply (${cause.message})`;
+  const text = "format: expected parts that are nested less deeply, got too many levels";
   return new HeedError("ERR_ARGUMENT", text, { cause });
 }
 

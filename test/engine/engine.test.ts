@@ -229,7 +229,8 @@ describe("Engine", () => {
     const results = await Promise.allSettled(
       [1, 2, 3, 4].map((token) => engine.generate({ tokens: [token, 5, 6], maxTokens: 9, seed: token })),
     );
-    const failed = { status: "rejected", reason: { message: "out of order" } };
+    const reason = { name: "HeedError", code: "ERR_INTERNAL", cause: { message: "out of order" } };
+    const failed = { status: "rejected", reason };
     const served = alone.map(({ tokens }) => ({ status: "fulfilled", value: { tokens } }));
     expect(results).toMatchObject([failed, failed, ...served]);
     expect(engine.metrics).toMatchObject({ running: 0, waiting: 0, pagesUsed: 0 });
