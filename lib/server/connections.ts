@@ -1,4 +1,5 @@
 import type { FastifyInstance } from "fastify";
+import type { IncomingMessage } from "node:http";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { Server as TlsServer } from "node:tls";
@@ -13,6 +14,48 @@ export const patience = 500;
 export function endConnection(socket: Duplex, text?: string): void {
   socket.end(text);
   setTimeout(() => socket.destroy(), patience).unref();
+}
+
+/** Bounds of what is read of a body after its request has been answered. */
+export interface LingeringBounds {
+  /** Largest number of bytes. */
+  readonly bytes: number;
+  /** Milliseconds in which the client must go on. */
+  readonly idle: number;
+  /** Milliseconds in which the client must be done. */
+  readonly whole: number;
+}
+
+/**
+ * Makes the connection of a request that is answered before its body has come take the rest of the body, which is thrown
+ * away, up to these bounds. Node.js would close a connection that ends with the answer at once: a client that is still
+ * sending is then told that it was reset, often before it has read the answer.
+ */
+export function lingerAfterAnswer(request: IncomingMessage, { bytes, idle, whole }: LingeringBounds): void {
+  const { socket } = request;
+  // What `app.inject` passes for one is none.
+  if (request.complete || !(socket instanceof Socket)) return;
+  let left = bytes;
+  // Nobody else needs the body any more.
+  request.removeAllListeners("data").on("data", (part: Buffer | string) => {
+    left -= part.length;
+    if (left < 0) socket.destroy();
+  });
+  const close = socket.destroySoon.bind(socket);
+  // Node.js calls this when the last answer of a connection has been written.
+  socket.destroySoon = () => {
+    if (request.complete || request.destroyed) return close();
+    // The client learns that nothing follows the answer, and may still send.
+    socket.end();
+    const destroy = (): void => void socket.destroy();
+    const waiting = setTimeout(destroy, idle).unref();
+    const deadline = setTimeout(destroy, whole).unref();
+    request.on("data", () => waiting.refresh()).on("end", close);
+    socket.once("close", () => {
+      clearTimeout(waiting);
+      clearTimeout(deadline);
+    });
+  };
 }
 
 /** Calls `listener` with each new connection of a server. */

@@ -7,6 +7,7 @@ import { version } from "../version.js";
 import { type AccessOptions, open, restrictAccess } from "./access.js";
 import { ApiError, apiErrorOf } from "./api-error.js";
 import { limitBodies } from "./body.js";
+import { lingerAfterAnswer } from "./connections.js";
 import { Drain, type DrainOptions } from "./drain.js";
 import { type Call, type Endpoint, EventStream, type RequestLimits } from "./endpoint.js";
 import { endpoints } from "./endpoints.js";
@@ -152,6 +153,8 @@ export function answerError(cause: unknown, request: FastifyRequest, reply: Fast
   // Errors that come before the hooks have the header as well.
   reply.header("x-request-id", request.id);
   if (error.retryAfter !== null) reply.header("retry-after", String(error.retryAfter));
+  const { bodyLimit } = request.routeOptions;
+  lingerAfterAnswer(request.raw, { bytes: Math.max(2 ** 26, 8 * bodyLimit), idle: 5000, whole: 30_000 });
   return reply.status(error.status).send(error.body);
 }
 
