@@ -12,6 +12,23 @@ const comparisons: ReadonlySet<string> = new Set(["==", "!=", "<", "<=", ">", ">
 /** Words that end a test without arguments. */
 const afterTest: ReadonlySet<string> = new Set(["else", "or", "and"]);
 
+/** Returns true for an expression of numbers alone, which Jinja2 computes when it reads the template. */
+const isNumber = (node: Expression): boolean =>
+  node.type === "constant"
+    ? typeof node.value !== "string"
+    : node.type === "minus" || node.type === "plus"
+      ? isNumber(node.operand)
+      : node.type === "arithmetic" && isNumber(node.left) && isNumber(node.right);
+
+/**
+ * Returns the power of an expression. As in Jinja2, whose Python has `-2 ** n` where the template has `(-2) ** n`, the
+ * sign of a number that the template contains belongs to the power.
+ */
+function powerOf(_: string, left: Expression, right: Expression): Expression {
+  const signed = isNumber(left) && !isNumber(right);
+  return { type: signed ? "signed power" : "arithmetic", operator: "**", left, right };
+}
+
 export class ExpressionParser {
   readonly #tokens: readonly Token[];
   #at = 0;
@@ -204,7 +221,7 @@ export class ExpressionParser {
   }
 
   #power(): Expression {
-    return this.#arithmetic(() => this.#unary(), "**");
+    return this.#chain(() => this.#unary(), ["**"], "operator", powerOf);
   }
 
   #unary(filters = true): Expression {

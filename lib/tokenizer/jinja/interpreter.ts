@@ -344,6 +344,12 @@ export class Interpreter implements Runtime {
         return signed(this.#evaluate(node.operand, scope), node.type === "minus");
       case "arithmetic":
         return arithmetic(node.operator, this.#evaluate(node.left, scope), this.#evaluate(node.right, scope), bounds);
+      case "signed power": {
+        const base = this.#evaluate(node.left, scope);
+        const negative = !(base instanceof Undefined) && compare(base, 0, bounds) < 0;
+        const power = arithmetic("**", signed(base, negative), this.#evaluate(node.right, scope), bounds);
+        return signed(power, negative);
+      }
       case "compare": {
         let left = this.#evaluate(node.first, scope);
         for (const [operator, operand] of node.others) {

@@ -21,7 +21,7 @@ export type Expression =
   | { readonly type: "and" | "or"; readonly left: Expression; readonly right: Expression }
   | { readonly type: "not" | "minus" | "plus"; readonly operand: Expression }
   | {
-      readonly type: "arithmetic";
+      readonly type: "arithmetic" | "signed power";
       readonly operator: Arithmetic;
       readonly left: Expression;
       readonly right: Expression;

@@ -46,7 +46,9 @@ const matching = (pattern: RegExp): Method =>
 
 /** The characters whose capital at the beginning of a word is a character of its own. */
 const titleCases = Object.fromEntries(
-  ["DŽDždž", "LJLjlj", "NJNjnj", "DZDzdz"].flatMap((all) => Array.from(all, (character) => [character, all[1]!])),
+  ["\u01c4\u01c5\u01c6", "\u01c7\u01c8\u01c9", "\u01ca\u01cb\u01cc", "\u01f1\u01f2\u01f3"].flatMap((all) =>
+    Array.from(all, (character) => [character, all[1]!]),
+  ),
 ) as Readonly<Record<string, string>>;
 const titleCase = (character: string): string => {
   const changed: string = titleCases[character] ?? character.toUpperCase();
