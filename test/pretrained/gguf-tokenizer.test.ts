@@ -7,6 +7,7 @@ import { type GgufInputValue, writeGguf } from "../../lib/formats/write-gguf.js"
 import { GgufMetadata } from "../../lib/pretrained/gguf/metadata.js";
 import { tokenizerOfGguf } from "../../lib/pretrained/gguf/tokenizer.js";
 import { tokenizerToGguf } from "../../lib/pretrained/gguf/write-tokenizer.js";
+import { known } from "../../lib/tokenizer/byte-level-pieces.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
 import { testUnless } from "../support/skip.js";
@@ -62,6 +63,12 @@ describe("how text is split", () => {
     olmo: ["it", "'s", " 12345", " words", "\n", "\n", "here", " ", " now", "!"],
     falcon: ["it", "'", "s", " ", "123", "45", " words", "\n", "\n", "here", " ", " now", "!"],
     bloom: ["it's", " 12345", " words", "\n\n", "here", " ", " now", "!"],
+    minicpm5: ["it", "'s", " ", "123", "45", " words", "\n\n", "here", " ", " now", "!"],
+    bailingmoe: ["it", "'s", " ", "1", "2", "3", "4", "5", " words", "\n\n", "here", " ", " now", "!"],
+    "exaone-moe": ["it", "'s", " ", "1", "2", "3", "4", "5", " words", "\n\n", "here", " ", " now", "!"],
+    ufakzeka: ["it", "'s", " ", "1", "2", "3", "4", "5", " words", "\n\n", "here", " ", " now", "!"],
+    spark2_5: ["it", "'s", " ", "1", "2", "3", "4", "5", " words", "\n", "\n", "here", " ", " now", "!"],
+    youtu: ["it's", " ", "1", "2", "3", "4", "5", " words", "\n\n", "here", " ", " now", "!"],
     qwen35: ["it", "'s", " ", "1", "2", "3", "4", "5", " words", "\n\n", "here", " ", " now", "!"],
   };
   const others = {
@@ -73,6 +80,13 @@ describe("how text is split", () => {
       "modern-bert": "olmo",
     },
     ...{ starcoder: "smollm", "smaug-bpe": "dbrx", glm4: "dbrx", llama4: "gpt-4o", "phi-2": "gpt-2" },
+    ...{
+      mellum2: "smollm",
+      talkie: "gpt-4o",
+      hy_v4: "deepseek-v3",
+      bailingmoe2: "bailingmoe",
+      "llada-moe": "bailingmoe",
+    },
   };
   const named = Object.entries(cut).map(([name, expected]): [string, string, string[]] => [name, name, expected]);
   for (const [name, written] of Object.entries(others)) named.push([name, written, cut[written]!]);
@@ -108,6 +122,22 @@ describe("how text is split", () => {
     expect(back.get("tokenizer.ggml.pre")).toEqual({ type: "string", value: canonical });
     expect((await through(back)).encode(text)).toEqual(tokenizer.encode(text));
   });
+});
+
+test("DeepSeek's first models name letters of scripts that have capitals one by one", async () => {
+  for (const [text, pieces] of [
+    ["αβ Жж", 2],
+    ["ԱՖ", 1],
+    ["ab", 1],
+    ["aա", 2],
+    ["aა", 2],
+    ["a𝐀", 2],
+  ] as const) {
+    const rules = known["deepseek-llm"]!.cuts.map((cut) => new RegExp(`(${cut})`, "u"));
+    let parts: string[] = [text];
+    for (const rule of rules) parts = parts.flatMap((part) => part.split(rule).filter((piece) => piece !== ""));
+    expect(parts.length, text).toBe(pieces);
+  }
 });
 
 test("the token of the beginning is put before a text where the pre-tokenizer says so", async () => {
