@@ -118,7 +118,7 @@ async function* lineBlocks(
   from: InputPlace,
 ): AsyncGenerator<Block, void, undefined> {
   const { offset } = from;
-  const pending = new Pending(file.format === "json" ? jsonLines(file, textColumn, offset) : bytesOf(file, offset));
+  const pending = new Pending(jsonLines(file, textColumn, offset));
   try {
     for (let place = from; ;) {
       // One byte more tells whether the file goes on after the block.

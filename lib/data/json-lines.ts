@@ -1,4 +1,4 @@
-// The lines of .json files. Such a file may have a record in each line. It may also be one JSON document: an array of
+// The lines of files of JSON. A .json file may have a record in each line. It may also be one JSON document: an array of
 // records, an object in which there is one such array, or a single record. A document is turned into lines of JSON without
 // parsing its values, so that numbers keep their spelling.
 import { HeedError } from "../errors.js";
@@ -18,8 +18,8 @@ const advice =
   "expected an object in each line, one array of records, or an object in which there is one array of records";
 
 /**
- * Yields the bytes of a .json file as lines of JSON, beginning at a number of bytes of these lines. Those of an array are
- * its elements, one in each line.
+ * Yields the bytes of a file of JSON as lines, beginning at a number of bytes of these lines. Those of an array are its
+ * elements, one in each line.
  *
  * @throws ERR_IO if the file cannot be read.
  * @throws ERR_FORMAT if the file is a document without records, damaged, or an object of more than 256 MiB.
@@ -44,8 +44,9 @@ async function formOf(file: DataFile, textColumn: string | null): Promise<"lines
     pieces.push(bytes);
     length += bytes.length;
     const [first] = pieces[0]!;
-    if (first === openArray) return "array";
-    if (first !== openObject) return "lines";
+    // Some programs write one array to a file of another name. Rows that are arrays are no records, but lines.
+    if (first === openArray) return file.format !== "json" && beginsWithLine(bytes, parsed) ? "lines" : "array";
+    if (first !== openObject || file.format !== "json") return "lines";
     if (!isChecked && hasLine) isChecked = true;
     hasLine ||= bytes.includes(newline);
     // The second look is for a line that ended with its piece.
@@ -59,10 +60,10 @@ async function formOf(file: DataFile, textColumn: string | null): Promise<"lines
   return length === 0 ? "lines" : objectForm(file.path, Buffer.concat(pieces), textColumn);
 }
 
-/** Returns true if the first line is an object, and others follow. */
-function beginsWithLine(bytes: Buffer): boolean {
+/** Returns true if the first line can be parsed, as an object by default, and others follow. */
+function beginsWithLine(bytes: Buffer, parse: (text: Buffer) => unknown = objectIn): boolean {
   const end = bytes.indexOf(newline);
-  return end >= 0 && withoutSpace(bytes.subarray(end)).length > 0 && objectIn(bytes.subarray(0, end)) !== null;
+  return end >= 0 && withoutSpace(bytes.subarray(end)).length > 0 && parse(bytes.subarray(0, end)) !== null;
 }
 
 function objectForm(path: string, bytes: Buffer, textColumn: string | null): "lines" | Buffer {
@@ -93,9 +94,14 @@ function objectForm(path: string, bytes: Buffer, textColumn: string | null): "li
 }
 
 function objectIn(bytes: Buffer): Record<string, unknown> | null {
+  const value = parsed(bytes);
+  return typeof value === "object" && !Array.isArray(value) ? (value as Record<string, unknown> | null) : null;
+}
+
+/** Returns the value in a text; null if it is malformed. */
+function parsed(bytes: Buffer): unknown {
   try {
-    const value: unknown = JSON.parse(bytes.toString());
-    return typeof value === "object" && !Array.isArray(value) ? (value as Record<string, unknown> | null) : null;
+    return JSON.parse(bytes.toString());
   } catch {
     return null;
   }

@@ -123,6 +123,16 @@ describe("records", () => {
   });
 });
 
+test("an array in a .jsonl or .ndjson file is read too; lines that are arrays are bad lines", async () => {
+  for (const name of ["some.jsonl", "some.ndjson"]) {
+    for (const content of [JSON.stringify(records), pretty(records)])
+      expect(await all(readRecords(file(content, name)))).toEqual(texts);
+    const rows = file('[1, 2]\n{"text": "a"}\n', name);
+    expect(await all(readRecords(rows, { maxBadLines: 1 }))).toEqual([{ text: "a" }]);
+    await expectRejection(all(readRecords(rows)), "ERR_FORMAT", /:1: expected an object, got an array of 2/);
+  }
+});
+
 test("examples, pairs, shards and rows are read from arrays", async () => {
   const tokenizer = new ByteTokenizer();
   const sums = [
