@@ -1,9 +1,13 @@
 /** Compares chat templates with Python's Jinja2, and runs hostile templates, which must end. */
+import { readFileSync } from "node:fs";
+import path from "node:path";
 import fc from "fast-check";
 import { expect } from "vitest";
 import { HeedError } from "../../lib/index.js";
 import { ChatTemplate } from "../../lib/tokenizer/chat-template.js";
 import { jinja2, noJinja2 } from "../support/jinja2.js";
+import { conversation } from "../support/conversations.js";
+import { noReference, sharedReference } from "../support/shared.js";
 import { anyText } from "../support/random-tokenizers.js";
 import { fuzz } from "./fuzz.js";
 import { expression, program, variables } from "./jinja-language.js";
@@ -49,6 +53,39 @@ fuzz(
     const variables = { bos_token: "<s>", add_generation_prompt: true, tools: null };
     const cases = list.map(([template, messages]) => ({ template, variables: { ...variables, messages } }));
     expect(own).toEqual(jinja2(cases).map(({ text }) => text));
+  },
+);
+
+const published = sharedReference("templates");
+
+fuzz(
+  "published chat templates",
+  fc.tuple(conversation, fc.boolean()),
+  { ci: 3, nightly: 300, unless: noJinja2 ?? (published ? null : noReference) },
+  ([
+    {
+      messages,
+      addGenerationPrompt,
+      variables: { tools, ...variables },
+    },
+    crlf,
+  ]) => {
+    const file = readFileSync(path.join(published!, "templates.json"), "utf8");
+    const list = (JSON.parse(file) as { name: string; template: string }[]).map(({ name, template }) => {
+      return { name, template: crlf ? template.replaceAll(/\r?\n/g, "\r\n") : template };
+    });
+    const own = list.map(({ name, template }) => {
+      try {
+        const options = { addGenerationPrompt, tools: tools as unknown[] | null, variables };
+        return { name, text: new ChatTemplate(template).render(messages, options) };
+      } catch (error) {
+        expect(error).toBeInstanceOf(HeedError);
+        return { name, text: undefined };
+      }
+    });
+    const given = { ...variables, messages, tools, add_generation_prompt: addGenerationPrompt };
+    const theirs = jinja2(list.map(({ template }) => ({ template, variables: given })));
+    expect(own).toEqual(list.map(({ name }, i) => ({ name, text: theirs[i]!.text })));
   },
 );
 

@@ -15,6 +15,7 @@ describe("values are Python's", () => {
     ["{{ none }} {{ true }} {{ [1, 'a', none, 3.0] }} {{ {'a': 1, 2: \"it's\"} }}", `None True [1, 'a', None, 3.0] {'a': 1, 2: "it's"}`],
     ["{{ none | string }}|{{ {'a': none} | string }}|{{ x | string }}", "None|{'a': None}|"],
     ["{{ 'developer label node zone' | title }} {{ 'dan'.capitalize() }} {{ '\u01c6a \u01f3'.title() }} {{ 'lZ'.title().istitle() }}", "Developer Label Node Zone Dan \u01c5a \u01f2 True"],
+    ["{{ 'გამარჯობა ŉ ß ж'.title() }}|{{ 'გამ'.capitalize() }}", "გამარჯობა ʼN Ss Ж|გამ"],
     ["{{ -2 ** x }} {{ (-2) ** x }} {{ -2 ** 2 }} {{ (-x) ** 2 }}".replaceAll("x", "(messages | length + 1)"), "-4 -4 4 4"],
     ["{{ 1e-5 }} {{ 1e16 }} {{ 10 / 2 }} {{ 7 // 2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 2 ** 100 }} {{ 2 ** -1 }}", "1e-05 1e+16 5.0 3 -4 2 1267650600228229401496703205376 0.5"],
     ["{{ '1' == 1 }} {{ 1 == 1.0 == true }} {{ x == none }} {{ x == y }} {{ {1: 'a'}[true] }}", "False True False True a"],

@@ -51,6 +51,9 @@ const titleCases = Object.fromEntries(
   ),
 ) as Readonly<Record<string, string>>;
 const titleCase = (character: string): string => {
+  // The small letters of Georgian have capitals, but no word begins with one.
+  if (/[\u10d0-\u10ff]/.test(character)) return character;
+  if (character === "\u0149") return "\u02bcN";
   const changed: string = titleCases[character] ?? character.toUpperCase();
   const [first = "", ...rest] = changed;
   return first + rest.join("").toLowerCase();
