@@ -135,6 +135,12 @@ describe("messages", () => {
     expect(call('{"a": 3.0, "b": [1, 12345678901234567890, 1e2, -0.5], "c": null, "1.0": "2.0 \\" 3.0"}')).toBe(
       `{'a': 3.0, 'b': [1, 12345678901234567890, 100.0, -0.5], 'c': None, '1.0': '2.0 " 3.0'}`,
     );
+    expect(call('{"b": {"2": 1.0, "1": []}, "10": {"x": 1}, "a": "\\"3\\": 4", "9" : 2}')).toBe(
+      `{'b': {'2': 1.0, '1': []}, '10': {'x': 1}, 'a': '"3": 4', '9': 2}`,
+    );
+    expect(call(JSON.stringify({ b: "x".repeat(300_000), 1: Array.from({ length: 50_000 }, () => 1) })).length).toBe(
+      450_016,
+    );
     expect(call("not JSON")).toBe("not JSON");
     expect(call("null")).toBe("null");
     const joined = "{{ ', '.join([messages[0].tool_calls[0].function.arguments | string]) }}";

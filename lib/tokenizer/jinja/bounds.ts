@@ -109,10 +109,11 @@ function measure(input: unknown): { values: number; characters: number } {
   if (typeof input === "string") return { values: 1, characters: input.length };
   const total = { values: 1, characters: 0 };
   if (typeof input !== "object" || input === null) return total;
-  for (const [name, value] of Object.entries(input)) {
+  const entries = input instanceof Map ? (input as Map<unknown, unknown>) : Object.entries(input);
+  for (const [name, value] of entries) {
     const { values, characters } = measure(value);
     total.values += values;
-    total.characters += characters + name.length;
+    total.characters += characters + String(name).length;
   }
   return total;
 }
