@@ -85,6 +85,29 @@ export function withLength(pattern: Pattern, least: number, most: number): Patte
   return changed && { kind: "sequence", parts: parts.map((part) => (part === only ? changed : part)) };
 }
 
+/** The length of a text that a lookahead demands, and the pattern without the lookahead. */
+export interface Ahead {
+  readonly rest: Pattern;
+  readonly of: Characters;
+  readonly least: number;
+  readonly most: number;
+  /** False if the lookahead allows further texts, which end with something that may be missing. */
+  readonly exact: boolean;
+}
+
+/** Returns what a lookahead such as "(?=.{1,253}$)" at the beginning of a pattern says; null if there is none. */
+export function lengthAhead(pattern: Pattern): Ahead | null {
+  const [start, look, ...others] = pattern.kind === "sequence" ? pattern.parts : [];
+  if (start?.kind !== "start" || look?.kind !== "look" || look.negative || look.of.kind !== "sequence") return null;
+  const [counted, ...tail] = look.of.parts;
+  if (counted?.kind !== "repeat" || counted.of.kind !== "characters" || tail.at(-1)?.kind !== "end") return null;
+  if (tail.slice(0, -1).some((part) => hasAssertions(part) || lengthsOf(part)[0] > 0)) return null;
+  return {
+    ...{ rest: { kind: "sequence", parts: [start, ...others] }, of: counted.of.of },
+    ...{ least: counted.least, most: counted.most, exact: tail.length === 1 },
+  };
+}
+
 /** Returns an expression for a pattern without assertions. */
 export function patternExpression(pattern: Pattern, character: (of: Characters) => Expression): Expression {
   const sets = new Map<string, Expression>();

@@ -46,6 +46,10 @@ const single = [
 const lists = ["allOf", "anyOf", "oneOf", "prefixItems", "items"];
 const maps = ["properties", "patternProperties", "definitions", "$defs", "dependentSchemas", "dependencies"];
 
+/** Keywords that only describe a value. */
+const descriptions = ["title", "description", "default", "examples", "$comment", "deprecated"];
+const undescribed = Object.fromEntries(descriptions.map((name) => [name, undefined]));
+
 const unnamed = "https://schema.invalid/";
 
 /** Largest schema, as JSON, of which equal ones are found. */
@@ -126,7 +130,7 @@ export class SchemaDocument {
   }
 
   /**
-   * Returns the schema of a place. Equal small schemas are the same node.
+   * Returns the schema of a place. Small schemas that are equal but for their descriptions are the same node.
    *
    * @throws ERR_ARGUMENT if there is no schema.
    */
@@ -136,7 +140,7 @@ export class SchemaDocument {
     const known = this.#nodes.get(value);
     if (known) return known;
     const own = this.#bases.get(value) ?? base;
-    const text = JSON.stringify(value);
+    const text = JSON.stringify(descriptions.some((name) => name in value) ? { ...value, ...undescribed } : value);
     spend(text.length / 256);
     const key = text.length > mostText ? null : `${own} ${text}`;
     const made = (key === null ? undefined : this.#equal.get(key)) ?? this.make(value, place, own, null);

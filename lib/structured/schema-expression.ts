@@ -86,7 +86,7 @@ export class SchemaReader {
 
   /** Returns the values that match all of the schemas. */
   value(schemas: readonly Located[]): Expression {
-    spend(4);
+    spend(3 + schemas.length);
     const ids = new Set<number>();
     const nodes: Located[] = [];
     for (const schema of schemas) {

@@ -30,7 +30,7 @@ export function objectExpression(
   }
   const needed = new Set(nodes.flatMap(({ schema }) => (schema.required ?? []) as string[]));
   const names = namesOf(nodes, needed);
-  spend(2 * names.length);
+  spend(names.length * (2 + nodes.length / 2));
   const members: Member[] = [];
   for (const name of names) {
     const value = isNamed(name, nodes, reader) ? reader.value(partsFor(name, nodes, reader)) : never;

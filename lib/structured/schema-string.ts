@@ -2,7 +2,7 @@
 import { allCharacters } from "./characters.js";
 import { type Expression, never } from "./expression.js";
 import { quoted, stringCharacter, stringOf } from "./json-expressions.js";
-import { patternExpression, withLength } from "./pattern.js";
+import { type Ahead, lengthAhead, patternExpression, withLength } from "./pattern.js";
 import { languageOfSearch, readPattern, withoutAnchors } from "./regular-expression.js";
 import { type SchemaNode, unsupported } from "./schema-document.js";
 import { countsOf, placeOf } from "./schema-keywords.js";
@@ -33,10 +33,14 @@ export function stringExpression(nodes: readonly SchemaNode[], excepted: readonl
     const bounded = plain && withLength(plain, least, most);
     if (bounded) return strings(patternExpression(bounded, stringCharacter));
   }
-  const make = new Languages();
   const place = placeOf(nodes, "pattern", "format", "minLength", "maxLength");
-  const language = stringLanguage(nodes, excepted, make, false);
-  const found = make.expression(language, stringCharacter, `schema at ${place}`, most);
+  const read = (narrow: boolean): Expression => {
+    const make = new Languages();
+    const { language, longest } = languageAndLength(nodes, excepted, make, narrow);
+    return make.expression(language, stringCharacter, `schema at ${place}`, longest);
+  };
+  let found = read(true);
+  if (found === never) found = read(false);
   // The language of a format is smaller than the format.
   if (found === never && nodes.some(({ schema }) => isEnforced(schema.format)))
     throw unsupported(placeOf(nodes, "format"), "what stands beside it");
@@ -65,24 +69,43 @@ function sourcesOf(nodes: readonly SchemaNode[]): readonly Source[] {
   return [...found.values()];
 }
 
-/** Returns the strings that match all of the nodes as a language; without `limited`, their largest length is left out. */
-export function stringLanguage(
+/** Returns the strings that match all of the nodes as a language. */
+export function stringLanguage(nodes: readonly SchemaNode[], excepted: readonly unknown[], make: Languages): Language {
+  const { language, longest } = languageAndLength(nodes, excepted, make, false);
+  if (longest === Infinity) return language;
+  return make.both([language, make.repeat(make.characters(allCharacters), 0, longest)]);
+}
+
+/**
+ * Returns the strings that match all of the nodes, apart from their largest length, and that length: to count characters
+ * takes many states. With `narrow`, those that are only just as long as a lookahead allows may be missing.
+ */
+function languageAndLength(
   nodes: readonly SchemaNode[],
   excepted: readonly unknown[],
   make: Languages,
-  limited = true,
-): Language {
-  const [least, most] = countsOf(nodes, "minLength", "maxLength");
-  if (least > most) return make.none;
-  const read = (source: string, place: string): Language => {
+  narrow: boolean,
+): { language: Language; longest: number } {
+  let [least, longest] = countsOf(nodes, "minLength", "maxLength");
+  const parts: Language[] = [];
+  for (const { source, place } of sourcesOf(nodes)) {
     const what = `schema at ${place}`;
-    return languageOfSearch(source, readPattern(source, what), make, what);
-  };
-  const length = make.repeat(make.characters(allCharacters), least, limited ? most : Infinity);
-  const parts = [length, ...sourcesOf(nodes).map(({ source, place }) => read(source, place))];
+    const pattern = readPattern(source, what);
+    const ahead: Ahead | null = lengthAhead(pattern);
+    const isUsed = ahead !== null && (ahead.exact || narrow);
+    parts.push(languageOfSearch(source, isUsed ? ahead.rest : pattern, make, what));
+    if (!isUsed) continue;
+    parts.push(make.repeat(make.characters(ahead.of), 0, Infinity));
+    [least, longest] = [Math.max(least, ahead.least), Math.min(longest, ahead.most)];
+  }
+  if (least > longest) return { language: make.none, longest };
+  parts.push(make.repeat(make.characters(allCharacters), least, Infinity));
   for (const { made, place } of nodes)
-    if (made?.notPattern !== undefined) parts.push(make.not(read(made.notPattern, place)));
+    if (made?.notPattern !== undefined) {
+      const what = `schema at ${place}`;
+      parts.push(make.not(languageOfSearch(made.notPattern, readPattern(made.notPattern, what), make, what)));
+    }
   const texts = excepted.filter((value) => typeof value === "string").map((text) => make.text(text));
   if (texts.length > 0) parts.push(make.not(make.either(texts)));
-  return make.both(parts);
+  return { language: make.both(parts), longest };
 }

@@ -67,6 +67,21 @@ const root = fc.record({
 });
 const automaton = automatonOf(new ByteTokenizer());
 
+/** Returns ajv's function for a schema; null if ajv cannot read it. What the function itself fails on counts as valid. */
+function judgeOf(whole: object): ((value: unknown) => boolean) | null {
+  const valid = ajvOf(whole);
+  if (!valid) return null;
+  return (value) => {
+    try {
+      return valid(value);
+    } catch (error) {
+      // It has forgotten what "additionalProperties" beside it has evaluated.
+      expect((error as Error).message).toMatch(/^Cannot (?:set|read) properties of undefined/);
+      return true;
+    }
+  };
+}
+
 fuzz(
   "random schemas, 12 texts and 12 values in a case",
   fc.tuple(root, fc.array(value, { minLength: 12, maxLength: 12 }), fc.nat()),
@@ -81,7 +96,7 @@ fuzz(
       expect((error as HeedError).message).toMatch(/^(?:schema at #|format)/);
       return;
     }
-    const valid = ajvOf(whole);
+    const valid = judgeOf(whole);
     if (!valid) return;
     const sample = sampler(found);
     for (let i = 0; i < 12; i++) {

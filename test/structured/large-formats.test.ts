@@ -16,6 +16,8 @@ import { expectError, expectRejection } from "../support/errors.js";
 import { nightly } from "../support/nightly.js";
 import { expectNoPause } from "../support/pauses.js";
 import { Random } from "../support/random.js";
+import { ajvOf } from "./oracle.js";
+import { sampler } from "./sample.js";
 
 const letters = "abcdefghijklmnopqrstuvwxyz";
 const regex = (pattern: string): OutputFormat => ({ type: "regex", pattern });
@@ -147,6 +149,25 @@ const many = (count: number, of: (i: number) => unknown): unknown[] => Array.fro
 const names = (count: number): string[] => Array.from({ length: count }, (_, i) => `n${i}`);
 const properties = (count: number): object => Object.fromEntries(names(count).map((name) => [name, { type: "null" }]));
 
+/** Schemas of which each has further demands for all that is below it, and which all refer to the next one twice. */
+const multiplying = {
+  $ref: "#/$defs/a0",
+  $defs: Object.fromEntries([
+    ...names(80).map((_, i) => {
+      const below = { $ref: `#/$defs/demand${i}` };
+      return [`demand${i}`, { maxProperties: 100 + i, properties: { left: below, right: below } }];
+    }),
+    ...names(40).map((_, i) => {
+      const next = (demand: number): object => ({
+        $ref: `#/$defs/a${i + 1}`,
+        allOf: [{ $ref: `#/$defs/demand${demand}` }],
+      });
+      return [`a${i}`, { type: "object", properties: { left: next(2 * i), right: next(2 * i + 1) } }];
+    }),
+    ["a40", { type: "object" }],
+  ]) as object,
+};
+
 /** Formats that are refused because reading them would take too long, and not because they are wrong. */
 const tooLarge: Record<string, OutputFormat> = {
   "a million alternatives": regex(Array.from({ length: 400_000 }, (_, i) => i.toString(36)).join("|")),
@@ -186,7 +207,7 @@ const readSoon: Record<string, OutputFormat> = {
     ...{ type: "object", properties: properties(5000), required: names(5000) },
     anyOf: many(5000, () => ({ properties: { a: {} } })),
   }),
-  "references that multiply": schema({
+  "references to equal schemas": schema({
     ...{ $ref: "#/$defs/a0", type: "array" },
     $defs: {
       ...Object.fromEntries(
@@ -207,6 +228,78 @@ test.each(Object.entries(readSoon))("%s, which are read soon", (_, format) => {
   expect((user + system) / 1000).toBeLessThan(nightly ? 2000 : 1000);
 });
 
+test.each([256, 1000])("%i properties of which none is required", (count) => {
+  const each = many(count, (i) => [`n${i}`, i % 3 === 0 ? { type: "string", maxLength: 5 } : { type: "integer" }]);
+  const given = {
+    type: "object",
+    properties: Object.fromEntries(each as [string, object][]),
+    additionalProperties: false,
+  };
+  const began = process.cpuUsage();
+  const found = formatExpression(schema(given));
+  const sample = sampler(found);
+  const valid = ajvOf(given)!;
+  for (let seed = 0; seed < 10; seed++) {
+    const text = sample(seed, 10 * seed);
+    expect(valid(JSON.parse(text)), text).toBe(true);
+  }
+  const some = Object.fromEntries(
+    many(count / 8, (i) => [`n${8 * i}`, (8 * i) % 3 === 0 ? "é" : i]) as [string, unknown][],
+  );
+  for (const value of [{}, { [`n${count - 1}`]: "é" }, some]) {
+    expect(valid(value)).toBe(true);
+    expect(matches(schema(given), JSON.stringify(value))).toBe(true);
+  }
+  expect(matches(schema(given), JSON.stringify({ [`n${count}`]: 1 }))).toBe(false);
+  const { user, system } = process.cpuUsage(began);
+  expect((user + system) / 1000).toBeLessThan(nightly ? 4000 : 2000);
+});
+
+describe("a union of 1,000 similar objects", () => {
+  const similar = (option: (i: number) => object): object => ({ anyOf: many(1000, option) });
+  const value = { type: "object", properties: { id: { type: "integer" }, name: { type: "string" } } };
+
+  test.each<[string, object, good: unknown, bad: unknown]>([
+    [
+      "that a constant tells apart",
+      similar((i) => ({
+        ...value,
+        properties: { kind: { const: `k${i}` }, ...value.properties, [`own${i}`]: { type: "boolean" } },
+        required: ["kind", "id"],
+      })),
+      { kind: "k999", id: 1, own999: true },
+      { kind: "k999", id: 1, own998: true },
+    ],
+    [
+      "that their first property tells apart",
+      similar((i) => ({ ...value, properties: { [`own${i}`]: { type: "integer" } }, required: [`own${i}`] })),
+      { own500: 5 },
+      { own500: "a" },
+    ],
+    ["that are equal", similar((i) => ({ ...value, title: `title ${i}` })), { id: 5 }, { id: "a" }],
+  ])("%s", (_, given, good, bad) => {
+    const began = process.cpuUsage();
+    expect([matches(schema(given), JSON.stringify(good)), matches(schema(given), JSON.stringify(bad))]).toEqual([
+      true,
+      false,
+    ]);
+    const { user, system } = process.cpuUsage(began);
+    expect((user + system) / 1000).toBeLessThan(nightly ? 4000 : 2000);
+  });
+
+  test("that begin alike is refused", () => {
+    const given = similar((i) => ({
+      ...value,
+      properties: { id: { type: "integer", minimum: i }, name: { type: "string", maxLength: i + 1 } },
+      required: ["id", "name"],
+    }));
+    const began = process.cpuUsage();
+    expectError(() => formatExpression(schema(given)), "ERR_ARGUMENT", /a union of 1000 schemas|is read in \d+ steps/);
+    const { user, system } = process.cpuUsage(began);
+    expect((user + system) / 1000).toBeLessThan(nightly ? 4000 : 2000);
+  });
+});
+
 describe("formats that are too large are refused soon", () => {
   test.each(Object.entries(tooLarge))("%s", (_, format) => {
     const began = process.cpuUsage();
@@ -217,6 +310,13 @@ describe("formats that are too large are refused soon", () => {
     );
     const { user, system } = process.cpuUsage(began);
     expect((user + system) / 1000).toBeLessThan(nightly ? 1000 : 400);
+  });
+
+  test("references that multiply", () => {
+    const began = process.cpuUsage();
+    expectError(() => formatExpression(schema(multiplying)), "ERR_ARGUMENT", /expected one that is read in \d+ steps/);
+    const { user, system } = process.cpuUsage(began);
+    expect((user + system) / 1000).toBeLessThan(nightly ? 4000 : 2000);
   });
 
   test("a reference that is no URI", () => {
