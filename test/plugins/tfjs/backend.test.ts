@@ -131,10 +131,14 @@ describe.each(devicesTested)("on $name", ({ device }) => {
         tf.slice(x, [0, 1, 2], [2, 3, 4]),
         tf.stridedSlice(x, [0, 0, 1], [2, 5, 7], [1, 2, 3]),
         tf.concat([x, tf.neg(x)], 1),
+        tf.stridedSlice(x, [0, 0, 1], [2, 4, 6]),
         tf.stack([x, x], 2),
+        tf.stack([x, x], -1),
+        tf.stack([x, x], -4),
         ...tf.unstack(x, 1),
         ...tf.split(x, [2, 5], 2),
         tf.pad(x, [[1, 0], [0, 2], [3, 1]], 0.5), // prettier-ignore
+        tf.pad(x, [[0, 0], [-1, 2], [-2, -1]], 0.5), // prettier-ignore
         tf.tile(x, [1, 2, 3]),
         tf.gather(x, ids, 1),
         tf.gatherND(x, tf.tensor2d([[1, 4], [0, 2]], [2, 2], "int32")), // prettier-ignore
@@ -156,6 +160,14 @@ describe.each(devicesTested)("on $name", ({ device }) => {
         tf.fused.matMul({ a: numbers([6, 4]), b: numbers([4, 9]), bias: numbers([6, 9]), activation: "elu" }),
         tf.batchNorm(x, numbers([7]), tf.abs(numbers([7], 2)), numbers([7], 3), numbers([7], 4)),
       ];
+    });
+  });
+
+  test("a slice whose end lies before its begin is empty, and an axis that stack does not have is refused", () => {
+    tf.tidy(() => {
+      const x = numbers([4, 3]);
+      expect(tf.stridedSlice(x, [3, 0], [1, 3], [1, 1]).shape).toEqual([0, 3]);
+      for (const axis of [3, -4]) expect(() => tf.stack([x, x], axis)).toThrow(/Axis must be|axis/i);
     });
   });
 

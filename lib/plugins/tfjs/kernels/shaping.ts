@@ -10,7 +10,8 @@ import { isEmpty, type Work } from "../work.js";
 interface StridedSlice {
   begin: number[];
   end: number[];
-  strides: number[];
+  /** @default 1 in each dimension */
+  strides?: number[];
   beginMask: number;
   endMask: number;
   ellipsisMask: number;
@@ -19,7 +20,8 @@ interface StridedSlice {
 }
 
 function sliceInfo({ tf }: Work, x: TensorInfo, attrs: StridedSlice) {
-  const { begin, end, strides, beginMask, endMask, ellipsisMask, newAxisMask, shrinkAxisMask } = attrs;
+  const { begin, end, beginMask, endMask, ellipsisMask, newAxisMask, shrinkAxisMask } = attrs;
+  const strides = attrs.strides ?? begin.map(() => 1);
   return tf.slice_util.sliceInfo(
     x.shape,
     begin,
@@ -155,7 +157,7 @@ export const shapingKernels: KernelTable = {
   }),
   // Steps backwards are computed on the host.
   StridedSlice: kernel<StridedSlice>(
-    both(elements, (_, { strides }) => (strides as number[]).every((step) => step > 0)),
+    both(elements, (_, { strides = [] }) => (strides as number[]).every((step) => step > 0)),
     (work, { x }, attrs) => {
       const { isIdentity, begin, end, finalShape, strides } = sliceInfo(work, x!, attrs);
       if (isIdentity) return work.backend.share(x!, finalShape);
