@@ -5,6 +5,7 @@ import { createServer } from "node:http";
 import path from "node:path";
 import { NoSuchModelError } from "@ai-sdk/provider";
 import {
+  type AssistantContent,
   createProviderRegistry,
   embed,
   embedMany,
@@ -187,6 +188,22 @@ describe("tools and reasoning", () => {
       ...["tool-input-start", "tool-input-delta", "tool-input-end", "tool-call"],
       ...["finish-step", "finish"],
     ]);
+  });
+
+  test("a message that only calls tools has no content", async () => {
+    const scripted = new ScriptedModel(scripts[1], scripts[1]);
+    const call = { type: "tool-call" as const, toolCallId: "a", toolName: "weather", input: { city: "Oslo" } };
+    const output = { type: "text" as const, value: "cold" };
+    const result = { type: "tool-result" as const, toolCallId: "a", toolName: "weather", output };
+    const user = { role: "user" as const, content: "?" };
+    const ask = (content: AssistantContent) =>
+      generateText({
+        model: heed(scripted),
+        messages: [user, { role: "assistant", content }, { role: "tool", content: [result] }],
+      });
+    await ask([call]);
+    await ask([{ type: "text", text: "Hm." }, call]);
+    expect(scripted.asked.map(({ messages }) => messages[1]!.content)).toEqual([null, "Hm."]);
   });
 
   test("tools of a provider are left out with a warning", async () => {

@@ -4,7 +4,16 @@
  */
 import type { BaseChatModel } from "@langchain/core/language_models/chat_models";
 import { tool as langChainTool } from "@langchain/core/tools";
-import { generateText, type LanguageModel as AiModel, Output, stepCountIs, streamText, tool, ToolLoopAgent } from "ai";
+import {
+  generateText,
+  jsonSchema,
+  type LanguageModel as AiModel,
+  Output,
+  stepCountIs,
+  streamText,
+  tool,
+  ToolLoopAgent,
+} from "ai";
 import { expect, test } from "vitest";
 import { z } from "zod";
 import { LanguageModel } from "../../lib/load/language-model.js";
@@ -36,6 +45,12 @@ const weather = tool({
 });
 const time = tool({ description: "Returns the time", inputSchema: z.object({}), execute: () => "noon" });
 const settings = { maxOutputTokens: 300, maxRetries: 0 };
+/** Parameters with a keyword that JSON Schema does not know. */
+const fancy = {
+  type: "object" as const,
+  properties: { city: { type: "string" as const, maxLength: 4, fanciness: 3 } },
+  ...{ required: ["city"], additionalProperties: false },
+};
 
 /** Tests a model of the AI SDK. */
 export function conformsByAiSdk(model: () => AiModel): void {
@@ -47,13 +62,23 @@ export function conformsByAiSdk(model: () => AiModel): void {
       toolChoice: { type: "tool", toolName: "weather" },
     });
     expect(finishReason).toBe("tool-calls");
-    expect(toolCalls.length).toBeGreaterThan(0);
-    for (const { toolName, input } of toolCalls)
-      expect([toolName, place.safeParse(input).success]).toEqual(["weather", true]);
+    // A tool that is named is called once.
+    expect(toolCalls.map(({ toolName, input }) => [toolName, place.safeParse(input).success])).toEqual([
+      ["weather", true],
+    ]);
     const any = await generateText({ ...call, toolChoice: "required" });
     expect(["weather", "time"]).toContain(any.toolCalls[0]!.toolName);
     const none = await generateText({ ...call, toolChoice: "none", maxOutputTokens: 5 });
     expect(none.toolCalls).toEqual([]);
+  });
+
+  test("strict tools have no keywords that JSON Schema does not know", async () => {
+    const ask = (strict: boolean) => {
+      const asked = tool({ description: "Asks", inputSchema: jsonSchema<{ city: string }>(fancy), strict });
+      return generateText({ model: model(), prompt: "Oslo?", tools: { asked }, toolChoice: "required", ...settings });
+    };
+    expect((await ask(false)).toolCalls.length).toBeGreaterThan(0);
+    await expect(ask(true)).rejects.toThrow(/fanciness/);
   });
 
   test("calls of tools in a stream", async () => {
@@ -110,6 +135,23 @@ export function conformsByLangChain(chat: () => BaseChatModel): void {
       ...whole.tool_calls!.map(({ id }) => ({ role: "tool", content: "cold", tool_call_id: id! })),
     ]);
     expect(answered.usage_metadata).toBeDefined();
+  });
+
+  test("a tool that is named is called once", async () => {
+    const other = langChainTool(() => "noon", { name: "time", description: "Returns the time", schema: z.object({}) });
+    const bound = chat().bindTools!([asked, other], { tool_choice: "weather" });
+    const { tool_calls } = await bound.invoke("Oslo?");
+    expect(tool_calls!.map(({ name, args }) => [name, place.safeParse(args).success])).toEqual([["weather", true]]);
+  });
+
+  test("strict tools have no keywords that JSON Schema does not know", async () => {
+    const ask = (strict: boolean) => {
+      const definition = { name: "asked", description: "Asks", parameters: fancy, strict };
+      const bound = chat().bindTools!([{ type: "function", function: definition }], { tool_choice: "any" });
+      return bound.invoke("Oslo?");
+    };
+    expect((await ask(false)).tool_calls!.length).toBeGreaterThan(0);
+    await expect(ask(true)).rejects.toThrow(/fanciness/);
   });
 
   test("objects", async () => {

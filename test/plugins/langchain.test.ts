@@ -23,6 +23,7 @@ import { shakeAdapter } from "../adapters/support.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { Programs } from "../support/programs.js";
+import { toolModel } from "./conformance.js";
 import { askedAgain, ScriptedModel, scripts, shownTools } from "./support.js";
 
 const model = chatModel();
@@ -182,6 +183,37 @@ describe("tools", () => {
     await new ChatHeed({ model: scripted }).invoke("?", { tools: [weather], tool_choice });
     expect(scripted.asked[0]!.options.toolChoice).toEqual(expected);
   });
+});
+
+test("a message that only calls tools has no content", async () => {
+  const scripted = new ScriptedModel(scripts[1], scripts[1]);
+  const tool_calls = [{ id: "a", name: "weather", args: { city: "Oslo" } }];
+  const results = { role: "tool", content: "cold", tool_call_id: "a" };
+  await new ChatHeed({ model: scripted }).invoke(["?", new AIMessage({ content: "", tool_calls }), results]);
+  await new ChatHeed({ model: scripted }).invoke(["?", new AIMessage("")]);
+  const contents = scripted.asked.map(({ messages }) => messages.map(({ content }) => content));
+  expect(contents).toEqual([
+    ["?", null, "cold"],
+    ["?", ""],
+  ]);
+});
+
+test("strict schemas have no keywords that JSON Schema does not know", async () => {
+  const tools = toolModel();
+  const schema = {
+    ...{ title: "place", type: "object", required: ["city"], additionalProperties: false },
+    properties: { city: { enum: ["Oslo"], fanciness: 3 } },
+  };
+  const own = new ChatHeed({ model: tools, maxTokens: 200, seed: 1 });
+  const asked = { type: "function", function: { name: "place", parameters: schema } };
+  const bound = (strict: boolean) => own.bindTools([asked], { tool_choice: "any", strict }).invoke("?");
+  expect((await bound(false)).tool_calls!.length).toBeGreaterThan(0);
+  await expectRejection(bound(true), "ERR_ARGUMENT", /fanciness/);
+  for (const method of ["jsonSchema", "functionCalling"]) {
+    const ask = (strict: boolean) => own.withStructuredOutput(schema, { method, strict }).invoke("?");
+    expect(await ask(false)).toEqual({ city: "Oslo" });
+    await expectRejection(ask(true), "ERR_ARGUMENT", /fanciness/);
+  }
 });
 
 describe("structured output", () => {

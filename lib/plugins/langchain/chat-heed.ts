@@ -51,6 +51,13 @@ export interface ChatHeedInput extends BaseChatModelParams, ChatHeedSettings {
 export interface ChatHeedCallOptions extends BaseChatModelCallOptions, Omit<ChatHeedSettings, "stop"> {
   /** Tools that the model may call. @default [] */
   tools?: readonly BindToolsInput[];
+  /**
+   * If true, keywords that JSON Schema does not know are refused in the tools' parameters, unless a tool says it itself.
+   * Schemas are followed without it, too.
+   *
+   * @default false
+   */
+  strict?: boolean;
 }
 
 type OutputSchema<T> = SerializableSchema<T> | InteropZodType<T> | Record<string, unknown>;
@@ -157,7 +164,8 @@ export class ChatHeed extends BaseChatModel<ChatHeedCallOptions> implements Asyn
   /**
    * Returns the model with a parser of its answers, which have the form of a schema: one of Zod, another library's, or a
    * JSON schema. By default (`method: "jsonSchema"`) only texts that match the schema can be generated. With
-   * "functionCalling", the model calls a tool with the object; with "jsonMode", it writes any JSON.
+   * "functionCalling", the model calls a tool with the object; with "jsonMode", it writes any JSON. With `strict: true`,
+   * keywords of the schema that JSON Schema does not know are refused.
    *
    * @throws ERR_ARGUMENT if there is no such method.
    */
@@ -171,17 +179,22 @@ export class ChatHeed extends BaseChatModel<ChatHeedCallOptions> implements Asyn
   ): Runnable<BaseLanguageModelInput, { raw: BaseMessage; parsed: T }>;
   override withStructuredOutput<T extends Record<string, unknown>>(
     schema: OutputSchema<T>,
-    { method = "jsonSchema", name = "extract", includeRaw = false }: StructuredOutputMethodOptions<boolean> = {},
+    {
+      method = "jsonSchema",
+      name = "extract",
+      includeRaw = false,
+      strict,
+    }: StructuredOutputMethodOptions<boolean> = {},
   ): Runnable<BaseLanguageModelInput> {
     checkChoice("withStructuredOutput", "method", method, ["jsonSchema", "functionCalling", "jsonMode"]);
     const parameters = toJsonSchema(schema as SerializableSchema<T>) as JsonSchema;
     if (method === "functionCalling") {
-      const tool = { type: "function", function: { name, parameters } };
+      const tool = { type: "function", function: { name, parameters, strict } };
       const model = this.bindTools([tool], { tool_choice: name });
       return assembleStructuredOutputPipeline(model, createFunctionCallingParser<T>(schema as never, name), includeRaw);
     }
     const model = this.withConfig({
-      format: method === "jsonMode" ? { type: "json" } : { type: "json-schema", schema: parameters },
+      format: method === "jsonMode" ? { type: "json" } : { type: "json-schema", schema: parameters, strict },
     });
     return assembleStructuredOutputPipeline(model, createContentParser<T>(schema as never), includeRaw);
   }
@@ -199,7 +212,7 @@ export class ChatHeed extends BaseChatModel<ChatHeedCallOptions> implements Asyn
   /** Returns the generation as a property, because a promise of it would wait for its result. */
   async #begin(
     messages: readonly BaseMessage[],
-    { tools = [], tool_choice, stop, signal, ...options }: this["ParsedCallOptions"],
+    { tools = [], tool_choice, strict, stop, signal, ...options }: this["ParsedCallOptions"],
   ): Promise<{ generation: Generation }> {
     checkFields("ChatHeed", options, [...settingNames, ...callNames]);
     const conversation = messages.map(messageOf);
@@ -208,7 +221,10 @@ export class ChatHeed extends BaseChatModel<ChatHeedCallOptions> implements Asyn
       // By default, an answer may fill the context.
       ...{ maxTokens: model.model.config.contextLength, ...this.#settings, ...settingsOf(options) },
       ...(stop && { stop }),
-      ...(tools.length > 0 && { tools: tools.map(toolOf), toolChoice: toolChoiceOf(tool_choice) }),
+      ...(tools.length > 0 && {
+        tools: tools.map((tool) => toolOf(tool, strict)),
+        toolChoice: toolChoiceOf(tool_choice),
+      }),
       signal,
     });
     return { generation: model.chat(conversation, chosen) };

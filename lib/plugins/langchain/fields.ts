@@ -23,7 +23,7 @@ export const callNames: readonly string[] = [
   ...(["stop", "tool_choice", "signal", "timeout", "maxRetries", "maxConcurrency", "outputVersion"] as const),
   ...(["ls_structured_output_format", "callbacks", "tags", "metadata", "runName", "runId"] as const),
   ...(["configurable", "recursionLimit"] as const satisfies readonly (keyof BaseChatModelCallOptions)[]),
-  // LangChain adds the second one to each call. Schemas of tools are always followed, which the third one asks for.
+  // LangChain adds the second one to each call.
   ...["tools", "promptIndex", "strict"],
   // A node of LangGraph passes its configuration on.
   ...["store", "context", "writer", "interrupt", "control", "executionInfo", "serverInfo", "heartbeat", "runType"],

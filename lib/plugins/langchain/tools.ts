@@ -6,11 +6,11 @@ import type { JsonSchema } from "../../json-schema.js";
 import type { Tool, ToolChoice } from "../../tokenizer/tools.js";
 
 /**
- * Returns a tool, which may be one of LangChain or in OpenAI's form.
+ * Returns a tool, which may be one of LangChain or in OpenAI's form. `strict` applies if the tool does not say it itself.
  *
  * @throws ERR_ARGUMENT if it is neither.
  */
-export function toolOf(tool: BindToolsInput): Tool {
+export function toolOf(tool: BindToolsInput, strict?: boolean): Tool {
   const { function: definition } = convertToOpenAITool(tool) as {
     function?: { name: string; description?: string; parameters?: JsonSchema; strict?: boolean };
   };
@@ -19,8 +19,8 @@ export function toolOf(tool: BindToolsInput): Tool {
       "ERR_ARGUMENT",
       'ChatHeed: expected a tool to be one of LangChain or to have the type "function", got another object',
     );
-  const { name, description, parameters, strict } = definition;
-  return { name, description, parameters, strict };
+  const { name, description, parameters, strict: own = strict } = definition;
+  return { name, description, parameters, strict: own };
 }
 
 /** Returns the choice of tools. LangChain calls "any" what OpenAI calls "required". */
