@@ -3,7 +3,7 @@ import type { TokenLogprob, TokenLogprobs } from "../generate/generation.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { MappedArray } from "./json-parts.js";
 
-/** Position of the tokens of an answer in its text, of which a token may be a part of a character. */
+/** Positions of the tokens of an answer in its text, in characters; a token may be a part of one. */
 export class TextOffsets {
   readonly #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   #at = 0;
@@ -11,7 +11,7 @@ export class TextOffsets {
   /** Returns the position at which a token begins: that of its character, if it goes on with one. */
   next(tokenizer: Tokenizer, token: number): number {
     const at = this.#at;
-    this.#at += this.#decoder.decode(bytesOf(tokenizer, token), { stream: true }).length;
+    this.#at += [...this.#decoder.decode(bytesOf(tokenizer, token), { stream: true })].length;
     return at;
   }
 }

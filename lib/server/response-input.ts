@@ -58,7 +58,7 @@ export function inputMessages(input: string | readonly InputItem[], instructions
   // What belongs to the answer whose items come now.
   let answer: MessageParameter | null = null;
   const answering = (): MessageParameter => {
-    if (!answer) messages.push((answer = { role: "assistant", content: "" }));
+    if (!answer) messages.push((answer = { role: "assistant", content: null }));
     return answer;
   };
   for (const one of input) {
@@ -75,12 +75,14 @@ export function inputMessages(input: string | readonly InputItem[], instructions
       messages.push({ role: "tool", content: one.output, tool_call_id: one.call_id });
     } else if (one.role === "assistant") {
       const current: MessageParameter | null = answer;
-      if (current?.content === "") current.content = one.content ?? "";
+      if (current?.content === null) current.content = one.content ?? "";
       else messages.push((answer = { role: one.role, content: one.content ?? "" }));
     } else {
       answer = null;
       messages.push({ role: one.role, content: one.content ?? "" });
     }
   }
+  // Reasoning alone, without calls, is an answer whose text is empty.
+  for (const message of messages) if (!message.tool_calls) message.content ??= "";
   return messages;
 }

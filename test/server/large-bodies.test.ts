@@ -140,7 +140,7 @@ test.each([
     response.writeHead(413, { connection: "close" }).end("too large");
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
-  const socket = connect({ ...(server.address() as AddressInfo), host: "127.0.0.1", allowHalfOpen: true });
+  const socket = connect({ port: (server.address() as AddressInfo).port, host: "127.0.0.1", allowHalfOpen: true });
   onTestFinished(() => void socket.destroy());
   const [serverSide] = (await once(server, "connection")) as [NodeJS.EventEmitter];
   let closed = false;

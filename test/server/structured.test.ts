@@ -26,6 +26,8 @@ const tools = [
   { type: "function" as const, function: { name: "weather", description: "Tells the weather.", parameters } },
 ];
 const ajv = new Ajv();
+/** Parameters with a keyword that JSON Schema does not know. */
+const fancy = { ...parameters, fanciness: 3 };
 
 async function client(): Promise<OpenAI> {
   const server = await start({ models: { tiny: model } });
@@ -87,6 +89,104 @@ describe("chat completions", () => {
     const wrong = { ...body, tool_choice: { type: "function" as const, function: { name: "time" } } };
     await expect(openai.chat.completions.create(wrong)).rejects.toMatchObject({ status: 400 });
   });
+});
+
+test("a function that is named is called once, with parallel calls or without", async () => {
+  const openai = await client();
+  const time = { type: "function" as const, function: { name: "time", parameters: { type: "object" } } };
+  // A line break is what another call begins with.
+  const [line] = tokenizer.encode("\n");
+  for (const parallel_tool_calls of [true, false]) {
+    const asked = { model: "tiny", parallel_tool_calls, seed: 2, logit_bias: { [line!]: 100 } };
+    const tool_choice = { type: "function" as const, function: { name: "weather" } };
+    const body = { ...asked, messages, tools: [...tools, time], tool_choice };
+    const whole = (await openai.chat.completions.create(body)).choices[0]!;
+    const streamed = (await openai.chat.completions.stream(body).finalChatCompletion()).choices[0]!;
+    for (const { message, finish_reason: reason } of [whole, streamed]) {
+      expect(reason).toBe("tool_calls");
+      const names = message.tool_calls!.map((call) => (call.type === "function" ? call.function.name : null));
+      expect(names).toEqual(["weather"]);
+    }
+    const functions = [...tools, time].map(({ function: { name, parameters } }) => ({
+      ...{ type: "function" as const, name, parameters, strict: false },
+    }));
+    const { output } = await openai.responses.create({
+      ...{ model: "tiny", input: "Why?", parallel_tool_calls, tools: functions },
+      tool_choice: { type: "function", name: "weather" },
+    });
+    expect(output).toMatchObject([{ type: "function_call", name: "weather" }]);
+  }
+});
+
+test("strict schemas have no keywords that JSON Schema does not know", async () => {
+  const openai = await client();
+  const body = { model: "tiny", messages, max_completion_tokens: 2 };
+  const chat = (strict: boolean | null | undefined) => [
+    openai.chat.completions.create({
+      ...body,
+      response_format: { type: "json_schema", json_schema: { name: "x", schema: fancy, strict: strict! } },
+    }),
+    openai.chat.completions.create({
+      ...body,
+      tools: [{ type: "function", function: { name: "x", parameters: fancy, strict: strict! } }],
+    }),
+    openai.responses.create({
+      ...{ model: "tiny", input: "Why?", max_output_tokens: 2 },
+      text: { format: { type: "json_schema", name: "x", schema: fancy, strict: strict! } },
+    }),
+    openai.responses.create({
+      ...{ model: "tiny", input: "Why?", max_output_tokens: 2 },
+      tools: [{ type: "function", name: "x", parameters: fancy, strict: strict! }],
+    }),
+  ];
+  for (const asked of chat(true))
+    await expect(asked).rejects.toMatchObject({ status: 400, message: expect.stringContaining("fanciness") as string });
+  for (const strict of [false, null, undefined]) await Promise.all(chat(strict));
+});
+
+test("a message that only calls tools has the content null in the template", async () => {
+  const template =
+    "{#- <tool_call> -#}{% for m in messages %}[{{ 'null' if m.content is none else m.content | tojson }}]{% endfor %}" +
+    "{{ tools | tojson if tools }}";
+  const own = new HuggingFaceTokenizer(byteLevelJson(), {
+    ...{ config: { eos_token: "<|end|>" }, chatTemplate: template },
+  });
+  const gpt = smallGpt("cpu", { vocabularySize: 272, contextLength: 512 });
+  const server = await start({ models: { tiny: new LanguageModel({ model: gpt, tokenizer: own }) } });
+  const tool_calls = [{ id: "a", type: "function", function: { name: "weather", arguments: "{}" } }];
+  const conversation = (content: object) => [
+    ...messages,
+    { role: "assistant", ...content, tool_calls },
+    { role: "tool", tool_call_id: "a", content: "sunny" },
+  ];
+  for (const [content, shown] of [
+    [{ content: null }, "null"],
+    [{}, "null"],
+    [{ content: "" }, '""'],
+    [{ content: "Hm." }, '"Hm."'],
+  ] as const) {
+    const asked = { model: "tiny", messages: conversation(content) };
+    const { tokens } = await server.answer<{ tokens: number[] }>("/tokenize", asked);
+    expect(own.decode(tokens)).toBe(`["Why?"][${shown}]["sunny"]`);
+    const { usage } = await server.answer<{ usage: { prompt_tokens: number } }>("/v1/chat/completions", {
+      ...{ ...asked, max_tokens: 1 },
+    });
+    expect(usage.prompt_tokens).toBe(tokens.length);
+  }
+  const call = { type: "function_call", call_id: "a", name: "weather", arguments: "{}" };
+  const reasoning = { type: "reasoning", summary: [], content: [{ type: "reasoning_text", text: "Hm?" }] };
+  const result = { type: "function_call_output", call_id: "a", output: "sunny" };
+  for (const [items, shown] of [
+    [[call, result], '[null]["sunny"]'],
+    [[reasoning, call, result], '[null]["sunny"]'],
+    [[{ role: "assistant", content: "Hm." }, call, result], '["Hm."]["sunny"]'],
+    [[reasoning], '[""]'],
+  ] as const) {
+    const body = { model: "tiny", max_output_tokens: 1, input: [...messages, ...items] };
+    const { usage } = await server.answer<{ usage: { input_tokens: number } }>("/v1/responses", body);
+    // The template writes no token that begins a text.
+    expect(usage.input_tokens).toBe(own.encode(`["Why?"]${shown}`).length - 1);
+  }
 });
 
 describe("responses", () => {

@@ -14,7 +14,7 @@ import { harmonyAnswers, HarmonyParser } from "../../lib/structured/harmony.js";
 import { answersWithTools, toolFormatOf } from "../../lib/structured/tool-format.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
-import type { Tool, ToolCall } from "../../lib/tokenizer/tools.js";
+import type { Tool, ToolCall, ToolChoice } from "../../lib/tokenizer/tools.js";
 import { smallGpt } from "../generate/models.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
@@ -122,6 +122,22 @@ test("an answer that is cut anywhere shows no marks", () => {
       // White space at its end depends on what follows.
       expect(whole.text.startsWith(cut.text.trimEnd()), `${family}: ${text.slice(0, length)}: ${cut.text}`).toBe(true);
       expect(whole.reasoning.startsWith(cut.reasoning.trimEnd())).toBe(true);
+      for (const [i, { name, arguments: given }] of cut.calls.entries()) {
+        expect(name).toBe(whole.calls[i]!.name);
+        expect(whole.calls[i]!.arguments.startsWith(given), `${family}: ${given}`).toBe(true);
+      }
+    }
+  }
+});
+
+test("the end of an answer that only looks like the beginning of a mark is kept", () => {
+  for (const [family, template] of Object.entries(templates)) {
+    const form = { reasoning: reasoningOf(template), open: false, tools: toolFormatOf(template, tools) };
+    for (const text of ["1 <", "<", "a [", "x <t", "[TOOL", "<|", "a\n<tool_call"]) {
+      for (const pieces of [[text], Array.from(text)])
+        expect(read(form, pieces), `${family}: ${text}`).toEqual({ text, reasoning: "", calls: [] });
+      // Nor is it lost when the answer goes on.
+      expect(read(form, [text, " 2"]).text, `${family}: ${text}`).toBe(`${text} 2`);
     }
   }
 });
@@ -150,6 +166,55 @@ function chatEngine(template: string, speaks = ""): Engine {
   const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" }, chatTemplate });
   return new Engine(smallGpt("cpu", { vocabularySize: 272, contextLength: 1024 }), { tokenizer });
 }
+
+test.each(Object.entries(templates))(
+  "the number of calls is bounded, and one if it must be: %s",
+  (family, template) => {
+    const automaton = automatonOf(new ByteTokenizer());
+    const format = toolFormatOf(template, tools)!;
+    const accepts = (toolChoice: ToolChoice, several: boolean, text: string) => {
+      const root = answersWithTools(format, tools, toolChoice, several)!;
+      return automaton.after(automaton.start(root), Buffer.from(text))?.accepts ?? null;
+    };
+    const object = (name: string, key: string) => `{"name": "${name}", "${key}": {}}`;
+    const tagged = "\n<function=time>\n</function>\n</tool_call>";
+    const [begin, one, between, end] = {
+      hermes: ["<tool_call>", `\n${object("time", "arguments")}\n</tool_call>`, "\n<tool_call>", ""],
+      mistral: ["[TOOL_CALLS] [", object("time", "arguments"), ", ", "]"],
+      mistralArguments: ["[TOOL_CALLS]", "time[ARGS]{}", "[TOOL_CALLS]", ""],
+      llama: ["", object("time", "parameters"), "; ", ""],
+      tagged: ["<tool_call>", tagged, "\n<tool_call>", ""],
+    }[family as keyof typeof templates] as [string, string, string, string];
+    const calls = (count: number) => begin + Array<string>(count).fill(one).join(between) + end;
+    for (const toolChoice of ["required", "auto"] as const) {
+      for (const count of [1, 2, 32]) expect(accepts(toolChoice, true, calls(count)), `${count}`).toBe(true);
+      expect(accepts(toolChoice, true, calls(33))).toBeNull();
+    }
+    expect(accepts("required", true, "")).not.toBe(true);
+    expect(accepts("required", true, "Hm.")).toBeNull();
+    for (const [toolChoice, several] of [
+      ["required", false],
+      [{ name: "time" }, true],
+      [{ name: "time" }, false],
+    ] as const) {
+      expect(accepts(toolChoice, several, calls(1))).toBe(true);
+      expect(accepts(toolChoice, several, calls(2))).toBeNull();
+      expect(accepts(toolChoice, several, "")).not.toBe(true);
+    }
+  },
+);
+
+test("a model that would call for ever comes to an end", async () => {
+  await using engine = chatEngine(templates.mistralArguments);
+  const ids = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" } });
+  const logitBias = { [ids.endOfText!]: -100, [ids.encode("[")[0]!]: 50 };
+  const sampled = { temperature: 1, seed: 1, maxTokens: 900, logitBias };
+  const asked = { messages, tools: [{ name: "time" }], ...sampled };
+  const { toolCalls, finishReason } = await engine.generate({ ...asked, toolChoice: "required" });
+  expect([toolCalls!.length, finishReason]).toEqual([32, "tool-calls"]);
+  const named = await engine.generate({ ...asked, toolChoice: { name: "time" }, parallelToolCalls: true });
+  expect([named.toolCalls!.length, named.finishReason]).toEqual([1, "tool-calls"]);
+});
 
 describe.each(Object.entries(templates))("a random model with the template of %s", (_, template) => {
   test("calls the tool that it has to", async () => {
@@ -274,7 +339,7 @@ describe("harmony", () => {
   const call = (name: string, given: string) =>
     `<|channel|>commentary to=functions.${name} <|constrain|>json<|message|>${given}`;
 
-  test.each<[string, Whole]>([
+  const written: [string, Whole][] = [
     ["<|channel|>final<|message|>Hello <b>.", { text: "Hello <b>.", reasoning: "", calls: [] }],
     [
       "<|channel|>analysis<|message|>Hm, 1 <|2.<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|return|>",
@@ -290,10 +355,35 @@ describe("harmony", () => {
     ],
     ["No format at all.", { text: "No format at all.", reasoning: "", calls: [] }],
     ["assist", { text: "assist", reasoning: "", calls: [] }],
-  ])("%j", (text, expected) => {
+  ];
+
+  test.each(written)("%j", (text, expected) => {
     expect(readWith(new HarmonyParser(), [text])).toEqual(expected);
     expect(readWith(new HarmonyParser(), Array.from(text))).toEqual(expected);
     expect(readWith(new HarmonyParser(), text.match(/[^]{1,5}/g)!)).toEqual(expected);
+  });
+
+  test("an answer that is cut anywhere shows no marks", () => {
+    for (const [text, whole] of written)
+      for (let length = 0; length < text.length; length++) {
+        const given = text.slice(0, length);
+        for (const pieces of [[given], Array.from(given)]) {
+          const cut = readWith(new HarmonyParser(), pieces, true);
+          expect(whole.text.startsWith(cut.text), `${given}: ${cut.text}`).toBe(true);
+          expect(whole.reasoning.startsWith(cut.reasoning), `${given}: ${cut.reasoning}`).toBe(true);
+          for (const [i, { name, arguments: written }] of cut.calls.entries())
+            expect([whole.calls[i]!.name, whole.calls[i]!.arguments.startsWith(written)]).toEqual([name, true]);
+        }
+      }
+  });
+
+  test("the end of an answer that only looks like the beginning of a mark is kept", () => {
+    const final = "<|channel|>final<|message|>";
+    for (const text of ["1 <", "a <|", "b <|en", "<"])
+      for (const pieces of [[final + text], Array.from(final + text)]) {
+        expect(readWith(new HarmonyParser(), pieces).text).toBe(text);
+        expect(readWith(new HarmonyParser(), [...pieces, " 2"]).text).toBe(`${text} 2`);
+      }
   });
 
   test("answers follow the tools and the format", () => {
