@@ -11,7 +11,7 @@ export class TextOffsets {
   /** Returns the position at which a token begins: that of its character, if it goes on with one. */
   next(tokenizer: Tokenizer, token: number): number {
     const at = this.#at;
-    this.#at += [...this.#decoder.decode(bytesOf(tokenizer, token), { stream: true })].length;
+    this.#at += Array.from(this.#decoder.decode(bytesOf(tokenizer, token), { stream: true })).length;
     return at;
   }
 }
