@@ -26,7 +26,11 @@ export function trainCommand(): Command {
       "a text to train on; records (.jsonl, .ndjson, .json, .csv, .tsv or .parquet) with text, prompt and completion, messages, or chosen and rejected; a pattern of such files; a folder of heed data, or several with weights (a=3,b=1)",
       text,
     )
-    .option("--validation <file>", "a text, records, a pattern or a folder to evaluate on (default: the end of --data)", text)
+    .option(
+      "--validation <file>",
+      "a text, records, a pattern or a folder to evaluate on (default: the end of --data)",
+      text,
+    )
     .option(
       "--validation-fraction <x>",
       `share of --data, from its end, that is held out for evaluation ${or("validationFraction")}`,
