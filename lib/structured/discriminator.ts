@@ -1,6 +1,6 @@
 // How the options of a union are told apart without comparing each with each, since there may be thousands.
 import { isObject } from "./schema-document.js";
-import { constantsOf, type Term } from "./schema-terms.js";
+import { constantsOf, type Term } from "./schema-term.js";
 import { spend } from "./work.js";
 
 /** Returns true if the options have different constants, or a property that all require has. */

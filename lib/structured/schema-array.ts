@@ -15,7 +15,7 @@ import {
 import { anyArray, anyValue, arrayOf, list, separator } from "./json-expressions.js";
 import { itemsOf } from "./schema-check.js";
 import { type Located, type SchemaNode, unsupported } from "./schema-document.js";
-import type { SchemaReader } from "./schema-expression.js";
+import type { SchemaContext } from "./schema-context.js";
 import { countsOf, placeOf } from "./schema-keywords.js";
 import { spend } from "./work.js";
 
@@ -39,7 +39,7 @@ interface Items {
 export function arrayExpression(
   nodes: readonly SchemaNode[],
   excepted: readonly unknown[],
-  reader: SchemaReader,
+  reader: SchemaContext,
 ): Expression {
   let [least, most] = countsOf(nodes, "minItems", "maxItems");
   for (const one of excepted.filter((value) => Array.isArray(value))) {
@@ -88,7 +88,7 @@ function isShort({ first, rest }: Items): boolean {
 }
 
 /** Returns the schemas that the nodes have for an item. */
-function partsFor(nodes: readonly SchemaNode[], i: number, reader: SchemaReader): readonly Located[] {
+function partsFor(nodes: readonly SchemaNode[], i: number, reader: SchemaContext): readonly Located[] {
   return nodes.flatMap(({ schema, place, base, made }): readonly Located[] => {
     const [first, rest] = itemsOf(schema, reader.document);
     const own = i < first.length ? first[i] : rest;
@@ -107,7 +107,7 @@ function partsFor(nodes: readonly SchemaNode[], i: number, reader: SchemaReader)
 }
 
 /** Returns true if one of the nodes has a schema for an item. */
-function isEvaluated(nodes: readonly SchemaNode[], i: number, reader: SchemaReader): boolean {
+function isEvaluated(nodes: readonly SchemaNode[], i: number, reader: SchemaContext): boolean {
   return nodes.some(({ schema, made }) => {
     if (made) return made.unevaluated?.items !== undefined;
     const [first, rest] = itemsOf(schema, reader.document);

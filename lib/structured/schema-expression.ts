@@ -10,12 +10,14 @@ import { anyValue, boolean, jsonLiteral, nullValue } from "./json-expressions.js
 import { withoutEndless } from "./productive.js";
 import { arrayExpression } from "./schema-array.js";
 import { SchemaCheck } from "./schema-check.js";
+import type { SchemaContext } from "./schema-context.js";
 import { type Located, SchemaDocument, type SchemaNode, unsupported } from "./schema-document.js";
 import { isAbout, type Type } from "./schema-keywords.js";
 import { numberExpression } from "./schema-number.js";
 import { objectExpression } from "./schema-object.js";
 import { stringExpression, stringLanguage } from "./schema-string.js";
-import { constantsOf, SchemaTerms, type Term, typesOfTerm } from "./schema-terms.js";
+import { constantsOf, type Term, typesOfTerm } from "./schema-term.js";
+import { SchemaTerms } from "./schema-terms.js";
 import type { Language, Languages } from "./text-language.js";
 import { spend } from "./work.js";
 
@@ -64,7 +66,7 @@ interface Known {
   readonly typed: Map<string, Expression>;
 }
 
-export class SchemaReader {
+class SchemaReader implements SchemaContext {
   readonly document: SchemaDocument;
   readonly check: SchemaCheck;
   readonly #strict: boolean;

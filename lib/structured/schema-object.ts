@@ -4,7 +4,7 @@ import { anyObject, anyString, anyValue, colon, objectOf, quoted, stringCharacte
 import { type Member, membersOf, mostOptional, otherName } from "./object-members.js";
 import { languageOfSearch, readPattern } from "./regular-expression.js";
 import { type Located, type SchemaNode, unsupported } from "./schema-document.js";
-import type { SchemaReader } from "./schema-expression.js";
+import type { SchemaContext } from "./schema-context.js";
 import { countsOf, placeOf } from "./schema-keywords.js";
 import { type Language, Languages } from "./text-language.js";
 import { spend } from "./work.js";
@@ -20,7 +20,7 @@ const mostPatterns = 6;
 export function objectExpression(
   nodes: readonly SchemaNode[],
   excepted: readonly unknown[],
-  reader: SchemaReader,
+  reader: SchemaContext,
 ): Expression {
   const [fewest, most] = countsOf(nodes, "minProperties", "maxProperties");
   let least = fewest;
@@ -55,7 +55,7 @@ function namesOf(nodes: readonly SchemaNode[], needed: ReadonlySet<string>): rea
 }
 
 /** Returns the schemas for the value of a property. */
-function partsFor(name: string, nodes: readonly SchemaNode[], reader: SchemaReader): readonly Located[] {
+function partsFor(name: string, nodes: readonly SchemaNode[], reader: SchemaContext): readonly Located[] {
   return nodes.flatMap((node) => {
     const found = reader.check.partsFor(name, node);
     const { unevaluated } = node.made ?? {};
@@ -72,7 +72,7 @@ function unevaluatedOf({ made, place, base }: SchemaNode): Located {
 }
 
 /** Returns true if the schemas for names allow a name. */
-function isNamed(name: string, nodes: readonly SchemaNode[], reader: SchemaReader): boolean {
+function isNamed(name: string, nodes: readonly SchemaNode[], reader: SchemaContext): boolean {
   return nodes.every(({ schema, place, base }) => {
     if (schema.propertyNames === undefined) return true;
     const node = reader.document.node({ value: schema.propertyNames, place: `${place}/propertyNames`, base });
@@ -98,7 +98,7 @@ function otherMembers(
   names: readonly string[],
   open: boolean,
   nodes: readonly SchemaNode[],
-  reader: SchemaReader,
+  reader: SchemaContext,
 ): Expression | null {
   const patterns = [...new Set(nodes.flatMap(({ schema }) => Object.keys(schema.patternProperties ?? {})))];
   const naming = nodes.filter(({ schema }) => schema.propertyNames !== undefined);

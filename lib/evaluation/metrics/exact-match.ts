@@ -6,15 +6,21 @@ export interface ExactMatchOptions {
   ignorePunctuation?: boolean;
   /** True if the digits 0 to 9 are left out. @default false */
   ignoreNumbers?: boolean;
-  /** Patterns whose matches are left out, before anything else is done. @default [] */
-  patternsToIgnore?: readonly (RegExp | Pattern)[];
+  /**
+   * Patterns whose matches are left out, before anything else is done: regular expressions, or objects whose `without`
+   * returns a text without what matches.
+   * @default []
+   */
+  patternsToIgnore?: readonly (
+    | RegExp
+    | {
+        /** Returns a text without what matches. */
+        without(text: string): string;
+      }
+  )[];
 }
 
-/** Pattern with an engine of its own. */
-export interface Pattern {
-  /** Returns a text without what matches. */
-  without(text: string): string;
-}
+type Pattern = RegExp | { without(text: string): string };
 
 /** Matches the characters of Python's string.punctuation. */
 const punctuation = /[!-/:-@[-`{-~]/g;
@@ -40,7 +46,7 @@ function simplified(text: string, options: ExactMatchOptions): string {
   return result;
 }
 
-function without(pattern: RegExp | Pattern, text: string): string {
+function without(pattern: Pattern, text: string): string {
   if (!(pattern instanceof RegExp)) return pattern.without(text);
   const { source, flags } = pattern;
   return text.replaceAll(new RegExp(source, flags.includes("g") ? flags : `${flags}g`), "");

@@ -1,0 +1,16 @@
+import type { Expression } from "./expression.js";
+import type { SchemaCheck } from "./schema-check.js";
+import type { Located, SchemaDocument } from "./schema-document.js";
+import type { Language, Languages } from "./text-language.js";
+
+/** Reader of schemas, as the demands on arrays and objects need it for the schemas of their parts. */
+export interface SchemaContext {
+  readonly document: SchemaDocument;
+  readonly check: SchemaCheck;
+  /** Returns the values that match all of the schemas. */
+  value(schemas: readonly Located[]): Expression;
+  /** Returns the JSON texts of the values that match all of the schemas; null if they are not few. */
+  textsOf(schemas: readonly Located[]): readonly string[] | null;
+  /** Returns the texts that match all of the schemas, without quotes. */
+  language(schemas: readonly Located[], make: Languages): Language;
+}
