@@ -118,7 +118,7 @@ describe("errors take one line", () => {
     [2, ["convert", "--from", "none", "--to", ""], "Expected a text that is not empty."],
     [2, ["info", "--json"], "error: unknown option '--json'"],
     [1, ["train", "--data", "none.txt", ...out], "none.txt: ENOENT: no such file or directory"],
-    [1, ["train", "--data", ".", ...out], "EISDIR"],
+    [2, ["train", "--data", ".", ...out], "expected a file or a pattern of files, got a folder"],
     [1, ["train", "--data", "empty.txt", ...out], "empty.txt: expected a text, got an empty file"],
     [
       1,
