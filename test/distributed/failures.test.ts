@@ -1,14 +1,14 @@
 /** Tests that all processes end as they should if one of them dies, hangs, fails or is asked to stop. */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { expect, test } from "vitest";
+import { expect } from "vitest";
 import { loadCheckpoint } from "../../lib/train/checkpoint.js";
 import { dist } from "../support/dist.js";
 import { temporaryFolder } from "../support/folder.js";
 import { nightly } from "../support/nightly.js";
 import { Random } from "../support/random.js";
 import { nightlyOnly, testUnless } from "../support/skip.js";
-import { type Launcher, launchers, onEachLauncher, program, start } from "./launch.js";
+import { type Launcher, launchers, onEachLauncher, program, start, oneLibrary } from "./launch.js";
 
 const kills = nightly ? 20 : 2;
 const main = dist("cli/main.js");
@@ -30,8 +30,8 @@ const flags = (folder: string): string[] => [
 ];
 
 onEachLauncher(null, (launcher) => {
-  if (!nightly && launcher.name !== "Open MPI") return;
-  test("after each kill -9 of a process all end, and the run continues", { timeout: 600_000 }, async () => {
+  const once = testUnless(!nightly && launcher.name !== "Open MPI" && oneLibrary);
+  once("after each kill -9 of a process all end, and the run continues", { timeout: 600_000 }, async () => {
     const folder = temporaryFolder();
     const random = new Random(launcher.name.length);
     let last = 0;
@@ -56,7 +56,7 @@ onEachLauncher(null, (launcher) => {
     }
   });
 
-  test("a process that hangs ends all of them, with an error that names it", async () => {
+  once("a process that hangs ends all of them, with an error that names it", async () => {
     const folder = temporaryFolder();
     const running = start(launcher, 2, [program("killable.mjs"), main, ...flags(folder)], {
       HEED_DISTRIBUTED_TIMEOUT: "2",
@@ -71,7 +71,7 @@ onEachLauncher(null, (launcher) => {
     expect(errors).toMatch(/error: rank 0: .*rank 1 has not answered for 2 s/);
   });
 
-  test("SIGTERM of one process saves once, and ends all after the same step", async () => {
+  once("SIGTERM of one process saves once, and ends all after the same step", async () => {
     const folder = temporaryFolder();
     const running = start(launcher, 2, [program("killable.mjs"), main, ...flags(folder)]);
     const [, pid] = await running.line(/pid 1 (\d+)/);
@@ -89,7 +89,7 @@ onEachLauncher(null, (launcher) => {
     expect(log.trimEnd().split("\n").at(-1)).toContain('"aborted"');
   });
 
-  test("an error of one process is told to all", async () => {
+  once("an error of one process is told to all", async () => {
     const { code, errors } = await start(launcher, 2, [program("failing.mjs")]).ended;
     expect(code, errors).not.toBe(0);
     expect(errors).toContain("both: rank 1: the batch of rank 1 is bad");

@@ -96,7 +96,8 @@ test("tuned-service", async () => {
 
 test("chat", async () => {
   const said = await programs.run("chat", [path.join(models, "gpt")], { input: "Hello\nWhy?\n" });
-  expect(said.split("> ")).toHaveLength(4);
+  // The model, which has learned little, may write "> " as well.
+  expect(said.split("> ").length).toBeGreaterThanOrEqual(4);
   expect(said.length).toBeGreaterThan(50);
 });
 
