@@ -1,4 +1,4 @@
-/** What evaluations share with Python: its random numbers, texts of values, and white space. */
+/** Evaluations have Python's random numbers, texts of values, and white space. */
 import { spawnSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import { squadF1 } from "../../lib/evaluation/metrics/squad-f1.js";

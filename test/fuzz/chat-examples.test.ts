@@ -49,7 +49,7 @@ const content = fc.constantFrom(
 const around = fc.constantFrom(
   ...["<|e|>", "<s>", "\n", " ", "\n\n", "{{ m.role }}: ", "</s>", ":", "", "e", "{{ loop.index0 % 2 }}"],
 );
-/** What depends on where a message stands. */
+/** Fields of a message that depend on its place in the conversation. */
 const placed = fc.constantFrom(
   ...["{{ loop.index }}", "{% if loop.last %}<tool>{% endif %}", "{% if not loop.first %}\n{% endif %}"],
   ...["{% if m.role == 'assistant' and loop.last %}<think>{% endif %}", "{{ messages | length }}"],

@@ -1,4 +1,4 @@
-/** Where the models of each family drop, as transformers' models of the same config.json do. */
+/** Models of each family drop where transformers' models of the same config.json do. */
 import { describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { tensor } from "../../lib/creation.js";

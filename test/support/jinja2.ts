@@ -45,7 +45,7 @@ const { command, missing } = pythonWith("jinja2", "python3-jinja2");
 /** Why there is no Jinja2; null if there is. */
 export const noJinja2 = missing;
 
-/** What Jinja2 makes of a template: a text, or an error's message. */
+/** Outcome of a template in Jinja2: a text, or an error's message. */
 export type Rendered = { text: string; error?: undefined } | { text?: undefined; error: string };
 
 /** Returns what Jinja2 makes of templates with their variables. `now` is the date that strftime_now() writes. */
