@@ -1,4 +1,4 @@
-// npm run fuzz -- [--minutes n] [options of vitest]
+// npm run fuzz -- [--minutes n] [names of files] [options of vitest]
 //
 // Runs the properties of test/fuzz with new seeds (HEED_FUZZ_SEED names the first). Without --minutes each property is
 // tried on its nightly number of cases, with one seed. With --minutes the files of test/fuzz take turns until the minutes
@@ -45,15 +45,22 @@ async function vitest(args, seed, env = {}, limit = undefined) {
   return status ?? 1;
 }
 
-/** Goes over all files again and again until the minutes are over. In each round a file gets at most a minute. */
+/** The files of test/fuzz that the options name, or all of them, and the options that name no file. */
+function chosenFiles() {
+  const all = readdirSync("test/fuzz")
+    .filter((name) => name.endsWith(".test.ts"))
+    .map((name) => `test/fuzz/${name}`);
+  const chosen = options.filter((option) => all.some((name) => name.includes(option)));
+  return {
+    files: all.filter((name) => chosen.length === 0 || chosen.some((part) => name.includes(part))),
+    others: options.filter((option) => !chosen.includes(option)),
+  };
+}
+
+/** Goes over the files again and again until the minutes are over. In each round a file gets at most a minute. */
 async function takeTurns(minutes) {
   const end = Date.now() + minutes * 60_000;
-  const all = readdirSync("test/fuzz").filter((name) => name.endsWith(".test.ts"));
-  const chosen = options.filter((option) => all.some((name) => name.includes(option)));
-  const others = options.filter((option) => !chosen.includes(option));
-  const files = all
-    .filter((name) => chosen.length === 0 || chosen.some((part) => name.includes(part)))
-    .map((name) => `test/fuzz/${name}`);
+  const { files, others } = chosenFiles();
   const tally = "build/fuzz/tally";
   rmSync(tally, { recursive: true, force: true });
   mkdirSync(tally, { recursive: true });
@@ -80,7 +87,9 @@ async function takeTurns(minutes) {
 
 if (minutes === null) {
   console.log(`fuzz: HEED_FUZZ_SEED=${first}`);
-  process.exitCode = await vitest(["test/fuzz", ...options], first);
+  // vitest takes every file that one of its names fits, so that a folder beside a file would be all files.
+  const { files, others } = chosenFiles();
+  process.exitCode = await vitest([...files, ...others], first);
 } else if (minutes > 0) process.exitCode = await takeTurns(minutes);
 else {
   console.error(`fuzz: expected --minutes above 0, got ${given[at + 1]}`);
