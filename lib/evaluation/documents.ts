@@ -1,5 +1,4 @@
-// Documents of a task, from files of JSON lines, CSV and Parquet, or of one list in JSON.
-import path from "node:path";
+// Documents of a task, from files of JSON, CSV and Parquet.
 import { documentRows } from "../data/document-rows.js";
 import { floatColumns } from "../data/tables.js";
 import { formatOf } from "../data/inputs.js";
@@ -16,29 +15,23 @@ import { parsePythonJson } from "./python-json.js";
 export type TaskDocument = Readonly<Record<string, unknown>>;
 
 /**
- * Resolves to the documents of a file: an object on each line, the rows of CSV or Parquet, or a list of objects in a file
- * whose name ends with ".json". Empty lines are skipped. Files of lines may be compressed (.gz, .zst). The columns have the
- * types that Hugging Face's datasets gives them: whole floats are a `PythonFloat`.
+ * Resolves to the documents of a file: an object on each line, the rows of CSV or Parquet, or the objects of a list in a
+ * file of JSON, which may be the only such list in an object. Empty lines are skipped. Files may be compressed (.gz, .zst).
+ * A file of another name has an object on each line. The columns have the types that Hugging Face's datasets gives them:
+ * whole floats are a `PythonFloat`.
  *
  * @throws ERR_IO if the file cannot be read; ERR_FORMAT if it is malformed. The message names the file and the line.
  */
 export async function readDocuments(file: string): Promise<TaskDocument[]> {
-  const { format = "jsonl", compression = null } = formatOf(file) ?? {};
-  const isTable = format === "csv" || format === "tsv" || format === "parquet";
-  if (isTable || (format !== "text" && compression !== null)) {
-    const documents: TaskDocument[] = [];
+  const { format = "text" } = formatOf(file) ?? {};
+  const documents: TaskDocument[] = [];
+  if (format !== "text") {
     for await (const { line, value } of documentRows(file, parsePythonJson))
       documents.push(documentOf(`${file}:${line}`, value));
     if (format === "csv" || format === "tsv") return withCsvTypes(documents);
     return withFloatColumns(documents, format === "parquet" ? await floatColumns(file) : []);
   }
-  const text = await readTextFile(file);
-  if (path.extname(file) === ".json" && text.trimStart().startsWith("[")) {
-    const items = parsed(file, text);
-    return withFloatColumns((items as unknown[]).map((item, i) => documentOf(`${file}: [${i}]`, item)));
-  }
-  const documents: TaskDocument[] = [];
-  for (const [i, line] of text.split("\n").entries()) {
+  for (const [i, line] of (await readTextFile(file)).split("\n").entries()) {
     const at = `${file}:${i + 1}`;
     if (line.trim() !== "") documents.push(documentOf(at, parsed(at, line)));
     await pauseIfLong();

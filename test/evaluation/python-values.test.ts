@@ -69,6 +69,10 @@ test("a column of JSON has one type, in every kind of file", async () => {
   const files = {
     "a.jsonl": `${lines.join("\n")}\n`,
     "a.json": `[${lines.join(",")}]`,
+    "lines.json": lines.join("\n"),
+    "object.json": `{\n  "version": "1.0",\n  "data": [${lines.join(",\n")}]\n}\n`,
+    "object.json.gz": gzipSync(`{"data": [${lines.join(",")}]}`),
+    "other.txt": lines.join("\n"),
     "a.jsonl.gz": gzipSync(lines.join("\n")),
   };
   for (const [name, content] of Object.entries(files)) {
