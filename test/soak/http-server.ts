@@ -1,8 +1,12 @@
 /** The process of the server: node http-server.js SEED. http.ts starts it and tells it when faults begin and end. */
 import { rejects } from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
+  addAdapter,
   Bert,
   devices,
   embedding,
@@ -10,8 +14,11 @@ import {
   GPT,
   HuggingFaceTokenizer,
   LanguageModel,
+  loadAdapter,
   ones,
+  saveAdapter,
   tensor,
+  unloadAdapter,
   type Device,
 } from "heed";
 import { createServer } from "heed/server";
@@ -21,6 +28,7 @@ import { TurnWatch } from "../support/turns.js";
 import { byteLevelJson, wordPieceJson, wordPieces } from "../tokenizer/fixtures.js";
 import { hoard } from "./hoard.js";
 import {
+  adapter,
   apiKeys,
   type Begun,
   bodyLimit,
@@ -61,13 +69,22 @@ function encoder(): EmbeddingModel {
 }
 
 /** Asks questions, one at a time. Half of the prompts begin the same way. */
-async function questionsTo(name: string, model: LanguageModel, count: number): Promise<Question[]> {
+async function questionsTo(
+  name: string,
+  model: LanguageModel,
+  count: number,
+  ofAdapter: string | null = null,
+): Promise<Question[]> {
   const questions: Question[] = [];
   for (let i = 0; i < count; i++) {
     const prompt = i % 2 ? `Some years ago, never mind how long precisely, ${i}` : `Call me ${"so ".repeat(i)}`;
     const [maxTokens, options] = [3 + 4 * i, { seed: i, temperature: 0.5 + (i % 3) / 2 }];
-    const { text } = await model.generate(prompt, { ...options, maxTokens });
-    const { text: chat } = await model.chat([{ role: "user", content: prompt }], { ...options, maxTokens });
+    const { text } = await model.generate(prompt, { ...options, maxTokens, adapter: ofAdapter });
+    const { text: chat } = await model.chat([{ role: "user", content: prompt }], {
+      ...options,
+      maxTokens,
+      adapter: ofAdapter,
+    });
     questions.push({ model: name, prompt, options: { ...options, max_tokens: maxTokens }, text, chat });
   }
   return questions;
@@ -127,6 +144,23 @@ const noMemory =
     };
   };
 
+/** Saves an adapter that changes what a model says. */
+async function tune({ model }: LanguageModel, folder: string): Promise<void> {
+  addAdapter(model, { name: adapter, rank: 2, seed: 3, active: false });
+  for (const [name, parameter] of model.namedParameters())
+    if (name.includes("lora_B")) parameter.set(new Float32Array(parameter.size).map((_, i) => Math.sin(i)));
+  await saveAdapter(folder, model, { name: adapter });
+}
+
+/** An adapter is unloaded, and loaded again under its name. */
+const reloads =
+  ({ model }: LanguageModel, folder: string): Fault =>
+  async () => {
+    await unloadAdapter(model, adapter);
+    await loadAdapter(model, folder, { name: adapter, active: false });
+    return async () => undefined;
+  };
+
 const watch = new TurnWatch();
 const models: Record<string, LanguageModel> = { cpu: languageModel("cpu") };
 if (devices().some(({ name, available }) => name === "cuda:0" && available)) models.cuda = languageModel("cuda:0");
@@ -140,7 +174,12 @@ for (const [name, model] of Object.entries(models)) {
   if (device.kind !== "cpu") faults[`no memory, ${name}`] = noMemory(device);
 }
 
-const questions: Question[] = [];
+const folder = mkdtempSync(path.join(tmpdir(), "heed-soak-adapter-"));
+process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+await tune(models.cpu!, folder);
+faults["reloads, cpu"] = reloads(models.cpu!, folder);
+
+const questions: Question[] = await questionsTo(adapter, models.cpu!, 4, adapter);
 for (const [name, model] of Object.entries(models))
   questions.push(...(await questionsTo(name, model, name === "cpu" ? 12 : 4)));
 const [vector] = await embedder.embed(["the whale"]);

@@ -40,6 +40,8 @@ export type Order = { fault: string } | "calm" | "measure";
 
 /** API keys. */
 export const apiKeys = ["alpha", "beta"];
+/** Name of an adapter of the model "cpu". */
+export const adapter = "tuned";
 /** Longest body, in bytes. */
 export const bodyLimit = 4 * 2 ** 20;
 /** Seconds that requests have to finish. */

@@ -1,16 +1,16 @@
 /**
  * Puts a load on a server over HTTP: node http.js MINUTES SEED, started by main.ts. The server is a process of its own
- * (http-server.ts), so that its pauses and its memory are its own. At the end it gets SIGTERM while requests run.
+ * (http-server.ts), so that its pauses and its memory are its own. At the end it gets SIGTERM while requests run, and
+ * servers that live for two seconds get it too.
  */
 import { deepStrictEqual, ok, strictEqual } from "node:assert/strict";
-import { fork } from "node:child_process";
 import { once } from "node:events";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { Random } from "../support/random.js";
 import { ask, clients, type Lane } from "./http-clients.js";
-import { apiKeys, type Begun, drainSeconds, type Measured, type Order } from "./http-settings.js";
+import { ServerProcess } from "./http-process.js";
+import { apiKeys, type Begun, drainSeconds } from "./http-settings.js";
 import { growth, longestOf, longestTurn, type PeriodTurns, turnLines } from "./measure.js";
 import { pick } from "./world.js";
 
@@ -31,38 +31,21 @@ function fail(where: string, error: unknown): void {
   console.log(`FAILED ${where}: ${text}`);
 }
 
-const server = fork(fileURLToPath(new URL("http-server.js", import.meta.url)), [String(seed)]);
-const exit = once(server, "exit") as Promise<[number | null, string | null]>;
-type Told = { failure: string } | { done: Begun | Measured | null };
-let answered: (done: Begun | Measured | null) => void = () => undefined;
-server.on("message", (told: Told) => {
-  if ("failure" in told) fail("the server", told.failure);
-  else answered(told.done);
-});
-
-/** Resolves when the server has done what it was told, or at its beginning. */
-function answer<T extends Begun | Measured | null>(order: Order | null): Promise<T> {
-  const done = new Promise<T>((resolve, reject) => {
-    answered = resolve as typeof answered;
-    void exit.then(([code, signal]) => reject(new Error(`the server has ended: ${signal ?? code}`)));
-  });
-  if (order !== null) server.send(order);
-  return done;
-}
-
-const begun = await answer<Begun>(null);
+const server = new ServerProcess(seed, (failure) => fail("the server", failure));
+const begun = await server.begun();
 let fault = "no fault";
-let stopping = false;
 const total = { done: 0, refused: 0 };
 const refusals: Record<string, number> = {};
-const lane: Lane = {
-  ...{ ...begun, random },
+const laneOf = (of: Begun): Lane => ({
+  ...{ ...of, random },
+  reloads: () => fault.startsWith("reloads"),
   broken: () => /^(failed steps|broken weights|no memory)/.test(fault),
   refused: (code) => {
     total.refused++;
     refusals[code] = (refusals[code] ?? 0) + 1;
   },
-};
+});
+const lane = laneOf(begun);
 
 async function metric(name: string): Promise<number> {
   const headers = { authorization: `Bearer ${apiKeys[0]}` };
@@ -124,9 +107,9 @@ for (let count = 0; count < faults.length || performance.now() - started < 60_00
   fault = faults[count % faults.length]!;
   const since = performance.now();
   const { done, refused } = total;
-  await answer({ fault });
+  await server.tell({ fault });
   await period(seconds);
-  await answer("calm");
+  await server.tell("calm");
   await settled();
   const struck = fault;
   fault = "no fault";
@@ -135,7 +118,7 @@ for (let count = 0; count < faults.length || performance.now() - started < 60_00
     fail(`after ${struck}`, error),
   );
   await settled();
-  const { size, heap, held, pauses } = await answer<Measured>("measure");
+  const { size, heap, held, pauses } = await server.measure();
   for (const [name, value] of Object.entries({ ...held, bytes: size, heap })) (series[name] ??= []).push(value);
   turns.push({ pauses, withoutMemory: struck.startsWith("no memory") });
   const columns = [
@@ -151,34 +134,58 @@ for (let count = 0; count < faults.length || performance.now() - started < 60_00
   console.log(columns.join("  "));
 }
 
-/** Shuts the server down while requests run: each is answered, or told that the server goes. */
-async function shutDown(): Promise<number> {
-  const port = Number(new URL(begun.url).port);
+/**
+ * Shuts a server down while requests run: each is answered, or told that the server goes. Resolves to the seconds that
+ * this takes.
+ */
+async function shutDown(process: ServerProcess, lane: Lane, client = ask): Promise<number> {
+  let stopping = false;
+  const port = Number(new URL(lane.url).port);
   const unused = connect(port, "127.0.0.1").on("error", () => undefined);
   await once(unused, "connect");
   const since = performance.now();
   const asking = Array.from({ length: lanes }, async () => {
     while (!stopping || performance.now() - since < 1000)
       try {
-        await ask(lane);
+        await client(lane);
       } catch (error) {
         if (!stopping) throw error;
         // A connection is refused or closed, or a request is told to come again.
         if (error instanceof TypeError) return;
-        ok(String(error).includes("shutting_down"), String(error));
+        ok(/shutting_down|ECONNRE/.test(String(error)), String(error));
       }
   });
   await sleep(200);
   stopping = true;
-  server.kill("SIGTERM");
+  process.kill("SIGTERM");
   const signalled = performance.now();
   await Promise.all(asking);
-  const [code, signal] = await exit;
+  const [code, signal] = await process.exit;
   deepStrictEqual([code, signal], [0, null]);
   unused.destroy();
   const took = (performance.now() - signalled) / 1000;
   ok(took < drainSeconds + 5, `expected the server to end within ${drainSeconds + 5} s, it took ${took} s`);
   return took;
+}
+
+/** Starts a server, lets clients of all kinds act, and shuts it down in the middle of that. */
+async function liveShortly(which: number): Promise<number> {
+  const another = new ServerProcess(seed + which, (failure) => fail(`server ${which}`, failure));
+  const ended = AbortSignal.timeout(1000 * patience);
+  ended.addEventListener("abort", () => another.kill("SIGKILL"));
+  try {
+    const lane = laneOf(await another.begun());
+    const end = performance.now() + 2000;
+    const act = async (): Promise<void> => {
+      while (performance.now() < end) await pick(random, clients)(lane);
+    };
+    await Promise.all(Array.from({ length: lanes }, act));
+    return await shutDown(another, lane, (lane) => pick(random, clients)(lane));
+  } catch (error) {
+    fail(`server ${which}`, error);
+    another.kill("SIGKILL");
+    return NaN;
+  }
 }
 
 const sizes = series.bytes!;
@@ -201,11 +208,14 @@ if (judged && longest > longestTurn)
   fail("event loop", `expected turns of at most ${longestTurn} ms, got ${longest.toFixed(0)} ms`);
 const generated = await metric("heed_engine_generated_tokens_total");
 strictEqual(await metric("heed_engine_requests_running"), 0);
-const drained = await shutDown().catch((error: unknown) => {
+const drained = await shutDown(server, lane).catch((error: unknown) => {
   fail("shutting down", error);
   server.kill("SIGKILL");
   return NaN;
 });
+// 40 of them in 20 minutes.
+const restarts: number[] = [];
+while (restarts.length < Math.floor(2 * minutes)) restarts.push(await liveShortly(restarts.length + 1));
 console.log(`
 seed              ${seed}
 time              ${((performance.now() - started) / 60_000).toFixed(1)} minutes, ${sizes.length} periods
@@ -218,6 +228,6 @@ refused           ${
 resident memory   ${(sizes[0]! / MiB).toFixed(0)} MiB after the first period, ${(sizes.at(-1)! / MiB).toFixed(0)} MiB after the last
 growth            ${judged ? `${(grown / MiB).toFixed(1)} MiB in the second half, of ${tolerance / MiB} MiB allowed` : "not judged in so short a time"}
 ${turnLines(later)}
-shutting down     took ${drained.toFixed(1)} s
+shutting down     took ${drained.toFixed(1)} s, and at most ${Math.max(0, ...restarts).toFixed(1)} s in ${restarts.length} restarts
 failures          ${failures.length}`);
 process.exitCode = failures.length === 0 ? 0 : 1;
