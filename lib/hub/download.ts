@@ -33,8 +33,12 @@ export async function downloadBlob(
       continue;
     }
     try {
-      await fill(claimed, entry, request, onBytes);
-      await naming(blob, () => rename(claimed, blob));
+      // Another download may have ended between the question above and the claim.
+      if (await cache.hasBlob(entry)) await rm(claimed, { force: true });
+      else {
+        await fill(claimed, entry, request, onBytes);
+        await naming(blob, () => rename(claimed, blob));
+      }
     } catch (error) {
       if (error instanceof WrongContent) await rm(claimed, { force: true });
       else await releasePartial(claimed, blob);

@@ -45,7 +45,7 @@ export async function asking<T>(
     const { origin } = new URL(input instanceof Request ? input.url : input);
     if (token !== undefined && origin === hub && !headers.has("authorization"))
       headers.set("authorization", `Bearer ${token}`);
-    const response = await fetch(input, { ...init, headers, signal: over });
+    const response = await resending(() => fetch(input, { ...init, headers, signal: over }));
     heard();
     return listening(response, heard);
   };
@@ -55,6 +55,21 @@ export async function asking<T>(
     clearTimeout(timer);
     controller.abort();
   }
+}
+
+/**
+ * Sends a request, which only reads, again if its connection breaks before an answer begins: the hub may have closed a
+ * connection of an earlier request at the moment at which fetch used it again. That is no outage, for which an older
+ * copy would be taken.
+ */
+async function resending(send: () => Promise<Response>): Promise<Response> {
+  for (let attempt = 1; ; attempt++)
+    try {
+      return await send();
+    } catch (error) {
+      const { code } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException;
+      if (attempt === 3 || !["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"].includes(code ?? "")) throw error;
+    }
 }
 
 /** Returns a response that equals the given one and calls `heard` for every piece of its body that arrives. */

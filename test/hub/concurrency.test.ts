@@ -15,6 +15,7 @@ import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { expect, test } from "vitest";
 import { dist } from "../support/dist.js";
+import { temporaryFolder } from "../support/folder.js";
 import { cacheDir, config, fetchFrom, inCache, startHub, weights } from "./tiny.js";
 
 const hash = createHash("sha256").update(weights).digest("hex");
@@ -60,6 +61,19 @@ test("two simultaneous downloads of a file leave the right content, and request 
   expect(readFileSync(path.join(folders[0], "model.safetensors"))).toEqual(weights);
   expect(readdirSync(inCache("blobs")).filter((name) => name.endsWith(".incomplete"))).toEqual([]);
   expect(hub.downloads.filter((request) => request.includes("safetensors"))).toHaveLength(1);
+});
+
+test("a download that begins as another one ends does not repeat it", async () => {
+  for (let delay = 0; delay < 30; delay++) {
+    await using hub = await startHub();
+    const options = { cacheDir: temporaryFolder() };
+    const later = async () => {
+      await new Promise((resolve) => setTimeout(resolve, delay));
+      return fetchFrom(hub, options);
+    };
+    await Promise.all([fetchFrom(hub, options), later(), later()]);
+    expect(hub.downloads.filter((request) => request.includes("safetensors"))).toHaveLength(1);
+  }
 });
 
 test("three processes", async () => {

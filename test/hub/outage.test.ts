@@ -59,6 +59,17 @@ test("a hub that breaks down between two files of a new commit", async () => {
   expect(readFileSync(path.join(next, "model.safetensors"), "utf8")).toBe("new");
 });
 
+test("a connection that breaks is no outage, for which an older copy would do", async () => {
+  await using hub = await startHub();
+  await fetchFrom(hub);
+  hub.commit = "b".repeat(40);
+  hub.broken = 2;
+  expect(path.basename(await fetchFrom(hub))).toBe(hub.commit);
+  hub.commit = "c".repeat(40);
+  hub.broken = Infinity;
+  expect(path.basename(await fetchFrom(hub))).toBe("b".repeat(40));
+});
+
 test.each([401, 403, 404])("a hub that refuses with %i is believed", async (status) => {
   await using hub = await startHub();
   await fetchFrom(hub);

@@ -30,6 +30,8 @@ export class HubServer implements AsyncDisposable {
   tamper: (entry: Record<string, unknown>) => unknown = (entry) => entry;
   /** Changes the answer to a path: a status, a redirection, or no answer (null). */
   answer: (pathname: string) => number | string | null = () => 200;
+  /** Number of requests whose connections are closed before an answer begins. */
+  broken = 0;
   /** True if the files are those of a data set, false if of a model. */
   dataset = false;
   /** Headers that are added to every answer. */
@@ -60,6 +62,11 @@ export class HubServer implements AsyncDisposable {
     const range = request.headers.range;
     this.requests.push(`${request.method} ${pathname}${range ? ` ${range}` : ""}`);
     this.tokens.push(request.headers.authorization?.replace("Bearer ", ""));
+    if (this.broken > 0) {
+      this.broken--;
+      response.destroy();
+      return;
+    }
     const json = (value: unknown, status = 200) => {
       response.writeHead(status, { "content-type": "application/json" });
       response.end(JSON.stringify(value));
