@@ -70,7 +70,8 @@ export const rearrangingKernels: KernelTable = {
       const first = backend_util.getSliceBeginCoords(crops, blockShape.length);
       const cropped = backend_util.getSliceSize(joined, crops, blockShape.length);
       const begin = joined.map((_, i) => first[i] ?? 0);
-      const kept = joined.map((all, i) => cropped[i] ?? all);
+      // A size of −1 is what follows the beginning, as for a slice.
+      const kept = joined.map((all, i) => (cropped[i] === -1 ? all - begin[i]! : (cropped[i] ?? all)));
       const whole = work.reshape(work.permute(work.input(x!, split), order), joined);
       return work.result(work.copied(work.block(whole, begin, kept)), x!.dtype);
     },
