@@ -8,7 +8,7 @@ import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
 import { type AnsweredText, answeredTexts, type Render } from "./chat-answers.js";
 import { isLearned } from "./conversation.js";
 import type { TrainingExample } from "./pack-examples.js";
-import { commonTokens, TokenBorders } from "./token-borders.js";
+import { type AddedToken, commonTokens, TokenBorders } from "./token-borders.js";
 
 /** Template for models that come without one: a line for each message, and the end of text after the assistant's. */
 const plainTemplate =
@@ -116,17 +116,22 @@ async function exampleOf(tokenizer: HuggingFaceTokenizer, { text, answers }: Ans
     tokenizer.encodeAsync(part, { special: true, addSpecialTokens: false });
   const ids = await encode(text);
   const mask = new Uint8Array(ids.length);
-  const borders = new TokenBorders(text, ids, unknownToken(tokenizer), encode);
+  const borders = new TokenBorders(text, ids, addedTokens(tokenizer), encode);
   for (const { prompt, end } of answers)
     mask.fill(1, await borders.before(prompt.common, prompt.rest), await borders.before(end));
   return { ids, mask };
 }
 
-/** Returns the token for text that the vocabulary lacks, or null. */
-function unknownToken(tokenizer: HuggingFaceTokenizer): number | null {
-  const { model } = tokenizer.toFile().tokenizer as { model: { unk_token?: unknown; unk_id?: unknown } };
-  if (typeof model.unk_token === "string") return tokenizer.tokenId(model.unk_token);
-  return typeof model.unk_id === "number" ? model.unk_id : null;
+/** Returns the tokens that a text has wherever it contains their own texts, without the white space after them. */
+function addedTokens(tokenizer: HuggingFaceTokenizer): AddedToken[] {
+  const { added_tokens: all = [] } = tokenizer.toFile().tokenizer as { added_tokens?: readonly FileToken[] };
+  return all.filter((token) => !token.normalized && !token.single_word && !token.rstrip && token.content !== "");
+}
+
+interface FileToken extends AddedToken {
+  readonly normalized?: boolean;
+  readonly single_word?: boolean;
+  readonly rstrip?: boolean;
 }
 
 function withLast(ids: Int32Array, last: number): Int32Array {

@@ -271,7 +271,7 @@ function useTable({ h }: GPT): void {
       mlp.forward = (x, residual) => {
         const pre = mlp.c_fc.forward(x);
         const hidden = where(greater(pre, 10), pre, half(activate(half(pre), "gelu")));
-        return mlp.c_proj.forward(hidden, { residual });
+        return mlp.c_proj.forward(hidden, { residual: residual ?? null });
       };
 }
 

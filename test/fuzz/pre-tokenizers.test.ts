@@ -131,15 +131,15 @@ fuzz(
   },
 );
 
-/** Names that the pinned release of llama.cpp does not know yet. */
-const newer = new Set(["hy_v4", "spark2_5", "ufakzeka"]);
+/** Names that the pinned release of llama.cpp does not know yet, or for which it takes capitals and others alike. */
+const different = new Set(["hy_v4", "spark2_5", "ufakzeka", "youtu"]);
 const folder = sharedFolder();
 
 fuzz(
   "GGUF's pre-tokenizers cut as llama.cpp does",
   // llama.cpp replaces properties of Unicode that its expressions cannot have, so the texts are of ASCII.
   fc.tuple(
-    fc.constantFrom(...Object.keys(known).filter((name) => !newer.has(name))),
+    fc.constantFrom(...Object.keys(known).filter((name) => !different.has(name))),
     fc.array(pieceOf(...latin), { minLength: 10, maxLength: 10 }),
   ),
   { ci: 10, nightly: 500, unless: noLlamaCpp },

@@ -97,7 +97,7 @@ export function escapeHtml(value: Value): string {
 export const escapeText = (text: string): string => text.replaceAll(/[&<>"']/g, (c) => entities[c]!);
 
 function intArithmetic(operator: Arithmetic, x: number | bigint, y: number | bigint, bounds: Bounds): Value {
-  if (operator === "/") return floatArithmetic("/", Number(x), Number(y));
+  if (operator === "/") return intQuotient(x, y);
   if (operator === "**") return intPower(BigInt(x), BigInt(y), bounds);
   if (typeof x === "number" && typeof y === "number") {
     const result = smallInt(operator, x, y);
@@ -114,6 +114,22 @@ function intArithmetic(operator: Arithmetic, x: number | bigint, y: number | big
   const rest = a % b;
   const mod = rest !== 0n && rest < 0n !== b < 0n ? rest + b : rest;
   return normalInt(operator === "%" ? mod : (a - mod) / b);
+}
+
+/** Divides integers as Python does: the quotient is rounded once, whatever floats can say of the two. */
+function intQuotient(x: number | bigint, y: number | bigint): Float {
+  if (typeof x === "number" && typeof y === "number") return floatArithmetic("/", x, y);
+  const [a, b] = [BigInt(x), BigInt(y)];
+  if (b === 0n) throw new TemplateError("division by zero");
+  const [above, below] = [a < 0n ? -a : a, b < 0n ? -b : b];
+  // The whole part of the quotient times 2^shift has more bits than a float, and a last bit for what is left.
+  const shift = Math.min(1100, 70 - bitsOf(above) + bitsOf(below));
+  const [scaled, divisor] = shift > 0 ? [above << BigInt(shift), below] : [above, below << BigInt(-shift)];
+  const whole = Number((scaled / divisor) | (scaled % divisor === 0n ? 0n : 1n));
+  const half = Math.trunc(shift / 2);
+  const quotient = whole * 2 ** -half * 2 ** (half - shift);
+  if (!Number.isFinite(quotient)) throw new TemplateError("integer division result too large for a float");
+  return new Float(a < 0n !== b < 0n ? -quotient : quotient);
 }
 
 const bitsOf = (value: bigint): number => value.toString(16).length * 4;
