@@ -25,6 +25,11 @@ export function ajvOf(schema: object): ValidateFunction | null {
           ? new Ajv2019(given)
           : new Ajv2020(given);
     follow(ajv, formats);
+    // ajv reads quotients from 1e21 on as texts, up to their exponent.
+    ajv.removeKeyword("multipleOf").addKeyword({
+      ...{ keyword: "multipleOf", type: "number", schemaType: "number" },
+      validate: (unit: number, x: number) => (Number.isInteger(unit) ? x % unit === 0 : Number.isInteger(x / unit)),
+    });
     return ajv.compile(schema);
   };
   for (const unicode of [true, false])
