@@ -70,7 +70,8 @@ const automaton = automatonOf(new ByteTokenizer());
 /** Returns ajv's function for a schema; null if ajv cannot read it. What the function itself fails on counts as valid. */
 function judgeOf(whole: object): ((value: unknown) => boolean) | null {
   const valid = ajvOf(whole);
-  if (!valid) return null;
+  // It loses items that an inner "unevaluatedItems" has evaluated, depending on their number.
+  if (!valid || JSON.stringify(whole).split('"unevaluatedItems"').length > 2) return null;
   return (value) => {
     try {
       return valid(value);
