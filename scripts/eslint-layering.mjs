@@ -36,7 +36,7 @@ const allowed = {
   load: [...parts, "inspect", "embed", "generate", "engine", "pretrained"],
   evaluation: [...parts, "generate", "engine", "data"],
   report: [...core, "formats", "train", "web"],
-  server: [...core, "tokenizer", "structured", "generate", "engine", "load", "web"],
+  server: [...core, "tokenizer", "structured", "formats", "generate", "engine", "load", "web"],
   plugins: [...core, "tokenizer", "structured", "embed", "generate", "engine", "load"],
   cli: [...whole, "server"],
 };

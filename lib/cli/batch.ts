@@ -1,5 +1,5 @@
-import { rmdir } from "node:fs/promises";
-import { lockFolder } from "../formats/folder-lock.js";
+import { HeedError } from "../errors.js";
+import type { BatchLock } from "../server/batch-output.js";
 import type { BatchFlags } from "./batch-flags.js";
 import { UsageError } from "./failure.js";
 import { Interrupt, interrupted } from "./interrupt.js";
@@ -8,18 +8,16 @@ import { loadServed, servedNames, serverModule } from "./served-models.js";
 
 /** Runs `heed batch`. */
 export async function run(input: string, output: string, flags: BatchFlags): Promise<void> {
-  if (input === output) throw new UsageError("expected another file for the output than for the input, got the same");
   const names = servedNames(flags);
-  const { runBatch } = await serverModule();
+  const { runBatch, lockBatch } = await serverModule();
   using interrupt = new Interrupt(() => complain("Stopping. Run the same command again to continue."));
   const { signal } = interrupt;
-  const lock = `${output}.lock`;
   try {
-    await using _ = await lockFolder(lock);
+    await using lock = await locked(() => lockBatch(input, output));
     const models = await loadServed(names, flags);
     try {
       const { concurrency } = flags;
-      const { total, earlier, failed } = await runBatch(input, output, { models, concurrency, signal });
+      const { total, earlier, failed } = await runBatch(input, output, { models, concurrency, signal, lock });
       const before = earlier > 0 ? `, ${earlier} of them by an earlier run` : "";
       complain(`${total} requests answered${before}; ${failed} failed`);
     } finally {
@@ -28,8 +26,15 @@ export async function run(input: string, output: string, flags: BatchFlags): Pro
   } catch (error) {
     if (!signal.aborted) throw error;
     process.exitCode = interrupted;
-  } finally {
-    // A run that was killed has left the folder behind.
-    await rmdir(lock).catch(() => undefined);
+  }
+}
+
+/** Locks the output before models are loaded, which takes long. */
+async function locked(lock: () => Promise<BatchLock>): Promise<BatchLock> {
+  try {
+    return await lock();
+  } catch (cause) {
+    if (cause instanceof HeedError && cause.code === "ERR_ARGUMENT") throw new UsageError(cause.message, { cause });
+    throw cause;
   }
 }

@@ -2,10 +2,10 @@
 import { createReadStream } from "node:fs";
 import { pipeline, type Transform } from "node:stream";
 import * as zlib from "node:zlib";
-import { Decompress } from "fzstd";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
 import type { DataFile } from "./inputs.js";
+import { unzstd } from "./zstd.js";
 
 /** Bytes that are read from the disk at once. */
 const pieceLength = 2 ** 20;
@@ -49,27 +49,6 @@ function decompressed(path: string, compression: "gzip" | "zstd"): AsyncIterable
 function nativeZstd(): Transform | null {
   const { createZstdDecompress: create } = zlib as { createZstdDecompress?: (options: object) => Transform };
   return create?.({ chunkSize: pieceLength }) ?? null;
-}
-
-/** Yields what a stream of zstd contains. The decompressor keeps the window of the stream, not what it has yielded. */
-async function* unzstd(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
-  const ready: Uint8Array[] = [];
-  let ended = false;
-  const stream = new Decompress((piece, last) => {
-    ready.push(piece);
-    ended ||= last === true;
-  });
-  const taken = function* (): Generator<Buffer> {
-    for (const piece of ready.splice(0))
-      if (piece.length > 0) yield Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
-  };
-  for await (const piece of source) {
-    stream.push(piece);
-    yield* taken();
-  }
-  stream.push(new Uint8Array(0), true);
-  yield* taken();
-  if (!ended) throw new Error("unexpected end of file");
 }
 
 /** Yields the pieces of a stream. Its errors name the file. */

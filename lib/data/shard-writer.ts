@@ -6,6 +6,7 @@ import path from "node:path";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
 import { writeFileAtomic } from "../formats/atomic-file.js";
+import type { FolderLock } from "../formats/folder-lock.js";
 import { asBytes, writeFully } from "../formats/whole-io.js";
 import type { TokenDType } from "../train/token-data.js";
 import type { InputPlace } from "./blocks.js";
@@ -29,6 +30,8 @@ export interface ShardWriterOptions {
   readonly masked: boolean;
   /** Number of tokens after which a new shard begins, at the end of a block. */
   readonly shardTokens: number;
+  /** Lock of the folder, which is checked before each write. */
+  readonly lock: FolderLock;
 }
 
 const sizes = { u8: 1, u16: 2, i32: 4 } as const;
@@ -49,6 +52,7 @@ export class ShardWriter implements AsyncDisposable {
   /** Opens the folder for a run that continues from `progress`. */
   static async open(folder: string, options: ShardWriterOptions, progress: ShardProgress): Promise<ShardWriter> {
     const writer = new ShardWriter(folder, options, progress);
+    await options.lock.check();
     await naming(folder, () => writer.#removeOthers());
     if (progress.shards.length > 0) await writer.#openShard(progress.shards.length - 1);
     return writer;
@@ -97,6 +101,7 @@ export class ShardWriter implements AsyncDisposable {
   /** Appends a block, which ends at a place of the inputs. */
   async write(block: EncodedBlock, to: InputPlace): Promise<void> {
     const { progress, options } = this;
+    await options.lock.check();
     if (progress.shards.length === 0 || progress.shards.at(-1)!.tokens >= options.shardTokens) {
       await this.#flush();
       progress.shards.push({ tokens: 0, documents: 0 });
@@ -134,6 +139,7 @@ export class ShardWriter implements AsyncDisposable {
   /** Makes what is written durable, and notes it as the place at which a killed run continues. */
   async commit(settings: Record<string, unknown>): Promise<void> {
     await this.#flush();
+    await this.options.lock.check();
     await writeFileAtomic(path.join(this.folder, names.progress), (handle) =>
       handle.writeFile(`${JSON.stringify({ settings, ...this.progress })}\n`),
     );

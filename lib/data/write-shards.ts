@@ -7,7 +7,7 @@ import { checkChoice, checkInteger, checkNumber, checkObject } from "../check.js
 import { describe, HeedError } from "../errors.js";
 import { exists, readJsonFile } from "../files.js";
 import { writeFileAtomic } from "../formats/atomic-file.js";
-import { lockFolder } from "../formats/folder-lock.js";
+import { type FolderLock, lockFolder } from "../formats/folder-lock.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { withChatTemplate } from "../train/chat-examples.js";
 import { type BadLine, tooManyBadLines } from "./bad-lines.js";
@@ -75,7 +75,7 @@ export interface DataProgress extends DataStatistics {
  * @throws ERR_ARGUMENT or ERR_RANGE if an option is invalid, or the folder contains another data set.
  * @throws ERR_IO if a file cannot be read or written, or a package for its format is not installed.
  * @throws ERR_FORMAT if there are more malformed lines than `maxBadLines`, or a file is damaged.
- * @throws ERR_BUSY if another run writes to the folder.
+ * @throws ERR_BUSY if another run writes to the folder, or has taken its lock meanwhile.
  * @throws The signal's reason if it is aborted.
  */
 export async function writeShards(
@@ -91,7 +91,7 @@ export async function writeShards(
   const tokenizer = kind === "text" ? options.tokenizer : withChatTemplate(options.tokenizer);
   const run = new Run(options, { ...settings, kind, tokenizer, files });
   await using lock = await lockFolder(out);
-  return await run.run(lock.folder);
+  return await run.run(lock);
 }
 
 interface Settings {
@@ -166,17 +166,23 @@ class Run {
     this.#identity = { kind, separator, textColumn, shardTokens, blockBytes, tokenizer: tokenizerHash, inputs };
   }
 
-  async run(folder: string): Promise<DataStatistics> {
+  async run(lock: FolderLock): Promise<DataStatistics> {
+    const { folder } = lock;
     const progress = await this.#earlier(folder);
     if ("complete" in progress) return progress.complete;
     const { tokenizer, kind, shardTokens } = this.settings;
     if (progress.position === start) await this.#writeTokenizer(folder, tokenizer);
     const { dtype } = this.#index;
-    await using writer = await ShardWriter.open(folder, { dtype, masked: kind !== "text", shardTokens }, progress);
+    await using writer = await ShardWriter.open(
+      folder,
+      { dtype, masked: kind !== "text", shardTokens, lock },
+      progress,
+    );
     await this.#encodeTo(writer);
     await writer.commit(this.#identity);
     const { shards, statistics, hash } = writer.progress;
     const index = indexText({ ...this.#index, shards, statistics, hash });
+    await lock.check();
     await writeFileAtomic(path.join(folder, names.index), (handle) => handle.writeFile(index));
     return statistics;
   }

@@ -1,18 +1,23 @@
 // Makes sure that only one process or thread writes to a folder: the file `lock` in the folder says which process of
 // which host holds it. A process that was killed leaves its lock behind, and the next one removes it. On the same host,
 // a lock is stale if its process has ended. From another host, or from another thread of this process, it is stale if
-// it has not been touched for a while, because nothing else shows that its owner has ended.
+// it has not been written for a while, because nothing else shows that its owner has ended.
+//
+// That can be wrong: an owner may have slept, or have been cut off from the disk. So a lock contains a random token, and
+// its owner looks before each write whether the token is still there. No clock of a host counts: when a lock was written
+// and what time it is now are both told by the file system.
 import { randomBytes } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
-import { mkdir, open, readFile, rm, rmdir, stat, utimes } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readFile, rm, rmdir, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
+import { temporaryName } from "./atomic-file.js";
 import { host, isRunning, startOf } from "./processes.js";
 
-/** Interval in milliseconds at which a lock is touched. */
+/** Interval in milliseconds at which a lock is written again. */
 const beat = 15_000;
-/** A lock that has not been touched for this many milliseconds is stale. */
+/** A lock that has not been written for this many milliseconds is stale. */
 const patience = 120_000;
 
 /** Content of a lock file. */
@@ -23,6 +28,14 @@ interface Owner {
   host: string;
   /** Random text that identifies this lock. */
   token: string;
+}
+
+/** A lock file that this thread has created. */
+interface OwnFile {
+  token: string;
+  text: string;
+  /** Handle of the file. If another owner replaces the file, this handle still belongs to the old one. */
+  handle: FileHandle;
 }
 
 /** Locks that this thread holds: their files, by token. */
@@ -44,14 +57,52 @@ export class FolderLock {
     /** The locked folder. */
     readonly folder: string,
     private readonly file: string,
-    private readonly token: string,
+    private readonly own: OwnFile,
     /** The outermost folder that was created for the lock. */
     private readonly made: string | undefined,
   ) {
     this.#timer = setInterval(() => {
-      const now = new Date();
-      utimes(file, now, now).catch(() => undefined);
+      // The same bytes again: the file system then notes its own time.
+      own.handle
+        .write(own.text, 0)
+        .then(() => own.handle.datasync())
+        .catch(() => undefined);
     }, beat).unref();
+  }
+
+  /**
+   * Checks that the folder is still locked by this lock. Call it before each write to the folder: if the process slept
+   * or was cut off from the disk, another one may have taken the lock for stale and written to the folder.
+   *
+   * @throws ERR_BUSY if another owner has taken the lock, or the lock was released or removed.
+   * @throws ERR_IO if the lock cannot be read.
+   */
+  async check(): Promise<void> {
+    const found = await naming(this.file, async () => readFile(this.file, "utf8").catch(ifGone));
+    this.#checkText(found);
+  }
+
+  /** Does the same as `check()` at once, for writers that do not wait. */
+  checkSync(): void {
+    let found: string | null;
+    try {
+      found = readFileSync(this.file, "utf8");
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT")
+        throw new HeedError("ERR_IO", `${this.file}: ${(error as Error).message}`, { cause: error });
+      found = null;
+    }
+    this.#checkText(found);
+  }
+
+  #checkText(found: string | null): void {
+    const owner = parse(found ?? "");
+    if (owner?.token === this.own.token && held.has(this.own.token)) return;
+    const got = owner ? `that of process ${owner.pid} of ${owner.host}` : "none";
+    throw new HeedError(
+      "ERR_BUSY",
+      `${this.folder}: expected ${this.file} to be the lock of this run still, got ${got}; this run writes nothing more, so that two runs do not mix`,
+    );
   }
 
   /**
@@ -60,9 +111,10 @@ export class FolderLock {
    */
   async release(): Promise<void> {
     clearInterval(this.#timer);
-    if (!held.delete(this.token)) return;
+    if (!held.delete(this.own.token)) return;
     try {
-      if ((await ownerOf(this.file))?.token === this.token) await rm(this.file);
+      await this.own.handle.close();
+      if ((await ownerOf(this.file))?.token === this.own.token) await rm(this.file);
       if (this.made === undefined) return;
       for (let at = path.resolve(this.folder); ; at = path.dirname(at)) {
         await rmdir(at);
@@ -96,47 +148,53 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
   });
 }
 
-/** Creates a lock file, after removing a stale one, and returns its token. */
-async function take(folder: string, file: string): Promise<string> {
+/** Creates a lock file, after removing a stale one. */
+async function take(folder: string, file: string): Promise<OwnFile> {
   for (;;) {
-    const token = await create(file);
-    if (token !== null) return token;
+    const takeover = `${file}.takeover`;
+    const own = await create(file);
+    if (own !== null) {
+      // A process that was killed in a takeover has left its second lock, which guards nothing any more.
+      if ((await readLock(takeover))?.stale) await rm(takeover, { force: true });
+      return own;
+    }
     const found = await readLock(file);
     if (found === null) continue;
     if (!found.stale) throw busy(folder, file, found.owner);
     // A second lock guards the removal, and the lock is checked again: by now it may belong to a new owner.
-    const takeover = `${file}.takeover`;
     const guard = await take(folder, takeover);
     try {
       const now = await readLock(file);
       if (now?.stale && now.owner?.token === found.owner?.token) await rm(file);
     } finally {
-      held.delete(guard);
+      held.delete(guard.token);
+      await guard.handle.close();
       await rm(takeover, { force: true });
     }
   }
 }
 
-/** Creates a lock file and returns its token, or returns null if the file exists. */
-async function create(file: string): Promise<string | null> {
-  const owner: Owner = { pid: process.pid, start: startOf(process.pid), host, token: randomBytes(8).toString("hex") };
+/** Creates a lock file, or returns null if the file exists. */
+async function create(file: string): Promise<OwnFile | null> {
+  const token = randomBytes(8).toString("hex");
+  const owner: Owner = { pid: process.pid, start: startOf(process.pid), host, token };
+  const text = `${JSON.stringify(owner)}\n`;
   const handle = await open(file, "wx").catch((error: unknown) => {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return null;
     throw error;
   });
   if (!handle) return null;
   try {
-    await handle.writeFile(`${JSON.stringify(owner)}\n`);
+    await handle.writeFile(text);
   } catch (error) {
+    await handle.close();
     await rm(file, { force: true });
     throw error;
-  } finally {
-    await handle.close();
   }
   if (!listening) process.once("exit", releaseAll);
   listening = true;
-  held.set(owner.token, file);
-  return owner.token;
+  held.set(token, file);
+  return { token, text, handle };
 }
 
 /** Returns the owner of a lock, or null if there is no lock or its file has other content. */
@@ -161,11 +219,25 @@ async function readLock(file: string): Promise<{ owner: Owner | null; stale: boo
   const touched = await stat(file).catch(ifGone);
   if (touched === null) return null;
   const owner = await ownerOf(file);
-  const untouched = Date.now() - touched.mtimeMs > patience;
-  if (owner?.host !== host) return { owner, stale: untouched };
+  const isOld = async (): Promise<boolean> => (await timeIn(path.dirname(file))) - touched.mtimeMs > patience;
+  if (owner?.host !== host) return { owner, stale: await isOld() };
   const own = owner.pid === process.pid && owner.start === startOf(process.pid);
-  if (own) return { owner, stale: !held.has(owner.token) && untouched };
+  if (own) return { owner, stale: !held.has(owner.token) && (await isOld()) };
   return { owner, stale: !isRunning(owner.pid, owner.start) };
+}
+
+/** Returns the time of a folder's file system, which may have another clock than this host. */
+async function timeIn(folder: string): Promise<number> {
+  const probe = temporaryName(path.join(folder, "clock"));
+  try {
+    await writeFile(probe, "\n", { flag: "wx" });
+    return (await stat(probe)).mtimeMs;
+  } catch {
+    // A lock that cannot be replaced has no use for the time.
+    return Date.now();
+  } finally {
+    await rm(probe, { force: true }).catch(() => undefined);
+  }
 }
 
 function ifGone(error: unknown): null {

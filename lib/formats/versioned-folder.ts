@@ -32,6 +32,8 @@ export interface SaveVersionOptions {
   bytes?: number;
   /** Paths of incomplete versions. They are removed before complete ones. @default [] */
   spoilt?: readonly string[];
+  /** Called before each change of the folder, which is left out if it rejects: the check of the folder's lock. */
+  check?: (() => Promise<void>) | undefined;
 }
 
 /**
@@ -48,13 +50,14 @@ export async function saveVersion(
   folder: string,
   name: string,
   write: (temporary: string) => Promise<void>,
-  { keep = 2, bytes = 0, spoilt = [] }: SaveVersionOptions = {},
+  { keep = 2, bytes = 0, spoilt = [], check = () => Promise.resolve() }: SaveVersionOptions = {},
 ): Promise<string> {
   if (!isPlainName(name))
     throw new HeedError("ERR_ARGUMENT", `saveVersion: expected a plain file name, got ${JSON.stringify(name)}`);
   if (!Number.isSafeInteger(keep) || keep < 1)
     throw new HeedError("ERR_RANGE", `saveVersion: expected to keep at least 1 version, got ${keep}`);
   return naming(folder, async () => {
+    await check();
     await mkdir(folder, { recursive: true });
     const names = spoilt.map((version) => path.basename(version));
     const before = (await listed(folder)).sort((a, b) => Number(names.includes(a)) - Number(names.includes(b)));
@@ -68,6 +71,7 @@ export async function saveVersion(
       await write(temporary);
       await writeFile(path.join(temporary, unlisted), "");
       await syncTree(temporary);
+      await check();
       version = await freeName(folder, name);
       await rename(temporary, path.join(folder, version));
     } catch (error) {
@@ -76,11 +80,15 @@ export async function saveVersion(
     }
     await syncPath(folder);
     const versions = [version, ...before];
+    await check();
     await writeFileAtomic(path.join(folder, "latest"), async (handle) => {
       await handle.writeFile(`${versions.join("\n")}\n`);
     });
     await rm(path.join(folder, version, unlisted));
-    for (const old of versions.slice(keep)) await remove(path.join(folder, old));
+    for (const old of versions.slice(keep)) {
+      await check();
+      await remove(path.join(folder, old));
+    }
     return path.join(folder, version);
   });
 }

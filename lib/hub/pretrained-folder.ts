@@ -2,11 +2,13 @@
 // downloaded into the cache that Hugging Face's libraries share.
 import { stat } from "node:fs/promises";
 import { describe, HeedError } from "../errors.js";
+import { replacedFolder } from "../formats/replace-files.js";
 import type { Inspection, PretrainedOptions } from "./pretrained-options.js";
 
 /**
  * Returns the folder of a model: `name` itself if it is a folder, otherwise the snapshot of the hub's model
- * "owner/name" in the cache.
+ * "owner/name" in the cache. If a process was killed while it replaced the model in the folder, the old model is in a
+ * subfolder, which is returned.
  *
  * Files that are in the cache are not downloaded again, and several processes may load a model at the same time. The
  * configuration is downloaded before the weights. A complete snapshot in the cache is used without a request if
@@ -32,7 +34,8 @@ export async function pretrainedFolder(name: string, options: PretrainedOptions 
 export async function inspectedFolder(name: string, options: PretrainedOptions, inspect?: Inspection): Promise<string> {
   if (typeof name !== "string")
     throw new HeedError("ERR_ARGUMENT", `pretrained: expected a folder or the name of a model, got ${describe(name)}`);
-  if (await isFolder(name)) return name;
+  // If saving another model in the folder was interrupted, the old one is in a subfolder.
+  if (await isFolder(name)) return (await replacedFolder(name, "config.json")) ?? name;
   if (!/^[\w][\w.-]*(\/[\w][\w.-]*)?$/.test(name))
     throw new HeedError(
       "ERR_IO",

@@ -6,6 +6,7 @@ import { describe, HeedError } from "../errors.js";
 import { exists, naming } from "../files.js";
 import { partsOfGguf } from "../formats/gguf-parts.js";
 import { isLlama2cTokenizer } from "../formats/llama2c.js";
+import { replacedFolder } from "../formats/replace-files.js";
 import { latestVersion } from "../formats/versioned-folder.js";
 import { NoSuchModelError } from "../no-such-model-error.js";
 import { inspectedFolder } from "../hub/pretrained-folder.js";
@@ -92,6 +93,9 @@ async function inFolder(folder: string): Promise<ModelSource> {
   const at = latest ?? folder;
   if (await isCTranslate2(at)) return { format: "ctranslate2", folder: at };
   if (await exists(path.join(at, "config.json"))) return { format: "folder", folder: at };
+  // Saving another model in the folder was interrupted, and the old one is in a subfolder.
+  const before = await replacedFolder(at, "config.json");
+  if (before !== null) return { format: "folder", folder: before };
   if (await exists(path.join(at, adapterFiles.config))) return { format: "adapter", folder: at };
   if (latest) return { format: "folder", folder: latest };
   const names = await naming(folder, () => readdir(folder));

@@ -42,7 +42,8 @@ export interface SavePretrainedOptions {
 }
 
 /**
- * Saves a model, and its tokenizer, in a folder. If the process is killed, the folder has a complete model or none.
+ * Saves a model, and its tokenizer, in a folder. If the process is killed, the folder has a complete model or none. With
+ * `overwrite`, `load` then finds the old model or the new one, and the next call tidies up.
  *
  * The weights of a quantised model are saved as their codes and scales, which `load` reads back exactly; see
  * "quantization_config" in docs/performance/quantization.md for the tensors in the file.
@@ -59,6 +60,7 @@ export interface SavePretrainedOptions {
  * GGUF file or quantised in different ways.
  * @throws ERR_DTYPE if `dtype` is not a floating-point type.
  * @throws ERR_RANGE if `shardBytes` is not a positive integer.
+ * @throws ERR_BUSY if another process replaces the model in the folder at the same time.
  * @throws ERR_IO if the folder is not empty (without `overwrite`), cannot be written, or its disk has no room.
  */
 export async function savePretrained(

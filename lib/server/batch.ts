@@ -3,12 +3,12 @@
 // by the next one, which first removes a line that was cut off.
 import { randomUUID } from "node:crypto";
 import { setMaxListeners } from "node:events";
-import { createReadStream } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
 import { checkInteger } from "../check.js";
 import { describe, HeedError, oneOf } from "../errors.js";
-import { naming, withoutMark } from "../files.js";
+import { naming } from "../files.js";
 import { ApiError, apiErrorOf } from "./api-error.js";
+import { linesOf, longestLine } from "./batch-lines.js";
+import { type BatchLock, BatchOutput, lockBatch } from "./batch-output.js";
 import type { Call, Endpoint } from "./endpoint.js";
 import { endpoints } from "./endpoints.js";
 import { validator } from "./json-schema.js";
@@ -25,6 +25,8 @@ export interface BatchOptions {
   concurrency?: number;
   /** Signal that stops the run. The requests that run then have no answer, and the next run makes them again. */
   signal?: AbortSignal;
+  /** Lock of the output that `lockBatch` has returned. By default the run takes one and releases it at its end. */
+  lock?: BatchLock;
 }
 
 /** Numbers of requests of a batch. */
@@ -54,7 +56,7 @@ const routes = new Map(
 
 /**
  * Answers the requests of a file, one a line, and appends each answer to another file as a line. If the output has the
- * answers of an earlier run, this run continues it. Only one run at a time may write to the output.
+ * answers of an earlier run, this run continues it. Only one run at a time may write to the output: it is locked.
  *
  * @example
  * // This downloads a model.
@@ -62,8 +64,10 @@ const routes = new Map(
  * const { total, failed } = await runBatch("in.jsonl", "out.jsonl", { models: { qwen: model } });
  *
  * @throws ERR_IO if a file cannot be read or written.
- * @throws ERR_FORMAT if a line is no request, two have the same custom_id, or the output belongs to another input.
- * @throws ERR_ARGUMENT or ERR_RANGE if an option is invalid.
+ * @throws ERR_FORMAT if a line is no request or longer than 64 MiB, two have the same custom_id, or the output belongs to
+ *   another input.
+ * @throws ERR_ARGUMENT or ERR_RANGE if an option is invalid, or the output is the input.
+ * @throws ERR_BUSY if another run writes to the output.
  * @throws the signal's reason if it is aborted.
  */
 export async function runBatch(input: string, output: string, options: BatchOptions): Promise<BatchResult> {
@@ -72,34 +76,60 @@ export async function runBatch(input: string, output: string, options: BatchOpti
   const signal = AbortSignal.any(options.signal ? [options.signal] : []);
   setMaxListeners(0, signal);
   checkInteger("runBatch", "concurrency", concurrency, 1);
-  const names = await customIds(input);
-  const file = await naming(output, () => open(output, "a+"));
-  const models = new ServedModels(options.models, { maxQueue: Number.MAX_SAFE_INTEGER, ...engine });
+  const own = options.lock ? null : await lockBatch(input, output);
   try {
-    const done = await answered(output, file, names);
-    const call = { models, limits: {}, observer: observers([]), signal };
-    const result = { total: names.size, earlier: done.size, failed: 0 };
-    let writing: Promise<unknown> = Promise.resolve();
-    await concurrently(concurrency, requestsOf(input), async (request) => {
-      if (done.has(request.custom_id)) return;
-      signal.throwIfAborted();
-      const { status, body } = await answer(request, call);
-      if (status !== 200) result.failed++;
-      const response = { status_code: status, request_id: `req_${randomUUID()}`, body };
-      const line = { id: `batch_req_${randomUUID()}`, custom_id: request.custom_id, response, error: null };
-      writing = writing.then(() => naming(output, () => file.appendFile(`${JSON.stringify(line)}\n`)));
-      await writing;
-    });
-    await naming(output, () => file.sync());
-    return result;
+    return await answered(input, output, { ...options, engine, concurrency, signal, lock: options.lock ?? own! });
   } finally {
-    await models.close();
-    await file.close();
+    await own?.[Symbol.asyncDispose]();
   }
 }
 
+type Settings = Required<BatchOptions>;
+
+async function answered(input: string, output: string, settings: Settings): Promise<BatchResult> {
+  const { engine, concurrency, signal, lock } = settings;
+  const names = await customIds(input);
+  await using file = await BatchOutput.open(output, lock);
+  const models = new ServedModels(settings.models, { maxQueue: Number.MAX_SAFE_INTEGER, ...engine });
+  try {
+    const done = await answeredNames(output, names);
+    const call = { models, limits: {}, observer: observers([]), signal };
+    const result = { total: names.size, earlier: done.size, failed: 0 };
+    await concurrently(concurrency, requestsOf(input), async (request) => {
+      if (done.has(request.custom_id)) return;
+      signal.throwIfAborted();
+      const { status, line } = lineOf(request, await answer(request, call));
+      if (status !== 200) result.failed++;
+      await file.append(line);
+    });
+    await file.sync();
+    return result;
+  } finally {
+    await models.close();
+  }
+}
+
+interface Answer {
+  status: number;
+  body: object;
+}
+
+/** Returns the line of an answer. One that would be too long to be read again becomes an error. */
+function lineOf({ custom_id }: BatchRequest, { status, body }: Answer): { status: number; line: string } {
+  const write = (status_code: number, body: object): string => {
+    const response = { status_code, request_id: `req_${randomUUID()}`, body };
+    return JSON.stringify({ id: `batch_req_${randomUUID()}`, custom_id, response, error: null });
+  };
+  const line = write(status, body);
+  if (Buffer.byteLength(line) <= longestLine) return { status, line };
+  const error = new ApiError(400, `The answer has more than ${longestLine} bytes. Ask for less in one request.`, {
+    ...{ param: null, code: "answer_too_long" },
+  });
+  return { status: error.status, line: write(error.status, error.body) };
+}
+
 /** Returns the status and the body of the answer to a request. */
-async function answer({ url, body }: BatchRequest, call: Call): Promise<{ status: number; body: object }> {
+async function answer({ url, body }: BatchRequest, call: Call): Promise<Answer> {
   try {
     const { endpoint, errorOf } = routes.get(url)!;
     const error = errorOf(body);
@@ -132,18 +162,6 @@ async function concurrently<T>(most: number, items: AsyncIterable<T>, body: (ite
   if (failures.length > 0) throw failures[0];
 }
 
-async function* linesOf(file: string): AsyncGenerator<string, void, undefined> {
-  let rest = "";
-  let first = true;
-  for await (const piece of createReadStream(file, "utf8") as AsyncIterable<string>) {
-    const lines = (rest + (first ? withoutMark(piece) : piece)).split("\n");
-    first = false;
-    rest = lines.pop()!;
-    yield* lines;
-  }
-  if (rest !== "") yield rest;
-}
-
 async function* requestsOf(file: string): AsyncGenerator<BatchRequest, void, undefined> {
   for await (const line of linesOf(file)) if (line.trim() !== "") yield JSON.parse(line) as BatchRequest;
 }
@@ -173,9 +191,8 @@ async function customIds(file: string): Promise<Set<string>> {
   return names;
 }
 
-/** Removes the end of the output that is no whole line, and resolves to the names of the requests that have answers. */
-async function answered(output: string, file: FileHandle, names: ReadonlySet<string>): Promise<Set<string>> {
-  await naming(output, async () => file.truncate(await lengthOfLines(file)));
+/** Resolves to the names of the requests that have answers in the output. */
+async function answeredNames(output: string, names: ReadonlySet<string>): Promise<Set<string>> {
   const done = new Set<string>();
   await naming(output, async () => {
     for await (const line of linesOf(output)) {
@@ -197,17 +214,4 @@ function parse(line: string, error: () => HeedError): Record<string, unknown> {
     // The error below says it.
   }
   throw error();
-}
-
-/** Resolves to the number of bytes of a file up to the end of its last line. */
-async function lengthOfLines(file: FileHandle): Promise<number> {
-  const { size } = await file.stat();
-  const piece = Buffer.alloc(2 ** 16);
-  for (let end = size; end > 0; end -= piece.length) {
-    const start = Math.max(0, end - piece.length);
-    const { bytesRead } = await file.read(piece, 0, end - start, start);
-    const at = piece.subarray(0, bytesRead).lastIndexOf(10);
-    if (at !== -1) return start + at + 1;
-  }
-  return 0;
 }

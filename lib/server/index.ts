@@ -7,6 +7,7 @@ export { createServer, type CreateServerOptions } from "./app.js";
 export type { AccessOptions } from "./access.js";
 export { readApiKeys } from "./api-keys.js";
 export { type BatchOptions, type BatchResult, runBatch } from "./batch.js";
+export { type BatchLock, lockBatch } from "./batch-output.js";
 export type { DrainOptions } from "./drain.js";
 export { heedServer, type ServerOptions } from "./plugin.js";
 export type { RequestLimits } from "./endpoint.js";

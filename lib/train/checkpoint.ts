@@ -94,7 +94,8 @@ const files = {
 /**
  * Saves a checkpoint as the latest in a run's folder, deletes all but the newest `keep`, and resolves to its path.
  * `spoilt` lists the paths of incomplete checkpoints, which count as the oldest. Do not train the model until the
- * promise resolves. If it rejects, the earlier checkpoints stay. Of several adapters the active one is saved.
+ * promise resolves. If it rejects, the earlier checkpoints stay. Of several adapters the active one is saved. `check` is
+ * called before each change of the folder, such as `check()` of its lock.
  *
  * @example
  * const optimizer = new AdamW(gpt.namedParameters());
@@ -108,7 +109,7 @@ const files = {
 export async function saveCheckpoint(
   folder: string,
   content: CheckpointContent,
-  options: { keep?: number; spoilt?: readonly string[] } = {},
+  options: { keep?: number; spoilt?: readonly string[]; check?: (() => Promise<void>) | undefined } = {},
 ): Promise<string> {
   const { model, tokenizer = null, optimizer, states, average = null, state, base = null } = content;
   const { saving, config, kind } = formOf(model);

@@ -1,5 +1,6 @@
 // The checkpoints of a run: when a save may fail, which old checkpoints make room, and to which the run may return.
 import { HeedError } from "../errors.js";
+import type { FolderLock } from "../formats/folder-lock.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { type CheckpointContent, saveCheckpoint } from "./checkpoint.js";
 import type { DataParallel } from "./data-parallel.js";
@@ -31,6 +32,8 @@ export class RunCheckpoints {
   #returnedTo: string[] = [];
   /** Number of saves in a row that have failed. */
   #failures = 0;
+  /** Lock of the run's folder; null in processes that save nothing. */
+  lock: FolderLock | null = null;
 
   /** `content` returns what is saved. Only the first process calls it; the others serve the states of their optimisers. */
   constructor(
@@ -71,7 +74,8 @@ export class RunCheckpoints {
   }: Save): AsyncGenerator<CheckpointEvent | CheckpointFailedEvent, void, undefined> {
     const { keep, maxFailures } = this.#settings;
     const { ranks } = this.#parallel;
-    const options = best ? { keep: 1 } : { keep, spoilt: this.#spoilt };
+    const check = (): Promise<void> => this.lock?.check() ?? Promise.resolve();
+    const options = best ? { keep: 1, check } : { keep, spoilt: this.#spoilt, check };
     const failed: { error?: HeedError } = {};
     const write = async (): Promise<{ at: string } | { message: string }> => {
       try {

@@ -120,7 +120,7 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
    * @throws ERR_ARGUMENT if the trainer is already running.
    * @throws ERR_DIVERGED if a loss or a parameter is not finite, too many updates in a row are skipped, or the loss has
    *   too many spikes.
-   * @throws ERR_BUSY if another run holds the lock of the checkpoint folder.
+   * @throws ERR_BUSY if another run holds the lock of the checkpoint folder, or has taken it meanwhile.
    * @throws ERR_IO if saving fails at the end or too often in a row, or the log cannot be written.
    */
   async *run(): AsyncGenerator<TrainerEvent, void, undefined> {
@@ -137,6 +137,7 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
       await ranks.everywhere(async () => {
         if (!ranks.first) return;
         if (checkpoint && !checkpoint.lock) lock = await lockFolder(checkpoint.folder);
+        this.#checkpoints.lock = checkpoint?.lock ?? lock;
         log = options.log === undefined ? null : new JsonLog(options.log);
         log?.write({ time: new Date().toISOString(), type: "started", step: this.#step });
       });
@@ -149,6 +150,8 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
       if (!this.#averages) this.average?.restart();
       this.#averages = true;
       for await (const event of this.#events()) {
+        // Another run that has taken the lock for stale may write to the same log.
+        if (log) this.#checkpoints.lock?.checkSync();
         (log as JsonLog | null)?.write({ time: new Date().toISOString(), ...event });
         yield event;
       }

@@ -152,6 +152,21 @@ describe("a run that was stopped", () => {
     );
   });
 
+  test("because another one had taken its lock writes nothing more", async () => {
+    const folder = out();
+    let size = 0;
+    const onProgress = (): void => {
+      const lock = path.join(folder, "lock");
+      writeFileSync(lock, readFileSync(lock, "utf8").replace(/"token":"[^"]*"/, '"token":"other"'));
+      size = readFileSync(path.join(folder, "tokens-00000.bin")).length;
+    };
+    const running = write([first, second], { out: folder, ...options, commitInterval: 0, onProgress });
+    await expectRejection(running, "ERR_BUSY", /to be the lock of this run still/);
+    expect(size).toBeGreaterThan(0);
+    expect(readFileSync(path.join(folder, "tokens-00000.bin"))).toHaveLength(size);
+    expect(readdirSync(folder).sort()).toEqual(["ends-00000.bin", "heed-tokenizer.json", "lock", "tokens-00000.bin"]);
+  });
+
   test("does not take other data, other options or changed files", async () => {
     const at = out();
     const mine = input(jsonLines(records));

@@ -1,13 +1,22 @@
 // A folder has one writer at most, whoever else tries, and a killed process leaves no lock that would exclude all
 // others.
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { lockFolder } from "../../lib/formats/folder-lock.js";
 import { dist } from "../support/dist.js";
-import { expectRejection } from "../support/errors.js";
+import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { linuxOnly, testUnless } from "../support/skip.js";
 
@@ -55,6 +64,54 @@ test("its owner touches a lock", async () => {
   vi.advanceTimersByTime(15_000);
   await expect.poll(() => statSync(fileOf(folder)).mtimeMs).toBeGreaterThan(minutesAgo(1).getTime());
   await lock.release();
+});
+
+test("an owner notices that its lock was taken or removed, and touches no lock of another", async () => {
+  vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const folder = temporaryFolder();
+  const lock = await lockFolder(folder);
+  await lock.check();
+  lock.checkSync();
+  const other = JSON.stringify({ ...read(folder), pid: 7, host: "elsewhere", token: "other" });
+  for (const text of [other, "", null]) {
+    rmSync(fileOf(folder), { force: true });
+    if (text !== null) {
+      writeFileSync(`${fileOf(folder)}.new`, text);
+      renameSync(`${fileOf(folder)}.new`, fileOf(folder));
+      utimesSync(fileOf(folder), minutesAgo(1), minutesAgo(1));
+    }
+    const reason = text === other ? /got that of process 7 of elsewhere/ : /got none/;
+    await expectRejection(lock.check(), "ERR_BUSY", reason);
+    expectError(() => lock.checkSync(), "ERR_BUSY", reason);
+    if (text === null) continue;
+    vi.advanceTimersByTime(15_000);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(statSync(fileOf(folder)).mtimeMs).toBeLessThan(minutesAgo(0.5).getTime());
+    expect(readFileSync(fileOf(folder), "utf8")).toBe(text);
+  }
+  writeFileSync(fileOf(folder), other);
+  await lock.release();
+  expect(readFileSync(fileOf(folder), "utf8")).toBe(other);
+  await expectRejection(lock.check(), "ERR_BUSY");
+});
+
+test.each([
+  ["ahead", 60],
+  ["behind", -60],
+])("the clock of this host does not matter: it is %s", async (_, minutes) => {
+  const folder = temporaryFolder();
+  const lock = await lockFolder(folder);
+  const own = read(folder);
+  await lock.release();
+  vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 60_000 * minutes });
+  onTestFinished(() => void vi.useRealTimers());
+  writeFileSync(fileOf(folder), JSON.stringify({ ...own, host: "elsewhere", token: "other" }));
+  await expectRejection(lockFolder(folder), "ERR_BUSY", /of elsewhere writes to/);
+  const old = new Date(statSync(fileOf(folder)).mtimeMs - 180_000);
+  utimesSync(fileOf(folder), old, old);
+  await (await lockFolder(folder)).release();
+  expect(readdirSync(folder)).toEqual([]);
 });
 
 test("a folder that was made for the lock is removed with it unless it is in use", async () => {

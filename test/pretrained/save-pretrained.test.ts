@@ -1,6 +1,6 @@
 /** Saved folders must load again, also in Python, where a NumPy reference must give the same logits. */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeEach, describe, expect, test } from "vitest";
@@ -202,6 +202,28 @@ describe("an existing folder", () => {
     expect(readdirSync(path.dirname(folder))).toEqual(["mine"]);
     const loaded = await loadModel(folder, { device: "cpu" });
     expect(loaded.model).toBeInstanceOf(GPT);
+    loaded.model.dispose();
+  });
+
+  test("whose model was being replaced when the process was killed still has the old one", async () => {
+    using old = gpt();
+    using model = llama();
+    await savePretrained(folder, old);
+    // As replace-files.test.ts finds it after a kill: a copy of the old files, and some of the new ones without the key.
+    const before = path.join(folder, "replacing", "before");
+    mkdirSync(before, { recursive: true });
+    for (const name of ["config.json", "model.safetensors"])
+      renameSync(path.join(folder, name), path.join(before, name));
+    writeFileSync(path.join(folder, "model.safetensors"), "new");
+    for (const find of [loadModel, loadPretrained]) {
+      const loaded = await find(folder, { device: "cpu" });
+      expect(loaded.model).toBeInstanceOf(GPT);
+      loaded.model.dispose();
+    }
+    await savePretrained(folder, model, { overwrite: true });
+    expect(readdirSync(folder).sort()).toEqual(["config.json", "model.safetensors"]);
+    const loaded = await loadModel(folder, { device: "cpu" });
+    expect(loaded.model).toBeInstanceOf(Llama);
     loaded.model.dispose();
   });
 

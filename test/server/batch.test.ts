@@ -1,7 +1,16 @@
 /** Files of requests: each line of the input has one answer in the output, also if runs are killed. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  existsSync,
+  linkSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
@@ -115,6 +124,71 @@ describe("runBatch", () => {
     expect(readFileSync(output, "utf8")).toBe(other);
   });
 
+  test("an output that is the input, whatever it is called, is refused and left as it is", async () => {
+    const [input] = files(request("a", { prompt: "a", max_tokens: 1 }));
+    const own = path.dirname(input);
+    // A run would remove this line, because it has no end.
+    const before = readFileSync(input, "utf8");
+    const names = [input, path.join(own, ".", "..", path.basename(own), "in.jsonl"), path.join(own, "soft")];
+    symlinkSync("in.jsonl", names[2]!);
+    linkSync(input, path.join(own, "hard"));
+    symlinkSync(own, path.join(own, "folder"));
+    const others = [path.join(own, "hard"), path.join(own, "folder", "in.jsonl"), path.join(own, "folder", "hard")];
+    for (const output of [...names, ...others]) {
+      const running = runBatch(input, output, { models });
+      await expect(running, output).rejects.toMatchObject({ code: "ERR_ARGUMENT" });
+      await expect(runBatch(names[2]!, output, { models }), output).rejects.toMatchObject({ code: "ERR_ARGUMENT" });
+    }
+    expect(readFileSync(input, "utf8")).toBe(before);
+    expect(readdirSync(own).sort()).toEqual(["folder", "hard", "in.jsonl", "soft"]);
+  });
+
+  test("two runs never write to one output", async () => {
+    const names = Array.from({ length: 20 }, (_, i) => `request ${i}`);
+    const [input, output] = files(...names.map((name) => request(name, { prompt: name, max_tokens: 40 })));
+    const [soft, hard] = [`${output}.soft`, `${output}.hard`];
+    symlinkSync(output, soft);
+    const first = runBatch(input, output, { models, concurrency: 2 });
+    first.catch(() => undefined);
+    await until(() => existsSync(output) && readFileSync(output, "utf8").includes("\n"));
+    for (const again of [output, soft])
+      await expect(runBatch(input, again, { models })).rejects.toMatchObject({ code: "ERR_BUSY" });
+    // A hard link in another folder has no lock beside it; the first run notices the line that it has not written.
+    linkSync(output, hard);
+    appendFileSync(hard, "{}\n");
+    await expect(first).rejects.toMatchObject({
+      code: "ERR_BUSY",
+      message: expect.stringContaining("another") as string,
+    });
+    expect(readdirSync(path.dirname(output)).filter((name) => name.endsWith(".lock"))).toEqual([]);
+  });
+
+  test("a run whose lock another one has taken writes nothing more", async () => {
+    const names = Array.from({ length: 20 }, (_, i) => `request ${i}`);
+    const [input, output] = files(...names.map((name) => request(name, { prompt: name, max_tokens: 40 })));
+    const running = runBatch(input, output, { models, concurrency: 2 });
+    running.catch(() => undefined);
+    await until(() => existsSync(output) && readFileSync(output, "utf8").includes("\n"));
+    const lock = path.join(`${output}.lock`, "lock");
+    writeFileSync(lock, readFileSync(lock, "utf8").replace(/"token":"[^"]*"/, '"token":"other"'));
+    await expect(running).rejects.toMatchObject({ code: "ERR_BUSY" });
+    expect(linesOf(output).length).toBeLessThan(20);
+    expect(existsSync(lock)).toBe(true);
+  });
+
+  test("a line without an end is refused before it fills the memory", async () => {
+    const [input, output] = files(request("a", { prompt: "a", max_tokens: 1 }), "");
+    // 2 GiB of zero bytes, which take no room on the disk and are no text that JavaScript can hold.
+    truncateSync(input, 2 ** 31);
+    const begin = performance.now();
+    const running = runBatch(input, output, { models });
+    await expect(running).rejects.toMatchObject({
+      code: "ERR_FORMAT",
+      message: expect.stringContaining("line 2: expected a line of at most 67108864 bytes") as string,
+    });
+    expect(performance.now() - begin).toBeLessThan(10_000);
+  });
+
   test("a signal stops it, and the next run continues", async () => {
     const names = Array.from({ length: 20 }, (_, i) => `request ${i}`);
     const [input, output] = files(...names.map((name) => request(name, { prompt: name, max_tokens: 40 })));
@@ -132,6 +206,13 @@ describe("runBatch", () => {
 });
 
 describe("heed batch", () => {
+  test("refuses an output that is the input, before it loads a model", async () => {
+    const [input] = files(request("a", { prompt: "a", max_tokens: 1 }));
+    const { code, stderr } = await heed(["batch", input, `${path.dirname(input)}//./in.jsonl`, "--model", "none/such"]);
+    expect(code).toBe(2);
+    expect(stderr).toContain("expected another file for the output than for the input");
+  });
+
   beforeAll(async () => {
     await savePretrained(path.join(folder, "whale"), model.model, { tokenizer: model.tokenizer });
   });

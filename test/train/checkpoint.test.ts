@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, truncateSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { HeedError } from "../../lib/errors.js";
@@ -198,6 +198,40 @@ describe("an incomplete checkpoint", () => {
     const { at } = await saved();
     await expect(loadCheckpoint(path.join(at, "config.json"))).rejects.toMatchObject({ code: "ERR_IO" });
   });
+});
+
+test("a run whose lock another one has taken writes nothing more", async () => {
+  const folder = temporaryFolder();
+  const log = path.join(folder, "log.jsonl");
+  const options = { data, batchSize: 2, steps: 20, log, checkpoint: { folder, every: 2 } };
+  using trainer = new Trainer({ ...options, model: tinyModel() });
+  let last = "";
+  const run = async (): Promise<void> => {
+    for await (const event of trainer.run())
+      if (event.type === "checkpoint") {
+        const lock = path.join(folder, "lock");
+        writeFileSync(lock, readFileSync(lock, "utf8").replace(/"token":"[^"]*"/, '"token":"other"'));
+        last = readFileSync(log, "utf8");
+      }
+  };
+  await expectRejection(run(), "ERR_BUSY", /to be the lock of this run still, got that of process/);
+  expect(readFileSync(log, "utf8")).toBe(last);
+  expect(readdirSync(folder).filter((name) => name.startsWith("step-"))).toEqual(["step-00000002"]);
+  expect(existsSync(path.join(folder, "lock"))).toBe(true);
+});
+
+test("a checkpoint is not listed, and no other removed, if the lock is lost while it is written", async () => {
+  const { folder, at } = await saved();
+  const before = readFileSync(path.join(folder, "latest"), "utf8");
+  const model = tinyModel();
+  using optimizer = new AdamW(model.namedParameters());
+  let checks = 0;
+  const check = (): Promise<void> =>
+    ++checks > 1 ? Promise.reject(new HeedError("ERR_BUSY", "taken")) : Promise.resolve();
+  const content = { model, optimizer, state: { ...state, step: 9 } };
+  await expectRejection(saveCheckpoint(folder, content, { keep: 1, check }), "ERR_BUSY", /taken/);
+  expect(readFileSync(path.join(folder, "latest"), "utf8")).toBe(before);
+  expect(readdirSync(folder).sort()).toEqual(["latest", path.basename(at)]);
 });
 
 describe("resuming", () => {
