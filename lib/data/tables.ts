@@ -6,6 +6,7 @@ import { naming } from "../files.js";
 import type { BadLine } from "./bad-lines.js";
 import { bytesOf } from "./bytes.js";
 import type { DataFile } from "./inputs.js";
+import { boundedCompressors, checkFooter, codecsOf, rowsAtOnce } from "./parquet-limits.js";
 import { optionalPackage } from "../optional-package.js";
 import { recordColumns } from "./records.js";
 
@@ -112,46 +113,50 @@ function jsonOf(cell: string): unknown {
 
 /**
  * Yields the rows of a Parquet file, and null after each row group. One row group is in memory at a time, and of it only
- * the columns that records are made of, unless all are wanted.
+ * the columns that records are made of, unless all are wanted. Of a group that claims many rows in few bytes, some rows
+ * are in memory at a time.
  *
  * @throws ERR_IO if the file cannot be read, or a package is not installed.
- * @throws ERR_FORMAT if the file is damaged or has no column of texts or records.
+ * @throws ERR_FORMAT if the file is damaged, has no column of texts or records, or claims more than its bytes can have.
  */
 export async function* parquetRows(file: DataFile, { textColumn, skip }: RowOptions): AsyncGenerator<Row | null> {
   const { path } = file;
-  const { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetSchema } = await optionalPackage(
-    "hyparquet",
-    path,
-    () => import("hyparquet"),
-  );
-  const buffer = await naming(path, () => asyncBufferFromFile(path));
-  const metadata = await inParquet(path, () => parquetMetadataAsync(buffer));
-  const names = parquetSchema(metadata).children.map(({ element }) => element.name);
+  const { buffer, metadata, names, parquetReadObjects } = await openParquet(path);
   const columns = textColumn === null ? names : checkColumns(path, names, textColumn);
-  const codecs = metadata.row_groups.flatMap(({ columns }) => columns.map(({ meta_data }) => meta_data?.codec));
-  const packed = codecs.some((codec) => codec !== undefined && codec !== "UNCOMPRESSED" && codec !== "SNAPPY");
+  const packed = [...codecsOf(metadata)].some((codec) => codec !== "UNCOMPRESSED" && codec !== "SNAPPY");
   const compressors = packed
-    ? (await optionalPackage("hyparquet-compressors", path, () => import("hyparquet-compressors"))).compressors
+    ? boundedCompressors(
+        (await optionalPackage("hyparquet-compressors", path, () => import("hyparquet-compressors"))).compressors,
+      )
     : undefined;
   let from = 0;
-  for (const { num_rows } of metadata.row_groups) {
-    const to = from + Number(num_rows);
-    const rowStart = Math.max(from, skip);
+  for (const group of metadata.row_groups) {
+    const to = from + Number(group.num_rows);
+    const first = Math.max(from, skip);
     from = to;
-    if (rowStart >= to) continue;
-    const rows = await inParquet(path, () =>
-      parquetReadObjects({
-        file: buffer,
-        metadata,
-        columns,
-        rowStart,
-        rowEnd: to,
-        ...(compressors && { compressors }),
-      }),
-    );
-    for (const [i, cells] of rows.entries()) yield { line: rowStart + i + 1, cells, size: sizeOf(cells) };
+    if (first >= to) continue;
+    const most = await inParquet(path, () => rowsAtOnce(buffer, group, columns));
+    for (let rowStart = first; rowStart < to; rowStart += most) {
+      const rowEnd = Math.min(to, rowStart + most);
+      const options = { file: buffer, metadata, columns, rowStart, rowEnd, ...(compressors && { compressors }) };
+      const rows = await inParquet(path, () => parquetReadObjects(options));
+      for (const [i, cells] of rows.entries()) yield { line: rowStart + i + 1, cells, size: sizeOf(cells) };
+    }
     yield null;
   }
+}
+
+/** Opens a Parquet file and reads its description. */
+async function openParquet(path: string) {
+  const hyparquet = await optionalPackage("hyparquet", path, () => import("hyparquet"));
+  const { asyncBufferFromFile, parquetMetadataAsync, parquetSchema } = hyparquet;
+  const buffer = await naming(path, () => asyncBufferFromFile(path));
+  return inParquet(path, async () => {
+    await checkFooter(buffer);
+    const metadata = await parquetMetadataAsync(buffer);
+    const { children } = parquetSchema(metadata);
+    return { ...hyparquet, buffer, metadata, children, names: children.map(({ element }) => element.name) };
+  });
 }
 
 /**
@@ -160,13 +165,7 @@ export async function* parquetRows(file: DataFile, { textColumn, skip }: RowOpti
  * @throws ERR_IO or ERR_FORMAT as `parquetRows` does.
  */
 export async function floatColumns(path: string): Promise<string[]> {
-  const { asyncBufferFromFile, parquetMetadataAsync, parquetSchema } = await optionalPackage(
-    "hyparquet",
-    path,
-    () => import("hyparquet"),
-  );
-  const buffer = await naming(path, () => asyncBufferFromFile(path));
-  const { children } = parquetSchema(await inParquet(path, () => parquetMetadataAsync(buffer)));
+  const { children } = await openParquet(path);
   const found: string[] = [];
   const visit = ({ element, children }: SchemaTree, place: string): void => {
     if (element.type === "DOUBLE" || element.type === "FLOAT") found.push(place);

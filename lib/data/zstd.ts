@@ -4,7 +4,7 @@
 import { Decompress } from "fzstd";
 
 /** Largest window in bytes, as that of the zstd program unless it is told otherwise. */
-const mostWindow = 2 ** 27;
+export const mostWindow = 2 ** 27;
 /** Largest number of bytes in a block. */
 const mostBlock = 2 ** 17;
 
@@ -18,14 +18,27 @@ const [raw, run, compressed] = [0, 1, 2];
  */
 export async function* unzstd(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
   const bytes = new Bytes(source);
-  for (;;) {
-    const start = await bytes.take(4, { optional: true });
-    if (start === null) return;
-    const magic = start.readUInt32LE();
-    if (magic === zstdMagic) yield* frame(bytes, start);
-    else if ((magic & 0xffff_fff0) >>> 0 === skippableMagic) await bytes.skip((await bytes.take(4)).readUInt32LE());
-    else throw new Error("invalid zstd data");
+  try {
+    for (;;) {
+      const start = await bytes.take(4, { optional: true });
+      if (start === null) return;
+      const magic = start.readUInt32LE();
+      if (magic === zstdMagic) yield* frame(bytes, start);
+      else if ((magic & 0xffff_fff0) >>> 0 === skippableMagic) await bytes.skip((await bytes.take(4)).readUInt32LE());
+      else throw new Error("invalid zstd data");
+    }
+  } finally {
+    await bytes.close();
   }
+}
+
+/** Returns the size of the window that a frame asks for, or null if the bytes do not begin with a frame. */
+export function windowOf(bytes: Uint8Array): number | null {
+  const header = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (header.length < 6 || header.readUInt32LE() !== zstdMagic) return null;
+  const flags = header[4]!;
+  const length = headerLength(flags);
+  return header.length < 5 + length ? null : windowIn(flags, header.subarray(5, 5 + length));
 }
 
 /** Yields what a frame contains, whose first four bytes have been read. */
@@ -55,24 +68,38 @@ async function* frame(bytes: Bytes, start: Buffer): AsyncGenerator<Buffer, void,
 /** Reads the rest of a frame's header, after its first four bytes. */
 async function frameHeader(bytes: Bytes): Promise<{ header: Buffer; window: number; hasChecksum: boolean }> {
   const first = await bytes.take(1);
-  const [flags] = first as unknown as [number];
-  const isSingle = ((flags >> 5) & 1) === 1;
+  const flags = first[0]!;
+  const rest = await bytes.take(headerLength(flags));
+  return {
+    header: Buffer.concat([first, rest]),
+    window: windowIn(flags, rest),
+    hasChecksum: ((flags >> 2) & 1) === 1,
+  };
+}
+
+/** Returns the numbers of bytes of a header's fields: the window, the dictionary, and the size of the content. */
+function fieldsOf(flags: number): { window: number; dictionary: number; size: number } {
+  const isSingle = (flags >> 5) & 1;
   const sizeFlag = flags >> 6;
-  const dictionary = [0, 1, 2, 4][flags & 3]!;
-  const size = sizeFlag > 0 ? 1 << sizeFlag : Number(isSingle);
-  const rest = await bytes.take(Number(!isSingle) + dictionary + size);
-  const at = Number(!isSingle) + dictionary;
-  let window: number;
-  if (isSingle) {
-    const low = size < 8 ? rest.readUIntLE(at, size) : Number(rest.readBigUInt64LE(at));
-    // A frame without a window descriptor has a window of its whole content.
-    window = low + (size === 2 ? 256 : 0);
-  } else {
-    const descriptor = rest[0]!;
-    const base = 2 ** (10 + (descriptor >> 3));
-    window = base + (base / 8) * (descriptor & 7);
+  return { window: 1 - isSingle, dictionary: [0, 1, 2, 4][flags & 3]!, size: sizeFlag > 0 ? 1 << sizeFlag : isSingle };
+}
+
+/** Returns the number of bytes of a header after its flags. */
+function headerLength(flags: number): number {
+  const { window, dictionary, size } = fieldsOf(flags);
+  return window + dictionary + size;
+}
+
+/** Returns the size of a frame's window. `rest` has the bytes of its header after the flags. */
+function windowIn(flags: number, rest: Buffer): number {
+  const { window, dictionary, size } = fieldsOf(flags);
+  if (window > 0) {
+    const base = 2 ** (10 + (rest[0]! >> 3));
+    return base + (base / 8) * (rest[0]! & 7);
   }
-  return { header: Buffer.concat([first, rest]), window, hasChecksum: ((flags >> 2) & 1) === 1 };
+  // A frame without a window of its own has one of its whole content.
+  const content = size === 8 ? Number(rest.readBigUInt64LE(dictionary)) : rest.readUIntLE(dictionary, size);
+  return content + (size === 2 ? 256 : 0);
 }
 
 /** Bytes of a stream, which are taken in portions of any size. */
@@ -105,5 +132,9 @@ class Bytes {
   /** Leaves `count` bytes out. */
   async skip(count: number): Promise<void> {
     for (let left = count; left > 0;) left -= (await this.take(Math.min(left, Math.max(1, this.#rest.length)))).length;
+  }
+
+  async close(): Promise<void> {
+    await this.#source.return?.();
   }
 }

@@ -389,7 +389,7 @@ class Parser {
     this.#open.add(group);
     const part = this.#closed(this.#choice(flags));
     this.#open.delete(group);
-    this.#widths.set(group, this.#widthOf(part));
+    this.#widths.set(group, widthOf(part, this.#widths));
     return { kind: "group", part, group };
   }
 
@@ -397,7 +397,7 @@ class Parser {
     this.#behind.push(this.#groups);
     const part = this.#closed(this.#choice(flags));
     this.#behind.pop();
-    const [min, max] = this.#widthOf(part);
+    const [min, max] = widthOf(part, this.#widths);
     if (min !== max) throw this.#error("look-behind requires fixed-width pattern");
     return { kind: "look", part, behind: min, negative };
   }
@@ -452,33 +452,37 @@ class Parser {
     // A group counts as one part for the repetition after it.
     return part.kind === "place" ? { kind: "sequence", parts: [part] } : part;
   }
+}
 
-  #widthOf(part: Part): Width {
-    const sum = (parts: readonly Part[]): Width =>
-      parts.map((one) => this.#widthOf(one)).reduce(([a, b], [c, d]) => [a + c, b + d], [0, 0]);
-    switch (part.kind) {
-      case "one":
-        return [1, 1];
-      case "place":
-      case "look":
-        return [0, 0];
-      case "sequence":
-        return sum(part.parts);
-      case "choice":
-        return part.parts.map((one) => this.#widthOf(one)).reduce(([a, b], [c, d]) => [Math.min(a, c), Math.max(b, d)]);
-      case "repeat": {
-        const [min, max] = this.#widthOf(part.part);
-        return [min * part.min, max === 0 ? 0 : max * part.max];
-      }
-      case "group":
-      case "atomic":
-        return this.#widthOf(part.part);
-      case "back":
-        return this.#widths.get(part.group)!;
-      case "if": {
-        const [[a, b], [c, d]] = [this.#widthOf(part.yes), this.#widthOf(part.no)];
-        return [Math.min(a, c), Math.max(b, d)];
-      }
+/**
+ * Returns the smallest and the largest number of characters that a part matches. `groups` has those of the groups that it
+ * refers to.
+ */
+export function widthOf(part: Part, groups: ReadonlyMap<number, Width> = new Map()): Width {
+  const sum = (parts: readonly Part[]): Width =>
+    parts.map((one) => widthOf(one, groups)).reduce(([a, b], [c, d]) => [a + c, b + d], [0, 0]);
+  switch (part.kind) {
+    case "one":
+      return [1, 1];
+    case "place":
+    case "look":
+      return [0, 0];
+    case "sequence":
+      return sum(part.parts);
+    case "choice":
+      return part.parts.map((one) => widthOf(one, groups)).reduce(([a, b], [c, d]) => [Math.min(a, c), Math.max(b, d)]);
+    case "repeat": {
+      const [min, max] = widthOf(part.part, groups);
+      return [min * part.min, max === 0 ? 0 : max * part.max];
+    }
+    case "group":
+    case "atomic":
+      return widthOf(part.part, groups);
+    case "back":
+      return groups.get(part.group) ?? [0, Infinity];
+    case "if": {
+      const [[a, b], [c, d]] = [widthOf(part.yes, groups), widthOf(part.no, groups)];
+      return [Math.min(a, c), Math.max(b, d)];
     }
   }
 }

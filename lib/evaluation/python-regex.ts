@@ -2,20 +2,25 @@
 // letters and digits, in flags, and in what groups hold. An expression is compiled to instructions, which run over the
 // text's code points. Whatever a failed attempt has to undo or can still try lies on a stack, so that long texts need no
 // deep recursion.
+//
+// Expressions come from files of strangers, so an instruction that has failed at a place of the text is not tried there
+// again: without references to groups, it would fail again whatever came before (regex-failures.ts). The work is then
+// proportional to the text. With references, it is not, and is given up after a number of steps.
 import { HeedError } from "../errors.js";
-import { type CodeTest, type Part, parsePythonRegex, type Place } from "./python-regex-parser.js";
+import { type CodeTest, type Part, parsePythonRegex, type Place, widthOf } from "./python-regex-parser.js";
+import { Failures, type LoopState } from "./regex-failures.js";
 
 /** Instruction of a compiled expression. Numbers are positions of instructions unless their names say otherwise. */
 type Instruction =
   | { readonly op: "one"; readonly test: CodeTest }
-  | { readonly op: "many"; readonly test: CodeTest; readonly min: number; readonly max: number; readonly lazy: boolean }
+  | { readonly op: "many"; readonly test: CodeTest; readonly min: number; readonly max: number; readonly lazy: boolean; readonly choice: number } // prettier-ignore
   | { readonly op: "place"; readonly place: Place; readonly isWord: CodeTest }
   | { readonly op: "open"; readonly slot: number }
   | { readonly op: "close"; readonly group: number; readonly slot: number }
-  | { readonly op: "split"; readonly other: number }
+  | { readonly op: "split"; readonly other: number; readonly choice: number }
   | { readonly op: "jump"; readonly to: number }
   | { readonly op: "begin"; readonly slot: number }
-  | { readonly op: "loop"; readonly slot: number; readonly min: number; readonly max: number; readonly lazy: boolean; readonly exit: number } // prettier-ignore
+  | { readonly op: "loop"; readonly slot: number; readonly min: number; readonly max: number; readonly lazy: boolean; readonly exit: number; readonly choice: number } // prettier-ignore
   | { readonly op: "enter"; readonly slot: number; readonly min: number }
   | { readonly op: "look"; readonly behind: number | null; readonly negative: boolean; readonly exit: number }
   | { readonly op: "atomic"; readonly exit: number }
@@ -31,8 +36,8 @@ export interface PythonMatch {
   readonly groups: readonly (string | null)[];
 }
 
-/** Steps after which the work on a text is given up, some seconds of work. */
-const usualSteps = 1e8;
+/** Steps after which the work on a text is given up, seconds of work; fewer for an expression that refers to groups. */
+const [usualSteps, referringSteps] = [1e8, 1e7];
 /** Largest number of instructions of an expression. */
 const mostInstructions = 1e5;
 
@@ -43,6 +48,14 @@ const [undo, retry, shorter, longer] = [0, 1, 2, 3];
 export class PythonRegex {
   readonly source: string;
   readonly #mostSteps: number;
+  /** The loops around each choice, on whose state its failure depends. */
+  readonly #choices: (readonly LoopState[])[] = [];
+  /** Loops around the part that is being compiled. */
+  #around: readonly LoopState[] = [];
+  /** Failures inside of lookarounds and atomic groups, by the positions of their instructions. */
+  readonly #inside = new Map<number, Failures>();
+  /** True if a part refers to what a group holds. */
+  #refers = false;
   readonly #program: Instruction[] = [];
   readonly #groups: number;
   /** Number of slots: three for each group, and two for each loop. */
@@ -50,14 +63,14 @@ export class PythonRegex {
   #steps = 0;
 
   /** @throws ERR_FORMAT if Python refuses the expression; the message says why. */
-  constructor(source: string, { mostSteps = usualSteps }: { mostSteps?: number } = {}) {
+  constructor(source: string, { mostSteps }: { mostSteps?: number } = {}) {
     this.source = source;
-    this.#mostSteps = mostSteps;
     const { part, groups } = parsePythonRegex(source);
     this.#groups = groups;
     this.#slots = 2 * (groups + 1);
     this.#compile(part);
     this.#emit({ op: "end" });
+    this.#mostSteps = mostSteps ?? (this.#refers ? referringSteps : usualSteps);
   }
 
   /**
@@ -70,6 +83,8 @@ export class PythonRegex {
     const found: PythonMatch[] = [];
     this.#steps = 0;
     const slots = new Int32Array(this.#slots);
+    const failures = this.#refers ? null : Failures.of(this.#choices, codes.length);
+    this.#inside.clear();
     const first = this.#first();
     const isFirst = first?.op === "one" ? first.test : null;
     const repeated = first?.op === "many" && first.max === Infinity ? first.test : null;
@@ -83,7 +98,11 @@ export class PythonRegex {
     for (let at = 0; at <= codes.length;) {
       slots.fill(-1);
       const end: number =
-        isFirst && !(at < codes.length && isFirst(codes[at]!)) ? -1 : this.#run(codes, 0, at, slots, notEmpty);
+        isFirst && !(at < codes.length && isFirst(codes[at]!))
+          ? -1
+          : this.#run(codes, 0, at, slots, failures, notEmpty);
+      // What has led to a match has not failed, and what was tried for one that is not empty may still match.
+      if (end >= 0 || notEmpty) failures?.clear();
       if (end < 0) {
         // A run of what is repeated first has been tried with all of its ends: beginning within it cannot help.
         if (repeated) while (at < codes.length && repeated(codes[at]!)) at++;
@@ -118,6 +137,11 @@ export class PythonRegex {
     // What refers to a group may depend on where the group begins.
     if (this.#program.some(({ op }) => op === "back" || op === "if")) return undefined;
     return this.#program.find(({ op }) => op !== "open");
+  }
+
+  /** Returns the number of a new choice. */
+  #newChoice(): number {
+    return this.#choices.push(this.#around) - 1;
   }
 
   #emit(instruction: Instruction): number {
@@ -160,9 +184,11 @@ export class PythonRegex {
         this.#inner((exit) => ({ op: "look", behind: part.behind, negative: part.negative, exit }), part.part);
         return;
       case "back":
+        this.#refers = true;
         this.#emit({ op: "back", group: part.group, same: part.same });
         return;
       case "if": {
+        this.#refers = true;
         const at = this.#emit({ op: "end" });
         this.#compile(part.yes);
         const jump = this.#emit({ op: "end" });
@@ -191,38 +217,55 @@ export class PythonRegex {
       const split = this.#emit({ op: "end" });
       this.#compile(one);
       jumps.push(this.#emit({ op: "end" }));
-      this.#program[split] = { op: "split", other: this.#here };
+      this.#program[split] = { op: "split", other: this.#here, choice: this.#newChoice() };
     }
     for (const jump of jumps) this.#program[jump] = { op: "jump", to: this.#here };
   }
 
   #repeat({ part, min, max, lazy }: Extract<Part, { kind: "repeat" }>): void {
     if (part.kind === "one") {
-      this.#emit({ op: "many", test: part.test, min, max, lazy });
+      this.#emit({ op: "many", test: part.test, min, max, lazy, choice: this.#newChoice() });
       return;
     }
     const slot = this.#slots;
     this.#slots += 2;
+    const before = this.#around;
+    // More iterations than `min` make no difference if there is no largest number.
+    const state = { slot, most: max === Infinity ? min : max, mayBeEmpty: widthOf(part)[0] === 0 };
+    this.#around = state.most === 0 && !state.mayBeEmpty ? before : [...before, state];
     this.#emit({ op: "begin", slot });
     const loop = this.#emit({ op: "end" });
+    const choice = this.#newChoice();
     this.#emit({ op: "enter", slot, min });
     this.#compile(part);
     this.#emit({ op: "jump", to: loop });
-    this.#program[loop] = { op: "loop", slot, min, max, lazy, exit: this.#here };
+    this.#program[loop] = { op: "loop", slot, min, max, lazy, exit: this.#here, choice };
+    this.#around = before;
   }
 
   #inner(make: (exit: number) => Instruction, part: Part): void {
     const at = this.#emit({ op: "end" });
+    // What is inside ends here, whatever the loops around it do.
+    const before = this.#around;
+    this.#around = [];
     this.#compile(part);
+    this.#around = before;
     this.#emit({ op: "end" });
     this.#program[at] = make(this.#here);
   }
 
   /**
    * Runs the instructions from one on at a place in the text. Returns the place at which they end, or -1 if they do not
-   * match; `slots` then are as they were.
+   * match; `slots` then are as they were. `failures` has what has failed in runs from the same instruction.
    */
-  #run(codes: readonly number[], from: number, start: number, slots: Int32Array, notEmpty = false): number {
+  #run(
+    codes: readonly number[],
+    from: number,
+    start: number,
+    slots: Int32Array,
+    failures: Failures | null,
+    notEmpty = false,
+  ): number {
     const stack: number[] = [];
     const set = (slot: number, value: number): void => {
       stack.push(undo, slot, slots[slot]!, 0);
@@ -230,8 +273,7 @@ export class PythonRegex {
     };
     let [pc, at] = [from, start];
     for (;;) {
-      if (++this.#steps > this.#mostSteps)
-        throw new HeedError("ERR_FORMAT", `expected a regular expression that is quick to match, got ${this.source}`);
+      if (++this.#steps > this.#mostSteps) throw this.#tooSlow(codes.length);
       const one = this.#program[pc]!;
       let matches = true;
       switch (one.op) {
@@ -242,9 +284,24 @@ export class PythonRegex {
           break;
         case "many": {
           const most = Math.min(codes.length, at + one.max);
+          const least = Math.min(most, at + one.min);
+          const wanted = one.lazy ? least : most;
           let to = at;
-          const wanted = one.lazy ? Math.min(most, at + one.min) : most;
-          while (to < wanted && one.test(codes[to]!)) to++;
+          while (to < least && one.test(codes[to]!)) to++;
+          // Where there is no largest number, going on from a place that has failed leads to the same failures.
+          const ends = one.max === Infinity && to === at + one.min;
+          if (ends && failures && !failures.add(one.choice, to, slots)) {
+            this.#steps += to - at;
+            matches = false;
+            break;
+          }
+          while (
+            to < wanted &&
+            one.test(codes[to]!) &&
+            !(ends && failures && to + 1 > least && !failures.add(one.choice, to + 1, slots))
+          )
+            to++;
+          this.#steps += to - at;
           matches = to - at >= one.min;
           if (matches && !one.lazy && to > at + one.min) stack.push(shorter, pc + 1, at + one.min, to - 1);
           if (matches && one.lazy && to < most) stack.push(longer, pc, to, most);
@@ -266,6 +323,10 @@ export class PythonRegex {
           pc++;
           break;
         case "split":
+          if (failures && !failures.add(one.choice, at, slots)) {
+            matches = false;
+            break;
+          }
           stack.push(retry, one.other, at, 0);
           pc++;
           break;
@@ -278,6 +339,10 @@ export class PythonRegex {
           pc++;
           break;
         case "loop": {
+          if (failures && !failures.add(one.choice, at, slots)) {
+            matches = false;
+            break;
+          }
           const count = slots[one.slot]!;
           // An iteration that is empty is the last one.
           const mayGoOn = count < one.max && at !== slots[one.slot + 1];
@@ -298,7 +363,7 @@ export class PythonRegex {
         case "look": {
           const begin = at - (one.behind ?? 0);
           const before = slots.slice();
-          const found = begin >= 0 && this.#run(codes, pc + 1, begin, slots) >= 0;
+          const found = begin >= 0 && this.#runInside(codes, pc + 1, begin, slots) >= 0;
           matches = found !== one.negative;
           keep(stack, before, slots, found && !one.negative);
           pc = one.exit;
@@ -306,7 +371,7 @@ export class PythonRegex {
         }
         case "atomic": {
           const before = slots.slice();
-          const end = this.#run(codes, pc + 1, at, slots);
+          const end = this.#runInside(codes, pc + 1, at, slots);
           matches = end >= 0;
           keep(stack, before, slots, matches);
           at = end;
@@ -317,6 +382,7 @@ export class PythonRegex {
           const [first, last] = [slots[2 * one.group]!, slots[2 * one.group + 1]!];
           matches = last >= 0 && at + last - first <= codes.length;
           for (let i = first; matches && i < last; i++) matches = one.same(codes[i]!, codes[at + i - first]!);
+          this.#steps += matches ? last - first : 0;
           at += last - first;
           pc++;
           break;
@@ -343,8 +409,9 @@ export class PythonRegex {
           at = c;
           if (c > b) stack.push(shorter, a, b, c - 1);
         } else if (kind === longer) {
-          const { test } = this.#program[a] as Extract<Instruction, { op: "many" }>;
+          const { test, max, choice } = this.#program[a] as Extract<Instruction, { op: "many" }>;
           if (!test(codes[b]!)) continue;
+          if (max === Infinity && failures && !failures.add(choice, b + 1, slots)) continue;
           at = b + 1;
           pc = a + 1;
           if (at < c) stack.push(longer, a, at, c);
@@ -352,6 +419,24 @@ export class PythonRegex {
         break;
       }
     }
+  }
+
+  /** Runs the instructions inside of a lookaround or an atomic group. */
+  #runInside(codes: readonly number[], from: number, start: number, slots: Int32Array): number {
+    const failures = this.#refers
+      ? null
+      : (this.#inside.get(from) ?? Failures.of(this.#choices, codes.length, { few: true }));
+    if (failures) this.#inside.set(from, failures);
+    const end = this.#run(codes, from, start, slots, failures);
+    if (end >= 0) failures?.clear();
+    return end;
+  }
+
+  #tooSlow(length: number): HeedError {
+    return new HeedError(
+      "ERR_FORMAT",
+      `expected a regular expression that is quick to match, got ${this.source}, which takes more than ${this.#mostSteps} steps in a text of ${length} characters`,
+    );
   }
 }
 

@@ -93,13 +93,34 @@ describe("expressions", () => {
     ]);
   });
 
+  test.each([
+    "(?:a|a)*b", "(?:a*)*b", "(?:a+)+b", "(?:a|aa)+$", "(a|b|ab)*c", "(?:a?){30}b", "^(?:a|a|b?)*?c", "(.*?,){11}P",
+    "(?:(?:a{0,3}){0,3}){0,3}b", "(?!(?:a|a)*b)c", "(?=(?:a+)+b)a", "((a*)*)*b", "(?:a*?)+?b", "a*a*a*a*b",
+    ".*.*.*=.*", "(?:x*a)*?y", r`(\w+\s?)*:`, "(?i)(?:a|A)*b", "(?m)(?:^a|a)*$b",
+  ])("%j takes no more steps than the text has places", (pattern) => {
+    const steps = (length: number): number => {
+      // The number of steps is the limit below which the work is given up.
+      const text = "a".repeat(length);
+      for (let mostSteps = 64; ; mostSteps *= 1.2)
+        try {
+          new PythonRegex(pattern, { mostSteps }).matches(text);
+          return mostSteps;
+        } catch (error) {
+          expect((error as Error).message).toMatch(/quick to match/);
+          expect(mostSteps).toBeLessThan(1e8);
+        }
+    };
+    expect(steps(2000)).toBeLessThan(3 * steps(1000));
+  }); // prettier-ignore
+
   test("long texts need no deep recursion, and endless work is given up", () => {
     expect(findAll("(?:ab|c)*d", `${"abc".repeat(100_000)}d`)).toHaveLength(1);
     expect(findAll("(?s)(.*?)z", `${"a".repeat(100_000)}z`)[0]).toHaveLength(100_000);
     for (const pattern of ["(?s).*#### ", "((?s:.)*)x", "[^#]+#### ", "(?s).*?#### "])
       expect(findAll(pattern, "a b\n".repeat(10_000)), pattern).toEqual([]);
-    const endless = new PythonRegex("(?:a|a)*b", { mostSteps: 1e6 });
-    expectError(() => endless.matches("a".repeat(40)), "ERR_FORMAT", /quick to match/);
+    // With a reference to a group, what has failed once may match later.
+    const endless = new PythonRegex(r`(x?)(?:a|a)*\1b`, { mostSteps: 1e6 });
+    expectError(() => endless.matches("a".repeat(40)), "ERR_FORMAT", /quick to match, got .+ more than 1000000 steps/);
   });
 });
 

@@ -1,3 +1,5 @@
+import { LinearExpression } from "../../tokenizer/linear-expression.js";
+
 /** Differences between two texts that an exact match overlooks. */
 export interface ExactMatchOptions {
   /** True if upper and lower case are the same. @default false */
@@ -8,7 +10,8 @@ export interface ExactMatchOptions {
   ignoreNumbers?: boolean;
   /**
    * Patterns whose matches are left out, before anything else is done: regular expressions, or objects whose `without`
-   * returns a text without what matches.
+   * returns a text without what matches. Expressions with the flag u, and no other but g, are searched for in time
+   * proportional to the text, unless they have back references or repeat what may be empty.
    * @default []
    */
   patternsToIgnore?: readonly (
@@ -46,8 +49,33 @@ function simplified(text: string, options: ExactMatchOptions): string {
   return result;
 }
 
+/** Expressions that are searched for in linear time, and null for those for which that is impossible. */
+const linear = new WeakMap<RegExp, LinearExpression | null>();
+
 function without(pattern: Pattern, text: string): string {
   if (!(pattern instanceof RegExp)) return pattern.without(text);
   const { source, flags } = pattern;
-  return text.replaceAll(new RegExp(source, flags.includes("g") ? flags : `${flags}g`), "");
+  const expression = linearOf(pattern);
+  if (!expression) return text.replaceAll(new RegExp(source, flags.includes("g") ? flags : `${flags}g`), "");
+  let rest = "";
+  let at = 0;
+  for (const match of expression.matches(text)) {
+    if (!match) continue;
+    rest += text.slice(at, match[0]);
+    at = match[1];
+  }
+  return rest + text.slice(at);
+}
+
+function linearOf(pattern: RegExp): LinearExpression | null {
+  const known = linear.get(pattern);
+  if (known !== undefined) return known;
+  let expression: LinearExpression | null = null;
+  try {
+    if (/^g?u$/.test(pattern.flags)) expression = new LinearExpression(pattern.source);
+  } catch {
+    // JavaScript's own engine finds these matches.
+  }
+  linear.set(pattern, expression);
+  return expression;
 }
