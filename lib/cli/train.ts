@@ -41,13 +41,15 @@ async function train(given: TrainFlags, processes: Collectives | null): Promise<
   const ranks = new Ranks(processes);
   await using lock = await ranks.everywhere(() => (ranks.first ? lockFolder(out) : null));
   const warn = ranks.first ? complain : (): void => undefined;
-  const checkpoint = await openRun({ ...given, ...(device !== undefined && { device }) }, warn);
-  const flags = runFlags(given, checkpoint);
+  // What one process alone cannot read, such as a checkpoint on the disk of another machine, all are told.
+  const checkpoint = await ranks.everywhere(() => openRun({ ...given, ...(device !== undefined && { device }) }, warn));
+  const flags = await ranks.everywhere(() => runFlags(given, checkpoint));
   const expectedHash = given.data === undefined ? checkpoint?.state.options.hash : undefined;
   const tuned =
     flags.from !== undefined && !checkpoint ? await loadTuned({ ...flags, from: flags.from }, device ?? "auto") : null;
   if (tuned && given.context === undefined) flags.context = Math.min(flags.context, tuned.model.config.contextLength);
-  const data = await readData(flags, checkpoint?.tokenizer ?? tuned?.tokenizer ?? null, { expectedHash, warn });
+  const known = checkpoint?.tokenizer ?? tuned?.tokenizer ?? null;
+  const data = await ranks.everywhere(() => readData(flags, known, { expectedHash, warn }));
   countEpochs(flags, data, given, ranks.size);
   const model = checkpoint?.model ?? tuned?.model ?? asUsage(() => createModel(flags, data, device));
 

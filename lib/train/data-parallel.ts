@@ -9,6 +9,7 @@ import { HeedError } from "../errors.js";
 import type { Module } from "../nn/module.js";
 import type { Optimizer, SavedState } from "../optim/optimizer.js";
 import type { FloatTensor } from "../tensor.js";
+import { type AgreedOptions, checkAgreement } from "./run-agreement.js";
 
 /** State of a run on which the decisions of all processes depend. */
 export interface Consensus {
@@ -45,6 +46,31 @@ export class DataParallel {
   /** Ends the run of all processes because of an error that concerns this one alone. */
   failIfUnknown(error: unknown): void {
     if (this.#options && this.ranks.size > 1 && !this.ranks.knows(error)) this.#options.collectives.fail(error);
+  }
+
+  /**
+   * Checks that all processes have the same options, before anything is computed. `describe` resolves to those of this
+   * process.
+   *
+   * @throws ERR_DISTRIBUTED if they differ; the message says which and where.
+   */
+  async agree(describe: () => Promise<AgreedOptions>): Promise<void> {
+    const { collectives } = this.#options ?? {};
+    if (this.#equal || !collectives || this.ranks.size === 1) return;
+    const own = await this.ranks.everywhere(describe);
+    await this.ranks.everywhere(() => checkAgreement(collectives, own));
+  }
+
+  /**
+   * Checks that all processes return to the same checkpoint; `step` is null in one that has none.
+   *
+   * @throws ERR_DISTRIBUTED if they differ.
+   */
+  async agreeOnStep(step: number | null): Promise<void> {
+    const { collectives } = this.#options ?? {};
+    if (!collectives || this.ranks.size === 1) return;
+    const own = { "checkpoint to return to": step === null ? "none" : `step ${step}` };
+    await this.ranks.everywhere(() => checkAgreement(collectives, own));
   }
 
   /** Gives all processes the parameters of the first, before the first step. */

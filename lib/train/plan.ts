@@ -15,6 +15,11 @@ export interface Plan<M extends Module, B> {
   feed: Feed<B>;
   /** Returns the batches of an evaluation; null if there is none. */
   validation: (() => Iterable<B> | AsyncIterable<B>) | null;
+  /** Data to train on and held-out data, as the caller gave them. */
+  data: unknown;
+  held: unknown;
+  /** Sizes into which the trainer cuts the data. */
+  cut: Readonly<Record<string, number | boolean | null>>;
   settings: TrainingSettings;
   options: TrainingOptions<M>;
   /** Options of processes that train together; null in a run of one process. */

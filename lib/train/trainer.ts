@@ -66,6 +66,7 @@ function planOf(options: TrainerOptions): Plan<TrainableModel, Batch> {
     task: windowTask(contextLength),
     feed: new WindowFeed(batches, resume?.state ?? null, newData, share),
     validation: heldOut && (() => spread(heldOut, settings.evalBatches, share)),
+    ...{ data, held: validation ?? null, cut: windows },
     settings,
     options,
     distributed,

@@ -19,6 +19,7 @@ import { type MeanLoss, meanLoss } from "./mean-loss.js";
 import { makeOptimizer } from "./optimizers.js";
 import { Pace } from "./pace.js";
 import type { Plan } from "./plan.js";
+import { agreedOptions } from "./run-agreement.js";
 import { RunCheckpoints } from "./run-checkpoints.js";
 import { SpikeDetector } from "./spikes.js";
 import { type Differentiated, isSkipped, type Micro, type PendingStep, unawaited } from "./step.js";
@@ -120,6 +121,7 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
    * @throws ERR_ARGUMENT if the trainer is already running.
    * @throws ERR_DIVERGED if a loss or a parameter is not finite, too many updates in a row are skipped, or the loss has
    *   too many spikes.
+   * @throws ERR_DISTRIBUTED if the processes of a distributed run have other options, data or checkpoints than each other.
    * @throws ERR_BUSY if another run holds the lock of the checkpoint folder, or has taken it meanwhile.
    * @throws ERR_IO if saving fails at the end or too often in a row, or the log cannot be written.
    */
@@ -134,6 +136,7 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     const { ranks } = this.#parallel;
     const unwatch = this.#parallel.watch();
     try {
+      await this.#parallel.agree(() => agreedOptions(this.#plan));
       await ranks.everywhere(async () => {
         if (!ranks.first) return;
         if (checkpoint && !checkpoint.lock) lock = await lockFolder(checkpoint.folder);
@@ -466,6 +469,8 @@ export abstract class TrainingLoop<M extends Module, B> implements Disposable {
     const { folder } = options.checkpoint!;
     const { except } = this.#checkpoints;
     const restored = await this.#parallel.ranks.everywhere(() => restoreCheckpoint(folder, model, { except }));
+    // One process alone may not see the checkpoint, as on a disk of its own.
+    await this.#parallel.agreeOnStep(restored?.state.step ?? null);
     if (!restored) throw this.#diverged(`${what}, and no checkpoint to return to`);
     const { path: at, optimizer, average, state } = restored;
     await this.#load({ optimizer, average, averageUpdates: state.averageUpdates ?? null });
