@@ -33,7 +33,7 @@ export async function exists(name: string): Promise<boolean> {
 }
 
 /** Largest file that is read whole, in bytes. It is half of the longest string that JavaScript allows. */
-const mostBytes = 2 ** 28;
+export const mostBytes = 2 ** 28;
 
 /**
  * Reads the bytes of a file that is not large, such as a tokenizer.

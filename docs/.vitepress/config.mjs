@@ -123,6 +123,7 @@ export default defineConfig({
           items: [
             { text: "Architecture", link: "/architecture" },
             { text: "Testing", link: "/testing" },
+            { text: "Limits", link: "/limits" },
             { text: "The software CUDA device", link: "/simulator" },
             { text: "Style", link: "/style" },
             { text: "Glossary", link: "/glossary" },

@@ -1,6 +1,5 @@
-import { createInterface } from "node:readline";
 import { setThreads } from "../device.js";
-import { withoutMark } from "../files.js";
+import { linesOf } from "../lines.js";
 import { HeedError } from "../errors.js";
 import { DivergedError } from "../generate/diverged.js";
 import type { TranslateOptions } from "../generate/translate.js";
@@ -63,11 +62,8 @@ function bestOfOthers(error: unknown): (Translation[] | null)[] {
 }
 
 async function* lines(): AsyncGenerator<string, void, undefined> {
-  let first = true;
-  for await (const line of createInterface({ input: process.stdin, crlfDelay: Infinity })) {
-    yield first ? withoutMark(line) : line;
-    first = false;
-  }
+  for await (const line of linesOf(process.stdin as AsyncIterable<Buffer>, { name: "stdin" }))
+    yield line.endsWith("\r") ? line.slice(0, -1) : line;
 }
 
 /** Yields the texts in batches of up to `size`. */

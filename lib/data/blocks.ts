@@ -50,6 +50,9 @@ export interface BlockOptions {
 /** Start of the data. */
 export const start: InputPlace = { file: 0, offset: 0, line: 1, open: false };
 
+/** Longest line of a file of lines that is read, in bytes. */
+export const usualLongestLine = 2 ** 26;
+
 const newline = 10;
 /** Bytes of the longest character in UTF-8. */
 const longestCharacter = 4;
@@ -114,7 +117,7 @@ class Pending {
 
 async function* lineBlocks(
   file: DataFile,
-  { blockBytes = 2 ** 20, longestLine = 2 ** 26, textColumn }: BlockOptions,
+  { blockBytes = 2 ** 20, longestLine = usualLongestLine, textColumn }: BlockOptions,
   from: InputPlace,
 ): AsyncGenerator<Block, void, undefined> {
   const { offset } = from;

@@ -7,8 +7,8 @@ import { naming } from "../files.js";
 import type { DataFile } from "./inputs.js";
 import { unzstd } from "./zstd.js";
 
-/** Bytes that are read from the disk at once. */
-const pieceLength = 2 ** 20;
+/** Bytes that are read from the disk, or decompressed, at once. */
+export const pieceLength = 2 ** 20;
 
 /**
  * Yields the decompressed bytes of a file, beginning at `start`. A compressed file is decompressed from its beginning.

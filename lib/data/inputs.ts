@@ -7,7 +7,8 @@ import type { PretrainedOptions } from "../hub/pretrained-options.js";
 import { datasetFolder } from "../hub/dataset-folder.js";
 import { isShardFolder } from "./shard-index.js";
 
-const formats = {
+/** Formats of files with data, by their extensions. */
+export const formats = {
   txt: "text",
   text: "text",
   md: "text",
@@ -22,7 +23,8 @@ const formats = {
 /** Format of a file with data. */
 export type DataFormat = (typeof formats)[keyof typeof formats];
 
-const compressions = { gz: "gzip", zst: "zstd" } as const;
+/** Compressions of such files, by the extensions that follow. */
+export const compressions = { gz: "gzip", zst: "zstd" } as const;
 
 /** A file with data. */
 export interface DataFile {

@@ -7,7 +7,7 @@ import type { DataFile } from "./inputs.js";
 import { recordColumns } from "./records.js";
 
 /** Longest object that is a document, in bytes. It is in memory as a whole; arrays and lines may be longer. */
-const longestObject = 2 ** 28;
+export const longestObject = 2 ** 28;
 
 const [tab, newline, carriageReturn, space, quote, comma, backslash] = Buffer.from('\t\n\r ",\\') as unknown as Codes;
 const [openArray, closeArray, openObject, closeObject] = Buffer.from("[]{}") as unknown as Codes;

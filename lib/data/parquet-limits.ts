@@ -8,11 +8,11 @@ import { readThrift, type ThriftStruct } from "./thrift.js";
 import { mostWindow, windowOf } from "./zstd.js";
 
 /** Largest number of values in a page, and bytes of a page, however small it is in the file. */
-const [freeValues, freeBytes] = [2 ** 22, 2 ** 26];
+export const [freeValues, freeBytes] = [2 ** 22, 2 ** 26];
 /** Largest number of values for each byte of a page, and of bytes for each byte that is compressed. */
-const [valuesPerByte, bytesPerByte] = [8, 64];
+export const [valuesPerByte, bytesPerByte] = [8, 64];
 /** Number of cells that are decoded at once, however small they are in the file. */
-const freeCells = 2 ** 18;
+export const freeCells = 2 ** 18;
 /** Longest header of a page, which may contain the smallest and the largest value. */
 const longestHeader = 2 ** 24;
 

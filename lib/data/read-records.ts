@@ -19,7 +19,7 @@ export interface ReadRecordsOptions extends InputOptions {
 }
 
 /** Longest text of one record in UTF-16 units, half of the longest string of V8. */
-const longestText = 2 ** 28;
+export const longestText = 2 ** 28;
 
 /**
  * Yields the records of files one by one: texts, JSON lines, CSV and Parquet, also with gzip or zstd. Inputs are paths,

@@ -28,6 +28,9 @@ export interface RowOptions {
   readonly skip: number;
 }
 
+/** Longest row of a CSV or TSV file, in bytes. */
+export const longestRow = 2 ** 26;
+
 /** Columns that may contain conversations. In a table of texts, these are JSON. */
 const jsonColumns = new Set<string>(["messages", "tools", "prompt", "completion", "chosen", "rejected"]);
 
@@ -52,9 +55,12 @@ export async function* csvRows(file: DataFile, { textColumn, skip }: RowOptions)
     info: true,
     skip_empty_lines: true,
     skip_records_with_error: true,
-    max_record_size: 2 ** 26,
+    max_record_size: longestRow,
     on_skip: (error) => {
-      if (error) skipped.push({ line: Number(error.lines), message: error.message });
+      if (!error) return;
+      // The parser does not look for the end of a row that is too long, and reports each of its further bytes.
+      if (error.code === "CSV_MAX_RECORD_SIZE") parser.destroy(error);
+      else skipped.push({ line: Number(error.lines), message: error.message });
     },
   });
   const source = Readable.from(bytesOf(file));

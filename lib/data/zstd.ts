@@ -6,7 +6,7 @@ import { Decompress } from "fzstd";
 /** Largest window in bytes, as that of the zstd program unless it is told otherwise. */
 export const mostWindow = 2 ** 27;
 /** Largest number of bytes in a block. */
-const mostBlock = 2 ** 17;
+export const mostBlock = 2 ** 17;
 
 const [zstdMagic, skippableMagic] = [0xfd2f_b528, 0x184d_2a50];
 const [raw, run, compressed] = [0, 1, 2];

@@ -37,7 +37,7 @@ export interface PythonMatch {
 }
 
 /** Steps after which the work on a text is given up, seconds of work; fewer for an expression that refers to groups. */
-const [usualSteps, referringSteps] = [1e8, 1e7];
+export const [usualSteps, referringSteps] = [1e8, 1e7];
 /** Largest number of instructions of an expression. */
 const mostInstructions = 1e5;
 

@@ -205,7 +205,7 @@ function withScales(places: ReadonlyMap<string, Place>): Map<string, Variable> {
  * Largest total size of the aliased variables, as f32, in multiples of the file's size. Real files alias an embedding
  * up to three times.
  */
-const mostAliased = 4;
+export const mostAliased = 4;
 
 async function readAliases(reader: Reader, tensors: Map<string, Variable>): Promise<void> {
   const count = await reader.u32("the number of aliases");

@@ -33,7 +33,7 @@ const magic = 0x46554747;
 const maxDimensions = 4;
 const defaultAlignment = 32;
 /** Most tensors and most metadata entries. Real models have far fewer; heed keeps an object for each. */
-const mostTensors = 2 ** 20;
+export const mostTensors = 2 ** 20;
 const mostMetadata = 2 ** 16;
 
 /** Parses a header that is complete in `bytes`. Errors are those of `GgufHeaderReader.read`. */

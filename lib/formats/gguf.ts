@@ -106,7 +106,7 @@ export class GgufFile implements WeightFile {
 /** Number of bytes to read first; a header that contains a vocabulary has a few MiB. */
 const firstRead = 1 << 20;
 /** Largest header in bytes. Real headers are far smaller, and a string cannot be much longer than this. */
-const longestHeader = 1 << 28;
+export const longestHeader = 1 << 28;
 
 /**
  * Opens a GGUF file of version 2 or 3 and checks its header.

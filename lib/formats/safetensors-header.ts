@@ -51,7 +51,7 @@ export interface SafetensorsHeader {
 }
 
 /** Largest header that the format allows, in bytes. */
-const maxHeaderLength = 100_000_000;
+export const maxHeaderLength = 100_000_000;
 /** Deepest nesting of the JSON: the object of tensors, the object of one tensor, the list of its sizes. */
 const maxDepth = 3;
 

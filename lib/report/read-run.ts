@@ -1,10 +1,9 @@
 // Reads what a training run has logged: the file log.jsonl of `heed train --out`, or the one of a trainer's option `log`.
-import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import path from "node:path";
-import { createInterface } from "node:readline";
 import { HeedError } from "../errors.js";
-import { naming, withoutMark } from "../files.js";
+import { naming } from "../files.js";
+import { linesOf } from "../lines.js";
 import type { TrainingRun } from "./training-run.js";
 
 /** Line of a log. */
@@ -36,16 +35,15 @@ export async function readRun(source: string): Promise<TrainingRun> {
   const folder = path.dirname(path.resolve(file));
   return naming(file, async () => {
     const run = new RunReader(path.basename(folder));
-    const lines = createInterface({ input: createReadStream(file), crlfDelay: Infinity });
     let number = 0;
     // A broken line is an error unless it is the last one.
     let broken: HeedError | null = null;
-    for await (const text of lines) {
+    for await (const line of linesOf(file)) {
       number++;
-      if (text.trim() === "") continue;
+      if (line.trim() === "") continue;
       if (broken) throw broken;
-      const line = lineOf(number === 1 ? withoutMark(text) : text);
-      if (line) run.add(line);
+      const event = lineOf(line);
+      if (event) run.add(event);
       else
         broken = new HeedError(
           "ERR_FORMAT",

@@ -8,7 +8,7 @@ import { ApiError } from "./api-error.js";
 import { chatMessages, type MessageParameter, messagesSchema } from "./chat-messages.js";
 import { endpoint, EventStream } from "./endpoint.js";
 import { choiceEvents, doneText, eventText } from "./event-lines.js";
-import { object, optional, unsupported } from "./json-schema.js";
+import { mostTokens, object, optional, unsupported } from "./json-schema.js";
 import { chatLogprobs } from "./logprobs.js";
 import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
 import {
@@ -36,7 +36,14 @@ interface Body extends SamplingParameters, StreamParameters {
   parallel_tool_calls?: boolean | null;
 }
 
-const limit = (description: string) => optional({ type: "integer", minimum: 1, description });
+const limit = (description: string) =>
+  optional({
+    type: "integer",
+    minimum: 1,
+    maximum: mostTokens,
+    description,
+    "x-cost": "keys and values of each token, within the context",
+  });
 
 const schema = object(
   {
@@ -51,6 +58,7 @@ const schema = object(
     top_logprobs: optional({
       ...{ type: "integer", minimum: 0, maximum: 20 },
       description: "Number of the most likely tokens at each place to give the log-probabilities of.",
+      "x-cost": "as many numbers for each token",
     }),
     tools: optional({
       ...{ type: "array", maxItems: 128, description: "Functions that the model may call." },

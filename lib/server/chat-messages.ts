@@ -2,7 +2,17 @@
 import type { ChatMessage } from "../tokenizer/chat-template.js";
 import type { ToolCall } from "../tokenizer/tools.js";
 import { ApiError } from "./api-error.js";
-import { object, optional, type Schema, unsupported } from "./json-schema.js";
+import {
+  mostItems,
+  mostTokens,
+  nameSchema,
+  object,
+  optional,
+  type Schema,
+  textSchema,
+  unread,
+  unsupported,
+} from "./json-schema.js";
 
 /** A message, whose content is a text or parts of it. */
 export interface MessageParameter {
@@ -25,15 +35,15 @@ export function contentSchema(...types: readonly string[]): Schema {
   const others = {
     ...{ image_url: unsupported(), input_audio: unsupported(), file: unsupported(), refusal: unsupported() },
     // Parts of earlier answers have these fields, and OpenAI's client adds what it has made of them.
-    ...{ annotations: unsupported([]), logprobs: unsupported([]), parsed: {} },
+    ...{ annotations: unsupported([]), logprobs: unsupported([]), parsed: unread },
   };
-  const part = object({ type: { type: "string", enum: types }, text: { type: "string" }, ...others }, ["type"]);
+  const part = object({ type: { type: "string", enum: types }, text: textSchema, ...others }, ["type"]);
   return {
     anyOf: [
-      { type: "string" },
+      textSchema,
       {
         type: "array",
-        minItems: 1,
+        ...{ minItems: 1, maxItems: mostItems },
         items: { ...part, if: { properties: { type: { enum: types } } }, then: { required: ["text"] } },
       },
     ],
@@ -45,34 +55,33 @@ export const rolesSchema: Schema = { type: "string", enum: ["developer", "system
 
 const toolCallSchema = object(
   {
-    id: { type: "string" },
+    id: nameSchema,
     type: { type: "string", enum: ["function"] },
     // OpenAI's client adds the arguments as an object.
-    function: object({ name: { type: "string" }, arguments: { type: "string" }, parsed_arguments: {} }, [
-      ...["name", "arguments"],
-    ]),
-    index: { type: "integer" },
+    function: object({ name: nameSchema, arguments: textSchema, parsed_arguments: unread }, [...["name", "arguments"]]),
+    index: { type: "integer", minimum: 0, maximum: mostTokens },
   },
   ["id", "function"],
 );
 
 export const messagesSchema: Schema = {
   type: "array",
-  minItems: 1,
+  ...{ minItems: 1, maxItems: mostItems },
+  "x-cost": "they are written as one text by the chat template, within the context",
   items: object(
     {
       role: { type: "string", enum: [...(rolesSchema.enum as string[]), "tool"] },
       content: optionalContent(contentSchema("text")),
-      name: optional({ type: "string" }),
+      name: optional(nameSchema),
       // Clients send back the messages of earlier answers, which have these fields.
       refusal: unsupported(),
       annotations: unsupported([]),
       audio: unsupported(),
-      tool_calls: optional({ type: "array", items: toolCallSchema }),
-      tool_call_id: optional({ type: "string" }),
-      reasoning_content: optional({ type: "string" }),
+      tool_calls: optional({ type: "array", maxItems: 1024, items: toolCallSchema }),
+      tool_call_id: optional(nameSchema),
+      reasoning_content: optional(textSchema),
       function_call: unsupported(),
-      parsed: {},
+      parsed: unread,
     },
     ["role"],
   ),

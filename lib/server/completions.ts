@@ -4,7 +4,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type Answer, Answers } from "./answers.js";
 import { endpoint, EventStream } from "./endpoint.js";
 import { choiceEvents, doneText, eventText } from "./event-lines.js";
-import { object, optional, type Schema, unsupported } from "./json-schema.js";
+import { mostTokens, object, optional, type Schema, textSchema, unsupported } from "./json-schema.js";
 import { textLogprobs, TextOffsets } from "./logprobs.js";
 import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
 import type { ServedLanguageModel } from "./served-models.js";
@@ -19,21 +19,28 @@ interface Body extends SamplingParameters, StreamParameters {
   logprobs?: number | null;
 }
 
-const tokens: Schema = { type: "array", minItems: 1, items: { type: "integer", minimum: 0, maximum: 2 ** 31 - 1 } };
+const tokens: Schema = {
+  ...{ type: "array", minItems: 1, maxItems: 2 ** 22 },
+  items: { type: "integer", minimum: 0, maximum: mostTokens },
+};
 
 const schema = object(
   {
     model: modelSchema,
     prompt: {
       anyOf: [
-        { type: "string" },
-        { type: "array", minItems: 1, maxItems: 128, items: { type: "string" } },
+        textSchema,
+        { type: "array", minItems: 1, maxItems: 128, items: textSchema },
         tokens,
         { type: "array", minItems: 1, maxItems: 128, items: tokens },
       ],
       description: "a text, an array of at most 128 texts, the tokens of a text, or an array of tokens of texts",
+      "x-cost": "its tokens, keys and values, within the context; a sequence for each text",
     },
-    max_tokens: optional({ type: "integer", minimum: 1, description: "Most tokens to generate.", default: 16 }),
+    max_tokens: optional({
+      ...{ type: "integer", minimum: 1, maximum: mostTokens, description: "Most tokens to generate.", default: 16 },
+      "x-cost": "keys and values of each token, within the context",
+    }),
     ...samplingSchemas,
     ...streamSchemas,
     ...ignoredSchemas,
@@ -41,6 +48,7 @@ const schema = object(
     logprobs: optional({
       ...{ type: "integer", minimum: 0, maximum: 20 },
       description: "Number of the most likely tokens at each place to give the log-probabilities of.",
+      "x-cost": "as many numbers for each token",
     }),
     echo: unsupported(false),
     suffix: unsupported(""),

@@ -2,7 +2,7 @@
 import { endpoint } from "./endpoint.js";
 import { embed } from "./embed.js";
 import { MappedArray } from "./json-parts.js";
-import { object, unsupported } from "./json-schema.js";
+import { object, textSchema, unsupported } from "./json-schema.js";
 import { ignoredSchemas } from "./sampling.js";
 import { modelSchema, truncateSchema } from "./shared-parameters.js";
 
@@ -24,10 +24,11 @@ export const embeddings = endpoint<Body>({
       model: modelSchema,
       input: {
         anyOf: [
-          { type: "string", minLength: 1 },
-          { type: "array", minItems: 1, maxItems: mostTexts, items: { type: "string", minLength: 1 } },
+          { ...textSchema, minLength: 1 },
+          { type: "array", minItems: 1, maxItems: mostTexts, items: { ...textSchema, minLength: 1 } },
         ],
         description: `a text, or an array of at most ${mostTexts} texts`,
+        "x-cost": "a pass over its tokens; texts wait for each other in batches",
       },
       encoding_format: { enum: ["float", "base64", null], default: "float" },
       truncate: truncateSchema,

@@ -2,10 +2,33 @@
 // the first parameter that is wrong.
 import { Ajv, type ErrorObject } from "ajv";
 import { describe } from "../errors.js";
+import { mostWork } from "../structured/work.js";
 import { ApiError } from "./api-error.js";
 
 /** A JSON schema. */
 export type Schema = Readonly<Record<string, unknown>>;
+
+/** Longest text that a model reads, in characters. A server's limit of the body is usually lower. */
+export const longestText = 2 ** 24;
+/** Longest name or identifier, in characters. */
+export const longestName = 1024;
+/** Largest number of messages, parts and other items. */
+export const mostItems = 2 ** 16;
+/** Largest number of tokens, and of other things that are counted in i32. */
+export const mostTokens = 2 ** 31 - 1;
+
+/** Schema of a text that a model reads. */
+export const textSchema: Schema = { type: "string", maxLength: longestText };
+/** Schema of a name or an identifier. */
+export const nameSchema: Schema = { type: "string", maxLength: longestName };
+/** Schema of a value that clients send back and that is not read. */
+export const unread: Schema = { "x-limit": "any JSON: it is not read" };
+/** Schema of a JSON schema, whose work is limited when it is compiled. */
+export const schemaOfSchema: Schema = {
+  ...{ type: "object", additionalProperties: true },
+  "x-limit": `a JSON schema, whose automaton takes at most ${mostWork} steps`,
+  "x-cost": "it is compiled once, refused by name beyond that limit, and kept for other requests",
+};
 
 /** Returns the schema of an object with these properties and no others. */
 export function object(properties: Readonly<Record<string, Schema>>, required: readonly string[] = []): Schema {
@@ -24,7 +47,8 @@ export function unsupported(...neutral: readonly unknown[]): Schema {
 
 // One error is enough for the answer, and looking for all of them takes a time that grows with the body.
 const ajv = new Ajv({ allowUnionTypes: true, verbose: true, allErrors: false });
-ajv.addKeyword("x-unsupported");
+// What docs/limits.md says about a field: its limit, if it is none that a schema has, and what a value at the limit costs.
+for (const keyword of ["x-unsupported", "x-limit", "x-cost"]) ajv.addKeyword(keyword);
 ajv.addKeyword("example");
 
 /** Returns a function that returns the error of a value that does not match the schema, or null. */

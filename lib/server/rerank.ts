@@ -4,7 +4,7 @@
 import { randomUUID } from "node:crypto";
 import { embed, rank, type Read } from "./embed.js";
 import { type Call, endpoint } from "./endpoint.js";
-import { object, optional } from "./json-schema.js";
+import { mostTokens, object, optional, textSchema } from "./json-schema.js";
 import { ServedRankingModel, type ServedEmbeddingModel } from "./served-models.js";
 import { modelSchema, truncateSchema } from "./shared-parameters.js";
 
@@ -19,7 +19,8 @@ interface Body {
   truncate?: boolean | null;
 }
 
-const text = { type: "string", minLength: 1 };
+const text = { ...textSchema, minLength: 1 };
+const mostDocuments = 1024;
 
 export const rerank = endpoint<Body>({
   url: "/v1/rerank",
@@ -30,10 +31,13 @@ export const rerank = endpoint<Body>({
       query: text,
       documents: {
         type: "array",
-        ...{ minItems: 1, maxItems: 1024 },
+        ...{ minItems: 1, maxItems: mostDocuments, "x-cost": "a pass over the query and each document" },
         items: { anyOf: [text, object({ text }, ["text"])], description: "a text, or an object with a text" },
       },
-      top_n: optional({ type: "integer", minimum: 1, description: "Number of documents to return; all by default." }),
+      top_n: optional({
+        ...{ type: "integer", minimum: 1, maximum: mostTokens },
+        description: "Number of documents to return; all by default.",
+      }),
       return_documents: optional({ type: "boolean", default: false }),
       truncate: truncateSchema,
     },

@@ -1,6 +1,15 @@
 // The input of a response: messages, and calls of functions with their results.
 import { contentSchema, type MessageParameter, rolesSchema } from "./chat-messages.js";
-import { object, optional, type Schema, unsupported } from "./json-schema.js";
+import {
+  mostItems,
+  nameSchema,
+  object,
+  optional,
+  type Schema,
+  textSchema,
+  unread,
+  unsupported,
+} from "./json-schema.js";
 
 /** A message, a call of a function, its result, or reasoning of an earlier answer. */
 export type InputItem =
@@ -10,8 +19,8 @@ export type InputItem =
   | { type: "reasoning"; content?: { text: string }[] | null };
 
 // Clients send back the items of earlier answers, which have these fields.
-const earlier = { id: optional({ type: "string" }), status: optional({ type: "string" }) };
-const text: Schema = { type: "string" };
+const earlier = { id: optional(nameSchema), status: optional(nameSchema) };
+const text = textSchema;
 
 const kind = (name: string): Schema => ({ type: "string", enum: [name] });
 const items: Readonly<Record<string, Schema>> = {
@@ -20,17 +29,24 @@ const items: Readonly<Record<string, Schema>> = {
     ["role", "content"],
   ),
   function_call: object(
-    { type: kind("function_call"), call_id: text, name: text, arguments: text, parsed_arguments: {}, ...earlier },
+    {
+      type: kind("function_call"),
+      call_id: nameSchema,
+      name: nameSchema,
+      arguments: text,
+      parsed_arguments: unread,
+      ...earlier,
+    },
     ["type", "call_id", "name", "arguments"],
   ),
-  function_call_output: object({ type: kind("function_call_output"), call_id: text, output: text, ...earlier }, [
+  function_call_output: object({ type: kind("function_call_output"), call_id: nameSchema, output: text, ...earlier }, [
     ...["type", "call_id", "output"],
   ]),
   reasoning: object(
     {
       // Summaries and encrypted contents are of other servers' models.
       ...{ type: kind("reasoning"), summary: unsupported([]), encrypted_content: unsupported(""), ...earlier },
-      content: optional({ type: "array", items: object({ type: text, text }, ["text"]) }),
+      content: optional({ type: "array", maxItems: mostItems, items: object({ type: nameSchema, text }, ["text"]) }),
     },
     ["type"],
   ),
@@ -47,7 +63,8 @@ const item: Schema = {
 };
 
 export const inputSchema: Schema = {
-  anyOf: [{ type: "string" }, { type: "array", minItems: 1, items: item }],
+  anyOf: [textSchema, { type: "array", minItems: 1, maxItems: mostItems, items: item }],
+  "x-cost": "it is written as one text by the chat template, within the context",
   description: "a text, or an array of messages, calls of functions and their results",
 };
 

@@ -7,7 +7,7 @@ import { apiErrorOf } from "./api-error.js";
 import { chatMessages } from "./chat-messages.js";
 import { endpoint, EventStream } from "./endpoint.js";
 import { eventText } from "./event-lines.js";
-import { object, optional, unsupported } from "./json-schema.js";
+import { mostTokens, nameSchema, object, optional, textSchema, unsupported } from "./json-schema.js";
 import { inputMessages, inputSchema, type InputItem } from "./response-input.js";
 import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
 import { modelSchema } from "./shared-parameters.js";
@@ -38,8 +38,11 @@ const schema = object(
   {
     model: modelSchema,
     input: inputSchema,
-    instructions: optional({ type: "string", description: "Message of the role system that comes first." }),
-    max_output_tokens: optional({ type: "integer", minimum: 1, description: "Most tokens to generate." }),
+    instructions: optional({ ...textSchema, description: "Message of the role system that comes first." }),
+    max_output_tokens: optional({
+      ...{ type: "integer", minimum: 1, maximum: mostTokens, description: "Most tokens to generate." },
+      "x-cost": "keys and values of each token, within the context",
+    }),
     stream: optional({ type: "boolean", description: "Send the answer in parts, as server-sent events." }),
     ...samplingSchemas,
     n: unsupported(1),
@@ -54,7 +57,7 @@ const schema = object(
       ...{ type: "array", maxItems: 128, description: "Functions that the model may call." },
       items: object({ type: functionType, ...functionFields }, ["type", "name"]),
     }),
-    tool_choice: toolChoiceSchema(object({ type: functionType, name: { type: "string" } }, ["name"])),
+    tool_choice: toolChoiceSchema(object({ type: functionType, name: nameSchema }, ["name"])),
     parallel_tool_calls: optional({ type: "boolean", description: "Allow more than one call in an answer." }),
     max_tool_calls: unsupported(),
     text: optional(

@@ -2,7 +2,7 @@
 import type { EngineRequest } from "../engine/engine-request.js";
 import { ApiError } from "./api-error.js";
 import type { RequestLimits } from "./endpoint.js";
-import { optional, type Schema } from "./json-schema.js";
+import { mostTokens, nameSchema, optional, type Schema } from "./json-schema.js";
 
 /** Parameters that all endpoints for generation share. Null is the same as no value. */
 export interface SamplingParameters {
@@ -35,19 +35,28 @@ export const samplingSchemas: Readonly<Record<keyof SamplingParameters, Schema>>
   frequency_penalty: number({ minimum: -2, maximum: 2 }, "Subtracted for each time that a token was generated."),
   logit_bias: {
     type: ["object", "null"],
-    propertyNames: { pattern: "^[0-9]+$" },
+    propertyNames: { pattern: "^[0-9]+$", maxLength: 10 },
     additionalProperties: { type: "number", minimum: -100, maximum: 100 },
+    maxProperties: 2 ** 18,
+    "x-cost": "each number is added once for each token",
     description: "Numbers that are added to the logits of tokens, by token id.",
   },
-  seed: integer({}, "The same seed gives the same text."),
+  seed: integer(
+    { minimum: -Number.MAX_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER },
+    "The same seed gives the same text.",
+  ),
   stop: {
     anyOf: [
-      { type: ["string", "null"], minLength: 1 },
-      { type: "array", items: { type: "string", minLength: 1 }, maxItems: 16 },
+      { type: ["string", "null"], minLength: 1, maxLength: 1000 },
+      { type: "array", items: { type: "string", minLength: 1, maxLength: 1000 }, maxItems: 16 },
     ],
+    "x-cost": "each token is compared with all of them",
     description: "a text before which the answer ends, or at most 16 of them",
   },
-  top_k: integer({ minimum: 0 }, "heed's own: choose among this many of the likeliest tokens; 0 is off."),
+  top_k: integer(
+    { minimum: 0, maximum: mostTokens },
+    "heed's own: choose among this many of the likeliest tokens; 0 is off.",
+  ),
   min_p: number(
     { minimum: 0, maximum: 1 },
     "heed's own: choose among tokens this many times as likely as the likeliest.",
@@ -56,16 +65,25 @@ export const samplingSchemas: Readonly<Record<keyof SamplingParameters, Schema>>
     { exclusiveMinimum: 0, maximum: 1 },
     "heed's own: probability of the most typical tokens together.",
   ),
-  repetition_penalty: number({ exclusiveMinimum: 0 }, "heed's own: factor against tokens that occurred before."),
-  min_tokens: integer({ minimum: 0 }, "heed's own: number of tokens before which the text does not end."),
-  n: integer({ minimum: 1, maximum: 128 }, "Number of answers to each prompt."),
+  repetition_penalty: number(
+    { exclusiveMinimum: 0, maximum: 1e6 },
+    "heed's own: factor against tokens that occurred before.",
+  ),
+  min_tokens: integer(
+    { minimum: 0, maximum: mostTokens },
+    "heed's own: number of tokens before which the text does not end.",
+  ),
+  n: integer(
+    { minimum: 1, maximum: 128, "x-cost": "a sequence for each, with keys and values of its own tokens" },
+    "Number of answers to each prompt.",
+  ),
 };
 
 /** Schemas of parameters that do not change the answer. */
 export const ignoredSchemas: Readonly<Record<string, Schema>> = {
-  user: optional({ type: "string", description: "Name of the end user. It changes nothing." }),
-  safety_identifier: optional({ type: "string", description: "Name of the end user. It changes nothing." }),
-  prompt_cache_key: optional({ type: "string", description: "It changes nothing: every beginning is cached." }),
+  user: optional({ ...nameSchema, description: "Name of the end user. It changes nothing." }),
+  safety_identifier: optional({ ...nameSchema, description: "Name of the end user. It changes nothing." }),
+  prompt_cache_key: optional({ ...nameSchema, description: "It changes nothing: every beginning is cached." }),
 };
 
 /** Options of the engine for a request. */

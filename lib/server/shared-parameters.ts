@@ -1,9 +1,9 @@
 // Parameters and fields of answers that several endpoints share.
 import type { Usage } from "./answers.js";
 import { ApiError } from "./api-error.js";
-import { object, optional, type Schema, unsupported } from "./json-schema.js";
+import { nameSchema, object, optional, type Schema, unsupported } from "./json-schema.js";
 
-export const modelSchema = optional({ type: "string", description: "Name of a model; the first by default." });
+export const modelSchema = optional({ ...nameSchema, description: "Name of a model; the first by default." });
 
 export const truncateSchema = optional({ type: "boolean", description: "heed's own: cut texts that are too long." });
 

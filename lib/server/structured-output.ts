@@ -4,7 +4,7 @@ import type { JsonSchema } from "../json-schema.js";
 import type { OutputFormat } from "../structured/output-format.js";
 import type { Tool } from "../tokenizer/tools.js";
 import { ApiError } from "./api-error.js";
-import { object, optional, type Schema, unsupported } from "./json-schema.js";
+import { nameSchema, object, optional, type Schema, schemaOfSchema, textSchema, unsupported } from "./json-schema.js";
 
 /** A format of an answer: a text, any JSON, or JSON with a schema. */
 export type FormatParameter =
@@ -23,8 +23,7 @@ export interface FunctionParameter {
 /** A choice of tools. */
 export type ToolChoiceParameter = "auto" | "none" | "required" | { name: string };
 
-const anyObject: Schema = { type: "object", additionalProperties: true };
-const name: Schema = { type: "string", pattern: "^[a-zA-Z0-9_.-]{1,128}$" };
+const name: Schema = { type: "string", pattern: "^[a-zA-Z0-9_.-]{1,128}$", maxLength: 128 };
 
 const strict = optional({
   type: "boolean",
@@ -33,10 +32,10 @@ const strict = optional({
 
 /** Fields of a format with a schema. */
 export const jsonSchemaFields: Readonly<Record<string, Schema>> = {
-  name: { type: "string", description: "Name of the schema for its readers. It changes nothing." },
+  name: { ...nameSchema, description: "Name of the schema for its readers. It changes nothing." },
   // It would be for the model, which does not see the form of its answer.
   description: unsupported(""),
-  schema: optional(anyObject),
+  schema: optional(schemaOfSchema),
   strict,
 };
 
@@ -56,8 +55,8 @@ export function formatSchema(fields: Readonly<Record<string, Schema>>, required:
 /** Fields of a tool that is a function. */
 export const functionFields: Readonly<Record<string, Schema>> = {
   name,
-  description: optional({ type: "string" }),
-  parameters: optional(anyObject),
+  description: optional(textSchema),
+  parameters: optional(schemaOfSchema),
   strict,
 };
 

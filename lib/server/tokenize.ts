@@ -2,7 +2,7 @@
 import { chatMessages, type MessageParameter, messagesSchema } from "./chat-messages.js";
 import { ApiError } from "./api-error.js";
 import { endpoint } from "./endpoint.js";
-import { object } from "./json-schema.js";
+import { object, textSchema } from "./json-schema.js";
 import { modelSchema } from "./shared-parameters.js";
 
 interface Body {
@@ -14,7 +14,7 @@ interface Body {
 export const tokenize = endpoint<Body>({
   url: "/tokenize",
   summary: "Turn a text or a conversation into tokens",
-  schema: object({ model: modelSchema, prompt: { type: "string" }, messages: messagesSchema }),
+  schema: object({ model: modelSchema, prompt: textSchema, messages: messagesSchema }),
   async run({ model, prompt, messages }, call) {
     const served = call.models.language(model);
     if ((prompt === undefined) === (messages === undefined))

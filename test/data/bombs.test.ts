@@ -115,6 +115,18 @@ test("many megabytes in a small .gz are read in pieces", async () => {
   expect(memory).toBeLessThan(2 ** 27);
 });
 
+test("a row of CSV without an end is refused once", async () => {
+  const long = file("long.csv", Buffer.concat([Buffer.from("text\na\n"), Buffer.alloc(2 ** 26 + 2 ** 21, "x")]));
+  const bad: number[] = [];
+  const records: unknown[] = [];
+  const reading = async (): Promise<void> => {
+    const options = { maxBadLines: 1e9, onBadLine: ({ line }: { line: number }) => bad.push(line) };
+    for await (const record of readRecords(long, options)) records.push(record);
+  };
+  await expectRejection(reading(), "ERR_FORMAT", /long\.csv: expected CSV, got: .*67108864 at line 3/);
+  expect(bad).toEqual([]);
+});
+
 describe("Parquet", () => {
   type Field = [id: number, type: "i" | "s" | "l" | "m", value: unknown];
   const varint = (value: number): number[] =>

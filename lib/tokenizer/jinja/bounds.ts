@@ -6,7 +6,7 @@ import { HeedError } from "../../errors.js";
 
 /** Maximum depth to which the parts of a template, calls of its macros, and values may be nested. */
 export const maxDepth = 256;
-const maxSourceLength = 2 ** 18;
+export const maxSourceLength = 2 ** 18;
 /** Maximum length of range(), the same as in the sandbox of Python's Jinja2. */
 const maxRange = 100_000;
 /** Maximum number of bits of an integer. */
