@@ -1,5 +1,6 @@
 // What a training run writes for its reader besides checkpoints: event files of TensorBoard, and samples.
 import { HeedError } from "../errors.js";
+import type { FolderLock } from "../formats/folder-lock.js";
 import { generate } from "../generate/generate-text.js";
 import type { GPT } from "../models/gpt.js";
 import type { Llama } from "../models/llama.js";
@@ -18,6 +19,8 @@ export interface WatchedRun {
   readonly tokenizer: Tokenizer;
   /** Log of the run, to which samples are added. */
   readonly log: string;
+  /** Lock of the run's folder. */
+  readonly lock: FolderLock | null;
   /** Text that samples continue; undefined if there are none. */
   readonly sample: string | undefined;
   readonly seed: number;
@@ -61,6 +64,7 @@ export class RunWatch implements Disposable {
     try {
       const options = { maxTokens: sampleTokens, temperature: 0.8, seed, overflow: "slide" } as const;
       const { text } = await generate(model, tokenizer, prompt, options);
+      this.#run.lock?.checkSync();
       this.#log!.write({ time: new Date().toISOString(), type: "sample", step, prompt, text });
       this.#board?.text("sample", prompt + text, step);
     } catch (error) {

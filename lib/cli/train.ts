@@ -60,7 +60,7 @@ async function train(given: TrainFlags, processes: Collectives | null): Promise<
   );
   using watch = ranks.first
     ? new RunWatch({
-        ...{ model, tokenizer: data.tokenizer, log: logOf(flags, out), sample: flags.sample, seed: flags.seed },
+        ...{ model, tokenizer: data.tokenizer, log: logOf(flags, out), lock, sample: flags.sample, seed: flags.seed },
         ...{ tensorboard: flags.tensorboard, step: trainer.step, evaluates: data.validation !== null },
       })
     : null;

@@ -283,6 +283,11 @@ export class PythonRegex {
           pc++;
           break;
         case "many": {
+          // With a largest number, the whole choice has failed at a place, or none of it.
+          if (one.max !== Infinity && failures && !failures.add(one.choice, at, slots)) {
+            matches = false;
+            break;
+          }
           const most = Math.min(codes.length, at + one.max);
           const least = Math.min(most, at + one.min);
           const wanted = one.lazy ? least : most;

@@ -2,6 +2,7 @@ import path from "node:path";
 import { HeedError } from "../errors.js";
 import { exists } from "../files.js";
 import { readGguf } from "../formats/gguf.js";
+import { replacedFolder } from "../formats/replace-files.js";
 import type { PretrainedOptions } from "../hub/pretrained-options.js";
 import { Llama2cTokenizer } from "../tokenizer/llama2c-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
@@ -31,8 +32,10 @@ export async function loadTokenizer(name: string, options: PretrainedOptions = {
 }
 
 async function find(name: string, options: PretrainedOptions): Promise<Tokenizer | null> {
+  // A folder whose model is being replaced may have the tokenizer of the new one already.
+  const replaces = typeof name === "string" && (await replacedFolder(name, "config.json")) !== null;
   for (const file of ["heed-tokenizer.json", "tokenizer.json"])
-    if (typeof name === "string" && (await exists(path.join(name, file)))) return tokenizerIn(name);
+    if (typeof name === "string" && !replaces && (await exists(path.join(name, file)))) return tokenizerIn(name);
   const source = await findModel(name, { files: (file) => tokenizerFiles.test(file), ...options });
   if (source.format === "folder" || source.format === "adapter") return tokenizerIn(source.folder);
   if (source.format === "llama2c")

@@ -59,6 +59,12 @@ describe("exact match and F1", () => {
     expect(exactMatch("Paris.", ["London", "paris"], { ignoreCase: true, ignorePunctuation: true })).toBe(1);
     expect(exactMatch("7 whales", [" whales"], { ignoreNumbers: true })).toBe(1);
     expect(exactMatch("$1,000", ["1000"], { patternsToIgnore: [/\$/, /,/] })).toBe(1);
+    // With the flag u the time is proportional to the text: JavaScript's own engine would take 2⁶⁴ steps.
+    expect(exactMatch(`${"a".repeat(64)}c`, ["c"], { patternsToIgnore: [/(?:a|a)*b/u] })).toBe(0);
+    expect(exactMatch(`x${"a".repeat(64)}bc💡`, ["xc"], { patternsToIgnore: [/(?:a|a)*b/u, /\p{So}/u] })).toBe(1);
+    // What it cannot do so, JavaScript does: groups that are referred to, and other flags.
+    expect(exactMatch("aXabb", ["ab"], { patternsToIgnore: [/(b)\1/u, /x/iu] })).toBe(0);
+    expect(exactMatch("aXabb", ["aa"], { patternsToIgnore: [/(b)\1/u, /x/iu] })).toBe(1);
   });
 });
 

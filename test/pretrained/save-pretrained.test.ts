@@ -13,6 +13,7 @@ import { fromHuggingFaceLlamaConfig, toHuggingFaceLlamaConfig } from "../../lib/
 import { checkLlamaConfig, type LlamaConfig } from "../../lib/models/llama-config.js";
 import { Llama } from "../../lib/models/llama.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
+import { loadTokenizer } from "../../lib/pretrained/load-tokenizer.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { rotaryFrequencies } from "../../lib/ops/rotary-table.js";
@@ -206,15 +207,19 @@ describe("an existing folder", () => {
   });
 
   test("whose model was being replaced when the process was killed still has the old one", async () => {
-    using old = gpt();
+    const tokenizer = new HuggingFaceTokenizer(byteLevelJson());
+    const size = { contextLength: 16, layers: 1, heads: 2, width: 16 };
+    using old = shaken(new GPT({ vocabularySize: tokenizer.vocabularySize, ...size }, { device: "cpu" }));
     using model = llama();
-    await savePretrained(folder, old);
+    await savePretrained(folder, old, { tokenizer });
     // As replace-files.test.ts finds it after a kill: a copy of the old files, and some of the new ones without the key.
     const before = path.join(folder, "replacing", "before");
     mkdirSync(before, { recursive: true });
-    for (const name of ["config.json", "model.safetensors"])
-      renameSync(path.join(folder, name), path.join(before, name));
-    writeFileSync(path.join(folder, "model.safetensors"), "new");
+    const names = readdirSync(folder).filter((name) => name !== "replacing");
+    expect(names).toEqual(expect.arrayContaining(["config.json", "model.safetensors", "tokenizer.json"]));
+    for (const name of names) renameSync(path.join(folder, name), path.join(before, name));
+    for (const name of ["model.safetensors", "tokenizer.json"]) writeFileSync(path.join(folder, name), "new");
+    expect((await loadTokenizer(folder)).encode("hello")).toEqual(tokenizer.encode("hello"));
     for (const find of [loadModel, loadPretrained]) {
       const loaded = await find(folder, { device: "cpu" });
       expect(loaded.model).toBeInstanceOf(GPT);

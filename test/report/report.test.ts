@@ -32,6 +32,18 @@ describe("readRun", () => {
     expect(await readRun(path.join(folder, "log.jsonl"))).toEqual(run);
   });
 
+  test("a line without an end is refused before it fills the memory", async () => {
+    const folder = temporaryFolder();
+    const file = path.join(folder, "log.jsonl");
+    writeRun(folder, { steps: 2 });
+    const lines = readFileSync(file, "utf8").split("\n").length;
+    truncateSync(file, 2 ** 31);
+    await expect(readRun(folder)).rejects.toMatchObject({
+      code: "ERR_FORMAT",
+      message: expect.stringContaining(`line ${lines}: expected a line of at most 67108864 bytes`) as string,
+    });
+  });
+
   test("a killed run ends in an unfinished line, and other broken lines are refused", async () => {
     const folder = temporaryFolder();
     const file = path.join(folder, "log.jsonl");
