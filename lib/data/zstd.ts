@@ -2,6 +2,7 @@
 // 128 KiB, however few bytes describe it, and is decompressed only when the blocks before it have been read: a small file
 // of gigabytes never takes more memory than its window, which has a limit too.
 import { Decompress } from "fzstd";
+import { pauseIfLong } from "../turns.js";
 
 /** Largest window in bytes, as that of the zstd program unless it is told otherwise. */
 export const mostWindow = 2 ** 27;
@@ -49,6 +50,8 @@ async function* frame(bytes: Bytes, start: Buffer): AsyncGenerator<Buffer, void,
   const stream = new Decompress((piece) => ready.push(piece));
   stream.push(Buffer.concat([start, header]));
   for (let last = false; !last;) {
+    // Blocks that are in memory already would be decompressed one after the other without another turn of the loop.
+    await pauseIfLong();
     const block = await bytes.take(3);
     const described = block.readUIntLE(0, 3);
     last = (described & 1) === 1;

@@ -31,6 +31,12 @@ export class BatchLock implements AsyncDisposable {
 /**
  * Locks the output of a batch, after checking that it is not the input.
  *
+ * @example
+ * // This downloads a model.
+ * await using lock = await lockBatch("in.jsonl", "out.jsonl");
+ * using model = await load("Qwen/Qwen3-0.6B", { kind: "causal" });
+ * await runBatch("in.jsonl", "out.jsonl", { models: { qwen: model }, lock });
+ *
  * @throws ERR_ARGUMENT if the output is the input, also by another name or a link.
  * @throws ERR_IO if the input does not exist, or one of them is something other than a file.
  * @throws ERR_BUSY if another run writes to the output.

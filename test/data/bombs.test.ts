@@ -14,6 +14,7 @@ import { expectChild } from "../support/child.js";
 import { dist } from "../support/dist.js";
 import { expectRejection } from "../support/errors.js";
 import { sharedFolder } from "../support/folder.js";
+import { expectNoPause } from "../support/pauses.js";
 
 const folder = sharedFolder();
 const file = (name: string, content: Uint8Array): string => {
@@ -70,6 +71,12 @@ describe("zstd", () => {
     expect(longest).toBeLessThanOrEqual(2 ** 20);
     // Blocks that have been read wait for the garbage collector.
     expect(memory).toBeLessThan(2 ** 28);
+  });
+
+  test("other events are handled meanwhile", { timeout: 60_000 }, async () => {
+    const blocks = Buffer.concat([...Array.from({ length: 2047 }, () => run(2 ** 17)), run(2 ** 17, true)]);
+    const at = file("pauses.txt.zst", frame(blocks));
+    await expectNoPause(() => measure(at));
   });
 
   test("frames of every kind follow each other, however the bytes arrive", async () => {
