@@ -4,6 +4,7 @@
 import type { AsyncBuffer, Compressors, FileMetaData, RowGroup } from "hyparquet";
 import * as zlib from "node:zlib";
 import { Decompress } from "fzstd";
+import { deltaBinary, deltaBytes, type PageLevels, takenOver } from "./parquet-delta.js";
 import { readThrift, type ThriftStruct } from "./thrift.js";
 import { mostWindow, windowOf } from "./zstd.js";
 
@@ -13,6 +14,8 @@ export const [freeValues, freeBytes] = [2 ** 22, 2 ** 26];
 export const [valuesPerByte, bytesPerByte] = [8, 64];
 /** Number of cells that are decoded at once, however small they are in the file. */
 export const freeCells = 2 ** 18;
+/** Largest number of bytes that the texts of a page take over from each other, if they have not the bytes for more. */
+export const freeTakenOver = 2 ** 28;
 /** Longest header of a page, which may contain the smallest and the largest value. */
 const longestHeader = 2 ** 24;
 
@@ -43,6 +46,7 @@ export async function rowsAtOnce(
   buffer: AsyncBuffer,
   { columns, num_rows }: RowGroup,
   wanted: readonly string[],
+  { levelsOf, unpack }: PageReading,
 ): Promise<number> {
   let [bytes, chunks] = [0, 0];
   for (const { meta_data } of columns) {
@@ -54,7 +58,8 @@ export async function rowsAtOnce(
     const end = start + Number(total_compressed_size);
     if (!(start >= 0 && end >= start && end <= buffer.byteLength))
       throw new Error(`a column at the bytes ${start} to ${end} of ${buffer.byteLength}`);
-    const values = await valuesIn(buffer, start, end);
+    const place = { levels: levelsOf(path_in_schema), unpack: unpack(meta_data.codec) };
+    const values = await valuesIn(buffer, start, end, place);
     const name = path_in_schema.join(".");
     if (values < Number(num_rows)) throw new Error(`${num_rows} rows, of which ${name} has ${values}`);
     // A column of lists is decoded as a whole.
@@ -68,8 +73,21 @@ export async function rowsAtOnce(
   return Math.max(1, Math.floor(Math.max(freeCells, bytes) / Math.max(1, chunks)));
 }
 
+/** Functions by which the pages of a file are read. */
+export interface PageReading {
+  /** Returns the largest levels of the values of a column. */
+  readonly levelsOf: (path: readonly string[]) => PageLevels;
+  /** Returns the function that decompresses a page, given its bytes and their number afterwards. */
+  readonly unpack: (codec: string) => (bytes: Uint8Array, length: number) => Uint8Array;
+}
+
+interface PagePlace {
+  levels: PageLevels;
+  unpack: (bytes: Uint8Array, length: number) => Uint8Array;
+}
+
 /** Checks the pages of a column, and returns the number of their values. */
-async function valuesIn(buffer: AsyncBuffer, start: number, end: number): Promise<number> {
+async function valuesIn(buffer: AsyncBuffer, start: number, end: number, place: PagePlace): Promise<number> {
   let total = 0;
   for (let at = start; at < end - 1;) {
     const { struct, length } = await pageHeader(buffer, at, end);
@@ -83,10 +101,41 @@ async function valuesIn(buffer: AsyncBuffer, start: number, end: number): Promis
     const mostValues = Math.max(freeValues, valuesPerByte * uncompressed!);
     if (values > mostValues)
       throw new Error(`a page of ${values} values in ${uncompressed} bytes, of at most ${mostValues}`);
+    const description = part === undefined ? undefined : struct.get(part);
+    const encoding =
+      type === dictionaryPage || part === undefined ? 0 : numberIn(description, type === dataPage ? 2 : 4);
+    if (values > 0 && (encoding === deltaBinary || encoding === deltaBytes)) {
+      const stored = new Uint8Array(await buffer.slice(at + length, at + length + compressed!));
+      const page = valuesOfPage(stored, type!, uncompressed!, description as ThriftStruct, place);
+      const taken = takenOver(page.bytes, encoding, page.values, page.levels);
+      const most = Math.max(freeTakenOver, bytesPerByte * uncompressed!);
+      if (taken > most)
+        throw new Error(
+          `texts that take over ${taken} bytes from each other in a page of ${uncompressed}, of at most ${most}`,
+        );
+    }
     if (type !== dictionaryPage) total += values;
     at += length + compressed!;
   }
   return total;
+}
+
+/** Returns the bytes of a page from its values on, or from its levels on, and the number of values or of levels. */
+function valuesOfPage(
+  stored: Uint8Array,
+  type: number,
+  uncompressed: number,
+  description: ThriftStruct,
+  { levels, unpack }: PagePlace,
+): { bytes: Uint8Array; values: number; levels: PageLevels | null } {
+  const values = numberIn(description, 1);
+  if (type === dataPage) return { bytes: unpack(stored, uncompressed), values, levels };
+  // The second version of pages has its levels outside of what is compressed.
+  const before = numberIn(description, 5) + numberIn(description, 6);
+  const rest = stored.subarray(before);
+  const isPacked = description.get(7) !== false && uncompressed > before;
+  const bytes = isPacked ? unpack(rest, uncompressed - before) : rest;
+  return { bytes, values: values - numberIn(description, 2), levels: null };
 }
 
 async function pageHeader(

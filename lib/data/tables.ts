@@ -1,12 +1,13 @@
 // The rows of tables: CSV by csv-parse, and Parquet by hyparquet. Both packages are optional peer dependencies.
 import { Readable } from "node:stream";
-import type { SchemaTree } from "hyparquet";
+import type { CompressionCodec, SchemaTree } from "hyparquet";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
 import type { BadLine } from "./bad-lines.js";
 import { bytesOf } from "./bytes.js";
 import type { DataFile } from "./inputs.js";
-import { boundedCompressors, checkFooter, codecsOf, rowsAtOnce } from "./parquet-limits.js";
+import type { PageLevels } from "./parquet-delta.js";
+import { boundedCompressors, checkFooter, codecsOf, type PageReading, rowsAtOnce } from "./parquet-limits.js";
 import { optionalPackage } from "../optional-package.js";
 import { recordColumns } from "./records.js";
 
@@ -127,7 +128,14 @@ function jsonOf(cell: string): unknown {
  */
 export async function* parquetRows(file: DataFile, { textColumn, skip }: RowOptions): AsyncGenerator<Row | null> {
   const { path } = file;
-  const { buffer, metadata, names, parquetReadObjects } = await openParquet(path);
+  const {
+    buffer,
+    metadata,
+    children: columnTrees,
+    names,
+    parquetReadObjects,
+    snappyUncompress,
+  } = await openParquet(path);
   const columns = textColumn === null ? names : checkColumns(path, names, textColumn);
   const packed = [...codecsOf(metadata)].some((codec) => codec !== "UNCOMPRESSED" && codec !== "SNAPPY");
   const compressors = packed
@@ -135,13 +143,24 @@ export async function* parquetRows(file: DataFile, { textColumn, skip }: RowOpti
         (await optionalPackage("hyparquet-compressors", path, () => import("hyparquet-compressors"))).compressors,
       )
     : undefined;
+  const reading: PageReading = {
+    levelsOf: (place) => levelsOf(columnTrees, place),
+    unpack: (codec) => (bytes, length) => {
+      const own = compressors?.[codec as CompressionCodec];
+      if (codec === "UNCOMPRESSED" || !(own ?? codec === "SNAPPY")) return bytes;
+      if (own) return own(bytes, length);
+      const page = new Uint8Array(length);
+      snappyUncompress(bytes, page);
+      return page;
+    },
+  };
   let from = 0;
   for (const group of metadata.row_groups) {
     const to = from + Number(group.num_rows);
     const first = Math.max(from, skip);
     from = to;
     if (first >= to) continue;
-    const most = await inParquet(path, () => rowsAtOnce(buffer, group, columns));
+    const most = await inParquet(path, () => rowsAtOnce(buffer, group, columns, reading));
     for (let rowStart = first; rowStart < to; rowStart += most) {
       const rowEnd = Math.min(to, rowStart + most);
       const options = { file: buffer, metadata, columns, rowStart, rowEnd, ...(compressors && { compressors }) };
@@ -150,6 +169,20 @@ export async function* parquetRows(file: DataFile, { textColumn, skip }: RowOpti
     }
     yield null;
   }
+}
+
+/** Returns the largest levels of the values of a column. */
+function levelsOf(columns: readonly SchemaTree[], place: readonly string[]): PageLevels {
+  const levels = { repetition: 0, definition: 0 };
+  let children = columns;
+  for (const name of place) {
+    const found = children.find(({ element }) => element.name === name);
+    if (!found) throw new Error(`no column ${place.join(".")} in its schema`);
+    if (found.element.repetition_type === "REPEATED") levels.repetition++;
+    if (found.element.repetition_type !== "REQUIRED") levels.definition++;
+    children = found.children;
+  }
+  return levels;
 }
 
 /** Opens a Parquet file and reads its description. */

@@ -8,7 +8,9 @@ import { describe, expect, test } from "vitest";
 import { bytesOf } from "../../lib/data/bytes.js";
 import { findInputs } from "../../lib/data/inputs.js";
 import { readRecords } from "../../lib/data/read-records.js";
+import { takenOver } from "../../lib/data/parquet-delta.js";
 import { parquetRows } from "../../lib/data/tables.js";
+import { readThrift, type ThriftStruct } from "../../lib/data/thrift.js";
 import { unzstd, windowOf } from "../../lib/data/zstd.js";
 import { expectChild } from "../support/child.js";
 import { dist } from "../support/dist.js";
@@ -164,6 +166,7 @@ describe("Parquet", () => {
     unpacked?: number;
     codec?: number;
     content?: number[];
+    encoding?: number;
   }
 
   /** A file with a column `text` whose pages claim these numbers of values, all null. */
@@ -172,7 +175,7 @@ describe("Parquet", () => {
     for (const values of pages) {
       const levels = [...varint(2 * values), 0];
       const content = claims.content ?? [levels.length, 0, 0, 0, ...levels];
-      const description: Field[] = [[1, "i", values], [2, "i", 0], [3, "i", 3], [4, "i", 3]]; // prettier-ignore
+      const description: Field[] = [[1, "i", values], [2, "i", claims.encoding ?? 0], [3, "i", 3], [4, "i", 3]]; // prettier-ignore
       const header: Field[] = [[1, "i", 0], [2, "i", claims.unpacked ?? content.length], [3, "i", content.length], [5, "m", description]]; // prettier-ignore
       body.push(...struct(header), ...content);
     }
@@ -244,6 +247,69 @@ describe("Parquet", () => {
     await expectRejection(read(at), "ERR_FORMAT", reason);
     await expectRejection(read(at), "ERR_FORMAT", /\.parquet: expected a Parquet file, got: /);
   }); // prettier-ignore
+
+  const longer = (count: number): string[] =>
+    Array.from({ length: count }, (_, i) => "The whale. ".repeat(1 + (i % 50)));
+
+  test.each(
+    (
+      [
+        ["UNCOMPRESSED", 0],
+        ["SNAPPY", 0],
+        ["UNCOMPRESSED", 7],
+        ["SNAPPY", 7],
+      ] as const
+    ).map(([codec, nulls]) => [codec, nulls] as const),
+  )("texts that take over the beginnings of others are read (%s, every %dth null)", async (codec, nulls) => {
+    const data = longer(700).map((text, i) => (nulls > 0 && i % nulls === 0 ? null : text));
+    const columnData = [{ name: "text", data, type: "STRING" as const, encoding: "DELTA_BYTE_ARRAY" as const, nullable: nulls > 0 }]; // prettier-ignore
+    const at = file("delta.parquet", new Uint8Array(parquetWriteBuffer({ columnData, codec })));
+    const found: unknown[] = [];
+    for await (const row of parquetRows((await findInputs(at))[0]!, { textColumn: null, skip: 0 }))
+      if (row) found.push(row.cells.text ?? null);
+    expect(found).toEqual(data);
+  });
+
+  test.each([0, 7, 2])("what texts take over is counted (every %dth null)", (nulls) => {
+    const data = longer(700).map((text, i) => (nulls > 0 && i % nulls === 0 ? null : `${text}${i}`));
+    const columnData = [{ name: "text", data, type: "STRING" as const, encoding: "DELTA_BYTE_ARRAY" as const, nullable: nulls > 0 }]; // prettier-ignore
+    const bytes = new Uint8Array(parquetWriteBuffer({ columnData, codec: "UNCOMPRESSED" }));
+    let [expected, before] = [0, ""];
+    for (const text of data.filter((one) => one !== null)) {
+      let same = 0;
+      while (same < Math.min(text.length, before.length) && text[same] === before[same]) same++;
+      expected += same;
+      before = text;
+    }
+    // The only page begins behind the file's mark; it is of the second version, whose levels come first.
+    const { struct: header, length } = readThrift(bytes.subarray(4))!;
+    const page = header.get(8) as ThriftStruct;
+    const numbers = [1, 2, 5, 6].map((id) => page.get(id) as number) as [number, number, number, number];
+    const [values, without, definition, repetition] = numbers;
+    const content = bytes.subarray(4 + length + definition + repetition, 4 + length + (header.get(3) as number));
+    expect(takenOver(content, 7, values - without, null)).toBe(expected);
+    expect(expected).toBeGreaterThan(10_000);
+    // In the first version, the levels have their length before them, here packed: those of 20 values, of which 13 are there.
+    const packed = [7, 0b1011_0101, 0b1101_1110, 0b0000_0101];
+    const first = Uint8Array.from([packed.length, 0, 0, 0, ...packed, 128, 1, 4, 13, 6, 0, 0, 0, 0, 0]);
+    expect(takenOver(first, 7, 20, { repetition: 0, definition: 1 })).toBe(13 * 3);
+  });
+
+  test("texts that take over more than there is are refused", async () => {
+    const varints = (numbers: number[]): number[] => numbers.flatMap(varint);
+    // Blocks of 128 numbers in 4 parts, all differences 0: each of 1,025 texts takes over as much as the first.
+    const constant = (value: number, count: number): number[] => [
+      ...varints([128, 4, count, 2 * value]),
+      ...Array.from({ length: Math.ceil((count - 1) / 128) }, () => [0, 0, 0, 0, 0]).flat(),
+    ];
+    const levels = [...varint(2 * 1025), 1];
+    const content = [levels.length, 0, 0, 0, ...levels, ...constant(2 ** 20, 1025), ...constant(0, 1025)];
+    const at = file("prefixes.parquet", nulls([1025], { content, encoding: 7 }));
+    await expectRejection(read(at), "ERR_FORMAT", /texts that take over 1074790400 bytes from each other in a page of 1\d\d,/); // prettier-ignore
+    const parts = [levels.length, 0, 0, 0, ...levels, ...varints([2 ** 30, 2 ** 30, 9, 0])];
+    const many = file("parts.parquet", nulls([1025], { content: parts, encoding: 7 }));
+    await expectRejection(read(many), "ERR_FORMAT", /a block of 1073741824 numbers in 1073741824 parts/);
+  });
 
   test("every byte of a file may be another: it is read or refused", async () => {
     const bytes = Buffer.from(

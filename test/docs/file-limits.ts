@@ -3,7 +3,14 @@ import { pieceLength } from "../../lib/data/bytes.js";
 import { usualLongestLine } from "../../lib/data/blocks.js";
 import type { compressions, DataFormat } from "../../lib/data/inputs.js";
 import { longestObject } from "../../lib/data/json-lines.js";
-import { bytesPerByte, freeBytes, freeCells, freeValues, valuesPerByte } from "../../lib/data/parquet-limits.js";
+import {
+  bytesPerByte,
+  freeBytes,
+  freeCells,
+  freeTakenOver,
+  freeValues,
+  valuesPerByte,
+} from "../../lib/data/parquet-limits.js";
 import { longestText } from "../../lib/data/read-records.js";
 import { longestRow } from "../../lib/data/tables.js";
 import { mostBlock, mostWindow } from "../../lib/data/zstd.js";
@@ -54,6 +61,12 @@ const data: Record<DataFormat, FileLimit[]> = {
     },
     { part: `bytes of a page, or ${bytesPerByte} for each that is stored`, most: freeBytes, unit: "bytes", cost: "its memory" }, // prettier-ignore
     { part: "cells that are decoded at once, or one for each byte of the group", most: freeCells, unit: "values", cost: "an object for each row" }, // prettier-ignore
+    {
+      part: "what the texts of a page take over from each other",
+      most: freeTakenOver,
+      unit: "bytes",
+      cost: "their memory",
+    },
     { part: "values of a column of lists in a group", most: 2 * freeValues, unit: "values", cost: "an array of them" },
   ],
 };
