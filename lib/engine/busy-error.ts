@@ -17,10 +17,13 @@ export class BusyError extends HeedError {
     queue: number,
     /** Seconds after which about half of the waiting requests will have ended, by the latest ones. */
     readonly retryAfter: number,
+    /** Number of answers for which there is no room together, and the number of those for which there is. */
+    { answers = 1, room = 0 } = {},
   ) {
-    super(
-      "ERR_BUSY",
-      `generate: expected fewer than ${queue} requests to wait, got as many; try again in ${Math.ceil(retryAfter)} s`,
-    );
+    const problem =
+      answers === 1
+        ? `expected fewer than ${queue} requests to wait, got as many`
+        : `expected room for ${answers} answers, got room for ${room}`;
+    super("ERR_BUSY", `generate: ${problem}; try again in ${Math.ceil(retryAfter)} s`);
   }
 }

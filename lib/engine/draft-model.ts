@@ -37,9 +37,9 @@ class DraftSequence extends Request {
     this.forgotten = forgotten;
     let equal = this.#known;
     while (equal < this.tokens.length && this.tokens[equal] === tokens[equal]) equal++;
-    this.tokens.length = equal;
+    this.keep(equal);
     this.computed = Math.min(this.computed, this.length);
-    for (; equal < tokens.length; equal++) this.tokens.push(tokens[equal]!);
+    for (; equal < tokens.length; equal++) this.add(tokens[equal]!);
     this.#known = tokens.length;
     if (this.pages.length === 0) reusePages(table, this);
     sharePages(table, this);
@@ -167,5 +167,5 @@ export class DraftModel implements Drafter {
 
 /** Adds a drawn token to each sequence. If the model has diverged, any token will do. */
 function add(sequences: readonly Request[], { ids }: Drawn): void {
-  for (const [i, { tokens }] of sequences.entries()) tokens.push(Math.max(0, ids[i]!));
+  for (const [i, sequence] of sequences.entries()) sequence.add(Math.max(0, ids[i]!));
 }

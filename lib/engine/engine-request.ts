@@ -4,7 +4,12 @@ import type { Tool, ToolChoice } from "../tokenizer/tools.js";
 
 /** Options of an engine's request besides those of its text. */
 export interface RequestOptions {
-  /** Number of texts to generate for the prompt, which is computed once. @default 1 */
+  /**
+   * Number of texts to generate for the prompt, which is computed once; at most the engine's `maxSequences` and `maxQueue`
+   * together.
+   *
+   * @default 1
+   */
   n?: number;
   /**
    * Number of most likely tokens whose log-probabilities are given beside those of each generated token; 0 gives those

@@ -46,10 +46,11 @@ export interface EngineOptions {
    * @default 250
    */
   maxStepTime?: number;
-  /** Largest number of requests that run at the same time. @default 64 */
+  /** Largest number of answers that run at the same time; a request has `n` of them. @default 64 */
   maxSequences?: number;
   /**
-   * Largest number of requests that wait. A further one is refused (ERR_BUSY).
+   * Largest number of answers that wait while `maxSequences` run. A further one is refused (ERR_BUSY), and so is a
+   * request for more answers than `maxSequences` and `maxQueue` together (ERR_RANGE).
    *
    * @default 1024
    */
@@ -219,7 +220,8 @@ export class Engine implements AsyncDisposable {
    * const { choices } = await engine.generate({ prompt: "Call me", n: 3, logprobs: 5, maxTokens: 20 });
    *
    * @throws ERR_ARGUMENT or ERR_RANGE at the call if an option is invalid, and when the text is read if the prompt is.
-   * @throws BusyError (ERR_BUSY), when the text is read, if `maxQueue` requests wait already, or the engine was closed.
+   * @throws BusyError (ERR_BUSY), when the text is read, if too many requests wait for `n` more answers, or the engine was
+   * closed.
    * @throws the signal's reason, when the text is read, if the signal aborts.
    * @throws ERR_DIVERGED, when the text is read, if the model diverges.
    */
@@ -229,7 +231,7 @@ export class Engine implements AsyncDisposable {
     const { toolChoice = "auto", parallelToolCalls = true, chat = request.messages !== undefined, ...rest } = asked;
     const { n = 1, logprobs = null, priority = 0, deadline = Infinity, speculation = true, ...others } = rest;
     const { adapter, ...options } = others;
-    checkInteger("generate", "n", n, 1);
+    checkInteger("generate", "n", n, 1, this.mostAnswers);
     if (logprobs !== null) checkInteger("generate", "logprobs", logprobs, 0, this.#model.config.vocabularySize);
     checkNumber("generate", "priority", priority);
     if (deadline !== Infinity) checkNumber("generate", "deadline", deadline);
@@ -244,7 +246,12 @@ export class Engine implements AsyncDisposable {
     const given: TextOptions = { ...this.#defaults, ...chosen };
     checkBoolean("generate", "parallelToolCalls", parallelToolCalls);
     checkBoolean("generate", "chat", chat);
-    const read = promptOf(request, this.#tokenizer);
+    const readPrompt = promptOf(request, this.#tokenizer);
+    const read = (): ReturnType<typeof readPrompt> => {
+      // The answers take memory when the prompt has been read.
+      this.checkRoom(n);
+      return readPrompt();
+    };
     const answering = { format: given.format ?? null, tools, toolChoice, parallelToolCalls };
     const answers = chat ? answerRules(chatTokenizer(this.#tokenizer), answering) : null;
     return generateFrom(this.#model, this.#tokenizer, read, given, prompt ?? null, { ...source, answers });
@@ -342,17 +349,23 @@ export class Engine implements AsyncDisposable {
     return this.close();
   }
 
+  /** @internal Largest number of answers that can run or wait at the same time. */
+  get mostAnswers(): number {
+    return this.#limits.maxSequences + this.#maxQueue;
+  }
+
   /**
-   * @internal Checks that there is room for a request, which saves reading its prompt if there is none.
+   * @internal Checks that there is room for the answers to a request, which saves reading its prompt if there is none.
    *
-   * @throws BusyError (ERR_BUSY) if `maxQueue` requests wait already, or the engine was closed.
+   * @throws BusyError (ERR_BUSY) if too many requests run and wait already, or the engine was closed.
    */
-  checkRoom(op = "generate"): void {
+  checkRoom(answers = 1, op = "generate"): void {
     if (this.#closed) throw closed(op);
     const { scheduler, statistics } = this.#loop;
     scheduler.removeEnded();
-    if (scheduler.waiting >= this.#maxQueue)
-      throw new BusyError(this.#maxQueue, statistics.secondsFor(scheduler.waiting / 2));
+    const room = Math.max(0, this.mostAnswers - scheduler.running - scheduler.waiting);
+    if (answers > room)
+      throw new BusyError(this.#maxQueue, statistics.secondsFor(scheduler.waiting / 2), { answers, room });
   }
 
   /** @internal Refuses new requests, ends those that it has with an error, and frees its memory at once. */
@@ -382,9 +395,10 @@ export class Engine implements AsyncDisposable {
         if (request.generated <= count) break;
         const token = request.tokens[request.prompt + count]!;
         sequence.cached = request.cachedTokens;
-        sequence.tokens.push(token);
         onToken?.(token, sequence.index);
-        yield { token, logprobs: request.logprobs[count] ?? null };
+        const logprobs = request.logprobs.at(count) ?? null;
+        request.logprobs.dropBefore(count + 1);
+        yield { token, logprobs };
         if (sequence.finish !== null) {
           request.finish(sequence.finish);
           return;
@@ -411,7 +425,7 @@ export class Engine implements AsyncDisposable {
     settings: RequestSettings,
     scoring: Scoring | null = null,
   ): Request {
-    this.checkRoom(scoring ? "score" : "generate");
+    this.checkRoom(1, scoring ? "score" : "generate");
     const request = new Request(sequence, settings, this.#arrivals++, scoring);
     this.#loop.add(request);
     return request;

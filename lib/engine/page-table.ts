@@ -32,6 +32,11 @@ export class PageTable {
   readonly #idle = new Set<number>();
   /** Number of what each page holds, if it is full and its tokens are known; otherwise -1. */
   readonly #contentOf: Int32Array;
+  /**
+   * Cached pages that were found for tokens: answers to one prompt share their tokens, and thousands of them would
+   * otherwise each make the keys of a long prompt's pages.
+   */
+  readonly #found = new WeakMap<readonly number[], { readonly root: number; readonly path: CachedPage[] }>();
   #contents = 0;
 
   /** Creates a table of `pages` pages, which may grow to `most` pages. */
@@ -93,17 +98,17 @@ export class PageTable {
 
   /**
    * Returns the cached pages that hold the beginning of `tokens`, at most `most` of them, and adds a user to each. Only
-   * sequences of the same `root` share pages.
+   * sequences of the same `root` share pages. Tokens may be added to `tokens` afterwards, but not changed.
    */
   find(tokens: readonly number[], most: number, root = 0): number[] {
-    const found: number[] = [];
-    let parent = parentOf(root);
-    while (found.length < most) {
-      const cached = this.#byKey.get(this.#key(parent, tokens, found.length));
+    const path = this.#knownPath(tokens, root);
+    while (path.length < most) {
+      const parent = path.at(-1)?.content ?? parentOf(root);
+      const cached = this.#byKey.get(this.#key(parent, tokens, path.length));
       if (!cached) break;
-      found.push(cached.page);
-      parent = cached.content;
+      path.push(cached);
     }
+    const found = path.slice(0, most).map(({ page }) => page);
     for (const page of found) {
       this.#idle.delete(page);
       this.#users[page]!++;
@@ -145,6 +150,16 @@ export class PageTable {
     this.pages = 0;
     this.most = pages;
     this.#add(pages);
+  }
+
+  /** Returns the pages that were found for these tokens, as far as they are still cached. */
+  #knownPath(tokens: readonly number[], root: number): CachedPage[] {
+    const known = this.#found.get(tokens);
+    const path = known?.root === root ? known.path : [];
+    if (path !== known?.path) this.#found.set(tokens, { root, path });
+    const gone = path.findIndex((cached) => this.#byKey.get(cached.key) !== cached);
+    if (gone >= 0) path.length = gone;
+    return path;
   }
 
   #add(pages: number): void {

@@ -3,7 +3,7 @@ import { asFormatError } from "../structured/work.js";
 import type { BankedAdapter } from "../adapters/adapter-bank.js";
 import type { Constraint } from "../structured/constraint.js";
 import type { Drawn } from "../generate/draws.js";
-import type { TokenLogprobs } from "../generate/generation.js";
+import { LogprobRows } from "../generate/logprob-rows.js";
 import type { TokenSettings } from "../generate/options.js";
 import { type FinishReason, keptTokens, type Sequence } from "../generate/sequence.js";
 import type { Scoring } from "./scoring.js";
@@ -24,8 +24,10 @@ export interface RequestSettings extends TokenSettings {
 
 /** A sequence that the engine continues. */
 export class Request {
-  /** The prompt and the tokens that were generated after it. */
-  readonly tokens: number[];
+  /**
+   * The prompt and the tokens that were generated after it. Requests for answers to one prompt share it until they begin.
+   */
+  tokens: readonly number[];
   /** Number of tokens that are the prompt's. */
   readonly prompt: number;
   /** Maximum number of tokens to generate. */
@@ -40,7 +42,7 @@ export class Request {
   /** Number of the request in the order of arrival. */
   readonly arrival: number;
   /** Log-probabilities of the generated tokens, if they are read. */
-  readonly logprobs: TokenLogprobs[] = [];
+  readonly logprobs = new LogprobRows();
   /** Times in milliseconds, as `performance.now()` gives them. */
   readonly times = { arrival: performance.now(), start: NaN, firstToken: NaN, lastToken: NaN };
   /** Number of the prompt's tokens that the prefix cache had when the request began. */
@@ -59,6 +61,8 @@ export class Request {
   speculates: boolean;
   /** State of the request: it gets no more tokens unless this is null. */
   end: FinishReason | "diverged" | "cancelled" | { error: unknown } | null = null;
+  /** The tokens once they are no other request's. */
+  #own: number[] | null = null;
   #wake: (() => void) | null = null;
 
   constructor(
@@ -73,7 +77,7 @@ export class Request {
     arrival: number,
     scoring: Scoring | null = null,
   ) {
-    this.tokens = [...tokens];
+    this.tokens = tokens;
     this.prompt = prompt;
     this.limit = limit;
     this.stream = stream;
@@ -126,6 +130,21 @@ export class Request {
     return this.tokens.slice(first, first + count);
   }
 
+  /** Parts its tokens from those of other requests for answers to its prompt. Returns them. */
+  begin(): number[] {
+    return (this.tokens = this.#own ??= [...this.tokens]);
+  }
+
+  /** Adds a token. */
+  add(token: number): void {
+    this.begin().push(token);
+  }
+
+  /** Removes all tokens but the first `count`. */
+  keep(count: number): void {
+    this.begin().length = count;
+  }
+
   /** Forgets all but the latest tokens: half of a context that they fill. The pages must have been freed. */
   forget(contextLength: number): void {
     this.forgotten = this.tokens.length - keptTokens(contextLength);
@@ -146,7 +165,7 @@ export class Request {
     else {
       const logprobs = drawn.logprobs(row);
       if (logprobs) this.logprobs.push(logprobs);
-      this.tokens.push(token);
+      this.add(token);
       this.times.lastToken = now;
       if (this.generated === 1) this.times.firstToken = now;
       this.end = this.#endAfter(token);

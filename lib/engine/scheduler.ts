@@ -68,8 +68,10 @@ export class Scheduler {
 
   /** Adds a request to those that wait. */
   add(request: Request): void {
-    this.#waiting.push(request);
-    this.#waiting.sort(before);
+    // Most come last.
+    let at = this.#waiting.length;
+    while (at > 0 && before(request, this.#waiting[at - 1]!) < 0) at--;
+    this.#waiting.splice(at, 0, request);
   }
 
   /** Returns all requests, running and waiting. */
@@ -151,9 +153,11 @@ export class Scheduler {
 
   /** Lets waiting requests join, with at most `budget` tokens. */
   #begin(work: Work[], budget: number): void {
+    // Of the answers to one prompt, all wait if one does: thousands of them may.
+    const computed = new Set<readonly number[]>();
     for (const request of [...this.#waiting]) {
       if (budget === 0 || this.#running.length === this.#limits.maxSequences) return;
-      if (!this.#mayBegin(request)) continue;
+      if (!this.#mayBegin(request) || computed.has(request.tokens)) continue;
       this.#fit(request);
       reusePages(this.#table, request);
       const count = Math.min(request.pending, budget);
@@ -162,6 +166,7 @@ export class Scheduler {
         this.#free(request);
         this.#blocked = joins;
         if (joins) return;
+        computed.add(request.tokens);
         continue;
       }
       this.#start(request);
@@ -184,6 +189,7 @@ export class Scheduler {
 
   /** Moves a request from those that wait to those that run. */
   #start(request: Request): void {
+    request.begin();
     this.#waiting.splice(this.#waiting.indexOf(request), 1);
     this.#running.push(request);
     this.#running.sort(before);
@@ -284,6 +290,7 @@ export class Scheduler {
 
 /** Returns true if the first `count` tokens of two sequences are the same. */
 function beginAlike(a: readonly number[], b: readonly number[], count: number): boolean {
+  if (a === b) return true;
   for (let i = 0; i < count; i++) if (a[i] !== b[i]) return false;
   return true;
 }

@@ -8,7 +8,7 @@ import type { IntTensor } from "../tensor.js";
 import { type CausalModel, infer } from "./causal-model.js";
 import { type DrawRow, Draws, drawShape } from "./draws.js";
 import type { TokenSettings } from "./options.js";
-import { generated, hasEnded, keptTokens, type Sequence } from "./sequence.js";
+import { addToken, generated, hasEnded, keptTokens, type Sequence } from "./sequence.js";
 
 /**
  * Sequences that are decoded together, one token each per step, with their state on the device: one cache row each, the
@@ -102,7 +102,7 @@ export class DecodingBatch implements Disposable {
         sequence.finish = "stop";
         continue;
       }
-      sequence.tokens.push(token);
+      addToken(sequence, token);
       sequence.constraint?.accept(token);
       if (sequence.constraint?.ended) sequence.finish = "stop";
       else if (generated(sequence) >= sequence.limit) sequence.finish = "length";

@@ -11,9 +11,10 @@ import { decode } from "./decode.js";
 import { divergence } from "./diverged.js";
 import { Generation, type GenerationEnd, type GenerationEvent, type TokenLogprobs } from "./generation.js";
 import { checkModel, checkTextOptions, checkTokenOptions, type TextOptions, type TokenSettings } from "./options.js";
-import { generated, type Sequence, sequencesOf } from "./sequence.js";
+import { type Sequence, sequencesOf } from "./sequence.js";
 import { merge } from "./merge.js";
 import { StopFilter } from "./stop-filter.js";
+import { StopTexts } from "./stop-texts.js";
 
 /** @internal A token of a sequence, with its log-probabilities if they were asked for. */
 export interface DrawnToken {
@@ -39,7 +40,7 @@ export interface TextSource {
 }
 
 interface TextSettings extends TokenSettings {
-  stop: readonly string[];
+  stop: StopTexts;
   /** True if the text begins with the decoded prompt; a string is shown instead of it. */
   echo: boolean | string;
   /** Rules of a text that is no answer to a conversation. */
@@ -111,7 +112,7 @@ export function generateFrom(
   if (tokenizer === null && format !== null)
     throw new HeedError("ERR_ARGUMENT", "generate: expected a tokenizer for the option format, got none");
   const rules = { ...plain, root: format === null ? null : readFormat(format) };
-  const text = { ...settings, stop, echo: echo && (echoed ?? true), rules };
+  const text = { ...settings, stop: new StopTexts(stop), echo: echo && (echoed ?? true), rules };
   const { n, logprobs } = source;
   return new Generation((end) => eventsOf(model, tokenizer, prompt, text, source, end), n, logprobs);
 }
@@ -154,8 +155,7 @@ async function eventsOf(
 ): Promise<AsyncGenerator<GenerationEvent, void, undefined>> {
   settings.signal?.throwIfAborted();
   const prompt = await promptTokens();
-  const prompts = Array<Int32Array>(n).fill(prompt);
-  const sequences = sequencesOf("generate", model, prompts, settings, () => "prompt");
+  const sequences = sequencesOf("generate", model, Array<Int32Array>(n).fill(prompt), settings, () => "prompt");
   end.promptTokens = prompt.length;
   const rules = answers?.(prompt) ?? settings.rules;
   const { root, shown } = rules;
@@ -220,7 +220,9 @@ async function* textOf(
   const parser = parts?.();
   const read = (text: string): AnswerParts => parser?.push(text) ?? { text };
   let event: GenerationEvent = { choice, text: "", tokens: [] };
+  let count = 0;
   for await (const { token, logprobs } of source(sequence, settings)) {
+    count++;
     event.tokens.push(token);
     if (logprobs) (event.logprobs ??= []).push(logprobs);
     Object.assign(event, read(filter.push(textOfToken(tokenizer, decoder, token))));
@@ -230,7 +232,7 @@ async function* textOf(
     event = { choice, text: "", tokens: [] };
   }
   if (choice === 0) end.cachedTokens = sequence.cached;
-  if (sequence.diverged) throw divergence("generate", `token ${generated(sequence) + 1} after the prompt`);
+  if (sequence.diverged) throw divergence("generate", `token ${count + 1} after the prompt`);
   const rest = filter.push(decoder?.end() ?? "");
   const reason = filter.stopped ? "stop" : sequence.finish!;
   // Only an answer that ends with a token of its own has been written to its end.

@@ -2,6 +2,7 @@
 import { HeedError } from "../errors.js";
 import type { ToolCall, ToolCallDelta } from "../tokenizer/tools.js";
 import { EventReader, type EventsOf } from "./event-reader.js";
+import { LogprobRows } from "./logprob-rows.js";
 import type { FinishReason } from "./sequence.js";
 
 /** A token, and the natural logarithm of the probability that the model gave it. */
@@ -101,6 +102,8 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
   readonly #events: GenerationEvents;
   readonly #end: GenerationEnd = { promptTokens: 0, cachedTokens: 0, finishReasons: [] };
   readonly #choices: GeneratedText[];
+  /** Log-probabilities of each text's tokens; empty if they were not asked for. */
+  readonly #logprobs: LogprobRows[];
   readonly #settled: Promise<GenerationResult>;
   #resolve!: (result: GenerationResult) => void;
   #reject!: (error: unknown) => void;
@@ -111,8 +114,8 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
     this.#events = events;
     this.#choices = Array.from({ length: choices }, () => ({
       ...{ text: "", tokens: [], finishReason: "cancelled" },
-      ...(logprobs && { logprobs: [] }),
     }));
+    this.#logprobs = logprobs ? this.#choices.map(() => new LogprobRows()) : [];
     this.#settled = new Promise((resolve, reject) => {
       [this.#resolve, this.#reject] = [resolve, reject];
     });
@@ -127,6 +130,14 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
    */
   [Symbol.asyncIterator](): AsyncGenerator<GenerationEvent, void, undefined> {
     return this.#read();
+  }
+
+  /**
+   * @internal Returns the events, which the generation does not keep: it must not be awaited then. When they have ended,
+   * `end` has what they lack.
+   */
+  stream(): { events: AsyncGenerator<GenerationEvent, void, undefined>; end: Readonly<GenerationEnd> } {
+    return { events: this.#read(false), end: this.#end };
   }
 
   /** Resolves to the whole result. Generates the text unless it is already being read. */
@@ -153,7 +164,7 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
     return this.#settled;
   }
 
-  #read(): AsyncGenerator<GenerationEvent, void, undefined> {
+  #read(keeps = true): AsyncGenerator<GenerationEvent, void, undefined> {
     let first = false;
     const begin: EventsOf<GenerationEvent> = async () => {
       if (this.#begun)
@@ -166,7 +177,9 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
       return await this.#events(this.#end);
     };
     return new EventReader(begin, {
-      event: (event) => this.#note(event),
+      event: (event) => {
+        if (keeps) this.#note(event);
+      },
       end: () => this.#resolve(this.#result()),
       error: (error) => {
         // The error of a second reader does not concern the result.
@@ -182,13 +195,17 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
     if (event.reasoning) choice.reasoning = (choice.reasoning ?? "") + event.reasoning;
     for (const delta of event.toolCalls ?? []) addToolCallDelta((choice.toolCalls ??= []), delta);
     choice.tokens.push(...event.tokens);
-    choice.logprobs?.push(...(event.logprobs ?? []));
+    for (const one of event.logprobs ?? []) this.#logprobs[event.choice]?.push(one);
   }
 
   #result(): GenerationResult {
     const { promptTokens, cachedTokens, finishReasons } = this.#end;
     const choices = this.#choices;
-    for (const [i, choice] of choices.entries()) choice.finishReason = finishReasons[i] ?? "cancelled";
+    for (const [i, choice] of choices.entries()) {
+      choice.finishReason = finishReasons[i] ?? "cancelled";
+      const logprobs = this.#logprobs[i];
+      if (logprobs) choice.logprobs = [...logprobs];
+    }
     const completionTokens = choices.reduce((sum, { tokens }) => sum + tokens.length, 0);
     return { ...choices[0]!, choices, usage: { promptTokens, cachedTokens, completionTokens } };
   }

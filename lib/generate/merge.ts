@@ -4,29 +4,67 @@ export interface Source<T> {
   return(): Promise<unknown>;
 }
 
+/** What a source has said when it was asked for its next value. */
+type Reply<T> = { readonly source: Source<T>; readonly result: IteratorResult<T, void> } | { readonly error: unknown };
+
 /**
  * Yields the values of several sources, such as async generators, as they come, each in its turn. It throws the first
  * error of one of them. It reads at most one value ahead of its reader from each.
+ *
+ * Sources push their replies into a queue. `Promise.race` would leave a reaction behind in each promise that loses, so
+ * that a source that waits for long would collect one for each value of the others.
  */
-export async function* merge<T>(generators: readonly Source<T>[]): AsyncGenerator<T, void, undefined> {
-  type Step = readonly [generator: Source<T>, result: IteratorResult<T, void>];
-  const next = (generator: Source<T>): Promise<Step> => {
-    const step = generator.next().then((result) => [generator, result] as const);
-    // If another generator fails, or the caller leaves early, nobody reads this, so its rejection counts as handled.
-    step.catch(() => undefined);
-    return step;
+export async function* merge<T>(sources: readonly Source<T>[]): AsyncGenerator<T, void, undefined> {
+  const open = new Set(sources);
+  // Each source has at most one reply in the queue, and the earliest comes first, so each has its turn.
+  const replies = new ReplyQueue<Reply<T>>();
+  const ask = (source: Source<T>): void => {
+    source.next().then(
+      (result) => replies.push({ source, result }),
+      (error: unknown) => replies.push({ error }),
+    );
   };
-  const pending = new Map(generators.map((generator) => [generator, next(generator)]));
+  for (const source of sources) ask(source);
   try {
-    while (pending.size > 0) {
-      const [generator, { value, done }] = await Promise.race(pending.values());
-      // What comes last in the map is looked at last, so each generator has its turn.
-      pending.delete(generator);
-      if (done) continue;
-      pending.set(generator, next(generator));
-      yield value;
+    while (open.size > 0) {
+      let reply = replies.take();
+      if (!reply) {
+        await replies.arrival();
+        reply = replies.take()!;
+      }
+      if ("error" in reply) throw reply.error;
+      const { source, result } = reply;
+      if (result.done) open.delete(source);
+      else {
+        ask(source);
+        yield result.value;
+      }
     }
   } finally {
-    for (const generator of pending.keys()) void generator.return().catch(() => undefined);
+    for (const source of open) void source.return().catch(() => undefined);
+  }
+}
+
+/** Values in the order in which they were pushed, and one reader. */
+class ReplyQueue<T> {
+  readonly #values: T[] = [];
+  #wake: (() => void) | null = null;
+
+  push(value: T): void {
+    this.#values.push(value);
+    this.#wake?.();
+    this.#wake = null;
+  }
+
+  /** Removes and returns the first value; undefined if there is none. */
+  take(): T | undefined {
+    return this.#values.shift();
+  }
+
+  /** Resolves when a value is pushed. */
+  arrival(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
   }
 }

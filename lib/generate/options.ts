@@ -4,6 +4,7 @@ import { checkSampling, type SamplingOptions } from "../ops/sample.js";
 import type { OutputFormat } from "../structured/output-format.js";
 import type { CausalModel } from "./causal-model.js";
 import type { TokenBiases } from "./logit-rules.js";
+import { checkStops } from "./stop-texts.js";
 
 /** Options for generating tokens. */
 export interface TokenOptions extends SamplingOptions {
@@ -42,7 +43,11 @@ export interface TokenOptions extends SamplingOptions {
 
 /** Options for generating text. */
 export interface TextOptions extends TokenOptions {
-  /** Strings that end the text. The stop string is not part of the text. @default [] */
+  /**
+   * Strings that end the text: at most 16, each of at most 1,000 characters. The stop string is not part of the text.
+   *
+   * @default []
+   */
   stop?: string | readonly string[];
   /** True if the text begins with the prompt. @default false */
   echo?: boolean;
@@ -157,20 +162,15 @@ function checkLogitBias(
   });
 }
 
-const loneSurrogate = /\p{Surrogate}/u;
-
 /**
  * Checks the options that only text has, and fills in defaults.
  *
- * @throws ERR_ARGUMENT for the first invalid option.
+ * @throws ERR_ARGUMENT or ERR_RANGE for the first invalid option.
  */
 export function checkTextOptions(op: string, options: TextOptions): { stop: readonly string[]; echo: boolean } {
   checkOptions(op, options);
   const { stop = [], echo = false } = options;
-  const list: unknown = typeof stop === "string" ? [stop] : stop;
-  const usable = (text: unknown): boolean => typeof text === "string" && text !== "" && !loneSurrogate.test(text);
-  if (!Array.isArray(list) || !list.every(usable))
-    throw expected(op, "stop to be a well-formed string that is not empty, or an array of such strings", stop);
+  const stops = checkStops(op, stop);
   if (typeof echo !== "boolean") throw expected(op, "echo to be a boolean", echo);
-  return { stop: list as string[], echo };
+  return { stop: stops, echo };
 }

@@ -15,8 +15,11 @@ export type FinishReason = "stop" | "length" | "tool-calls" | "deadline";
 export interface Sequence {
   /** Index of its prompt. */
   readonly index: number;
-  /** The prompt, or the end of it if it does not fit into the context, followed by the generated tokens. */
-  readonly tokens: number[];
+  /**
+   * The prompt, or the end of it if it does not fit into the context, followed by the generated tokens. Sequences with
+   * the same prompt share it until one of them gets a token.
+   */
+  tokens: readonly number[];
   /** Number of tokens that are the prompt's. */
   readonly prompt: number;
   /** Maximum number of tokens to generate. */
@@ -40,6 +43,12 @@ export function hasEnded({ finish, diverged }: Sequence): boolean {
 /** Returns the number of tokens that were generated for a sequence. */
 export function generated({ tokens, prompt }: Sequence): number {
   return tokens.length - prompt;
+}
+
+/** Adds a token to a sequence. The first one parts it from those with the same prompt. */
+export function addToken(sequence: Sequence, token: number): void {
+  if (generated(sequence) === 0) sequence.tokens = [...sequence.tokens];
+  (sequence.tokens as number[]).push(token);
 }
 
 /** Returns the number of latest tokens that a model keeps when its context is full: half of the context. */
@@ -67,13 +76,15 @@ export function sequencesOf(
   const copies = new Map<string, number>();
   // A prompt may be long, and given many times.
   const known = new Map<ArrayLike<number>, ReadPrompt>();
+  const limits = { contextLength, vocabularySize, slide };
+  for (const [index, prompt] of prompts.entries())
+    if (!known.has(prompt)) known.set(prompt, readPrompt(op, nameOf(index), prompt, limits));
   return prompts.map((prompt: ArrayLike<number>, index) => {
-    const read = known.get(prompt) ?? readPrompt(op, nameOf(index), prompt, { contextLength, vocabularySize, slide });
-    known.set(prompt, read);
+    const read = known.get(prompt)!;
+    const { tokens } = read;
     // A draw depends on the position in the sequence, so a sequence gets the same tokens alone and in a batch. Copies
     // of one prompt draw differently.
-    const tokens = read.whole.slice(-contextLength);
-    const key = prompts.length > 1 ? (read.key ??= read.whole.join()) : "";
+    const key = known.size > 1 ? (read.key ??= Array.from(prompt).join()) : "";
     const copy = copies.get(key) ?? 0;
     copies.set(key, copy + 1);
     const room = contextLength + 1 - tokens.length;
@@ -84,9 +95,9 @@ export function sequencesOf(
   });
 }
 
-/** The tokens of a prompt, and what tells it apart from others, if there are any: all of its tokens. */
+/** The tokens of a prompt that fit into the context, and what tells it apart from others: all of its tokens. */
 interface ReadPrompt {
-  readonly whole: readonly number[];
+  readonly tokens: readonly number[];
   key: string | null;
 }
 
@@ -107,7 +118,7 @@ function readPrompt(
       `${op}: expected ${name} to fit into the context of ${contextLength} tokens, got ${prompt.length}${advice}`,
     );
   }
-  return { whole: Array.from(prompt), key: null };
+  return { tokens: Array.from(prompt).slice(-contextLength), key: null };
 }
 
 /**

@@ -3,9 +3,11 @@ import {
   addToolCallDelta,
   type GeneratedText,
   type Generation,
+  type GenerationEnd,
   type GenerationEvent,
   type TokenLogprobs,
 } from "../generate/generation.js";
+import { LogprobRows } from "../generate/logprob-rows.js";
 import type { ToolCall, ToolCallDelta } from "../tokenizer/tools.js";
 import type { Call } from "./endpoint.js";
 import { merge, type Source } from "../generate/merge.js";
@@ -33,7 +35,7 @@ export interface Answer {
   text: string;
   reasoning: string;
   toolCalls: ToolCall[];
-  logprobs?: TokenLogprobs[];
+  logprobs?: LogprobRows;
   finishReason: AnswerEnd;
 }
 
@@ -47,7 +49,7 @@ export interface Usage {
 
 /** The answers to one prompt, in parts. */
 class PromptAnswers implements Source<Part> {
-  readonly #generation: Generation;
+  readonly #generated: Readonly<GenerationEnd>;
   readonly #events: AsyncGenerator<GenerationEvent, void, undefined>;
   /** True if an event has said that an answer has ended, as it does if there are several. */
   #said = false;
@@ -60,8 +62,9 @@ class PromptAnswers implements Source<Part> {
     private readonly usage: Usage,
     private readonly observation: Observation,
   ) {
-    this.#generation = generation;
-    this.#events = generation[Symbol.asyncIterator]();
+    // Parts are sent, or collected elsewhere.
+    const { events, end } = generation.stream();
+    [this.#events, this.#generated] = [events, end];
   }
 
   async next(): Promise<IteratorResult<Part, void>> {
@@ -81,13 +84,13 @@ class PromptAnswers implements Source<Part> {
     await this.#events.return();
   }
 
-  async #end(): Promise<IteratorResult<Part, void>> {
+  #end(): IteratorResult<Part, void> {
     this.#ended = true;
-    const { finishReason, usage } = await this.#generation;
-    this.usage.promptTokens += usage.promptTokens;
-    this.usage.cachedTokens += usage.cachedTokens;
+    const { finishReasons, promptTokens, cachedTokens } = this.#generated;
+    this.usage.promptTokens += promptTokens;
+    this.usage.cachedTokens += cachedTokens;
     if (this.#said) return { done: true, value: undefined };
-    return { value: { index: this.first, text: "", finishReason: endOf(finishReason) } };
+    return { value: { index: this.first, text: "", finishReason: endOf(finishReasons[0] ?? "cancelled") } };
   }
 }
 
@@ -169,7 +172,7 @@ export class Answers {
       answer.text += text;
       answer.reasoning += reasoning ?? "";
       for (const delta of toolCalls ?? []) addToolCallDelta(answer.toolCalls, delta);
-      if (logprobs) (answer.logprobs ??= []).push(...logprobs);
+      for (const one of logprobs ?? []) (answer.logprobs ??= new LogprobRows()).push(one);
       if (finishReason) answer.finishReason = finishReason;
     }
     return answers;

@@ -75,6 +75,11 @@ function failed(cause: unknown): ApiError {
   return new ApiError(500, "The server failed. Its log says why.", { code: "internal_error" }, { cause });
 }
 
+/** Returns true if an error says that there is no room for a request now. */
+export function isBusy({ status, code }: ApiError): boolean {
+  return status === 503 && code === "overloaded";
+}
+
 /** Returns the error of a request for which there is no room now. */
 export function busy(seconds: number, cause?: unknown): ApiError {
   const message = "The server has too many requests. Try again later.";

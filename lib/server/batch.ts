@@ -3,14 +3,16 @@
 // by the next one, which first removes a line that was cut off.
 import { randomUUID } from "node:crypto";
 import { setMaxListeners } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
 import { checkInteger } from "../check.js";
 import { describe, HeedError, oneOf } from "../errors.js";
 import { naming } from "../files.js";
 import { linesOf, longestLine } from "../lines.js";
-import { ApiError, apiErrorOf } from "./api-error.js";
+import { ApiError, apiErrorOf, isBusy } from "./api-error.js";
 import { type BatchLock, BatchOutput, lockBatch } from "./batch-output.js";
 import type { Call, Endpoint } from "./endpoint.js";
 import { endpoints } from "./endpoints.js";
+import { Gate } from "./gate.js";
 import { validator } from "./json-schema.js";
 import { observers } from "./observer.js";
 import { type ServableModel, type ServedEngineOptions, ServedModels } from "./served-models.js";
@@ -21,7 +23,7 @@ export interface BatchOptions {
   models: Readonly<Record<string, ServableModel>>;
   /** Options of the engine of each model that generates. @default {} */
   engine?: ServedEngineOptions;
-  /** Number of requests that run at the same time. @default 64 */
+  /** Number of requests that run at the same time, if there is room for all of their answers. @default 64 */
   concurrency?: number;
   /** Signal that stops the run. The requests that run then have no answer, and the next run makes them again. */
   signal?: AbortSignal;
@@ -90,7 +92,8 @@ async function answered(input: string, output: string, settings: Settings): Prom
   const { engine, concurrency, signal, lock } = settings;
   const names = await customIds(input);
   await using file = await BatchOutput.open(output, lock);
-  const models = new ServedModels(settings.models, { maxQueue: Number.MAX_SAFE_INTEGER, ...engine });
+  const models = new ServedModels(settings.models, engine);
+  const gate = new Gate(models.mostAnswers);
   try {
     const done = await answeredNames(output, names);
     const call = { models, limits: {}, observer: observers([]), signal };
@@ -98,7 +101,7 @@ async function answered(input: string, output: string, settings: Settings): Prom
     await concurrently(concurrency, requestsOf(input), async (request) => {
       if (done.has(request.custom_id)) return;
       signal.throwIfAborted();
-      const { status, line } = lineOf(request, await answer(request, call));
+      const { status, line } = lineOf(request, await answer(request, call, gate));
       if (status !== 200) result.failed++;
       await file.append(line);
     });
@@ -128,37 +131,53 @@ function lineOf({ custom_id }: BatchRequest, { status, body }: Answer): { status
   return { status: error.status, line: write(error.status, error.body) };
 }
 
-/** Returns the status and the body of the answer to a request. */
-async function answer({ url, body }: BatchRequest, call: Call): Promise<Answer> {
+/** Resolves to the status and the body of the answer to a request, which waits for its turn. */
+async function answer({ url, body }: BatchRequest, call: Call, gate: Gate): Promise<Answer> {
+  const { endpoint, errorOf } = routes.get(url)!;
+  const error = errorOf(body) ?? streamError(body);
+  if (error) return { status: error.status, body: error.body };
+  const leave = await gate.enter(endpoint.answers?.(body));
   try {
-    const { endpoint, errorOf } = routes.get(url)!;
-    const error = errorOf(body);
-    if (error) throw error;
-    if (body.stream)
-      throw new ApiError(400, "stream: expected false in a batch, got true.", {
-        ...{ param: "stream", code: "invalid_value" },
-      });
-    return { status: 200, body: await endpoint.run(body, call) };
-  } catch (cause) {
-    call.signal.throwIfAborted();
-    const error = apiErrorOf(cause);
-    return { status: error.status, body: error.body };
+    for (;;) {
+      call.signal.throwIfAborted();
+      try {
+        return { status: 200, body: await endpoint.run(body, call) };
+      } catch (cause) {
+        call.signal.throwIfAborted();
+        const error = apiErrorOf(cause);
+        if (!isBusy(error)) return { status: error.status, body: error.body };
+        // What is left of a request that has failed still runs for a token.
+        await sleep(20);
+      }
+    }
+  } finally {
+    leave();
   }
+}
+
+function streamError({ stream }: BatchRequest["body"]): ApiError | null {
+  if (!stream) return null;
+  return new ApiError(400, "stream: expected false in a batch, got true.", {
+    ...{ param: "stream", code: "invalid_value" },
+  });
 }
 
 /** Calls `body` for each item, for at most `most` at a time. If a call fails, waits for those that run and rejects. */
 async function concurrently<T>(most: number, items: AsyncIterable<T>, body: (item: T) => Promise<void>): Promise<void> {
-  const running = new Set<Promise<unknown>>();
+  const gate = new Gate(most);
   const failures: unknown[] = [];
   for await (const item of items) {
-    const one = body(item)
+    const leave = await gate.enter();
+    if (failures.length > 0) {
+      leave();
+      break;
+    }
+    void body(item)
       .catch((cause: unknown) => failures.push(cause))
-      .finally(() => running.delete(one));
-    running.add(one);
-    if (running.size >= most) await Promise.race(running);
-    if (failures.length > 0) break;
+      .finally(leave);
   }
-  await Promise.all(running);
+  // All places are free when all have left.
+  await gate.enter(most);
   if (failures.length > 0) throw failures[0];
 }
 

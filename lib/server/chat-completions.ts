@@ -90,9 +90,10 @@ export const chatCompletions = endpoint<Body>({
   url: "/v1/chat/completions",
   summary: "Answer a conversation",
   schema,
+  answers: ({ n }) => n ?? 1,
   async run(body, call) {
     const served = call.models.language(body.model);
-    served.engine.checkRoom();
+    served.checkRoom(1, body.n);
     const streamed = streams(body);
     const answering = answerOptionsOf(body);
     const tools = answering.toolChoice === "none" ? [] : answering.tools;

@@ -60,11 +60,13 @@ export const completions = endpoint<Body>({
   url: "/v1/completions",
   summary: "Continue texts",
   schema,
+  answers: (body) => promptsOf(body).length * (body.n ?? 1),
   async run(body, call) {
     const served = call.models.language(body.model);
-    served.engine.checkRoom();
     const streamed = streams(body);
-    const prompts = await promptTokens(body.prompt, served);
+    const texts = promptsOf(body);
+    served.checkRoom(texts.length, body.n);
+    const prompts = await promptTokens(texts, served);
     const { max_tokens: maxTokens, logprobs = null } = body;
     const limit = { maxTokens: maxTokens ?? 16, param: "max_tokens", logprobs };
     const options = samplingOptions(body, limit, call.limits);
@@ -77,9 +79,12 @@ export const completions = endpoint<Body>({
   },
 });
 
-async function promptTokens(prompt: Body["prompt"], served: ServedLanguageModel): Promise<Int32Array[]> {
+function promptsOf({ prompt }: Body): Prompt[] {
   const single = typeof prompt === "string" || typeof prompt[0] === "number";
-  const prompts = (single ? [prompt] : prompt) as Prompt[];
+  return (single ? [prompt] : prompt) as Prompt[];
+}
+
+async function promptTokens(prompts: readonly Prompt[], served: ServedLanguageModel): Promise<Int32Array[]> {
   return Promise.all(
     prompts.map(async (one) =>
       typeof one === "string" ? served.textTokens(one) : Int32Array.from(served.fitting(one, "prompt")),

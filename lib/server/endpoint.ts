@@ -33,6 +33,8 @@ export interface Endpoint<Body = unknown> {
   readonly url: string;
   readonly summary: string;
   readonly schema: Schema;
+  /** Returns the number of answers to a body that matches the schema. @default 1 */
+  answers?(body: Body): number;
   /** Resolves to the answer to a body that matches the schema: an object, or an `EventStream`. */
   run(body: Body, call: Call): Promise<object>;
 }

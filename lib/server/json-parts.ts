@@ -2,16 +2,22 @@
 // one text at once.
 import { nextTurn, turnIsLong } from "../turns.js";
 
+/** An array, or what is read like one. */
+export interface Items<T> extends Iterable<T> {
+  readonly length: number;
+  at(index: number): T | undefined;
+}
+
 /** An array of what a function makes of each item. It is made when it is written. */
 export class MappedArray<T> {
   constructor(
-    readonly items: readonly T[],
+    readonly items: Items<T>,
     readonly map: (item: T) => unknown,
   ) {}
 
   /** Returns the array, for `JSON.stringify`. */
   toJSON(): unknown[] {
-    return this.items.map(this.map);
+    return Array.from(this.items, this.map);
   }
 }
 
@@ -57,14 +63,16 @@ function* pieces(value: unknown, depth: number): Generator<string, void, undefin
   }
 }
 
-function* items<T>(list: readonly T[], map: (item: T) => unknown, depth: number): Generator<string, void, undefined> {
-  const isPlain = typeof list[0] !== "object" || list[0] === null;
+function* items<T>(list: Items<T>, map: (item: T) => unknown, depth: number): Generator<string, void, undefined> {
+  const first = list.at(0);
+  const isPlain = typeof first !== "object" || first === null;
   const step = isPlain ? mostItems : 1;
   yield "[";
   for (let from = 0; from < list.length; from += step) {
     if (from > 0) yield ",";
-    if (isPlain) yield JSON.stringify(list.slice(from, from + step).map(map)).slice(1, -1);
-    else yield* pieces(map(list[from]!), depth + 1);
+    const piece = Array.from({ length: Math.min(step, list.length - from) }, (_, i) => map(list.at(from + i)!));
+    if (isPlain) yield JSON.stringify(piece).slice(1, -1);
+    else yield* pieces(piece[0], depth + 1);
   }
   yield "]";
 }

@@ -1,7 +1,7 @@
 // Log-probabilities of tokens in OpenAI's forms.
 import type { TokenLogprob, TokenLogprobs } from "../generate/generation.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { MappedArray } from "./json-parts.js";
+import { type Items, MappedArray } from "./json-parts.js";
 
 /** Positions of the tokens of an answer in its text, in characters; a token may be a part of one. */
 export class TextOffsets {
@@ -17,7 +17,7 @@ export class TextOffsets {
 }
 
 /** Returns the log-probabilities of tokens as chat completions have them. */
-export function chatLogprobs(tokenizer: Tokenizer, tokens: readonly TokenLogprobs[] | undefined): object | null {
+export function chatLogprobs(tokenizer: Tokenizer, tokens: Items<TokenLogprobs> | undefined): object | null {
   if (!tokens) return null;
   const entry = ({ token, logprob }: TokenLogprob): object => {
     const { text, bytes } = shownToken(tokenizer, token);
@@ -41,18 +41,18 @@ interface TextLogprobs {
  */
 export function textLogprobs(
   tokenizer: Tokenizer,
-  tokens: readonly TokenLogprobs[] | undefined,
+  tokens: Items<TokenLogprobs> | undefined,
   offsets = new TextOffsets(),
 ): TextLogprobs | null {
   if (!tokens) return null;
-  const texts = tokens.map(({ token }) => shownToken(tokenizer, token).text);
+  const texts = Array.from(tokens, ({ token }) => shownToken(tokenizer, token).text);
   const named = ({ token, logprob }: TokenLogprob) => [shownToken(tokenizer, token).text, finite(logprob)] as const;
   return {
     tokens: texts,
-    token_logprobs: tokens.map(({ logprob }) => finite(logprob)),
+    token_logprobs: Array.from(tokens, ({ logprob }) => finite(logprob)),
     // Of tokens with the same text, the likeliest counts, which comes first.
     top_logprobs: new MappedArray(tokens, (one) => Object.fromEntries([...top(one).map(named)].reverse())),
-    text_offset: tokens.map(({ token }) => offsets.next(tokenizer, token)),
+    text_offset: Array.from(tokens, ({ token }) => offsets.next(tokenizer, token)),
   };
 }
 

@@ -82,7 +82,7 @@ export const responses = endpoint<Body>({
   schema,
   async run(body, call) {
     const served = call.models.language(body.model);
-    served.engine.checkRoom();
+    served.checkRoom(1, 1);
     const messages = inputMessages(body.input, body.instructions ?? null);
     const answering = answerOptions({
       format: body.text?.format,

@@ -1,5 +1,6 @@
 // The parameters of a request that say how tokens are chosen, and the engine's options for them.
 import type { EngineRequest } from "../engine/engine-request.js";
+import { longestStop, mostStops } from "../generate/stop-texts.js";
 import { ApiError } from "./api-error.js";
 import type { RequestLimits } from "./endpoint.js";
 import { mostTokens, nameSchema, optional, type Schema } from "./json-schema.js";
@@ -24,6 +25,8 @@ export interface SamplingParameters {
 const number = (range: Schema, description: string): Schema => optional({ type: "number", ...range, description });
 const integer = (range: Schema, description: string): Schema => optional({ type: "integer", ...range, description });
 
+const stopLength = { minLength: 1, maxLength: longestStop };
+
 /** Schemas of `SamplingParameters`. */
 export const samplingSchemas: Readonly<Record<keyof SamplingParameters, Schema>> = {
   temperature: number({ minimum: 0, maximum: 2 }, "Randomness of the choice; 0 takes the likeliest token."),
@@ -47,11 +50,11 @@ export const samplingSchemas: Readonly<Record<keyof SamplingParameters, Schema>>
   ),
   stop: {
     anyOf: [
-      { type: ["string", "null"], minLength: 1, maxLength: 1000 },
-      { type: "array", items: { type: "string", minLength: 1, maxLength: 1000 }, maxItems: 16 },
+      { type: ["string", "null"], ...stopLength },
+      { type: "array", items: { type: "string", ...stopLength }, maxItems: mostStops },
     ],
     "x-cost": "each token is compared with all of them",
-    description: "a text before which the answer ends, or at most 16 of them",
+    description: `a text of at most ${longestStop} characters before which the answer ends, or at most ${mostStops} of them`,
   },
   top_k: integer(
     { minimum: 0, maximum: mostTokens },

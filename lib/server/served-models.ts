@@ -57,6 +57,21 @@ export class ServedLanguageModel {
   }
 
   /**
+   * Checks that there is room for the answers to a request, before its prompts are read.
+   *
+   * @throws An `ApiError` if there are more than can ever run and wait; BusyError if there are too many now.
+   */
+  checkRoom(prompts: number, n: number | null | undefined): void {
+    const answers = prompts * (n ?? 1);
+    const { mostAnswers } = this.engine;
+    if (answers > mostAnswers) {
+      const text = `Expected at most ${mostAnswers} answers to a request, as many as the server lets run and wait, got ${answers}: ${prompts} × n.`;
+      throw new ApiError(429, text, { param: "n", code: "too_many_answers" });
+    }
+    this.engine.checkRoom(answers);
+  }
+
+  /**
    * Resolves to the tokens of a text. An empty one is the end-of-text token, with which a new text begins. Of a text that
    * is too long, no more is encoded than shows that it is: megabytes would keep a core busy for a long time.
    */
@@ -196,6 +211,11 @@ export class ServedModels {
   /** Returns the model that a request names, or the first if it names none: one that ranks rather than one that embeds. */
   ranking(id: string | null | undefined): ServedRankingModel | ServedEmbeddingModel {
     return this.#find([...this.#ranking, ...this.#embedding], id, "ranks or embeds text");
+  }
+
+  /** Largest number of answers that each engine lets run and wait; Infinity if there is none. */
+  get mostAnswers(): number {
+    return Math.min(...this.#language.map(({ engine }) => engine.mostAnswers));
   }
 
   /** Returns the figures of each engine with the name of its model. */

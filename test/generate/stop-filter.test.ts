@@ -1,21 +1,14 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { StopFilter } from "../../lib/generate/stop-filter.js";
+import { checkStops, StopTexts } from "../../lib/generate/stop-texts.js";
+import { textBeforeStop as expected } from "../support/stop-texts.js";
 
 /** Returns the pieces that come out, the rest at the end, and whether a stop string occurred. */
 function run(stops: string[], pieces: string[]): { pieces: string[]; rest: string; stopped: boolean } {
-  const filter = new StopFilter(stops);
+  const filter = new StopFilter(new StopTexts(stops));
   const out = pieces.map((piece) => filter.push(piece));
   return { pieces: out, rest: filter.end(), stopped: filter.stopped };
-}
-
-/** Returns the text before the stop string that is complete first, or before the longest one if several are. */
-function expected(stops: string[], text: string): string {
-  for (let end = 1; end <= text.length; end++) {
-    const complete = stops.filter((stop) => text.slice(0, end).endsWith(stop));
-    if (complete.length > 0) return text.slice(0, end - Math.max(...complete.map((stop) => stop.length)));
-  }
-  return text;
 }
 
 describe("StopFilter", () => {
@@ -46,12 +39,38 @@ describe("StopFilter", () => {
     expect(run(["bc", "abc"], ["xabc"]).pieces).toEqual(["x"]);
   });
 
+  test("reads each character once, however many stop strings nearly match", () => {
+    // Each character of this text makes the longest beginning of each of the stop strings possible again.
+    const stops = Array.from({ length: 16 }, (_, i) => `${"a".repeat(999)}${String.fromCharCode(98 + i)}`);
+    const filter = new StopFilter(new StopTexts(stops));
+    const before = process.cpuUsage();
+    let out = "";
+    for (let i = 0; i < 30_000; i++) out += filter.push("a");
+    const { user, system } = process.cpuUsage(before);
+    expect(out + filter.end()).toBe("a".repeat(30_000));
+    expect((user + system) / 1000).toBeLessThan(1000);
+  });
+
+  test("more or longer stop strings than there may be are refused by their numbers", () => {
+    const long = (count: number): string => "🦊".repeat(count);
+    expect(checkStops("generate", Array(16).fill(long(1000)))).toHaveLength(16);
+    const code = "ERR_RANGE";
+    expect(() => checkStops("generate", Array(17).fill("a"))).toThrow(
+      expect.objectContaining({ code, message: "generate: expected stop to have at most 16 strings, got 17" }),
+    );
+    expect(() => checkStops("generate", ["a", long(1001)])).toThrow(
+      expect.objectContaining({
+        ...{ code, message: "generate: expected each string of stop to have at most 1000 characters, got 1001" },
+      }),
+    );
+  });
+
   test("does not depend on how the text is cut, and never releases undecided text", () => {
     const letters = fc.string({ unit: fc.constantFrom("a", "b", "🦊"), maxLength: 12 });
     const stop = fc.string({ unit: fc.constantFrom("a", "b", "🦊"), minLength: 1, maxLength: 4 });
     fc.assert(
       fc.property(fc.array(stop, { maxLength: 3 }), fc.array(letters, { maxLength: 8 }), (stops, cut) => {
-        const filter = new StopFilter(stops);
+        const filter = new StopFilter(new StopTexts(stops));
         const whole = expected(stops, cut.join(""));
         let out = "";
         let seen = "";

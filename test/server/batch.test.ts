@@ -189,6 +189,24 @@ describe("runBatch", () => {
     expect(performance.now() - begin).toBeLessThan(10_000);
   });
 
+  test("requests for many answers wait for room, and one for more than there ever is fails alone", async () => {
+    const engine = { maxSequences: 2, maxQueue: 4 };
+    const ask = (name: string, n: number, prompts: number): string =>
+      request(name, { prompt: Array(prompts).fill(name), n, max_tokens: 6 });
+    const [input, output] = files(
+      ...Array.from({ length: 12 }, (_, i) => ask(`three ${i}`, 3, 1)),
+      ...[ask("six", 2, 3), ask("seven", 7, 1), ask("eight", 2, 4)],
+      request("chat", { messages: [{ role: "user", content: "a" }], n: 7 }, "/v1/chat/completions"),
+      ...Array.from({ length: 12 }, (_, i) => ask(`two ${i}`, 1, 2)),
+    );
+    expect(await runBatch(input, output, { models, engine })).toEqual({ total: 28, earlier: 0, failed: 3 });
+    const lines = new Map(linesOf(output).map((line) => [line.custom_id, line.response]));
+    for (const name of ["seven", "eight", "chat"])
+      expect(lines.get(name)).toMatchObject({ status_code: 429, body: { error: { code: "too_many_answers" } } });
+    expect(lines.get("six")!.body.choices).toHaveLength(6);
+    expect(lines.get("three 11")!.body.choices).toHaveLength(3);
+  });
+
   test("a signal stops it, and the next run continues", async () => {
     const names = Array.from({ length: 20 }, (_, i) => `request ${i}`);
     const [input, output] = files(...names.map((name) => request(name, { prompt: name, max_tokens: 40 })));

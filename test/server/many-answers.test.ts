@@ -1,0 +1,97 @@
+/** Requests for many answers: bounded before anything is made for them, and cheap as far as they are alike. */
+import { describe, expect, test } from "vitest";
+import { Engine } from "../../lib/engine/engine.js";
+import { GPT } from "../../lib/models/gpt.js";
+import { someTokens } from "../generate/models.js";
+import { expectNoPause } from "../support/pauses.js";
+import { chatModel, type Client, type ErrorBody, eventsOf, start, until } from "./support.js";
+
+const [text, chat] = ["/v1/completions", "/v1/chat/completions"];
+const messages = [{ role: "user", content: "Why?" }];
+const usual = { max_tokens: 2, seed: 1 };
+
+async function refusalOf(client: Client, path: string, body: object): Promise<object> {
+  const response = await client.post(path, body);
+  return { status: response.status, ...((await response.json()) as ErrorBody).error };
+}
+
+describe("the answers to a request", () => {
+  test("are as many as can run and wait, or it is refused before its prompts are read", async () => {
+    const client = await start({ models: { tiny: chatModel() }, engine: { maxSequences: 4, maxQueue: 8 } });
+    const prompts = (count: number): string[] => Array.from({ length: count }, (_, i) => `prompt ${i}`);
+    const refused = { status: 429, type: "rate_limit_error", param: "n", code: "too_many_answers" };
+    for (const stream of [false, true]) {
+      for (const body of [{ prompt: "a", n: 13 }, { prompt: prompts(13) }, { prompt: prompts(5), n: 3 }])
+        expect(await refusalOf(client, text, { ...usual, ...body, stream })).toMatchObject(refused);
+      // Tokens that the model does not have would be refused when they are read.
+      const unread = { prompt: Array(128).fill([1e9]), n: 128 };
+      expect(await refusalOf(client, text, { ...usual, ...unread, stream })).toMatchObject({
+        ...{ ...refused, message: expect.stringMatching(/at most 12 answers .* got 16384: 128 × n/) as string },
+      });
+      expect(await refusalOf(client, chat, { ...usual, messages, n: 13, stream })).toMatchObject(refused);
+    }
+    expect(await refusalOf(client, text, { prompt: "a", best_of: 128 })).toMatchObject({
+      status: 400,
+      param: "best_of",
+    });
+    expect(await refusalOf(client, "/v1/responses", { input: "a", n: 13 })).toMatchObject({ status: 400, param: "n" });
+    const all = { ...usual, prompt: prompts(4), n: 3 };
+    const { choices } = await client.answer<{ choices: { index: number }[] }>(text, all);
+    expect(choices.map(({ index }) => index)).toEqual(Array.from({ length: 12 }, (_, i) => i));
+    const most = await client.answer<{ choices: object[] }>(chat, { ...usual, messages, n: 12 });
+    expect(most.choices).toHaveLength(12);
+    expect(await eventsOf(await client.post(chat, { ...usual, messages, n: 12, stream: true }))).toContain("[DONE]");
+  });
+
+  test("all find room, or none begins", async () => {
+    const client = await start({ models: { tiny: chatModel() }, engine: { maxSequences: 2, maxQueue: 4 } });
+    const controller = new AbortController();
+    const long = { prompt: "a", n: 4, max_tokens: 90, stop: "\n", logit_bias: { 10: -100 } };
+    const endless = async (): Promise<void> => {
+      while (!controller.signal.aborted)
+        await client.post(text, long, { signal: controller.signal }).then(
+          (response) => response.text(),
+          () => undefined,
+        );
+    };
+    const running = endless();
+    await until(async () => (await client.metric("heed_engine_requests_running")) > 0);
+    let refusal: object = {};
+    await until(async () => {
+      const response = await client.post(text, { prompt: "b", n: 6, max_tokens: 1 });
+      refusal = { status: response.status, ...((await response.json()) as Partial<ErrorBody>).error };
+      return response.status === 503;
+    });
+    expect(refusal).toMatchObject({ status: 503, code: "overloaded" });
+    controller.abort();
+    await running;
+    await until(async () => (await client.metric("heed_engine_requests_running")) === 0);
+    const { choices } = await client.answer<{ choices: object[] }>(text, { prompt: "b", n: 6, max_tokens: 1 });
+    expect(choices).toHaveLength(6);
+  });
+
+  test("of the engine are refused alike", async () => {
+    const { model } = chatModel();
+    await using engine = new Engine(model, { maxSequences: 2, maxQueue: 1 });
+    expect(() => engine.generate({ tokens: [1], n: 4 })).toThrow(expect.objectContaining({ code: "ERR_RANGE" }));
+    const results = await Promise.allSettled([
+      engine.generate({ tokens: [1], n: 3, maxTokens: 4 }),
+      engine.generate({ tokens: [1], n: 2, maxTokens: 4 }),
+    ]);
+    expect(results).toMatchObject([{ status: "fulfilled" }, { status: "rejected", reason: { code: "ERR_BUSY" } }]);
+  });
+
+  test("to a prompt of 30,000 tokens share it", { timeout: 120_000 }, async () => {
+    const length = 30_000;
+    const size = { vocabularySize: 64, contextLength: length + 8, layers: 1, heads: 1, width: 8, dropout: 0 };
+    using model = new GPT(size, { seed: 1 });
+    await using engine = new Engine(model);
+    const tokens = Int32Array.from(someTokens(length, 1));
+    await engine.generate({ tokens, maxTokens: 1 });
+    await expectNoPause(async () => {
+      const { choices, usage } = await engine.generate({ tokens, n: 128, maxTokens: 3, seed: 2, stopTokens: [] });
+      expect(choices.map((choice) => choice.tokens.length)).toEqual(Array(128).fill(3));
+      expect(usage.cachedTokens).toBeGreaterThan(length - 65);
+    });
+  });
+});
