@@ -132,7 +132,7 @@ export class Request {
 
   /** Parts its tokens from those of other requests for answers to its prompt. Returns them. */
   begin(): number[] {
-    return (this.tokens = this.#own ??= [...this.tokens]);
+    return (this.tokens = this.#own ??= this.tokens.slice());
   }
 
   /** Adds a token. */

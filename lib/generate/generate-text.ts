@@ -257,8 +257,9 @@ function streamAfter(
   prompt: Int32Array,
   whole: boolean,
 ): { stream: TokenStream | undefined; shown: string } {
+  if (!tokenizer) return { stream: undefined, shown: "" };
   for (let count = whole ? prompt.length : usualTail; ; count *= 2) {
-    const stream = tokenizer?.stream();
+    const stream = tokenizer.stream();
     const shown = Array.from(prompt.subarray(-count), (id) => textOfToken(tokenizer, stream, id)).join("");
     if (shown !== "" || count >= prompt.length) return { stream, shown };
   }

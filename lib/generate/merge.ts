@@ -1,3 +1,5 @@
+import { nextTurn, turnIsLong } from "../turns.js";
+
 /** Values that come one after the other, and that a reader can leave early. */
 export interface Source<T> {
   next(): Promise<IteratorResult<T, void>>;
@@ -24,8 +26,12 @@ export async function* merge<T>(sources: readonly Source<T>[]): AsyncGenerator<T
       (error: unknown) => replies.push({ error }),
     );
   };
-  for (const source of sources) ask(source);
   try {
+    for (const source of sources) {
+      // Beginning takes some work, for each of a thousand answers.
+      if (turnIsLong()) await nextTurn();
+      ask(source);
+    }
     while (open.size > 0) {
       let reply = replies.take();
       if (!reply) {

@@ -47,7 +47,7 @@ export function generated({ tokens, prompt }: Sequence): number {
 
 /** Adds a token to a sequence. The first one parts it from those with the same prompt. */
 export function addToken(sequence: Sequence, token: number): void {
-  if (generated(sequence) === 0) sequence.tokens = [...sequence.tokens];
+  if (generated(sequence) === 0) sequence.tokens = sequence.tokens.slice();
   (sequence.tokens as number[]).push(token);
 }
 
