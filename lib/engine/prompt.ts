@@ -11,7 +11,7 @@ import type { EngineRequest } from "./engine-request.js";
  * @throws ERR_ARGUMENT if the request has no prompt or several, or the tokenizer cannot encode it.
  */
 export function promptOf(
-  { prompt, tokens, messages, tools, toolChoice, variables }: EngineRequest,
+  { prompt, tokens, messages, tools, toolChoice, variables, signal }: EngineRequest,
   tokenizer: Tokenizer | null,
 ): () => Int32Array | Promise<Int32Array> {
   const given = Object.entries({ prompt, tokens, messages }).filter(([, value]) => value !== undefined);
@@ -32,7 +32,7 @@ export function promptOf(
   if (messages !== undefined) {
     const chat = chatTokenizer(tokenizer);
     const shown = toolChoice === "none" ? null : templateTools(tools ?? []);
-    return () => chat.encodeChatAsync(messages, { tools: shown, variables: variables ?? {} });
+    return () => chat.encodeChatAsync(messages, { tools: shown, variables: variables ?? {}, signal });
   }
   if (typeof prompt !== "string")
     throw new HeedError("ERR_ARGUMENT", `generate: expected prompt to be a string, got ${describe(prompt)}`);

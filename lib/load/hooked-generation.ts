@@ -47,7 +47,7 @@ export function chatWithHooks(
   checkAlone("chat", options);
   const { tools = [], toolChoice = "auto", parallelToolCalls = true, variables = {}, ...text } = options;
   checkBoolean("chat", "parallelToolCalls", parallelToolCalls);
-  const prompt = promptOf({ messages, tools, toolChoice, variables }, tokenizer);
+  const prompt = promptOf({ messages, tools, toolChoice, variables, signal: options.signal }, tokenizer);
   const answers = answerRules(tokenizer, { format: text.format ?? null, tools, toolChoice, parallelToolCalls });
   const hooked = withHooks(model, hooks);
   return generateFrom(hooked, tokenizer, prompt, text, null, aloneSource(hooked, answers));

@@ -97,7 +97,7 @@ export const chatCompletions = endpoint<Body>({
     const streamed = streams(body);
     const answering = answerOptionsOf(body);
     const tools = answering.toolChoice === "none" ? [] : answering.tools;
-    const tokens = await served.chatTokens(chatMessages(body.messages), "messages", tools);
+    const tokens = await served.chatTokens(chatMessages(body.messages), "messages", tools, call.signal);
     const given = body.max_completion_tokens ?? body.max_tokens;
     const param = typeof body.max_completion_tokens === "number" ? "max_completion_tokens" : "max_tokens";
     const room = Math.min(served.contextLength, call.limits.maxTokens ?? Infinity);

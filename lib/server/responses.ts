@@ -91,7 +91,7 @@ export const responses = endpoint<Body>({
       parallelToolCalls: body.parallel_tool_calls,
     });
     const tools = answering.toolChoice === "none" ? [] : answering.tools;
-    const tokens = await served.chatTokens(chatMessages(messages), "input", tools);
+    const tokens = await served.chatTokens(chatMessages(messages), "input", tools, call.signal);
     const room = Math.min(served.contextLength, call.limits.maxTokens ?? Infinity);
     const limit = { maxTokens: body.max_output_tokens ?? room, param: "max_output_tokens" };
     const options = { ...samplingOptions(body, limit, call.limits), ...answering, chat: true };

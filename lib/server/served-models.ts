@@ -79,8 +79,16 @@ export class ServedLanguageModel {
     return this.#fittingStart(await encodePrompt(this.tokenizer, text, this.contextLength + 1), "prompt");
   }
 
-  /** Resolves to the tokens of a conversation, which is the value of `param`, and the beginning of its answer. */
-  async chatTokens(messages: readonly ChatMessage[], param: string, tools: readonly Tool[] = []): Promise<Int32Array> {
+  /**
+   * Resolves to the tokens of a conversation, which is the value of `param`, and the beginning of its answer. Nothing is
+   * rendered for a client that has left.
+   */
+  async chatTokens(
+    messages: readonly ChatMessage[],
+    param: string,
+    tools: readonly Tool[] = [],
+    signal?: AbortSignal,
+  ): Promise<Int32Array> {
     const { tokenizer } = this;
     if (!hasChatTemplate(tokenizer)) {
       const text = `The model ${JSON.stringify(this.id)} has no chat template. Use /v1/completions.`;
@@ -91,7 +99,7 @@ export class ServedLanguageModel {
       const text = `The chat template of the model ${JSON.stringify(this.id)} shows no tools to the model.`;
       throw new ApiError(400, text, { param: "tools", code: "unsupported_parameter" });
     }
-    const options = { tools: templateTools(tools), maxLength: this.contextLength + 1 };
+    const options = { tools: templateTools(tools), maxLength: this.contextLength + 1, signal };
     return this.#fittingStart(await tokenizer.encodeChatAsync(messages, options), param);
   }
 

@@ -1,6 +1,7 @@
 // Turns a conversation into the text form that a model was trained on. The form is a Jinja template that comes with the
 // model; it gives the text that Python's Jinja2 gives with the settings of Hugging Face's transformers.
 import { describe, HeedError } from "../errors.js";
+import { LongWork } from "./jinja/bounds.js";
 import { JinjaTemplate } from "./jinja/template.js";
 import { templateMessage, type ToolCall } from "./tools.js";
 
@@ -67,7 +68,17 @@ export class ChatTemplate {
    * @throws ERR_RANGE if the template exceeds the work or the length of text that it is allowed for these messages.
    */
   render(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
-    return this.#render(messages, options, null);
+    return this.#render(messages, options);
+  }
+
+  /** @internal Returns the conversation as text, or null if more work than `most` units of some 0.1 µs is needed. */
+  renderWithin(most: number, messages: readonly ChatMessage[], options: ChatOptions = {}): string | null {
+    try {
+      return this.#render(messages, options, { longWork: most });
+    } catch (error) {
+      if (error instanceof LongWork) return null;
+      throw error;
+    }
   }
 
   /**
@@ -75,10 +86,14 @@ export class ChatTemplate {
    * assistant's own.
    */
   renderMarked(messages: readonly ChatMessage[], options: ChatOptions, marks: readonly [string, string]): string {
-    return this.#render(messages, options, marks);
+    return this.#render(messages, options, { marks });
   }
 
-  #render(messages: readonly ChatMessage[], options: ChatOptions, marks: readonly [string, string] | null): string {
+  #render(
+    messages: readonly ChatMessage[],
+    options: ChatOptions,
+    { marks = null, longWork = Infinity }: { marks?: readonly [string, string] | null; longWork?: number } = {},
+  ): string {
     checkMessages(messages);
     const { addGenerationPrompt = true, tools = null, variables = {} } = options;
     try {
@@ -92,8 +107,9 @@ export class ChatTemplate {
         add_generation_prompt: addGenerationPrompt,
       };
       // Only what the caller gives raises the bounds; the variables that came with the template do not.
-      return this.#template.render({ variables: seen, input: { variables, messages: given, tools } }, marks);
+      return this.#template.render({ variables: seen, input: { variables, messages: given, tools }, longWork }, marks);
     } catch (cause) {
+      if (cause instanceof LongWork) throw cause;
       if (cause instanceof HeedError || cause instanceof RangeError)
         throw new HeedError("ERR_RANGE", `chat template ${describe(this.source)}: ${reason(cause)}`, { cause });
       throw new HeedError(

@@ -6,7 +6,9 @@ import type { RenderOrder } from "./chat-thread.js";
 /** The latest template: most processes have one. */
 let latest: { key: string; template: ChatTemplate } | null = null;
 
-carryOut(({ source, variables, messages, options }: RenderOrder) => {
+carryOut((order: RenderOrder) => {
+  if (!order) return "";
+  const { source, variables, messages, options } = order;
   const key = JSON.stringify([source, variables]);
   if (latest?.key !== key) latest = { key, template: new ChatTemplate(source, variables) };
   return latest.template.render(messages, options);

@@ -225,16 +225,22 @@ export class HuggingFaceTokenizer {
   }
 
   /**
-   * Resolves to the same ids as `encodeChat`, at most `maxLength` of them. The template is rendered at once; its text is then encoded in short
-   * slices, so that the event loop keeps running.
+   * Resolves to the same ids as `encodeChat`, at most `maxLength` of them. A long conversation is rendered by another
+   * thread, and its text is encoded in short slices, so that the event loop keeps running. Conversations whose `signal`
+   * is aborted are not rendered any more.
    *
    * @throws ERR_ARGUMENT or ERR_RANGE as `encodeChat` does.
+   * @throws the signal's reason if it is aborted.
    */
   async encodeChatAsync(
     messages: readonly ChatMessage[],
-    { maxLength, ...options }: ChatOptions & Pick<HuggingFaceEncodeOptions, "maxLength"> = {},
+    {
+      maxLength,
+      signal,
+      ...options
+    }: ChatOptions & Pick<HuggingFaceEncodeOptions, "maxLength"> & { signal?: AbortSignal | undefined } = {},
   ): Promise<Int32Array> {
-    return this.encodeAsync(await renderChat(this.#template, messages, options), {
+    return this.encodeAsync(await renderChat(this.#template, messages, options, signal), {
       ...{ special: true, addSpecialTokens: false },
       ...(maxLength !== undefined && { maxLength }),
     });

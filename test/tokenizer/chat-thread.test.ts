@@ -1,5 +1,8 @@
 /** Long conversations, which a thread renders: they have the text and the errors that they have at once. */
-import { expect, test } from "vitest";
+import { setMaxListeners } from "node:events";
+import { setImmediate } from "node:timers/promises";
+import { Worker } from "node:worker_threads";
+import { expect, test, vi } from "vitest";
 import type * as chatTemplates from "../../lib/tokenizer/chat-template.js";
 import type * as chatThreads from "../../lib/tokenizer/chat-thread.js";
 import { renderChat as renderHere } from "../../lib/tokenizer/chat-thread.js";
@@ -52,4 +55,76 @@ test("without a built thread, the calling one does the work", async () => {
 
 test("the event loop is not held", async () => {
   await expectNoPause(() => threads.renderChat(template, conversation(10_000), {}));
+});
+
+test("nor is it by one long message, or by a template that works hard for a short one", async () => {
+  const long = [{ role: "user", content: " a<b>\n".repeat(600_000) }];
+  const hard = new built.ChatTemplate("{% for i in range(100000) %}{{ i % 7 }}{% endfor %}{{ messages[0].content }}");
+  const escaping = new built.ChatTemplate("{{ messages[0].content | tojson | length }}");
+  await expectNoPause(async () => {
+    expect(await threads.renderChat(escaping, long, {})).toMatch(/^\d+$/);
+    expect((await threads.renderChat(hard, conversation(1), {})).length).toBe(100_005);
+  });
+});
+
+/** Resolves to the threads that get orders while `body` runs. */
+async function threadsOf(body: () => Promise<unknown>): Promise<Worker[]> {
+  const post = vi.spyOn(Worker.prototype, "postMessage");
+  try {
+    await body();
+    return post.mock.contexts as Worker[];
+  } finally {
+    post.mockRestore();
+  }
+}
+
+test("conversations that nobody waits for any more are not rendered", async () => {
+  const ask = (count: number, signal?: AbortSignal): Promise<string> =>
+    threads.renderChat(template, conversation(count), {}, signal);
+  const start = performance.now();
+  await ask(10_000);
+  const once = performance.now() - start;
+  const left = new AbortController();
+  setMaxListeners(0, left.signal);
+  const answered = ask(4000, AbortSignal.any([]));
+  const orders = await threadsOf(async () => {
+    const abandoned = Array.from({ length: 40 }, () => ask(10_000, left.signal));
+    const reasons = Promise.allSettled(abandoned);
+    await setImmediate();
+    left.abort(new Error("left"));
+    for (const result of await reasons)
+      expect(result).toMatchObject({ status: "rejected", reason: { message: "left" } });
+    const before = performance.now();
+    expect(await ask(4001)).toBe(expected(4001));
+    expect(performance.now() - before).toBeLessThan(8 * once + 1000);
+  });
+  expect(await answered).toBe(expected(4000));
+  // One of those that were left may have begun.
+  expect(orders.length).toBeLessThanOrEqual(2);
+  await expect(ask(1, AbortSignal.abort(new Error("gone")))).rejects.toThrow("gone");
+});
+
+test("a conversation whose client leaves while it is rendered does not hold up the others for long", async () => {
+  const endless = new built.ChatTemplate(
+    "{% for m in messages %}{% for i in range(100000) %}{% endfor %}{% endfor %}{{ messages | length }}",
+  );
+  const left = new AbortController();
+  const abandoned = threads.renderChat(endless, conversation(20_000), {}, left.signal);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  left.abort(new Error("left"));
+  await expect(abandoned).rejects.toThrow("left");
+  expect(await threads.renderChat(template, conversation(3000), {})).toBe(expected(3000));
+});
+
+test("a thread that was killed is started again, and the event loop is not held meanwhile", async () => {
+  await expectNoPause(async () => {
+    const killed = await threadsOf(async () => {
+      const texts = [4000, 4001, 4002].map((count) => threads.renderChat(template, conversation(count), {}));
+      await vi.waitFor(() => expect(vi.mocked(Worker.prototype.postMessage).mock.contexts).not.toEqual([]));
+      const [worker] = vi.mocked(Worker.prototype.postMessage).mock.contexts as [Worker];
+      await worker.terminate();
+      expect(await Promise.all(texts)).toEqual([4000, 4001, 4002].map(expected));
+    });
+    expect(new Set(killed).size).toBeGreaterThan(1);
+  });
 });

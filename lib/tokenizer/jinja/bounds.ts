@@ -22,16 +22,27 @@ export function checkSource(source: string): void {
     throw new HeedError("ERR_FORMAT", `expected at most ${maxSourceLength} characters, got ${source.length}`);
 }
 
+/** Thrown by a rendering that may only be short, and is not. */
+export class LongWork extends Error {
+  override readonly name = "LongWork";
+}
+
 /** The limits of one rendering. More input allows more work and more text. */
 export class Bounds {
   readonly #maxWork: number;
+  /** Work after which the rendering is given up. */
+  readonly #longWork: number;
   readonly #maxLength: number;
   #work = 0;
   #written = 0;
   #depth = 0;
 
-  /** Creates the limits for `input`, which is what the caller gives for the rendering. */
-  constructor(input: unknown) {
+  /**
+   * Creates the limits for `input`, which is what the caller gives for the rendering. Work beyond `longWork` throws
+   * `LongWork`.
+   */
+  constructor(input: unknown, longWork = Infinity) {
+    this.#longWork = longWork;
     const { values, characters } = measure(input);
     this.#maxWork = 2e6 + 500 * values + 8 * characters;
     this.#maxLength = 2 ** 20 + 2000 * values + 32 * characters;
@@ -46,6 +57,7 @@ export class Bounds {
     this.#work += work;
     if (this.#work > this.#maxWork)
       throw new HeedError("ERR_RANGE", `expected at most ${this.#maxWork} steps for input of this size, got more`);
+    if (this.#work > this.#longWork) throw new LongWork("the rendering takes long");
   }
 
   /**

@@ -14,6 +14,8 @@ export interface RenderInput {
   readonly variables: Readonly<Record<string, unknown>>;
   /** The part of them that the caller gives for this rendering: more of it allows more work and more text. */
   readonly input: unknown;
+  /** Work, in units of some 0.1 µs, after which the rendering throws `LongWork`. @default Infinity */
+  readonly longWork?: number;
 }
 
 /** A parsed template. */
@@ -49,10 +51,10 @@ export class JinjaTemplate {
     return value instanceof Undefined ? value.fail() : toJavaScript(value);
   }
 
-  #interpreter({ variables, input }: RenderInput, marks: RenderOptions["marks"]): Interpreter {
+  #interpreter({ variables, input, longWork }: RenderInput, marks: RenderOptions["marks"]): Interpreter {
     const values = new Map<string, Value>();
     for (const [name, value] of Object.entries(variables))
       if (value !== undefined) values.set(name, fromJavaScript(value));
-    return new Interpreter(new Bounds(input), values, { strict: this.#strict, marks });
+    return new Interpreter(new Bounds(input, longWork), values, { strict: this.#strict, marks });
   }
 }
