@@ -42,6 +42,9 @@ export type ErrorCode =
   /** heed itself has a defect. */
   | "ERR_INTERNAL";
 
+/** Largest number of characters of a message. What it quotes may be a text of megabytes. */
+const longestMessage = 4000;
+
 /**
  * Error that heed throws: `code` is stable, and `message` says what was expected and what was given.
  *
@@ -61,8 +64,15 @@ export class HeedError extends Error {
     message: string,
     options?: ErrorOptions,
   ) {
-    super(message, options);
+    super(shortened(message, longestMessage), options);
   }
+}
+
+/** Returns a text of at most `most` characters: of a longer one, its beginning and its end. */
+export function shortened(text: string, most: number): string {
+  if (text.length <= most) return text;
+  const end = Math.floor(most / 4);
+  return `${text.slice(0, most - end - 1)}…${text.slice(-end)}`.toWellFormed();
 }
 
 /** Returns an error as a HeedError: one that nobody expected shows a defect of heed itself, and is its cause. */

@@ -5,6 +5,7 @@ import { describe, HeedError } from "../errors.js";
 import type { BertForSequenceClassification } from "../models/bert-heads.js";
 import { untilAborted } from "../until-aborted.js";
 import { encodeTexts, type PairTokenizer, type TextPair } from "./encode-texts.js";
+import { finiteRow } from "./finite-row.js";
 import { SequenceQueue, type SequenceTask } from "./sequence-queue.js";
 
 /**
@@ -37,6 +38,7 @@ export interface ClassifyOptions {
  * Resolves to the logits of each text or pair, [labels].
  *
  * @throws ERR_ARGUMENT or ERR_RANGE if an argument is invalid.
+ * @throws ERR_DIVERGED if logits contain NaN or Infinity.
  * @throws The signal's reason if it is aborted.
  */
 export async function logitsOfTexts(
@@ -60,7 +62,10 @@ export async function logitsOfTexts(
   };
   const queue = SequenceQueue.of(model);
   const sequences = await encodeTexts(op, tokenizer, texts, { ...model.bert.config, maxLength, signal, onTokens });
-  return untilAborted(Promise.all(sequences.map((sequence) => queue.add(sequence, task, signal))), signal);
+  const rows = sequences.map(async (sequence, i) =>
+    finiteRow(op, `texts[${i}]`, await queue.add(sequence, task, signal)),
+  );
+  return untilAborted(Promise.all(rows), signal);
 }
 
 function checkText(op: string, name: string, text: unknown): void {

@@ -9,6 +9,7 @@ import { checkPooling, pool, type Pooling } from "../nn/pooling.js";
 import { l2Normalize } from "../ops/l2-normalize.js";
 import { untilAborted } from "../until-aborted.js";
 import { type EmbeddingTokenizer, encodeTexts } from "./encode-texts.js";
+import { finiteRow } from "./finite-row.js";
 import { SequenceQueue, type SequenceTask } from "./sequence-queue.js";
 
 /** Model with a state for every token, from which a text's vector is computed. */
@@ -50,6 +51,7 @@ export interface EmbedTextsOptions extends EmbeddingRecipe {
  *
  * @throws ERR_ARGUMENT if an argument has a wrong type, or a text has no tokens.
  * @throws ERR_RANGE if `batchSize` or `maxLength` is out of range.
+ * @throws ERR_DIVERGED if a vector contains NaN or Infinity.
  * @throws The signal's reason if it is aborted.
  * @see Reimers & Gurevych 2019, Sentence-BERT: https://arxiv.org/abs/1908.10084
  */
@@ -91,5 +93,8 @@ export async function embedTexts(
   const sequences = await encodeTexts(op, tokenizer, given, {
     ...{ maxLength, vocabularySize, tokenTypes: 0, signal, onTokens },
   });
-  return untilAborted(Promise.all(sequences.map((sequence) => queue.add(sequence, task, signal))), signal);
+  const rows = sequences.map(async (sequence, i) =>
+    finiteRow(op, `texts[${i}]`, await queue.add(sequence, task, signal)),
+  );
+  return untilAborted(Promise.all(rows), signal);
 }

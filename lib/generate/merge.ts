@@ -6,7 +6,7 @@ export interface Source<T> {
   return(): Promise<unknown>;
 }
 
-/** What a source has said when it was asked for its next value. */
+/** Answer of a source that was asked for its next value. */
 type Reply<T> = { readonly source: Source<T>; readonly result: IteratorResult<T, void> } | { readonly error: unknown };
 
 /**

@@ -77,7 +77,7 @@ export function sequencesOf(
   // A prompt may be long, and given many times.
   const known = new Map<ArrayLike<number>, ReadPrompt>();
   const limits = { contextLength, vocabularySize, slide };
-  for (const [index, prompt] of prompts.entries())
+  for (const [index, prompt] of (prompts as readonly ArrayLike<number>[]).entries())
     if (!known.has(prompt)) known.set(prompt, readPrompt(op, nameOf(index), prompt, limits));
   return prompts.map((prompt: ArrayLike<number>, index) => {
     const read = known.get(prompt)!;

@@ -1,6 +1,6 @@
 // Errors in OpenAI's form: {"error": {"message", "type", "param", "code"}} with an HTTP status.
 import { BusyError } from "../engine/busy-error.js";
-import { type ErrorCode, HeedError } from "../errors.js";
+import { type ErrorCode, HeedError, shortened } from "../errors.js";
 
 /** Fields of an `ApiError` besides its message. */
 export interface ApiErrorFields {
@@ -11,6 +11,9 @@ export interface ApiErrorFields {
   /** Number of seconds after which the client may try again. @default none */
   retryAfter?: number;
 }
+
+/** Largest numbers of characters of what a client gets and the log says: what they quote may be a text of megabytes. */
+const longest = { message: 1000, param: 200 };
 
 /** Error that a client gets as an HTTP status and a body in OpenAI's form. */
 export class ApiError extends Error {
@@ -28,10 +31,10 @@ export class ApiError extends Error {
     { code = null, param = null, retryAfter }: ApiErrorFields = {},
     options?: ErrorOptions,
   ) {
-    super(message, options);
+    super(shortened(message, longest.message), options);
     this.type = typeOf(status);
     this.code = code;
-    this.param = param;
+    this.param = param && shortened(param, longest.param);
     this.retryAfter = retryAfter ?? null;
   }
 

@@ -49,8 +49,8 @@ export async function createServer(options: CreateServerOptions): Promise<Fastif
     // What is wrong with an address is found before the hooks of routes run.
     frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
     logger,
-    genReqId: () => `req_${randomUUID()}`,
-    requestIdHeader: "x-request-id",
+    requestIdHeader: false,
+    genReqId: ({ headers }) => ownId(headers["x-request-id"]) ?? `req_${randomUUID()}`,
     // The plugin refuses requests in OpenAI's form while the server shuts down.
     return503OnClosing: false,
     forceCloseConnections: "idle",
@@ -64,4 +64,9 @@ export async function createServer(options: CreateServerOptions): Promise<Fastif
   await app.register(heedServer, others);
   await app.ready();
   return app;
+}
+
+/** Returns the id that a client gives to its request, if it is one that each line of the log may have. */
+function ownId(id: string | string[] | undefined): string | null {
+  return typeof id === "string" && /^[\x21-\x7e]{1,128}$/.test(id) ? id : null;
 }

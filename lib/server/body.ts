@@ -1,6 +1,7 @@
 // Bodies of requests. JSON is parsed and checked in one turn of the event loop, and how long that takes depends on the
 // number of values more than on the number of bytes. So the values are counted before, as the body arrives.
 import type { FastifyInstance, FastifyRequest } from "fastify";
+import { describe } from "../errors.js";
 import { turnWithRoom } from "../turns.js";
 import { ApiError } from "./api-error.js";
 import { JsonCounter } from "./json-counter.js";
@@ -17,7 +18,7 @@ export function limitBodies(app: FastifyInstance): void {
   app.addHook("onRequest", ({ headers }, _reply, done) => {
     const { "content-encoding": encoding = "identity" } = headers;
     if (encoding === "identity") return done();
-    const text = `Expected a body that is not compressed, got the header "Content-Encoding: ${encoding}".`;
+    const text = `Expected a body that is not compressed, got the header "Content-Encoding" with ${describe(encoding)}.`;
     done(new ApiError(415, text, { code: "unsupported_content_encoding" }));
   });
   const counters = new WeakMap<FastifyRequest, JsonCounter>();
@@ -34,12 +35,12 @@ export function limitBodies(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser("error", "error");
   app.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) => {
     const { values, names, depth } = counters.get(request)!;
-    if (values > mostValues || names > mostNames) {
-      const wanted = `at most ${mostValues} values and ${mostNames} names`;
-      done(new ApiError(413, `Expected a body with ${wanted}, got more.`, { code: "body_too_large" }));
-    } else if (depth > mostLevels) {
+    if (depth > mostLevels) {
       const text = `Expected a body whose arrays and objects are nested at most ${mostLevels} deep, got ${depth}.`;
       done(new ApiError(400, text, { code: "body_too_deep" }));
+    } else if (values > mostValues || names > mostNames) {
+      const wanted = `at most ${mostValues} values and ${mostNames} names`;
+      done(new ApiError(413, `Expected a body with ${wanted}, got more.`, { code: "body_too_large" }));
     } else {
       // Here the work on a request begins. Many that arrive at the same time begin in different turns.
       void turnWithRoom().then(() => parse(request, body as string, done));

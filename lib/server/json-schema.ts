@@ -1,7 +1,7 @@
 // JSON schemas of the bodies. The server documents them (OpenAPI) and refuses what does not match them, by the name of
 // the first parameter that is wrong.
 import { Ajv, type ErrorObject } from "ajv";
-import { describe } from "../errors.js";
+import { describe, shortened } from "../errors.js";
 import { mostWork } from "../structured/work.js";
 import { ApiError } from "./api-error.js";
 
@@ -74,7 +74,7 @@ function apiErrorOfSchema(errors: readonly ErrorObject[]): ApiError {
     return new ApiError(400, `Missing parameter: ${describe(param)}.`, { param, code: "missing_required_parameter" });
   }
   const param = at || null;
-  const name = param ?? "the body";
+  const name = shortened(param ?? "the body", 200);
   if (parentSchema?.["x-unsupported"]) {
     const text = `Unsupported parameter: heed does not support ${describe(name)} with this value.`;
     return new ApiError(400, text, { param, code: "unsupported_parameter" });

@@ -3,6 +3,7 @@ import swagger from "@fastify/swagger";
 import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from "fastify";
 import { Readable } from "node:stream";
 import { checkBoolean, checkInteger } from "../check.js";
+import { describe } from "../errors.js";
 import { version } from "../version.js";
 import { type AccessOptions, open, restrictAccess } from "./access.js";
 import { ApiError, apiErrorOf } from "./api-error.js";
@@ -141,7 +142,7 @@ function serveModels(app: FastifyInstance, models: ServedModels): void {
   app.get<{ Params: { "*": string } }>("/v1/models/*", { schema: { summary: "Describe a model" } }, ({ params }) => {
     const found = list().find(({ id }) => id === params["*"]);
     if (found) return found;
-    const text = `The model ${JSON.stringify(params["*"])} does not exist.`;
+    const text = `The model ${describe(params["*"])} does not exist.`;
     throw new ApiError(404, text, { param: "model", code: "model_not_found" });
   });
 }

@@ -4,7 +4,7 @@ import type { FastifyInstance } from "fastify";
 import { randomUUID } from "node:crypto";
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
 import type { Duplex } from "node:stream";
-import { oneOf } from "../errors.js";
+import { describe, oneOf, shortened } from "../errors.js";
 import { ApiError } from "./api-error.js";
 import { endConnection } from "./connections.js";
 
@@ -46,7 +46,7 @@ export class Refusals {
       response.once("close", () => open.delete(exchange));
     });
     app.server.on("checkExpectation", ({ headers }: IncomingMessage, response: ServerResponse) => {
-      const text = `Expected the header "Expect" to be "100-continue", got ${JSON.stringify(headers.expect)}.`;
+      const text = `Expected the header "Expect" to be "100-continue", got ${describe(headers.expect)}.`;
       const error = new ApiError(417, text, { code: "expectation_failed" });
       const body = JSON.stringify(error.body);
       response.writeHead(error.status, headersOf(body, this.#report(error))).end(body);
@@ -138,9 +138,11 @@ export function refuseUnknown(app: FastifyInstance): void {
     const found = [...methods].find(([route]) =>
       route.endsWith("/*") ? path.startsWith(route.slice(0, -1)) : route === path,
     );
-    if (!found) throw new ApiError(404, `There is no ${method} ${url}.`, { code: "unknown_url" });
+    if (!found) throw new ApiError(404, `There is no ${method} ${shortened(url, 200)}.`, { code: "unknown_url" });
     const allowed = [...found[1]];
     reply.header("allow", allowed.join(", "));
-    throw new ApiError(405, `${path}: expected ${oneOf(allowed)}, got ${method}.`, { code: "method_not_allowed" });
+    throw new ApiError(405, `${shortened(path, 200)}: expected ${oneOf(allowed)}, got ${method}.`, {
+      code: "method_not_allowed",
+    });
   });
 }

@@ -1,6 +1,6 @@
 // The models of a server by the names that clients give, with an engine for each that generates.
 import { Engine, type EngineMetrics, type EngineOptions } from "../engine/engine.js";
-import { HeedError } from "../errors.js";
+import { describe, HeedError } from "../errors.js";
 import { encodePrompt } from "../generate/generate-text.js";
 import { ClassifierModel } from "../load/classifier-model.js";
 import { EmbeddingModel } from "../load/embedding-model.js";
@@ -240,7 +240,7 @@ export class ServedModels {
     const found = id === undefined || id === null ? models[0] : models.find((model) => model.id === id);
     if (found) return found;
     if (id !== undefined && id !== null && !this.all.some((model) => model.id === id))
-      throw new ApiError(404, `The model ${JSON.stringify(id)} does not exist. /v1/models lists those that do.`, {
+      throw new ApiError(404, `The model ${describe(id)} does not exist. /v1/models lists those that do.`, {
         ...{ param: "model", code: "model_not_found" },
       });
     throw new ApiError(400, `Expected a model that ${does}. /v1/models lists the models.`, {

@@ -25,12 +25,12 @@ const filtering = fc
     ranges: fc.array(fc.tuple(fc.nat(), fc.integer({ min: 1, max: 9 })), { maxLength: 3 }),
   })
   .map(({ parts, others, cuts, ranges }) => {
-    const whole = [...parts.join("")];
+    const whole = Array.from(parts.join(""));
     const within = ranges.map(([from, length]) => {
       const start = from % (whole.length + 1);
       return whole.slice(start, start + length).join("");
     });
-    const stops = [...others, ...within, ...others.map((stop) => [...stop].slice(1).join(""))].filter(Boolean);
+    const stops = [...others, ...within, ...others.map((stop) => Array.from(stop).slice(1).join(""))].filter(Boolean);
     return { whole: whole.join(""), stops, cuts };
   });
 
@@ -60,7 +60,7 @@ fuzz("answers of bytes end before parts of themselves", request, { ci: 6, nightl
   await using engine = new Engine(model, { tokenizer });
   const asked = { ...options, prompt: "Why?", maxTokens: 60, stopTokens: [] };
   const free = await engine.generate(asked);
-  const characters = [...free.text];
+  const characters = Array.from(free.text);
   const stop = ranges
     .map(([from, length]) => {
       const start = from % (characters.length + 1);

@@ -67,12 +67,13 @@ test("nor is it by one long message, or by a template that works hard for a shor
   });
 });
 
-/** Resolves to the threads that get orders while `body` runs. */
-async function threadsOf(body: () => Promise<unknown>): Promise<Worker[]> {
+/** Resolves to the threads that get orders while `body` runs, which gets the list as it grows. */
+async function threadsOf(body: (used: Worker[]) => Promise<unknown>): Promise<Worker[]> {
   const post = vi.spyOn(Worker.prototype, "postMessage");
+  const used = post.mock.contexts as Worker[];
   try {
-    await body();
-    return post.mock.contexts as Worker[];
+    await body(used);
+    return [...used];
   } finally {
     post.mockRestore();
   }
@@ -118,11 +119,10 @@ test("a conversation whose client leaves while it is rendered does not hold up t
 
 test("a thread that was killed is started again, and the event loop is not held meanwhile", async () => {
   await expectNoPause(async () => {
-    const killed = await threadsOf(async () => {
+    const killed = await threadsOf(async (used) => {
       const texts = [4000, 4001, 4002].map((count) => threads.renderChat(template, conversation(count), {}));
-      await vi.waitFor(() => expect(vi.mocked(Worker.prototype.postMessage).mock.contexts).not.toEqual([]));
-      const [worker] = vi.mocked(Worker.prototype.postMessage).mock.contexts as [Worker];
-      await worker.terminate();
+      await vi.waitFor(() => expect(used).not.toEqual([]));
+      await used[0]!.terminate();
       expect(await Promise.all(texts)).toEqual([4000, 4001, 4002].map(expected));
     });
     expect(new Set(killed).size).toBeGreaterThan(1);
