@@ -112,7 +112,7 @@ export function generateFrom(
   if (tokenizer === null && format !== null)
     throw new HeedError("ERR_ARGUMENT", "generate: expected a tokenizer for the option format, got none");
   const rules = { ...plain, root: format === null ? null : readFormat(format) };
-  const text = { ...settings, stop: new StopTexts(stop), echo: echo && (echoed ?? true), rules };
+  const text = { ...settings, stop: StopTexts.of(stop), echo: echo && (echoed ?? true), rules };
   const { n, logprobs } = source;
   return new Generation((end) => eventsOf(model, tokenizer, prompt, text, source, end), n, logprobs);
 }

@@ -30,6 +30,17 @@ export class StopTexts {
   /** Length of the longest stop text with which each node's text ends; 0 if there is none. */
   readonly #complete: Int32Array;
   #nodes = 1;
+  static #latest: { readonly stops: readonly string[]; readonly texts: StopTexts } | null = null;
+
+  /** Returns the automaton of some stop texts. The prompts of a request have the same ones, and share it. */
+  static of(stops: readonly string[]): StopTexts {
+    const latest = StopTexts.#latest;
+    const isSame = latest?.stops.length === stops.length && stops.every((stop, i) => stop === latest.stops[i]);
+    if (isSame) return latest.texts;
+    const texts = new StopTexts(stops);
+    StopTexts.#latest = { stops: [...stops], texts };
+    return texts;
+  }
 
   constructor(stops: readonly string[]) {
     const most = 1 + stops.reduce((sum, stop) => sum + stop.length, 0);

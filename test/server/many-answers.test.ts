@@ -1,14 +1,24 @@
 /** Requests for many answers: bounded before anything is made for them, and cheap as far as they are alike. */
 import { describe, expect, test } from "vitest";
 import { Engine } from "../../lib/engine/engine.js";
+import { LanguageModel } from "../../lib/load/language-model.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { someTokens } from "../generate/models.js";
+import { collectGarbage } from "../support/gc.js";
+import { nightly } from "../support/nightly.js";
 import { expectNoPause } from "../support/pauses.js";
 import { chatModel, type Client, type ErrorBody, eventsOf, start, until } from "./support.js";
 
 const [text, chat] = ["/v1/completions", "/v1/chat/completions"];
 const messages = [{ role: "user", content: "Why?" }];
 const usual = { max_tokens: 2, seed: 1 };
+
+/** Returns a model whose tokens cost little. */
+function small(): LanguageModel {
+  const { tokenizer } = chatModel();
+  const size = { vocabularySize: 272, contextLength: 640, layers: 1, heads: 1, width: 8, dropout: 0 };
+  return new LanguageModel({ model: new GPT(size, { seed: 1 }), tokenizer, defaults: { stopTokens: [] } });
+}
 
 async function refusalOf(client: Client, path: string, body: object): Promise<object> {
   const response = await client.post(path, body);
@@ -79,6 +89,37 @@ describe("the answers to a request", () => {
       engine.generate({ tokens: [1], n: 2, maxTokens: 4 }),
     ]);
     expect(results).toMatchObject([{ status: "fulfilled" }, { status: "rejected", reason: { code: "ERR_BUSY" } }]);
+  });
+
+  test("begin and end in short turns, as many as there may be, with stop texts as long as they may be", async () => {
+    const client = await start({ models: { tiny: small() } });
+    const prompt = Array.from({ length: 128 }, (_, i) => `${i} `.repeat(40));
+    const stop = Array.from({ length: 16 }, (_, i) => String.fromCharCode(97 + i).repeat(1000));
+    await expectNoPause(async () => {
+      const { choices } = await client.answer<{ choices: object[] }>(text, { prompt, n: 8, max_tokens: 2, stop });
+      expect(choices).toHaveLength(1024);
+    });
+  });
+
+  test("leave nothing behind that grows with their tokens", { timeout: 120_000 }, async () => {
+    const tokens = nightly ? 500 : 100;
+    const client = await start({ models: { tiny: small() }, engine: { maxSequences: 128 } });
+    const bias = Object.fromEntries(Array.from({ length: 256 }, (_, i) => [i, i === 97 ? 100 : 0]));
+    const body = { messages, n: 128, max_tokens: tokens, logit_bias: bias, stream: true };
+    const response = await client.post(chat, { ...body, logprobs: true, top_logprobs: 3 });
+    const sizes: number[] = [];
+    let events = 0;
+    for await (const part of response.body as unknown as AsyncIterable<Uint8Array>) {
+      events += Buffer.from(part).toString("latin1").split("data: ").length - 1;
+      const due = sizes.length === 0 ? 0.2 : 0.9;
+      if (sizes.length === 2 || events < due * 128 * tokens) continue;
+      await collectGarbage();
+      const { heapUsed, arrayBuffers } = process.memoryUsage();
+      sizes.push(heapUsed + arrayBuffers);
+    }
+    expect(events).toBeGreaterThanOrEqual(128 * tokens);
+    // The tokens themselves stay; 3 kB a token did.
+    expect((sizes[1]! - sizes[0]!) / (0.7 * 128 * tokens)).toBeLessThan(200);
   });
 
   test("to a prompt of 30,000 tokens share it", { timeout: 120_000 }, async () => {
