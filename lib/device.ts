@@ -2,6 +2,7 @@ import { checkBoolean, checkInteger } from "./check.js";
 import { describe, HeedError } from "./errors.js";
 import { warmUp, type WarmUpModel, type WarmUpOptions } from "./kernel-images.js";
 import { native, type MemoryStats } from "./native.js";
+import { systemMemory } from "./system-memory.js";
 
 /**
  * Device that holds tensors and runs operations: a queue that runs in order, with its own memory.
@@ -39,6 +40,18 @@ export class Device {
    */
   memory(): MemoryStats {
     return native.memory(this.index);
+  }
+
+  /**
+   * Returns how many bytes tensors on the device can still take: what the card has left, or what the system has left and
+   * the limits of its control groups allow, and what heed holds for reuse.
+   *
+   * @example
+   * const gigabytes = device("cpu").availableMemory() / 1e9;
+   */
+  availableMemory(): number {
+    const left = native.availableMemory(this.index);
+    return (left < 0 ? systemMemory().available : left) + this.memory().cached;
   }
 
   /** Sets the `peak` of `memory()` to the memory in use now. */

@@ -18,6 +18,12 @@ export function dtypeIndex(dtype: DType): number {
   return index;
 }
 
+/** Returns the number of bytes of an element. */
+export function elementBytes(dtype: DType): number {
+  if (dtype === "u8") return 1;
+  return dtype === "bf16" || dtype === "f16" ? 2 : 4;
+}
+
 /** Returns the numbers that bf16 or f16 bits stand for, in `values`, which has the same length, or in new memory. */
 export function floatsOf(
   dtype: "bf16" | "f16",

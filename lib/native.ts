@@ -170,6 +170,8 @@ export interface Native {
   stopTimer(device: number, timer: TimerHandle): Promise<ArrayBuffer>;
   synchronize(device: number): Promise<unknown>;
   memory(device: number): MemoryStats;
+  /** Returns the bytes that the device has left, or -1 if only the system knows, as for the CPU. */
+  availableMemory(device: number): number;
   resetPeak(device: number): void;
   /** Returns a promise that resolves when the system has the memory. */
   releaseCached(device: number): Promise<unknown>;

@@ -4,7 +4,7 @@
 import type { Drawn } from "../generate/draws.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import type { KvPages } from "../nn/kv-pages.js";
-import type { Drafter, DraftLength } from "./drafter.js";
+import type { Drafter, DraftLength, KvSizes } from "./drafter.js";
 import { KvMemory, type PageCounts } from "./kv-memory.js";
 import { PageTable } from "./page-table.js";
 import { freePages, reservePages, reusePages, sharePages } from "./paged-sequence.js";
@@ -64,6 +64,10 @@ export class DraftModel implements Drafter {
     this.#model = model;
     this.#table = new PageTable(pages.first, pages.pageSize, pages.most);
     this.#memory = new KvMemory(model, pages);
+  }
+
+  get kvSizes(): KvSizes {
+    return { bytes: this.#memory.bytes, resident: this.#memory.residentBytes(this.#table.highest) };
   }
 
   available(request: Request, most: number): number {

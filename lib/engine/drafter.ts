@@ -6,6 +6,12 @@ export interface DraftLength {
   readonly count: number;
 }
 
+/** Bytes of memory for keys and values: all of it, and what the system has given of it. */
+export interface KvSizes {
+  readonly bytes: number;
+  readonly resident: number;
+}
+
 /** A source of tokens that may follow those of a request. */
 export interface Drafter {
   /** Returns how many tokens, at most `most`, can be drafted for a request. */
@@ -15,6 +21,8 @@ export interface Drafter {
    * model may compute to catch up with the requests.
    */
   draft(lengths: readonly DraftLength[], budget: number): number[][] | Promise<number[][]>;
+  /** Bytes of its memory for keys and values. */
+  readonly kvSizes: KvSizes;
   /** Frees its memory. */
   dispose(): void;
 }

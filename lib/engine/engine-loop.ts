@@ -50,7 +50,12 @@ export class EngineLoop {
 
   /** Bytes of the memory for keys and values that there is now. */
   get kvBytes(): number {
-    return this.#memory.bytes;
+    return this.#memory.bytes + (this.#speculation?.kvSizes.bytes ?? 0);
+  }
+
+  /** Bytes of it that the system has given. */
+  get kvResident(): number {
+    return this.#memory.residentBytes(this.table.highest) + (this.#speculation?.kvSizes.resident ?? 0);
   }
 
   /** Adds a request. The steps begin in the next microtask. */
@@ -70,6 +75,7 @@ export class EngineLoop {
     this.scheduler.paused = true;
     await this.#running;
     this.free();
+    this.#giveBack();
     this.#model = model;
     this.#memory = new KvMemory(model, pages);
     this.#weights = new WeightsWatch(model);
@@ -85,6 +91,12 @@ export class EngineLoop {
   close(): void {
     this.free();
     this.#speculation?.dispose();
+    this.#giveBack();
+  }
+
+  /** Lets the system have what was freed. */
+  #giveBack(): void {
+    this.#model.device.emptyCache().catch(() => undefined);
   }
 
   /** Frees the memory. If there are requests, their next step makes it again. */
@@ -147,6 +159,8 @@ export class EngineLoop {
       this.#memory.pages(this.table.pages + 1);
       return true;
     } catch (error) {
+      // Some of the memory may have moved.
+      this.#recorded.dispose();
       this.scheduler.restart();
       if (this.#memory.count > 0) this.table.limit(this.#memory.count - 1);
       else for (const request of this.scheduler.all()) request.finish({ error: asHeedError("generate", error) });
@@ -218,7 +232,7 @@ export class EngineLoop {
 
   /** Returns true if a further step of one token can follow the one whose tokens are not read yet. */
   #mayRunAhead(work: readonly Work[]): boolean {
-    const { contextLength } = this.#model.config;
+    const { contextLength } = this.scheduler;
     const now = Date.now();
     // With the token that is on its way, a request may have all that it gets, or fill the context.
     const goesOn = ({ end, generated, limit, computed, settings }: Request): boolean =>

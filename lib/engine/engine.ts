@@ -16,7 +16,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { BusyError } from "./busy-error.js";
 import { EngineLoop } from "./engine-loop.js";
 import type { EngineRequest } from "./engine-request.js";
-import { type PageCounts, pageCounts, type PageShape } from "./kv-memory.js";
+import { KvRoom, type Room } from "./kv-memory.js";
 import { chatTokenizer, promptOf } from "./prompt.js";
 import { Request, type RequestSettings } from "./request.js";
 import type { StepLimits } from "./scheduler.js";
@@ -56,13 +56,27 @@ export interface EngineOptions {
    */
   maxQueue?: number;
   /**
-   * Bytes of memory for keys and values, which is reserved at once; at least one sequence of the whole context must
-   * fit.
+   * Largest number of tokens of a sequence, if that is to be less than what the model sees. A longer prompt is refused,
+   * and a text that fills the context ends with the finish reason "length".
    *
-   * @default memory that grows with the requests, to 16 sequences of the whole context, but at most 1 GiB unless one
-   * sequence needs more
+   * @default the context of the model, or as many tokens as the memory for keys and values has room for
+   */
+  context?: number;
+  /**
+   * Bytes of memory for keys and values, which is reserved at once and also keeps those of earlier requests. It must have
+   * room for a page of tokens. If a sequence of the whole context does not fit, the context is shorter.
+   *
+   * @default memory that grows with the requests that run at the same time, up to a part (`kvShare`) of what is available
+   * to the process when the engine is created, but to at least one page for each of `maxSequences` sequences
    */
   kvMemory?: number;
+  /**
+   * Part of the memory that is available to the process, or of the memory that the CUDA device has left, that keys and
+   * values may take if `kvMemory` is not given. Several engines of a process share it well if each gets a part of it.
+   *
+   * @default 0.75
+   */
+  kvShare?: number;
   /** Number of tokens of a page of that memory. Requests share whole pages. @default 64 */
   pageSize?: number;
   /**
@@ -92,8 +106,14 @@ export interface EngineMetrics {
   running: number;
   /** Pages of KV memory. */
   pages: number;
+  /** Largest number of tokens of a sequence. */
+  contextLength: number;
+  /** Bytes that the KV memory may have at most. */
+  kvMemory: number;
   /** Bytes of the KV memory that there is now. It is made when it is first needed, unless `kvMemory` reserves it. */
   kvBytes: number;
+  /** Bytes of it that the system has given so far: on the CPU, memory is given when it is first written. */
+  kvResident: number;
   /** Pages that requests use. */
   pagesUsed: number;
   /** Pages that more than one request uses. */
@@ -136,13 +156,12 @@ export class Engine implements AsyncDisposable {
   #tokenizer: Tokenizer | null;
   #defaults: TextOptions;
   readonly #maxQueue: number;
-  readonly #kvMemory: number | undefined;
-  readonly #pages: PageShape;
+  readonly #kvRoom: KvRoom;
+  #room: Room;
   readonly #limits: { readonly maxBatchTokens: number | undefined; readonly maxSequences: number };
   readonly #maxStepTime: number;
   readonly #onFinish: ((summary: RequestSummary) => void) | undefined;
   readonly #speculation: Speculation | null;
-  readonly #draft: CausalDecoder | null;
   readonly #loop: EngineLoop;
   #arrivals = 0;
   #closed = false;
@@ -151,7 +170,8 @@ export class Engine implements AsyncDisposable {
   /**
    * Creates an engine for a model, which stays the caller's. While the engine is open, the model must not be disposed.
    *
-   * @throws ERR_ARGUMENT if the model is not a `GPT` or `Llama`; ERR_RANGE if an option is out of range.
+   * @throws ERR_ARGUMENT if the model is not a `GPT` or `Llama`; ERR_RANGE if an option is out of range, or `kvMemory` has
+   * no room for a page.
    * @throws ERR_OOM if there is no memory of `kvMemory` bytes.
    */
   constructor(model: GPT | Llama, options: EngineOptions = {}) {
@@ -159,7 +179,8 @@ export class Engine implements AsyncDisposable {
     checkObject("Engine", "options", options);
     const { tokenizer = null, defaults = {}, maxBatchTokens, maxSequences = 64, maxQueue = 1024 } = options;
     const { maxStepTime = 250 } = options;
-    const { pageSize = 64, kvType = null, kvMemory, speculation = null, onFinish } = options;
+    const { pageSize = 64, kvType = null, speculation = null, onFinish } = options;
+    const { context, kvMemory, kvShare } = options;
     if (maxBatchTokens !== undefined) checkInteger("Engine", "maxBatchTokens", maxBatchTokens, 1);
     checkInteger("Engine", "maxSequences", maxSequences, 1);
     checkInteger("Engine", "maxQueue", maxQueue, 0);
@@ -172,29 +193,41 @@ export class Engine implements AsyncDisposable {
     this.#tokenizer = tokenizer;
     this.#defaults = defaults;
     this.#maxQueue = maxQueue;
-    this.#kvMemory = kvMemory;
-    this.#pages = { pageSize, kvType };
     this.#limits = { maxBatchTokens, maxSequences };
     this.#maxStepTime = maxStepTime;
     this.#onFinish = onFinish;
     const speculates = checkSpeculation(model, speculation);
-    this.#draft = speculates?.draft ?? null;
-    const pages = this.#pagesFor(model);
+    const [draft, shape] = [speculates?.draft ?? null, { pageSize, kvType }];
+    this.#kvRoom = new KvRoom(model, draft, shape, { context, kvMemory, kvShare }, maxSequences);
+    this.#room = this.#kvRoom.for(model);
+    const { pages } = this.#room;
     this.#speculation = speculates && createSpeculation(speculates, pages);
-    this.#loop = new EngineLoop(model, pages, this.#limitsFor(model), this.#speculation);
-    if (kvMemory !== undefined) this.#loop.allocate();
+    this.#loop = new EngineLoop(model, pages, this.#limitsFor(model, this.#room), this.#speculation);
+    if (this.#kvRoom.reserved) this.#loop.allocate();
+  }
+
+  /** Largest number of tokens of a sequence: the model's context, or less if an option or the memory limits it. */
+  get contextLength(): number {
+    return this.#room.contextLength;
+  }
+
+  /** @internal The pages of sequences, and what a sequence that does not fit would need. */
+  get room(): Room {
+    return this.#room;
   }
 
   /** Current figures. */
   get metrics(): EngineMetrics {
-    const { scheduler, table, statistics, steps, computed, kvBytes } = this.#loop;
+    const { scheduler, table, statistics, steps, computed, kvBytes, kvResident } = this.#loop;
+    const { contextLength, bytes: kvMemory } = this.#room;
     scheduler.removeEnded();
     const { pages, used: pagesUsed, shared: pagesShared } = table;
     const { waiting, running, preemptions, cachedTokens } = scheduler;
     const { generated, tokensPerSecond, timeToFirstToken, timeBetweenTokens } = statistics;
     const { draftedTokens = 0, acceptedTokens = 0 } = this.#speculation ?? {};
     return {
-      ...{ waiting, running, pages, kvBytes, pagesUsed, pagesShared, steps, computedTokens: computed, cachedTokens },
+      ...{ waiting, running, contextLength, kvMemory, kvBytes, kvResident, pages, pagesUsed, pagesShared },
+      ...{ steps, computedTokens: computed, cachedTokens },
       ...{ generatedTokens: generated, tokensPerSecond, timeToFirstToken, timeBetweenTokens, preemptions },
       ...{ draftedTokens, acceptedTokens },
     };
@@ -240,13 +273,13 @@ export class Engine implements AsyncDisposable {
     const own = { priority, deadline, logprobs, speculation, adapter };
     const source = {
       tokens: (sequence: Sequence, settings: TokenSettings) => this.#tokens(sequence, { ...settings, ...own }),
-      ...{ n, logprobs: logprobs !== null },
+      ...{ n, logprobs: logprobs !== null, contextLength: this.contextLength },
     };
     const chosen = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
     const given: TextOptions = { ...this.#defaults, ...chosen };
     checkBoolean("generate", "parallelToolCalls", parallelToolCalls);
     checkBoolean("generate", "chat", chat);
-    const readPrompt = promptOf(request, this.#tokenizer);
+    const readPrompt = this.#fitting(promptOf(request, this.#tokenizer), given.overflow ?? "error");
     const read = (): ReturnType<typeof readPrompt> => {
       // The answers take memory when the prompt has been read.
       this.checkRoom(n);
@@ -274,7 +307,7 @@ export class Engine implements AsyncDisposable {
   async score(request: ScoreRequest): Promise<TokenScores> {
     let release = (): void => undefined;
     try {
-      return await scoreTokens(this.#model, request, (scoring, settings) => {
+      return await scoreTokens(this.#model, this.#room, request, (scoring, settings) => {
         // The last token is not read, only predicted.
         const tokens = Array.from(scoring.tokens.subarray(0, -1));
         const sequence = { tokens, prompt: tokens.length, limit: 1, stream: 0, constraint: null };
@@ -304,32 +337,34 @@ export class Engine implements AsyncDisposable {
    *
    * @param options tokenizer and defaults of the new model; by default those of the old one.
    *
-   * @throws ERR_ARGUMENT if the model is not a `GPT` or `Llama`, or has other tokens; ERR_RANGE if its context is
-   * shorter. Requests that wait could then not be served.
+   * @throws ERR_ARGUMENT if the model is not a `GPT` or `Llama`, or has other tokens; ERR_RANGE if its context, or the one
+   * that fits into the engine's memory, is shorter. Requests that wait could then not be served.
    * @throws ERR_BUSY if a model is being replaced already, or the engine is closed.
    */
   async replace(model: GPT | Llama, options: Pick<EngineOptions, "tokenizer" | "defaults"> = {}): Promise<void> {
     checkDecoder(model);
     checkObject("replace", "options", options);
     const { tokenizer = this.#tokenizer, defaults = this.#defaults } = options;
-    const { vocabularySize, contextLength } = this.#model.config;
+    const { vocabularySize } = this.#model.config;
     const { config } = model;
+    const [{ contextLength }, room] = [this.#room, this.#kvRoom.for(model)];
     if (config.vocabularySize !== vocabularySize)
       throw new HeedError(
         "ERR_ARGUMENT",
         `replace: expected a model with the ${vocabularySize} tokens of the one before, got ${config.vocabularySize}`,
       );
-    if (config.contextLength < contextLength)
+    if (room.contextLength < contextLength)
       throw new HeedError(
         "ERR_RANGE",
-        `replace: expected a context of at least ${contextLength} tokens, got ${config.contextLength}`,
+        `replace: expected a context of at least ${contextLength} tokens, got ${room.contextLength}${room.shortage(contextLength)}`,
       );
     if (this.#closed) throw closed("replace");
     if (this.#replacing) throw new HeedError("ERR_BUSY", "replace: expected no replacement to be under way, got one");
     this.#replacing = true;
     try {
-      await this.#loop.replace(model, this.#pagesFor(model), this.#limitsFor(model));
+      await this.#loop.replace(model, room.pages, this.#limitsFor(model, room));
       this.#model = model;
+      this.#room = room;
       this.#tokenizer = tokenizer;
       this.#defaults = defaults;
     } finally {
@@ -431,14 +466,25 @@ export class Engine implements AsyncDisposable {
     return request;
   }
 
-  #limitsFor({ config }: CausalDecoder): StepLimits {
-    const { maxBatchTokens = usualBatchTokens(config), maxSequences } = this.#limits;
+  #limitsFor({ config }: CausalDecoder, { contextLength, pages }: Room): StepLimits {
+    const { maxBatchTokens = usualBatchTokens(config) } = this.#limits;
     const promptBudget = new PromptBudget(this.#maxStepTime);
-    return { maxBatchTokens, maxSequences, contextLength: config.contextLength, promptBudget };
+    // Each of them has a page at least.
+    const maxSequences = Math.min(this.#limits.maxSequences, pages.most);
+    return { maxBatchTokens, maxSequences, contextLength, promptBudget };
   }
 
-  #pagesFor(model: CausalDecoder): PageCounts {
-    return pageCounts(model, this.#draft, this.#pages, this.#kvMemory);
+  /** Returns a function that returns the tokens of a prompt, and throws if they can never fit into the memory. */
+  #fitting(
+    read: () => Int32Array | Promise<Int32Array>,
+    overflow: NonNullable<TextOptions["overflow"]>,
+  ): () => Promise<Int32Array> {
+    return async () => {
+      const tokens = await read();
+      const advice = '; overflow: "slide" drops the start';
+      if (overflow === "error" && this.#room.limited) this.#room.check("generate", "prompt", tokens.length, advice);
+      return tokens;
+    };
   }
 }
 

@@ -1,4 +1,5 @@
-import { checkInteger } from "../check.js";
+// How much memory an engine has for keys and values, how many tokens a sequence can have with it, and the memory itself.
+import { checkInteger, checkNumber } from "../check.js";
 import { HeedError } from "../errors.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import { bytesOfHead, type KvPages, type KvType } from "../nn/kv-pages.js";
@@ -25,33 +26,116 @@ export interface PageCounts extends PageShape {
   readonly most: number;
 }
 
-/**
- * Returns how many pages the memory of a model, and of the one that drafts for it, has. Without `kvMemory` in bytes, it
- * grows.
- *
- * @throws ERR_ARGUMENT or ERR_RANGE if `kvMemory` is no integer, or too small for one sequence.
- */
-export function pageCounts(
-  model: CausalDecoder,
-  draft: CausalDecoder | null,
-  shape: PageShape,
-  kvMemory: number | undefined,
-): PageCounts {
-  const { contextLength } = model.config;
-  const bytes = bytesOfPage(model, shape) + (draft ? bytesOfPage(draft, shape) : 0);
-  const least = Math.ceil(contextLength / shape.pageSize);
-  if (kvMemory === undefined) {
-    const most = Math.max(least, Math.min(16 * least, Math.floor(2 ** 30 / bytes)));
-    return { ...shape, first: Math.min(most, 8), most };
+/** Part of the memory that is available which keys and values may take if the caller does not say how much. */
+const usualShare = 0.75;
+
+/** Number of pages at the beginning, if the caller does not say how much memory there is. */
+const firstPages = 16;
+
+/** Options of an engine's memory; see `EngineOptions`. */
+export interface RoomOptions {
+  readonly context: number | undefined;
+  readonly kvMemory: number | undefined;
+  readonly kvShare: number | undefined;
+}
+
+/** The room that an engine has for keys and values. */
+export class KvRoom {
+  /** Bytes that they may take, and one page for rows without a request. */
+  readonly #bytes: number;
+  /** True if the caller has said how many bytes these are. They are then reserved. */
+  readonly reserved: boolean;
+  readonly #context: number;
+  readonly #maxSequences: number;
+  readonly #shape: PageShape;
+  readonly #draft: CausalDecoder | null;
+
+  /** @throws ERR_ARGUMENT or ERR_RANGE if an option is invalid. */
+  constructor(
+    model: CausalDecoder,
+    draft: CausalDecoder | null,
+    shape: PageShape,
+    { context, kvMemory, kvShare = usualShare }: RoomOptions,
+    maxSequences: number,
+  ) {
+    if (context !== undefined) checkInteger("Engine", "context", context, 1);
+    if (kvMemory !== undefined) checkInteger("Engine", "kvMemory", kvMemory, 1);
+    checkNumber("Engine", "kvShare", kvShare, Number.MIN_VALUE, 1);
+    this.#shape = shape;
+    this.#draft = draft;
+    this.#context = context ?? Infinity;
+    this.#maxSequences = maxSequences;
+    this.reserved = kvMemory !== undefined;
+    this.#bytes = kvMemory ?? Math.floor(kvShare * model.device.availableMemory());
   }
-  checkInteger("Engine", "kvMemory", kvMemory, 1);
-  const pages = Math.floor(kvMemory / bytes);
-  if (pages < least)
+
+  /** Returns the pages and the context that a model has in this room. */
+  for(model: CausalDecoder): Room {
+    const { pageSize } = this.#shape;
+    const bytes = bytesOfPage(model, this.#shape) + (this.#draft ? bytesOfPage(this.#draft, this.#shape) : 0);
+    const context = Math.min(this.#context, model.config.contextLength);
+    const pages = Math.floor(this.#bytes / bytes);
+    if (this.reserved) {
+      if (pages < 1)
+        throw new HeedError(
+          "ERR_RANGE",
+          `Engine: expected kvMemory of at least ${bytes} bytes, which a page of ${pageSize} tokens needs, got ${this.#bytes}`,
+        );
+      return new Room({ ...this.#shape, first: pages, most: pages }, bytes, context);
+    }
+    // More pages than all sequences have at the same time would hold only what has ended.
+    const useful = this.#maxSequences * Math.ceil(context / pageSize);
+    const most = Math.min(useful, Math.max(this.#maxSequences, pages));
+    return new Room({ ...this.#shape, first: Math.min(most, firstPages), most }, bytes, context);
+  }
+}
+
+/** The pages of a model's sequences, and how long these can be. */
+export class Room {
+  /** Largest number of tokens that the model sees. */
+  readonly contextLength: number;
+  /** True if there is too little memory for a longer context. */
+  readonly limited: boolean;
+
+  constructor(
+    readonly pages: PageCounts,
+    readonly bytesOfPage: number,
+    context: number,
+  ) {
+    this.contextLength = Math.min(context, pages.most * pages.pageSize);
+    this.limited = this.contextLength < context;
+  }
+
+  /** Largest number of bytes of keys and values. */
+  get bytes(): number {
+    return this.pages.most * this.bytesOfPage;
+  }
+
+  /** Returns the bytes that the keys and values of `tokens` tokens take. */
+  bytesFor(tokens: number): number {
+    return Math.ceil(tokens / this.pages.pageSize) * this.bytesOfPage;
+  }
+
+  /**
+   * Throws if a sequence of `length` tokens can never fit.
+   *
+   * @param name what the error calls the sequence
+   * @throws ERR_RANGE if the sequence is too long; the message says what it needs, and what there is.
+   */
+  check(op: string, name: string, length: number, advice = ""): void {
+    const { contextLength } = this;
+    if (length <= contextLength) return;
     throw new HeedError(
       "ERR_RANGE",
-      `Engine: expected kvMemory of at least ${least * bytes} bytes, which a sequence of ${contextLength} tokens needs, got ${kvMemory}`,
+      `${op}: expected ${name} to fit into the context of ${contextLength} tokens, got ${length}${this.shortage(length)}${advice}`,
     );
-  return { ...shape, first: pages, most: pages };
+  }
+
+  /** Returns the end of a sentence about `length` tokens that do not fit: how much memory they need, if that is the reason. */
+  shortage(length: number): string {
+    if (!this.limited) return "";
+    return `: their keys and values need ${this.bytesFor(length)} bytes, and there are ${this.bytes} for all sequences`;
+  }
 }
 
 /** Memory for the keys and values of a model, which is made when it is first needed, and grows with the page table. */
@@ -73,6 +157,11 @@ export class KvMemory implements Disposable {
   /** Their bytes. */
   get bytes(): number {
     return this.#pages?.bytes ?? 0;
+  }
+
+  /** Returns the bytes that pages up to page number `last` take from the system; it gives others when they are written. */
+  residentBytes(last: number): number {
+    return this.#pages?.residentBytes(last + 1) ?? 0;
   }
 
   /**

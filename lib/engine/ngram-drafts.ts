@@ -66,6 +66,7 @@ export class NgramIndex {
 /** Drafts what followed the latest tokens before. */
 export class NgramDrafts implements Drafter {
   readonly #indices = new WeakMap<Request, NgramIndex>();
+  readonly kvSizes = { bytes: 0, resident: 0 };
 
   available(request: Request, most: number): number {
     return this.#find(request, most).length;

@@ -22,6 +22,8 @@ export class PageTable {
   most: number;
   /** Number of pages that there are now. Their numbers begin after `idlePage`. */
   pages = 0;
+  /** Largest number of a page that was ever given out. */
+  highest = idlePage;
   readonly #free: number[] = [];
   readonly #users: Int32Array;
   /** Cached pages by the content number of the page before them and their own tokens. */
@@ -63,16 +65,14 @@ export class PageTable {
     return this.#free.length + this.#idle.size;
   }
 
-  /** Doubles the number of pages, as far as it may grow. Returns false if it may not. */
+  /**
+   * Adds pages, as far as it may grow: an eighth of those that there are, so that hardly any memory is idle. Returns
+   * false if it may not.
+   */
   grow(): boolean {
     if (this.pages === this.most) return false;
-    this.#add(Math.min(2 * this.pages, this.most));
+    this.#add(Math.min(this.pages + Math.max(8, Math.ceil(this.pages / 8)), this.most));
     return true;
-  }
-
-  /** True if each page has a user or is cached. */
-  get full(): boolean {
-    return this.#free.length === 0;
   }
 
   /** Returns a page for a new user, or null if all are in use. Its content is undefined. */
@@ -86,6 +86,7 @@ export class PageTable {
     }
     this.#users[page] = 1;
     this.#contentOf[page] = -1;
+    this.highest = Math.max(this.highest, page);
     return page;
   }
 

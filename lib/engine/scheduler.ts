@@ -4,7 +4,7 @@
 // waits; what it had is computed again later, unless the prefix cache still has it.
 import { HeedError } from "../errors.js";
 import type { PageTable } from "./page-table.js";
-import { freePages, missingPages, reservePages, reusePages, sharePages } from "./paged-sequence.js";
+import { freePages, reservePages, reusePages, sharePages } from "./paged-sequence.js";
 import type { PromptBudget } from "./prompt-budget.js";
 import { before, type Request } from "./request.js";
 
@@ -56,6 +56,11 @@ export class Scheduler {
   use(table: PageTable, limits: StepLimits): void {
     this.#table = table;
     this.#limits = limits;
+  }
+
+  /** Largest number of tokens that the model sees. */
+  get contextLength(): number {
+    return this.#limits.contextLength;
   }
 
   get waiting(): number {
@@ -261,8 +266,7 @@ export class Scheduler {
 
   /** Gives a request pages for `count` more tokens, with further pages if there may be some. */
   #find(request: Request, count: number): boolean {
-    // Cached pages are given up only when there can be no further ones.
-    while (this.#table.full && missingPages(this.#table, request, count) > 0 && this.#table.grow());
+    // Cached pages are used again first.
     while (!reservePages(this.#table, request, count)) if (!this.#table.grow()) return false;
     return true;
   }

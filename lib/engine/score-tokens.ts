@@ -5,6 +5,7 @@ import { HeedError } from "../errors.js";
 import { divergence } from "../generate/diverged.js";
 import { checkSignal, checkTokenOptions, checkTokens } from "../generate/options.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
+import type { Room } from "./kv-memory.js";
 import type { Request, RequestSettings } from "./request.js";
 import { Scoring, type TokenScores } from "./scoring.js";
 
@@ -33,19 +34,21 @@ export interface ScoreRequest {
  */
 export async function scoreTokens(
   model: CausalDecoder,
+  room: Room,
   asked: ScoreRequest,
   admit: (scoring: Scoring, settings: RequestSettings) => Request,
 ): Promise<TokenScores> {
   checkObject("score", "request", asked);
   const { tokens, first = 1, priority = 0, adapter, signal } = asked;
-  const { vocabularySize, contextLength } = model.config;
+  const { vocabularySize } = model.config;
   checkTokens("score", "tokens", tokens, vocabularySize);
   if (tokens.length < 2)
     throw new HeedError("ERR_ARGUMENT", `score: expected at least two tokens, got ${tokens.length}`);
-  if (tokens.length > contextLength + 1)
+  const most = room.contextLength + 1;
+  if (tokens.length > most)
     throw new HeedError(
       "ERR_RANGE",
-      `score: expected at most ${contextLength + 1} tokens, one more than the context, got ${tokens.length}`,
+      `score: expected at most ${most} tokens, one more than the context, got ${tokens.length}${room.shortage(tokens.length - 1)}`,
     );
   checkInteger("score", "first", first, 1, tokens.length - 1);
   checkNumber("score", "priority", priority);

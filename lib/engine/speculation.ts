@@ -11,7 +11,7 @@ import type { GPT } from "../models/gpt.js";
 import type { Llama } from "../models/llama.js";
 import { DraftModel } from "./draft-model.js";
 import { DraftPolicy } from "./draft-policy.js";
-import type { Drafter, DraftLength } from "./drafter.js";
+import type { Drafter, DraftLength, KvSizes } from "./drafter.js";
 import { NgramDrafts } from "./ngram-drafts.js";
 import type { PageCounts } from "./kv-memory.js";
 import type { Request } from "./request.js";
@@ -62,6 +62,11 @@ export class Speculation {
     this.#drafter = create();
     this.#tokens = tokens;
     this.#policy = adaptive ? new DraftPolicy() : null;
+  }
+
+  /** Bytes of memory for the keys and values of a draft model. */
+  get kvSizes(): KvSizes {
+    return this.#drafter?.kvSizes ?? { bytes: 0, resident: 0 };
   }
 
   /** Notes that a step begins. */

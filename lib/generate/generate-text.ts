@@ -35,6 +35,8 @@ export interface TextSource {
   readonly n: number;
   /** True if the tokens have log-probabilities. */
   readonly logprobs: boolean;
+  /** Largest number of tokens of a sequence. @default the context of the model */
+  readonly contextLength?: number;
   /** Returns what the answers to a prompt consist of; null if they are plain texts. */
   readonly answers?: ((prompt: Int32Array) => AnswerRules) | null;
 }
@@ -150,12 +152,14 @@ async function eventsOf(
   tokenizer: Tokenizer | null,
   promptTokens: () => Int32Array | Promise<Int32Array>,
   settings: TextSettings,
-  { tokens, n, answers }: TextSource,
+  { tokens, n, answers, contextLength }: TextSource,
   end: GenerationEnd,
 ): Promise<AsyncGenerator<GenerationEvent, void, undefined>> {
   settings.signal?.throwIfAborted();
   const prompt = await promptTokens();
-  const sequences = sequencesOf("generate", model, Array<Int32Array>(n).fill(prompt), settings, () => "prompt");
+  const prompts = Array<Int32Array>(n).fill(prompt);
+  const { maxTokens, slide } = settings;
+  const sequences = sequencesOf("generate", model, prompts, { maxTokens, slide, contextLength }, () => "prompt");
   end.promptTokens = prompt.length;
   const rules = answers?.(prompt) ?? settings.rules;
   const { root, shown } = rules;

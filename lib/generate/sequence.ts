@@ -56,6 +56,14 @@ export function keptTokens(contextLength: number): number {
   return Math.ceil(contextLength / 2);
 }
 
+/** Limits of sequences. */
+interface SequenceLimits {
+  readonly maxTokens: number;
+  readonly slide: boolean | null;
+  /** Largest number of tokens that the model sees. @default the context of the model */
+  readonly contextLength?: number | undefined;
+}
+
 /**
  * Checks the prompts and returns a sequence for each. `slide` is null if the operation has no option `overflow`: a
  * prompt that does not fit then throws as with "error", but the message does not recommend "slide". `nameOf` returns
@@ -67,10 +75,10 @@ export function sequencesOf(
   op: string,
   model: CausalModel,
   prompts: readonly ArrayLike<number>[],
-  { maxTokens, slide }: { maxTokens: number; slide: boolean | null },
+  { maxTokens, slide, contextLength = model.config.contextLength }: SequenceLimits,
   nameOf = (index: number): string => `prompts[${index}]`,
 ): Sequence[] {
-  const { contextLength, vocabularySize } = model.config;
+  const { vocabularySize } = model.config;
   if (!Array.isArray(prompts) || prompts.length === 0)
     throw new HeedError("ERR_ARGUMENT", `${op}: expected an array of prompts, got ${describe(prompts)}`);
   const copies = new Map<string, number>();

@@ -1,6 +1,6 @@
 import { checkChoice, checkInteger, checkObject } from "../check.js";
 import { type Device, device as deviceOf } from "../device.js";
-import type { DType, FloatDType } from "../dtype.js";
+import { type DType, elementBytes, type FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { attentionInto, type AttentionOptions } from "../ops/attention.js";
@@ -42,7 +42,7 @@ export function checkKvType(op: string, value: unknown): void {
 
 /** @internal Returns the bytes of one head of keys or values with D numbers. */
 export function bytesOfHead(headSize: number, dtype: FloatDType, kvType: KvType | null): number {
-  return kvType === "int8" ? headSize + 4 : headSize * (dtype === "f32" ? 4 : 2);
+  return kvType === "int8" ? headSize + 4 : headSize * elementBytes(dtype);
 }
 
 /** Keys and values of a layer. */
@@ -64,8 +64,10 @@ export class KvPages implements Disposable {
   /** Bytes of all pages. */
   readonly bytes: number;
   readonly #config: KvPagesConfig;
+  readonly #device: Device;
 
-  constructor(config: KvPagesConfig) {
+  /** @param smaller is internal: memory of fewer pages, which the new one takes over. */
+  constructor(config: KvPagesConfig, smaller: KvPages | null = null) {
     checkObject("KvPages", "config", config);
     const { layers, pages, pageSize, heads, headSize, dtype = "f32", kvType = null } = config;
     for (const [name, value] of Object.entries({ layers, pages, pageSize, heads, headSize }))
@@ -79,25 +81,65 @@ export class KvPages implements Disposable {
         ? { codes: tensorOf([...rows, headSize], "u8"), scales: tensorOf(rows, "f32") }
         : tensorOf<FloatDType>([...rows, headSize], dtype);
     this.#config = { ...config };
+    this.#device = device;
     this.pages = pages;
     this.pageSize = pageSize;
     this.bytes = 2 * layers * pages * pageSize * heads * bytesOfHead(headSize, dtype, kvType);
-    this.layers = Array.from({ length: layers }, () => ({ keys: make(), values: make() }));
+    this.layers = Array.from({ length: layers }, (_, layer) => {
+      const made = pairOf(make);
+      if (smaller) smaller.#moveLayer(layer, made);
+      return made;
+    });
   }
 
-  /** Returns memory of `pages` pages, more than there are, which begins with these pages, and frees this memory. */
+  /**
+   * Returns memory of `pages` pages, more than there are, which begins with these pages, and frees this memory. That
+   * happens layer by layer, and the system gets back what was freed, so that there is hardly ever more memory than the
+   * larger number of pages takes.
+   *
+   * @throws ERR_OOM if there is too little memory. Some layers then have more pages than before, and the content is the
+   * same; recorded work that reads or writes this memory must not run again.
+   */
   grown(pages: number): KvPages {
-    const more = new KvPages({ ...this.#config, pages });
-    const into = more.parts();
-    for (const [i, inp] of this.parts().entries())
-      scope(() => ops.copy({ out: narrow(into[i]!, 0, 0, this.pages), inp }));
-    this.dispose();
+    const more = new KvPages({ ...this.#config, pages }, this);
+    this.#giveBack();
     return more;
+  }
+
+  /**
+   * Bytes of the first `pages` pages as far as they take memory: the system of a CPU gives memory when a page is first
+   * written, in pieces of up to 2 MiB.
+   */
+  residentBytes(pages: number): number {
+    if (this.#device.kind !== "cpu") return this.bytes;
+    const piece = 2 ** 21;
+    return this.parts().reduce((sum, { size, dtype }) => {
+      const bytes = size * elementBytes(dtype);
+      const written = Math.ceil((bytes * Math.min(pages, this.pages)) / this.pages);
+      return sum + (bytes < piece ? written : Math.min(bytes, piece * Math.ceil(written / piece)));
+    }, 0);
   }
 
   /** Returns all tensors, each with the pages along its first axis. */
   parts(): Tensor[] {
-    return this.layers.flatMap(({ keys, values }) => [...tensorsOf(keys), ...tensorsOf(values)]);
+    return this.layers.flatMap(partsOf);
+  }
+
+  /** Copies a layer to the beginning of a larger one, which it has from now on, and frees what it had. */
+  #moveLayer(layer: number, to: LayerPages): void {
+    const into = partsOf(to);
+    const from = partsOf(this.layers[layer]!);
+    for (const [i, inp] of from.entries())
+      scope(() => ops.copy({ out: narrow(into[i]!, 0, 0, this.pages), inp: narrow(inp, 0, 0, this.pages) }));
+    for (const part of from) part.dispose();
+    this.layers[layer] = to;
+    // What is freed would otherwise stay with the allocator, and it is too small for the next layer.
+    if (this.bytes / this.layers.length >= 2 ** 23) this.#giveBack();
+  }
+
+  /** Lets the system have what the device's allocator keeps, once the copies have run. */
+  #giveBack(): void {
+    this.#device.emptyCache().catch(() => undefined);
   }
 
   /** Frees the memory. */
@@ -109,6 +151,21 @@ export class KvPages implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** Returns new keys and values. If there is memory for the keys alone, it is freed. */
+function pairOf(make: () => StoredKeys): LayerPages {
+  const keys = make();
+  try {
+    return { keys, values: make() };
+  } catch (error) {
+    for (const part of tensorsOf(keys)) part.dispose();
+    throw error;
+  }
+}
+
+function partsOf({ keys, values }: LayerPages): Tensor[] {
+  return [...tensorsOf(keys), ...tensorsOf(values)];
 }
 
 /** Places to which the tokens of a pass go. */

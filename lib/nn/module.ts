@@ -1,5 +1,5 @@
 import type { Device } from "../device.js";
-import { dtypes, type FloatDType } from "../dtype.js";
+import { dtypes, elementBytes, type FloatDType } from "../dtype.js";
 import { describe, HeedError } from "../errors.js";
 import { checkObject } from "../check.js";
 import { checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
@@ -85,6 +85,12 @@ export abstract class Module {
   /** Returns the number of elements in all parameters; shared parameters count once. */
   parameterCount(options: ParameterOptions = {}): number {
     return this.parameters(options).reduce((sum, tensor) => sum + tensor.size, 0);
+  }
+
+  /** Number of bytes of all parameters, of what replaces them, and of tables; what modules share counts once. */
+  get bytes(): number {
+    const tensors = new Set<Tensor>([...this.parameters(), ...this.#buffers()]);
+    return [...tensors].reduce((sum, { size, dtype }) => sum + size * elementBytes(dtype), 0);
   }
 
   /**

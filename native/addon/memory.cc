@@ -228,6 +228,14 @@ napi_value memory(Call& call) {
   return object;
 }
 
+// availableMemory(device) -> number: the bytes that the device has left, or -1 if the allocator does not know it
+napi_value available_memory(Call& call) {
+  Device& device = Environment::of(call.env).device(call.integer(0));
+  napi_value number = nullptr;
+  napi_create_int64(call.env, device.allocator().available(), &number);
+  return number;
+}
+
 napi_value reset_peak(Call& call) {
   Environment::of(call.env).device(call.integer(0)).allocator().reset_peak();
   return nullptr;
@@ -259,6 +267,7 @@ void define_memory(napi_env env, napi_value exports) {
   define(env, exports, "stopTimer", &guarded<&stop_timer>);
   define(env, exports, "synchronize", &guarded<&synchronize>);
   define(env, exports, "memory", &guarded<&memory>);
+  define(env, exports, "availableMemory", &guarded<&available_memory>);
   define(env, exports, "resetPeak", &guarded<&reset_peak>);
   define(env, exports, "releaseCached", &guarded<&release_cached>);
 }

@@ -48,6 +48,8 @@ class CachingAllocator {
   Block allocate(size_t bytes, const char* op);
   void free(const Block& block);
   const MemoryStats& stats() const { return stats_; }
+  // Returns the bytes that the system has left, or -1 if it is not known.
+  int64_t available() { return system_available(); }
   void reset_peak() { stats_.peak = stats_.live; }
   // Between begin_hold() and end_hold(), allocations and frees use memory of their own: a block from the cache or from
   // the system that was handed out meanwhile is reused only for what is allocated meanwhile. end_hold() returns those
@@ -74,7 +76,7 @@ class CachingAllocator {
   virtual bool wait_released() = 0;
   // Returns the point that the queue has been filled to: a number that never falls.
   virtual uint64_t position() { return 0; }
-  // Returns the bytes that the system has left, for messages, or -1 if it is not known.
+  // Returns the bytes that the system has left, or -1 if it is not known.
   virtual int64_t system_available() { return -1; }
 
  private:

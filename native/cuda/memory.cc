@@ -40,7 +40,10 @@ bool Allocator::wait_released() {
   return false;
 }
 
-int64_t Allocator::system_available() { return static_cast<int64_t>(stream_.card_.free_memory()); }
+int64_t Allocator::system_available() {
+  stream_.card_.try_make_current();
+  return static_cast<int64_t>(stream_.card_.free_memory());
+}
 
 char* Allocator::driver_allocate(size_t bytes) {
   CUdeviceptr address = 0;
