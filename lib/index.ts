@@ -213,6 +213,7 @@ export {
   type HookOptions,
   LanguageModel,
   type LanguageModelParts,
+  type OwnEngineOptions,
 } from "./load/language-model.js";
 export { EmbeddingModel, type EmbeddingModelParts } from "./load/embedding-model.js";
 export {

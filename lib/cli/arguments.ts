@@ -25,6 +25,24 @@ export function number(low: number, high = largestFloat): (text: string) => numb
   };
 }
 
+/** Factors of the units of bytes; without a B, they are those of the binary system. */
+const units = new Map([
+  ...["", "k", "m", "g", "t"].flatMap((letter, i): [string, number][] => [
+    [letter, 1024 ** i],
+    [letter === "" ? "b" : `${letter}i`, 1024 ** i],
+    [`${letter}ib`, 1024 ** i],
+  ]),
+  ...["kb", "mb", "gb", "tb"].map((unit, i): [string, number] => [unit, 1000 ** (i + 1)]),
+]);
+
+/** Reads a flag's value as a number of bytes: 2000000, 512M, 1.5GiB or 2GB. */
+export function bytes(text: string): number {
+  const [, digits, unit = ""] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text) ?? [];
+  const value = Math.floor(Number(digits) * (units.get(unit.toLowerCase()) ?? NaN));
+  if (Number.isSafeInteger(value) && value >= 1) return value;
+  throw new InvalidArgumentError("Expected a number of bytes, such as 2000000, 512MiB or 1.5GiB.");
+}
+
 /** Reads a flag's value as a text, which must not be empty. */
 export function text(value: string): string {
   if (value === "") throw new InvalidArgumentError("Expected a text that is not empty.");

@@ -1,6 +1,7 @@
+import type { EngineFlags } from "./inference-options.js";
 import type { ServedFlags } from "./served-models.js";
 
 /** The flags of `heed batch`. */
-export interface BatchFlags extends ServedFlags {
+export interface BatchFlags extends ServedFlags, EngineFlags {
   concurrency: number;
 }

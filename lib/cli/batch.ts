@@ -2,6 +2,7 @@ import { HeedError } from "../errors.js";
 import type { BatchLock } from "../server/batch-output.js";
 import type { BatchFlags } from "./batch-flags.js";
 import { UsageError } from "./failure.js";
+import { engineOptions } from "./inference-options.js";
 import { Interrupt, interrupted } from "./interrupt.js";
 import { complain } from "./output.js";
 import { loadServed, servedNames, serverModule } from "./served-models.js";
@@ -17,7 +18,9 @@ export async function run(input: string, output: string, flags: BatchFlags): Pro
     const models = await loadServed(names, flags);
     try {
       const { concurrency } = flags;
-      const { total, earlier, failed } = await runBatch(input, output, { models, concurrency, signal, lock });
+      const engine = engineOptions(flags);
+      const options = { models, engine, concurrency, signal, lock };
+      const { total, earlier, failed } = await runBatch(input, output, options);
       const before = earlier > 0 ? `, ${earlier} of them by an earlier run` : "";
       complain(`${total} requests answered${before}; ${failed} failed`);
     } finally {

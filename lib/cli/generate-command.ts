@@ -72,6 +72,9 @@ export function generateCommand(): Command {
         .default("error"),
     )
     .option("--no-echo", "print the new text only, without the prompt")
+    .addOption(inferenceOptions.context)
+    .addOption(inferenceOptions.kvMemory)
+    .addOption(inferenceOptions.kvType)
     .addOption(inferenceOptions.dtype)
     .addOption(inferenceOptions.quantize)
     .addOption(inferenceOptions.device)

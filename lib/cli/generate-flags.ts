@@ -1,7 +1,7 @@
-import type { InferenceFlags, quantizedTypes } from "./inference-options.js";
+import type { EngineFlags, InferenceFlags, quantizedTypes } from "./inference-options.js";
 
 /** The flags of `heed generate`. */
-export interface GenerateFlags extends InferenceFlags {
+export interface GenerateFlags extends InferenceFlags, EngineFlags {
   model: string;
   adapter?: string;
   ema?: boolean;

@@ -7,7 +7,7 @@ import { load } from "../load/load.js";
 import { withoutMark } from "../files.js";
 import { UsageError, usageOf } from "./failure.js";
 import { type GenerateFlags, samplingDefaults } from "./generate-flags.js";
-import { quantizedTypes } from "./inference-options.js";
+import { type EngineFlags, engineOptions, quantizedTypes } from "./inference-options.js";
 import { print } from "./output.js";
 
 /** Runs `heed generate`: prints a text while it is generated. */
@@ -24,6 +24,9 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
     dtype,
     quantize,
     echo,
+    context,
+    kvMemory,
+    kvType,
     ...options
   } = flags;
   if (argument !== undefined && prompt !== undefined)
@@ -31,7 +34,7 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
   if (system !== undefined && !chat) throw new UsageError("--system: works only with --chat");
   if (threads !== undefined) setThreads(threads);
   using model = await load(name, {
-    ...{ kind: "causal", device, dtype },
+    ...{ kind: "causal", device, dtype, engine: engineOptions({ context, kvMemory, kvType } as EngineFlags) },
     ...(adapter !== undefined && { adapter }),
     ...(ema && { average: true }),
     ...(quantize && { quantize: quantizedTypes[quantize] }),

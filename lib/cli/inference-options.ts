@@ -1,12 +1,29 @@
 import { Option } from "commander";
 import type { FloatDType } from "../dtype.js";
-import { deviceName, integer } from "./arguments.js";
+import type { KvType } from "../nn/kv-pages.js";
+import { bytes, deviceName, integer } from "./arguments.js";
 
 /** The flags of commands that run a model. */
 export interface InferenceFlags {
   dtype: FloatDType;
   device: string;
   threads?: number;
+}
+
+/** The flags of commands whose models have an engine. */
+export interface EngineFlags {
+  context?: number;
+  kvMemory?: number;
+  kvType?: KvType;
+}
+
+/** Returns the options of an engine for flags. */
+export function engineOptions({ context, kvMemory, kvType }: EngineFlags): EngineFlags {
+  return {
+    ...(context !== undefined && { context }),
+    ...(kvMemory !== undefined && { kvMemory }),
+    ...(kvType !== undefined && { kvType }),
+  };
 }
 
 /** The number of bits of each quantized type. */
@@ -17,6 +34,18 @@ export const inferenceOptions = {
   dtype: new Option("--dtype <type>", "type to which the model's parameters are rounded")
     .choices(["f32", "bf16", "f16"])
     .default("f32"),
+  context: new Option(
+    "--context <n>",
+    "most tokens of a prompt and its answer together (default: what the model sees, or what the memory has room for)",
+  ).argParser(integer(1)),
+  kvMemory: new Option(
+    "--kv-memory <bytes>",
+    "most memory for keys and values of all models, such as 512MiB or 2GiB (default: three quarters of what is free beside the weights)",
+  ).argParser(bytes),
+  kvType: new Option(
+    "--kv-type <type>",
+    "int8 stores keys and values in 8 bits, so that about twice as many tokens fit (default: the dtype)",
+  ).choices(["int8"]),
   quantize: new Option("--quantize <type>", "store the weights in 8 or 4 bits").choices(Object.keys(quantizedTypes)),
   device: new Option("--device <name>", "cpu, cuda, cuda:1, … or auto, which is a GPU if there is one")
     .argParser(deviceName)

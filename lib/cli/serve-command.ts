@@ -27,12 +27,9 @@ export function serveCommand(): Command {
       "time that a step should take at most, in milliseconds, so that long prompts do not hold up the others (default: 250)",
       number(0, 1e6),
     )
-    .addOption(
-      new Option(
-        "--kv-type <type>",
-        "int8 stores keys and values in 8 bits, so that about twice as many tokens fit (default: the dtype)",
-      ).choices(["int8"]),
-    )
+    .addOption(inferenceOptions.context)
+    .addOption(inferenceOptions.kvMemory)
+    .addOption(inferenceOptions.kvType)
     .option("--api-keys <file>", "file with API keys, one a line, of which clients must give one", text)
     .option(
       "--requests-per-minute <n>",
@@ -60,6 +57,7 @@ export function serveCommand(): Command {
 Examples:
   $ heed serve --model runs/book --port 8080
   $ heed serve --model Qwen/Qwen3-0.6B --quantize int8 --name qwen
+  $ heed serve --model Qwen/Qwen3-0.6B --context 8192 --kv-memory 2GiB
   $ heed serve --model runs/book --adapter polite=adapters/polite --adapter brief=adapters/brief
   $ heed serve --model runs/book --host 0.0.0.0 --api-keys keys.txt --requests-per-minute 60
   $ curl http://127.0.0.1:8080/v1/models

@@ -1,15 +1,14 @@
-import type { KvType } from "../nn/kv-pages.js";
+import type { EngineFlags } from "./inference-options.js";
 import type { ServedFlags } from "./served-models.js";
 
 /** The flags of `heed serve`. */
-export interface ServeFlags extends ServedFlags {
+export interface ServeFlags extends ServedFlags, EngineFlags {
   host: string;
   port: number;
   maxTokens?: number;
   maxQueue?: number;
   maxSequences?: number;
   maxStepTime?: number;
-  kvType?: KvType;
   apiKeys?: string;
   requestsPerMinute?: number;
   corsOrigin?: string[];

@@ -1,7 +1,10 @@
 import { once } from "node:events";
 import { readTextFile } from "../files.js";
 import type { CreateServerOptions } from "../server/app.js";
+import type { ServedSummary } from "../server/served-models.js";
+import { chosenLine } from "./chosen.js";
 import { UsageError, usageOf } from "./failure.js";
+import { engineOptions } from "./inference-options.js";
 import { Interrupt } from "./interrupt.js";
 import { complain } from "./output.js";
 import type { ServeFlags } from "./serve-flags.js";
@@ -16,7 +19,8 @@ export async function run(flags: ServeFlags): Promise<void> {
   using interrupt = new Interrupt(() => complain("Shutting down: waiting for the requests that run."));
   const models = await loadServed(names, flags);
   try {
-    const app = await server.createServer({ models, ...options }).catch((cause: unknown) => {
+    const onModels = (chosen: readonly ServedSummary[]): void => chosen.map(chosenLine).forEach(complain);
+    const app = await server.createServer({ models, ...options, onModels }).catch((cause: unknown) => {
       throw usageOf(cause);
     });
     const url = await app.listen({ host, port });
@@ -34,7 +38,7 @@ async function optionsOf(
   flags: ServeFlags,
   readApiKeys: (file: string) => Promise<string[]>,
 ): Promise<Omit<CreateServerOptions, "models">> {
-  const { apiKeys, tlsCert, tlsKey, logLevel, maxSequences, maxStepTime, maxQueue, kvType } = flags;
+  const { apiKeys, tlsCert, tlsKey, logLevel, maxSequences, maxStepTime, maxQueue } = flags;
   const { bodyLimit, drainSeconds } = flags;
   if ((tlsCert === undefined) !== (tlsKey === undefined))
     throw new UsageError("--tls-cert: expected it together with --tls-key, got one of them");
@@ -43,7 +47,7 @@ async function optionsOf(
       ...(maxSequences && { maxSequences }),
       ...(maxQueue !== undefined && { maxQueue }),
       ...(maxStepTime !== undefined && { maxStepTime }),
-      ...(kvType && { kvType }),
+      ...engineOptions(flags),
     },
     maxTokens: flags.maxTokens,
     requestsPerMinute: flags.requestsPerMinute,

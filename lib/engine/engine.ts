@@ -211,6 +211,11 @@ export class Engine implements AsyncDisposable {
     return this.#room.contextLength;
   }
 
+  /** @internal The model that it serves now. */
+  get model(): CausalDecoder {
+    return this.#model;
+  }
+
   /** @internal The pages of sequences, and what a sequence that does not fit would need. */
   get room(): Room {
     return this.#room;

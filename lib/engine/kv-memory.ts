@@ -27,7 +27,7 @@ export interface PageCounts extends PageShape {
 }
 
 /** Part of the memory that is available which keys and values may take if the caller does not say how much. */
-const usualShare = 0.75;
+export const usualShare = 0.75;
 
 /** Number of pages at the beginning, if the caller does not say how much memory there is. */
 const firstPages = 16;

@@ -1,7 +1,7 @@
 // The class that `load` returns for causal models: `generate` with the model's own tokenizer, defaults and chat
 // template.
 import { checkObject } from "../check.js";
-import { Engine } from "../engine/engine.js";
+import { Engine, type EngineOptions } from "../engine/engine.js";
 import type { ConversationOptions, RequestOptions } from "../engine/engine-request.js";
 import { describe, HeedError } from "../errors.js";
 import type { Generation } from "../generate/generation.js";
@@ -24,7 +24,12 @@ export interface LanguageModelParts {
   tokenizer: Tokenizer | null;
   /** Generation options that suit the model, such as its stop tokens. @default {} */
   defaults?: GenerationDefaults;
+  /** Options of the engine that computes the texts, such as its memory. @default {} */
+  engine?: OwnEngineOptions | undefined;
 }
+
+/** Options of the engine of a `LanguageModel`, which has the model's tokenizer and defaults; see `EngineOptions`. */
+export type OwnEngineOptions = Omit<EngineOptions, "tokenizer" | "defaults">;
 
 /** Hooks of `LanguageModel.generate` and `LanguageModel.chat`. */
 export interface HookOptions {
@@ -58,6 +63,7 @@ export class LanguageModel extends Loaded<GPT | Llama> {
   /** Generation options that came with the model: the tokens that end a text, and how to sample. */
   readonly defaults: GenerationDefaults;
   readonly #tokenizer: Tokenizer | null;
+  readonly #engineOptions: OwnEngineOptions;
   /** Serves all calls together; it is made by the first one. */
   #engine: Engine | null = null;
 
@@ -69,9 +75,10 @@ export class LanguageModel extends Loaded<GPT | Llama> {
    * const model = new LanguageModel({ model: gpt, tokenizer });
    * const { text } = await model.generate("The whale", { maxTokens: 5 });
    */
-  constructor({ model, tokenizer, defaults = {} }: LanguageModelParts) {
+  constructor({ model, tokenizer, defaults = {}, engine = {} }: LanguageModelParts) {
     super(model);
     this.defaults = defaults;
+    this.#engineOptions = engine;
     this.#tokenizer = tokenizer;
   }
 
@@ -138,7 +145,7 @@ export class LanguageModel extends Loaded<GPT | Llama> {
   }
 
   get #serving(): Engine {
-    return (this.#engine ??= new Engine(this.model, { tokenizer: this.#tokenizer }));
+    return (this.#engine ??= new Engine(this.model, { ...this.#engineOptions, tokenizer: this.#tokenizer }));
   }
 
   /**

@@ -1,9 +1,10 @@
 // Loads a published or trained model, ready for use, from any source.
+import { checkObject } from "../check.js";
 import type { LoadedParts, LoadModelOptions, ModelKind } from "../pretrained/load-model.js";
 import { loadParts } from "../pretrained/load-model.js";
 import { ClassifierModel } from "./classifier-model.js";
 import { EmbeddingModel } from "./embedding-model.js";
-import { LanguageModel } from "./language-model.js";
+import { LanguageModel, type OwnEngineOptions } from "./language-model.js";
 import { Translator } from "./translator.js";
 
 /** Class that `load` returns for each kind of model. */
@@ -19,7 +20,10 @@ export interface ModelKinds {
 }
 
 /** Options of `load`. */
-export type LoadOptions<K extends ModelKind = ModelKind> = LoadModelOptions<K>;
+export interface LoadOptions<K extends ModelKind = ModelKind> extends LoadModelOptions<K> {
+  /** Options of the engine of a model that continues texts, such as its memory for keys and values. @default {} */
+  engine?: OwnEngineOptions;
+}
 
 /**
  * Loads a model for inference. `source` is one of these:
@@ -49,13 +53,15 @@ export async function load<K extends ModelKind = ModelKind>(
   source: string,
   options: LoadOptions<K> = {},
 ): Promise<ModelKinds[K]> {
-  return wrapped(await loadParts("load", source, options)) as ModelKinds[K];
+  checkObject("load", "options", options);
+  const { engine, ...others } = options;
+  return wrapped(await loadParts("load", source, others), engine) as ModelKinds[K];
 }
 
-function wrapped(parts: LoadedParts[ModelKind]): ModelKinds[ModelKind] {
+function wrapped(parts: LoadedParts[ModelKind], engine: OwnEngineOptions | undefined): ModelKinds[ModelKind] {
   switch (parts.kind) {
     case "causal":
-      return new LanguageModel(parts);
+      return new LanguageModel({ ...parts, engine });
     case "encoder":
       return new EmbeddingModel(parts);
     case "classifier":

@@ -13,7 +13,10 @@ export abstract class Loaded<M extends Module> implements Disposable {
 
   /** Frees the memory of the model. */
   dispose(): void {
+    const device = this.model.parameters()[0]?.device;
     this.model.dispose();
+    // The allocator would keep the memory, and hardly anything else needs pieces of this size.
+    device?.emptyCache().catch(() => undefined);
   }
 
   /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */

@@ -11,4 +11,4 @@ export { type BatchLock, lockBatch } from "./batch-output.js";
 export type { DrainOptions } from "./drain.js";
 export { heedServer, type ServerOptions } from "./plugin.js";
 export type { RequestLimits } from "./endpoint.js";
-export type { ServableModel, ServedEngineOptions } from "./served-models.js";
+export type { ServableModel, ServedEngineOptions, ServedSummary } from "./served-models.js";

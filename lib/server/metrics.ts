@@ -2,6 +2,7 @@
 import type { FastifyInstance } from "fastify";
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { EngineMetrics } from "../engine/engine.js";
+import { MemoryMeter } from "./memory-parts.js";
 import type { Observer } from "./observer.js";
 import type { ServedModels } from "./served-models.js";
 
@@ -20,6 +21,8 @@ export function serveMetrics(app: FastifyInstance, models: ServedModels): Observ
   }
   countRequests(app, registry);
   const readAgain = readEngines(registry, models);
+  describeModels(registry, models);
+  measureMemory(registry, models);
   app.get("/metrics", { schema: { summary: "Figures for Prometheus", hide: true } }, async (_request, reply) => {
     reply.type(registry.contentType);
     readAgain();
@@ -100,10 +103,48 @@ const gauges: Partial<Record<keyof EngineMetrics, [name: string, help: string]>>
   waiting: ["heed_engine_requests_waiting", "Requests that wait."],
   running: ["heed_engine_requests_running", "Requests that run."],
   pages: ["heed_engine_kv_pages", "Pages of KV memory."],
+  contextLength: ["heed_engine_context_tokens", "Largest number of tokens of a prompt and its answer."],
+  kvMemory: ["heed_engine_kv_limit_bytes", "Bytes that the KV memory may have at most."],
   kvBytes: ["heed_engine_kv_bytes", "Bytes of KV memory."],
+  kvResident: ["heed_engine_kv_resident_bytes", "Bytes of KV memory that the system has given so far."],
   pagesUsed: ["heed_engine_kv_pages_used", "Pages that requests use."],
   pagesShared: ["heed_engine_kv_pages_shared", "Pages that more than one request uses."],
 };
+
+/** Registers what was chosen for each model. */
+function describeModels(registry: Registry, models: ServedModels): void {
+  const registers = [registry];
+  new Gauge({
+    ...{ name: "heed_model_info", help: "The number 1, with what was chosen for the model as labels.", registers },
+    labelNames: ["model", "dtype", "kv_type", "device"],
+    collect() {
+      this.reset();
+      for (const { id, dtype, kvType, device } of models.summaries)
+        this.set({ model: id, dtype, kv_type: kvType ?? "none", device }, 1);
+    },
+  });
+  new Gauge({
+    ...{ name: "heed_model_weights_bytes", help: "Bytes of the model's weights.", registers, labelNames: ["model"] },
+    collect() {
+      this.reset();
+      for (const { id, weightsBytes } of models.summaries) this.set({ model: id }, weightsBytes);
+    },
+  });
+}
+
+/** Registers the parts of the process's memory. */
+function measureMemory(registry: Registry, models: ServedModels): void {
+  const meter = new MemoryMeter(models);
+  new Gauge({
+    ...{ name: "heed_memory_bytes", help: "Memory of the process, by what it is for.", registers: [registry] },
+    labelNames: ["part"],
+    collect() {
+      const { weights, keysAndValues, work, heap, program } = meter.read();
+      const parts = { weights, keys_and_values: keysAndValues, work, heap, program };
+      for (const [part, bytes] of Object.entries(parts)) this.set({ part }, bytes);
+    },
+  });
+}
 
 /** Registers the figures of the engines. Returns a function that reads them for the next answer, once for all figures. */
 function readEngines(registry: Registry, models: ServedModels): () => void {

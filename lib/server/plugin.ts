@@ -2,7 +2,7 @@
 import swagger from "@fastify/swagger";
 import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from "fastify";
 import { Readable } from "node:stream";
-import { checkBoolean, checkInteger } from "../check.js";
+import { checkBoolean, checkFunction, checkInteger } from "../check.js";
 import { describe } from "../errors.js";
 import { version } from "../version.js";
 import { type AccessOptions, open, restrictAccess } from "./access.js";
@@ -19,7 +19,13 @@ import { serveMetrics } from "./metrics.js";
 import { type Observer, observers } from "./observer.js";
 import { servePlayground } from "./playground.js";
 import { refuseUnknown } from "./refusals.js";
-import { type ServableModel, type ServedEngineOptions, ServedLanguageModel, ServedModels } from "./served-models.js";
+import {
+  type ServableModel,
+  type ServedEngineOptions,
+  ServedLanguageModel,
+  ServedModels,
+  type ServedSummary,
+} from "./served-models.js";
 import { tracing } from "./tracing.js";
 
 /** Options of `heedServer`. */
@@ -28,6 +34,8 @@ export interface ServerOptions extends RequestLimits, AccessOptions, DrainOption
   models: Readonly<Record<string, ServableModel>>;
   /** Options of the engine of each model that generates. @default {} */
   engine?: ServedEngineOptions;
+  /** Function that is called with what was chosen for each model, before the server takes requests. */
+  onModels?: (models: readonly ServedSummary[]) => void;
   /** Largest number of bytes of a body. @default 4 MiB */
   bodyLimit?: number;
   /** If true, the route "/" is a page to try the models. The page itself needs no API key. @default true */
@@ -47,12 +55,14 @@ export interface ServerOptions extends RequestLimits, AccessOptions, DrainOption
  * @throws ERR_ARGUMENT or ERR_RANGE, when the plugin is loaded, if an option is invalid.
  */
 export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options) => {
-  const { models, engine, maxTokens, bodyLimit = 4 * 2 ** 20, playground = true } = options;
+  const { models, engine, maxTokens, bodyLimit = 4 * 2 ** 20, playground = true, onModels } = options;
+  if (onModels !== undefined) checkFunction("server: onModels", onModels);
   checkInteger("server", "bodyLimit", bodyLimit, 1);
   if (maxTokens !== undefined) checkInteger("server", "maxTokens", maxTokens, 1);
   checkBoolean("server", "playground", playground);
   const served = new ServedModels(models, engine);
   app.addHook("onClose", () => served.close());
+  onModels?.(served.summaries);
   app.setErrorHandler(answerError);
   // Without a prefix, what has no route is the affair of the app.
   if (app.prefix !== "") refuseUnknown(app);

@@ -1,5 +1,7 @@
 // The models of a server by the names that clients give, with an engine for each that generates.
 import { Engine, type EngineMetrics, type EngineOptions } from "../engine/engine.js";
+import { checkObject } from "../check.js";
+import type { FloatDType } from "../dtype.js";
 import { describe, HeedError } from "../errors.js";
 import { encodePrompt } from "../generate/generate-text.js";
 import { ClassifierModel } from "../load/classifier-model.js";
@@ -11,9 +13,31 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { templateTools, type Tool } from "../tokenizer/tools.js";
 import { ApiError } from "./api-error.js";
 import { Limit } from "./limit.js";
+import { sharedMemory } from "./shared-memory.js";
 
-/** Options of the engines of a server; see `EngineOptions`. */
+/**
+ * Options of the engines of a server; see `EngineOptions`. `kvMemory` and `kvShare` are those of all models together:
+ * each model that generates gets a part, so that all have memory for about as many tokens.
+ */
 export type ServedEngineOptions = Omit<EngineOptions, "tokenizer" | "defaults">;
+
+/** Summary of what a server has chosen for a model. */
+export interface ServedSummary {
+  /** Name by which clients choose the model. */
+  id: string;
+  /** Dtype of the model's numbers. */
+  dtype: FloatDType;
+  /** Name of the device that holds it. */
+  device: string;
+  /** Bytes of its weights. */
+  weightsBytes: number;
+  /** Largest number of tokens of a prompt and its answer, or of a text to embed or to rank. */
+  contextLength: number;
+  /** Most bytes of keys and values; null if the model keeps none. */
+  kvMemory: number | null;
+  /** Type of the keys and values; null if the model keeps none. */
+  kvType: FloatDType | NonNullable<EngineOptions["kvType"]> | null;
+}
 
 /** A model that generates, or one of its adapters, under the name that clients give. */
 export class ServedLanguageModel {
@@ -21,7 +45,6 @@ export class ServedLanguageModel {
     readonly id: string,
     readonly engine: Engine,
     readonly tokenizer: Tokenizer,
-    readonly contextLength: number,
     /** The model without the adapter; null if this is no adapter. */
     readonly parent: ServedLanguageModel | null = null,
   ) {}
@@ -33,16 +56,21 @@ export class ServedLanguageModel {
     options: ServedEngineOptions,
   ): ServedLanguageModel {
     const engine = new Engine(model, { ...options, tokenizer, defaults });
-    return new ServedLanguageModel(id, engine, tokenizer, model.config.contextLength);
+    return new ServedLanguageModel(id, engine, tokenizer);
+  }
+
+  /** Largest number of tokens of a prompt and its answer. */
+  get contextLength(): number {
+    return this.engine.contextLength;
   }
 
   /** Adapters of the model now, each as a model of its own. The active one is the model itself. */
   get adapters(): ServedLanguageModel[] {
-    const { engine, tokenizer, contextLength } = this;
+    const { engine, tokenizer } = this;
     const active = engine.activeAdapter;
     return engine.adapters
       .filter((name) => name !== active)
-      .map((name) => new ServedLanguageModel(name, engine, tokenizer, contextLength, this));
+      .map((name) => new ServedLanguageModel(name, engine, tokenizer, this));
   }
 
   /** Name of the adapter; undefined for the model as it is. */
@@ -110,17 +138,22 @@ export class ServedLanguageModel {
    */
   fitting<T extends ArrayLike<number>>(tokens: T, param: string): T {
     if (tokens.length <= this.contextLength) return tokens;
-    throw this.#tooLong(String(tokens.length), param);
+    throw this.#tooLong(tokens.length, param);
   }
 
   /** Returns the same of a text that was encoded only so far that one token does not fit. */
   #fittingStart(tokens: Int32Array, param: string): Int32Array {
     if (tokens.length <= this.contextLength) return tokens;
-    throw this.#tooLong("more", param);
+    throw this.#tooLong(null, param);
   }
 
-  #tooLong(count: string, param: string): ApiError {
-    const text = `This model's context is ${this.contextLength} tokens, but the prompt has ${count}. Shorten it.`;
+  /** Returns the error of a prompt of `count` tokens, or of an unknown number of them. */
+  #tooLong(count: number | null, param: string): ApiError {
+    const { contextLength, engine } = this;
+    const { limited, bytes } = engine.room;
+    const needed = `${count === null ? "more than " : ""}${engine.room.bytesFor(count ?? contextLength)}`;
+    const shortage = limited ? ` Its keys and values need ${needed} bytes, and the server has ${bytes} for them.` : "";
+    const text = `This model's context is ${contextLength} tokens, but the prompt has ${count ?? "more"}.${shortage} Shorten it.`;
     return new ApiError(400, text, { param, code: "context_length_exceeded" });
   }
 }
@@ -177,8 +210,10 @@ export class ServedModels {
 
   /** @throws ERR_ARGUMENT if there is no model, or one is of another kind. */
   constructor(models: Readonly<Record<string, ServableModel>>, options: ServedEngineOptions = {}) {
+    checkObject("server", "engine", options);
+    const optionsOf = sharedMemory(Object.values(models), options);
     for (const [id, model] of Object.entries(models)) {
-      if (model instanceof LanguageModel) this.#language.push(ServedLanguageModel.of(id, model, options));
+      if (model instanceof LanguageModel) this.#language.push(ServedLanguageModel.of(id, model, optionsOf(model)));
       else if (model instanceof EmbeddingModel) this.#embedding.push(new ServedEmbeddingModel(id, model));
       else if (model instanceof ClassifierModel) this.#ranking.push(new ServedRankingModel(id, model));
       else
@@ -229,6 +264,22 @@ export class ServedModels {
   /** Returns the figures of each engine with the name of its model. */
   metrics(): { id: string; metrics: EngineMetrics }[] {
     return this.#language.map(({ id, engine }) => ({ id, metrics: engine.metrics }));
+  }
+
+  /** Returns what was chosen for each model. */
+  get summaries(): ServedSummary[] {
+    const of = (id: string, model: Engine["model"] | EmbeddingModel["model"] | ClassifierModel["model"]) => ({
+      ...{ id, dtype: model.dtype, device: model.device.name, weightsBytes: model.bytes },
+    });
+    const none = { kvMemory: null, kvType: null };
+    return [
+      ...this.#language.map(({ id, engine }) => {
+        const { contextLength, room, model } = engine;
+        return { ...of(id, model), contextLength, kvMemory: room.bytes, kvType: room.pages.kvType ?? model.dtype };
+      }),
+      ...this.#embedding.map(({ id, model, contextLength }) => ({ ...of(id, model.model), contextLength, ...none })),
+      ...this.#ranking.map(({ id, model, contextLength }) => ({ ...of(id, model.model), contextLength, ...none })),
+    ];
   }
 
   /** Closes the engines when their requests are done. */

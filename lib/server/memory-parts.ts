@@ -1,0 +1,50 @@
+// What the memory of the process consists of, in numbers whose sum is about what the system says that it takes.
+import { device } from "../device.js";
+import type { ServedModels } from "./served-models.js";
+
+/** Bytes of memory of the process, by what they are for. */
+export interface MemoryParts {
+  /** Weights of the models on the CPU. */
+  weights: number;
+  /** Keys and values on the CPU that the system has given memory for. */
+  keysAndValues: number;
+  /** Other tensors on the CPU, and memory that is kept for such. */
+  work: number;
+  /** Objects and buffers of JavaScript. */
+  heap: number;
+  /** Everything else, which was measured when the server began: the program itself, its threads and libraries. */
+  program: number;
+}
+
+/** Measures the memory of the process of a server. */
+export class MemoryMeter {
+  readonly #models: ServedModels;
+  readonly #program: number;
+
+  constructor(models: ServedModels) {
+    this.#models = models;
+    const { live, cached } = device("cpu").memory();
+    this.#program = Math.max(0, process.memoryUsage.rss() - live - cached - heapBytes());
+  }
+
+  /** Returns the parts now. */
+  read(): MemoryParts {
+    const { live, cached } = device("cpu").memory();
+    const onCpu = this.#models.summaries.filter((one) => one.device === "cpu");
+    const weights = onCpu.reduce((sum, { weightsBytes }) => sum + weightsBytes, 0);
+    const engines = this.#models.metrics().filter(({ id }) => onCpu.some((one) => one.id === id));
+    const allocated = engines.reduce((sum, { metrics }) => sum + metrics.kvBytes, 0);
+    return {
+      weights,
+      keysAndValues: engines.reduce((sum, { metrics }) => sum + metrics.kvResident, 0),
+      work: Math.max(0, live + cached - weights - allocated),
+      heap: heapBytes(),
+      program: this.#program,
+    };
+  }
+}
+
+function heapBytes(): number {
+  const { heapTotal, arrayBuffers } = process.memoryUsage();
+  return heapTotal + arrayBuffers;
+}

@@ -1,0 +1,127 @@
+/** Tests the limits of an engine's context and memory: what fits is answered as ever, and what never can is refused. */
+import { describe, expect, test } from "vitest";
+import { Engine } from "../../lib/engine/engine.js";
+import { generateTokens } from "../../lib/generate/generate-tokens.js";
+import type { GPT } from "../../lib/models/gpt.js";
+import { smallGpt, someTokens } from "../generate/models.js";
+import { LanguageModel } from "../../lib/load/language-model.js";
+import { engineFor } from "./support.js";
+
+/** Bytes of the keys and values of `tokens` tokens. */
+const bytesOf = ({ config, kvHeadSize }: GPT, tokens: number): number =>
+  2 * config.layers * config.kvHeads * kvHeadSize * 4 * tokens;
+
+describe("the context", () => {
+  test("option: prompts up to it are answered, longer ones are refused, and texts end with it", async () => {
+    using model = smallGpt("cpu", { contextLength: 64 });
+    const engine = engineFor(model, { context: 24, pageSize: 4 });
+    expect(engine.contextLength).toBe(24);
+    const ask = (length: number, overflow: "error" | "slide" = "error") =>
+      engine.generate({ tokens: someTokens(length, 3), maxTokens: 30, seed: 1, stopTokens: [], overflow });
+    const alone = await generateTokens(model, [someTokens(20, 3)], { maxTokens: 5, seed: 1, stopTokens: [] });
+    // The 24th token is read, and one more is predicted from it.
+    expect(await ask(20)).toMatchObject({ tokens: alone[0]!.tokens, finishReason: "length" });
+    expect((await ask(24)).tokens).toHaveLength(1);
+    const refusal = { code: "ERR_RANGE", message: expect.stringMatching(/context of 24 tokens, got 25;/) as string };
+    await expect(ask(25)).rejects.toMatchObject(refusal);
+    // A text that slides keeps the later half of the shorter context.
+    expect((await ask(40, "slide")).tokens).toHaveLength(30);
+    await expect(engine.score({ tokens: someTokens(26, 1) })).rejects.toThrow(/at most 25 tokens.*got 26/);
+    expect((await engine.score({ tokens: someTokens(25, 1) })).total).toBeLessThan(0);
+  });
+
+  test("a text that slides sees as much as with a model of that context", async () => {
+    using long = smallGpt("cpu", { contextLength: 64, positions: "rotary" });
+    using short = smallGpt("cpu", { contextLength: 16, positions: "rotary" });
+    const settings = { maxTokens: 60, seed: 5, stopTokens: [], overflow: "slide" as const };
+    const expected = await generateTokens(short, [someTokens(9, 2)], settings);
+    const engine = engineFor(long, { context: 16, pageSize: 4 });
+    expect((await engine.generate({ tokens: someTokens(9, 2), ...settings })).tokens).toEqual(expected[0]!.tokens);
+  });
+
+  test("it is no longer than the memory, and the refusal says what is needed and what there is", async () => {
+    using model = smallGpt("cpu", { contextLength: 64 });
+    const kvMemory = bytesOf(model, 5 * 4) + 1;
+    const engine = engineFor(model, { kvMemory, pageSize: 4 });
+    expect(engine.metrics).toMatchObject({ contextLength: 20, kvMemory: kvMemory - 1, pages: 5 });
+    const ask = (length: number) => engine.generate({ tokens: someTokens(length, 3), maxTokens: 50, stopTokens: [] });
+    expect(await ask(18)).toMatchObject({ finishReason: "length" });
+    const [needed, there] = [bytesOf(model, 24), bytesOf(model, 20)];
+    const message = new RegExp(`context of 20 tokens, got 21: .*need ${needed} bytes, and there are ${there} for`);
+    await expect(ask(21)).rejects.toMatchObject({
+      code: "ERR_RANGE",
+      message: expect.stringMatching(message) as string,
+    });
+    await expect(engine.score({ tokens: someTokens(30, 1) })).rejects.toThrow(/got 30: .* bytes/);
+    expect(engine.metrics.steps).toBeLessThan(10);
+  });
+
+  test("a model with a shorter one cannot replace another", async () => {
+    using model = smallGpt("cpu", { contextLength: 32 });
+    using other = smallGpt("cpu", { contextLength: 64, layers: 4 });
+    const engine = engineFor(model, { kvMemory: bytesOf(model, 32), pageSize: 4 });
+    await expect(engine.replace(other)).rejects.toThrow(/context of at least 32 tokens, got \d+: .* bytes/);
+    expect((await engine.generate({ tokens: someTokens(20, 1), maxTokens: 2 })).tokens.length).toBeGreaterThan(0);
+  });
+});
+
+describe("the memory", () => {
+  test("pages of ended requests are used again before there are more", async () => {
+    using model = smallGpt("cpu", { contextLength: 64 });
+    const engine = engineFor(model, { pageSize: 4 });
+    const run = async (seed: number) => {
+      await engine.generate({ tokens: someTokens(40, seed), maxTokens: 8, seed, stopTokens: [] });
+      return engine.metrics.pages;
+    };
+    const first = await run(0);
+    for (let seed = 1; seed < 20; seed++) expect(await run(seed)).toBe(first);
+    // Requests at the same time need more, and no more than they need is made.
+    await Promise.all(Array.from({ length: 8 }, (_, i) => run(100 + i)));
+    const { pages, kvBytes, kvMemory } = engine.metrics;
+    expect(pages).toBeGreaterThan(first);
+    expect(pages).toBeLessThanOrEqual(8 * 12 + 12);
+    expect(kvBytes).toBe(bytesOf(model, (pages + 1) * 4));
+    expect(kvBytes).toBeLessThanOrEqual(kvMemory);
+  });
+
+  test("more requests than pages run one after the other", async () => {
+    using model = smallGpt("cpu", { contextLength: 16 });
+    const engine = engineFor(model, { pageSize: 8, kvMemory: bytesOf(model, 16) });
+    const tokens = (i: number) => someTokens(6, i);
+    const settings = { maxTokens: 8, seed: 3, stopTokens: [] };
+    const expected = await Promise.all([0, 1, 2, 3, 4].map((i) => generateTokens(model, [tokens(i)], settings)));
+    const results = await Promise.all([0, 1, 2, 3, 4].map((i) => engine.generate({ tokens: tokens(i), ...settings })));
+    expect(results.map((one) => one.tokens)).toEqual(expected.map(([one]) => one!.tokens));
+  });
+
+  test("by default it has a page for each sequence at least, and no more than all of them can use", () => {
+    using model = smallGpt("cpu", { contextLength: 64 });
+    const limitOf = (kvShare: number): number => {
+      const engine = engineFor(model, { pageSize: 4, maxSequences: 10, kvShare });
+      return engine.metrics.kvMemory / bytesOf(model, 4);
+    };
+    expect(limitOf(1e-12)).toBe(10);
+    expect(limitOf(1)).toBe(160);
+    const available = model.device.availableMemory();
+    const part = limitOf(bytesOf(model, 4 * 50) / available);
+    expect(part).toBeGreaterThan(40);
+    expect(part).toBeLessThan(60);
+  });
+
+  test("bad options are refused", () => {
+    using model = smallGpt("cpu");
+    const given = (options: object) => () => new Engine(model, options);
+    expect(given({ context: 0 })).toThrow(/Engine: expected context to be an integer from 1/);
+    expect(given({ context: 1.5 })).toThrow(/expected context to be an integer/);
+    expect(given({ kvMemory: 0 })).toThrow(/expected kvMemory to be an integer from 1/);
+    expect(given({ kvMemory: 100 })).toThrow(/expected kvMemory of at least \d+ bytes.*page of 64 tokens.*got 100/);
+    expect(given({ kvShare: 0 })).toThrow(/expected kvShare to be a number/);
+    expect(given({ kvShare: 1.1 })).toThrow(/expected kvShare to be a number/);
+  });
+
+  test("a loaded model's engine has the options that are given with it", async () => {
+    const model = new LanguageModel({ model: smallGpt("cpu"), tokenizer: null, engine: { context: 12 } });
+    await expect(model.generate(Int32Array.from(someTokens(13, 1)))).rejects.toThrow(/context of 12 tokens, got 13/);
+    model.dispose();
+  });
+});
