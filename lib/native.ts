@@ -14,6 +14,8 @@ export interface MemoryStats {
   peak: number;
   /** Bytes that heed holds for reuse and that no live tensor uses. */
   cached: number;
+  /** Bytes of `cached` for which the system gives memory only when they are used; 0 on CUDA. */
+  unbacked: number;
   /** Number of live blocks of memory. */
   tensors: number;
   /**

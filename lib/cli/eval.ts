@@ -36,7 +36,7 @@ export async function run(files: readonly string[], flags: EvalFlags): Promise<v
   const tasks = await Promise.all(files.map((file) => readTask(file)));
   const contents = await Promise.all(texts.map(readTextFile));
   using model = await load(name, {
-    ...{ kind: "causal", device, dtype },
+    ...{ kind: "causal", device, ...(dtype && { dtype }) },
     ...(adapter !== undefined && { adapter }),
     ...(quantize && { quantize: quantizedTypes[quantize] }),
   });

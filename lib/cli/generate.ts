@@ -34,7 +34,8 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
   if (system !== undefined && !chat) throw new UsageError("--system: works only with --chat");
   if (threads !== undefined) setThreads(threads);
   using model = await load(name, {
-    ...{ kind: "causal", device, dtype, engine: engineOptions({ context, kvMemory, kvType } as EngineFlags) },
+    ...{ kind: "causal", device, ...(dtype && { dtype }) },
+    engine: engineOptions({ context, kvMemory, kvType } as EngineFlags),
     ...(adapter !== undefined && { adapter }),
     ...(ema && { average: true }),
     ...(quantize && { quantize: quantizedTypes[quantize] }),

@@ -5,7 +5,7 @@ import { bytes, deviceName, integer } from "./arguments.js";
 
 /** The flags of commands that run a model. */
 export interface InferenceFlags {
-  dtype: FloatDType;
+  dtype?: FloatDType;
   device: string;
   threads?: number;
 }
@@ -31,9 +31,10 @@ export const quantizedTypes = { int8: 8, int4: 4 } as const;
 
 /** The options for flags that several commands share. */
 export const inferenceOptions = {
-  dtype: new Option("--dtype <type>", "type to which the model's parameters are rounded")
-    .choices(["f32", "bf16", "f16"])
-    .default("f32"),
+  dtype: new Option(
+    "--dtype <type>",
+    "type to which the model's parameters are rounded (default: the type in which they are stored)",
+  ).choices(["f32", "bf16", "f16"]),
   context: new Option(
     "--context <n>",
     "most tokens of a prompt and its answer together (default: what the model sees, or what the memory has room for)",

@@ -22,7 +22,7 @@ export async function run(argument: string, flags: InspectFlags): Promise<void> 
   if (threads !== undefined) setThreads(threads);
   const words = argument === "-" ? await text(process.stdin) : argument;
   if (words === "") throw new UsageError("text: expected a text that is not empty");
-  using model = await load(name, { device, dtype });
+  using model = await load(name, { device, ...(dtype && { dtype }) });
   const bar = createBar("passes");
   const options = { title: path.basename(name), ablations, neurons, onProgress: bar.show };
   let page: string;

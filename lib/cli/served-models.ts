@@ -64,7 +64,8 @@ export async function loadServed(
   if (threads !== undefined) setThreads(threads);
   const models: Record<string, ServableModel> = {};
   for (const [name, source] of names) {
-    const model = await load(source, { device, dtype, ...(quantize && { quantize: quantizedTypes[quantize] }) });
+    const types = { ...(dtype && { dtype }), ...(quantize && { quantize: quantizedTypes[quantize] }) };
+    const model = await load(source, { device, ...types });
     if (model.kind === "encoder-decoder")
       throw new UsageError(`--model: expected a model that generates, embeds or ranks, got a translator: ${source}`);
     models[name] = model;

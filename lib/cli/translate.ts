@@ -17,7 +17,7 @@ export async function run(texts: readonly string[], flags: TranslateFlags): Prom
   const { model: name, beam, nBest, threads, device, dtype, batchSize, ...search } = flags;
   if (nBest > beam) throw new UsageError(`--n-best: expected at most the value of --beam (${beam}), got ${nBest}`);
   if (threads !== undefined) setThreads(threads);
-  using translator = await load(name, { kind: "encoder-decoder", device, dtype });
+  using translator = await load(name, { kind: "encoder-decoder", device, ...(dtype && { dtype }) });
   const options = { ...search, beams: beam, nBest, batchSize };
   const diverged: number[] = [];
   let count = 0;

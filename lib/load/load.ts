@@ -26,7 +26,8 @@ export interface LoadOptions<K extends ModelKind = ModelKind> extends LoadModelO
 }
 
 /**
- * Loads a model for inference. `source` is one of these:
+ * Loads a model for inference, in the dtype in which its numbers are stored unless `dtype` is given. `source` is one of
+ * these:
  *
  * - a run of heed (the folder of `heed train --out`), or one of its checkpoints
  * - a folder in the format of Hugging Face or of CTranslate2
@@ -54,8 +55,8 @@ export async function load<K extends ModelKind = ModelKind>(
   options: LoadOptions<K> = {},
 ): Promise<ModelKinds[K]> {
   checkObject("load", "options", options);
-  const { engine, ...others } = options;
-  return wrapped(await loadParts("load", source, others), engine) as ModelKinds[K];
+  const { engine, storedDtype = true, ...others } = options;
+  return wrapped(await loadParts("load", source, { ...others, storedDtype }), engine) as ModelKinds[K];
 }
 
 function wrapped(parts: LoadedParts[ModelKind], engine: OwnEngineOptions | undefined): ModelKinds[ModelKind] {

@@ -11,6 +11,7 @@ import { CharacterList } from "../tokenizer/character-list.js";
 import type { ModelOptions } from "../models/model.js";
 import { loadFrom } from "./load-weights.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
+import { type StoredDTypeOptions, withStoredDtype } from "./stored-dtype.js";
 
 /** A model of CTranslate2 with its vocabularies. */
 export interface CTranslate2Model {
@@ -23,7 +24,7 @@ export interface CTranslate2Model {
 }
 
 /** Options of `loadCTranslate2`. */
-export interface CTranslate2Options extends ModelOptions, LoadQuantizedOptions {
+export interface CTranslate2Options extends ModelOptions, LoadQuantizedOptions, StoredDTypeOptions {
   /** Longest source and longest target in tokens; the files do not store them. @default 512 */
   contextLength?: number;
 }
@@ -68,7 +69,8 @@ export async function loadCTranslate2(folder: string, options: CTranslate2Option
         throw new HeedError("ERR_FORMAT", `expected a ${side} vocabulary of ${size} tokens, got ${tokens.length}`);
     return config;
   });
-  const make = (): EncoderDecoder => new EncoderDecoder(config, rest);
+  const made = withStoredDtype(rest, weights);
+  const make = (): EncoderDecoder => new EncoderDecoder(config, made);
   const { model } = await loadFrom(weights, make, () => ({ nameInFile, quantize }));
   return { model, source, target };
 }

@@ -15,6 +15,7 @@ import { warnOfUnknown } from "./families/known-entries.js";
 import { isSentenceTransformer } from "./sentence-transformers.js";
 import { checkSizes, loadFrom } from "./load-weights.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
+import { type StoredDTypeOptions, withStoredDtype } from "./stored-dtype.js";
 
 /** A model and the tensors of its files that it does not use. */
 export interface FolderModel<K extends keyof PretrainedKinds> {
@@ -31,13 +32,14 @@ export interface FolderModel<K extends keyof PretrainedKinds> {
 export async function loadFolder<K extends keyof PretrainedKinds>(
   folder: string,
   kind: K,
-  options: ModelOptions & LoadQuantizedOptions,
+  options: ModelOptions & LoadQuantizedOptions & StoredDTypeOptions,
 ): Promise<FolderModel<K>> {
   const quantize = quantizeOptionsOf("loadFolder", options);
   const { family, blueprint, quantization } = await readBlueprint(folder, kind);
   await using weights = await openWeights(folder, quantization);
   checkSizes(weights, blueprint.sizes(weights));
-  const make = (): Module => blueprint.make(options, weights);
+  const made = withStoredDtype(options, weights);
+  const make = (): Module => blueprint.make(made, weights);
   const { model, ignored } = await loadFrom(weights, make, (model) => ({
     ...family.weights?.(model, weights),
     quantize,

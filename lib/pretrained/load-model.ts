@@ -26,6 +26,7 @@ import { adapterFiles, loadAdapter, readAdapterConfig } from "./peft.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
 import { takeAverage } from "./saved-tensors.js";
 import { readRecipe } from "./sentence-transformers.js";
+import type { StoredDTypeOptions } from "./stored-dtype.js";
 
 /**
  * Purpose of a model: to continue texts ("causal"), to turn texts into vectors ("encoder"), to classify texts or rank
@@ -35,7 +36,7 @@ export type ModelKind = (typeof modelKinds)[number];
 
 /** Options of `load`. */
 export interface LoadModelOptions<K extends ModelKind = ModelKind>
-  extends PretrainedOptions, ModelOptions, LoadQuantizedOptions {
+  extends PretrainedOptions, ModelOptions, LoadQuantizedOptions, StoredDTypeOptions {
   /** Kind that the model must have; another kind is an error. @default the kind that the source specifies */
   kind?: K;
   /** Tokenizer to use instead of the source's. @default the tokenizer of the source */
@@ -99,13 +100,14 @@ export async function loadModel(name: string, options: LoadModelOptions = {}): P
  */
 export async function loadParts(op: string, name: string, options: LoadModelOptions): Promise<LoadedParts[ModelKind]> {
   checkObject(op, "options", options);
-  const { kind, tokenizer, adapter, average = false } = options;
+  const { kind, tokenizer, adapter, average = false, storedDtype = false } = options;
   if (adapter !== undefined && typeof adapter !== "string")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected adapter to be the path of a folder, got ${describe(adapter)}`);
   if (kind !== undefined) checkChoice(op, "kind", kind, modelKinds);
   if (tokenizer !== undefined && typeof (tokenizer as Tokenizer | null)?.encode !== "function")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected tokenizer to be a tokenizer, got ${describe(tokenizer)}`);
   checkBoolean(op, "average", average);
+  checkBoolean(op, "storedDtype", storedDtype);
   if (average && quantizeOptionsOf(op, options))
     throw new HeedError("ERR_ARGUMENT", `${op}: expected either average or quantize, got both`);
   quantizeOptionsOf(op, options);

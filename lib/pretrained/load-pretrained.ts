@@ -12,11 +12,12 @@ import { checkTokenizer } from "./check-tokenizer.js";
 import { families, type PretrainedKinds } from "./families/index.js";
 import { loadFolder, readBlueprint } from "./load-folder.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
+import type { StoredDTypeOptions } from "./stored-dtype.js";
 import { readRecipe } from "./sentence-transformers.js";
 
 /** Options of `loadPretrained`. */
 export interface LoadPretrainedOptions<K extends keyof PretrainedKinds = "causal">
-  extends PretrainedOptions, ModelOptions, LoadQuantizedOptions {
+  extends PretrainedOptions, ModelOptions, LoadQuantizedOptions, StoredDTypeOptions {
   /** Kind of model to load; see `PretrainedKinds`. @default "causal", models that predict the next token */
   kind?: K;
 }

@@ -1,4 +1,5 @@
 // What the memory of the process consists of, in numbers whose sum is about what the system says that it takes.
+import { readFileSync } from "node:fs";
 import { device } from "../device.js";
 import type { ServedModels } from "./served-models.js";
 
@@ -12,7 +13,7 @@ export interface MemoryParts {
   work: number;
   /** Objects and buffers of JavaScript. */
   heap: number;
-  /** Everything else, which was measured when the server began: the program itself, its threads and libraries. */
+  /** The program, its libraries, and what it had taken besides when the server began. */
   program: number;
 }
 
@@ -23,13 +24,11 @@ export class MemoryMeter {
 
   constructor(models: ServedModels) {
     this.#models = models;
-    const { live, cached } = device("cpu").memory();
-    this.#program = Math.max(0, process.memoryUsage.rss() - live - cached - heapBytes());
+    this.#program = Math.max(0, process.memoryUsage.rss() - mappedBytes() - tensorBytes() - heapBytes());
   }
 
   /** Returns the parts now. */
   read(): MemoryParts {
-    const { live, cached } = device("cpu").memory();
     const onCpu = this.#models.summaries.filter((one) => one.device === "cpu");
     const weights = onCpu.reduce((sum, { weightsBytes }) => sum + weightsBytes, 0);
     const engines = this.#models.metrics().filter(({ id }) => onCpu.some((one) => one.id === id));
@@ -37,10 +36,25 @@ export class MemoryMeter {
     return {
       weights,
       keysAndValues: engines.reduce((sum, { metrics }) => sum + metrics.kvResident, 0),
-      work: Math.max(0, live + cached - weights - allocated),
+      work: Math.max(0, tensorBytes() - weights - allocated),
       heap: heapBytes(),
-      program: this.#program,
+      program: this.#program + mappedBytes(),
     };
+  }
+}
+
+/** Returns the bytes of tensors on the CPU, and of what is kept for further ones. */
+function tensorBytes(): number {
+  const { live, cached, unbacked } = device("cpu").memory();
+  return live + cached - unbacked;
+}
+
+/** Returns the bytes of files that are mapped: code, mostly. Systems other than Linux do not tell. */
+function mappedBytes(): number {
+  try {
+    return 1024 * Number(/^RssFile:\s+(\d+) kB$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? 0);
+  } catch {
+    return 0;
   }
 }
 

@@ -223,6 +223,7 @@ napi_value memory(Call& call) {
   set("live", stats.live);
   set("peak", stats.peak);
   set("cached", stats.cached);
+  set("unbacked", device.allocator().unbacked());
   set("tensors", stats.allocations);
   set("uploading", device.uploads().bytes());
   return object;

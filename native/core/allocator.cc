@@ -69,7 +69,7 @@ Block CachingAllocator::from_system(size_t size) {
   const size_t least = round_up(size, kHugePage), growth = pool_.reserved() / 2 / kHugePage * kHugePage;
   for (size_t bytes = std::max(least, std::min(growth, kLargestGrowth));; bytes = least) {
     if (void* segment = system_allocate(bytes)) {
-      pool_.add(static_cast<char*>(segment), bytes);
+      pool_.add(static_cast<char*>(segment), bytes, !system_lazy());
       stats_.cached += static_cast<int64_t>(bytes);
       return take_cached(size);
     }
@@ -160,6 +160,7 @@ void CachingAllocator::release_cached() {
     system_discard(range, bytes);
     stats_.cached += static_cast<int64_t>(bytes);
   }
+  if (system_lazy()) pool_.discarded();
   system_trim();
 }
 

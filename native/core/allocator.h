@@ -50,6 +50,8 @@ class CachingAllocator {
   const MemoryStats& stats() const { return stats_; }
   // Returns the bytes that the system has left, or -1 if it is not known.
   int64_t available() { return system_available(); }
+  // Returns the bytes of `cached` that have no memory behind them: the system has taken it back, or has yet to give it.
+  int64_t unbacked() const { return static_cast<int64_t>(pool_.unbacked()); }
   void reset_peak() { stats_.peak = stats_.live; }
   // Between begin_hold() and end_hold(), allocations and frees use memory of their own: a block from the cache or from
   // the system that was handed out meanwhile is reused only for what is allocated meanwhile. end_hold() returns those
@@ -78,6 +80,8 @@ class CachingAllocator {
   virtual uint64_t position() { return 0; }
   // Returns the bytes that the system has left, or -1 if it is not known.
   virtual int64_t system_available() { return -1; }
+  // Returns true if the system gives memory when it is first written, and system_discard() gives it back.
+  virtual bool system_lazy() const { return false; }
 
  private:
   size_t rounded(size_t bytes) const;

@@ -16,8 +16,9 @@ class RangePool {
  public:
   using Range = std::pair<char*, size_t>;
 
-  // Adds a new segment, all of which is free.
-  void add(char* segment, size_t bytes);
+  // Adds a new segment, all of which is free. `backed` says if the system has given memory for it already: it may also
+  // give it when a page is first written.
+  void add(char* segment, size_t bytes, bool backed = true);
   // Returns `bytes` from the smallest free range that has them, or null if there is none. Among equal ranges it takes
   // the first in memory.
   char* take(size_t bytes);
@@ -33,12 +34,21 @@ class RangePool {
   };
   bool has_whole_segment() const;
   std::vector<Segment> take_segments();
-  std::vector<Range> free_ranges() const { return {free_.begin(), free_.end()}; }
+  std::vector<Range> free_ranges() const;
+  // Notes that the system has taken back what is behind the free ranges.
+  void discarded();
+  // Returns the bytes of free ranges that have no memory behind them, about: if one was joined from ranges with and
+  // without, take() is assumed to take the memory first.
+  size_t unbacked() const;
   size_t reserved() const { return reserved_; }  // bytes of all segments
 
  private:
-  void insert(char* range, size_t bytes);
-  void erase(std::map<char*, size_t>::iterator range);
+  struct Free {
+    size_t bytes;
+    size_t unbacked;
+  };
+  void insert(char* range, const Free& free);
+  void erase(std::map<char*, Free>::iterator range);
   bool is_whole(char* segment, size_t bytes) const;
 
   struct Extent {
@@ -46,7 +56,7 @@ class RangePool {
     uint64_t last_use;
   };
   std::map<char*, Extent> segments_;
-  std::map<char*, size_t> free_;                // ordered by address
+  std::map<char*, Free> free_;                  // ordered by address
   std::set<std::pair<size_t, char*>> by_size_;  // the same ranges
   size_t reserved_ = 0;
 };

@@ -17,6 +17,7 @@ class Allocator final : public CachingAllocator {
   void system_trim() override;
   void system_discard(void* range, size_t bytes) override;
   bool system_releasing() override;
+  bool system_lazy() const override { return true; }
   bool wait_released() override;
   Stream& stream_;
   class Released;

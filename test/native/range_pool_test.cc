@@ -37,6 +37,26 @@ TEST(range_pool_fits_best) {
   expect(pool.take(10) == at(2090), "the rest of 10");
 }
 
+TEST(range_pool_knows_what_has_no_memory_behind_it) {
+  RangePool pool;
+  pool.add(at(1000), 500, /*backed=*/false);
+  pool.add(at(2000), 300);
+  expect(pool.unbacked() == 500, "a new segment has none");
+  char* first = pool.take(400);
+  expect(first == at(1000) && pool.unbacked() == 100, "its rest has none");
+  pool.put(first, 400);
+  expect(pool.unbacked() == 100, "what was used has some, also when it has joined the rest");
+  char* again = pool.take(450);
+  expect(pool.unbacked() == 50, "what is taken is backed from then on");
+  pool.put(again, 450);
+  char* whole = pool.take(300);
+  expect(whole == at(2000), "the other segment");
+  pool.discarded();
+  expect(pool.unbacked() == 500, "all of what is free was given back");
+  pool.put(whole, 300);
+  expect(pool.unbacked() == 500, "what comes back later is backed");
+}
+
 TEST(range_pool_joins_neighbours_of_a_segment) {
   RangePool pool;
   // Segments that happen to lie side by side are not joined.

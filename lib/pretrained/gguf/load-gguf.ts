@@ -9,6 +9,7 @@ import type { GenerationDefaults } from "../generation-config.js";
 import { checkTokenizer } from "../check-tokenizer.js";
 import { checkSizes, loadFrom } from "../load-weights.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "../quantize-options.js";
+import { type StoredDTypeOptions, withStoredDtype } from "../stored-dtype.js";
 import type { GgufArchitecture } from "./architecture.js";
 import { defaultsOfGguf } from "./defaults.js";
 import { architectureNames, architectures } from "./index.js";
@@ -16,7 +17,7 @@ import { GgufMetadata } from "./metadata.js";
 import { tokenizerOfGguf } from "./tokenizer.js";
 
 /** Options of `loadGguf`. */
-export interface LoadGgufOptions extends ModelOptions, LoadQuantizedOptions {
+export interface LoadGgufOptions extends ModelOptions, LoadQuantizedOptions, StoredDTypeOptions {
   /** Reads the tokenizer in the file. If it is false, the result's `tokenizer` is null. @default true */
   readTokenizer?: boolean;
 }
@@ -66,7 +67,7 @@ async function modelOf(
   architecture: GgufArchitecture,
   metadata: GgufMetadata,
   file: GgufWeights,
-  options: ModelOptions & LoadQuantizedOptions,
+  options: LoadGgufOptions,
 ): Promise<GPT | Llama> {
   const quantize = quantizeOptionsOf("loadGguf", options);
   const make = await inFile(file.path, () => architecture.read(metadata, file));
@@ -77,9 +78,10 @@ async function modelOf(
     [`${last}.attn_norm.weight`, [width]],
     [`${last}.ffn_up.weight`, [metadata.size("feed_forward_length", 4 * width), width]],
   ]);
+  const made = withStoredDtype(options, file);
   const { model } = await loadFrom(
     file,
-    () => make(options),
+    () => make(made),
     () => ({
       nameInFile: (name) => architecture.parameter(name).name,
       isTransposed: (name) => architecture.parameter(name).transposed ?? false,
