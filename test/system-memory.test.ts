@@ -4,9 +4,11 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { totalmem } from "node:os";
 import path from "node:path";
 import { expect, test } from "vitest";
-import { device } from "../lib/device.js";
+import { zeros } from "../lib/creation.js";
+import { device, devices } from "../lib/device.js";
 import { systemMemory } from "../lib/system-memory.js";
 import { sharedFolder } from "./support/folder.js";
+import { devicesHere } from "./support/targets.js";
 
 const folder = sharedFolder();
 const GiB = 2 ** 30;
@@ -88,6 +90,21 @@ test("files that cannot be read or understood are ignored", () => {
   expect(total).toBe(totalmem());
   expect(available).toBeGreaterThan(0);
 });
+
+test.for(devicesHere.filter(({ device: name }) => name !== "cpu"))(
+  "a card tells what it has left: $device",
+  ({ device: name }) => {
+    const card = device(name);
+    const { memory = 0 } = devices().find((one) => one.name === name)!;
+    const before = card.availableMemory();
+    expect(before).toBeGreaterThan(0);
+    expect(before).toBeLessThanOrEqual(memory + card.memory().cached);
+    using large = zeros([2 ** 24], { device: name });
+    const taken = before - card.availableMemory();
+    expect(taken).toBeGreaterThanOrEqual(4 * large.size);
+    expect(taken).toBeLessThan(5 * large.size);
+  },
+);
 
 test.runIf(process.platform === "linux")("of this machine", () => {
   const { total, available } = systemMemory();
