@@ -77,6 +77,11 @@ export interface EngineOptions {
    * @default 0.75
    */
   kvShare?: number;
+  /**
+   * @internal True if one sequence of the whole context always fits into memory that grows, also if it is more than what
+   * is available: results then do not depend on the machine.
+   */
+  wholeContext?: boolean;
   /** Number of tokens of a page of that memory. Requests share whole pages. @default 64 */
   pageSize?: number;
   /**
@@ -180,7 +185,7 @@ export class Engine implements AsyncDisposable {
     const { tokenizer = null, defaults = {}, maxBatchTokens, maxSequences = 64, maxQueue = 1024 } = options;
     const { maxStepTime = 250 } = options;
     const { pageSize = 64, kvType = null, speculation = null, onFinish } = options;
-    const { context, kvMemory, kvShare } = options;
+    const { context, kvMemory, kvShare, wholeContext } = options;
     if (maxBatchTokens !== undefined) checkInteger("Engine", "maxBatchTokens", maxBatchTokens, 1);
     checkInteger("Engine", "maxSequences", maxSequences, 1);
     checkInteger("Engine", "maxQueue", maxQueue, 0);
@@ -198,7 +203,7 @@ export class Engine implements AsyncDisposable {
     this.#onFinish = onFinish;
     const speculates = checkSpeculation(model, speculation);
     const [draft, shape] = [speculates?.draft ?? null, { pageSize, kvType }];
-    this.#kvRoom = new KvRoom(model, draft, shape, { context, kvMemory, kvShare }, maxSequences);
+    this.#kvRoom = new KvRoom(model, draft, shape, { context, kvMemory, kvShare, wholeContext }, maxSequences);
     this.#room = this.#kvRoom.for(model);
     const { pages } = this.#room;
     this.#speculation = speculates && createSpeculation(speculates, pages);

@@ -37,6 +37,7 @@ export interface RoomOptions {
   readonly context: number | undefined;
   readonly kvMemory: number | undefined;
   readonly kvShare: number | undefined;
+  readonly wholeContext: boolean | undefined;
 }
 
 /** The room that an engine has for keys and values. */
@@ -46,6 +47,7 @@ export class KvRoom {
   /** True if the caller has said how many bytes these are. They are then reserved. */
   readonly reserved: boolean;
   readonly #context: number;
+  readonly #wholeContext: boolean;
   readonly #maxSequences: number;
   readonly #shape: PageShape;
   readonly #draft: CausalDecoder | null;
@@ -55,7 +57,7 @@ export class KvRoom {
     model: CausalDecoder,
     draft: CausalDecoder | null,
     shape: PageShape,
-    { context, kvMemory, kvShare = usualShare }: RoomOptions,
+    { context, kvMemory, kvShare = usualShare, wholeContext = false }: RoomOptions,
     maxSequences: number,
   ) {
     if (context !== undefined) checkInteger("Engine", "context", context, 1);
@@ -64,6 +66,7 @@ export class KvRoom {
     this.#shape = shape;
     this.#draft = draft;
     this.#context = context ?? Infinity;
+    this.#wholeContext = wholeContext;
     this.#maxSequences = maxSequences;
     this.reserved = kvMemory !== undefined;
     this.#bytes = kvMemory ?? Math.floor(kvShare * model.device.availableMemory());
@@ -84,8 +87,9 @@ export class KvRoom {
       return new Room({ ...this.#shape, first: pages, most: pages }, bytes, context);
     }
     // More pages than all sequences have at the same time would hold only what has ended.
-    const useful = this.#maxSequences * Math.ceil(context / pageSize);
-    const most = Math.min(useful, Math.max(this.#maxSequences, pages));
+    const ofSequence = Math.ceil(context / pageSize);
+    const least = Math.max(this.#maxSequences, this.#wholeContext ? ofSequence : 1);
+    const most = Math.min(this.#maxSequences * ofSequence, Math.max(least, pages));
     return new Room({ ...this.#shape, first: Math.min(most, firstPages), most }, bytes, context);
   }
 }

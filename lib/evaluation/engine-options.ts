@@ -53,7 +53,8 @@ export function engineFor(op: string, evaluated: EvaluatedModel, options: Evalua
   signal?.throwIfAborted();
   const maxQueue = Number.MAX_SAFE_INTEGER;
   const size = batchTokens === undefined ? {} : { maxBatchTokens: batchTokens };
-  return new Engine(model, { tokenizer, ...size, maxSequences: batchSize, maxQueue });
+  // What is predicted must not depend on how much memory there is.
+  return new Engine(model, { tokenizer, ...size, maxSequences: batchSize, maxQueue, wholeContext: true });
 }
 
 /** Returns the number of texts that are given to the engine at the same time, so that it always has some that wait. */

@@ -102,6 +102,9 @@ describe("the memory", () => {
     };
     expect(limitOf(1e-12)).toBe(10);
     expect(limitOf(1)).toBe(160);
+    // What an evaluation finds does not depend on the memory.
+    const whole = engineFor(model, { pageSize: 4, maxSequences: 3, kvShare: 1e-12, wholeContext: true });
+    expect(whole.contextLength).toBe(64);
     const available = model.device.availableMemory();
     const part = limitOf(bytesOf(model, 4 * 50) / available);
     expect(part).toBeGreaterThan(40);
