@@ -129,8 +129,13 @@ export class KvPages implements Disposable {
   #moveLayer(layer: number, to: LayerPages): void {
     const into = partsOf(to);
     const from = partsOf(this.layers[layer]!);
-    for (const [i, inp] of from.entries())
-      scope(() => ops.copy({ out: narrow(into[i]!, 0, 0, this.pages), inp: narrow(inp, 0, 0, this.pages) }));
+    try {
+      for (const [i, inp] of from.entries())
+        scope(() => ops.copy({ out: narrow(into[i]!, 0, 0, this.pages), inp: narrow(inp, 0, 0, this.pages) }));
+    } catch (error) {
+      for (const part of into) part.dispose();
+      throw error;
+    }
     for (const part of from) part.dispose();
     this.layers[layer] = to;
     // What is freed would otherwise stay with the allocator, and it is too small for the next layer.

@@ -1,9 +1,14 @@
 /** Tests the limits of an engine's context and memory: what fits is answered as ever, and what never can is refused. */
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
+import { device as deviceOf } from "../../lib/device.js";
 import { Engine } from "../../lib/engine/engine.js";
+import { HeedError } from "../../lib/errors.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import type { GPT } from "../../lib/models/gpt.js";
-import { smallGpt, someTokens } from "../generate/models.js";
+import { ops } from "../../lib/native.js";
+import { KvPages } from "../../lib/nn/kv-pages.js";
+import { narrow } from "../../lib/ops/views.js";
+import { devices, smallGpt, someTokens } from "../generate/models.js";
 import { LanguageModel } from "../../lib/load/language-model.js";
 import { engineFor } from "./support.js";
 
@@ -82,6 +87,53 @@ describe("the memory", () => {
     expect(pages).toBeLessThanOrEqual(8 * 12 + 12);
     expect(kvBytes).toBe(bytesOf(model, (pages + 1) * 4));
     expect(kvBytes).toBeLessThanOrEqual(kvMemory);
+  });
+
+  test.for(devices)(
+    "it grows layer by layer, with its content, so that there are never two copies on %s",
+    async (name) => {
+      const device = deviceOf(name);
+      const config = { layers: 4, pages: 8, pageSize: 16, heads: 2, headSize: 64, device };
+      const valuesOf = async (memory: KvPages): Promise<unknown[]> => {
+        const views = memory.parts().map((part) => narrow(part, 0, 0, 8));
+        const values = await Promise.all(views.map((view) => view.data()));
+        for (const view of views) view.dispose();
+        return values;
+      };
+      const pages = new KvPages(config);
+      for (const [i, part] of pages.parts().entries())
+        part.set(Float32Array.from({ length: part.size }, (_, j) => i + j));
+      const before = await valuesOf(pages);
+      const base = device.memory().live - pages.bytes;
+      device.resetPeak();
+      using more = pages.grown(12);
+      expect(more.pages).toBe(12);
+      expect(device.memory().live - base).toBeGreaterThanOrEqual(more.bytes);
+      // All of the new memory, and the old one of a layer.
+      expect(device.memory().peak - base).toBeLessThanOrEqual(more.bytes + pages.bytes / 4 + 2 ** 12);
+      expect(await valuesOf(more)).toEqual(before);
+    },
+  );
+
+  test("if there is too little for some layers, the content stays", async () => {
+    const pages = new KvPages({ layers: 3, pages: 4, pageSize: 2, heads: 1, headSize: 4, device: deviceOf("cpu") });
+    for (const [i, part] of pages.parts().entries())
+      part.set(Float32Array.from({ length: part.size }, (_, j) => i + j));
+    const { tensors } = deviceOf("cpu").memory();
+    let calls = 0;
+    const copy = ops.copy.bind(ops);
+    const failing = vi.spyOn(ops, "copy").mockImplementation((operands) => {
+      if (++calls > 3) throw new HeedError("ERR_OOM", "no memory");
+      copy(operands);
+    });
+    expect(() => pages.grown(6)).toThrow("no memory");
+    failing.mockRestore();
+    expect(deviceOf("cpu").memory().tensors).toBe(tensors);
+    for (const [i, part] of pages.parts().entries())
+      expect(await narrow(part, 0, 0, 4).data()).toEqual(Float32Array.from({ length: 32 }, (_, j) => i + j));
+    using more = pages.grown(6);
+    for (const [i, part] of more.parts().entries())
+      expect(await narrow(part, 0, 0, 4).data()).toEqual(Float32Array.from({ length: 32 }, (_, j) => i + j));
   });
 
   test("more requests than pages run one after the other", async () => {
