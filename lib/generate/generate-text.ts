@@ -2,8 +2,11 @@ import { setMaxListeners } from "node:events";
 import { HeedError } from "../errors.js";
 import { describe } from "../ops/check.js";
 import type { AnswerParts } from "../structured/answer.js";
-import type { AnswerRules } from "../structured/answer-rules.js";
-import { Grammar, readFormat } from "../structured/compile.js";
+import type { AnswerRules, FindRules } from "../structured/answer-rules.js";
+import { Grammar } from "../structured/compile.js";
+import { readFormat } from "../structured/format-cache.js";
+import { checkFormat } from "../structured/format-expression.js";
+import type { OutputFormat } from "../structured/output-format.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
 import { byteStream, type TokenStream } from "../tokenizer/token-stream.js";
 import type { CausalModel } from "./causal-model.js";
@@ -38,14 +41,19 @@ export interface TextSource {
   /** Largest number of tokens of a sequence. @default the context of the model */
   readonly contextLength?: number;
   /** Returns what the answers to a prompt consist of; null if they are plain texts. */
-  readonly answers?: ((prompt: Int32Array) => AnswerRules) | null;
+  readonly answers?: FindRules | null;
 }
 
 interface TextSettings extends TokenSettings {
   stop: StopTexts;
   /** True if the text begins with the decoded prompt; a string is shown instead of it. */
   echo: boolean | string;
-  /** Rules of a text that is no answer to a conversation. */
+  /** Form of a text that is no answer to a conversation. */
+  format: OutputFormat | null;
+}
+
+/** Settings of texts whose rules have been found. */
+interface RuledSettings extends TextSettings {
   rules: AnswerRules;
 }
 
@@ -63,7 +71,7 @@ const plain: AnswerRules = { root: null, shown: new Set(), parser: null };
  * const { text } = await generate(gpt, tokenizer, "Call me", { maxTokens: 20 });
  *
  * @throws ERR_ARGUMENT or ERR_RANGE at the call if an argument is invalid, and when the text is read if the prompt is
- * invalid.
+ * invalid, or the format is one that cannot be followed.
  * @throws the signal's reason, when the text is read, if the signal aborts.
  * @throws ERR_DIVERGED, when the text is read, if the model diverges: the logits of a token contain NaN or Infinity, or
  * all of them are -Infinity. The events before that token come first.
@@ -113,8 +121,8 @@ export function generateFrom(
   const { format = null } = options;
   if (tokenizer === null && format !== null)
     throw new HeedError("ERR_ARGUMENT", "generate: expected a tokenizer for the option format, got none");
-  const rules = { ...plain, root: format === null ? null : readFormat(format) };
-  const text = { ...settings, stop: StopTexts.of(stop), echo: echo && (echoed ?? true), rules };
+  if (format !== null) checkFormat(format);
+  const text = { ...settings, stop: StopTexts.of(stop), echo: echo && (echoed ?? true), format };
   const { n, logprobs } = source;
   return new Generation((end) => eventsOf(model, tokenizer, prompt, text, source, end), n, logprobs);
 }
@@ -161,7 +169,10 @@ async function eventsOf(
   const { maxTokens, slide } = settings;
   const sequences = sequencesOf("generate", model, prompts, { maxTokens, slide, contextLength }, () => "prompt");
   end.promptTokens = prompt.length;
-  const rules = answers?.(prompt) ?? settings.rules;
+  const { format, signal } = settings;
+  const rules = answers
+    ? await answers(prompt, signal)
+    : { ...plain, root: format && (await readFormat(format, signal)) };
   const { root, shown } = rules;
   if (root !== null) {
     const grammar = await Grammar.for(tokenizer!, model.config.vocabularySize, root, shown);
@@ -208,7 +219,7 @@ async function* textOf(
   sequence: Sequence,
   prompt: Int32Array,
   tokenizer: Tokenizer | null,
-  settings: TextSettings,
+  settings: RuledSettings,
   source: TokenSource,
   end: GenerationEnd,
 ): AsyncGenerator<GenerationEvent, void, undefined> {

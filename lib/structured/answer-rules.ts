@@ -2,14 +2,15 @@
 import { describe, HeedError } from "../errors.js";
 import type { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tool, ToolChoice } from "../tokenizer/tools.js";
+import type { Steps } from "../turns.js";
 import { AnswerParser, type PartsParser, reasoningOf, withReasoning } from "./answer.js";
 import type { ToolFormat } from "./call-format.js";
-import { readFormat, remembered } from "./compile.js";
 import { checkExpression, choice, type Expression } from "./expression.js";
+import { remembered } from "./format-cache.js";
+import { checkFormat, formatExpression } from "./format-expression.js";
 import { harmonyAnswers, harmonyNames, HarmonyParser, isHarmony } from "./harmony.js";
 import type { OutputFormat } from "./output-format.js";
 import { answersWithTools, toolFormatOf } from "./tool-format.js";
-import { withinLimit } from "./work.js";
 
 /** Rules of the answers to a prompt. */
 export interface AnswerRules {
@@ -29,50 +30,60 @@ export interface AnswerOptions {
   readonly parallelToolCalls: boolean;
 }
 
-/**
- * Returns a function that returns the rules of the answers to a prompt.
- *
- * @throws ERR_ARGUMENT if an option is invalid, or does not fit the chat template.
- */
-export function answerRules(
-  tokenizer: HuggingFaceTokenizer,
-  options: AnswerOptions,
-): (prompt: Int32Array) => AnswerRules {
-  return withinLimit(() => rulesFor(tokenizer, options)).result;
-}
+/** Finds the rules of the answers to a prompt. The signal ends the search. */
+export type FindRules = (prompt: Int32Array, signal?: AbortSignal | null) => Promise<AnswerRules>;
 
-function rulesFor(tokenizer: HuggingFaceTokenizer, options: AnswerOptions): (prompt: Int32Array) => AnswerRules {
+/**
+ * Returns a function that resolves to the rules of the answers to a prompt.
+ *
+ * @throws ERR_ARGUMENT if an option is invalid, or does not fit the chat template; formats and the parameters of tools
+ *   are read when the rules are asked for.
+ */
+export function answerRules(tokenizer: HuggingFaceTokenizer, options: AnswerOptions): FindRules {
   checkTools(options);
+  if (options.format !== null) checkFormat(options.format);
   const template = tokenizer.chatTemplate?.source ?? "";
   if (isHarmony(template)) return harmonyRules(tokenizer, options);
   const reasoning = reasoningOf(template);
   const tools = options.tools.length === 0 ? null : toolFormat(template, options);
-  const answers = allowedAnswers(tools, options);
   const names = [reasoning?.begin, reasoning?.end, ...(tools?.names ?? [])].filter((name) => name !== undefined);
   const shown = specialTokens(tokenizer, names);
-  return (prompt) => {
+  return async (prompt, signal) => {
     const open = reasoning !== null && isOpen(tokenizer, prompt, reasoning);
     const parser = reasoning || tools ? () => new AnswerParser({ reasoning, open, tools }) : null;
-    const root =
-      answers && reasoning
-        ? remembered(`${answers.key} ${reasoning.begin} ${open}`, () => withReasoning(answers.root, reasoning, open))
-        : (answers?.root ?? null);
+    const key = [tools?.marker, tools?.names, String(tools?.begin), options, reasoning?.begin, open];
+    const root = allowsAll(tools, options)
+      ? null
+      : await remembered(
+          key,
+          function* () {
+            const answers = yield* allowedAnswers(tools, options);
+            return reasoning ? withReasoning(answers, reasoning, open) : answers;
+          },
+          signal,
+        );
     return { root, shown, parser };
   };
 }
 
-function harmonyRules(tokenizer: HuggingFaceTokenizer, options: AnswerOptions): () => AnswerRules {
+function harmonyRules(tokenizer: HuggingFaceTokenizer, options: AnswerOptions): FindRules {
   const { format, tools, toolChoice } = options;
-  const text = format && readFormat(format);
-  const make = (): Expression | null => {
-    const made = harmonyAnswers(text, tools, toolChoice);
-    if (made) checkExpression(made, "tools");
-    return made;
-  };
   const any = format === null && (tools.length === 0 || toolChoice === "none");
-  const root = any ? null : remembered(`harmony ${JSON.stringify(options)}`, () => make()!);
   const shown = specialTokens(tokenizer, harmonyNames);
-  return () => ({ root, shown, parser: () => new HarmonyParser() });
+  return async (_, signal) => {
+    const root = any
+      ? null
+      : await remembered(
+          ["harmony", options],
+          function* () {
+            const made = (yield* harmonyAnswers(format && (yield* formatExpression(format)), tools, toolChoice))!;
+            yield* checkExpression(made, "tools");
+            return made;
+          },
+          signal,
+        );
+    return { root, shown, parser: () => new HarmonyParser() };
+  };
 }
 
 /** Returns the ids of the special tokens among these texts. */
@@ -91,20 +102,19 @@ function isOpen(
   return text.lastIndexOf(begin) > text.lastIndexOf(end);
 }
 
-function allowedAnswers(tools: ToolFormat | null, options: AnswerOptions): { key: string; root: Expression } | null {
+/** Returns true if any answer is allowed. */
+function allowsAll(tools: ToolFormat | null, { format, toolChoice }: AnswerOptions): boolean {
+  return format === null && (tools === null || toolChoice === "none");
+}
+
+/** Returns the answers that are allowed, unless all are. */
+function* allowedAnswers(tools: ToolFormat | null, options: AnswerOptions): Steps<Expression> {
   const { format, toolChoice, parallelToolCalls } = options;
-  const key = JSON.stringify([tools?.marker, tools?.names, String(tools?.begin), options]);
+  if (tools === null || toolChoice === "none") return yield* formatExpression(format!);
   const both = format !== null && toolChoice === "auto";
-  const calls =
-    tools && (format === null || toolChoice !== "none")
-      ? answersWithTools(tools, options.tools, both ? "required" : toolChoice, parallelToolCalls)
-      : null;
-  if (!calls) return format && { key, root: readFormat(format) };
-  const root = remembered(key, () => {
-    checkExpression(calls, "tools");
-    return both ? choice(readFormat(format), calls) : calls;
-  });
-  return { key, root };
+  const calls = (yield* answersWithTools(tools, options.tools, both ? "required" : toolChoice, parallelToolCalls))!;
+  yield* checkExpression(calls, "tools");
+  return both ? choice(yield* formatExpression(format), calls) : calls;
 }
 
 function toolFormat(template: string, { tools, toolChoice }: AnswerOptions): ToolFormat | null {

@@ -1,4 +1,5 @@
 import type { Tool, ToolCallDelta } from "../tokenizer/tools.js";
+import type { Steps } from "../turns.js";
 import type { Expression } from "./expression.js";
 
 /** Largest number of calls after the first one, so that a model that never stops calling comes to an end. */
@@ -25,7 +26,7 @@ export interface ToolFormat {
   readonly begin: RegExp;
   scanner(index: number): Scanner;
   /** Returns the calls of a tool. */
-  call(tool: Tool): Expression;
+  call(tool: Tool): Steps<Expression>;
   /** Returns the text after the marker, up to the end of the answer. */
   calls(call: Expression, several: boolean): Expression;
 }

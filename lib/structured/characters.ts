@@ -1,6 +1,7 @@
 // Sets of characters, and the bytes of UTF-8 that they become.
+import type { Steps } from "../turns.js";
 import { byte, choiceOf, type Expression, sequence } from "./expression.js";
-import { spend } from "./work.js";
+import { isPauseDue, spend } from "./work.js";
 
 /** Ranges of code points, sorted, without overlaps. */
 export type Characters = readonly (readonly [low: number, high: number])[];
@@ -46,10 +47,15 @@ export function complement(of: Characters): Characters {
 }
 
 /** Returns one character of the set, as its bytes. */
-export function oneOfCharacters(of: Characters): Expression {
-  // Each range becomes several ranges of bytes.
-  spend(8 * of.length);
-  return alternatives(of.flatMap(([low, high]) => byteRanges(low, high)));
+export function* oneOfCharacters(of: Characters): Steps<Expression> {
+  const ranges: Range[][] = [];
+  for (const [low, high] of of) {
+    // Each range becomes several ranges of bytes.
+    spend(8);
+    ranges.push(...byteRanges(low, high));
+    if (isPauseDue()) yield;
+  }
+  return alternatives(ranges);
 }
 
 type Range = readonly [low: number, high: number];

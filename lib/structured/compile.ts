@@ -1,45 +1,12 @@
-// Formats and vocabularies are prepared once, and kept for further texts.
+// Vocabularies are prepared once, and kept for further texts.
 import { HeedError } from "../errors.js";
 import { inTurns } from "../turns.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { Automaton } from "./automaton.js";
 import { Constraint } from "./constraint.js";
 import type { Expression } from "./expression.js";
-import { formatExpression } from "./format-expression.js";
-import type { OutputFormat } from "./output-format.js";
 import { type TokenTrie, tokenTrie } from "./token-trie.js";
-import { asFormatError, mostWork, withinLimit } from "./work.js";
-
-/** Largest number of formats that are kept, and of the steps that they took. */
-const mostFormats = 64;
-const mostKept = 5 * mostWork;
-
-const formats = new Map<string, Remembered>();
-
-/** A format that has been read. */
-interface Remembered {
-  readonly result: Expression;
-  readonly work: number;
-}
-
-/** Returns the texts of a format, which are read once. */
-export function readFormat(format: OutputFormat): Expression {
-  return withinLimit(() => remembered(JSON.stringify(format), () => formatExpression(format))).result;
-}
-
-/** Returns what was made for a key before, or makes it. The latest few are kept. */
-export function remembered(key: string, make: () => Expression): Expression {
-  const found = formats.get(key) ?? withinLimit(make);
-  formats.delete(key);
-  formats.set(key, found);
-  let kept = [...formats.values()].reduce((sum, { work }) => sum + work, 0);
-  for (const [oldest, { work }] of formats) {
-    if (formats.size <= mostFormats && kept <= mostKept) break;
-    formats.delete(oldest);
-    kept -= work;
-  }
-  return found.result;
-}
+import { asFormatError } from "./work.js";
 
 /** The tokens of a vocabulary, and the automaton that knows which of them may follow. */
 interface Vocabulary {

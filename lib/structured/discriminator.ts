@@ -1,16 +1,16 @@
 // How the options of a union are told apart without comparing each with each, since there may be thousands.
+import type { Steps } from "../turns.js";
 import { isObject } from "./schema-document.js";
 import { constantsOf, type Term } from "./schema-term.js";
-import { spend } from "./work.js";
+import { isPauseDue, spend } from "./work.js";
 
 /** Returns true if the options have different constants, or a property that all require has. */
-export function discriminated(options: readonly (readonly Term[])[]): boolean {
+export function* discriminated(options: readonly (readonly Term[])[]): Steps<boolean> {
   if (options.length < 2) return true;
   const names = new Set(options[0]!.flatMap((term) => term.flatMap(namesOf)));
-  return (
-    areDifferent(options, constantTexts) ||
-    [...names].some((name) => areDifferent(options, (term) => textsOf(term, name)))
-  );
+  if (yield* areDifferent(options, constantTexts)) return true;
+  for (const name of names) if (yield* areDifferent(options, (term) => textsOf(term, name))) return true;
+  return false;
 }
 
 /** Returns the names of properties that have constants. */
@@ -26,13 +26,14 @@ function requiredOf({ required }: { required?: unknown }): readonly string[] {
 }
 
 /** Returns true if no text is that of two options. */
-function areDifferent(
+function* areDifferent(
   options: readonly (readonly Term[])[],
   textsOfTerm: (term: Term) => readonly string[] | null,
-): boolean {
+): Steps<boolean> {
   const owners = new Map<string, number>();
   for (const [i, terms] of options.entries())
     for (const term of terms) {
+      if (isPauseDue()) yield;
       const texts = textsOfTerm(term);
       if (!texts) return false;
       for (const text of texts) {

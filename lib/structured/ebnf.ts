@@ -1,9 +1,11 @@
 // Grammars in EBNF as llama.cpp writes it (GBNF): rules `name ::= …` with texts in quotes, sets of characters, groups,
 // alternatives, and the repetitions *, +, ? and {least,most}.
 import { HeedError } from "../errors.js";
-import { allCharacters, type Characters, charactersOf, complement, oneOfCharacters } from "./characters.js";
+import type { Steps } from "../turns.js";
+import { type Characters, charactersOf, complement, oneOfCharacters } from "./characters.js";
 import { anyOf, empty, type Expression, literal, repeat, rule, type Rule, sequenceOf } from "./expression.js";
-import { spend } from "./work.js";
+import { anyCharacter } from "./json-expressions.js";
+import { isPauseDue, spend } from "./work.js";
 
 /** Largest number of repetitions that a grammar may ask for. */
 const mostRepetitions = 100_000;
@@ -13,10 +15,11 @@ const mostRepetitions = 100_000;
  *
  * @throws ERR_ARGUMENT with the line, if the grammar is invalid.
  */
-export function ebnfExpression(grammar: string): Expression {
-  return new Parser(grammar).grammar();
+export function* ebnfExpression(grammar: string): Steps<Expression> {
+  return yield* new Parser(grammar).grammar();
 }
 
+const whiteSpace = /\s*/y;
 const escapes: Readonly<Record<string, string>> = { n: "\n", r: "\r", t: "\t" };
 
 class Parser {
@@ -31,9 +34,9 @@ class Parser {
     this.#source = source;
   }
 
-  grammar(): Expression {
+  *grammar(): Steps<Expression> {
     this.#skip();
-    while (this.#at < this.#source.length) this.#definition();
+    while (this.#at < this.#source.length) yield* this.#definition();
     for (const [name, at] of this.#uses)
       if (!this.#defined.has(name)) throw this.#error(`a rule named ${name}`, "none", at);
     const root = this.#rules.get("root");
@@ -41,7 +44,7 @@ class Parser {
     return root;
   }
 
-  #definition(): void {
+  *#definition(): Steps<void> {
     const at = this.#at;
     const name = this.#name();
     if (name === null) throw this.#error("the name of a rule");
@@ -50,7 +53,7 @@ class Parser {
     if (this.#defined.has(name)) throw this.#error(`one rule named ${name}`, "a second one", at);
     this.#defined.add(name);
     this.#skip();
-    this.#rule(name).body = this.#alternatives();
+    this.#rule(name).body = yield* this.#alternatives();
   }
 
   #rule(name: string): Rule {
@@ -59,18 +62,18 @@ class Parser {
     return found;
   }
 
-  #alternatives(): Expression {
+  *#alternatives(): Steps<Expression> {
     const options: Expression[] = [];
     do {
       this.#skip();
-      options.push(this.#sequence());
+      options.push(yield* this.#sequence());
     } while (this.#take("|"));
-    return anyOf(options);
+    return yield* anyOf(options);
   }
 
-  #sequence(): Expression {
+  *#sequence(): Steps<Expression> {
     const parts: Expression[] = [];
-    for (let part = this.#atom(); part !== null; part = this.#atom()) {
+    for (let part = yield* this.#atom(); part !== null; part = yield* this.#atom()) {
       parts.push(this.#repeated(part));
       this.#skip();
     }
@@ -94,14 +97,15 @@ class Parser {
   }
 
   /** Returns the next part of a sequence, or null at its end. */
-  #atom(): Expression | null {
+  *#atom(): Steps<Expression | null> {
     spend(1);
+    if (isPauseDue()) yield;
     const next = this.#source[this.#at];
-    if (next === '"' || next === "'") return this.#text(next);
-    if (next === "[") return this.#set();
-    if (this.#take(".")) return oneOfCharacters(allCharacters);
+    if (next === '"' || next === "'") return yield* this.#text(next);
+    if (next === "[") return yield* this.#set();
+    if (this.#take(".")) return anyCharacter;
     if (this.#take("(")) {
-      const of = this.#alternatives();
+      const of = yield* this.#alternatives();
       if (!this.#take(")")) throw this.#error('")"');
       return of;
     }
@@ -121,14 +125,18 @@ class Parser {
     return this.#rule(name);
   }
 
-  #text(quote: string): Expression {
+  *#text(quote: string): Steps<Expression> {
     this.#at++;
     let text = "";
-    while (!this.#take(quote)) text += this.#character();
+    while (!this.#take(quote)) {
+      text += this.#character();
+      spend(1 / 4);
+      if (isPauseDue()) yield;
+    }
     return literal(text);
   }
 
-  #set(): Expression {
+  *#set(): Steps<Expression> {
     this.#at++;
     const negated = this.#take("^");
     const ranges: [number, number][] = [];
@@ -139,9 +147,11 @@ class Parser {
       const high = isRange ? this.#character().codePointAt(0)! : low;
       if (high < low) throw this.#error("a range of characters whose first is the smaller one");
       ranges.push([low, high]);
+      spend(1);
+      if (isPauseDue()) yield;
     }
     const found: Characters = charactersOf(ranges);
-    return oneOfCharacters(negated ? complement(found) : found);
+    return yield* oneOfCharacters(negated ? complement(found) : found);
   }
 
   #character(): string {
@@ -174,11 +184,16 @@ class Parser {
 
   /** Skips white space and comments. */
   #skip(): void {
+    const from = this.#at;
     for (;;) {
-      while (/\s/.test(this.#source[this.#at] ?? "")) this.#at++;
-      if (this.#source[this.#at] !== "#") return;
-      while (this.#at < this.#source.length && this.#source[this.#at] !== "\n") this.#at++;
+      whiteSpace.lastIndex = this.#at;
+      whiteSpace.test(this.#source);
+      this.#at = whiteSpace.lastIndex;
+      if (this.#source[this.#at] !== "#") break;
+      const end = this.#source.indexOf("\n", this.#at);
+      this.#at = end === -1 ? this.#source.length : end;
     }
+    spend((this.#at - from) / 256);
   }
 
   #error(wanted: string, got = this.#found(), at = this.#at): HeedError {

@@ -1,7 +1,8 @@
 // Expressions over bytes: what a grammar, a regular expression and a JSON schema become. They are never compiled as a
 // whole; see automaton.ts.
 import { HeedError } from "../errors.js";
-import { spend } from "./work.js";
+import type { Steps } from "../turns.js";
+import { isPauseDue, spend } from "./work.js";
 
 /** A set of texts, as bytes of UTF-8. */
 export type Expression = ByteRange | Sequence | Choice | Repeat | Rule;
@@ -45,13 +46,18 @@ export interface Rule {
   readonly late?: { readonly nullable: boolean };
 }
 
-/** Returns a rule whose body is made when it is needed first; see `Rule.late`. */
+/**
+ * Returns a rule whose body is made when it is needed; see `Rule.late`. A text may need very many of them, so that a body
+ * is not kept: the rules and bytes in one that is made again have to be the same.
+ */
 export function lateRule(name: string, nullable: boolean, make: () => Expression): Rule {
-  let body: Expression | null = null;
+  let kept: WeakRef<Expression> | null = null;
   return {
     ...{ kind: "rule", name, late: { nullable } },
     get body() {
-      return (body ??= make());
+      const body = kept?.deref() ?? make();
+      if (kept?.deref() !== body) kept = new WeakRef(body);
+      return body;
     },
   };
 }
@@ -111,7 +117,7 @@ export function rule(name: string, body: Expression | ((self: Rule) => Expressio
 const encoder = new TextEncoder();
 
 export function literal(text: string): Expression {
-  spend(1 + text.length / 2);
+  spend(1 + text.length / 2, 1 + text.length / 20);
   return sequenceOf(Array.from(encoder.encode(text), (one) => byte(one)));
 }
 
@@ -119,26 +125,41 @@ export function literal(text: string): Expression {
  * Returns one of the texts. Texts that begin alike share their beginning, so that each byte leaves few of them: there may
  * be thousands.
  */
-export function oneOfTexts(texts: readonly string[]): Expression {
-  for (const { length } of texts) spend(2 + length / 2);
-  const sorted = [...new Set(texts)].map((text) => encoder.encode(text)).sort((a, b) => Buffer.compare(a, b));
-  return branches(sorted, 0);
+export function* oneOfTexts(texts: readonly string[]): Steps<Expression> {
+  const different = new Set<string>();
+  const encoded: Uint8Array[] = [];
+  for (const text of texts) {
+    spend(2 + text.length / 2);
+    if (!different.has(text)) encoded.push(encoder.encode(text));
+    different.add(text);
+    if (isPauseDue()) yield;
+  }
+  return yield* branches(encoded, 0);
 }
 
-/** Returns one of the sorted texts, without their first `from` bytes, which are the same. */
-function branches(texts: readonly Uint8Array[], from: number): Expression {
-  const [first, last] = [texts[0]!, texts.at(-1)!];
+/** Returns one of the texts, without their first `from` bytes, which are the same. */
+function* branches(texts: readonly Uint8Array[], from: number): Steps<Expression> {
+  const [first] = texts as [Uint8Array];
   let same = from;
-  while (same < first.length && first[same] === last[same]) same++;
-  const groups: Uint8Array[][] = [];
-  for (const text of texts) {
-    const group = groups.at(-1);
-    if (group && group[0]![same] === text[same]) group.push(text);
-    else groups.push([text]);
+  while (same < first.length && texts.every((text) => text[same] === first[same])) {
+    same++;
+    spend(0, texts.length / 64);
+    if (isPauseDue()) yield;
   }
   const start = Array.from(first.subarray(from, same), (one) => byte(one));
-  if (groups.length === 1) return sequenceOf(start);
-  const options = groups.map((group) => (group[0]!.length === same ? empty : branches(group, same)));
+  if (texts.length === 1) return sequenceOf(start);
+  const groups = new Map<number | undefined, Uint8Array[]>();
+  for (const text of texts) {
+    const group = groups.get(text[same]);
+    if (group) group.push(text);
+    else groups.set(text[same], [text]);
+  }
+  spend(0, texts.length / 16);
+  const options: Expression[] = [];
+  for (const [next, group] of groups) {
+    options.push(next === undefined ? empty : yield* branches(group, same));
+    if (isPauseDue()) yield;
+  }
   return sequenceOf([...start, choiceOf(options)]);
 }
 
@@ -146,8 +167,8 @@ function branches(texts: readonly Uint8Array[], from: number): Expression {
  * Returns one of the options, in which those that begin alike share their beginning: an expression may have thousands of
  * them.
  */
-export function anyOf(options: readonly Expression[]): Expression {
-  return options.length === 1 ? options[0]! : joinedOptions(options.map(partsOf));
+export function* anyOf(options: readonly Expression[]): Steps<Expression> {
+  return options.length === 1 ? options[0]! : yield* joinedOptions(options.map(partsOf));
 }
 
 /**
@@ -194,27 +215,33 @@ function waysOf(one: Expression, known: Map<Rule, number>): number {
 }
 
 /** Returns one of the lists of parts. */
-function joinedOptions(options: readonly (readonly Expression[])[]): Expression {
+function* joinedOptions(options: readonly (readonly Expression[])[]): Steps<Expression> {
   const groups = new Map<Expression | null, (readonly Expression[])[]>();
   for (const parts of options) {
     spend(1);
     const group = groups.get(parts[0] ?? null);
     if (group) group.push(parts);
     else groups.set(parts[0] ?? null, [parts]);
+    if (isPauseDue()) yield;
   }
-  return choiceOf(
-    Array.from(groups.values(), (group) => {
-      const [first] = group as [readonly Expression[], ...(readonly Expression[])[]];
-      if (group.length === 1) return sequenceOf(first);
-      let same = 0;
-      while (same < first.length && group.every((parts) => parts[same] === first[same])) same++;
-      spend((same * group.length) / 8);
-      const start = first.slice(0, same);
-      // Without a first part there is only the empty text, however often.
-      if (same === 0) return empty;
-      return sequenceOf([...start, joinedOptions(group.map((parts) => parts.slice(same)))]);
-    }),
-  );
+  const joined: Expression[] = [];
+  for (const group of groups.values()) joined.push(yield* beginningAlike(group));
+  return choiceOf(joined);
+}
+
+/** Returns one of the lists of parts, of which all have the same first one, or none. */
+function* beginningAlike(group: readonly (readonly Expression[])[]): Steps<Expression> {
+  const [first] = group as [readonly Expression[]];
+  if (group.length === 1) return sequenceOf(first);
+  let same = 0;
+  while (same < first.length && group.every((parts) => parts[same] === first[same])) {
+    same++;
+    spend(group.length / 8);
+    if (isPauseDue()) yield;
+  }
+  // Without a first part there is only the empty text, however often.
+  if (same === 0) return empty;
+  return sequenceOf([...first.slice(0, same), yield* joinedOptions(group.map((parts) => parts.slice(same)))]);
 }
 
 /** Returns the parts of an expression, of which those that are texts are bytes. */
@@ -233,40 +260,40 @@ export function isText(one: Expression): one is Sequence {
  *
  * @throws ERR_ARGUMENT with `what` if one cannot.
  */
-export function checkExpression(root: Expression, what: string): void {
-  const { ends, nullable, rules } = analysed(root);
+export function* checkExpression(root: Expression, what: string): Steps<void> {
+  const { ends, nullable, rules } = yield* analysed(root);
   const endless = rules.find((one) => !ends.has(one));
   if (endless || !canEnd(root, ends))
     throw new HeedError(
       "ERR_ARGUMENT",
       `${what}: expected a text that can end, got ${endless ? `${endless.name}, which never ends` : "one that never ends"}`,
     );
-  const clear = new Set<Rule>();
-  for (const one of rules) checkStart(one, nullable, new Set(), clear, what);
+  yield* checkStarts(rules, nullable, what);
 }
 
 /** Returns the rules of an expression, those that some text matches and those that the empty text matches. */
-export function analysed(root: Expression): {
+export function* analysed(root: Expression): Steps<{
   rules: readonly Rule[];
   ends: ReadonlySet<Rule>;
   nullable: ReadonlySet<Rule>;
-} {
+}> {
   // Rules that are called come before their callers, so that one round does without recursion.
-  const { rules, size } = rulesOf(root);
+  const { rules, size } = yield* rulesOf(root);
   const [ends, nullable] = [new Set<Rule>(), new Set<Rule>()];
   for (let before = -1; before < ends.size + nullable.size;) {
     before = ends.size + nullable.size;
-    spend(size / 16);
     for (const one of rules) {
+      spend(size / 16 / rules.length);
       if (!ends.has(one) && canEnd(one.body, ends)) ends.add(one);
       if (!nullable.has(one) && isNullable(one.body, nullable)) nullable.add(one);
+      if (isPauseDue()) yield;
     }
   }
   return { rules, ends, nullable };
 }
 
 /** Returns the rules of an expression, each after those that it calls unless they call it, and the number of its parts. */
-function rulesOf(root: Expression): { rules: Rule[]; size: number } {
+function* rulesOf(root: Expression): Steps<{ rules: Rule[]; size: number }> {
   const [found, done] = [new Set<Rule>(), new Set<Rule>()];
   const pending: Expression[] = [root];
   let size = 0;
@@ -279,6 +306,7 @@ function rulesOf(root: Expression): { rules: Rule[]; size: number } {
     }
     size++;
     spend(1 / 8);
+    if (isPauseDue()) yield;
     if (one.kind === "rule" && !one.late) {
       found.add(one);
       pending.push(one.body);
@@ -292,6 +320,11 @@ function rulesOf(root: Expression): { rules: Rule[]; size: number } {
   return { rules: [...done], size };
 }
 
+/** Returns the number of parts of an expression. */
+export function* partsWithin(root: Expression): Steps<number> {
+  return (yield* rulesOf(root)).size;
+}
+
 /** Returns true if some text matches, given the rules that some text is known to match. */
 function canEnd(one: Expression, known: ReadonlySet<Rule>): boolean {
   if (one.kind === "byte") return true;
@@ -301,7 +334,8 @@ function canEnd(one: Expression, known: ReadonlySet<Rule>): boolean {
   return one.least === 0 || canEnd(one.of, known);
 }
 
-function isNullable(one: Expression, known: ReadonlySet<Rule>): boolean {
+/** Returns true if the empty text matches, given the rules that it is known to match. */
+export function isNullable(one: Expression, known: ReadonlySet<Rule>): boolean {
   if (one.kind === "byte") return false;
   if (one.kind === "rule") return one.late?.nullable ?? known.has(one);
   if (one.kind === "sequence") return one.parts.every((part) => isNullable(part, known));
@@ -309,24 +343,45 @@ function isNullable(one: Expression, known: ReadonlySet<Rule>): boolean {
   return one.least === 0 || isNullable(one.of, known);
 }
 
-/** Follows the rules with which a rule can begin. */
-function checkStart(one: Rule, nullable: ReadonlySet<Rule>, open: Set<Rule>, clear: Set<Rule>, what: string): void {
-  if (clear.has(one)) return;
-  if (open.has(one))
-    throw new HeedError("ERR_ARGUMENT", `${what}: expected no rule to begin with itself, got ${one.name}, which does`);
-  open.add(one);
-  for (const first of startsOf(one.body, nullable)) checkStart(first, nullable, open, clear, what);
-  open.delete(one);
-  clear.add(one);
+/** Follows the rules with which each rule can begin. */
+function* checkStarts(rules: readonly Rule[], nullable: ReadonlySet<Rule>, what: string): Steps<void> {
+  const [open, clear] = [new Set<Rule>(), new Set<Rule>()];
+  // A list instead of recursion, because a chain of rules may be long.
+  const path: { rule: Rule; starts: Rule[] }[] = [];
+  const enter = (one: Rule): void => {
+    if (open.has(one))
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        `${what}: expected no rule to begin with itself, got ${one.name}, which does`,
+      );
+    const starts = new Set<Rule>();
+    addStarts(one.body, nullable, starts);
+    open.add(one);
+    path.push({ rule: one, starts: [...starts] });
+  };
+  for (const one of rules) {
+    if (!clear.has(one)) enter(one);
+    for (let last = path.at(-1); last; last = path.at(-1)) {
+      spend(0, 1 / 8);
+      if (isPauseDue()) yield;
+      const next = last.starts.pop();
+      if (next && !clear.has(next)) enter(next);
+      if (next) continue;
+      path.pop();
+      open.delete(last.rule);
+      clear.add(last.rule);
+    }
+  }
 }
 
-/** Returns the rules with which an expression can begin. */
-function startsOf(one: Expression, nullable: ReadonlySet<Rule>): Rule[] {
-  if (one.kind === "byte") return [];
-  if (one.kind === "rule") return one.late ? [] : [one];
-  if (one.kind === "choice") return one.options.flatMap((option) => startsOf(option, nullable));
-  if (one.kind === "repeat") return one.most === 0 ? [] : startsOf(one.of, nullable);
-  const last = one.parts.findIndex((part) => !isNullable(part, nullable));
-  const first = last === -1 ? one.parts : one.parts.slice(0, last + 1);
-  return first.flatMap((part) => startsOf(part, nullable));
+/** Adds the rules with which an expression can begin; returns true if it may be empty. */
+function addStarts(one: Expression, nullable: ReadonlySet<Rule>, found: Set<Rule>): boolean {
+  if (one.kind === "byte") return false;
+  if (one.kind === "rule") {
+    if (!one.late) found.add(one);
+    return one.late?.nullable ?? nullable.has(one);
+  }
+  if (one.kind === "sequence") return one.parts.every((part) => addStarts(part, nullable, found));
+  if (one.kind === "repeat") return one.most === 0 || addStarts(one.of, nullable, found) || one.least === 0;
+  return one.options.reduce((any, option) => addStarts(option, nullable, found) || any, false);
 }

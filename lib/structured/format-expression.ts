@@ -1,5 +1,6 @@
 import { describe, HeedError, oneOf } from "../errors.js";
 import type { JsonSchema } from "../json-schema.js";
+import type { Steps } from "../turns.js";
 import { oneOfCharacters } from "./characters.js";
 import { ebnfExpression } from "./ebnf.js";
 import { checkExpression, choice, type Expression, oneOfTexts } from "./expression.js";
@@ -16,38 +17,48 @@ const kinds = ["json", "json-schema", "regex", "choice", "grammar"];
  *
  * @throws ERR_ARGUMENT if the format is invalid or not supported; the message names the place.
  */
-export function formatExpression(format: OutputFormat): Expression {
-  return withinLimit(() => {
-    const made = read(format);
-    checkExpression(made, `format "${format.type}"`);
-    return made;
-  }).result;
+export function* formatExpression(format: OutputFormat): Steps<Expression> {
+  return (yield* withinLimit(checked(format))).result;
 }
 
-function read(format: OutputFormat): Expression {
+function* checked(format: OutputFormat): Steps<Expression> {
+  const made = yield* read(format);
+  yield* checkExpression(made, `format "${format.type}"`);
+  return made;
+}
+
+/**
+ * Checks that a format is one, before its parts are read.
+ *
+ * @throws ERR_ARGUMENT if it is none.
+ */
+export function checkFormat(format: OutputFormat): void {
   if (typeof format !== "object" || format === null)
     throw new HeedError("ERR_ARGUMENT", `format: expected an object, got ${describe(format)}`);
+  const { type } = format as { type?: unknown };
+  if (!kinds.includes(type as string))
+    throw new HeedError("ERR_ARGUMENT", `format.type: expected ${oneOf(kinds)}, got ${describe(type)}`);
+}
+
+function* read(format: OutputFormat): Steps<Expression> {
+  checkFormat(format);
   switch (format.type) {
     case "json":
       return choice(anyObject, anyArray);
     case "json-schema":
-      return schemaExpression(objectOf(format.schema, "schema"), { strict: format.strict === true });
+      return yield* schemaExpression(objectOf(format.schema, "schema"), { strict: format.strict === true });
     case "regex": {
       const pattern = textOf(format.pattern, "pattern");
-      return regularExpression(pattern, { character: oneOfCharacters, what: "format.pattern" });
+      return yield* regularExpression(pattern, { character: oneOfCharacters, what: "format.pattern" });
     }
     case "choice": {
       const { choices } = format;
       if (!Array.isArray(choices) || choices.length === 0)
         throw new HeedError("ERR_ARGUMENT", `format.choices: expected an array of texts, got ${describe(choices)}`);
-      return oneOfTexts((choices as unknown[]).map((one, i) => textOf(one, `choices[${i}]`)));
+      return yield* oneOfTexts((choices as unknown[]).map((one, i) => textOf(one, `choices[${i}]`)));
     }
     case "grammar":
-      return ebnfExpression(textOf(format.grammar, "grammar"));
-    default: {
-      const { type } = format as { type?: unknown };
-      throw new HeedError("ERR_ARGUMENT", `format.type: expected ${oneOf(kinds)}, got ${describe(type)}`);
-    }
+      return yield* ebnfExpression(textOf(format.grammar, "grammar"));
   }
 }
 

@@ -3,6 +3,7 @@
 //   <|channel|>analysis<|message|>Reasoning.<|end|><|start|>assistant<|channel|>final<|message|>Text.<|return|>
 //   <|channel|>commentary to=functions.weather <|constrain|>json<|message|>{"city": "Rome"}<|call|>
 import type { Tool, ToolChoice } from "../tokenizer/tools.js";
+import type { Steps } from "../turns.js";
 import type { AnswerParts, PartsParser } from "./answer.js";
 import { callId } from "./call-scanner.js";
 import { choice, type Expression, literal, optionalPart, repeat, sequence } from "./expression.js";
@@ -32,22 +33,24 @@ function freeMessage(channel: string, after: Expression): Expression {
  * Returns the answers that a format and a choice of tools allow; null if any answer is allowed. An answer ends with a
  * call, so that it has at most one.
  */
-export function harmonyAnswers(
+export function* harmonyAnswers(
   format: Expression | null,
   tools: readonly Tool[],
   toolChoice: ToolChoice,
-): Expression | null {
+): Steps<Expression | null> {
   const calling = toolChoice === "none" ? [] : tools;
   if (format === null && calling.length === 0) return null;
   const chosen = typeof toolChoice === "object" ? calling.filter(({ name }) => name === toolChoice.name) : calling;
-  const calls = chosen.map((tool) =>
-    sequence(
-      literal(`<|channel|>commentary to=functions.${tool.name} `),
-      optionalPart(literal("<|constrain|>")),
-      literal("json<|message|>"),
-      parametersOf(tool),
-    ),
-  );
+  const calls: Expression[] = [];
+  for (const tool of chosen)
+    calls.push(
+      sequence(
+        literal(`<|channel|>commentary to=functions.${tool.name} `),
+        optionalPart(literal("<|constrain|>")),
+        literal("json<|message|>"),
+        yield* parametersOf(tool),
+      ),
+    );
   const text = sequence(literal("<|channel|>final<|message|>"), format ?? repeat(anyCharacter, 0));
   const demanded = toolChoice !== "auto" && toolChoice !== "none" && calls.length > 0;
   const last = demanded ? choice(...calls) : choice(text, ...calls);

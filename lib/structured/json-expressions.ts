@@ -1,4 +1,5 @@
 // Expressions for the parts of JSON. They are the same for all schemas, so the automaton's work for them is done once.
+import { atOnce, type Steps } from "../turns.js";
 import { allCharacters, type Characters, intersection, oneOfCharacters } from "./characters.js";
 import {
   byte,
@@ -11,7 +12,9 @@ import {
   rule,
   type Rule,
   sequence,
+  sequenceOf,
 } from "./expression.js";
+import { isPauseDue } from "./work.js";
 
 const digit = byte(0x30, 0x39);
 const hexadecimal = choice(digit, byte(0x41, 0x46), byte(0x61, 0x66));
@@ -32,7 +35,7 @@ const plain: Characters = [
   [0x5d, 0xd7ff],
   [0xe000, 0x10ffff],
 ];
-const plainCharacter = oneOfCharacters(plain);
+const plainCharacter = atOnce(oneOfCharacters(plain));
 // A surrogate alone is no character, and two of them would be counted as one.
 const hexadecimalEscape = sequence(
   literal("u"),
@@ -60,17 +63,17 @@ const shortEscapes: Readonly<Record<number, string>> = {
 };
 
 /** Returns one character of a set, as it is written in a string. */
-export function stringCharacter(of: Characters): Expression {
+export function* stringCharacter(of: Characters): Steps<Expression> {
   const escaped: Expression[] = [];
   for (const [low, high] of of)
     for (let point = low; point <= Math.min(high, 0x5c); point++)
       if (point < 0x20 || point === 0x22 || point === 0x5c)
         escaped.push(literal(shortEscapes[point] ?? `\\u${point.toString(16).padStart(4, "0")}`));
-  return choice(oneOfCharacters(intersection(of, plain)), ...escaped);
+  return choice(yield* oneOfCharacters(intersection(of, plain)), ...escaped);
 }
 
 /** Returns a character of a key that is written without an escape, other than these. */
-export function keyCharacter(except: readonly string[]): Expression {
+export function* keyCharacter(except: readonly string[]): Steps<Expression> {
   const points = except.map((one) => one.codePointAt(0)!).sort((a, b) => a - b);
   const rest: [number, number][] = [];
   for (const [low, high] of plain) {
@@ -81,7 +84,7 @@ export function keyCharacter(except: readonly string[]): Expression {
     }
     if (next <= high) rest.push([next, high]);
   }
-  return oneOfCharacters(rest);
+  return yield* oneOfCharacters(rest);
 }
 
 /** Returns a string with a number of characters between these. */
@@ -141,13 +144,8 @@ export function arrayOf(items: Expression): Expression {
 /** Returns an expression between brackets, as one list of parts, so that those that begin alike are found to do so. */
 function enclosed(first: string, content: Expression, last: string): Expression {
   if (content === never) return never;
-  return sequence(
-    literal(first),
-    space,
-    ...(content.kind === "sequence" ? content.parts : [content]),
-    space,
-    literal(last),
-  );
+  const parts = content.kind === "sequence" ? content.parts : [content];
+  return sequenceOf([literal(first), space, ...parts, space, literal(last)]);
 }
 
 export const anyValue: Rule = rule("a value", () => sequence());
@@ -156,19 +154,23 @@ export const anyArray: Rule = rule("an array", arrayOf(list(anyValue, 0, Infinit
 anyValue.body = choice(anyString, number, anyObject, anyArray, boolean, nullValue);
 
 /** Returns a value as JSON, with white space where other values have it. */
-export function jsonLiteral(value: unknown): Expression {
-  if (Array.isArray(value)) return arrayOf(joined(value.map(jsonLiteral)));
+export function* jsonLiteral(value: unknown): Steps<Expression> {
+  if (isPauseDue()) yield;
   if (typeof value !== "object" || value === null) return literal(JSON.stringify(value));
-  const members = Object.entries(value).map(([key, member]) =>
-    sequence(literal(JSON.stringify(key)), colon, jsonLiteral(member)),
-  );
-  return objectOf(joined(members));
+  const parts: Expression[] = [];
+  if (Array.isArray(value)) {
+    for (const item of value) parts.push(yield* jsonLiteral(item));
+    return arrayOf(joined(parts));
+  }
+  for (const [key, member] of Object.entries(value))
+    parts.push(sequence(literal(JSON.stringify(key)), colon, yield* jsonLiteral(member)));
+  return objectOf(joined(parts));
 }
 
 /** Returns the parts with commas between. */
 export function joined(parts: readonly Expression[]): Expression {
-  return sequence(...parts.flatMap((part, i) => (i === 0 ? [part] : [separator, part])));
+  return sequenceOf(parts.flatMap((part, i) => (i === 0 ? [part] : [separator, part])));
 }
 
 /** One character of any kind, for texts that are not JSON. */
-export const anyCharacter: Expression = oneOfCharacters(allCharacters);
+export const anyCharacter: Expression = atOnce(oneOfCharacters(allCharacters));

@@ -1,5 +1,6 @@
 // Numbers between two bounds, digit by digit. A bound is compared as a decimal number; numbers have so few digits that
 // two different ones are different in JavaScript, too.
+import type { Steps } from "../turns.js";
 import {
   byte,
   choice,
@@ -12,7 +13,7 @@ import {
   rule,
   sequence,
 } from "./expression.js";
-import { spend } from "./work.js";
+import { isPauseDue, spend } from "./work.js";
 
 const digit = byte(0x30, 0x39);
 
@@ -61,14 +62,14 @@ function decimalOf(value: number): Decimal {
  * Returns the integers between two bounds that are multiples of a number, written without a fraction. It returns null if
  * there is no way to find the multiples.
  */
-export function integersBetween(low: Bound, high: Bound, multipleOf = 1): Expression | null {
+export function* integersBetween(low: Bound, high: Bound, multipleOf = 1): Steps<Expression | null> {
   const first = Math.ceil(low.value);
   const last = Math.floor(high.value);
   const least = first === low.value && low.open ? nextInteger(first) : first;
   const most = last === high.value && high.open ? previousInteger(last) : last;
   if (least > most) return never;
-  const natural = most >= 0 ? naturalsBetween(Math.max(0, least), most, multipleOf) : never;
-  const negative = least < 0 ? naturalsBetween(Math.max(1, -most), -least, multipleOf) : never;
+  const natural = most >= 0 ? yield* naturalsBetween(Math.max(0, least), most, multipleOf) : never;
+  const negative = least < 0 ? yield* naturalsBetween(Math.max(1, -most), -least, multipleOf) : never;
   return natural && negative && choice(negative === never ? never : sequence(literal("-"), negative), natural);
 }
 
@@ -85,7 +86,7 @@ function previousInteger(value: number): number {
 }
 
 /** Returns the whole numbers of at least 0 between two, which are included. */
-function naturalsBetween(low: number, high: number, multipleOf: number): Expression | null {
+function* naturalsBetween(low: number, high: number, multipleOf: number): Steps<Expression | null> {
   const least = BigInt(low).toString();
   const limit = "9".repeat(Math.max(mostDigits, least.length + 1));
   const most = high === Infinity || BigInt(high) > BigInt(limit) ? limit : BigInt(high).toString();
@@ -96,37 +97,37 @@ function naturalsBetween(low: number, high: number, multipleOf: number): Express
   for (let { length } = least; length <= most.length; length++) {
     const from = length === least.length ? least : `1${"0".repeat(length - 1)}`;
     const to = length === most.length ? most : "9".repeat(length);
-    options.push(digitsBetween(from, to, step, zeros));
+    options.push(yield* digitsBetween(from, to, step, zeros));
   }
   return choiceOf(options);
 }
 
 /** Returns the digits from `low` to `high`, which have the same length, whose number is a multiple of step · 10^zeros. */
-function digitsBetween(low: string, high: string, step: number, zeros: number): Expression {
+function* digitsBetween(low: string, high: string, step: number, zeros: number): Steps<Expression> {
   const { length } = low;
   const known = new Map<string, Expression>();
-  const rest = (at: number, remainder: number, tightLow: boolean, tightHigh: boolean): Expression => {
+  function* rest(at: number, remainder: number, tightLow: boolean, tightHigh: boolean): Steps<Expression> {
     if (at === length) return remainder === 0 ? empty : never;
     if (!tightLow && !tightHigh && step === 1 && zeros === 0) return repeat(digit, length - at, length - at);
     const key = `${at},${remainder},${tightLow},${tightHigh}`;
     const found = known.get(key);
     if (found) return found;
     spend(4);
+    if (isPauseDue()) yield;
     const from = tightLow ? Number(low[at]) : 0;
     const to = tightHigh ? Number(high[at]) : 9;
     const isZero = at >= length - zeros;
-    const made = digitOptions(from, isZero ? Math.min(0, to) : to, (one) =>
-      rest(
-        at + 1,
-        at >= length - zeros ? remainder : (10 * remainder + one) % step,
-        tightLow && one === from,
-        tightHigh && one === to,
-      ),
-    );
+    const last = isZero ? Math.min(0, to) : to;
+    const after: Expression[] = [];
+    for (let one = from; one <= last; one++) {
+      const next = isZero ? remainder : (10 * remainder + one) % step;
+      after[one] = yield* rest(at + 1, next, tightLow && one === from, tightHigh && one === to);
+    }
+    const made = digitOptions(from, last, (one) => after[one]!);
     known.set(key, made);
     return made;
-  };
-  return rest(0, 0, true, true);
+  }
+  return yield* rest(0, 0, true, true);
 }
 
 /** Returns one of the digits between two, each with what follows it. */
@@ -147,15 +148,17 @@ function digitOptions(from: number, to: number, after: (one: number) => Expressi
  * Returns the numbers between two bounds, with or without a fraction. They have at most 15 significant digits, and no
  * exponent.
  */
-export function numbersBetween(low: Bound, high: Bound): Expression {
-  if (isLarge(low)) return numbersBetween({ value: nextInteger(low.value), open: false }, high);
-  if (isLarge(high)) return numbersBetween(low, { value: previousInteger(high.value), open: false });
+export function* numbersBetween(low: Bound, high: Bound): Steps<Expression> {
+  if (isLarge(low)) return yield* numbersBetween({ value: nextInteger(low.value), open: false }, high);
+  if (isLarge(high)) return yield* numbersBetween(low, { value: previousInteger(high.value), open: false });
   if (low.value > high.value) return never;
-  const positive = high.value >= 0 ? decimalsBetween(rangeOf(low, high)) : never;
+  const positive = high.value >= 0 ? yield* decimalsBetween(rangeOf(low, high)) : never;
   const [lowest, highest] = [negated(high), negated(low)];
   // The sign of zero makes no difference, so zero is written without it.
   const negative =
-    low.value < 0 ? decimalsBetween(rangeOf(lowest.value > 0 ? lowest : { value: 0, open: true }, highest)) : never;
+    low.value < 0
+      ? yield* decimalsBetween(rangeOf(lowest.value > 0 ? lowest : { value: 0, open: true }, highest))
+      : never;
   return choice(negative === never ? never : sequence(literal("-"), negative), positive);
 }
 
@@ -182,7 +185,7 @@ function rangeOf(low: Bound, high: Bound): Range {
 }
 
 /** Returns the numbers of a range. */
-function decimalsBetween(range: Range): Expression {
+function* decimalsBetween(range: Range): Steps<Expression> {
   const { low, high, lowOpen, highOpen } = range;
   const [first, last] = [BigInt(low.whole), BigInt(high.whole)];
   if (first > last) return never;
@@ -196,7 +199,7 @@ function decimalsBetween(range: Range): Expression {
     for (let { length } = from; length <= to.length; length++) {
       const least = length === from.length ? from : `1${"0".repeat(length - 1)}`;
       const most = length === to.length ? to : "9".repeat(length);
-      const digits = digitsBetween(least, most, 1, 0);
+      const digits = yield* digitsBetween(least, most, 1, 0);
       between.push(sequence(digits, fractionBetween(least, "", false, null, false)));
     }
   }

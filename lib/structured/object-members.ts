@@ -1,5 +1,6 @@
 // The members of an object, in their order. The size of what they become grows with their number, and not with the number
 // of ways in which some of them can be left out.
+import type { Steps } from "../turns.js";
 import {
   choice,
   choiceOf,
@@ -15,7 +16,7 @@ import {
   sequenceOf,
 } from "./expression.js";
 import { colon, keyCharacter, list, separator } from "./json-expressions.js";
-import { spend } from "./work.js";
+import { isPauseDue, spend } from "./work.js";
 
 /** A property that an object can have. */
 export interface Member {
@@ -39,18 +40,18 @@ const mostCounted = 20_000;
  * come any number of times; null if there is none. Returns null if there are too many combinations, or if several members
  * with other names would be needed: two of them could have the same name.
  */
-export function membersOf(
+export function* membersOf(
   members: readonly Member[],
   others: Expression | null,
   least: number,
   most: number,
-): Expression | null {
+): Steps<Expression | null> {
   const needed = members.filter((member) => member.needed).length;
   if (needed > most) return never;
   const isCounted = least > needed || (most < Infinity && (others !== null || most < members.length));
-  if (!isCounted) return uncounted(members, others);
+  if (!isCounted) return yield* uncounted(members, others);
   if (least > members.length + (others === null ? 0 : 1)) return others === null ? never : null;
-  return counted(members, others, least, most);
+  return yield* counted(members, others, least, most);
 }
 
 /** Returns a member as its parts, so that objects that begin alike are found to do so. */
@@ -60,7 +61,7 @@ function partsOf({ name, value }: Member): readonly Expression[] {
   return [...bytes(text), colon, ...bytes(value)];
 }
 
-function uncounted(members: readonly Member[], others: Expression | null): Expression {
+function* uncounted(members: readonly Member[], others: Expression | null): Steps<Expression> {
   // After a member come these parts, the last ones first, and then `tail`.
   let [run, tail]: [(readonly Expression[])[], Expression] = [
     [],
@@ -70,6 +71,7 @@ function uncounted(members: readonly Member[], others: Expression | null): Expre
   for (let i = members.length - 1; i >= 0; i--) {
     const member = members[i]!;
     const parts = partsOf(member);
+    if (isPauseDue()) yield;
     if (!member.needed && run.length > 0)
       [run, tail] = [[], rule("further members", sequenceOf([...joined(run), tail]))];
     const [rest, count, end, before] = [run, run.length, tail, first];
@@ -91,12 +93,12 @@ function joined(run: readonly (readonly Expression[])[]): Expression[] {
 }
 
 /** Returns members of which no more and no fewer come than may. */
-function counted(
+function* counted(
   members: readonly Member[],
   others: Expression | null,
   least: number,
   most: number,
-): Expression | null {
+): Steps<Expression | null> {
   const cap = most < Infinity ? most : least;
   if (members.length * Math.min(cap, members.length) > mostCounted) return null;
   const known = new Map<string, Rule | Expression>();
@@ -129,18 +131,21 @@ function counted(
     return repeat(sequence(separator, others), missing, most - count);
   };
   for (let at = members.length; at >= 0; at--)
-    for (let count = Math.min(at, cap); count >= 0; count--) after(at, count);
+    for (let count = Math.min(at, cap); count >= 0; count--) {
+      after(at, count);
+      if (isPauseDue()) yield;
+    }
   const all = after(0, 0);
   return all === never && others !== null ? null : all;
 }
 
 /** Returns what names are written as that have no escape and are none of these. */
-export function otherName(names: readonly string[]): Expression {
-  return nameExcept(names.filter((name) => JSON.stringify(name) === `"${name}"`));
+export function* otherName(names: readonly string[]): Steps<Expression> {
+  return yield* nameExcept(names.filter((name) => JSON.stringify(name) === `"${name}"`));
 }
 
-function nameExcept(names: readonly string[]): Expression {
-  const rest = repeat(keyCharacter([]), 0);
+function* nameExcept(names: readonly string[]): Steps<Expression> {
+  const rest = repeat(yield* keyCharacter([]), 0);
   const byFirst = new Map<string, string[]>();
   for (const name of names.filter((one) => one !== "")) {
     const first = String.fromCodePoint(name.codePointAt(0)!);
@@ -149,7 +154,9 @@ function nameExcept(names: readonly string[]): Expression {
     else byFirst.set(first, [name.slice(first.length)]);
   }
   spend(names.length + 8 * byFirst.size);
-  const branches = [...byFirst].map(([first, others]) => sequence(literal(first), nameExcept(others)));
-  const other = sequence(keyCharacter([...byFirst.keys()]), rest);
+  if (isPauseDue()) yield;
+  const branches: Expression[] = [];
+  for (const [first, others] of byFirst) branches.push(sequence(literal(first), yield* nameExcept(others)));
+  const other = sequence(yield* keyCharacter([...byFirst.keys()]), rest);
   return choiceOf([...(names.includes("") ? [] : [empty]), other, ...branches]);
 }

@@ -1,8 +1,9 @@
 // The parts of a regular expression, and the language that they stand for.
+import type { Steps } from "../turns.js";
 import { type Characters, allCharacters } from "./characters.js";
 import { anyOf, type Expression, repeat, sequenceOf } from "./expression.js";
 import type { Language, Languages } from "./text-language.js";
-import { spend } from "./work.js";
+import { isPauseDue, spend } from "./work.js";
 
 /** A regular expression. */
 export type Pattern =
@@ -109,21 +110,26 @@ export function lengthAhead(pattern: Pattern): Ahead | null {
 }
 
 /** Returns an expression for a pattern without assertions. */
-export function patternExpression(pattern: Pattern, character: (of: Characters) => Expression): Expression {
+export function* patternExpression(
+  pattern: Pattern,
+  character: (of: Characters) => Steps<Expression>,
+): Steps<Expression> {
   const sets = new Map<string, Expression>();
-  const build = (one: Pattern): Expression => {
+  function* build(one: Pattern): Steps<Expression> {
+    if (isPauseDue()) yield;
     if (one.kind === "characters") {
       spend(one.of.length);
       const key = one.of.join();
-      const found = sets.get(key) ?? character(one.of);
+      const found = sets.get(key) ?? (yield* character(one.of));
       sets.set(key, found);
       return found;
     }
-    if (one.kind === "sequence") return sequenceOf(one.parts.map(build));
-    if (one.kind === "repeat") return repeat(build(one.of), one.least, one.most);
-    return anyOf(one.kind === "choice" ? one.options.map(build) : []);
-  };
-  return build(pattern);
+    if (one.kind === "repeat") return repeat(yield* build(one.of), one.least, one.most);
+    const parts: Expression[] = [];
+    for (const part of within(one)) parts.push(yield* build(part));
+    return one.kind === "sequence" ? sequenceOf(parts) : yield* anyOf(parts);
+  }
+  return yield* build(pattern);
 }
 
 /**
@@ -132,26 +138,27 @@ export function patternExpression(pattern: Pattern, character: (of: Characters) 
  *
  * @throws what `refuse` throws for a part that cannot be expressed.
  */
-export function searchLanguage(pattern: Pattern, make: Languages, refuse: (what: string) => never): Language {
+export function* searchLanguage(pattern: Pattern, make: Languages, refuse: (what: string) => never): Steps<Language> {
   const any = make.repeat(make.characters(allCharacters), 1, Infinity);
-  const later = make.sequence([any, languageOf(pattern, make.all, false, make, refuse)]);
-  return make.either([languageOf(pattern, make.all, true, make, refuse), later]);
+  const later = make.sequence([any, yield* languageOf(pattern, make.all, false, make, refuse)]);
+  return make.either([yield* languageOf(pattern, make.all, true, make, refuse), later]);
 }
 
 /** Returns the texts that a pattern matches as a whole. It throws what `refuse` throws. */
-export function wholeLanguage(pattern: Pattern, make: Languages, refuse: (what: string) => never): Language {
-  return languageOf(pattern, make.empty, true, make, refuse);
+export function* wholeLanguage(pattern: Pattern, make: Languages, refuse: (what: string) => never): Steps<Language> {
+  return yield* languageOf(pattern, make.empty, true, make, refuse);
 }
 
 /** Returns what a pattern matches, with `next` after it. `first` is true at the beginning of the text. */
-function languageOf(
+function* languageOf(
   pattern: Pattern,
   next: Language,
   first: boolean,
   make: Languages,
   refuse: (what: string) => never,
-): Language {
+): Steps<Language> {
   spend(1);
+  if (isPauseDue()) yield;
   switch (pattern.kind) {
     case "characters":
       return make.sequence([make.characters(pattern.of), next]);
@@ -159,10 +166,13 @@ function languageOf(
       return first ? next : make.none;
     case "end":
       return next.nullable ? make.empty : make.none;
-    case "choice":
-      return make.either(pattern.options.map((option) => languageOf(option, next, first, make, refuse)));
+    case "choice": {
+      const options: Language[] = [];
+      for (const option of pattern.options) options.push(yield* languageOf(option, next, first, make, refuse));
+      return make.either(options);
+    }
     case "look": {
-      const ahead = languageOf(pattern.of, make.all, first, make, refuse);
+      const ahead = yield* languageOf(pattern.of, make.all, first, make, refuse);
       return make.both([next, pattern.negative ? make.not(ahead) : ahead]);
     }
     case "sequence": {
@@ -172,17 +182,21 @@ function languageOf(
       const begins = (i: number): boolean => first && (filled === -1 || i <= filled);
       if (first && parts.some((part, i) => !begins(i) && hasStart(part) && mayBeEmpty(parts.slice(0, i))))
         return refuse('"^" after a part that may be empty');
-      return parts.reduceRight((after, part, i) => languageOf(part, after, begins(i), make, refuse), next);
+      let after = next;
+      for (let i = parts.length - 1; i >= 0; i--) after = yield* languageOf(parts[i]!, after, begins(i), make, refuse);
+      return after;
     }
     case "repeat": {
       const { of, least, most } = pattern;
-      if (!hasAssertions(of))
-        return make.sequence([make.repeat(languageOf(of, make.empty, first, make, refuse), least, most), next]);
-      if (most === Infinity) return withoutPart(of, least, next, make, refuse);
+      if (!hasAssertions(of)) {
+        const one = yield* languageOf(of, make.empty, first, make, refuse);
+        return make.sequence([make.repeat(one, least, most), next]);
+      }
+      if (most === Infinity) return yield* withoutPart(of, least, next, make, refuse);
       if (most > mostCopies) return refuse("many repetitions of a part with an anchor or a lookahead");
       let after = next;
       for (let i = most; i > 0; i--) {
-        const more = languageOf(of, after, first && i === 1, make, refuse);
+        const more = yield* languageOf(of, after, first && i === 1, make, refuse);
         after = i > least ? make.either([next, more]) : more;
       }
       return after;
@@ -191,13 +205,13 @@ function languageOf(
 }
 
 /** Returns repetitions of a character before which a lookahead forbids something, up to the end of the text. */
-function withoutPart(
+function* withoutPart(
   of: Pattern,
   least: number,
   next: Language,
   make: Languages,
   refuse: (what: string) => never,
-): Language {
+): Steps<Language> {
   const [look, character, ...others] = of.kind === "sequence" ? of.parts : [];
   const isKnown =
     look?.kind === "look" &&
@@ -207,7 +221,7 @@ function withoutPart(
     !hasStart(look.of) &&
     next === make.empty;
   if (!isKnown) return refuse("a repeated part with an anchor or a lookahead");
-  const forbidden = languageOf(look.of, make.all, false, make, refuse);
+  const forbidden = yield* languageOf(look.of, make.all, false, make, refuse);
   if (forbidden.nullable) return refuse("a repeated part with a lookahead for the empty text");
   return make.both([
     make.repeat(make.characters(character.of), least, Infinity),

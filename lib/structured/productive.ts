@@ -1,10 +1,12 @@
 // Expressions without the parts that no text matches, such as an object that has to contain itself: a text that had begun
 // with one could not end.
+import type { Steps } from "../turns.js";
 import { analysed, choiceOf, type Expression, never, repeat, rule, type Rule, sequenceOf } from "./expression.js";
+import { isPauseDue, spend } from "./work.js";
 
 /** Returns the same texts without parts that never end; `never` if nothing is left. */
-export function withoutEndless(root: Expression): Expression {
-  const { rules, ends } = analysed(root);
+export function* withoutEndless(root: Expression): Steps<Expression> {
+  const { rules, ends } = yield* analysed(root);
   if (rules.length === ends.size) return root;
   const changed = new Map<Expression, Expression>();
   const made = new Map<Rule, Rule>(Array.from(ends, (one) => [one, rule(one.name, never)]));
@@ -13,6 +15,7 @@ export function withoutEndless(root: Expression): Expression {
     if (one.kind === "rule") return one.late ? one : (made.get(one) ?? never);
     const known = changed.get(one);
     if (known) return known;
+    spend(0, 1 / 8);
     const found =
       one.kind === "sequence"
         ? sequenceOf(one.parts.map(without))
@@ -22,6 +25,9 @@ export function withoutEndless(root: Expression): Expression {
     changed.set(one, found);
     return found;
   };
-  for (const [one, copy] of made) copy.body = without(one.body);
+  for (const [one, copy] of made) {
+    copy.body = without(one.body);
+    if (isPauseDue()) yield;
+  }
   return without(root);
 }

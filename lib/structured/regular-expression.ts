@@ -1,6 +1,7 @@
 // Regular expressions in JavaScript's syntax, with the flag "u". Those that JavaScript reads only without it are read as
 // it does: real schemas have many, such as "[\\w-.]" and "\\-".
 import { HeedError } from "../errors.js";
+import type { Steps } from "../turns.js";
 import { allCharacters, type Characters, charactersOf, complement, intersection } from "./characters.js";
 import type { Expression } from "./expression.js";
 import {
@@ -12,12 +13,12 @@ import {
   wholeLanguage,
 } from "./pattern.js";
 import { type Language, Languages } from "./text-language.js";
-import { spend } from "./work.js";
+import { isPauseDue, spend } from "./work.js";
 
 /** Options of `regularExpression`. */
 export interface RegularExpressionOptions {
   /** Returns one character of a set. */
-  readonly character: (of: Characters) => Expression;
+  readonly character: (of: Characters) => Steps<Expression>;
   /** Name of the place that has the expression, for errors. */
   readonly what: string;
 }
@@ -44,12 +45,12 @@ const controls: Readonly<Record<string, number>> = { t: 9, n: 10, v: 11, f: 12, 
  *
  * @throws ERR_ARGUMENT for an expression that is invalid, or has a part that texts cannot be generated for.
  */
-export function regularExpression(source: string, { character, what }: RegularExpressionOptions): Expression {
-  const pattern = readPattern(source, what);
+export function* regularExpression(source: string, { character, what }: RegularExpressionOptions): Steps<Expression> {
+  const pattern = yield* readPattern(source, what);
   const plain = withoutAnchors(pattern, false);
-  if (plain) return patternExpression(plain, character);
+  if (plain) return yield* patternExpression(plain, character);
   const make = new Languages();
-  return make.expression(wholeLanguage(pattern, make, refusal(source, what)), character, what);
+  return yield* make.expression(yield* wholeLanguage(pattern, make, refusal(source, what)), character, what);
 }
 
 /**
@@ -57,15 +58,21 @@ export function regularExpression(source: string, { character, what }: RegularEx
  *
  * @throws ERR_ARGUMENT as `regularExpression` does.
  */
-export function readPattern(source: string, what: string): Pattern {
+export function* readPattern(source: string, what: string): Steps<Pattern> {
   // JavaScript's engine looks up each property of characters.
-  spend(source.length / 8 + 200 * (source.match(/\\p\{/gi)?.length ?? 0));
-  return new Parser(source, what, hasUnicodeSyntax(source, what)).all();
+  const properties = source.match(/\\p\{/gi)?.length ?? 0;
+  spend(source.length / 8 + 200 * properties, source.length / 64 + 20 * properties);
+  return yield* new Parser(source, what, hasUnicodeSyntax(source, what)).all();
 }
 
 /** Returns the texts in which a regular expression matches a part. It throws what `readPattern` throws. */
-export function languageOfSearch(source: string, pattern: Pattern, make: Languages, what: string): Language {
-  return searchLanguage(pattern, make, refusal(source, what));
+export function* languageOfSearch(source: string, pattern: Pattern, make: Languages, what: string): Steps<Language> {
+  return yield* searchLanguage(pattern, make, refusal(source, what));
+}
+
+/** Returns an expression as errors show it. */
+function shown(source: string): string {
+  return JSON.stringify(source.length > 200 ? `${source.slice(0, 200)}…` : source);
 }
 
 /** Returns true if an expression can be read with the flag "u", and false if only without it. */
@@ -78,9 +85,11 @@ function hasUnicodeSyntax(source: string, what: string): boolean {
       new RegExp(source);
       return false;
     } catch {
+      // The rest of the message is the expression again.
+      const reason = (cause as Error).message.split(": ").at(-1)!;
       throw new HeedError(
         "ERR_ARGUMENT",
-        `${what}: expected a regular expression of JavaScript, got ${JSON.stringify(source)}: ${(cause as Error).message}`,
+        `${what}: expected a regular expression of JavaScript, got ${shown(source)}: ${reason}`,
         { cause },
       );
     }
@@ -110,7 +119,7 @@ function refusal(source: string, what: string): (part: string) => never {
   return (part) => {
     throw new HeedError(
       "ERR_ARGUMENT",
-      `${what}: expected a regular expression without ${part}, which heed does not support, got ${JSON.stringify(source)}`,
+      `${what}: expected a regular expression without ${part}, which heed does not support, got ${shown(source)}`,
     );
   };
 }
@@ -131,26 +140,26 @@ class Parser {
     this.#unicode = unicode;
   }
 
-  all(): Pattern {
-    return this.#choice();
+  *all(): Steps<Pattern> {
+    return yield* this.#choice();
   }
 
-  #choice(): Pattern {
+  *#choice(): Steps<Pattern> {
     const options: Pattern[] = [];
-    do options.push(this.#alternative());
+    do options.push(yield* this.#alternative());
     while (this.#take("|"));
     return options.length === 1 ? options[0]! : { kind: "choice", options };
   }
 
-  #alternative(): Pattern {
+  *#alternative(): Steps<Pattern> {
     const parts: Pattern[] = [];
     for (let next = this.#peek(); next !== undefined && next !== "|" && next !== ")"; next = this.#peek())
-      parts.push(this.#repeated());
+      parts.push(yield* this.#repeated());
     return { kind: "sequence", parts };
   }
 
-  #repeated(): Pattern {
-    const of = this.#atom();
+  *#repeated(): Steps<Pattern> {
+    const of = yield* this.#atom();
     const [least, most] = this.#counts();
     // The set of texts is the same for a lazy quantifier.
     this.#take("?");
@@ -167,28 +176,30 @@ class Parser {
       return [0, 1];
     }
     if (this.#peek() !== "{") return once;
-    const end = this.#characters.indexOf("}", this.#at);
+    let end = this.#at + 1;
+    while (/^[\d,]$/.test(this.#characters[end] ?? "")) end++;
     const counts = this.#characters.slice(this.#at + 1, end).join("");
     // Without the flag "u", a bracket that gives no count is a character.
-    if (end === -1 || !/^\d+(?:,\d*)?$/.test(counts)) return once;
+    if (this.#characters[end] !== "}" || !/^\d+(?:,\d*)?$/.test(counts)) return once;
     const [least, most] = counts.split(",");
     this.#at = end + 1;
     return [Number(least), most === undefined ? Number(least) : most === "" ? Infinity : Number(most)];
   }
 
-  #atom(): Pattern {
+  *#atom(): Steps<Pattern> {
     spend(1);
-    if (this.#take("(")) return this.#group();
+    if (isPauseDue()) yield;
+    if (this.#take("(")) return yield* this.#group();
     if (this.#take("^")) return { kind: "start" };
     if (this.#take("$")) return { kind: "end" };
-    if (this.#take("[")) return this.#set(this.#class());
+    if (this.#take("[")) return this.#set(yield* this.#class());
     if (this.#take(".")) return this.#set(this.#not(lineEnds));
     if (this.#take("\\")) return this.#set(this.#escaped());
     return this.#set(one(this.#characters[this.#at++]!.codePointAt(0)!));
   }
 
   /** Returns the group whose bracket has been read. */
-  #group(): Pattern {
+  *#group(): Steps<Pattern> {
     let look: boolean | null = null;
     if (this.#take("?")) {
       const kind = this.#characters[this.#at];
@@ -197,7 +208,7 @@ class Parser {
       else if (kind !== ":" && !named) throw this.#unsupported(`"(?${kind}"`);
       this.#at = (named ? this.#characters.indexOf(">", this.#at) : this.#at) + 1;
     }
-    const of = this.#choice();
+    const of = yield* this.#choice();
     this.#at++;
     return look === null ? of : { kind: "look", of, negative: look };
   }
@@ -212,11 +223,12 @@ class Parser {
     return this.#unicode ? complement(of) : intersection(complement(of), oneUnit);
   }
 
-  #class(): Characters {
+  *#class(): Steps<Characters> {
     const negated = this.#take("^");
     const ranges: (readonly [number, number])[] = [];
     while (!this.#take("]")) {
       spend(1);
+      if (isPauseDue()) yield;
       const first = this.#member();
       if (this.#peek() !== "-" || this.#characters[this.#at + 1] === "]") {
         for (const range of rangesOf(first)) ranges.push(range);
@@ -309,7 +321,7 @@ class Parser {
     return new HeedError(
       "ERR_ARGUMENT",
       `${this.#what}: expected a regular expression without ${what}, which heed does not support, got ` +
-        JSON.stringify(this.#characters.join("")),
+        shown(this.#characters.join("")),
     );
   }
 }

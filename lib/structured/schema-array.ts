@@ -1,4 +1,5 @@
 // The arrays that several schemas allow together.
+import type { Steps } from "../turns.js";
 import {
   choice,
   choiceOf,
@@ -36,11 +37,11 @@ interface Items {
  *
  * @throws ERR_ARGUMENT for what cannot be enforced, such as that no two of any items are equal.
  */
-export function arrayExpression(
+export function* arrayExpression(
   nodes: readonly SchemaNode[],
   excepted: readonly unknown[],
   reader: SchemaContext,
-): Expression {
+): Steps<Expression> {
   let [least, most] = countsOf(nodes, "minItems", "maxItems");
   for (const one of excepted.filter((value) => Array.isArray(value))) {
     if ((one as unknown[]).length > 0) throw unsupported(nodes[0]!.place, "excluded arrays");
@@ -54,11 +55,12 @@ export function arrayExpression(
   for (const { schema, min, max } of contained)
     if (schema.value === true) [least, most] = [Math.max(least, min), Math.min(most, max)];
   if (least > most) return never;
-  const read = (further: readonly Located[]): Items => ({
-    first: parts.map((part) => reader.value([...part, ...further])),
-    rest: reader.value([...rest, ...further]),
-  });
-  const items = read([]);
+  function* read(further: readonly Located[]): Steps<Items> {
+    const first: Expression[] = [];
+    for (const part of parts) first.push(yield* reader.value([...part, ...further]));
+    return { first, rest: yield* reader.value([...rest, ...further]) };
+  }
+  const items = yield* read([]);
   const hits = contained.filter(({ schema }) => schema.value !== true);
   const unique = nodes.some(({ schema }) => schema.uniqueItems === true) && most > 1 && !isShort(items);
   if (hits.length > 0) {
@@ -66,10 +68,10 @@ export function arrayExpression(
     if (unique || hits.length > 1) throw unsupported(hit.schema.place);
     if (hit.max !== Infinity) throw unsupported(placeOf(nodes, "maxContains"));
     if (hit.min > 1) throw unsupported(placeOf(nodes, "minContains"));
-    return enclosed(containing(items, read([hit.schema]), least, most, hit.schema.place));
+    return enclosed(containing(items, yield* read([hit.schema]), least, most, hit.schema.place));
   }
   if (unique) {
-    const texts = length === 0 ? reader.textsOf(rest) : null;
+    const texts = length === 0 ? yield* reader.textsOf(rest) : null;
     if (!texts || texts.length > mostDifferent) throw unsupported(placeOf(nodes, "uniqueItems"));
     return enclosed(different(texts, least, most));
   }

@@ -6,7 +6,7 @@ import { isObject, type Located, type SchemaDocument, type SchemaNode, unsupport
 import { typesOf } from "./schema-keywords.js";
 import { patternedFormats } from "./string-formats.js";
 import { type Language, Languages } from "./text-language.js";
-import { spend } from "./work.js";
+import { spend, withoutPauses } from "./work.js";
 
 /** Most schemas within schemas. */
 const mostDepth = 200;
@@ -111,7 +111,8 @@ export class SchemaCheck {
     let language = this.#patterns.get(source);
     if (!language) {
       const what = `schema at ${place}`;
-      language = languageOfSearch(source, readPattern(source, what), this.#make, what);
+      const pattern = withoutPauses(readPattern(source, what));
+      language = withoutPauses(languageOfSearch(source, pattern, this.#make, what));
       this.#patterns.set(source, language);
     }
     return this.#make.matches(language, value);

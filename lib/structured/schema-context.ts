@@ -1,3 +1,4 @@
+import type { Steps } from "../turns.js";
 import type { Expression } from "./expression.js";
 import type { SchemaCheck } from "./schema-check.js";
 import type { Located, SchemaDocument } from "./schema-document.js";
@@ -8,9 +9,9 @@ export interface SchemaContext {
   readonly document: SchemaDocument;
   readonly check: SchemaCheck;
   /** Returns the values that match all of the schemas. */
-  value(schemas: readonly Located[]): Expression;
+  value(schemas: readonly Located[]): Steps<Expression>;
   /** Returns the JSON texts of the values that match all of the schemas; null if they are not few. */
-  textsOf(schemas: readonly Located[]): readonly string[] | null;
+  textsOf(schemas: readonly Located[]): Steps<readonly string[] | null>;
   /** Returns the texts that match all of the schemas, without quotes. */
-  language(schemas: readonly Located[], make: Languages): Language;
+  language(schemas: readonly Located[], make: Languages): Steps<Language>;
 }

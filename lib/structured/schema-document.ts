@@ -1,7 +1,8 @@
 // The parts of a schema, and the places that references name: by a JSON pointer, an anchor or the "$id" of a part.
 import { describe, HeedError } from "../errors.js";
 import type { JsonSchema } from "../json-schema.js";
-import { spend } from "./work.js";
+import type { Steps } from "../turns.js";
+import { isPauseDue, spend } from "./work.js";
 
 /** Version of JSON Schema, by the year from 2019 on. */
 export type Draft = 3 | 4 | 6 | 7 | 2019 | 2020;
@@ -57,7 +58,7 @@ const mostText = 1000;
 
 export class SchemaDocument {
   readonly draft: Draft;
-  readonly root: Located;
+  readonly #root: unknown;
   readonly #bases = new Map<object, string>();
   readonly #resources = new Map<string, Located>();
   readonly #anchors = new Map<string, Located | "several">();
@@ -66,20 +67,32 @@ export class SchemaDocument {
   readonly #equal = new Map<string, SchemaNode>();
   #count = 0;
 
-  constructor(root: unknown) {
+  private constructor(root: unknown) {
     this.draft = draftOf(root);
-    this.#find(root);
-    this.root = { value: root, place: "#", base: isObject(root) ? this.#bases.get(root)! : unnamed };
+    this.#root = root;
+  }
+
+  /** Returns a document in which the names of all parts have been found. */
+  static *of(root: unknown): Steps<SchemaDocument> {
+    const document = new SchemaDocument(root);
+    yield* document.#find(root);
+    return document;
+  }
+
+  get root(): Located {
+    const value = this.#root;
+    return { value, place: "#", base: isObject(value) ? this.#bases.get(value)! : unnamed };
   }
 
   /** Finds the names that the parts of the schema have. */
-  #find(root: unknown): void {
+  *#find(root: unknown): Steps<void> {
     const pending: Located[] = [{ value: root, place: "#", base: unnamed }];
     this.#resources.set(unnamed, pending[0]!);
     for (let one = pending.pop(); one; one = pending.pop()) {
       const { value, place } = one;
       if (!isObject(value) || this.#bases.has(value)) continue;
       spend(1);
+      if (isPauseDue()) yield;
       const base = this.#named(value, one);
       this.#bases.set(value, base);
       const add = (part: unknown, name: string): void =>

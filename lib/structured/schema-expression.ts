@@ -5,6 +5,7 @@
 // allow, and what is left of an alternative are demands on the values of each type, which are joined here.
 import { HeedError } from "../errors.js";
 import type { JsonSchema } from "../json-schema.js";
+import type { Steps } from "../turns.js";
 import { anyOf, empty, type Expression, isText, likeness, never, oneOfTexts, rule, type Rule } from "./expression.js";
 import { anyValue, boolean, jsonLiteral, nullValue } from "./json-expressions.js";
 import { withoutEndless } from "./productive.js";
@@ -19,7 +20,7 @@ import { stringExpression, stringLanguage } from "./schema-string.js";
 import { constantsOf, type Term, typesOfTerm } from "./schema-term.js";
 import { SchemaTerms } from "./schema-terms.js";
 import type { Language, Languages } from "./text-language.js";
-import { spend } from "./work.js";
+import { isPauseDue, spend } from "./work.js";
 
 /** Options of `schemaExpression`. */
 export interface SchemaOptions {
@@ -34,13 +35,14 @@ export interface SchemaOptions {
  *
  * @throws ERR_ARGUMENT with the place, if a part of the schema is invalid or not supported.
  */
-export function schemaExpression(
+export function* schemaExpression(
   schema: JsonSchema | boolean,
   { strict = false, object = false }: SchemaOptions = {},
-): Expression {
-  const document = new SchemaDocument(schema);
+): Steps<Expression> {
+  const document = yield* SchemaDocument.of(schema);
   const isObject: Located = { value: { type: "object" }, place: "#", base: document.root.base };
-  return withoutEndless(new SchemaReader(document, strict).value([document.root, ...(object ? [isObject] : [])]));
+  const reader = new SchemaReader(document, strict);
+  return yield* withoutEndless(yield* reader.value([document.root, ...(object ? [isObject] : [])]));
 }
 
 /** Returns the shortest list of constants that the schemas of a term have; null if they have none. */
@@ -87,8 +89,9 @@ class SchemaReader implements SchemaContext {
   }
 
   /** Returns the values that match all of the schemas. */
-  value(schemas: readonly Located[]): Expression {
+  *value(schemas: readonly Located[]): Steps<Expression> {
     spend(3 + schemas.length);
+    if (isPauseDue()) yield;
     const ids = new Set<number>();
     const nodes: Located[] = [];
     for (const schema of schemas) {
@@ -107,7 +110,7 @@ class SchemaReader implements SchemaContext {
     const made: Rule = rule(nodes[0]!.place, empty);
     values.set(key, made);
     if (this.#trial !== null) this.#trial++;
-    made.body = this.#read(nodes);
+    made.body = yield* this.#read(nodes);
     if (this.#trial !== null) this.#trial--;
     // A rule that others have found already stays one. Texts are parts of what is around them.
     const result = made.body === never || made.body.kind === "rule" || isText(made.body) ? made.body : made;
@@ -115,11 +118,12 @@ class SchemaReader implements SchemaContext {
     return result;
   }
 
-  #read(schemas: readonly Located[]): Expression {
+  *#read(schemas: readonly Located[]): Steps<Expression> {
     const { terms, typed } = this.#known;
     const options = new Set<Expression>();
-    for (const term of terms.of(schemas)) {
-      const constants = this.#constants(term);
+    for (const term of yield* terms.of(schemas)) {
+      if (isPauseDue()) yield;
+      const constants = yield* this.#constants(term);
       if (constants) {
         options.add(constants);
         continue;
@@ -127,14 +131,14 @@ class SchemaReader implements SchemaContext {
       for (const type of typesOfTerm(term)) {
         const nodes = term.filter((node) => isAbout(node, type));
         const key = `${type},${nodes.map(({ id }) => id).join()}`;
-        const found = typed.get(key) ?? this.#typed(type, nodes);
+        const found = typed.get(key) ?? (yield* this.#typed(type, nodes));
         typed.set(key, found);
         options.add(found);
       }
     }
     options.delete(never);
     if (options.size === 0) return never;
-    const found = anyOf([...options]);
+    const found = yield* anyOf([...options]);
     if (options.size > mostAlike) {
       const { options: count, ways } = likeness(found);
       if (count > mostAlike || ways > mostWays)
@@ -144,30 +148,36 @@ class SchemaReader implements SchemaContext {
   }
 
   /** Returns the constants of a term that match all of its schemas; null if it has none. */
-  #constants(term: Term): Expression | null {
+  *#constants(term: Term): Steps<Expression | null> {
     if (!constantsOfTerm(term)) return null;
-    const fitting = this.#valuesOf(term)!;
+    const fitting = (yield* this.#valuesOf(term))!;
     const isPlain = (value: unknown): boolean => typeof value !== "object" || value === null;
     const plain = fitting.filter(isPlain).map((value) => JSON.stringify(value));
-    const others = fitting.filter((value) => !isPlain(value)).map(jsonLiteral);
-    const options = [...(plain.length > 0 ? [oneOfTexts(plain)] : []), ...others];
-    return options.length === 0 ? never : anyOf(options);
+    const options: Expression[] = plain.length > 0 ? [yield* oneOfTexts(plain)] : [];
+    for (const value of fitting) if (!isPlain(value)) options.push(yield* jsonLiteral(value));
+    return options.length === 0 ? never : yield* anyOf(options);
   }
 
   /** Returns the values of a term if it lists them, or its types have few; null if there may be any number. */
-  #valuesOf(term: Term): readonly unknown[] | null {
+  *#valuesOf(term: Term): Steps<readonly unknown[] | null> {
     const types = typesOfTerm(term);
     const few = types.every((type) => type === "boolean" || type === "null");
     const listed = constantsOfTerm(term) ?? (few ? [true, false, null] : null);
     spend(listed?.length ?? 0);
-    return listed?.filter((value) => term.every((node) => this.check.matches(value, node))) ?? null;
+    if (!listed) return null;
+    const fitting: unknown[] = [];
+    for (const value of listed) {
+      if (isPauseDue()) yield;
+      if (term.every((node) => this.check.matches(value, node))) fitting.push(value);
+    }
+    return fitting;
   }
 
   /** Returns the texts of the values that match all of the schemas, if they are few; null if they are not. */
-  textsOf(schemas: readonly Located[]): readonly string[] | null {
+  *textsOf(schemas: readonly Located[]): Steps<readonly string[] | null> {
     const texts = new Set<string>();
-    for (const term of this.#known.terms.of(schemas)) {
-      const values = this.#valuesOf(term);
+    for (const term of yield* this.#known.terms.of(schemas)) {
+      const values = yield* this.#valuesOf(term);
       if (!values?.every((value) => typeof value !== "object" || value === null)) return null;
       for (const value of values) texts.add(JSON.stringify(value));
     }
@@ -175,15 +185,15 @@ class SchemaReader implements SchemaContext {
   }
 
   /** Returns the strings that match all of the schemas as a language. */
-  language(schemas: readonly Located[], make: Languages): Language {
+  *language(schemas: readonly Located[], make: Languages): Steps<Language> {
     const options: Language[] = [];
-    for (const term of this.#known.terms.of(schemas)) {
-      const values = constantsOfTerm(term) && this.#valuesOf(term);
+    for (const term of yield* this.#known.terms.of(schemas)) {
+      const values = constantsOfTerm(term) && (yield* this.#valuesOf(term));
       if (values) for (const value of values) if (typeof value === "string") options.push(make.text(value));
       if (values || !typesOfTerm(term).includes("string")) continue;
       const nodes = term.filter((node) => isAbout(node, "string"));
       options.push(
-        stringLanguage(
+        yield* stringLanguage(
           nodes,
           nodes.flatMap(({ made }) => made?.except ?? []),
           make,
@@ -193,27 +203,27 @@ class SchemaReader implements SchemaContext {
     return make.either(options);
   }
 
-  #typed(type: Type, nodes: readonly SchemaNode[]): Expression {
+  *#typed(type: Type, nodes: readonly SchemaNode[]): Steps<Expression> {
     const excepted = nodes.flatMap(({ made }) => made?.except ?? []);
     if (type === "null") return excepted.includes(null) ? never : nullValue;
     if (type === "boolean") {
       const left = [true, false].filter((one) => !excepted.includes(one));
-      return left.length === 2 ? boolean : left.length === 0 ? never : oneOfTexts(left.map(String));
+      return left.length === 2 ? boolean : left.length === 0 ? never : yield* oneOfTexts(left.map(String));
     }
-    if (type === "string") return stringExpression(nodes, excepted);
-    if (type === "array") return arrayExpression(nodes, excepted, this);
-    if (type === "object") return objectExpression(nodes, excepted, this);
-    return numberExpression(type, nodes, excepted);
+    if (type === "string") return yield* stringExpression(nodes, excepted);
+    if (type === "array") return yield* arrayExpression(nodes, excepted, this);
+    if (type === "object") return yield* objectExpression(nodes, excepted, this);
+    return yield* numberExpression(type, nodes, excepted);
   }
 
   /** Returns true if it is certain that no value matches all of the schemas. */
-  #isNever(schemas: readonly Located[]): boolean {
+  *#isNever(schemas: readonly Located[]): Steps<boolean> {
     const [known, trial] = [this.#known, this.#trial];
     if ((trial ?? 0) >= mostTrialDepth) return false;
     if (trial === null) this.#known = this.#nothing();
     this.#trial = trial ?? 0;
     try {
-      return this.value(schemas) === never;
+      return (yield* this.value(schemas)) === never;
     } catch (cause) {
       // What cannot be read cannot be told apart.
       if (cause instanceof HeedError && cause.message.startsWith("schema at")) return false;

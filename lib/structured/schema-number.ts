@@ -1,5 +1,6 @@
 // The numbers that several schemas allow together.
-import { choice, type Expression, never, oneOfTexts } from "./expression.js";
+import type { Steps } from "../turns.js";
+import { choiceOf, type Expression, never, oneOfTexts } from "./expression.js";
 import { integer, naturalNumber, number } from "./json-expressions.js";
 import { type Bound, integersBetween, numbersBetween } from "./number-range.js";
 import { type SchemaNode, unsupported } from "./schema-document.js";
@@ -13,11 +14,11 @@ const mostMultiples = 1000;
  *
  * @throws ERR_ARGUMENT for multiples that cannot be found.
  */
-export function numberExpression(
+export function* numberExpression(
   type: "number" | "integer",
   nodes: readonly SchemaNode[],
   excepted: readonly unknown[],
-): Expression {
+): Steps<Expression> {
   const [low, high] = boundsOf(nodes);
   const except = excepted.filter((value) => typeof value === "number");
   const steps = [
@@ -32,46 +33,46 @@ export function numberExpression(
   if (type === "number" && steps.length === 0 && except.length === 0) {
     if (low.value === -Infinity && high.value === Infinity) return number;
     if (low.value === 0 && !low.open && high.value === Infinity) return naturalNumber;
-    return checked(numbersBetween(low, high), nodes);
+    return checked(yield* numbersBetween(low, high), nodes);
   }
   const inRange = (value: number): boolean =>
     (low.open ? value > low.value : value >= low.value) && (high.open ? value < high.value : value <= high.value);
   const left = except.filter((value) => inRange(value) && (step === 1 || value % step === 0));
   if (left.length > 0) {
     if (type === "number" && steps.length === 0) throw unsupported(nodes[0]!.place, "excluded numbers");
-    return exceptIntegers(low, high, step, left, nodes);
+    return yield* exceptIntegers(low, high, step, left, nodes);
   }
   if (step === 1 && low.value === -Infinity && high.value === Infinity) return integer;
-  return integersOf(low, high, step, nodes);
+  return yield* integersOf(low, high, step, nodes);
 }
 
-function integersOf(low: Bound, high: Bound, step: number, nodes: readonly SchemaNode[]): Expression {
-  const found = integersBetween(low, high, step) ?? listed(low, high, step);
+function* integersOf(low: Bound, high: Bound, step: number, nodes: readonly SchemaNode[]): Steps<Expression> {
+  const found = (yield* integersBetween(low, high, step)) ?? (yield* listed(low, high, step));
   if (!found) throw unsupported(placeOf(nodes, "multipleOf"), `multiples of ${step}`);
   return found;
 }
 
 /** Returns the integers between two bounds without some, as ranges between those. */
-function exceptIntegers(
+function* exceptIntegers(
   low: Bound,
   high: Bound,
   step: number,
   except: readonly number[],
   nodes: readonly SchemaNode[],
-): Expression {
+): Steps<Expression> {
   const cuts = [...new Set(except)].sort((a, b) => a - b).filter((value) => Number.isInteger(value));
   const ends: Bound[] = [low, ...cuts.map((value) => ({ value, open: true })), high];
-  const parts = ends.slice(1).map((end, i) => {
+  const parts: Expression[] = [];
+  for (const [i, end] of ends.slice(1).entries()) {
     const from = ends[i]!;
-    return from.value < end.value || (from.value === end.value && !from.open && !end.open)
-      ? integersOf(from, end, step, nodes)
-      : never;
-  });
-  return choice(...parts);
+    if (from.value < end.value || (from.value === end.value && !from.open && !end.open))
+      parts.push(yield* integersOf(from, end, step, nodes));
+  }
+  return choiceOf(parts);
 }
 
 /** Returns the multiples between two bounds one by one; null if there are many. */
-function listed(low: Bound, high: Bound, step: number): Expression | null {
+function* listed(low: Bound, high: Bound, step: number): Steps<Expression | null> {
   const [first, last] = [Math.ceil(low.value / step), Math.floor(high.value / step)];
   if (!(last - first < mostMultiples)) return null;
   const texts: string[] = [];
@@ -79,7 +80,7 @@ function listed(low: Bound, high: Bound, step: number): Expression | null {
     const value = i * step;
     if (!(low.open && value === low.value) && !(high.open && value === high.value)) texts.push(String(BigInt(value)));
   }
-  return texts.length === 0 ? never : oneOfTexts(texts);
+  return texts.length === 0 ? never : yield* oneOfTexts(texts);
 }
 
 /** Checks that there are numbers, since the bounds allow some. */

@@ -1,4 +1,5 @@
 // The objects that several schemas allow together. Their properties come in the order of the schemas.
+import type { Steps } from "../turns.js";
 import { choiceOf, type Expression, never, sequence } from "./expression.js";
 import { anyObject, anyString, anyValue, colon, objectOf, quoted, stringCharacter } from "./json-expressions.js";
 import { type Member, membersOf, mostOptional, otherName } from "./object-members.js";
@@ -7,7 +8,7 @@ import { type Located, type SchemaNode, unsupported } from "./schema-document.js
 import type { SchemaContext } from "./schema-context.js";
 import { countsOf, placeOf } from "./schema-keywords.js";
 import { type Language, Languages } from "./text-language.js";
-import { spend } from "./work.js";
+import { isPauseDue, spend } from "./work.js";
 
 /** Most regular expressions for the names of properties. */
 const mostPatterns = 6;
@@ -17,11 +18,11 @@ const mostPatterns = 6;
  *
  * @throws ERR_ARGUMENT for what cannot be enforced.
  */
-export function objectExpression(
+export function* objectExpression(
   nodes: readonly SchemaNode[],
   excepted: readonly unknown[],
   reader: SchemaContext,
-): Expression {
+): Steps<Expression> {
   const [fewest, most] = countsOf(nodes, "minProperties", "maxProperties");
   let least = fewest;
   for (const one of excepted.filter((value) => typeof value === "object" && value !== null && !Array.isArray(value))) {
@@ -33,16 +34,17 @@ export function objectExpression(
   spend(names.length * (2 + nodes.length / 2));
   const members: Member[] = [];
   for (const name of names) {
-    const value = isNamed(name, nodes, reader) ? reader.value(partsFor(name, nodes, reader)) : never;
+    if (isPauseDue()) yield;
+    const value = isNamed(name, nodes, reader) ? yield* reader.value(partsFor(name, nodes, reader)) : never;
     if (value === never && needed.has(name)) return never;
     if (value !== never) members.push({ name, needed: needed.has(name), value });
   }
-  const others = otherMembers(names, isOpen(nodes, members), nodes, reader);
+  const others = yield* otherMembers(names, isOpen(nodes, members), nodes, reader);
   if (others === anyMember && members.length === 0 && names.length === 0 && least === 0 && most === Infinity)
     return anyObject;
   if (members.filter((member) => !member.needed).length > mostOptional)
     throw unsupported(placeOf(nodes, "properties"), `more than ${mostOptional} properties that are not required`);
-  const found = membersOf(members, others, least, most);
+  const found = yield* membersOf(members, others, least, most);
   if (found !== null) return found === never ? never : objectOf(found);
   const place = placeOf(nodes, ...(most < Infinity ? ["maxProperties"] : []), "minProperties", "properties");
   throw unsupported(place, "so many combinations of properties");
@@ -94,43 +96,45 @@ function isOpen(nodes: readonly SchemaNode[], members: readonly Member[]): boole
 const anyMember: Expression = sequence(anyString, colon, anyValue);
 
 /** Returns a member whose name is none of these; null if there may be none. */
-function otherMembers(
+function* otherMembers(
   names: readonly string[],
   open: boolean,
   nodes: readonly SchemaNode[],
   reader: SchemaContext,
-): Expression | null {
+): Steps<Expression | null> {
   const patterns = [...new Set(nodes.flatMap(({ schema }) => Object.keys(schema.patternProperties ?? {})))];
   const naming = nodes.filter(({ schema }) => schema.propertyNames !== undefined);
   if (patterns.length === 0 && naming.length === 0) {
-    const value = open ? reader.value(othersFor([], nodes)) : never;
+    const value = open ? yield* reader.value(othersFor([], nodes)) : never;
     if (value === never) return null;
     if (names.length === 0 && value === anyValue) return anyMember;
-    return sequence(names.length === 0 ? anyString : quoted(otherName(names)), colon, value);
+    return sequence(names.length === 0 ? anyString : quoted(yield* otherName(names)), colon, value);
   }
   if (patterns.length > mostPatterns)
     throw unsupported(placeOf(nodes, "patternProperties"), `more than ${mostPatterns} patterns together`);
   const make = new Languages();
   const common = [make.not(make.either(names.map((name) => make.text(name))))];
   for (const { schema, place, base } of naming)
-    common.push(reader.language([{ value: schema.propertyNames, place: `${place}/propertyNames`, base }], make));
+    common.push(yield* reader.language([{ value: schema.propertyNames, place: `${place}/propertyNames`, base }], make));
   const place = placeOf(nodes, "patternProperties", "propertyNames");
   const what = `schema at ${place}`;
-  const languages = patterns.map((source) => languageOfSearch(source, readPattern(source, what), make, what));
+  const languages: Language[] = [];
+  for (const source of patterns)
+    languages.push(yield* languageOfSearch(source, yield* readPattern(source, what), make, what));
   const options: Expression[] = [];
   // Each name matches some of the patterns and not the others.
   for (let set = 0; set < 2 ** patterns.length; set++) {
     if (set === 0 && !open) continue;
     const isIn = (i: number): boolean => ((set >> i) & 1) === 1;
     const own: Language[] = languages.map((one, i) => (isIn(i) ? one : make.not(one)));
-    const value = reader.value(
+    const value = yield* reader.value(
       othersFor(
         patterns.filter((_, i) => isIn(i)),
         nodes,
       ),
     );
     if (value === never) continue;
-    const name = make.expression(make.both([...common, ...own]), stringCharacter, what);
+    const name = yield* make.expression(make.both([...common, ...own]), stringCharacter, what);
     if (name !== never) options.push(sequence(quoted(name), colon, value));
   }
   return options.length === 0 ? null : choiceOf(options);

@@ -1,4 +1,5 @@
 // The strings that several schemas allow together.
+import type { Steps } from "../turns.js";
 import { allCharacters } from "./characters.js";
 import { type Expression, never } from "./expression.js";
 import { quoted, stringCharacter, stringOf } from "./json-expressions.js";
@@ -20,7 +21,7 @@ interface Source {
  *
  * @throws ERR_ARGUMENT if a pattern has a part that heed does not support, or all are too large together.
  */
-export function stringExpression(nodes: readonly SchemaNode[], excepted: readonly unknown[]): Expression {
+export function* stringExpression(nodes: readonly SchemaNode[], excepted: readonly unknown[]): Steps<Expression> {
   const [least, most] = countsOf(nodes, "minLength", "maxLength");
   if (least > most) return never;
   const sources = sourcesOf(nodes);
@@ -29,18 +30,18 @@ export function stringExpression(nodes: readonly SchemaNode[], excepted: readonl
   if (sources.length === 0 && except.length === 0 && !nots) return stringOf(least, most);
   if (sources.length === 1 && except.length === 0 && !nots) {
     const [{ source, place }] = sources as [Source];
-    const plain = withoutAnchors(readPattern(source, `schema at ${place}`), true);
+    const plain = withoutAnchors(yield* readPattern(source, `schema at ${place}`), true);
     const bounded = plain && withLength(plain, least, most);
-    if (bounded) return strings(patternExpression(bounded, stringCharacter));
+    if (bounded) return strings(yield* patternExpression(bounded, stringCharacter));
   }
   const place = placeOf(nodes, "pattern", "format", "minLength", "maxLength");
-  const read = (narrow: boolean): Expression => {
+  function* read(narrow: boolean): Steps<Expression> {
     const make = new Languages();
-    const { language, longest } = languageAndLength(nodes, excepted, make, narrow);
-    return make.expression(language, stringCharacter, `schema at ${place}`, longest);
-  };
-  let found = read(true);
-  if (found === never) found = read(false);
+    const { language, longest } = yield* languageAndLength(nodes, excepted, make, narrow);
+    return yield* make.expression(language, stringCharacter, `schema at ${place}`, longest);
+  }
+  let found = yield* read(true);
+  if (found === never) found = yield* read(false);
   // The language of a format is smaller than the format.
   if (found === never && nodes.some(({ schema }) => isEnforced(schema.format)))
     throw unsupported(placeOf(nodes, "format"), "what stands beside it");
@@ -70,8 +71,12 @@ function sourcesOf(nodes: readonly SchemaNode[]): readonly Source[] {
 }
 
 /** Returns the strings that match all of the nodes as a language. */
-export function stringLanguage(nodes: readonly SchemaNode[], excepted: readonly unknown[], make: Languages): Language {
-  const { language, longest } = languageAndLength(nodes, excepted, make, false);
+export function* stringLanguage(
+  nodes: readonly SchemaNode[],
+  excepted: readonly unknown[],
+  make: Languages,
+): Steps<Language> {
+  const { language, longest } = yield* languageAndLength(nodes, excepted, make, false);
   if (longest === Infinity) return language;
   return make.both([language, make.repeat(make.characters(allCharacters), 0, longest)]);
 }
@@ -80,20 +85,20 @@ export function stringLanguage(nodes: readonly SchemaNode[], excepted: readonly 
  * Returns the strings that match all of the nodes, apart from their largest length, and that length: to count characters
  * takes many states. With `narrow`, those that are only just as long as a lookahead allows may be missing.
  */
-function languageAndLength(
+function* languageAndLength(
   nodes: readonly SchemaNode[],
   excepted: readonly unknown[],
   make: Languages,
   narrow: boolean,
-): { language: Language; longest: number } {
+): Steps<{ language: Language; longest: number }> {
   let [least, longest] = countsOf(nodes, "minLength", "maxLength");
   const parts: Language[] = [];
   for (const { source, place } of sourcesOf(nodes)) {
     const what = `schema at ${place}`;
-    const pattern = readPattern(source, what);
+    const pattern = yield* readPattern(source, what);
     const ahead: Ahead | null = lengthAhead(pattern);
     const isUsed = ahead !== null && (ahead.exact || narrow);
-    parts.push(languageOfSearch(source, isUsed ? ahead.rest : pattern, make, what));
+    parts.push(yield* languageOfSearch(source, isUsed ? ahead.rest : pattern, make, what));
     if (!isUsed) continue;
     parts.push(make.repeat(make.characters(ahead.of), 0, Infinity));
     [least, longest] = [Math.max(least, ahead.least), Math.min(longest, ahead.most)];
@@ -103,7 +108,8 @@ function languageAndLength(
   for (const { made, place } of nodes)
     if (made?.notPattern !== undefined) {
       const what = `schema at ${place}`;
-      parts.push(make.not(languageOfSearch(made.notPattern, readPattern(made.notPattern, what), make, what)));
+      const pattern = yield* readPattern(made.notPattern, what);
+      parts.push(make.not(yield* languageOfSearch(made.notPattern, pattern, make, what)));
     }
   const texts = excepted.filter((value) => typeof value === "string").map((text) => make.text(text));
   if (texts.length > 0) parts.push(make.not(make.either(texts)));

@@ -2,6 +2,7 @@
 // and that have none of these keywords. So the keywords beside them, and those of several, are joined in one place.
 import { HeedError } from "../errors.js";
 import type { JsonSchema } from "../json-schema.js";
+import type { Steps } from "../turns.js";
 import { discriminated } from "./discriminator.js";
 import {
   isObject,
@@ -13,13 +14,13 @@ import {
 } from "./schema-document.js";
 import { applicators, checkKeywords, commonTypes, isAssertion, type Type, types, typesOf } from "./schema-keywords.js";
 import { type Term, typesOfTerm } from "./schema-term.js";
-import { spend } from "./work.js";
+import { isPauseDue, spend } from "./work.js";
 
 /** Largest number of alternatives that a schema may have. */
 const mostTerms = 4096;
 
 /** Returns true if it is certain that no value matches all of the schemas. */
-export type IsNever = (schemas: readonly Located[]) => boolean;
+export type IsNever = (schemas: readonly Located[]) => Steps<boolean>;
 
 /** Finds the alternatives of the schemas of a document. */
 export class SchemaTerms {
@@ -39,24 +40,25 @@ export class SchemaTerms {
   }
 
   /** Returns the alternatives of schemas that all have to match. */
-  of(schemas: readonly Located[]): readonly Term[] {
+  *of(schemas: readonly Located[]): Steps<readonly Term[]> {
     let found: readonly Term[] = [[]];
-    for (const schema of schemas) found = this.#product(found, this.#one(schema), schema.place);
+    for (const schema of schemas) found = yield* this.#product(found, yield* this.#one(schema), schema.place);
     return found;
   }
 
-  #one(schema: Located): readonly Term[] {
+  *#one(schema: Located): Steps<readonly Term[]> {
     const node = this.#document.node(schema);
-    return typeof node === "boolean" ? (node ? [[]] : []) : this.#alternatives(node);
+    return typeof node === "boolean" ? (node ? [[]] : []) : yield* this.#alternatives(node);
   }
 
-  #product(a: readonly Term[], b: readonly Term[], place: string): readonly Term[] {
+  *#product(a: readonly Term[], b: readonly Term[], place: string): Steps<readonly Term[]> {
     if (a.length === 1 && a[0]!.length === 0) return b;
     if (b.length === 1 && b[0]!.length === 0) return a;
     const found = new Map<string, Term>();
     for (const first of a)
       for (const second of b) {
         spend(1 + (first.length + second.length) / 4);
+        if (isPauseDue()) yield;
         const joint = [...new Set([...first, ...second])].sort((x, y) => x.id - y.id);
         if (typesOfTerm(joint).length === 0) continue;
         found.set(joint.map(({ id }) => id).join(), joint);
@@ -65,7 +67,7 @@ export class SchemaTerms {
     return [...found.values()];
   }
 
-  #alternatives(node: SchemaNode): readonly Term[] {
+  *#alternatives(node: SchemaNode): Steps<readonly Term[]> {
     const known = this.#known.get(node);
     if (known) return known;
     if (this.#open.has(node))
@@ -75,7 +77,7 @@ export class SchemaTerms {
       );
     this.#open.add(node);
     try {
-      const found = this.#find(node);
+      const found = yield* this.#find(node);
       this.#known.set(node, found);
       return found;
     } finally {
@@ -83,7 +85,8 @@ export class SchemaTerms {
     }
   }
 
-  #find(node: SchemaNode): readonly Term[] {
+  *#find(node: SchemaNode): Steps<readonly Term[]> {
+    if (isPauseDue()) yield;
     if (node.made) return [[node]];
     checkKeywords(node, this.#document, this.#strict);
     const { schema, place, base } = node;
@@ -92,26 +95,25 @@ export class SchemaTerms {
     const hasOthers = applicators.some((name) => name in schema);
     if (!hasOthers) return own.length === 0 ? [[]] : typesOfTerm([node]).length === 0 ? [] : [[node]];
     let found: readonly Term[] = [[]];
-    const join = (others: readonly Term[], name: string): void => {
-      found = this.#product(found, others, `${place}/${name}`);
-    };
+    const product = (others: readonly Term[], name: string): Steps<readonly Term[]> =>
+      this.#product(found, others, `${place}/${name}`);
     if (own.length > 0) {
       const rest = Object.fromEntries(own.map((name) => [name, schema[name]]));
       const same = this.#document.node({ value: rest, place, base });
-      if (typeof same === "object") join(this.#alternatives(same), "");
+      if (typeof same === "object") found = yield* product(yield* this.#alternatives(same), "");
     }
     for (const name of ["$ref", "$dynamicRef", "$recursiveRef"] as const)
-      if (schema[name] !== undefined) join(this.#one(this.#target(node, name)), name);
+      if (schema[name] !== undefined) found = yield* product(yield* this.#one(this.#target(node, name)), name);
     const list = (name: string): readonly Located[] =>
       ((schema[name] ?? []) as unknown[]).map((value, i) => at(value, `${name}/${i}`));
-    for (const part of list("allOf")) join(this.#one(part), "allOf");
-    if (schema.anyOf !== undefined) join(this.#either(list("anyOf")), "anyOf");
-    if (schema.if !== undefined) join(this.#conditional(node), "if");
-    if (schema.not !== undefined) join(this.#not(at(schema.not, "not")), "not");
+    for (const part of list("allOf")) found = yield* product(yield* this.#one(part), "allOf");
+    if (schema.anyOf !== undefined) found = yield* product(yield* this.#either(list("anyOf")), "anyOf");
+    if (schema.if !== undefined) found = yield* product(yield* this.#conditional(node), "if");
+    if (schema.not !== undefined) found = yield* product(yield* this.#not(at(schema.not, "not")), "not");
     for (const name of ["dependencies", "dependentRequired", "dependentSchemas"])
       for (const [key, value] of Object.entries((schema[name] ?? {}) as JsonSchema))
-        join(this.#dependency(node, key, at(value, `${name}/${key}`)), name);
-    if (schema.oneOf !== undefined) join(this.#one_of(list("oneOf"), found, place), "oneOf");
+        found = yield* product(yield* this.#dependency(node, key, at(value, `${name}/${key}`)), name);
+    if (schema.oneOf !== undefined) found = yield* product(yield* this.#one_of(list("oneOf"), found, place), "oneOf");
     if (schema.unevaluatedProperties !== undefined || schema.unevaluatedItems !== undefined)
       found = found.map((term) => this.#unevaluated(node, term));
     return found;
@@ -130,38 +132,39 @@ export class SchemaTerms {
     return this.#document.resolve(reference, at);
   }
 
-  #either(options: readonly Located[]): readonly Term[] {
+  *#either(options: readonly Located[]): Steps<readonly Term[]> {
     const found = new Map<string, Term>();
     for (const option of options)
-      for (const term of this.#one(option)) found.set(term.map(({ id }) => id).join(), term);
+      for (const term of yield* this.#one(option)) found.set(term.map(({ id }) => id).join(), term);
     // An alternative that demands nothing has the values of all others.
     return found.has("") ? [[]] : [...found.values()];
   }
 
-  #conditional({ schema, place, base }: SchemaNode): readonly Term[] {
+  *#conditional({ schema, place, base }: SchemaNode): Steps<readonly Term[]> {
     const part = (name: string): Located => ({ value: schema[name] ?? true, place: `${place}/${name}`, base });
     const condition = part("if");
-    const holds = this.#product(this.#one(condition), this.#one(part("then")), `${place}/then`);
+    const holds = yield* this.#product(yield* this.#one(condition), yield* this.#one(part("then")), `${place}/then`);
     // Without further demands, it does not matter if the condition holds; but what it evaluates may.
     if (schema.then === undefined && schema.else === undefined && !("unevaluatedProperties" in schema)) return [[]];
-    const fails = this.#product(this.#not(condition), this.#one(part("else")), `${place}/else`);
+    const fails = yield* this.#product(yield* this.#not(condition), yield* this.#one(part("else")), `${place}/else`);
     return [...holds, ...fails];
   }
 
-  #dependency({ base }: SchemaNode, key: string, needed: Located): readonly Term[] {
+  *#dependency({ base }: SchemaNode, key: string, needed: Located): Steps<readonly Term[]> {
     const { place, value } = needed;
     const absent = this.#made({ properties: { [key]: false } }, place, base);
     const present = [[this.#made({ required: [key], type: "object" }, place, base)]];
     const more = Array.isArray(value)
       ? [[this.#made({ required: value as unknown[] }, place, base)]]
-      : this.#one(needed);
-    return [[absent], ...this.#product(present, more, place)];
+      : yield* this.#one(needed);
+    return [[absent], ...(yield* this.#product(present, more, place))];
   }
 
-  #one_of(options: readonly Located[], siblings: readonly Term[], place: string): readonly Term[] {
-    const terms = options.map((option) => this.#one(option));
+  *#one_of(options: readonly Located[], siblings: readonly Term[], place: string): Steps<readonly Term[]> {
+    const terms: (readonly Term[])[] = [];
+    for (const option of options) terms.push(yield* this.#one(option));
     const possible = options.map((_, i) => i).filter((i) => terms[i]!.length > 0);
-    if (discriminated(possible.map((i) => terms[i]!))) return possible.flatMap((i) => terms[i]!);
+    if (yield* discriminated(possible.map((i) => terms[i]!))) return possible.flatMap((i) => terms[i]!);
     const at = `${place}/oneOf`;
     // The keywords beside may tell options apart, too.
     const beside: Located[] =
@@ -172,20 +175,29 @@ export class SchemaTerms {
     for (const [n, i] of possible.entries())
       for (const j of possible.slice(n + 1)) {
         spend(4);
-        if (this.#areApart(terms[i]!, terms[j]!) || this.#isNever([...beside, options[i]!, options[j]!])) continue;
+        if (isPauseDue()) yield;
+        if (this.#areApart(terms[i]!, terms[j]!)) continue;
+        if (yield* this.#isNever([...beside, options[i]!, options[j]!])) continue;
         overlaps.get(i)!.push(j);
         overlaps.get(j)!.push(i);
       }
-    return possible.flatMap((i) =>
-      overlaps.get(i)!.reduce<readonly Term[]>((found, j) => {
-        try {
-          return this.#product(found, this.#not(options[j]!), at);
-        } catch (cause) {
-          if (!(cause instanceof HeedError) || !cause.message.startsWith("schema at")) throw cause;
-          throw unsupported(at, `options of which a value can match two; anyOf allows that (${cause.message})`);
-        }
-      }, terms[i]!),
-    );
+    const found: Term[] = [];
+    for (const i of possible) {
+      let own = terms[i]!;
+      for (const j of overlaps.get(i)!) own = yield* this.#without(own, options[j]!, at);
+      for (const term of own) found.push(term);
+    }
+    return found;
+  }
+
+  /** Returns alternatives of "oneOf" without the values of another one. */
+  *#without(terms: readonly Term[], other: Located, place: string): Steps<readonly Term[]> {
+    try {
+      return yield* this.#product(terms, yield* this.#not(other), place);
+    } catch (cause) {
+      if (!(cause instanceof HeedError) || !cause.message.startsWith("schema at")) throw cause;
+      throw unsupported(place, `options of which a value can match two; anyOf allows that (${cause.message})`);
+    }
   }
 
   #areApart(a: readonly Term[], b: readonly Term[]): boolean {
@@ -208,16 +220,17 @@ export class SchemaTerms {
   }
 
   /** Returns the alternatives of what does not match a schema. */
-  #not(schema: Located): readonly Term[] {
+  *#not(schema: Located): Steps<readonly Term[]> {
     const node = this.#document.node(schema);
     if (typeof node === "boolean") return node ? [] : [[]];
-    const found = this.#negated.get(node) ?? this.#negations(node, schema.place);
+    const found = this.#negated.get(node) ?? (yield* this.#negations(node, schema.place));
     this.#negated.set(node, found);
     for (const term of found) for (const one of term) this.#silent.add(one);
     return found;
   }
 
-  #negations(node: SchemaNode, place: string): readonly Term[] {
+  *#negations(node: SchemaNode, place: string): Steps<readonly Term[]> {
+    if (isPauseDue()) yield;
     checkKeywords(node, this.#document, this.#strict);
     const { schema, base } = node;
     const at = (value: unknown, name: string): Located => ({ value, place: `${place}/${name}`, base });
@@ -252,13 +265,13 @@ export class SchemaTerms {
           if (part !== true && !(isObject(part) && !Object.keys(part).some(isAssertion)))
             found.push(one("object", { required: [key], properties: { [key]: { not: part } } }, ""));
           else continue;
-      else if (name === "not") found.push(...this.#one(at(value, name)));
-      else if (name === "anyOf")
-        found.push(
-          ...list(name).reduce<readonly Term[]>((all, part) => this.#product(all, this.#not(part), place), [[]]),
-        );
-      else if (name === "allOf") for (const part of list(name)) found.push(...this.#not(part));
-      else if (name === "$ref") found.push(...this.#not(this.#target(node, name)));
+      else if (name === "not") found.push(...(yield* this.#one(at(value, name))));
+      else if (name === "anyOf") {
+        let all: readonly Term[] = [[]];
+        for (const part of list(name)) all = yield* this.#product(all, yield* this.#not(part), place);
+        found.push(...all);
+      } else if (name === "allOf") for (const part of list(name)) found.push(...(yield* this.#not(part)));
+      else if (name === "$ref") found.push(...(yield* this.#not(this.#target(node, name))));
       else if (name === "contains" && schema.minContains === undefined && schema.maxContains === undefined)
         found.push(one("array", { items: { not: value } }, name));
       else if (name !== "additionalProperties" || (value !== true && !isEmpty(value)))

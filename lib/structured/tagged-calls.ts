@@ -9,13 +9,15 @@
 //   </tool_call>
 import type { JsonSchema } from "../json-schema.js";
 import type { Tool, ToolCallDelta } from "../tokenizer/tools.js";
+import type { Steps } from "../turns.js";
 import { mostFurther, type ToolFormat } from "./call-format.js";
 import { callId } from "./call-scanner.js";
-import { anyOf, empty, type Expression, literal, optionalPart, repeat, sequence } from "./expression.js";
+import { anyOf, empty, type Expression, literal, optionalPart, repeat, sequence, sequenceOf } from "./expression.js";
 import { textUntil } from "./free-text.js";
 import { schemaExpression } from "./schema-expression.js";
 import { SchemaDocument } from "./schema-document.js";
 import { typesOf } from "./schema-keywords.js";
+import { withoutPauses } from "./work.js";
 
 const endOfValue = "</parameter>";
 const endOfCall = "</function>";
@@ -51,7 +53,7 @@ function valueOf(schema: unknown, root: JsonSchema, depth = 0): Value {
   if (typeof schema !== "object" || schema === null || depth > 16) return anything;
   const given = schema as JsonSchema;
   if (given.$ref !== undefined) {
-    const document = new SchemaDocument(root);
+    const document = withoutPauses(SchemaDocument.of(root));
     return valueOf(document.resolve(given.$ref, { place: "#", base: document.root.base }).value, root, depth + 1);
   }
   const listed = given.const !== undefined ? [given.const] : given.enum;
@@ -76,25 +78,26 @@ function propertiesOf({ parameters }: Tool): Map<string, unknown> {
   return new Map<string, unknown>([...names.map((name) => [name, {}] as const), ...Object.entries(properties ?? {})]);
 }
 
-function taggedCall(tool: Tool): Expression {
+function* taggedCall(tool: Tool): Steps<Expression> {
   const root = tool.parameters ?? {};
   const required = new Set(Array.isArray(root.required) ? (root.required as unknown[]) : []);
-  const all = [...propertiesOf(tool)].map(([name, schema]) => {
-    const parameter = sequence(literal(`<parameter=${name}>\n`), valueExpression(schema, tool));
-    return required.has(name) ? parameter : optionalPart(parameter);
-  });
-  return sequence(literal(`<function=${tool.name}>\n`), ...all, literal(endOfCall));
+  const all: Expression[] = [];
+  for (const [name, schema] of propertiesOf(tool)) {
+    const parameter = sequence(literal(`<parameter=${name}>\n`), yield* valueExpression(schema, tool));
+    all.push(required.has(name) ? parameter : optionalPart(parameter));
+  }
+  return sequenceOf([literal(`<function=${tool.name}>\n`), ...all, literal(endOfCall)]);
 }
 
 /** Returns a value with the tag that ends it. Of strings, other keywords than `enum` and `const` are not enforced. */
-function valueExpression(schema: unknown, { parameters: root = {}, strict }: Tool): Expression {
+function* valueExpression(schema: unknown, { parameters: root = {}, strict }: Tool): Steps<Expression> {
   const { choices, text } = valueOf(schema, root);
   const end = literal(`\n${endOfValue}\n`);
-  if (choices) return sequence(anyOf(choices.map(literal)), end);
+  if (choices) return sequence(yield* anyOf(choices.map(literal)), end);
   if (text) return textUntil(endOfValue, literal("\n"), false);
   const { $defs, definitions } = root;
   const known = { ...($defs !== undefined && { $defs }), ...(definitions !== undefined && { definitions }) };
-  return sequence(schemaExpression({ ...known, ...(schema as JsonSchema) }, { strict }), end);
+  return sequence(yield* schemaExpression({ ...known, ...(schema as JsonSchema) }, { strict }), end);
 }
 
 const pythonWords: Readonly<Record<string, unknown>> = { True: true, False: false, None: null };

@@ -2,9 +2,10 @@
 // language after a character is again a language (Brzozowski 1964; Owens, Reppy and Turon 2009). Equal nodes are one
 // object, so that the derivatives of a language are finitely many states.
 import { HeedError } from "../errors.js";
+import type { Steps } from "../turns.js";
 import { allCharacters, type Characters, charactersOf, complement, intersection } from "./characters.js";
 import { choiceOf, empty, type Expression, lateRule, never, rule, type Rule, sequence } from "./expression.js";
-import { spend } from "./work.js";
+import { isPauseDue, spend } from "./work.js";
 
 /** A set of texts. */
 export interface Language {
@@ -191,25 +192,32 @@ export class Languages {
   }
 
   /** Returns sets of characters that no part of the beginning of a language tells apart. */
-  #classesOf(one: Language): readonly Characters[] {
+  *#classesOf(one: Language): Steps<readonly Characters[]> {
     const known = this.#classes.get(one);
     if (known) return known;
+    spend(0, 1 / 4);
+    if (isPauseDue()) yield;
     const [first, second] = one.parts;
     let found: readonly Characters[];
     if (one.kind === "empty") found = [allCharacters];
     else if (one.kind === "characters") found = [one.of, complement(one.of)].filter(({ length }) => length > 0);
-    else if (one.kind === "sequence")
-      found = first!.nullable ? refined(this.#classesOf(first!), this.#classesOf(second!)) : this.#classesOf(first!);
-    else found = one.parts.map((part) => this.#classesOf(part)).reduce((a, b) => refined(a, b));
+    else if (one.kind === "sequence") {
+      found = yield* this.#classesOf(first!);
+      if (first!.nullable) found = yield* refined(found, yield* this.#classesOf(second!));
+    } else {
+      found = yield* this.#classesOf(first!);
+      for (const part of one.parts.slice(1)) found = yield* refined(found, yield* this.#classesOf(part));
+    }
     this.#classes.set(one, found);
     return found;
   }
 
   /** Returns the ways in which a text of a language can begin. */
-  steps(of: Language): readonly Step[] {
+  *steps(of: Language): Steps<readonly Step[]> {
     if (of.steps) return of.steps;
     const byTarget = new Map<Language, (readonly [number, number])[]>();
-    for (const characters of this.#classesOf(of)) {
+    for (const characters of yield* this.#classesOf(of)) {
+      if (isPauseDue()) yield;
       const after = this.after(of, characters[0]![0]);
       if (after === this.none) continue;
       const ranges = byTarget.get(after);
@@ -232,12 +240,18 @@ export class Languages {
    *
    * @throws ERR_ARGUMENT with `what` if it has too many states.
    */
-  expression(root: Language, character: (of: Characters) => Expression, what: string, most = Infinity): Expression {
+  *expression(
+    root: Language,
+    character: (of: Characters) => Steps<Expression>,
+    what: string,
+    most = Infinity,
+  ): Steps<Expression> {
     const states = new Set([root]);
     const callers = new Map<Language, Language[]>();
     for (const state of states) {
       spend(2);
-      for (const { after } of this.steps(state)) {
+      if (isPauseDue()) yield;
+      for (const { after } of yield* this.steps(state)) {
         states.add(after);
         const known = callers.get(after);
         if (known) known.push(state);
@@ -252,37 +266,67 @@ export class Languages {
     for (const [state, count] of missing)
       for (const caller of callers.get(state) ?? []) if (!missing.has(caller)) missing.set(caller, count + 1);
     if (!(missing.get(root)! <= most)) return never;
-    const sets = new Map<string, Expression>();
-    const setOf = (of: Characters): Expression => {
-      const key = of.join();
-      let found = sets.get(key);
-      if (!found) sets.set(key, (found = character(of)));
-      return found;
-    };
-    const rules = new Map<string, Rule>();
-    const ruleOf = (state: Language, left: number): Rule => {
-      const key = `${state.id},${left}`;
-      let found = rules.get(key);
-      if (found) return found;
-      // Each state is another one for each number of characters that are left, and few of them are needed.
-      found = lateRule("a text", state.nullable, () => bodyOf(state, left));
-      rules.set(key, found);
-      return found;
-    };
-    const bodyOf = (state: Language, left: number): Expression => {
-      const steps = this.steps(state).filter(({ after }) => missing.get(after)! < left);
-      const options = steps.map(({ of, after }) => sequence(setOf(of), ruleOf(after, left - 1)));
-      return choiceOf([...(state.nullable ? [empty] : []), ...options]);
-    };
-    if (most === Infinity) {
-      for (const state of missing.keys()) rules.set(`${state.id},${most}`, rule("a text", empty));
-      for (const state of missing.keys()) {
-        spend(1 + this.steps(state).length);
-        ruleOf(state, most).body = bodyOf(state, most);
-      }
-    }
-    return ruleOf(root, most);
+    return yield* rulesOf(root, missing, character, most);
   }
+}
+
+/** A state of a text, as its rules need it: without the languages from which it was found. */
+interface TextState {
+  readonly nullable: boolean;
+  /** Number of characters after which a text can end, at the least. */
+  readonly missing: number;
+  readonly steps: { readonly of: Expression; readonly after: TextState }[];
+  /** Rules by the number of characters that are left. */
+  readonly rules: Map<number, Rule>;
+}
+
+/** Most rules of a state that are kept; others are made again. */
+const mostRules = 256;
+
+/** Returns the texts of a state with at most `most` characters; `missing` has the states from which a text can end. */
+function* rulesOf(
+  root: Language,
+  missing: ReadonlyMap<Language, number>,
+  character: (of: Characters) => Steps<Expression>,
+  most: number,
+): Steps<Expression> {
+  const sets = new Map<string, Expression>();
+  const made = new Map<Language, TextState>();
+  for (const [state, count] of missing)
+    made.set(state, { nullable: state.nullable, missing: count, steps: [], rules: new Map<number, Rule>() });
+  for (const [state, { steps }] of made)
+    for (const { of, after } of state.steps!) {
+      spend(0, 1);
+      if (isPauseDue()) yield;
+      const to = made.get(after);
+      if (!to) continue;
+      const key = of.join();
+      const set = sets.get(key) ?? (yield* character(of));
+      sets.set(key, set);
+      steps.push({ of: set, after: to });
+    }
+  const ruleOf = (state: TextState, left: number): Rule => {
+    let found = state.rules.get(left);
+    if (found) return found;
+    // Each state is another one for each number of characters that are left, and few of them are needed.
+    found = lateRule("a text", state.nullable, () => bodyOf(state, left));
+    if (state.rules.size >= mostRules) state.rules.clear();
+    state.rules.set(left, found);
+    return found;
+  };
+  const bodyOf = ({ nullable, steps }: TextState, left: number): Expression => {
+    const possible = steps.filter(({ after }) => after.missing < left);
+    const options = possible.map(({ of, after }) => sequence(of, ruleOf(after, left - 1)));
+    return choiceOf([...(nullable ? [empty] : []), ...options]);
+  };
+  if (most < Infinity) return ruleOf(made.get(root)!, most);
+  for (const state of made.values()) state.rules.set(most, rule("a text", empty));
+  for (const state of made.values()) {
+    spend(1 + state.steps.length);
+    if (isPauseDue()) yield;
+    ruleOf(state, most).body = bodyOf(state, most);
+  }
+  return ruleOf(made.get(root)!, most);
 }
 
 function contains(of: Characters, point: number): boolean {
@@ -296,7 +340,7 @@ function contains(of: Characters, point: number): boolean {
 }
 
 /** Returns the common refinement of two partitions of all characters. */
-function refined(a: readonly Characters[], b: readonly Characters[]): readonly Characters[] {
+function* refined(a: readonly Characters[], b: readonly Characters[]): Steps<readonly Characters[]> {
   if (a === b || b.length === 1) return a;
   if (a.length === 1) return b;
   const parts: Characters[] = [];
@@ -305,6 +349,7 @@ function refined(a: readonly Characters[], b: readonly Characters[]): readonly C
       spend((one.length + other.length) / 16);
       const common = intersection(one, other);
       if (common.length > 0) parts.push(common);
+      if (isPauseDue()) yield;
     }
   return parts;
 }

@@ -1,17 +1,18 @@
 // How models write calls of tools, by their chat templates.
 import type { Tool, ToolChoice } from "../tokenizer/tools.js";
+import { atOnce, type Steps } from "../turns.js";
 import { mostFurther, type ToolFormat } from "./call-format.js";
 import { CallScanner, NamedCallScanner } from "./call-scanner.js";
 import { complement, oneOfCharacters } from "./characters.js";
-import { choice, empty, type Expression, literal, optionalPart, repeat, sequence } from "./expression.js";
+import { choice, choiceOf, empty, type Expression, literal, optionalPart, repeat, sequence } from "./expression.js";
 import { textUntil } from "./free-text.js";
 import { anyCharacter, colon, objectOf, separator, space } from "./json-expressions.js";
 import { taggedCalls } from "./tagged-calls.js";
 import { parametersOf } from "./tool-parameters.js";
 
 function jsonCall(key: string) {
-  return (tool: Tool): Expression =>
-    objectOf(
+  return function* (tool: Tool): Steps<Expression> {
+    return objectOf(
       sequence(
         literal('"name"'),
         colon,
@@ -19,9 +20,10 @@ function jsonCall(key: string) {
         separator,
         literal(`"${key}"`),
         colon,
-        parametersOf(tool),
+        yield* parametersOf(tool),
       ),
     );
+  };
 }
 
 const hermes: ToolFormat = {
@@ -63,7 +65,9 @@ const mistralArguments: ToolFormat = {
     begin: /^[\w.-]/,
   },
   scanner: (index) => new NamedCallScanner(index, "[ARGS]"),
-  call: (tool) => sequence(literal(`${tool.name}[ARGS]`), parametersOf(tool)),
+  *call(tool) {
+    return sequence(literal(`${tool.name}[ARGS]`), yield* parametersOf(tool));
+  },
   calls: (call, several) =>
     sequence(call, several ? repeat(sequence(literal("[TOOL_CALLS]"), call), 0, mostFurther) : empty),
 };
@@ -85,21 +89,25 @@ export function toolFormatOf(template: string, tools: readonly Tool[] = []): Too
   return null;
 }
 
+/** A character that begins no call without a marker. */
+const other = atOnce(oneOfCharacters(complement([[0x7b, 0x7b]])));
+
 /** Returns the answers that a choice of tools allows; null if any answer is allowed. */
-export function answersWithTools(
+export function* answersWithTools(
   format: ToolFormat,
   tools: readonly Tool[],
   toolChoice: ToolChoice,
   several: boolean,
-): Expression | null {
+): Steps<Expression | null> {
   if (toolChoice === "none" || tools.length === 0) return null;
   const chosen = typeof toolChoice === "object" ? tools.filter(({ name }) => name === toolChoice.name) : tools;
-  const call = choice(...chosen.map((tool) => format.call(tool)));
+  const each: Expression[] = [];
+  for (const tool of chosen) each.push(yield* format.call(tool));
+  const call = choiceOf(each);
   // A tool that is named is called once.
   const calls = format.calls(call, several && typeof toolChoice !== "object");
   const { marker, bare } = format;
   if (toolChoice !== "auto") return sequence(bare ? optionalPart(literal(marker)) : literal(marker), calls);
   if (!bare) return textUntil(marker, calls, true);
-  const other = oneOfCharacters(complement([[0x7b, 0x7b]]));
   return choice(calls, sequence(literal(marker), calls), sequence(other, repeat(anyCharacter, 0)), empty);
 }

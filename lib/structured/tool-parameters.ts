@@ -1,5 +1,6 @@
 import { HeedError } from "../errors.js";
 import type { Tool } from "../tokenizer/tools.js";
+import type { Steps } from "../turns.js";
 import type { Expression } from "./expression.js";
 import { schemaExpression } from "./schema-expression.js";
 
@@ -8,9 +9,10 @@ import { schemaExpression } from "./schema-expression.js";
  *
  * @throws ERR_ARGUMENT if its schema is invalid or not supported; the message names the tool.
  */
-export function parametersOf({ name, parameters, strict }: Tool): Expression {
+export function* parametersOf({ name, parameters, strict }: Tool): Steps<Expression> {
   try {
-    return schemaExpression(parameters ?? { type: "object", additionalProperties: false }, { strict, object: true });
+    const schema = parameters ?? { type: "object", additionalProperties: false };
+    return yield* schemaExpression(schema, { strict, object: true });
   } catch (cause) {
     if (!(cause instanceof HeedError)) throw cause;
     throw new HeedError(cause.code, `tool ${JSON.stringify(name)}: parameters: ${cause.message}`, { cause });

@@ -4,11 +4,10 @@ import { expect } from "vitest";
 import { HeedError } from "../../lib/index.js";
 import type { JsonSchema } from "../../lib/json-schema.js";
 import type { Expression } from "../../lib/structured/expression.js";
-import { formatExpression } from "../../lib/structured/format-expression.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { ajvOf } from "../structured/oracle.js";
 import { sampler } from "../structured/sample.js";
-import { automatonOf } from "../structured/support.js";
+import { automatonOf, expressionOf } from "../structured/support.js";
 import { fuzz } from "./fuzz.js";
 
 const name = fc.constantFrom("a", "b", "c");
@@ -91,7 +90,7 @@ fuzz(
     const whole = { ...(given as JsonSchema), $defs: { a, b } };
     let found: Expression;
     try {
-      found = formatExpression({ type: "json-schema", schema: whole });
+      found = expressionOf({ type: "json-schema", schema: whole });
     } catch (error) {
       expect(error).toBeInstanceOf(HeedError);
       expect((error as HeedError).message).toMatch(/^(?:schema at #|format)/);

@@ -8,17 +8,17 @@ import {
   type PartsParser,
   reasoningOf,
 } from "../../lib/structured/answer.js";
-import { readFormat } from "../../lib/structured/compile.js";
 import type { Expression } from "../../lib/structured/expression.js";
 import { harmonyAnswers, HarmonyParser } from "../../lib/structured/harmony.js";
 import { answersWithTools, toolFormatOf } from "../../lib/structured/tool-format.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import type { Tool, ToolCall, ToolChoice } from "../../lib/tokenizer/tools.js";
+import { atOnce } from "../../lib/turns.js";
 import { smallGpt } from "../generate/models.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
-import { automatonOf } from "./support.js";
+import { automatonOf, expressionOf } from "./support.js";
 
 interface Whole {
   text: string;
@@ -173,7 +173,7 @@ test.each(Object.entries(templates))(
     const automaton = automatonOf(new ByteTokenizer());
     const format = toolFormatOf(template, tools)!;
     const accepts = (toolChoice: ToolChoice, several: boolean, text: string) => {
-      const root = answersWithTools(format, tools, toolChoice, several)!;
+      const root = atOnce(answersWithTools(format, tools, toolChoice, several))!;
       return automaton.after(automaton.start(root), Buffer.from(text))?.accepts ?? null;
     };
     const object = (name: string, key: string) => `{"name": "${name}", "${key}": {}}`;
@@ -250,7 +250,7 @@ test.each(Object.entries(templates).filter(([family]) => family !== "tagged"))(
   (family, template) => {
     const format = toolFormatOf(template)!;
     const automaton = automatonOf(new ByteTokenizer());
-    const root = answersWithTools(format, tools, "auto", true)!;
+    const root = atOnce(answersWithTools(format, tools, "auto", true))!;
     const after = (text: string) => automaton.after(automaton.start(root), Buffer.from(text));
     const named = family === "mistralArguments";
     const key = family === "llama" ? "parameters" : "arguments";
@@ -311,7 +311,7 @@ test("values in tags are read by the types of their parameters", () => {
 
 test("calls in tags follow the tools", () => {
   const automaton = automatonOf(new ByteTokenizer());
-  const root = answersWithTools(toolFormatOf(templates.tagged, tools)!, tools, "auto", true)!;
+  const root = atOnce(answersWithTools(toolFormatOf(templates.tagged, tools)!, tools, "auto", true))!;
   const after = (text: string) => automaton.after(automaton.start(root), Buffer.from(text));
   const begin = "Hm.\n<tool_call>\n<function=";
   const city = (name: string) => `${begin}weather>\n<parameter=city>\n${name}\n</parameter>\n`;
@@ -392,7 +392,7 @@ describe("harmony", () => {
       automaton.after(automaton.start(root), Buffer.from(text))?.accepts ?? null;
     const analysis = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant";
     const final = "<|channel|>final<|message|>";
-    const auto = harmonyAnswers(null, tools, "auto")!;
+    const auto = atOnce(harmonyAnswers(null, tools, "auto"))!;
     const rome = call("weather", '{"city": "Rome"}');
     for (const text of [
       rome,
@@ -403,10 +403,10 @@ describe("harmony", () => {
       expect(follows(auto, text), text).toBe(true);
     for (const wrong of [call("whether", "{"), call("weather", '{"city": "Bonn"'), `${rome} and`, "Any text."])
       expect(follows(auto, wrong), wrong).toBeNull();
-    const demanded = harmonyAnswers(null, tools, { name: "time" })!;
+    const demanded = atOnce(harmonyAnswers(null, tools, { name: "time" }))!;
     expect(follows(demanded, analysis + call("time", "{}"))).toBe(true);
     expect([follows(demanded, rome), follows(demanded, final)]).toEqual([null, null]);
-    const choice = harmonyAnswers(readFormat({ type: "choice", choices: ["yes", "no"] }), [], "none")!;
+    const choice = atOnce(harmonyAnswers(expressionOf({ type: "choice", choices: ["yes", "no"] }), [], "none"))!;
     expect([follows(choice, `${analysis}${final}yes`), follows(choice, `${final}perhaps`)]).toEqual([true, null]);
   });
 
@@ -462,8 +462,8 @@ test("errors", async () => {
   expectError(() => ask({ toolChoice: "required" }), "ERR_ARGUMENT", /expected tools to choose from, got none/);
   await using hermes = chatEngine(templates.hermes);
   const wrong = [{ name: "f", parameters: { properties: { a: { not: { items: { type: "null" } } } } } }];
-  expectError(
-    () => hermes.generate({ messages, tools: wrong }),
+  await expectRejection(
+    hermes.generate({ messages, tools: wrong }),
     "ERR_ARGUMENT",
     /tool "f": parameters: schema at #\/properties\/a\/not/,
   );

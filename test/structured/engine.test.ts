@@ -7,7 +7,7 @@ import { generate } from "../../lib/generate/generate-text.js";
 import type { OutputFormat } from "../../lib/structured/output-format.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { devices, smallGpt } from "../generate/models.js";
-import { expectError } from "../support/errors.js";
+import { expectError, expectRejection } from "../support/errors.js";
 import { nightly } from "../support/nightly.js";
 import { orCpu } from "../support/targets.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
@@ -113,10 +113,13 @@ test("a text that was cut by its length is the beginning of one that matches", a
   expect(parts.join("")).toBe(whole.text);
 });
 
-test("what cannot be followed is refused at the call", async () => {
+test("what cannot be followed is refused before the first token, and what is no format at the call", async () => {
   await using engine = new Engine(model, { tokenizer });
   const format: OutputFormat = { type: "json-schema", schema: { not: { items: { type: "null" } } } };
-  expectError(() => engine.generate({ prompt: "x", format }), "ERR_ARGUMENT", /schema at #\/not/);
+  await expectRejection(engine.generate({ prompt: "x", format }), "ERR_ARGUMENT", /schema at #\/not/);
+  await expectRejection(generate(model, tokenizer, "x", { format }), "ERR_ARGUMENT", /schema at #\/not/);
+  const unknown = { type: "xml" } as unknown as OutputFormat;
+  expectError(() => engine.generate({ prompt: "x", format: unknown }), "ERR_ARGUMENT", /format\.type: expected json, /);
   await using bare = new Engine(model);
   expectError(
     () => bare.generate({ tokens: [1], format: person }),

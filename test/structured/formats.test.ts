@@ -3,7 +3,6 @@ import { Ajv2020 } from "ajv/dist/2020.js";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { JsonSchema } from "../../lib/json-schema.js";
-import { formatExpression } from "../../lib/structured/format-expression.js";
 import type { OutputFormat } from "../../lib/structured/output-format.js";
 import { Constraint } from "../../lib/structured/constraint.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
@@ -14,7 +13,7 @@ import { nightly } from "../support/nightly.js";
 import { Random } from "../support/random.js";
 import { byteLevelJson, unigramJson } from "../tokenizer/fixtures.js";
 import { schemas } from "./random-schemas.js";
-import { automatonOf, idsAllowed, randomText } from "./support.js";
+import { automatonOf, expressionOf, idsAllowed, randomText } from "./support.js";
 
 const tokenizers: Record<string, Tokenizer> = {
   bytes: new ByteTokenizer(),
@@ -31,7 +30,7 @@ describe("random schemas", () => {
     let ended = 0;
     fc.assert(
       fc.property(schemas, fc.nat(), (schema, seed) => {
-        const root = formatExpression({ type: "json-schema", schema });
+        const root = expressionOf({ type: "json-schema", schema });
         const found = randomText(automaton, root, seed, 600);
         if (!found.ended) return;
         ended++;
@@ -48,7 +47,7 @@ test("the tokens that are allowed are those after which the text goes on", () =>
   fc.assert(
     fc.property(schemas, fc.nat(), fc.nat({ max: automata.length - 1 }), (schema, seed, which) => {
       const [, automaton] = automata[which]!;
-      const root = formatExpression({ type: "json-schema", schema });
+      const root = expressionOf({ type: "json-schema", schema });
       const random = new Random(seed);
       const constraint = new Constraint(automaton, root);
       const { tokens, size } = automaton.trie;
@@ -140,7 +139,7 @@ const matches: Record<string, [OutputFormat, string[], string[]]> = {
 };
 
 test.each(Object.entries(matches))("%s", (_, [format, good, bad]) => {
-  const root = formatExpression(format);
+  const root = expressionOf(format);
   for (const [, automaton] of automata)
     for (const [texts, expected] of [
       [good, true],
@@ -158,7 +157,7 @@ test("integers between bounds, all of them and no others", () => {
   for (let i = 0; i < (nightly ? 200 : 6); i++) {
     const [a, b] = [random.integer(2500) - 1250, random.integer(2500) - 1250];
     const [minimum, maximum] = [Math.min(a, b), Math.max(a, b)];
-    const root = formatExpression({ type: "json-schema", schema: { type: "integer", minimum, maximum } });
+    const root = expressionOf({ type: "json-schema", schema: { type: "integer", minimum, maximum } });
     for (let n = -1300; n <= 1300; n++)
       expect(automaton.after(automaton.start(root), Buffer.from(String(n)))?.accepts ?? false).toBe(
         minimum <= n && n <= maximum,
@@ -219,7 +218,7 @@ test("choices that begin alike are told apart", () => {
   const [, automaton] = automata[0]!;
   fc.assert(
     fc.property(fc.array(text, { minLength: 1, maxLength: 12 }), fc.array(text), (choices, others) => {
-      const start = automaton.start(formatExpression({ type: "choice", choices }));
+      const start = automaton.start(expressionOf({ type: "choice", choices }));
       for (const one of [...choices, ...others])
         expect(automaton.after(start, Buffer.from(one))?.accepts ?? false, one).toBe(choices.includes(one));
     }),
@@ -233,9 +232,9 @@ test("a format may be long, but not nested without a limit", () => {
   const schema = { type: "object", properties, required: names };
   const [, automaton] = automata[0]!;
   for (const format of [{ type: "choice", choices: names } as const, { type: "json-schema", schema } as const])
-    expect(new Constraint(automaton, formatExpression(format)).ended).toBe(false);
+    expect(new Constraint(automaton, expressionOf(format)).ended).toBe(false);
   const optional: OutputFormat = { type: "json-schema", schema: { type: "object", properties } };
-  expectError(() => formatExpression(optional), "ERR_ARGUMENT", /more than 1024 properties that are not required/);
+  expectError(() => expressionOf(optional), "ERR_ARGUMENT", /more than 1024 properties that are not required/);
   let deep: JsonSchema = { type: "null" };
   for (let i = 0; i < 20_000; i++) deep = { type: "array", items: deep };
   const nested: OutputFormat[] = [
@@ -244,9 +243,9 @@ test("a format may be long, but not nested without a limit", () => {
     { type: "grammar", grammar: `root ::= ${"(".repeat(50_000)}"a"${")".repeat(50_000)}` },
   ];
   for (const format of nested)
-    expectError(() => formatExpression(format), "ERR_ARGUMENT", /expected parts that are nested less deeply/);
+    expectError(() => expressionOf(format), "ERR_ARGUMENT", /expected parts that are nested less deeply/);
 });
 
 test.each(refused)("%j is refused", (format, message) => {
-  expectError(() => formatExpression(format), "ERR_ARGUMENT", message);
+  expectError(() => expressionOf(format), "ERR_ARGUMENT", message);
 });

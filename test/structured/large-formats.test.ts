@@ -2,7 +2,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Engine } from "../../lib/engine/engine.js";
-import { formatExpression } from "../../lib/structured/format-expression.js";
 import type { OutputFormat } from "../../lib/structured/output-format.js";
 import { Automaton } from "../../lib/structured/automaton.js";
 import { Grammar } from "../../lib/structured/compile.js";
@@ -18,6 +17,7 @@ import { expectNoPause } from "../support/pauses.js";
 import { Random } from "../support/random.js";
 import { ajvOf } from "./oracle.js";
 import { sampler } from "./sample.js";
+import { expressionOf } from "./support.js";
 
 const letters = "abcdefghijklmnopqrstuvwxyz";
 const regex = (pattern: string): OutputFormat => ({ type: "regex", pattern });
@@ -57,7 +57,7 @@ function automatonOf(tokenizer: Tokenizer): Automaton {
 const large = vocabulary(30_000);
 const bytes = automatonOf(vocabulary(0));
 const matches = (format: OutputFormat, text: string, automaton = bytes): boolean =>
-  automaton.after(automaton.start(formatExpression(format)), Buffer.from(text))?.accepts ?? false;
+  automaton.after(automaton.start(expressionOf(format)), Buffer.from(text))?.accepts ?? false;
 
 /** Regular expressions in which alternatives share beginnings, as JavaScript's engine understands them, too. */
 const patterns = fc.letrec<{ any: string }>((tie) => ({
@@ -88,7 +88,7 @@ test("properties of Unicode have the characters that JavaScript's engine says", 
   for (const name of ["\\p{L}", "\\P{L}", "\\p{Script=Hebrew}", "\\p{Nd}", "\\p{Any}", "\\p{Cn}", "\\p{Co}"]) {
     const oracle = new RegExp(`^${name}$`, "u");
     const automaton = automatonOf(vocabulary(0));
-    const start = automaton.start(formatExpression(regex(name)));
+    const start = automaton.start(expressionOf(regex(name)));
     for (const point of points) {
       const text = String.fromCodePoint(point);
       expect(automaton.after(start, Buffer.from(text))?.accepts ?? false, `${name} ${point}`).toBe(oracle.test(text));
@@ -107,7 +107,7 @@ describe("thousands of alternatives", () => {
     ["choices", { type: "choice", choices: known }],
   ])("%s: exactly those match", (_, format) => {
     const automaton = automatonOf(vocabulary(0));
-    const start = automaton.start(formatExpression(format));
+    const start = automaton.start(expressionOf(format));
     // One way for each first letter.
     expect(start.edges.length).toBeLessThanOrEqual(26);
     for (const text of [
@@ -122,7 +122,7 @@ describe("thousands of alternatives", () => {
   test("sets and numbers in them are shared as well", () => {
     const pattern = known.map((word) => `\\d{3}-[a-f]+ ${word}`).join("|");
     const exact = new RegExp(`^(?:${pattern})$`, "u");
-    const start = bytes.start(formatExpression(regex(pattern)));
+    const start = bytes.start(expressionOf(regex(pattern)));
     expect(start.edges.length).toBeLessThanOrEqual(known.length);
     for (const text of [`123-abc ${known[7]!}`, `12-abc ${known[7]!}`, `123-abc ${known[7]!}!`, "123-abc "])
       expect(bytes.after(start, Buffer.from(text))?.accepts ?? false, text).toBe(exact.test(text));
@@ -130,12 +130,12 @@ describe("thousands of alternatives", () => {
 
   test("they do not hold the event loop", async () => {
     const tokenizer = large;
-    const grammar = await Grammar.for(tokenizer, tokenizer.vocabularySize, formatExpression(regex("a")), new Set());
+    const grammar = await Grammar.for(tokenizer, tokenizer.vocabularySize, expressionOf(regex("a")), new Set());
     await grammar.start();
     let seed = 100;
     await expectNoPause(async () => {
       const format = regex(words(4000, seed++).join("|"));
-      const begun = await Grammar.for(tokenizer, tokenizer.vocabularySize, formatExpression(format), new Set());
+      const begun = await Grammar.for(tokenizer, tokenizer.vocabularySize, expressionOf(format), new Set());
       const constraint = await begun.start();
       while (!constraint.ended) {
         constraint.accept(idsOf(constraint)[0]!);
@@ -223,7 +223,7 @@ const readSoon: Record<string, OutputFormat> = {
 
 test.each(Object.entries(readSoon))("%s, which are read soon", (_, format) => {
   const began = process.cpuUsage();
-  expect(bytes.start(formatExpression(format)).edges.length).toBeLessThan(10);
+  expect(bytes.start(expressionOf(format)).edges.length).toBeLessThan(10);
   const { user, system } = process.cpuUsage(began);
   expect((user + system) / 1000).toBeLessThan(nightly ? 2000 : 1000);
 });
@@ -236,7 +236,7 @@ test.each([256, 1000])("%i properties of which none is required", (count) => {
     additionalProperties: false,
   };
   const began = process.cpuUsage();
-  const found = formatExpression(schema(given));
+  const found = expressionOf(schema(given));
   const sample = sampler(found);
   const valid = ajvOf(given)!;
   for (let seed = 0; seed < 10; seed++) {
@@ -294,7 +294,7 @@ describe("a union of 1,000 similar objects", () => {
       required: ["id", "name"],
     }));
     const began = process.cpuUsage();
-    expectError(() => formatExpression(schema(given)), "ERR_ARGUMENT", /a union of 1000 schemas|is read in \d+ steps/);
+    expectError(() => expressionOf(schema(given)), "ERR_ARGUMENT", /a union of 1000 schemas|is read in \d+ steps/);
     const { user, system } = process.cpuUsage(began);
     expect((user + system) / 1000).toBeLessThan(nightly ? 4000 : 2000);
   });
@@ -304,7 +304,7 @@ describe("formats that are too large are refused soon", () => {
   test.each(Object.entries(tooLarge))("%s", (_, format) => {
     const began = process.cpuUsage();
     expectError(
-      () => formatExpression(format),
+      () => expressionOf(format),
       "ERR_ARGUMENT",
       /format: expected one that is read in \d+ steps|heed does not support/,
     );
@@ -314,17 +314,13 @@ describe("formats that are too large are refused soon", () => {
 
   test("references that multiply", () => {
     const began = process.cpuUsage();
-    expectError(() => formatExpression(schema(multiplying)), "ERR_ARGUMENT", /expected one that is read in \d+ steps/);
+    expectError(() => expressionOf(schema(multiplying)), "ERR_ARGUMENT", /expected one that is read in \d+ steps/);
     const { user, system } = process.cpuUsage(began);
     expect((user + system) / 1000).toBeLessThan(nightly ? 4000 : 2000);
   });
 
   test("a reference that is no URI", () => {
-    expectError(
-      () => formatExpression(schema({ $ref: "#/%zz" })),
-      "ERR_ARGUMENT",
-      /expected a part of a URI, got "%zz"/,
-    );
+    expectError(() => expressionOf(schema({ $ref: "#/%zz" })), "ERR_ARGUMENT", /expected a part of a URI, got "%zz"/);
   });
 });
 
@@ -338,7 +334,7 @@ const crowded = Array.from({ length: 9000 }, (_, i) => `a{2,3}${i}`).join("|");
 
 describe("forms with too many possibilities", () => {
   test("are refused, also the second time", async () => {
-    const root = formatExpression(regex(remembering));
+    const root = expressionOf(regex(remembering));
     const grammar = await Grammar.for(large, large.vocabularySize, root, new Set());
     for (let i = 0; i < 2; i++)
       await expectRejection(
@@ -347,14 +343,14 @@ describe("forms with too many possibilities", () => {
         /expected a form in which .*, got one with too many possibilities/,
       );
     expectError(
-      () => new Constraint(bytes, formatExpression(regex(crowded))),
+      () => new Constraint(bytes, expressionOf(regex(crowded))),
       "ERR_ARGUMENT",
       /expected at most 8192 ways in which a text can go on at one place, got more/,
     );
   });
 
   test("do not hold the event loop", async () => {
-    const root = formatExpression(regex(remembering));
+    const root = expressionOf(regex(remembering));
     await expectNoPause(async () => {
       const constraint = new Constraint(new Automaton(await inTurns(trieOf(large))), root);
       await inTurns(constraint.findAllowed()).catch(() => undefined);
@@ -378,7 +374,7 @@ describe("forms with too many possibilities", () => {
 
 test("a text goes on when its automaton has become full", () => {
   const tokenizer = vocabulary(500);
-  const root = formatExpression(
+  const root = expressionOf(
     schema({ type: "array", items: { anyOf: [{ type: "string", maxLength: 20 }, { $ref: "#" }] }, maxItems: 40 }),
   );
   const run = (seed: number, renew: boolean): number[] => {

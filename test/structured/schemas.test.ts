@@ -8,17 +8,16 @@ import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import type { JsonSchema } from "../../lib/json-schema.js";
 import type { Expression } from "../../lib/structured/expression.js";
-import { formatExpression } from "../../lib/structured/format-expression.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { expectError } from "../support/errors.js";
 import { nightly } from "../support/nightly.js";
 import { ajvOf } from "./oracle.js";
 import { sampler } from "./sample.js";
-import { automatonOf } from "./support.js";
+import { automatonOf, expressionOf } from "./support.js";
 
 const automaton = automatonOf(new ByteTokenizer());
 const read = (schema: object, strict = false): Expression =>
-  formatExpression({ type: "json-schema", schema: schema as JsonSchema, strict });
+  expressionOf({ type: "json-schema", schema: schema as JsonSchema, strict });
 const accepts = (root: Expression, text: string): boolean =>
   automaton.after(automaton.start(root), Buffer.from(text))?.accepts ?? false;
 

@@ -3,9 +3,16 @@ import { atOnce } from "../../lib/turns.js";
 import { Automaton } from "../../lib/structured/automaton.js";
 import { Constraint, writeAllowed } from "../../lib/structured/constraint.js";
 import type { Expression } from "../../lib/structured/expression.js";
+import { formatExpression } from "../../lib/structured/format-expression.js";
+import type { OutputFormat } from "../../lib/structured/output-format.js";
 import { tokenTrie } from "../../lib/structured/token-trie.js";
 import type { Tokenizer } from "../../lib/tokenizer/tokenizer.js";
 import { Random } from "../support/random.js";
+
+/** Returns the texts of a format, read at once. */
+export function expressionOf(format: OutputFormat): Expression {
+  return atOnce(formatExpression(format));
+}
 
 export function automatonOf(tokenizer: Tokenizer): Automaton {
   return new Automaton(
