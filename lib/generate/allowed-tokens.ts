@@ -1,8 +1,8 @@
 import { zeros } from "../creation.js";
 import type { Device } from "../device.js";
 import { keep } from "../scope.js";
-import type { TokenSet } from "../structured/automaton.js";
 import { type Constraint, writeAllowed } from "../structured/constraint.js";
+import type { TokenSet } from "../structured/token-set.js";
 import type { IntTensor } from "../tensor.js";
 
 /** Tokens that may follow in a row. */

@@ -4,8 +4,9 @@ import type { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js
 import type { Tool, ToolChoice } from "../tokenizer/tools.js";
 import type { Steps } from "../turns.js";
 import { AnswerParser, type PartsParser, reasoningOf, withReasoning } from "./answer.js";
+import { checkedExpression } from "./analysis.js";
 import type { ToolFormat } from "./call-format.js";
-import { checkExpression, choice, type Expression } from "./expression.js";
+import { choice, type Expression } from "./expression.js";
 import { remembered } from "./format-cache.js";
 import { checkFormat, formatExpression } from "./format-expression.js";
 import { harmonyAnswers, harmonyNames, HarmonyParser, isHarmony } from "./harmony.js";
@@ -77,8 +78,7 @@ function harmonyRules(tokenizer: HuggingFaceTokenizer, options: AnswerOptions): 
           ["harmony", options],
           function* () {
             const made = (yield* harmonyAnswers(format && (yield* formatExpression(format)), tools, toolChoice))!;
-            yield* checkExpression(made, "tools");
-            return made;
+            return yield* checkedExpression(made, "tools");
           },
           signal,
         );
@@ -112,8 +112,8 @@ function* allowedAnswers(tools: ToolFormat | null, options: AnswerOptions): Step
   const { format, toolChoice, parallelToolCalls } = options;
   if (tools === null || toolChoice === "none") return yield* formatExpression(format!);
   const both = format !== null && toolChoice === "auto";
-  const calls = (yield* answersWithTools(tools, options.tools, both ? "required" : toolChoice, parallelToolCalls))!;
-  yield* checkExpression(calls, "tools");
+  const made = (yield* answersWithTools(tools, options.tools, both ? "required" : toolChoice, parallelToolCalls))!;
+  const calls = yield* checkedExpression(made, "tools");
   return both ? choice(yield* formatExpression(format), calls) : calls;
 }
 

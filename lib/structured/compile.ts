@@ -9,9 +9,24 @@ import { type TokenTrie, tokenTrie } from "./token-trie.js";
 import { asFormatError } from "./work.js";
 
 /** The tokens of a vocabulary, and the automaton that knows which of them may follow. */
-interface Vocabulary {
+class Vocabulary {
   readonly trie: TokenTrie;
-  automaton: Automaton;
+  /** The automaton as long as texts use it; and as long as it is small, so that it is kept for further texts. */
+  #used: WeakRef<Automaton> | null = null;
+  #small: Automaton | null = null;
+
+  constructor(trie: TokenTrie) {
+    this.trie = trie;
+  }
+
+  get automaton(): Automaton {
+    const found = this.#small ?? this.#used?.deref();
+    if (found) return found;
+    const made = new Automaton(this.trie);
+    made.onLarge = () => (this.#small = null);
+    [this.#used, this.#small] = [new WeakRef(made), made];
+    return made;
+  }
 }
 
 const vocabularies = new WeakMap<Tokenizer, Map<string, Promise<Vocabulary>>>();
@@ -50,13 +65,8 @@ export class Grammar {
    * @throws ERR_ARGUMENT if no token can begin it, or it has too many ways to begin.
    */
   async start(): Promise<Constraint> {
-    const vocabulary = this.#vocabulary;
-    const current = (): Automaton => {
-      if (vocabulary.automaton.full) vocabulary.automaton = new Automaton(vocabulary.trie);
-      return vocabulary.automaton;
-    };
     try {
-      const constraint = new Constraint(current(), this.#root, current);
+      const constraint = new Constraint(this.#vocabulary.automaton, this.#root);
       await inTurns(constraint.findAllowed());
       return constraint;
     } catch (cause) {
@@ -75,5 +85,5 @@ async function vocabularyOf(tokenizer: Tokenizer, size: number, shown: ReadonlyS
     throw new HeedError("ERR_ARGUMENT", "format: expected a tokenizer with the method bytesOf, got one without");
   const bytesOf = (id: number): Uint8Array => tokenizer.bytesOf!(id, { special: shown.has(id) });
   const trie = await inTurns(tokenTrie(bytesOf, tokenizer.vocabularySize, size));
-  return { trie, automaton: new Automaton(trie) };
+  return new Vocabulary(trie);
 }

@@ -1,28 +1,27 @@
 // What a text may still become while it is generated.
 import { HeedError } from "../errors.js";
 import type { Steps } from "../turns.js";
-import type { Automaton, State, TokenSet } from "./automaton.js";
+import type { Automaton, State } from "./automaton.js";
 import type { Expression } from "./expression.js";
+import type { TokenSet } from "./token-set.js";
 
 /** Set of no token. */
 const none: TokenSet = { ids: new Int32Array(0) };
 
 /** A text that has to match, of which some tokens have been generated. */
 export class Constraint {
-  #automaton: Automaton;
+  readonly #automaton: Automaton;
   #state: State;
-  readonly #current: () => Automaton;
   #left = false;
 
   /**
-   * Begins a text. `current` returns the automaton for further states: once one is full, another takes its place.
+   * Begins a text.
    *
    * @throws ERR_ARGUMENT if the form has too many ways to begin.
    */
-  constructor(automaton: Automaton, root: Expression, current = () => automaton) {
+  constructor(automaton: Automaton, root: Expression) {
     this.#automaton = automaton;
     this.#state = automaton.start(root);
-    this.#current = current;
   }
 
   /** True if the text may end here. */
@@ -37,7 +36,7 @@ export class Constraint {
 
   /** Tokens that may follow. The same object stands for the same tokens. They are found now, unless they have been. */
   get allowed(): TokenSet {
-    return this.#left ? none : this.#automaton.allowed(this.#state);
+    return this.#left ? none : (this.#state.allowed ?? this.#automaton.allowed(this.#state));
   }
 
   /** True if it is known which tokens may follow, or nobody asks. */
@@ -64,10 +63,8 @@ export class Constraint {
    */
   *findAllowed(): Steps<void> {
     if (this.ready) return;
-    const automaton = this.#current();
-    if (automaton !== this.#automaton) this.#state = automaton.adopt(this.#state);
-    this.#automaton = automaton;
-    const allowed = yield* automaton.findAllowed(this.#state);
+    this.#state = yield* this.#automaton.findAllowed(this.#state);
+    const allowed = this.#state.allowed!;
     if (this.#state.accepts || !("ids" in allowed) || allowed.ids.length > 0) return;
     throw new HeedError(
       "ERR_ARGUMENT",

@@ -1,7 +1,8 @@
 // Formats are read one after another, in turns of some milliseconds, and kept for further texts.
 import { inTurns, type Steps } from "../turns.js";
 import { digestOf } from "./digest.js";
-import { type Expression, partsWithin } from "./expression.js";
+import { partsWithin } from "./analysis.js";
+import type { Expression } from "./expression.js";
 import { formatExpression } from "./format-expression.js";
 import type { OutputFormat } from "./output-format.js";
 import { withinLimit } from "./work.js";

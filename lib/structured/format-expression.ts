@@ -1,9 +1,10 @@
 import { describe, HeedError, oneOf } from "../errors.js";
 import type { JsonSchema } from "../json-schema.js";
 import type { Steps } from "../turns.js";
+import { checkedExpression } from "./analysis.js";
 import { oneOfCharacters } from "./characters.js";
 import { ebnfExpression } from "./ebnf.js";
-import { checkExpression, choice, type Expression, oneOfTexts } from "./expression.js";
+import { choice, type Expression, oneOfTexts } from "./expression.js";
 import { anyArray, anyObject } from "./json-expressions.js";
 import type { OutputFormat } from "./output-format.js";
 import { regularExpression } from "./regular-expression.js";
@@ -22,9 +23,7 @@ export function* formatExpression(format: OutputFormat): Steps<Expression> {
 }
 
 function* checked(format: OutputFormat): Steps<Expression> {
-  const made = yield* read(format);
-  yield* checkExpression(made, `format "${format.type}"`);
-  return made;
+  return yield* checkedExpression(yield* read(format), `format "${format.type}"`);
 }
 
 /**

@@ -151,8 +151,9 @@ export class Languages {
     if (most === 0 || of === this.empty) return this.empty;
     if (of.kind === "characters" && of.of.length === 0) return least === 0 ? this.empty : of;
     if (least === 1 && most === 1) return of;
-    if (least === 0 && most === Infinity && of.kind === "repeat" && of.least <= 1 && of.most === Infinity)
-      return of.least === 0 ? of : this.repeat(of.parts[0]!, 0, Infinity);
+    // Where the part may be empty, none of its repetitions is needed.
+    if (of.nullable && least > 0) return this.repeat(of, 0, most);
+    if (of.kind === "repeat" && of.least <= 1) return this.repeat(of.parts[0]!, of.least * least, of.most * most);
     return this.#make("repeat", { parts: [of], least, most, nullable: least === 0 || of.nullable });
   }
 

@@ -372,20 +372,22 @@ describe("forms with too many possibilities", () => {
   });
 });
 
-test("a text goes on when its automaton has become full", () => {
+test("a text goes on when its automaton has become full and forgets", () => {
   const tokenizer = vocabulary(500);
   const root = expressionOf(
     schema({ type: "array", items: { anyOf: [{ type: "string", maxLength: 20 }, { $ref: "#" }] }, maxItems: 40 }),
   );
-  const run = (seed: number, renew: boolean): number[] => {
+  const run = (seed: number, forgets: boolean): number[] => {
     const random = new Random(seed);
-    let automaton = automatonOf(tokenizer);
-    const constraint = new Constraint(automaton, root, () => (automaton = renew ? automatonOf(tokenizer) : automaton));
+    const automaton = automatonOf(tokenizer);
+    const constraint = new Constraint(automaton, root);
     const tokens: number[] = [];
     for (let i = 0; i < 60 && !constraint.ended; i++) {
+      if (forgets) automaton.forget();
       atOnce(constraint.findAllowed());
       const ids = idsOf(constraint);
       tokens.push(...ids);
+      if (forgets && i % 3 === 0) automaton.forget();
       constraint.accept(ids[random.integer(ids.length)]!);
     }
     return tokens;
