@@ -38,6 +38,10 @@ export function serveCommand(): Command {
     )
     .option("--body-limit <n>", "most bytes of a request's body (default: 4 MiB)", integer(1))
     .option("--cors-origin <origin>", "origin whose pages may ask; may be given several times", repeatable)
+    .option(
+      "--raw-control-tokens",
+      "let messages and tools name control tokens such as <|im_end|>: only for clients that may speak for the system",
+    )
     .option("--no-playground", "serve no page to try the models at /")
     .option("--tls-cert <file>", "certificate in PEM, to speak HTTPS", text)
     .option("--tls-key <file>", "key of the certificate, in PEM", text)

@@ -16,6 +16,7 @@ export interface ServeFlags extends ServedFlags, EngineFlags {
   drainSeconds?: number;
   tlsCert?: string;
   tlsKey?: string;
+  rawControlTokens?: boolean;
   playground: boolean;
   logLevel: string;
 }

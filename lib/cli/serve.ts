@@ -52,6 +52,7 @@ async function optionsOf(
     maxTokens: flags.maxTokens,
     requestsPerMinute: flags.requestsPerMinute,
     corsOrigins: flags.corsOrigin ?? [],
+    rawControlTokens: flags.rawControlTokens ?? false,
     playground: flags.playground,
     apiKeys: apiKeys === undefined ? null : await readApiKeys(apiKeys),
     tls: tlsCert === undefined ? null : { cert: await readTextFile(tlsCert), key: await readTextFile(tlsKey!) },

@@ -37,7 +37,7 @@ export interface RequestOptions {
 }
 
 /** Options of the answer to a conversation. */
-export interface ConversationOptions extends Pick<ChatOptions, "variables"> {
+export interface ConversationOptions extends Pick<ChatOptions, "variables" | "rawControlTokens"> {
   /** Tools that the model may call. The chat template presents them to the model. @default [] */
   tools?: readonly Tool[];
   /** Says if the model calls tools. @default "auto" */

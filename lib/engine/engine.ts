@@ -270,7 +270,7 @@ export class Engine implements AsyncDisposable {
    */
   generate(request: EngineRequest): Generation {
     checkObject("generate", "request", request);
-    const { prompt, tokens: _, messages: __, tools = [], variables: ____, ...asked } = request;
+    const { prompt, tokens: _, messages: __, tools = [], variables: ____, rawControlTokens: _____, ...asked } = request;
     const { toolChoice = "auto", parallelToolCalls = true, chat = request.messages !== undefined, ...rest } = asked;
     const { n = 1, logprobs = null, priority = 0, deadline = Infinity, speculation = true, ...others } = rest;
     const { adapter, ...options } = others;

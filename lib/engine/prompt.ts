@@ -1,3 +1,4 @@
+import { checkBoolean } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { encodePrompt } from "../generate/generate-text.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
@@ -11,7 +12,7 @@ import type { EngineRequest } from "./engine-request.js";
  * @throws ERR_ARGUMENT if the request has no prompt or several, or the tokenizer cannot encode it.
  */
 export function promptOf(
-  { prompt, tokens, messages, tools, toolChoice, variables, signal }: EngineRequest,
+  { prompt, tokens, messages, tools, toolChoice, variables, rawControlTokens = false, signal }: EngineRequest,
   tokenizer: Tokenizer | null,
 ): () => Int32Array | Promise<Int32Array> {
   const given = Object.entries({ prompt, tokens, messages }).filter(([, value]) => value !== undefined);
@@ -32,7 +33,9 @@ export function promptOf(
   if (messages !== undefined) {
     const chat = chatTokenizer(tokenizer);
     const shown = toolChoice === "none" ? null : templateTools(tools ?? []);
-    return () => chat.encodeChatAsync(messages, { tools: shown, variables: variables ?? {}, signal });
+    checkBoolean("generate", "rawControlTokens", rawControlTokens);
+    const options = { tools: shown, variables: variables ?? {}, rawControlTokens, signal };
+    return () => chat.encodeChatAsync(messages, options);
   }
   if (typeof prompt !== "string")
     throw new HeedError("ERR_ARGUMENT", `generate: expected prompt to be a string, got ${describe(prompt)}`);

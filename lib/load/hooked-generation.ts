@@ -45,9 +45,11 @@ export function chatWithHooks(
   options: TextOptions & RequestOptions & ConversationOptions,
 ): Generation {
   checkAlone("chat", options);
-  const { tools = [], toolChoice = "auto", parallelToolCalls = true, variables = {}, ...text } = options;
+  const { tools = [], toolChoice = "auto", parallelToolCalls = true, variables = {}, ...rest } = options;
+  const { rawControlTokens = false, ...text } = rest;
   checkBoolean("chat", "parallelToolCalls", parallelToolCalls);
-  const prompt = promptOf({ messages, tools, toolChoice, variables, signal: options.signal }, tokenizer);
+  const conversation = { messages, tools, toolChoice, variables, rawControlTokens, signal: options.signal };
+  const prompt = promptOf(conversation, tokenizer);
   const answers = answerRules(tokenizer, { format: text.format ?? null, tools, toolChoice, parallelToolCalls });
   const hooked = withHooks(model, hooks);
   return generateFrom(hooked, tokenizer, prompt, text, null, aloneSource(hooked, answers));

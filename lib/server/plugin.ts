@@ -38,6 +38,13 @@ export interface ServerOptions extends RequestLimits, AccessOptions, DrainOption
   onModels?: (models: readonly ServedSummary[]) => void;
   /** Largest number of bytes of a body. @default 4 MiB */
   bodyLimit?: number;
+  /**
+   * If true, the names of control tokens ("<|im_end|>") in messages and tools become these tokens. Whoever writes a
+   * message can then end its turn, and speak in the name of the system.
+   *
+   * @default false
+   */
+  rawControlTokens?: boolean;
   /** If true, the route "/" is a page to try the models. The page itself needs no API key. @default true */
   playground?: boolean;
 }
@@ -56,11 +63,13 @@ export interface ServerOptions extends RequestLimits, AccessOptions, DrainOption
  */
 export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options) => {
   const { models, engine, maxTokens, bodyLimit = 4 * 2 ** 20, playground = true, onModels } = options;
+  const { rawControlTokens = false } = options;
   if (onModels !== undefined) checkFunction("server: onModels", onModels);
   checkInteger("server", "bodyLimit", bodyLimit, 1);
   if (maxTokens !== undefined) checkInteger("server", "maxTokens", maxTokens, 1);
   checkBoolean("server", "playground", playground);
-  const served = new ServedModels(models, engine);
+  checkBoolean("server", "rawControlTokens", rawControlTokens);
+  const served = new ServedModels(models, engine, { rawControlTokens });
   app.addHook("onClose", () => served.close());
   onModels?.(served.summaries);
   app.setErrorHandler(answerError);

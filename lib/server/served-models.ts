@@ -7,7 +7,7 @@ import { encodePrompt } from "../generate/generate-text.js";
 import { ClassifierModel } from "../load/classifier-model.js";
 import { EmbeddingModel } from "../load/embedding-model.js";
 import { LanguageModel } from "../load/language-model.js";
-import type { ChatMessage } from "../tokenizer/chat-template.js";
+import type { ChatMessage, ChatOptions } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { templateTools, type Tool } from "../tokenizer/tools.js";
@@ -39,12 +39,16 @@ export interface ServedSummary {
   kvType: FloatDType | NonNullable<EngineOptions["kvType"]> | null;
 }
 
+/** Options of the conversations with a server's models. */
+export type ServedChatOptions = Pick<ChatOptions, "rawControlTokens">;
+
 /** A model that generates, or one of its adapters, under the name that clients give. */
 export class ServedLanguageModel {
   private constructor(
     readonly id: string,
     readonly engine: Engine,
     readonly tokenizer: Tokenizer,
+    readonly chat: ServedChatOptions,
     /** The model without the adapter; null if this is no adapter. */
     readonly parent: ServedLanguageModel | null = null,
   ) {}
@@ -54,9 +58,10 @@ export class ServedLanguageModel {
     id: string,
     { model, tokenizer, defaults }: LanguageModel,
     options: ServedEngineOptions,
+    chat: ServedChatOptions,
   ): ServedLanguageModel {
     const engine = new Engine(model, { ...options, tokenizer, defaults });
-    return new ServedLanguageModel(id, engine, tokenizer);
+    return new ServedLanguageModel(id, engine, tokenizer, chat);
   }
 
   /** Largest number of tokens of a prompt and its answer. */
@@ -66,11 +71,11 @@ export class ServedLanguageModel {
 
   /** Adapters of the model now, each as a model of its own. The active one is the model itself. */
   get adapters(): ServedLanguageModel[] {
-    const { engine, tokenizer } = this;
+    const { engine, tokenizer, chat } = this;
     const active = engine.activeAdapter;
     return engine.adapters
       .filter((name) => name !== active)
-      .map((name) => new ServedLanguageModel(name, engine, tokenizer, this));
+      .map((name) => new ServedLanguageModel(name, engine, tokenizer, chat, this));
   }
 
   /** Name of the adapter; undefined for the model as it is. */
@@ -127,7 +132,7 @@ export class ServedLanguageModel {
       const text = `The chat template of the model ${JSON.stringify(this.id)} shows no tools to the model.`;
       throw new ApiError(400, text, { param: "tools", code: "unsupported_parameter" });
     }
-    const options = { tools: templateTools(tools), maxLength: this.contextLength + 1, signal };
+    const options = { ...this.chat, tools: templateTools(tools), maxLength: this.contextLength + 1, signal };
     return this.#fittingStart(await tokenizer.encodeChatAsync(messages, options), param);
   }
 
@@ -209,11 +214,16 @@ export class ServedModels {
   readonly #ranking: ServedRankingModel[] = [];
 
   /** @throws ERR_ARGUMENT if there is no model, or one is of another kind. */
-  constructor(models: Readonly<Record<string, ServableModel>>, options: ServedEngineOptions = {}) {
+  constructor(
+    models: Readonly<Record<string, ServableModel>>,
+    options: ServedEngineOptions = {},
+    chat: ServedChatOptions = {},
+  ) {
     checkObject("server", "engine", options);
     const optionsOf = sharedMemory(Object.values(models), options);
     for (const [id, model] of Object.entries(models)) {
-      if (model instanceof LanguageModel) this.#language.push(ServedLanguageModel.of(id, model, optionsOf(model)));
+      if (model instanceof LanguageModel)
+        this.#language.push(ServedLanguageModel.of(id, model, optionsOf(model), chat));
       else if (model instanceof EmbeddingModel) this.#embedding.push(new ServedEmbeddingModel(id, model));
       else if (model instanceof ClassifierModel) this.#ranking.push(new ServedRankingModel(id, model));
       else

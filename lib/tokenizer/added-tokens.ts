@@ -6,6 +6,7 @@
 //   normalized   the token is searched for in the normalized text instead of the original text
 import { describe, HeedError } from "../errors.js";
 import type { Steps } from "../turns.js";
+import { noRanges, overlaps, type Ranges } from "./jinja/ranges.js";
 import { PairTable } from "./pair-table.js";
 
 /** An entry of `added_tokens`. */
@@ -62,8 +63,14 @@ export function isId(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) < mostTokens;
 }
 
+/** Text between two added tokens, which begins at the UTF-16 unit `from`. */
+export interface Section {
+  readonly text: string;
+  readonly from: number;
+}
+
 /** A part of a text: the id of an added token, or the text between two added tokens. */
-export type Part = number | string;
+export type Part = number | Section;
 
 const wordBefore = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]$/u;
 const wordAfter = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]/u;
@@ -81,6 +88,7 @@ export class TokenFinder {
   readonly #tokens: (AddedToken | undefined)[] = [undefined];
   /** Matches every character that begins a token; null if there are no tokens. */
   readonly #beginning: RegExp | null;
+  #hasSpecial = false;
 
   private constructor(units: number, beginnings: ReadonlySet<string>) {
     this.#children = new PairTable(units);
@@ -104,8 +112,14 @@ export class TokenFinder {
     return finder;
   }
 
+  /** True if one of the tokens is special. */
+  get hasSpecial(): boolean {
+    return this.#hasSpecial;
+  }
+
   #add(written: string, token: AddedToken): void {
     if (written === "") return;
+    this.#hasSpecial ||= token.special;
     let node = 0;
     for (let i = 0; i < written.length; i++) {
       let child = this.#children.get(node, written.charCodeAt(i));
@@ -118,10 +132,13 @@ export class TokenFinder {
     this.#tokens[node] = token;
   }
 
-  /** Yields the parts of a text in order, and undefined whenever the caller may pause the work. */
-  *split(text: string): Generator<Part | undefined> {
+  /**
+   * Yields the parts of a text in order, and undefined whenever the caller may pause the work. No special token is found
+   * that has a character in the untrusted parts of the text.
+   */
+  *split(text: string, untrusted: Ranges = noRanges): Generator<Part | undefined> {
     let from = 0;
-    for (const found of this.#found(text)) {
+    for (const found of this.#found(text, untrusted)) {
       if (!found) {
         yield;
         continue;
@@ -141,18 +158,18 @@ export class TokenFinder {
         end++;
         if (step % stride === 0) yield;
       }
-      if (from < start) yield text.slice(from, start);
+      if (from < start) yield { text: text.slice(from, start), from };
       yield token.id;
       from = end;
     }
-    if (from < text.length) yield text.slice(from);
+    if (from < text.length) yield { text: text.slice(from), from };
   }
 
   /**
    * Yields the added tokens of a text in order, with their positions, and undefined whenever the caller may pause the
    * work.
    */
-  *#found(text: string): Generator<{ token: AddedToken; start: number; end: number } | undefined> {
+  *#found(text: string, untrusted: Ranges): Generator<{ token: AddedToken; start: number; end: number } | undefined> {
     if (this.#beginning === null) return;
     for (let at = 0, step = 1; at < text.length; step++) {
       const start = this.#nextBeginning(text, at);
@@ -161,7 +178,7 @@ export class TokenFinder {
         yield;
         continue;
       }
-      const found = this.#longestAt(text, start);
+      const found = this.#longestAt(text, start, untrusted);
       if (found) yield { start, ...found };
       else if (step % stride === 0) yield;
       at = found?.end ?? start + 1;
@@ -180,13 +197,13 @@ export class TokenFinder {
     return index < 0 ? -1 : at + index;
   }
 
-  #longestAt(text: string, start: number): { token: AddedToken; end: number } | null {
+  #longestAt(text: string, start: number, untrusted: Ranges): { token: AddedToken; end: number } | null {
     let found: { token: AddedToken; end: number } | null = null;
     for (let node = 0, at = start; at < text.length;) {
       node = this.#children.get(node, text.charCodeAt(at++));
       if (node < 0) break;
       const token = this.#tokens[node];
-      if (token) found = { token, end: at };
+      if (token && !(token.special && overlaps(untrusted, start, at))) found = { token, end: at };
     }
     return found;
   }

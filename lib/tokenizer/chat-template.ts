@@ -2,7 +2,9 @@
 // model; it gives the text that Python's Jinja2 gives with the settings of Hugging Face's transformers.
 import { describe, HeedError } from "../errors.js";
 import { LongWork } from "./jinja/bounds.js";
-import { JinjaTemplate } from "./jinja/template.js";
+import { Untrusted } from "./jinja/convert.js";
+import { appendRanges, rangesWithin } from "./jinja/ranges.js";
+import { JinjaTemplate, type RenderedText } from "./jinja/template.js";
 import { templateMessage, type ToolCall } from "./tools.js";
 
 /** A message of a conversation. */
@@ -29,6 +31,14 @@ export interface ChatOptions {
   tools?: readonly unknown[] | null;
   /** Further variables of the template. @default {} */
   variables?: Readonly<Record<string, unknown>>;
+  /**
+   * True if the names of control tokens ("<|im_end|>") in messages, tools and documents become these tokens, as they did
+   * before heed told them from those of the template. By default only the template and the assistant's messages can say
+   * them: whoever writes the other messages could otherwise end a turn and begin one of the system.
+   *
+   * @default false
+   */
+  rawControlTokens?: boolean;
 }
 
 /**
@@ -68,11 +78,19 @@ export class ChatTemplate {
    * @throws ERR_RANGE if the template exceeds the work or the length of text that it is allowed for these messages.
    */
   render(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
+    return this.#render(messages, { ...options, rawControlTokens: true }).text;
+  }
+
+  /**
+   * @internal Returns the conversation as text, with the parts that come from messages which are not the assistant's,
+   * from tools or from documents. There are none if `rawControlTokens` is true.
+   */
+  renderText(messages: readonly ChatMessage[], options: ChatOptions = {}): RenderedText {
     return this.#render(messages, options);
   }
 
-  /** @internal Returns the conversation as text, or null if more work than `most` units of some 0.1 µs is needed. */
-  renderWithin(most: number, messages: readonly ChatMessage[], options: ChatOptions = {}): string | null {
+  /** @internal Does the same, or returns null if more work than `most` units of some 0.1 µs is needed. */
+  renderWithin(most: number, messages: readonly ChatMessage[], options: ChatOptions = {}): RenderedText | null {
     try {
       return this.#render(messages, options, { longWork: most });
     } catch (error) {
@@ -85,7 +103,7 @@ export class ChatTemplate {
    * @internal Returns the text with marks around the parts that {% generation %} … {% endgeneration %} marks as the
    * assistant's own.
    */
-  renderMarked(messages: readonly ChatMessage[], options: ChatOptions, marks: readonly [string, string]): string {
+  renderMarked(messages: readonly ChatMessage[], options: ChatOptions, marks: readonly [string, string]): RenderedText {
     return this.#render(messages, options, { marks });
   }
 
@@ -93,21 +111,24 @@ export class ChatTemplate {
     messages: readonly ChatMessage[],
     options: ChatOptions,
     { marks = null, longWork = Infinity }: { marks?: readonly [string, string] | null; longWork?: number } = {},
-  ): string {
+  ): RenderedText {
     checkMessages(messages);
-    const { addGenerationPrompt = true, tools = null, variables = {} } = options;
+    const { addGenerationPrompt = true, tools = null, variables = {}, rawControlTokens = false } = options;
+    const outside = (value: unknown): unknown => (rawControlTokens ? value : new Untrusted(value));
     try {
       const given = messages.map(templateMessage);
       const seen = {
         documents: null,
         ...this.variables,
         ...variables,
-        messages: given,
-        tools,
+        ...("documents" in variables && { documents: outside(variables.documents) }),
+        messages: rawControlTokens ? given : given.map(untrustedMessage),
+        tools: outside(tools),
         add_generation_prompt: addGenerationPrompt,
       };
       // Only what the caller gives raises the bounds; the variables that came with the template do not.
-      return this.#template.render({ variables: seen, input: { variables, messages: given, tools }, longWork }, marks);
+      const input = { variables, messages: given, tools };
+      return this.#template.renderText({ variables: seen, input, longWork }, marks);
     } catch (cause) {
       if (cause instanceof LongWork) throw cause;
       if (cause instanceof HeedError || cause instanceof RangeError)
@@ -119,6 +140,14 @@ export class ChatTemplate {
       );
     }
   }
+}
+
+/** Returns a message whose texts are untrusted, unless it is the assistant's. Its role chooses the template's words. */
+function untrustedMessage(message: { readonly role?: unknown }): object {
+  const { role, ...others } = message;
+  if (role === "assistant") return message;
+  const entries = Object.entries(others).map(([name, value]) => [name, value === undefined ? value : new Untrusted(value)]); // prettier-ignore
+  return { role, ...(Object.fromEntries(entries) as object) };
 }
 
 /** The settings of transformers. */
@@ -137,18 +166,23 @@ export function renderMarked(
   template: ChatTemplate,
   messages: readonly ChatMessage[],
   options: ChatOptions = {},
-): { text: string; answers: [from: number, to: number][] } | null {
+): (RenderedText & { answers: [from: number, to: number][] }) | null {
   if (!/{%[-+]?\s*generation\b/.test(template.source)) return null;
   if (/[\uFDD0\uFDD1]/.test(JSON.stringify(messages)))
     throw new HeedError("ERR_ARGUMENT", "chat template: expected messages without U+FDD0 and U+FDD1, got one of them");
+  const rendered = template.renderMarked(messages, options, [opening, closing]);
   const answers: [number, number][] = [];
-  let text = "";
-  for (const part of template.renderMarked(messages, options, [opening, closing]).split(/(?=[\uFDD0\uFDD1])/)) {
+  const untrusted: [number, number][] = [];
+  let [text, end] = ["", 0];
+  for (const part of rendered.text.split(/(?=[\uFDD0\uFDD1])/)) {
     if (part.startsWith(opening)) answers.push([text.length, text.length]);
     else if (part.startsWith(closing) && answers.length > 0) answers.at(-1)![1] = text.length;
-    text += part.replace(/^[\uFDD0\uFDD1]/, "");
+    const shown = part.replace(/^[\uFDD0\uFDD1]/, "");
+    end += part.length;
+    appendRanges(untrusted, rangesWithin(rendered.untrusted, end - shown.length, end), text.length);
+    text += shown;
   }
-  return { text, answers };
+  return { text, answers, untrusted };
 }
 
 /** Returns why a template failed. JavaScript throws a RangeError if the stack or a string overflows. */

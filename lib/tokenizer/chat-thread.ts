@@ -3,6 +3,7 @@
 import { HeedError } from "../errors.js";
 import { WorkerThread } from "../worker-thread.js";
 import type { ChatMessage, ChatOptions, ChatTemplate } from "./chat-template.js";
+import type { RenderedText } from "./jinja/template.js";
 
 /** Order to render a conversation; null asks the thread if it runs. */
 export type RenderOrder = {
@@ -24,7 +25,7 @@ const mostThreads = 2;
 /** A conversation that waits for the thread. */
 interface Waiting {
   readonly order: NonNullable<RenderOrder>;
-  readonly resolve: (text: string | null) => void;
+  readonly resolve: (text: RenderedText | null) => void;
   readonly reject: (error: unknown) => void;
   /** True if nobody waits for it any more. */
   left: boolean;
@@ -33,7 +34,7 @@ interface Waiting {
 /** The thread and the conversations that wait for it. It gets one at a time, so that the others can be taken back. */
 class ChatThread {
   readonly #waiting = new Set<Waiting>();
-  #thread: WorkerThread<RenderOrder, string> | null = null;
+  #thread: WorkerThread<RenderOrder, RenderedText> | null = null;
   #current: Waiting | null = null;
   #works = false;
 
@@ -41,7 +42,7 @@ class ChatThread {
    * Resolves to the text of a conversation; null if this process can have no thread, or a thread cannot have the
    * conversation.
    */
-  render(order: NonNullable<RenderOrder>, signal: AbortSignal | undefined): Promise<string | null> {
+  render(order: NonNullable<RenderOrder>, signal: AbortSignal | undefined): Promise<RenderedText | null> {
     return new Promise((resolve, reject) => {
       const leave = (): void => {
         reject(signal!.reason as Error);
@@ -85,7 +86,7 @@ class ChatThread {
     this.#works = false;
   }
 
-  async #render(waiting: Waiting): Promise<string | null> {
+  async #render(waiting: Waiting): Promise<RenderedText | null> {
     for (let failed = 0; ;) {
       const thread = await this.#running();
       if (!thread) return null;
@@ -101,11 +102,11 @@ class ChatThread {
   }
 
   /** Resolves to a thread that runs, which is a new one if the last one has ended; null if there can be none. */
-  async #running(): Promise<WorkerThread<RenderOrder, string> | null> {
+  async #running(): Promise<WorkerThread<RenderOrder, RenderedText> | null> {
     for (let i = 0; i < mostThreads; i++) {
       if (this.#thread && !this.#thread.failed) return this.#thread;
       try {
-        const thread = new WorkerThread<RenderOrder, string>(new URL("./chat-worker.js", import.meta.url));
+        const thread = new WorkerThread<RenderOrder, RenderedText>(new URL("./chat-worker.js", import.meta.url));
         await thread.run(null);
         this.#thread = thread;
       } catch {
@@ -126,7 +127,7 @@ function failure(cause: unknown): HeedError {
 const chatThread = new ChatThread();
 
 /**
- * Resolves to the text of a conversation; see `ChatTemplate.render`.
+ * Resolves to the text of a conversation; see `ChatTemplate.renderText`.
  *
  * @throws the signal's reason if it is aborted; the conversation is then not rendered unless that has begun.
  */
@@ -135,7 +136,7 @@ export async function renderChat(
   messages: readonly ChatMessage[],
   options: ChatOptions,
   signal?: AbortSignal,
-): Promise<string> {
+): Promise<RenderedText> {
   signal?.throwIfAborted();
   if (!isLarger([messages, options.tools, options.variables], most)) {
     const text = template.renderWithin(mostWork, messages, options);
@@ -144,7 +145,7 @@ export async function renderChat(
   const { source, variables } = template;
   const text = await chatThread.render({ source, variables, messages, options }, signal);
   // Only here can a template call functions of the caller.
-  return text ?? template.render(messages, options);
+  return text ?? template.renderText(messages, options);
 }
 
 /** Returns true if a value contains more than `most` others, or texts of more characters. */

@@ -7,9 +7,9 @@ import type { RenderOrder } from "./chat-thread.js";
 let latest: { key: string; template: ChatTemplate } | null = null;
 
 carryOut((order: RenderOrder) => {
-  if (!order) return "";
+  if (!order) return null;
   const { source, variables, messages, options } = order;
   const key = JSON.stringify([source, variables]);
   if (latest?.key !== key) latest = { key, template: new ChatTemplate(source, variables) };
-  return latest.template.render(messages, options);
+  return latest.template.renderText(messages, options);
 });

@@ -7,6 +7,7 @@ import { ifThere, inFile, readJsonFile, readTextFile } from "../files.js";
 import { atOnce, inTurns, type Steps } from "../turns.js";
 import { type ChatMessage, type ChatOptions, ChatTemplate } from "./chat-template.js";
 import { renderChat } from "./chat-thread.js";
+import type { RenderedText } from "./jinja/template.js";
 import { firstIds, type IdParts, joinParts, joinPartsInTurns } from "./id-parts.js";
 import type { Piece, Templates } from "./post-processor.js";
 import { encodeSteps, prepare, type Prepared } from "./prepared-tokenizer.js";
@@ -208,7 +209,9 @@ export class HuggingFaceTokenizer {
   }
 
   /**
-   * Returns the ids of a conversation, which the model's chat template turns into text.
+   * Returns the ids of a conversation, which the model's chat template turns into text. The names of control tokens in
+   * messages that are not the assistant's, in tools and in documents are encoded as ordinary text, unless
+   * `rawControlTokens` is true.
    *
    * @example
    * const source = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
@@ -221,7 +224,7 @@ export class HuggingFaceTokenizer {
    * @throws ERR_RANGE if the template exceeds the work or the length of text that it is allowed for these messages.
    */
   encodeChat(messages: readonly ChatMessage[], options: ChatOptions = {}): Int32Array {
-    return this.encode(this.#template.render(messages, options), { special: true, addSpecialTokens: false });
+    return joinParts(this.#chatParts(this.#template.renderText(messages, options), Infinity));
   }
 
   /**
@@ -240,10 +243,18 @@ export class HuggingFaceTokenizer {
       ...options
     }: ChatOptions & Pick<HuggingFaceEncodeOptions, "maxLength"> & { signal?: AbortSignal | undefined } = {},
   ): Promise<Int32Array> {
-    return this.encodeAsync(await renderChat(this.#template, messages, options, signal), {
-      ...{ special: true, addSpecialTokens: false },
-      ...(maxLength !== undefined && { maxLength }),
-    });
+    return this.encodeRenderedAsync(await renderChat(this.#template, messages, options, signal), maxLength);
+  }
+
+  /** @internal Resolves to the ids of a conversation's text, at most `maxLength` of them. */
+  async encodeRenderedAsync(rendered: RenderedText, maxLength = Infinity): Promise<Int32Array> {
+    return joinPartsInTurns(this.#chatParts(rendered, maxLength));
+  }
+
+  /** Yields the ids of a conversation's text, in which only trusted parts name special tokens. */
+  #chatParts({ text, untrusted }: RenderedText, maxLength: number): IdParts {
+    if (maxLength !== Infinity) checkInteger("encode", "maxLength", maxLength, 0);
+    return firstIds(encodeSteps(text.toWellFormed(), this.#prepared, true, untrusted), maxLength);
   }
 
   get #template(): ChatTemplate {

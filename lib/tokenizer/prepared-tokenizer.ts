@@ -2,9 +2,11 @@
 // normalized, cut into pieces and encoded in steps; the encoding of a long text can pause between two steps.
 import { HeedError } from "../errors.js";
 import type { Steps } from "../turns.js";
-import { type AddedToken, type Part, TokenFinder } from "./added-tokens.js";
+import { type AddedToken, type Section, TokenFinder } from "./added-tokens.js";
 import { parseTokenizerJson, type TokenizerDefinition } from "./huggingface-json.js";
 import { IdList, type IdParts, joinParts, partLength } from "./id-parts.js";
+import { noRanges, overlaps, type Ranges, rangesWithin } from "./jinja/ranges.js";
+import { normalizedRanges } from "./normalized-ranges.js";
 import { compileDecoder, type TextDecoding } from "./token-decoder.js";
 import type { WordCache } from "./token-model.js";
 
@@ -51,19 +53,29 @@ function* findersOf({ normalize }: TokenizerDefinition, tokens: readonly AddedTo
 
 /**
  * Yields the ids of a text, and undefined whenever the caller may pause the work. If `special` is true, the names of
- * special tokens in the text become their ids.
+ * special tokens in the text become their ids, unless they lie in its untrusted parts.
  */
-export function encodeSteps(text: string, { definition, plain, whole }: Prepared, special: boolean): IdParts {
-  return trusting(encoded(text, definition, special ? whole : plain));
+export function encodeSteps(
+  text: string,
+  { definition, plain, whole }: Prepared,
+  special: boolean,
+  untrusted = noRanges,
+): IdParts {
+  return trusting(encoded(text, definition, special ? whole : plain, untrusted));
 }
 
 /** Yields the ids of a text, and undefined whenever the caller may pause the work. */
-function* encoded(text: string, definition: TokenizerDefinition, finders: Finders): Generator<Int32Array | undefined> {
+function* encoded(
+  text: string,
+  definition: TokenizerDefinition,
+  finders: Finders,
+  untrusted = noRanges,
+): Generator<Int32Array | undefined> {
   const { cut, model } = definition;
   const words: WordCache = new Map();
   let first = true;
   let ids = new IdList();
-  for (const section of sectionsOf(text, definition, finders)) {
+  for (const section of sectionsOf(text, definition, finders, untrusted)) {
     if (section === undefined) yield;
     else if (typeof section === "number") ids.push(section);
     else if (section !== "")
@@ -87,16 +99,29 @@ function* sectionsOf(
   text: string,
   { normalize }: TokenizerDefinition,
   [raw, normal]: Finders,
-): Generator<Part | undefined> {
-  for (const part of raw.split(text)) {
-    if (typeof part !== "string") {
+  untrusted: Ranges,
+): Generator<number | string | undefined> {
+  for (const part of raw.split(text, untrusted)) {
+    if (typeof part !== "object") {
       yield part;
       continue;
     }
-    const within = yield* normalize(part);
+    const within = yield* normalize(part.text);
     if (within === "") yield "";
-    yield* normal.split(within);
+    const ranges = normal.hasSpecial ? yield* untrustedWithin(part, untrusted, normalize, within) : noRanges;
+    for (const one of normal.split(within, ranges)) yield typeof one === "object" ? one.text : one;
   }
+}
+
+/** Returns the untrusted parts of a section that has been normalized. */
+function* untrustedWithin(
+  { text, from }: Section,
+  untrusted: Ranges,
+  normalize: TokenizerDefinition["normalize"],
+  normalized: string,
+): Steps<Ranges> {
+  if (!overlaps(untrusted, from, from + text.length)) return noRanges;
+  return yield* normalizedRanges(text, rangesWithin(untrusted, from, from + text.length), normalize, normalized);
 }
 
 /** Runs steps that rely on a valid tokenizer.json. Any error that is not a HeedError becomes an ERR_FORMAT. */

@@ -59,7 +59,7 @@ interface MessageFields {
 }
 
 /** Returns a message with its calls of tools in the form that chat templates expect: the arguments are objects. */
-export function templateMessage(message: MessageFields): object {
+export function templateMessage(message: MessageFields): Record<string, unknown> {
   const { toolCalls, toolCallId, reasoning, ...rest } = message;
   return {
     ...rest,

@@ -24,6 +24,8 @@ export interface Answer {
 /** Answers in one text. */
 export interface AnsweredText {
   text: string;
+  /** Number of messages whose text it is. */
+  messages: number;
   answers: Answer[];
 }
 
@@ -47,7 +49,7 @@ export function answeredTexts(
   if (turns.length >= manyTurns) {
     const text = render(messages, false);
     const answers = localAnswers(render, messages, turns, text);
-    if (answers) return [{ text, answers }];
+    if (answers) return [{ text, messages: messages.length, answers }];
   }
   return answeredTextsSlowly(render, messages, turns);
 }
@@ -61,10 +63,11 @@ export function answeredTextsSlowly(
   const text = render(messages, false);
   const ended = turns.map((turn) => {
     const end = render(messages.slice(0, turn + 1), false);
-    return { text: end, answers: [{ prompt: promptOf(render, messages, turn, end), end: end.length }] };
+    const answer = { prompt: promptOf(render, messages, turn, end), end: end.length };
+    return { text: end, messages: turn + 1, answers: [answer] };
   });
   if (!ended.every((one) => text.startsWith(one.text))) return ended;
-  return [{ text, answers: ended.flatMap(({ answers }) => answers) }];
+  return [{ text, messages: messages.length, answers: ended.flatMap(({ answers }) => answers) }];
 }
 
 /**

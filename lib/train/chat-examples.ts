@@ -4,8 +4,10 @@ import { HeedError } from "../errors.js";
 import { toHuggingFaceTokenizer } from "../pretrained/to-huggingface-tokenizer.js";
 import { type ChatMessage, type ChatOptions, type ChatTemplate, renderMarked } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
+import { rangesWithin } from "../tokenizer/jinja/ranges.js";
+import type { RenderedText } from "../tokenizer/jinja/template.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
-import { type AnsweredText, answeredTexts, type Render } from "./chat-answers.js";
+import { type Answer, type AnsweredText, answeredTexts, type Render } from "./chat-answers.js";
 import { isLearned } from "./conversation.js";
 import type { TrainingExample } from "./pack-examples.js";
 import { type AddedToken, commonTokens, TokenBorders } from "./token-borders.js";
@@ -72,22 +74,25 @@ export async function chatExamples(
   const learned = turns.map((turn) => isLearned(messages[turn]!));
   const marked = renderMarked(template, shown, { ...options, addGenerationPrompt: false });
   if (marked) {
-    const { text, answers } = marked;
+    const { answers } = marked;
     const counts = learned.every(Boolean)
       ? answers.map(() => true)
       : countedMarks(template, shown, options, { turns, learned, marks: answers.length });
     const parts = answers.flatMap(([from, end], i) => (counts[i] ? [{ prompt: { common: from, rest: "" }, end }] : []));
-    return [await exampleOf(tokenizer, { text, answers: parts })];
+    return [await exampleOf(tokenizer, marked, parts)];
   }
   const texts = answeredTexts(render, shown, turns);
+  const rendered = ({ messages: count }: AnsweredText): RenderedText =>
+    template.renderText(shown.slice(0, count), { ...options, addGenerationPrompt: false });
+  const last = texts.at(-1)!;
   if (texts.length === 1) {
-    const [{ text, answers }] = texts as [AnsweredText];
-    return [await exampleOf(tokenizer, { text, answers: answers.filter((_, i) => learned[i]) })];
+    const counted = last.answers.filter((_, i) => learned[i]);
+    return [await exampleOf(tokenizer, rendered(last), counted)];
   }
   const taught = texts.filter((_, i) => learned[i]);
   // A conversation without anything to learn is an example without targets.
-  if (taught.length === 0) return [await exampleOf(tokenizer, { text: texts.at(-1)!.text, answers: [] })];
-  return Promise.all(taught.map((text) => exampleOf(tokenizer, text)));
+  if (taught.length === 0) return [await exampleOf(tokenizer, rendered(last), [])];
+  return Promise.all(taught.map((text) => exampleOf(tokenizer, rendered(text), text.answers)));
 }
 
 /** Returns which of the template's marks belong to answers that are learned. */
@@ -111,10 +116,17 @@ function countedMarks(
 }
 
 /** Resolves to the example of a text. The tokens of the answers in it count for the loss. */
-async function exampleOf(tokenizer: HuggingFaceTokenizer, { text, answers }: AnsweredText): Promise<TrainingExample> {
-  const encode = (part: string): Promise<Int32Array> =>
-    tokenizer.encodeAsync(part, { special: true, addSpecialTokens: false });
-  const ids = await encode(text);
+async function exampleOf(
+  tokenizer: HuggingFaceTokenizer,
+  { text, untrusted }: RenderedText,
+  answers: readonly Answer[],
+): Promise<TrainingExample> {
+  const encode = (from: number, to: number, rest: string): Promise<Int32Array> =>
+    tokenizer.encodeRenderedAsync({
+      text: text.slice(from, to) + rest,
+      untrusted: rangesWithin(untrusted, from, to),
+    });
+  const ids = await encode(0, text.length, "");
   const mask = new Uint8Array(ids.length);
   const borders = new TokenBorders(text, ids, addedTokens(tokenizer), encode);
   for (const { prompt, end } of answers)

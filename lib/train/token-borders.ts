@@ -24,12 +24,15 @@ export interface AddedToken {
 export class TokenBorders {
   readonly #borders: readonly Border[];
 
-  /** `ids` are the tokens of `text`, among which may be `added` ones, and `encode` resolves to the tokens of a part. */
+  /**
+   * `ids` are the tokens of `text`, among which may be `added` ones, and `encode` resolves to the tokens of the text from
+   * one place to another, which `rest` follows.
+   */
   constructor(
     private readonly text: string,
     private readonly ids: Int32Array,
     added: readonly AddedToken[],
-    private readonly encode: (part: string) => Promise<Int32Array>,
+    private readonly encode: (from: number, to: number, rest: string) => Promise<Int32Array>,
   ) {
     this.#borders = bordersAfter(added, text, ids);
   }
@@ -43,7 +46,7 @@ export class TokenBorders {
     let earlier = -1;
     for (let i = lastBefore(this.#borders, place); i >= 0; i--) {
       const border = this.#borders[i]!;
-      const part = await this.encode(this.text.slice(border.place, place) + rest);
+      const part = await this.encode(border.place, place, rest);
       const common = commonTokens(this.ids.subarray(border.tokens), part);
       const tokens = border.tokens + common;
       if (i === 0) return tokens;

@@ -5,6 +5,8 @@ import fc from "fast-check";
 import { expect } from "vitest";
 import { HeedError } from "../../lib/index.js";
 import { ChatTemplate } from "../../lib/tokenizer/chat-template.js";
+import { Untrusted } from "../../lib/tokenizer/jinja/convert.js";
+import { JinjaTemplate } from "../../lib/tokenizer/jinja/template.js";
 import { jinja2, noJinja2 } from "../support/jinja2.js";
 import { conversation } from "../support/conversations.js";
 import { noReference, sharedReference } from "../support/shared.js";
@@ -119,6 +121,38 @@ fuzz(
     const theirs = jinja2(list.map((template) => ({ template, variables: given })));
     const outcomes = list.map((source, i) => ({ source, text: own[i] }));
     expect(outcomes).toEqual(list.map((source, i) => ({ source, text: described(theirs[i]!.text) })));
+  },
+);
+
+fuzz(
+  "programs give the same text for untrusted values, 100 in a case",
+  fc.array(
+    fc.oneof(
+      expression.map((e) => `{{ ${e} }}`),
+      program,
+    ),
+    { minLength: 100, maxLength: 100 },
+  ),
+  { ci: 3, nightly: 600 },
+  (list) => {
+    for (const source of list) {
+      let template: JinjaTemplate;
+      try {
+        template = new JinjaTemplate(source, { trimBlocks: true, lstripBlocks: true, keepTrailingNewline: false, strict: false }); // prettier-ignore
+      } catch {
+        continue;
+      }
+      const rendered = (given: object): string => {
+        try {
+          return template.render({ variables: { ...given }, input: variables });
+        } catch (error) {
+          return `error: ${(error as Error).message}`;
+        }
+      };
+      const untrusted = Object.entries(variables).map(([name, value]) => [name, new Untrusted(value)]);
+      const text = rendered(Object.fromEntries(untrusted) as object);
+      expect({ source, text }).toEqual({ source, text: rendered(variables) });
+    }
   },
 );
 

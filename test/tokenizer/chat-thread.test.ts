@@ -27,9 +27,9 @@ const expected = (count: number): string =>
 
 test("the text is the same, however long", async () => {
   for (const count of [1, 5000])
-    expect(await threads.renderChat(template, conversation(count), {})).toBe(expected(count));
+    expect((await threads.renderChat(template, conversation(count), {})).text).toBe(expected(count));
   const tools = Array.from({ length: 2000 }, (_, i) => ({ name: `tool${i}` }));
-  const text = await threads.renderChat(template, conversation(1), { tools });
+  const { text } = await threads.renderChat(template, conversation(1), { tools });
   expect(text.slice(expected(1).length)).toBe(
     JSON.stringify(tools)
       .replaceAll(/([,:])"/g, '$1 "')
@@ -45,12 +45,12 @@ test("errors are the same", async () => {
 
 test("what no other thread can have is rendered here", async () => {
   const variables = { own: () => "x" };
-  expect(await threads.renderChat(template, conversation(3000), { variables })).toBe(expected(3000));
+  expect((await threads.renderChat(template, conversation(3000), { variables })).text).toBe(expected(3000));
 });
 
 test("without a built thread, the calling one does the work", async () => {
   const own = new ChatTemplate(source, { eos_token: "</s>" });
-  for (let i = 0; i < 2; i++) expect(await renderHere(own, conversation(3000), {})).toBe(expected(3000));
+  for (let i = 0; i < 2; i++) expect((await renderHere(own, conversation(3000), {})).text).toBe(expected(3000));
 });
 
 test("the event loop is not held", async () => {
@@ -62,8 +62,8 @@ test("nor is it by one long message, or by a template that works hard for a shor
   const hard = new built.ChatTemplate("{% for i in range(100000) %}{{ i % 7 }}{% endfor %}{{ messages[0].content }}");
   const escaping = new built.ChatTemplate("{{ messages[0].content | tojson | length }}");
   await expectNoPause(async () => {
-    expect(await threads.renderChat(escaping, long, {})).toMatch(/^\d+$/);
-    expect((await threads.renderChat(hard, conversation(1), {})).length).toBe(100_005);
+    expect((await threads.renderChat(escaping, long, {})).text).toMatch(/^\d+$/);
+    expect((await threads.renderChat(hard, conversation(1), {})).text.length).toBe(100_005);
   });
 });
 
@@ -80,8 +80,8 @@ async function threadsOf(body: (used: Worker[]) => Promise<unknown>): Promise<Wo
 }
 
 test("conversations that nobody waits for any more are not rendered", async () => {
-  const ask = (count: number, signal?: AbortSignal): Promise<string> =>
-    threads.renderChat(template, conversation(count), {}, signal);
+  const ask = async (count: number, signal?: AbortSignal): Promise<string> =>
+    (await threads.renderChat(template, conversation(count), {}, signal)).text;
   const start = performance.now();
   await ask(10_000);
   const once = performance.now() - start;
@@ -114,13 +114,15 @@ test("a conversation whose client leaves while it is rendered does not hold up t
   await new Promise((resolve) => setTimeout(resolve, 300));
   left.abort(new Error("left"));
   await expect(abandoned).rejects.toThrow("left");
-  expect(await threads.renderChat(template, conversation(3000), {})).toBe(expected(3000));
+  expect((await threads.renderChat(template, conversation(3000), {})).text).toBe(expected(3000));
 });
 
 test("a thread that was killed is started again, and the event loop is not held meanwhile", async () => {
   await expectNoPause(async () => {
     const killed = await threadsOf(async (used) => {
-      const texts = [4000, 4001, 4002].map((count) => threads.renderChat(template, conversation(count), {}));
+      const texts = [4000, 4001, 4002].map((count) =>
+        threads.renderChat(template, conversation(count), {}).then(({ text }) => text),
+      );
       await vi.waitFor(() => expect(used).not.toEqual([]));
       await used[0]!.terminate();
       expect(await Promise.all(texts)).toEqual([4000, 4001, 4002].map(expected));

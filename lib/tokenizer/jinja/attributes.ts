@@ -1,7 +1,8 @@
 // Attributes and items of values, as in Jinja2's immutable sandbox: methods that would change a value do not exist.
 import { fail, type Operation, operations, type Runtime } from "./runtime.js";
+import { escapeHtml, remarked, unitsOf } from "./operators.js";
 import { listMethods, stringMethods } from "./string-methods.js";
-import { escapeHtml } from "./operators.js";
+import { tracedResult } from "./traced-methods.js";
 import {
   Dict,
   DictView,
@@ -17,6 +18,7 @@ import {
   PyObject,
   Range,
   stringOf,
+  Text,
   Tuple,
   typeName,
   Undefined,
@@ -62,7 +64,7 @@ function ownAttribute(runtime: Runtime, value: Value, name: string): Value | und
   const text = stringOf(value);
   if (text !== undefined) {
     const found = Object.hasOwn(stringMethods, name) ? stringMethods[name]! : null;
-    return found ? methodOf(runtime, name, text, found, value instanceof Markup) : undefined;
+    return found ? textMethodOf(runtime, name, value as string | Text, found) : undefined;
   }
   if (value instanceof Dict) return Object.hasOwn(dictMethods, name) ? methodOf(runtime, name, value, dictMethods[name]!) : undefined; // prettier-ignore
   if (
@@ -87,23 +89,30 @@ function numberAttribute(value: number | bigint | boolean | Float, name: string)
   return undefined;
 }
 
-function methodOf<T>(
+function methodOf<T>(runtime: Runtime, name: string, value: T, { signature, apply }: Operation<T, Value>): Func {
+  return new Func(name, (args, kwargs) => apply(runtime, value, signature.bind(name, args, kwargs), kwargs));
+}
+
+/** Returns the method of a text. That of HTML gives HTML, and escapes what it is given. */
+function textMethodOf(
   runtime: Runtime,
   name: string,
-  value: T,
-  { signature, apply }: Operation<T, Value>,
-  safe = false,
+  value: string | Text,
+  { signature, apply }: Operation<string, Value>,
 ): Func {
+  const safe = value instanceof Markup;
   // prettier-ignore
   const escaped = (arg: Value): Value => (safe && stringOf(arg) !== undefined ? escapeHtml(arg) : arg);
   const marked = (result: Value): Value => {
-    if (typeof result === "string") return new Markup(result);
+    if (typeof result === "string" || result instanceof Text) return remarked(result, value);
     if (isList(result)) return result.map(marked);
     return result instanceof Tuple ? new Tuple(result.items.map(marked)) : result;
   };
+  const text = stringOf(value)!;
   return new Func(name, (args, kwargs) => {
     const given = new Map([...kwargs].map(([key, arg]) => [key, escaped(arg)]));
-    const result = apply(runtime, value, signature.bind(name, args.map(escaped), given), given);
+    const bound = signature.bind(name, args.map(escaped), given);
+    const result = tracedResult(runtime, { name, text: value, args: bound }, apply(runtime, text, bound, given));
     return safe ? marked(result) : result;
   });
 }
@@ -122,8 +131,11 @@ function ownItem(value: Value, key: Value): Value | undefined {
   const text = stringOf(value);
   if (text !== undefined) {
     const characters = isWide(text) ? Array.from(text) : text;
-    const character = characters[at(characters.length)];
-    return character !== undefined && value instanceof Markup ? new Markup(character) : character;
+    const index = at(characters.length);
+    const character = characters[index];
+    if (character === undefined || !(value instanceof Text)) return character;
+    const from = unitsOf(characters, index);
+    return value.slice(from, from + character.length);
   }
   if (isList(value)) return value[at(value.length)];
   if (value instanceof Tuple) return value.items[at(value.items.length)];

@@ -1,5 +1,6 @@
 // Turns JavaScript's values into those of a template, and back.
 import { HeedError } from "../../errors.js";
+import { distrusted, hasUntrusted } from "./untrusted.js";
 import {
   Dict,
   DictView,
@@ -20,6 +21,11 @@ import {
 /** Whole number that is a float in Python, as 3.0 is: JavaScript has no such numbers beside integers. */
 export class PythonFloat extends Number {}
 
+/** A value whose texts are untrusted, such as what a user has written. */
+export class Untrusted {
+  constructor(readonly value: unknown) {}
+}
+
 /** Maximum depth of the values that a caller gives. */
 const maxDepth = 1000;
 
@@ -29,10 +35,11 @@ const maxDepth = 1000;
  *
  * @throws ERR_RANGE if the value is nested too deeply.
  */
-export function fromJavaScript(value: unknown, depth = 0): Value {
+export function fromJavaScript(value: unknown, depth = 0, untrusted = false): Value {
   if (depth > maxDepth) throw new HeedError("ERR_RANGE", `expected values nested at most ${maxDepth} deep`);
   switch (typeof value) {
     case "string":
+      return untrusted ? distrusted(value) : value;
     case "boolean":
       return value;
     case "number":
@@ -45,7 +52,8 @@ export function fromJavaScript(value: unknown, depth = 0): Value {
         const given: unknown[] = args.map(toJavaScript);
         if (kwargs.size > 0)
           given.push(Object.fromEntries([...kwargs].map(([name, arg]) => [name, toJavaScript(arg)])));
-        return fromJavaScript((value as (...args: unknown[]) => unknown)(...given));
+        const spoilt = untrusted || [...args, ...kwargs.values()].some(hasUntrusted);
+        return fromJavaScript((value as (...args: unknown[]) => unknown)(...given), 0, spoilt);
       });
     case "symbol":
     case "undefined":
@@ -54,13 +62,15 @@ export function fromJavaScript(value: unknown, depth = 0): Value {
   }
   if (value === null) return null;
   if (value instanceof PyObject) return value;
-  if (Array.isArray(value)) return value.map((item) => fromJavaScript(item, depth + 1));
+  if (value instanceof Untrusted) return fromJavaScript(value.value, depth, true);
+  if (Array.isArray(value)) return value.map((item) => fromJavaScript(item, depth + 1, untrusted));
   if (value instanceof Date) return value.toJSON();
   if (value instanceof PythonFloat) return new Float(value.valueOf());
   const entries = value instanceof Map ? [...(value as Map<unknown, unknown>)] : Object.entries(value);
   const dict = new Dict();
   for (const [key, item] of entries)
-    if (item !== undefined) dict.set(fromJavaScript(key, depth + 1), fromJavaScript(item, depth + 1));
+    if (item !== undefined)
+      dict.set(fromJavaScript(key, depth + 1, untrusted), fromJavaScript(item, depth + 1, untrusted));
   return dict;
 }
 

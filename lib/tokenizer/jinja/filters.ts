@@ -2,10 +2,11 @@
 import type { Bounds } from "./bounds.js";
 import { fixed, percentFormat, roundFloat } from "./format.js";
 import { listFilters } from "./list-filters.js";
-import { arithmetic, escapeText, remarked } from "./operators.js";
+import { arithmetic, escapeText, markup, remarked } from "./operators.js";
 import { jsonOf, textOf } from "./repr.js";
-import { fail, needInt, needText, type Operation, operations, type Runtime } from "./runtime.js";
+import { fail, needInt, needText, type Operation, operations, type Runtime, tracking } from "./runtime.js";
 import { capitalize, replaceText, splitLines, strip, stringMethods } from "./string-methods.js";
+import { changedText, cutParts, guarded, plainText, shownText } from "./untrusted.js";
 import {
   characterCount,
   Dict,
@@ -18,6 +19,7 @@ import {
   chargedSize,
   sizeOf,
   stringOf,
+  type Text,
   truth,
   Tuple,
   typeName,
@@ -27,17 +29,23 @@ import {
 
 type Filter = Operation<Value, Value>;
 const filter = operations<Value, Value>();
+const tracked = tracking(filter);
 
 /** Returns the text of a value, and charges for it. */
 function soft(runtime: Runtime, value: Value): string {
-  const text = textOf(value, runtime.bounds);
-  runtime.bounds.spend(text.length / 8);
+  return stringOf(softText(runtime, value))!;
+}
+
+/** Returns the text of a value with its untrusted parts, and charges for it. */
+function softText(runtime: Runtime, value: Value): string | Text {
+  const text = shownText(value, runtime.bounds);
+  runtime.bounds.spend(stringOf(text)!.length / 8);
   return text;
 }
 
 /** Returns a filter that changes the text of a value as a whole. */
 const mapping = (change: (text: string) => string): Filter =>
-  filter("", (runtime, value) => remarked(change(soft(runtime, value)), value));
+  tracked("", (runtime, value) => remarked(changedText(softText(runtime, value), change), value));
 
 /** Returns a filter whose search may go through the whole text from each "<". */
 const tagged = (change: (text: string) => string): Filter =>
@@ -66,16 +74,17 @@ const length = filter(
   ({ bounds }, value) => chargedSize(value, bounds) ?? fail(`object of type '${typeName(value)}' has no len()`),
 );
 
-const defaulting = filter("default_value? boolean?", (_, value, [usual = "", boolean = false]) =>
+const defaulting = tracked("default_value? boolean?", (_, value, [usual = "", boolean = false]) =>
   value instanceof Undefined || (truth(boolean) && !truth(value)) ? usual : value,
 );
 
-const escape = filter("", (runtime, value) => (value instanceof Markup ? value : escaped(runtime, value)));
+const escape = tracked("", (runtime, value) => (value instanceof Markup ? value : escaped(runtime, value)));
 
 function escaped(runtime: Runtime, value: Value): Markup {
-  const text = soft(runtime, value);
-  runtime.bounds.checkLength(text.length + 4 * (text.match(/[&<>"']/g)?.length ?? 0));
-  return new Markup(escapeText(text));
+  const text = softText(runtime, value);
+  const plain = stringOf(text)!;
+  runtime.bounds.checkLength(plain.length + 4 * (plain.match(/[&<>"']/g)?.length ?? 0));
+  return markup(changedText(text, escapeText));
 }
 
 const digits = (base: number): string => "0123456789abcdefghijklmnopqrstuvwxyz".slice(0, base);
@@ -182,7 +191,7 @@ export const filters: Readonly<Record<string, Filter>> = {
     if (value instanceof Float) return new Float(Math.abs(value.value));
     return number < 0 ? -(number as number) : number;
   }),
-  attr: filter("name", (runtime, value, [name]) => {
+  attr: tracked("name", (runtime, value, [name]) => {
     const key = needText(name, "name");
     if (value instanceof Dict && !["copy", "get", "items", "keys", "values"].includes(key)) return runtime.undefined(`no attribute '${key}'`); // prettier-ignore
     return runtime.attribute(value, key);
@@ -204,11 +213,12 @@ export const filters: Readonly<Record<string, Filter>> = {
     const number = floatOf(value);
     return number === undefined ? usual : new Float(number);
   }),
-  forceescape: filter("", (runtime, value) => escaped(runtime, value)),
-  format: filter("*", ({ bounds }, value, args, kwargs) => {
+  forceescape: tracked("", (runtime, value) => escaped(runtime, value)),
+  format: tracked("*", ({ bounds }, value, args, kwargs) => {
     if (args.length > 0 && kwargs.size > 0) fail("can't handle positional and keyword arguments at the same time");
     const values = kwargs.size > 0 ? new Dict(kwargs) : new Tuple(args as Value[]);
-    return remarked(percentFormat(textOf(value, bounds), values, bounds), value);
+    // Nothing in a text is trusted whose fields are not.
+    return guarded(remarked(percentFormat(textOf(value, bounds), values, bounds), value), [value]);
   }),
   indent: filter("width? first? blank?", (runtime, value, args) =>
     remarked(indent(runtime, needText(value, "the value"), args), value),
@@ -225,17 +235,17 @@ export const filters: Readonly<Record<string, Filter>> = {
     return number === undefined || !Number.isFinite(number) ? usual : normalInt(BigInt(Math.trunc(number)));
   }),
   lower: mapping((text) => text.toLowerCase()),
-  replace: filter("old new count?", (runtime, value, [old, by, count]) => {
-    const [text, from, to] = [value, old!, by!].map((part) => textOf(part, runtime.bounds));
-    return replaceText(runtime, text!, from!, to!, needInt(given(count), -1, "count"));
+  replace: tracked("old new count?", (runtime, value, [old, by, count]) => {
+    const [text, from, to] = [value, old!, by!].map((part) => plainText(shownText(part, runtime.bounds)));
+    return replaceText(runtime, text!, stringOf(from)!, to!, needInt(given(count), -1, "count"));
   }),
   round: filter("precision? method?", (runtime, value, [precision, method = "common"]) => {
     const name = stringOf(method);
     if (name !== "common" && name !== "ceil" && name !== "floor") fail("method must be common, ceil or floor");
     return round(runtime, value, needInt(precision, 0, "precision"), name);
   }),
-  safe: filter("", ({ bounds }, value) => new Markup(textOf(value, bounds))),
-  string: filter("", ({ bounds }, value) => (stringOf(value) === undefined ? textOf(value, bounds) : value)),
+  safe: tracked("", ({ bounds }, value) => markup(shownText(value, bounds))),
+  string: tracked("", ({ bounds }, value) => shownText(value, bounds)),
   striptags: tagged(
     (text) =>
     text.replaceAll(/<!--[^]*?-->|<[^>]*>/g, "").split(/\s+/).filter(Boolean).join(" ") // prettier-ignore
@@ -257,9 +267,11 @@ export const filters: Readonly<Record<string, Filter>> = {
       );
     },
   ),
-  trim: filter("chars?", (runtime, value, [chars]) => {
+  trim: tracked("chars?", (runtime, value, [chars]) => {
     const characters = given(chars);
-    return remarked(strip(soft(runtime, value), characters === undefined ? null : needText(characters, "chars"), true, true), value); // prettier-ignore
+    const text = softText(runtime, value);
+    const rest = strip(stringOf(text)!, characters === undefined ? null : needText(characters, "chars"), true, true);
+    return remarked(cutParts(text, [rest], null)[0]!, value);
   }),
   truncate: filter("length? killwords? end? leeway?", (runtime, value, args) => {
     const text = stringOf(value);

@@ -1,6 +1,7 @@
 // Python's formatting of values: text % values, text.format(), and the rounding of floats.
 import type { Bounds } from "./bounds.js";
 import { floatText, reprOf, textOf } from "./repr.js";
+import { distrusted, hasUntrusted, shownText, TextBuilder } from "./untrusted.js";
 import {
   characterCount,
   Dict,
@@ -12,6 +13,7 @@ import {
   Range,
   stringOf,
   TemplateError,
+  type Text,
   Tuple,
   typeName,
   Undefined,
@@ -22,7 +24,7 @@ import {
 const maxDigits = 100;
 
 /** Returns a text in which the fields %s, %d and others are replaced by values. */
-export function percentFormat(text: string, given: Value, bounds: Bounds): string {
+export function percentFormat(text: string, given: Value, bounds: Bounds): string | Text {
   const values = given instanceof Tuple ? given.items : [given];
   let used = 0;
   let length = text.length;
@@ -37,7 +39,8 @@ export function percentFormat(text: string, given: Value, bounds: Bounds): strin
     return value;
   };
   bounds.spend(text.length / 8);
-  const result = text.replaceAll(
+  const result = replaceFields(
+    text,
     /%(?:\(([^()]*)\))?([-#0 +]*)(\*|\d+)?(?:\.(\*|\d+)?)?[hlL]?([^]?)/g,
     (whole: string, ...groups: (string | undefined)[]) => {
       const [name, flags = "", star, precisionText, kind = ""] = groups;
@@ -62,7 +65,7 @@ export function percentFormat(text: string, given: Value, bounds: Bounds): strin
       const padded = pad(field, Math.abs(width ?? 0), zero ? "0" : " ", left ? "<" : zero ? "=" : ">");
       length += padded.length;
       bounds.checkLength(length);
-      return padded;
+      return precision === undefined && padded === stringOf(value) ? shownText(value, bounds) : doubted(padded, value);
     },
   );
   // Python does not count the values of what could be a mapping.
@@ -71,6 +74,26 @@ export function percentFormat(text: string, given: Value, bounds: Bounds): strin
     throw new TemplateError("not all arguments converted during string formatting");
   return result;
 }
+
+/** Returns a text in which each match of a pattern is replaced. */
+function replaceFields(
+  text: string,
+  pattern: RegExp,
+  replace: (whole: string, ...groups: (string | undefined)[]) => string | Text,
+): string | Text {
+  const result = new TextBuilder();
+  let end = 0;
+  for (const match of text.matchAll(pattern)) {
+    result.add(text.slice(end, match.index));
+    result.add(replace(...(match as unknown as [string, ...string[]])));
+    end = match.index + match[0].length;
+  }
+  result.add(text.slice(end));
+  return result.value;
+}
+
+/** Returns the text of a value, which is as untrusted as the value. */
+const doubted = (text: string, value: Value): string | Text => (hasUntrusted(value) ? distrusted(text) : text);
 
 function percentField(
   value: Value,
@@ -238,17 +261,17 @@ export function braceFormat(
   kwargs: Keywords,
   lookup: FieldLookup,
   bounds: Bounds,
-): string {
+): string | Text {
   // prettier-ignore
   let automatic = 0;
   let numbered = false;
   let length = 0;
-  const format = (template: string, depth: number): string => {
+  const format = (template: string, depth: number): string | Text => {
     if (depth > 2) throw new TemplateError("Max string recursion exceeded");
     // The search for a field's end may go through the whole text from each sign that could begin or divide one.
     bounds.spend((template.length * (1 + (template.match(/[[!:{]/g)?.length ?? 0))) / 32);
     const pattern = /\{\{|\}\}|\{((?:[^{}[\]]|\[[^\]]*\])*?)(?:!([^:}]*))?(?::((?:[^{}]|\{[^{}]*\})*))?\}|[{}]/g;
-    return template.replaceAll(pattern, (whole: string, ...groups: (string | undefined)[]) => {
+    return replaceFields(template, pattern, (whole: string, ...groups: (string | undefined)[]) => {
       const [path, conversion, spec = ""] = groups;
       if (whole === "{{" || whole === "}}") return whole[0]!;
       if (path === undefined) throw new TemplateError(`Single '${whole}' encountered in format string`);
@@ -263,11 +286,14 @@ export function braceFormat(
         value = attribute !== undefined ? lookup.attribute(value, attribute) : lookup.item(value, /^\d+$/.test(key!) ? Number(key) : key!); // prettier-ignore
       if (conversion !== undefined && !/^[rsa]$/.test(conversion))
         throw new TemplateError(`expected the conversion r, s or a, got ${conversion}`);
-      if (conversion !== undefined) value = conversion === "s" ? textOf(value, bounds) : reprOf(value, bounds);
-      const shown = formatValue(value, format(spec, depth + 1), bounds);
+      if (conversion === "s") value = shownText(value, bounds);
+      else if (conversion !== undefined) value = doubted(reprOf(value, bounds), value);
+      const form = format(spec, depth + 1);
+      const shown = formatValue(value, stringOf(form)!, bounds);
       length += shown.length;
       bounds.checkLength(length);
-      return shown;
+      if (form === "") return shownText(value, bounds);
+      return hasUntrusted(form) ? distrusted(shown) : doubted(shown, value);
     });
   };
   return format(text, 1);

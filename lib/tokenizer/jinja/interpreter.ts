@@ -6,7 +6,7 @@ import { globalsOf } from "./globals.js";
 import { Loop } from "./loop.js";
 import type { Arguments, Comparison, Expression, MacroBody, Statement, Target } from "./nodes.js";
 import { arithmetic, concatenate, contains, signed, slice } from "./operators.js";
-import { textOf } from "./repr.js";
+import { guarded, shownText, TextBuilder } from "./untrusted.js";
 import { fail, type Runtime } from "./runtime.js";
 import { tests } from "./tests.js";
 import {
@@ -20,6 +20,7 @@ import {
   chargedSize,
   stringOf,
   TemplateError,
+  type Text,
   truth,
   Tuple,
   typeName,
@@ -44,13 +45,17 @@ type Ending = "break" | "continue" | undefined;
 
 /** Text that is being written. */
 class Output {
-  text = "";
+  readonly #text = new TextBuilder();
 
   constructor(readonly bounds: Bounds) {}
 
-  add(text: string): void {
-    this.bounds.write(text.length);
-    this.text += text;
+  add(text: string | Text): void {
+    this.bounds.write(stringOf(text)!.length);
+    this.#text.add(text);
+  }
+
+  get text(): string | Text {
+    return this.#text.value;
   }
 }
 
@@ -76,7 +81,7 @@ export class Interpreter implements Runtime {
   }
 
   /** Returns the text of a template. */
-  render(body: readonly Statement[]): string {
+  render(body: readonly Statement[]): string | Text {
     const out = new Output(this.bounds);
     this.#run(body, new Scope(this.#globals), out);
     return out.text;
@@ -103,7 +108,8 @@ export class Interpreter implements Runtime {
     const filter = Object.hasOwn(filters, name) ? filters[name] : undefined;
     if (!filter) return fail(`No filter named '${name}'.`);
     this.bounds.spend(1);
-    return filter.apply(this, value, filter.signature.bind(name, args, kwargs), kwargs);
+    const result = filter.apply(this, value, filter.signature.bind(name, args, kwargs), kwargs);
+    return filter.tracks ? result : guarded(result, [value, ...args], kwargs);
   }
 
   test(name: string, value: Value, args: readonly Value[], kwargs: Keywords): boolean {
@@ -137,7 +143,7 @@ export class Interpreter implements Runtime {
         out.add(statement.text);
         return undefined;
       case "print":
-        out.add(textOf(this.#evaluate(statement.value, scope), this.bounds));
+        out.add(shownText(this.#evaluate(statement.value, scope), this.bounds));
         return undefined;
       case "if": {
         for (const [test, body] of statement.branches)
@@ -165,7 +171,8 @@ export class Interpreter implements Runtime {
         const inner = new Output(this.bounds);
         const ending = this.#run(statement.body, new Scope(scope), inner);
         const text = this.#filterText(statement.filter, inner.text, scope);
-        out.add(stringOf(text) ?? fail(`expected {% filter %} to give a str, got ${typeName(text)}`));
+        if (stringOf(text) === undefined) fail(`expected {% filter %} to give a str, got ${typeName(text)}`);
+        out.add(text as string | Text);
         return ending;
       }
       case "macro":
@@ -177,12 +184,12 @@ export class Interpreter implements Runtime {
         const { args, kwargs } = this.#arguments(given, scope);
         if (kwargs.has("caller")) fail("expected no argument `caller` in {% call %}");
         const value = this.call(this.#evaluate(callee, scope), args, new Map([...kwargs, ["caller", caller]]));
-        out.add(textOf(value, this.bounds));
+        out.add(shownText(value, this.bounds));
         return undefined;
       }
       case "generation": {
         const [before, behind] = this.#options.marks ?? ["", ""];
-        out.add(before + this.#capture(statement.body, scope) + behind);
+        for (const text of [before, this.#capture(statement.body, scope), behind]) out.add(text);
         return undefined;
       }
       case "block":
@@ -200,7 +207,7 @@ export class Interpreter implements Runtime {
     return outermost;
   }
 
-  #capture(body: readonly Statement[], scope: Scope): string {
+  #capture(body: readonly Statement[], scope: Scope): string | Text {
     const out = new Output(this.bounds);
     this.#run(body, new Scope(scope), out);
     return out.text;
@@ -393,7 +400,7 @@ export class Interpreter implements Runtime {
   }
 
   /** Applies the filters of a block to its text. */
-  #filterText(filter: Expression, text: string, scope: Scope): Value {
+  #filterText(filter: Expression, text: string | Text, scope: Scope): Value {
     if (filter.type !== "filter") return this.#evaluate(filter, scope);
     const operand = filter.operand ? this.#filterText(filter.operand, text, scope) : text;
     const { args, kwargs } = this.#arguments(filter, scope);

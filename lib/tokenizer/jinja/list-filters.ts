@@ -1,8 +1,8 @@
 // Jinja2's filters of lists and dictionaries. Many of them return iterators, which are true even if nothing follows,
 // have no length and can be used once.
 import { arithmetic, remarked } from "./operators.js";
-import { textOf } from "./repr.js";
-import { fail, needInt, needText, type Operation, operations, type Runtime } from "./runtime.js";
+import { fail, needInt, needText, type Operation, operations, type Runtime, tracking } from "./runtime.js";
+import { joinTexts, shownText, TextBuilder } from "./untrusted.js";
 import {
   compare,
   Dict,
@@ -12,6 +12,7 @@ import {
   iterate,
   sizeOf,
   stringOf,
+  type Text,
   truth,
   Tuple,
   typeName,
@@ -20,7 +21,8 @@ import {
 } from "./values.js";
 
 type Filter = Operation<Value, Value>;
-const filter = operations<Value, Value>();
+/** Filters that choose values, or join texts with their untrusted parts. */
+const filter = tracking(operations<Value, Value>());
 type Getter = (item: Value) => Value;
 
 /** Returns a function that gets an attribute, such as "a.b.0", of a value; the value itself if none is named. */
@@ -143,16 +145,16 @@ export const listFilters: Readonly<Record<string, Filter>> = {
   ),
   join: filter("d? attribute?", (runtime, value, [separator = "", attribute]) => {
     const { bounds } = runtime;
-    const [get, between] = [getter(runtime, attribute), textOf(separator, bounds)];
-    const parts: string[] = [];
-    let length = 0;
+    const [get, between] = [getter(runtime, attribute), shownText(separator, bounds)];
+    const all = new TextBuilder();
+    let first = true;
     for (const item of iterate(value, bounds)) {
-      const text = textOf(get(item), bounds);
-      length += text.length + between.length;
-      bounds.checkLength(length);
-      parts.push(text);
+      if (!first) all.add(between);
+      first = false;
+      all.add(shownText(get(item), bounds));
+      bounds.checkLength(all.length);
     }
-    return parts.join(between);
+    return all.value;
   }),
   last: filter("", (runtime, value) => {
     if (value instanceof Iter || (sizeOf(value) === undefined && !(value instanceof Undefined)))
@@ -191,7 +193,7 @@ export const listFilters: Readonly<Record<string, Filter>> = {
   reverse: filter("", ({ bounds }, value) => {
     const text = stringOf(value);
     const items = [...iterate(value, bounds)].reverse();
-    if (text !== undefined) return remarked((items as string[]).join(""), value);
+    if (text !== undefined) return remarked(joinTexts(items as (string | Text)[]), value);
     return value instanceof Iter ? items : new Iter("list_reverseiterator", items.values());
   }),
   select: selecting("select_or_reject", true, false),

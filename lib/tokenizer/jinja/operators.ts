@@ -2,7 +2,8 @@
 import type { Bounds } from "./bounds.js";
 import { percentFormat } from "./format.js";
 import type { Arithmetic } from "./nodes.js";
-import { textOf } from "./repr.js";
+import { changedText, guarded, joinTexts, shownText, TextBuilder, untrustedOf } from "./untrusted.js";
+import type { Text } from "./values.js";
 import {
   Dict,
   DictView,
@@ -28,7 +29,7 @@ import {
 export function arithmetic(operator: Arithmetic, a: Value, b: Value, bounds: Bounds): Value {
   const text = stringOf(a);
   // A text is formatted with whatever is on its right, even if that does not exist.
-  if (operator === "%" && text !== undefined) return remarked(percentFormat(text, b, bounds), a);
+  if (operator === "%" && text !== undefined) return guarded(remarked(percentFormat(text, b, bounds), a), [a]);
   for (const value of [a, b]) if (value instanceof Undefined) value.fail();
   const [x, y] = [numberOf(a), numberOf(b)];
   if (x !== undefined && y !== undefined)
@@ -39,8 +40,10 @@ export function arithmetic(operator: Arithmetic, a: Value, b: Value, bounds: Bou
     const other = stringOf(b);
     if (text !== undefined && other !== undefined) {
       bounds.checkLength(text.length + other.length);
-      if (!(a instanceof Markup) && !(b instanceof Markup)) return text + other;
-      return new Markup(escapeHtml(a) + escapeHtml(b));
+      if (typeof a === "string" && typeof b === "string") return a + b;
+      bounds.spend((untrustedOf(a).length + untrustedOf(b).length) / 8);
+      if (!(a instanceof Markup) && !(b instanceof Markup)) return joinTexts([a as string | Text, b as string | Text]);
+      return markup(joinTexts([escapeHtml(a), escapeHtml(b)]));
     }
     const joined =
       isList(a) && isList(b) ? [a, b] : a instanceof Tuple && b instanceof Tuple ? [a.items, b.items] : null;
@@ -68,7 +71,7 @@ function repeat(value: Value, given: number, bounds: Bounds): Value | undefined 
   if (length === 0 || count === 0) return text !== undefined ? remarked("", value) : isList(value) ? [] : new Tuple([]);
   if (text !== undefined) {
     bounds.checkLength(length * count);
-    return remarked(text.repeat(count), value);
+    return guarded(remarked(text.repeat(count), value), [value]);
   }
   bounds.checkItems(length * count);
   bounds.spend((length * count) / 16);
@@ -77,8 +80,13 @@ function repeat(value: Value, given: number, bounds: Bounds): Value | undefined 
 }
 
 /** Returns a text as Markup if the text that it was made from is. */
-export function remarked(text: string, from: Value): Value {
-  return from instanceof Markup ? new Markup(text) : text;
+export function remarked(text: string | Text, from: Value): string | Text {
+  return from instanceof Markup ? markup(text) : text;
+}
+
+/** Returns a text as Markup. */
+export function markup(text: string | Text): Markup {
+  return typeof text === "string" ? new Markup(text) : new Markup(text.text, text.untrusted);
 }
 
 const entities: Readonly<Record<string, string>> = {
@@ -90,8 +98,8 @@ const entities: Readonly<Record<string, string>> = {
 };
 
 /** Returns a text in which HTML's special characters are escaped, unless they have been. */
-export function escapeHtml(value: Value): string {
-  return value instanceof Markup ? value.text : escapeText(stringOf(value)!);
+export function escapeHtml(value: Value): string | Text {
+  return value instanceof Markup ? value : changedText(value as string | Text, escapeText);
 }
 
 export const escapeText = (text: string): string => text.replaceAll(/[&<>"']/g, (c) => entities[c]!);
@@ -235,9 +243,12 @@ export function slice(value: Value, parts: readonly Value[], bounds: Bounds): Va
     bounds.spend(text.length / 16);
     const characters = isWide(text) ? Array.from(text) : text;
     const [from, to] = indices(characters.length, start, stop, step);
-    if (step === 1 && typeof characters === "string")
-      return remarked(characters.slice(from, Math.max(from, to)), value);
-    return remarked(picked(characters, from, to, step).join(""), value);
+    if (step === 1) {
+      const begin = unitsOf(characters, from);
+      const end = to <= from ? begin : begin + unitsOf(characters, to, from);
+      return (value as string | Text).slice(begin, end);
+    }
+    return guarded(remarked(picked(characters, from, to, step).join(""), value), [value]);
   }
   if (value instanceof Range) {
     const [from, to] = indices(value.length, start, stop, step);
@@ -259,6 +270,14 @@ function indices(length: number, start: number | undefined, stop: number | undef
   ];
 }
 
+/** Returns the number of UTF-16 units of the characters from one index to another. */
+export function unitsOf(characters: string | readonly string[], to: number, from = 0): number {
+  if (typeof characters === "string") return to - from;
+  let units = 0;
+  for (let i = from; i < to; i++) units += characters[i]!.length;
+  return units;
+}
+
 function picked<T>(items: ArrayLike<T>, from: number, to: number, step: number): T[] {
   const part: T[] = [];
   for (let i = from; step > 0 ? i < to : i > to; i += step) part.push(items[i]!);
@@ -266,11 +285,12 @@ function picked<T>(items: ArrayLike<T>, from: number, to: number, step: number):
 }
 
 /** Returns the texts of values, one after the other. */
-export function concatenate(values: readonly Value[], bounds: Bounds): string {
-  let text = "";
+export function concatenate(values: readonly Value[], bounds: Bounds): string | Text {
+  const text = new TextBuilder();
   for (const value of values) {
-    text += textOf(value, bounds);
+    text.add(shownText(value, bounds));
     bounds.checkLength(text.length);
   }
-  return text;
+  bounds.spend(text.parts / 8);
+  return text.value;
 }

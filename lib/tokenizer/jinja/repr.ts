@@ -8,6 +8,7 @@ import {
   Func,
   isList,
   Iter,
+  Markup,
   Namespace,
   Range,
   stringOf,
@@ -72,7 +73,7 @@ function shortRepr(value: Value, bounds: Bounds): string {
   if (text !== undefined) {
     bounds.spend(text.length / 8);
     bounds.checkLength(text.length);
-    return typeof value === "string" ? quoted(text) : `Markup(${quoted(text)})`;
+    return value instanceof Markup ? `Markup(${quoted(text)})` : quoted(text);
   }
   if (value instanceof Range) return `range(${value.start}, ${value.stop}${value.step === 1 ? "" : `, ${value.step}`})`;
   if (value instanceof Undefined) {

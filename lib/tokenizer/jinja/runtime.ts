@@ -20,13 +20,21 @@ export interface Runtime {
 export interface Operation<T, R> {
   readonly signature: Signature;
   readonly apply: (runtime: Runtime, value: T, args: Bound, kwargs: Keywords) => R;
+  /** True if the results say which parts of them are untrusted; see untrusted.ts. */
+  readonly tracks?: boolean;
 }
 
+/** Defines an operation by its parameters and what it does. */
+type Definition<T, R> = (parameters: string, apply: Operation<T, R>["apply"]) => Operation<T, R>;
+
 /** Returns a function that defines operations by their parameters (see `Signature`) and what they do. */
-export function operations<T, R>() {
-  return (parameters: string, apply: Operation<T, R>["apply"]): Operation<T, R> => ({
-    ...{ signature: new Signature(parameters), apply },
-  });
+export function operations<T, R>(): Definition<T, R> {
+  return (parameters, apply) => ({ signature: new Signature(parameters), apply });
+}
+
+/** Returns a function that defines operations whose results say which parts of them are untrusted. */
+export function tracking<T, R>(define: Definition<T, R>): Definition<T, R> {
+  return (parameters, apply) => ({ ...define(parameters, apply), tracks: true });
 }
 
 /** Returns an argument that must be a text. */

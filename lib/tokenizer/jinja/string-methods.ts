@@ -2,6 +2,8 @@
 import { braceFormat } from "./format.js";
 import { isSpace } from "./lexer.js";
 import { fail, needInt, needText, type Operation, operations, type Runtime } from "./runtime.js";
+import { cutParts, joinTexts, TextBuilder } from "./untrusted.js";
+import type { Text } from "./values.js";
 import { characterCount, Dict, isList, iterate, stringOf, isWide, Tuple, type Value } from "./values.js";
 
 type Method = Operation<string, Value>;
@@ -142,18 +144,30 @@ function occurrences(text: string, sought: string): number {
 }
 
 /** Returns a text with up to `most` occurrences of another one replaced. */
-export function replaceText({ bounds }: Runtime, text: string, old: string, by: string, most: number): string {
-  const count = Math.min(occurrences(text, old), most < 0 ? Infinity : most);
-  bounds.spend(text.length / 4 + count);
-  bounds.checkLength(text.length + count * Math.max(0, by.length - old.length));
-  if (most < 0 && old !== "") return text.split(old).join(by);
-  if (old === "") {
-    const characters = Array.from(text);
-    const joined = characters.map((character, i) => (i < count ? by : "") + character).join("");
-    return count > characters.length ? joined + by : joined;
-  }
-  const parts = split(text, old, count, false);
-  return parts.join(by);
+export function replaceText(
+  { bounds }: Runtime,
+  text: string | Text,
+  old: string,
+  by: string | Text,
+  most: number,
+): string | Text {
+  const [given, inserted] = [stringOf(text)!, stringOf(by)!];
+  const count = Math.min(occurrences(given, old), most < 0 ? Infinity : most);
+  bounds.spend(given.length / 4 + count);
+  bounds.checkLength(given.length + count * Math.max(0, inserted.length - old.length));
+  const plain = typeof text === "string" && typeof by === "string";
+  if (plain && most < 0 && old !== "") return given.split(old).join(inserted);
+  // Between all characters lies the empty text, as well as before the first and behind the last.
+  const parts = old === "" ? charactersIn(given, count) : split(given, old, count, false);
+  if (plain) return parts.join(inserted);
+  return joinTexts(cutParts(text, parts, old.length).flatMap((part, i) => (i === 0 ? [part] : [by, part])));
+}
+
+/** Returns the parts of a text that `count` cuts make, the first of which is at its beginning. */
+function charactersIn(text: string, count: number): string[] {
+  const characters = Array.from(text);
+  if (count > characters.length) return ["", ...characters, ""];
+  return count === 0 ? [text] : ["", ...characters.slice(0, count - 1), characters.slice(count - 1).join("")];
 }
 
 /** Returns the part of a text that the arguments `start` and `end` of a method choose, and where it begins. */
@@ -256,14 +270,16 @@ export const stringMethods: Readonly<Record<string, Method>> = {
   istitle: mappingToBoolean((text) => cased.test(text) && title(text) === text),
   isupper: mappingToBoolean(isUpper),
   join: method("_iterable", ({ bounds }, text, [items]) => {
-    const parts: string[] = [];
-    let length = 0;
+    const all = new TextBuilder();
+    let first = true;
     for (const item of iterate(items!, bounds)) {
       const one = stringOf(item) ?? fail("sequence item: expected str instance");
-      bounds.checkLength((length += one.length + text.length));
-      parts.push(one);
+      bounds.checkLength(all.length + one.length + text.length);
+      if (!first) all.add(text);
+      first = false;
+      all.add(item as string | Text);
     }
-    return parts.join(text);
+    return all.value;
   }),
   ljust: padding((missing) => [0, missing]),
   lower: mapping((text) => text.toLowerCase()),

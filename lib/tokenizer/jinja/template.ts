@@ -6,7 +6,15 @@ import { Interpreter, type RenderOptions } from "./interpreter.js";
 import type { LexerOptions } from "./lexer.js";
 import type { Statement } from "./nodes.js";
 import { parseTemplate } from "./parser.js";
-import { type Value, Undefined } from "./values.js";
+import type { Ranges } from "./ranges.js";
+import { untrustedOf } from "./untrusted.js";
+import { stringOf, type Value, Undefined } from "./values.js";
+
+/** A text with those of its parts that come from an `Untrusted` value. */
+export interface RenderedText {
+  readonly text: string;
+  readonly untrusted: Ranges;
+}
 
 /** Values of a rendering. */
 export interface RenderInput {
@@ -40,7 +48,13 @@ export class JinjaTemplate {
    * @throws Error if the template fails, and ERR_RANGE if it does more work than the input allows.
    */
   render(given: RenderInput, marks: RenderOptions["marks"] = null): string {
-    return this.#interpreter(given, marks).render(this.#body);
+    return this.renderText(given, marks).text;
+  }
+
+  /** Returns the template's text, and the parts of it that are untrusted. */
+  renderText(given: RenderInput, marks: RenderOptions["marks"] = null): RenderedText {
+    const value = this.#interpreter(given, marks).render(this.#body);
+    return { text: stringOf(value)!, untrusted: untrustedOf(value) };
   }
 
   /** Returns the value of a template that is one expression, and the text of any other. */

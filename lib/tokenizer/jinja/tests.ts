@@ -34,6 +34,13 @@ const ne = test("b", ({ bounds }, a, [b]) => !equal(a, b!, bounds));
 const [lt, le] = [order("<", (o) => o < 0), order("<=", (o) => o <= 0)];
 const [gt, ge] = [order(">", (o) => o > 0), order(">=", (o) => o >= 0)];
 
+/** Returns true if two values are the same text: a text with untrusted parts is an object of its own here. */
+function isSameText(a: Value, b: Value): boolean {
+  if (a instanceof Markup || b instanceof Markup) return false;
+  const text = stringOf(a);
+  return text !== undefined && text === stringOf(b);
+}
+
 export const tests: Readonly<Record<string, Test>> = {
   ...{ eq, equalto: eq, "==": eq, ne, "!=": ne },
   ...{ lt, lessthan: lt, "<": lt, le, "<=": le, gt, greaterthan: gt, ">": gt, ge, ">=": ge },
@@ -53,7 +60,7 @@ export const tests: Readonly<Record<string, Test>> = {
   none: plain((value) => value === null),
   number: plain((value) => numberOf(value) !== undefined),
   odd: plain((value, runtime) => equal(remainder(value, 2, runtime), 1, runtime.bounds)),
-  sameas: test("other", (_, value, [other]) => value === other),
+  sameas: test("other", (_, value, [other]) => value === other || isSameText(value, other!)),
   sequence: plain((value) => !(value instanceof DictView) && !(value instanceof Iter) && isIterable(value)),
   string: plain((value) => stringOf(value) !== undefined),
   true: plain((value) => value === true),

@@ -1,7 +1,9 @@
 // The values of a template are Python's: what is true, equal, and how a value is written, differs from JavaScript. None
-// is null; booleans and texts are JavaScript's own; an int is a number that is a safe integer, or a bigint beyond; a
-// float is a Float, so that 3.0 is not 3; a list is an array, which no template can change. The rest are PyObjects.
+// is null; booleans and texts are JavaScript's own, except that a text with untrusted parts is a Text; an int is a number
+// that is a safe integer, or a bigint beyond; a float is a Float, so that 3.0 is not 3; a list is an array, which no
+// template can change. The rest are PyObjects.
 import type { Bounds } from "./bounds.js";
+import { type Ranges, noRanges, rangesWithin } from "./ranges.js";
 
 /** A value of a template. */
 export type Value = null | boolean | number | bigint | string | readonly Value[] | PyObject;
@@ -30,11 +32,32 @@ export class Float extends PyObject {
   }
 }
 
-/** A text that is marked as safe HTML: what is added to it is escaped. */
-export class Markup extends PyObject {
-  readonly type = "Markup";
-  constructor(readonly text: string) {
+/** A text that knows which of its parts are untrusted. A text without such parts is a JavaScript string. */
+export class Text extends PyObject {
+  readonly type: string = "str";
+  constructor(
+    readonly text: string,
+    readonly untrusted: Ranges,
+  ) {
     super();
+  }
+
+  /** Returns a part of the text, from one UTF-16 unit to another. */
+  slice(from: number, to = this.text.length): string | Text {
+    const [text, untrusted] = [this.text.slice(from, to), rangesWithin(this.untrusted, from, to)];
+    return untrusted.length === 0 ? text : new Text(text, untrusted);
+  }
+}
+
+/** A text that is marked as safe HTML: what is added to it is escaped. */
+export class Markup extends Text {
+  override readonly type = "Markup";
+  constructor(text: string, untrusted = noRanges) {
+    super(text, untrusted);
+  }
+
+  override slice(from: number, to = this.text.length): Markup {
+    return new Markup(this.text.slice(from, to), rangesWithin(this.untrusted, from, to));
   }
 }
 
@@ -180,7 +203,7 @@ function hash(key: Value): Hash {
   if (Array.isArray(key) || key instanceof Dict || key instanceof DictView || key instanceof Namespace)
     throw new TemplateError(`unhashable type: '${typeName(key)}'`);
   if (key instanceof Float) return Number.isInteger(key.value) ? normalInt(BigInt(key.value)) : key.value;
-  if (key instanceof Markup) return key.text;
+  if (key instanceof Text) return key.text;
   // Texts with this beginning are no names of anything else.
   if (key instanceof Tuple) return `\0tuple ${key.items.map((item) => tagged(hash(item))).join(",")}`;
   if (key instanceof Undefined) {
@@ -224,9 +247,9 @@ export const isList = (value: Value): value is readonly Value[] => Array.isArray
 export const isInt = (value: Value): value is number | bigint | boolean =>
   typeof value === "number" || typeof value === "bigint" || typeof value === "boolean";
 
-/** Returns a text, or a Markup's text; undefined for other values. */
+/** Returns the text that a value is; undefined for values that are no texts. */
 export function stringOf(value: Value | undefined): string | undefined {
-  return typeof value === "string" ? value : value instanceof Markup ? value.text : undefined;
+  return typeof value === "string" ? value : value instanceof Text ? value.text : undefined;
 }
 
 /** Returns the number that an int, a bool or a float is; undefined for other values. */
@@ -291,8 +314,8 @@ export function* iterate(value: Value, bounds: Bounds): Generator<Value> {
 /** Returns the items of a value without a charge. */
 export function itemsOf(value: Value): Iterable<Value> {
   if (isList(value)) return value;
-  const text = stringOf(value);
-  if (text !== undefined) return text;
+  if (typeof value === "string") return value;
+  if (value instanceof Text) return value.untrusted.length === 0 ? value.text : charactersOf(value);
   if (value instanceof Dict) return keysOf(value);
   if (value instanceof Tuple || value instanceof DictView) return value.items;
   if (value instanceof Range) return numbersOf(value);
@@ -302,6 +325,14 @@ export function itemsOf(value: Value): Iterable<Value> {
     return [];
   }
   throw new TemplateError(`'${typeName(value)}' object is not iterable`);
+}
+
+function* charactersOf({ text, untrusted }: Text): Generator<Value> {
+  let at = 0;
+  for (const character of text) {
+    const within = rangesWithin(untrusted, at, (at += character.length));
+    yield within.length === 0 ? character : new Text(character, within);
+  }
 }
 
 function* keysOf(dict: Dict): Generator<Value> {
