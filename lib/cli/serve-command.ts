@@ -32,6 +32,10 @@ export function serveCommand(): Command {
     .addOption(inferenceOptions.kvType)
     .option("--api-keys <file>", "file with API keys, one a line, of which clients must give one", text)
     .option(
+      "--share-prefix-cache",
+      "let requests with different API keys share cached beginnings of prompts, by whose speed clients can learn of each other's prompts",
+    )
+    .option(
       "--requests-per-minute <n>",
       "most requests in a minute for each API key, or for each address without keys (default: no limit)",
       integer(1),

@@ -10,6 +10,7 @@ export interface ServeFlags extends ServedFlags, EngineFlags {
   maxSequences?: number;
   maxStepTime?: number;
   apiKeys?: string;
+  sharePrefixCache?: boolean;
   requestsPerMinute?: number;
   corsOrigin?: string[];
   bodyLimit?: number;

@@ -50,6 +50,7 @@ async function optionsOf(
       ...engineOptions(flags),
     },
     maxTokens: flags.maxTokens,
+    sharePrefixCache: flags.sharePrefixCache ?? false,
     requestsPerMinute: flags.requestsPerMinute,
     corsOrigins: flags.corsOrigin ?? [],
     rawControlTokens: flags.rawControlTokens ?? false,

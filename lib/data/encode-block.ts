@@ -1,4 +1,5 @@
 // Turns blocks of input into tokens. It runs in worker threads, and needs nothing but the block and the settings.
+import { append } from "../append.js";
 import { HeedError } from "../errors.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import { Llama2cTokenizer } from "../tokenizer/llama2c-tokenizer.js";
@@ -91,7 +92,7 @@ export class BlockEncoder {
   /** Resolves to the tokens of a block. Input that is malformed is left out and reported. */
   async encode(block: Block): Promise<EncodedBlock> {
     const output = new Output();
-    output.bad.push(...block.bad);
+    append(output.bad, block.bad);
     if (block.kind === "text") this.#encodeText(block, output);
     else
       for (const [line, parse] of valuesOf(block, output.bad))

@@ -1,3 +1,4 @@
+import { largest } from "../largest.js";
 import { zeros } from "../creation.js";
 import type { RowRun } from "../adapters/layer-rows.js";
 import { infer } from "../generate/causal-model.js";
@@ -43,7 +44,7 @@ export function stepShape(
 ): StepShape {
   const rows = rowsFor(requests.length);
   // Requests get further pages, so their number is rounded up.
-  const longest = Math.max(...requests.map(({ prompt, limit }) => Math.min(prompt + limit - 1, contextLength)));
+  const longest = largest(requests.map(({ prompt, limit }) => Math.min(prompt + limit - 1, contextLength)));
   const columns = 2 ** Math.ceil(Math.log2(Math.ceil((longest + tokens - 1) / pageSize)));
   const runs = adapters?.runsOf(requests.map((request) => [request, tokens])) ?? null;
   // Rows without a request belong to the last run, so that there is no run of them alone.

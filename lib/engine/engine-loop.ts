@@ -198,7 +198,7 @@ export class EngineLoop {
     const tokens = tokensToVerify(work, this.#pages.pageSize);
     if (tokens === null || !this.scheduler.reserve(work, tokens)) return null;
     // Requests with the same adapter stand side by side.
-    const ended = [...work].sort((a, b) => a.request.root - b.request.root);
+    const ended = [...work].sort((a, b) => a.request.adapterId - b.request.adapterId);
     const requests = ended.map(({ request }) => request);
     const steps = this.#recorded.for(this.#model, this.#pages, requests, this.#adapters, tokens);
     return { ended, drawn: steps.verify(ended), ...noScores };
@@ -212,7 +212,7 @@ export class EngineLoop {
    */
   async #decode(unsorted: readonly Work[]): Promise<void> {
     // Requests with the same adapter stand side by side.
-    const work = unsorted.toSorted((a, b) => a.request.root - b.request.root);
+    const work = unsorted.toSorted((a, b) => a.request.adapterId - b.request.adapterId);
     const requests = work.map(({ request }) => request);
     const steps = this.#recorded.for(this.#model, this.#pages, requests, this.#adapters);
     steps.begin(requests);

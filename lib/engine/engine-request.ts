@@ -28,6 +28,13 @@ export interface RequestOptions {
    */
   adapter?: string | null | undefined;
   /**
+   * Text that a request must have in common with another to use what the prefix cache has of the other's tokens. The
+   * time and the `cachedTokens` of a request tell nothing about requests with another salt.
+   *
+   * @default none: all requests without a salt share the cache
+   */
+  cacheSalt?: string | undefined;
+  /**
    * Time after which nobody waits for the text any more, in milliseconds since the epoch, as `Date.now()` gives them.
    * The text then ends as it is, with the finish reason "deadline".
    *

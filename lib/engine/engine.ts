@@ -18,7 +18,7 @@ import { EngineLoop } from "./engine-loop.js";
 import type { EngineRequest } from "./engine-request.js";
 import { KvRoom, type Room } from "./kv-memory.js";
 import { chatTokenizer, promptOf } from "./prompt.js";
-import { Request, type RequestSettings } from "./request.js";
+import { checkSalt, Request, type RequestSettings } from "./request.js";
 import type { StepLimits } from "./scheduler.js";
 import { type ScoreRequest, scoreTokens } from "./score-tokens.js";
 import type { Scoring, TokenScores } from "./scoring.js";
@@ -273,14 +273,15 @@ export class Engine implements AsyncDisposable {
     const { prompt, tokens: _, messages: __, tools = [], variables: ____, rawControlTokens: _____, ...asked } = request;
     const { toolChoice = "auto", parallelToolCalls = true, chat = request.messages !== undefined, ...rest } = asked;
     const { n = 1, logprobs = null, priority = 0, deadline = Infinity, speculation = true, ...others } = rest;
-    const { adapter, ...options } = others;
+    const { adapter, cacheSalt, ...options } = others;
     checkInteger("generate", "n", n, 1, this.mostAnswers);
     if (logprobs !== null) checkInteger("generate", "logprobs", logprobs, 0, this.#model.config.vocabularySize);
     checkNumber("generate", "priority", priority);
     if (deadline !== Infinity) checkNumber("generate", "deadline", deadline);
     checkBoolean("generate", "speculation", speculation);
     if (adapter !== undefined && adapter !== null) checkUsable("generate", this.#model, adapter);
-    const own = { priority, deadline, logprobs, speculation, adapter };
+    checkSalt("generate", cacheSalt);
+    const own = { priority, deadline, logprobs, speculation, adapter, cacheSalt };
     const source = {
       tokens: (sequence: Sequence, settings: TokenSettings) => this.#tokens(sequence, { ...settings, ...own }),
       ...{ n, logprobs: logprobs !== null, contextLength: this.contextLength },

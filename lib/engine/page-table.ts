@@ -1,5 +1,6 @@
 // Which pages of KV memory are in use, and by how many requests; and which pages hold the keys and values of which
 // tokens, so that requests with the same beginning share them. This file knows no tensors.
+import { append } from "../append.js";
 
 /** A full page whose tokens are known, in a tree by prefixes: its parent holds the tokens before it. */
 interface CachedPage {
@@ -38,7 +39,7 @@ export class PageTable {
    * Cached pages that were found for tokens: answers to one prompt share their tokens, and thousands of them would
    * otherwise each make the keys of a long prompt's pages.
    */
-  readonly #found = new WeakMap<readonly number[], { readonly root: number; readonly path: CachedPage[] }>();
+  readonly #found = new WeakMap<readonly number[], { readonly root: string; readonly path: CachedPage[] }>();
   #contents = 0;
 
   /** Creates a table of `pages` pages, which may grow to `most` pages. */
@@ -101,10 +102,10 @@ export class PageTable {
    * Returns the cached pages that hold the beginning of `tokens`, at most `most` of them, and adds a user to each. Only
    * sequences of the same `root` share pages. Tokens may be added to `tokens` afterwards, but not changed.
    */
-  find(tokens: readonly number[], most: number, root = 0): number[] {
+  find(tokens: readonly number[], most: number, root = ""): number[] {
     const path = this.#knownPath(tokens, root);
     while (path.length < most) {
-      const parent = path.at(-1)?.content ?? parentOf(root);
+      const parent = path.at(-1)?.content ?? rootKey(root);
       const cached = this.#byKey.get(this.#key(parent, tokens, path.length));
       if (!cached) break;
       path.push(cached);
@@ -121,11 +122,11 @@ export class PageTable {
    * Notes that page number `index` of a sequence, `pages[index]`, is full, so that others can share it. Another page
    * that holds the same tokens stays the shared one.
    */
-  register(tokens: readonly number[], pages: readonly number[], index: number, root = 0): void {
+  register(tokens: readonly number[], pages: readonly number[], index: number, root = ""): void {
     const page = pages[index]!;
-    const parent = index === 0 ? parentOf(root) : this.#contentOf[pages[index - 1]!]!;
+    const parent = index === 0 ? rootKey(root) : this.#contentOf[pages[index - 1]!]!;
     // Without a number for the page before it, a page cannot be told from others with the same tokens.
-    if (index > 0 && parent < 0) return;
+    if (typeof parent === "number" && parent < 0) return;
     const key = this.#key(parent, tokens, index);
     const same = this.#byKey.get(key);
     this.#contentOf[page] = same?.content ?? this.#contents++;
@@ -137,7 +138,7 @@ export class PageTable {
 
   /** Forgets what pages hold. */
   clear(): void {
-    this.#free.push(...this.#idle);
+    append(this.#free, this.#idle);
     this.#idle.clear();
     this.#cached.clear();
     this.#byKey.clear();
@@ -154,7 +155,7 @@ export class PageTable {
   }
 
   /** Returns the pages that were found for these tokens, as far as they are still cached. */
-  #knownPath(tokens: readonly number[], root: number): CachedPage[] {
+  #knownPath(tokens: readonly number[], root: string): CachedPage[] {
     const known = this.#found.get(tokens);
     const path = known?.root === root ? known.path : [];
     if (path !== known?.path) this.#found.set(tokens, { root, path });
@@ -174,12 +175,12 @@ export class PageTable {
     this.#idle.delete(page);
   }
 
-  #key(parent: number, tokens: readonly number[], index: number): string {
+  #key(parent: string | number, tokens: readonly number[], index: number): string {
     return `${parent}:${tokens.slice(index * this.pageSize, (index + 1) * this.pageSize).join()}`;
   }
 }
 
-/** Returns the number that keys of first pages have in place of that of a page before them. */
-function parentOf(root: number): number {
-  return -1 - root;
+/** Returns what keys of first pages have in place of the number of a page before them. */
+function rootKey(root: string): string {
+  return `root ${root}`;
 }

@@ -1,4 +1,5 @@
-import { asHeedError } from "../errors.js";
+import { createHash } from "node:crypto";
+import { asHeedError, describe, HeedError } from "../errors.js";
 import { asFormatError } from "../structured/work.js";
 import type { BankedAdapter } from "../adapters/adapter-bank.js";
 import type { Constraint } from "../structured/constraint.js";
@@ -20,6 +21,8 @@ export interface RequestSettings extends TokenSettings {
   readonly speculation: boolean;
   /** Name of an adapter of the model; null for none, undefined for the active one. */
   readonly adapter: string | null | undefined;
+  /** Text that requests must have in common to share keys and values; undefined if they need none. */
+  readonly cacheSalt?: string | undefined;
 }
 
 /** A sequence that the engine continues. */
@@ -64,6 +67,7 @@ export class Request {
   /** The tokens once they are no other request's. */
   #own: number[] | null = null;
   #wake: (() => void) | null = null;
+  readonly #salt: string;
 
   constructor(
     {
@@ -87,6 +91,9 @@ export class Request {
     // What may follow a draft is not known before the draft is accepted.
     this.speculates = settings.speculation && constraint === null && scoring === null;
     this.arrival = arrival;
+    const { cacheSalt } = settings;
+    // Salts may be long; each cached page of a prompt's beginning has it in its key.
+    this.#salt = cacheSalt === undefined ? "" : `.${createHash("sha256").update(cacheSalt).digest("base64url")}`;
   }
 
   /** Number of tokens that were generated. */
@@ -120,8 +127,13 @@ export class Request {
   }
 
   /** Number that tells apart requests whose tokens have other keys and values because they use other adapters. */
-  get root(): number {
+  get adapterId(): number {
     return this.adapter?.id ?? 0;
+  }
+
+  /** Text that requests have in common which may share keys and values. */
+  get root(): string {
+    return `${this.adapterId}${this.#salt}`;
   }
 
   /** Returns `count` tokens from the first one whose keys and values are not computed. */
@@ -205,6 +217,19 @@ export class Request {
       this.#wake = resolve;
     });
   }
+}
+
+/**
+ * Checks the salt of a request.
+ *
+ * @throws ERR_ARGUMENT if it is neither undefined nor a text that is not empty.
+ */
+export function checkSalt(op: string, salt: unknown): void {
+  if (salt !== undefined && (typeof salt !== "string" || salt === ""))
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected cacheSalt to be a text that is not empty, got ${describe(salt)}`,
+    );
 }
 
 /** Orders requests: the higher priority first, then the earlier arrival. */

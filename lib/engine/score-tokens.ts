@@ -6,7 +6,7 @@ import { divergence } from "../generate/diverged.js";
 import { checkSignal, checkTokenOptions, checkTokens } from "../generate/options.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import type { Room } from "./kv-memory.js";
-import type { Request, RequestSettings } from "./request.js";
+import { checkSalt, type Request, type RequestSettings } from "./request.js";
 import { Scoring, type TokenScores } from "./scoring.js";
 
 /** A request to score tokens. */
@@ -23,6 +23,8 @@ export interface ScoreRequest {
    * @default the model's active adapter, if it has one
    */
   adapter?: string | null | undefined;
+  /** Text that a request must have in common with another to share the prefix cache; see `EngineRequest`. */
+  cacheSalt?: string | undefined;
   /** Signal that stops the scoring. The promise then rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
 }
@@ -39,7 +41,7 @@ export async function scoreTokens(
   admit: (scoring: Scoring, settings: RequestSettings) => Request,
 ): Promise<TokenScores> {
   checkObject("score", "request", asked);
-  const { tokens, first = 1, priority = 0, adapter, signal } = asked;
+  const { tokens, first = 1, priority = 0, adapter, cacheSalt, signal } = asked;
   const { vocabularySize } = model.config;
   checkTokens("score", "tokens", tokens, vocabularySize);
   if (tokens.length < 2)
@@ -53,6 +55,7 @@ export async function scoreTokens(
   checkInteger("score", "first", first, 1, tokens.length - 1);
   checkNumber("score", "priority", priority);
   if (adapter !== undefined && adapter !== null) checkUsable("score", model, adapter);
+  checkSalt("score", cacheSalt);
   checkSignal("score", signal);
   signal?.throwIfAborted();
   const scoring = new Scoring(Int32Array.from(tokens), first);
@@ -64,6 +67,7 @@ export async function scoreTokens(
     logprobs: null,
     speculation: false,
     adapter,
+    cacheSalt,
   });
   const abort = (): void => request.finish({ error: signal!.reason });
   signal?.addEventListener("abort", abort);

@@ -3,6 +3,7 @@
 // is drawn after each of them, with the random number of its own position. As long as the drawn token is the draft, the
 // draft was right; the first one that differs is the real next token, and what was computed after it is discarded. So
 // the tokens are those that the model draws without drafts.
+import { largest } from "../largest.js";
 import type { Drawn } from "../generate/draws.js";
 import { checkBoolean, checkInteger } from "../check.js";
 import { describe, HeedError } from "../errors.js";
@@ -128,7 +129,7 @@ export class Speculation {
     try {
       const drafts = await drafter.draft(lengths, budget);
       this.begin();
-      const longest = Math.max(...lengths.map(({ count }) => count));
+      const longest = largest(lengths.map(({ count }) => count));
       this.#policy?.drafted(lengths.length, (this.#began - began) / longest);
       return drafts;
     } catch {

@@ -1,6 +1,7 @@
 // Runs the work of a step on the device: one forward pass over the tokens of all requests, and draws for each request
 // whose last token is among them: one after its last token, and one after each of its drafts. Requests that score tokens
 // get the losses of those that follow the step's.
+import { largest } from "../largest.js";
 import { tensor } from "../creation.js";
 import type { Device } from "../device.js";
 import { infer } from "../generate/causal-model.js";
@@ -38,7 +39,7 @@ export function runStep(
   adapters: RequestAdapters | null = null,
 ): StepOutput {
   // Requests with the same adapter stand side by side.
-  const sorted = [...work].sort((a, b) => lengthOf(a) - lengthOf(b) || a.request.root - b.request.root);
+  const sorted = [...work].sort((a, b) => lengthOf(a) - lengthOf(b) || a.request.adapterId - b.request.adapterId);
   const ended = sorted.filter(({ request, count }) => count === request.pending && !request.scoring);
   const placesOf = placesAmong(sorted);
   const drawn = ended.flatMap((one) => placesOf(one, lengthOf(one) - one.drafts.length - 1));
@@ -96,7 +97,7 @@ function draw(model: CausalDecoder, logits: FloatTensor, ended: readonly Work[])
   const rows = ended.flatMap(drawRows);
   const { device, config } = model;
   const { vocabularySize, contextLength } = config;
-  const window = Math.min(contextLength, Math.max(...rows.map(({ tokens }) => tokens.length)));
+  const window = Math.min(contextLength, largest(rows.map(({ tokens }) => tokens.length)));
   using draws = new Draws({ device, vocabularySize }, rows.length, drawShape(rows), window);
   draws.set(rows);
   draws.prepare();
@@ -180,7 +181,7 @@ function groupsOf(work: readonly Work[], device: Device): PassGroup[] {
     const tokens = lengthOf(work[first]!);
     const members = work.filter((one) => lengthOf(one) === tokens).map(({ request }) => request);
     const starts = members.map(({ computed }) => computed);
-    const columns = Math.max(...members.map(({ pages }) => pages.length));
+    const columns = largest(members.map(({ pages }) => pages.length));
     groups.push({
       tokens,
       starts: ints(device, starts),

@@ -1,4 +1,5 @@
 // Which steps that verify drafts are recorded: those of a few tokens of each request, if little is computed in vain.
+import { largest } from "../largest.js";
 import { rowsFor } from "./decode-steps.js";
 import { lengthOf, type Work } from "./scheduler.js";
 
@@ -14,7 +15,7 @@ const mostInVain = 0.34;
  * requests have too different numbers of drafts. A page has `pageSize` tokens.
  */
 export function tokensToVerify(work: readonly Work[], pageSize: number): number | null {
-  const longest = Math.max(...work.map(lengthOf));
+  const longest = largest(work.map(lengthOf));
   const tokens = sizes.find((size) => size >= longest);
   if (longest < 2 || tokens === undefined) return null;
   const rows = rowsFor(work.length);

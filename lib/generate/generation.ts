@@ -1,4 +1,5 @@
 // The value that `generate` returns: a promise of the whole text that is also an iterator over its parts.
+import { append } from "../append.js";
 import { HeedError } from "../errors.js";
 import type { ToolCall, ToolCallDelta } from "../tokenizer/tools.js";
 import { EventReader, type EventsOf } from "./event-reader.js";
@@ -194,7 +195,7 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
     choice.text += event.text;
     if (event.reasoning) choice.reasoning = (choice.reasoning ?? "") + event.reasoning;
     for (const delta of event.toolCalls ?? []) addToolCallDelta((choice.toolCalls ??= []), delta);
-    choice.tokens.push(...event.tokens);
+    append(choice.tokens, event.tokens);
     for (const one of event.logprobs ?? []) this.#logprobs[event.choice]?.push(one);
   }
 

@@ -56,9 +56,10 @@ export function chatWithHooks(
 }
 
 /** Checks that no option is given that only a request to an engine has. */
-function checkAlone(op: string, { n, logprobs, priority, speculation, adapter, deadline }: RequestOptions): void {
-  const options = { n, logprobs, priority, speculation, adapter, deadline };
-  const given = Object.entries(options).find(([, value]) => value !== undefined);
+function checkAlone(op: string, options: RequestOptions): void {
+  const { n, logprobs, priority, speculation, adapter, deadline, cacheSalt } = options;
+  const own = { n, logprobs, priority, speculation, adapter, deadline, cacheSalt };
+  const given = Object.entries(own).find(([, value]) => value !== undefined);
   if (given)
     throw new HeedError("ERR_ARGUMENT", `${op}: expected no option ${given[0]} together with hooks, got ${given[1]}`);
 }

@@ -2,7 +2,7 @@
 import cors from "@fastify/cors";
 import rateLimit from "@fastify/rate-limit";
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import { checkInteger } from "../check.js";
+import { checkBoolean, checkInteger } from "../check.js";
 import { ApiError } from "./api-error.js";
 import { ApiKeys } from "./api-keys.js";
 
@@ -10,6 +10,13 @@ import { ApiKeys } from "./api-keys.js";
 export interface AccessOptions {
   /** Keys of which a client must give one (`Authorization: Bearer …`). @default null (none is needed) */
   apiKeys?: readonly string[] | null;
+  /**
+   * If true, requests with different keys share the prefix cache: a prompt that begins like one of another key then takes
+   * less time, by which the clients can learn of each other's prompts.
+   *
+   * @default false
+   */
+  sharePrefixCache?: boolean;
   /** Largest number of requests in a minute for each key, or for each address if there are no keys. @default none */
   requestsPerMinute?: number | undefined;
   /** Origins whose pages may ask, such as "https://example.org"; "*" stands for all. @default [] (none) */
@@ -19,9 +26,13 @@ export interface AccessOptions {
 /** Configuration of routes that everybody may ask at any time. */
 export const open = { open: true, rateLimit: false };
 
-/** Restricts the routes that are added afterwards. */
-export async function restrictAccess(app: FastifyInstance, options: AccessOptions): Promise<void> {
-  const { apiKeys = null, requestsPerMinute: max, corsOrigins = [] } = options;
+/** Returns whose a request is; null if all requests are the same client's. */
+export type TenantOf = (request: FastifyRequest) => string | null;
+
+/** Restricts the routes that are added afterwards. Resolves to a function that tells clients apart by their keys. */
+export async function restrictAccess(app: FastifyInstance, options: AccessOptions): Promise<TenantOf> {
+  const { apiKeys = null, requestsPerMinute: max, corsOrigins = [], sharePrefixCache = false } = options;
+  checkBoolean("server", "sharePrefixCache", sharePrefixCache);
   const origin = corsOrigins.includes("*") ? "*" : [...corsOrigins];
   // Before the keys: a browser asks without a key if it may ask with one.
   if (corsOrigins.length > 0) await app.register(cors, { origin, methods: ["GET", "POST"] });
@@ -32,7 +43,8 @@ export async function restrictAccess(app: FastifyInstance, options: AccessOption
       const { open } = request.routeOptions.config as { open?: boolean };
       done(open || keyOf(request) !== -1 ? undefined : refused(request));
     });
-  if (max === undefined) return;
+  const tenantOf: TenantOf = (request) => (keys && !sharePrefixCache ? `key ${keyOf(request)}` : null);
+  if (max === undefined) return tenantOf;
   checkInteger("server", "requestsPerMinute", max, 1);
   await app.register(rateLimit, {
     ...{ max, timeWindow: 60_000 },
@@ -42,6 +54,7 @@ export async function restrictAccess(app: FastifyInstance, options: AccessOption
       return new ApiError(429, text, { code: "rate_limit_exceeded", retryAfter: Math.ceil(ttl / 1000) });
     },
   });
+  return tenantOf;
 }
 
 function refused({ headers }: FastifyRequest): ApiError {

@@ -110,8 +110,9 @@ export class Answers {
     observation: Observation,
   ) {
     const { engine, adapter } = served;
+    const own = { ...options, adapter, cacheSalt: saltOf(call.tenant, options.cacheSalt), signal: call.signal };
     const answers = prompts.map((tokens, i) => {
-      const generation = engine.generate({ ...options, tokens, adapter, signal: call.signal });
+      const generation = engine.generate({ ...own, tokens });
       return new PromptAnswers(generation, i * (options.n ?? 1), this.usage, observation);
     });
     this.#parts = answers.length === 1 ? answers[0]! : merge(answers);
@@ -183,6 +184,11 @@ export class Answers {
     this.#observation = null;
     observation?.end({ ...this.usage, finishReasons: this.#finishReasons }, error);
   }
+}
+
+/** Returns the engine's salt: no salt of a client is that of another one. */
+function saltOf(tenant: string | null, salt: string | undefined): string | undefined {
+  return tenant === null && salt === undefined ? undefined : JSON.stringify([tenant, salt ?? null]);
 }
 
 function endOf(reason: GeneratedText["finishReason"]): AnswerEnd {

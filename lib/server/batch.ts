@@ -96,7 +96,7 @@ async function answered(input: string, output: string, settings: Settings): Prom
   const gate = new Gate(models.mostAnswers);
   try {
     const done = await answeredNames(output, names);
-    const call = { models, limits: {}, observer: observers([]), signal };
+    const call = { models, limits: {}, observer: observers([]), tenant: null, signal };
     const result = { total: names.size, earlier: done.size, failed: 0 };
     await concurrently(concurrency, requestsOf(input), async (request) => {
       if (done.has(request.custom_id)) return;

@@ -14,6 +14,8 @@ export interface Call {
   readonly models: ServedModels;
   readonly limits: RequestLimits;
   readonly observer: Observer;
+  /** Whose request it is: those of others share no cached beginnings with it. Null if all do. */
+  readonly tenant: string | null;
   /** Signal that is aborted when nobody waits for the answer any more. */
   readonly signal: AbortSignal;
 }

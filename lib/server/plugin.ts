@@ -5,7 +5,7 @@ import { Readable } from "node:stream";
 import { checkBoolean, checkFunction, checkInteger } from "../check.js";
 import { describe } from "../errors.js";
 import { version } from "../version.js";
-import { type AccessOptions, open, restrictAccess } from "./access.js";
+import { type AccessOptions, open, restrictAccess, type TenantOf } from "./access.js";
 import { ApiError, apiErrorOf } from "./api-error.js";
 import { limitBodies } from "./body.js";
 import { lingerAfterAnswer } from "./connections.js";
@@ -87,13 +87,13 @@ export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options
       return error ? { error } : { value };
     };
   });
-  await restrictAccess(app, options);
+  const tenantOf = await restrictAccess(app, options);
   const drain = new Drain(app, options);
   const spans = await tracing();
   await documentApi(app);
   const observer = observers([serveMetrics(app, served), ...(spans ? [spans] : [])]);
   const context = { models: served, limits: { maxTokens }, observer };
-  for (const endpoint of endpoints) serve(app, endpoint, context, drain, bodyLimit);
+  for (const endpoint of endpoints) serve(app, endpoint, context, { drain, tenantOf, bodyLimit });
   serveModels(app, served);
   if (playground) servePlayground(app);
   const alive = { schema: { summary: "Say that the process runs" }, config: { ...open, drained: true } };
@@ -115,14 +115,14 @@ async function documentApi(app: FastifyInstance): Promise<void> {
 function serve(
   app: FastifyInstance,
   endpoint: Endpoint,
-  context: Omit<Call, "signal">,
-  drain: Drain,
-  bodyLimit: number,
+  context: Omit<Call, "signal" | "tenant">,
+  { drain, tenantOf, bodyLimit }: { drain: Drain; tenantOf: TenantOf; bodyLimit: number },
 ): void {
   const { url, summary, schema } = endpoint;
   app.post(url, { schema: { summary, body: schema }, bodyLimit }, async (request, reply) => {
     const observer = observers([context.observer, logging(request.log)]);
-    const answer = await endpoint.run(request.body, { ...context, observer, signal: drain.signalFor(reply) });
+    const own = { observer, tenant: tenantOf(request), signal: drain.signalFor(reply) };
+    const answer = await endpoint.run(request.body, { ...context, ...own });
     if (!(answer instanceof EventStream)) return sendJson(reply, answer);
     const lines = eventLines(answer, (error) => log(request, error));
     // The stream asks for the next part of an answer only when the socket has taken the ones before.

@@ -20,6 +20,7 @@ export interface SamplingParameters {
   repetition_penalty?: number | null;
   min_tokens?: number | null;
   n?: number | null;
+  cache_salt?: string | null;
 }
 
 const number = (range: Schema, description: string): Schema => optional({ type: "number", ...range, description });
@@ -80,6 +81,10 @@ export const samplingSchemas: Readonly<Record<keyof SamplingParameters, Schema>>
     { minimum: 1, maximum: 128, "x-cost": "a sequence for each, with keys and values of its own tokens" },
     "Number of answers to each prompt.",
   ),
+  cache_salt: optional({
+    ...{ type: "string", minLength: 1, maxLength: 256 },
+    description: "heed's own, and vLLM's: share cached beginnings only with requests that have the same text.",
+  }),
 };
 
 /** Schemas of parameters that do not change the answer. */
@@ -118,6 +123,7 @@ export function samplingOptions(
     seed: typeof given.seed === "number" && given.seed < 0 ? 2 ** 53 + given.seed : given.seed,
     stop: given.stop,
     n: given.n,
+    cacheSalt: given.cache_salt,
     logprobs,
   };
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined && value !== null));

@@ -1,5 +1,6 @@
 // Expressions over bytes: what a grammar, a regular expression and a JSON schema become. They are never compiled as a
 // whole; see automaton.ts.
+import { append } from "../append.js";
 import type { Steps } from "../turns.js";
 import { isPauseDue, spend } from "./work.js";
 
@@ -188,7 +189,10 @@ export function likeness(of: Expression): { options: number; ways: number } {
         ways,
         options.reduce((sum, option) => sum + waysOf(option, known), 0),
       );
-      pending.push(...one.options.filter(({ kind }) => kind === "sequence"));
+      append(
+        pending,
+        one.options.filter(({ kind }) => kind === "sequence"),
+      );
     }
   }
   return result;

@@ -57,8 +57,9 @@ function lengthsOf(pattern: Pattern): readonly [number, number] {
     return [parts.reduce((sum, [one]) => sum + one, 0), parts.reduce((sum, [, one]) => sum + one, 0)];
   }
   if (pattern.kind !== "choice") return [0, 0];
-  const options = pattern.options.map(lengthsOf);
-  return [Math.min(...options.map(([one]) => one)), Math.max(...options.map(([, one]) => one))];
+  return pattern.options
+    .map(lengthsOf)
+    .reduce(([least, most], [one, other]) => [Math.min(least, one), Math.max(most, other)], [Infinity, -Infinity]);
 }
 
 /**

@@ -1,5 +1,6 @@
 // What keywords such as "anyOf" and "$ref" make of a schema: alternatives, each a list of schemas that all have to match
 // and that have none of these keywords. So the keywords beside them, and those of several, are joined in one place.
+import { append } from "../append.js";
 import { HeedError } from "../errors.js";
 import type { JsonSchema } from "../json-schema.js";
 import type { Steps } from "../turns.js";
@@ -265,13 +266,13 @@ export class SchemaTerms {
           if (part !== true && !(isObject(part) && !Object.keys(part).some(isAssertion)))
             found.push(one("object", { required: [key], properties: { [key]: { not: part } } }, ""));
           else continue;
-      else if (name === "not") found.push(...(yield* this.#one(at(value, name))));
+      else if (name === "not") append(found, yield* this.#one(at(value, name)));
       else if (name === "anyOf") {
         let all: readonly Term[] = [[]];
         for (const part of list(name)) all = yield* this.#product(all, yield* this.#not(part), place);
-        found.push(...all);
-      } else if (name === "allOf") for (const part of list(name)) found.push(...(yield* this.#not(part)));
-      else if (name === "$ref") found.push(...(yield* this.#not(this.#target(node, name))));
+        append(found, all);
+      } else if (name === "allOf") for (const part of list(name)) append(found, yield* this.#not(part));
+      else if (name === "$ref") append(found, yield* this.#not(this.#target(node, name)));
       else if (name === "contains" && schema.minContains === undefined && schema.maxContains === undefined)
         found.push(one("array", { items: { not: value } }, name));
       else if (name !== "additionalProperties" || (value !== true && !isEmpty(value)))

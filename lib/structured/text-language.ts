@@ -1,6 +1,7 @@
 // Regular languages of texts that are closed under intersection and complement, by derivatives: what is left of a
 // language after a character is again a language (Brzozowski 1964; Owens, Reppy and Turon 2009). Equal nodes are one
 // object, so that the derivatives of a language are finitely many states.
+import { append } from "../append.js";
 import { HeedError } from "../errors.js";
 import type { Steps } from "../turns.js";
 import { allCharacters, type Characters, charactersOf, complement, intersection } from "./characters.js";
@@ -222,7 +223,7 @@ export class Languages {
       const after = this.after(of, characters[0]![0]);
       if (after === this.none) continue;
       const ranges = byTarget.get(after);
-      if (ranges) ranges.push(...characters);
+      if (ranges) append(ranges, characters);
       else byTarget.set(after, [...characters]);
     }
     return (of.steps = Array.from(byTarget, ([after, ranges]) => ({ of: charactersOf(ranges), after })));

@@ -1,4 +1,5 @@
 // The tokens of a vocabulary, sorted by their bytes: tokens that begin alike are looked at together.
+import { append } from "../append.js";
 import type { Steps } from "../turns.js";
 
 /** Tokens by their bytes. The nodes of the tree stand in the order of a walk: each before those below it. */
@@ -43,7 +44,8 @@ export function* tokenTrie(bytesOf: (id: number) => Uint8Array, count: number, s
   const sorted: { key: string; id: number }[] = [];
   for (const start of starts) {
     const bucket = buckets.get(start)!;
-    sorted.push(...bucket.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.id - b.id)));
+    bucket.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.id - b.id));
+    append(sorted, bucket);
     yield;
   }
   return yield* nodesOf(sorted, tokens, size);

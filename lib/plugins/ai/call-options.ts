@@ -15,7 +15,7 @@ import { checkNames } from "../option-names.js";
 const ownNames = [
   ...(["minP", "typicalP", "repetitionPenalty", "minTokens", "logitBias", "stopTokens", "overflow"] as const),
   ...(["format", "parallelToolCalls", "variables", "priority", "deadline", "speculation"] as const),
-  ...(["adapter", "rawControlTokens"] as const),
+  ...(["adapter", "cacheSalt", "rawControlTokens"] as const),
 ] as const satisfies readonly (keyof ChatGenerationOptions)[];
 
 /**

@@ -33,7 +33,7 @@ const settingNames = [
   ...(["maxTokens", "temperature", "topP", "topK", "minP", "typicalP", "seed", "stop", "stopTokens"] as const),
   ...(["presencePenalty", "frequencyPenalty", "repetitionPenalty", "minTokens", "logitBias", "overflow"] as const),
   ...(["format", "parallelToolCalls", "variables", "priority", "deadline", "speculation"] as const),
-  ...(["adapter", "rawControlTokens"] as const),
+  ...(["adapter", "cacheSalt", "rawControlTokens"] as const),
 ] as const satisfies readonly (keyof ChatGenerationOptions)[];
 
 /** Settings of `ChatHeed` that a call can override; see `LanguageModel.chat`. */

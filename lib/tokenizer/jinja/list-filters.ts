@@ -105,7 +105,7 @@ export const listFilters: Readonly<Record<string, Filter>> = {
       }
       if (line.length === 0) return;
       bounds.spend(size / 16);
-      if (fill !== null && line.length < size) line.push(...Array<Value>(size - line.length).fill(fill));
+      if (fill !== null && line.length < size) line = [...line, ...Array<Value>(size - line.length).fill(fill)];
       yield line;
     }),
   ),
