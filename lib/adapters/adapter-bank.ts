@@ -14,11 +14,16 @@ export interface BankedAdapter {
   readonly parameters: readonly FloatTensor[];
 }
 
+/** Returns true if an adapter has been removed from the model. */
+const isGone = ({ parameters }: BankedAdapter): boolean => parameters[0]!.disposed;
+
 /** Adapters in the form in which passes use them. An adapter is prepared when it is first asked for. */
 export class AdapterBank implements Disposable {
   readonly #model: Model;
   readonly #entries = new Map<string, BankedAdapter>();
   readonly #rows = new Map<Linear, LayerRows>();
+  /** Adapters that have been removed from the model, and whose names others have taken before anybody noticed. */
+  readonly #replaced: BankedAdapter[] = [];
   #ids = 0;
 
   constructor(model: Model) {
@@ -33,16 +38,19 @@ export class AdapterBank implements Disposable {
   find(name: string | null | undefined): BankedAdapter | null {
     const wanted = name === undefined ? activeAdapter(this.#model) : name;
     if (wanted === null) return null;
-    return this.#entries.get(wanted) ?? this.#add(wanted);
+    const known = this.#entries.get(wanted);
+    if (known && !isGone(known)) return known;
+    const added = this.#add(wanted);
+    if (known) this.#replaced.push(known);
+    return added;
   }
 
   /** Forgets the adapters that have been removed from the model, and returns them. */
   prune(): readonly BankedAdapter[] {
-    const gone = [...this.#entries.values()].filter(({ parameters }) => parameters[0]!.disposed);
-    for (const { name, id } of gone) {
-      this.#entries.delete(name);
-      this.#forget(id);
-    }
+    const gone = [...this.#entries.values()].filter(isGone);
+    for (const { name } of gone) this.#entries.delete(name);
+    gone.push(...this.#replaced.splice(0));
+    for (const { id } of gone) this.#forget(id);
     return gone;
   }
 
@@ -68,6 +76,7 @@ export class AdapterBank implements Disposable {
     for (const rows of this.#rows.values()) rows.dispose();
     this.#rows.clear();
     this.#entries.clear();
+    this.#replaced.length = 0;
   }
 
   dispose(): void {

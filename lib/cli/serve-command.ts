@@ -41,6 +41,21 @@ export function serveCommand(): Command {
       integer(1),
     )
     .option("--body-limit <n>", "most bytes of a request's body (default: 4 MiB)", integer(1))
+    .option(
+      "--send-seconds <x>",
+      "time for which a client may take nothing of its answer; 0 is forever (default: 60)",
+      number(0, 86_400),
+    )
+    .option("--max-connections <n>", "most connections at the same time (default: 1024)", integer(1))
+    .option(
+      "--trust-proxy [proxies]",
+      "believe the header X-Forwarded-For of one proxy, of a number of them, or of these addresses, with commas between",
+    )
+    .option(
+      "--allowed-host <name>",
+      "name by which a server without API keys may be asked at a loopback address, besides localhost and IP addresses; may be given several times; * allows all",
+      repeatable,
+    )
     .option("--cors-origin <origin>", "origin whose pages may ask; may be given several times", repeatable)
     .option(
       "--raw-control-tokens",

@@ -12,6 +12,10 @@ export interface ServeFlags extends ServedFlags, EngineFlags {
   apiKeys?: string;
   sharePrefixCache?: boolean;
   requestsPerMinute?: number;
+  sendSeconds?: number;
+  maxConnections?: number;
+  trustProxy?: true | string;
+  allowedHost?: string[];
   corsOrigin?: string[];
   bodyLimit?: number;
   drainSeconds?: number;

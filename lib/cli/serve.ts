@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { readTextFile } from "../files.js";
 import type { CreateServerOptions } from "../server/app.js";
+import { exposedWarning, isExposed } from "../server/exposure.js";
 import type { ServedSummary } from "../server/served-models.js";
 import { chosenLine } from "./chosen.js";
 import { UsageError, usageOf } from "./failure.js";
@@ -26,6 +27,7 @@ export async function run(flags: ServeFlags): Promise<void> {
     const url = await app.listen({ host, port });
     const adapters = servedAdapters(flags, new Set(names.keys())).map(({ name }) => name);
     complain(`Serving ${[...names.keys(), ...adapters].join(", ")} at ${url}`);
+    if (options.apiKeys === null && isExposed(app)) complain(`Warning: ${exposedWarning}`);
     if (!interrupt.signal.aborted) await once(interrupt.signal, "abort");
     await app.close();
   } finally {
@@ -39,7 +41,7 @@ async function optionsOf(
   readApiKeys: (file: string) => Promise<string[]>,
 ): Promise<Omit<CreateServerOptions, "models">> {
   const { apiKeys, tlsCert, tlsKey, logLevel, maxSequences, maxStepTime, maxQueue } = flags;
-  const { bodyLimit, drainSeconds } = flags;
+  const { bodyLimit, drainSeconds, sendSeconds, maxConnections, trustProxy = false } = flags;
   if ((tlsCert === undefined) !== (tlsKey === undefined))
     throw new UsageError("--tls-cert: expected it together with --tls-key, got one of them");
   return {
@@ -57,6 +59,11 @@ async function optionsOf(
     playground: flags.playground,
     apiKeys: apiKeys === undefined ? null : await readApiKeys(apiKeys),
     tls: tlsCert === undefined ? null : { cert: await readTextFile(tlsCert), key: await readTextFile(tlsKey!) },
+    // A name that stands for an address of this machine is one of the server's own.
+    allowedHosts: [...(flags.allowedHost ?? []), ...(/^[a-z][\w.-]*$/i.test(flags.host) ? [flags.host] : [])],
+    trustProxy: typeof trustProxy === "string" && /^\d+$/.test(trustProxy) ? Number(trustProxy) : trustProxy,
+    ...(sendSeconds !== undefined && { sendSeconds }),
+    ...(maxConnections !== undefined && { maxConnections }),
     ...(bodyLimit !== undefined && { bodyLimit }),
     ...(drainSeconds !== undefined && { drainSeconds }),
     logger: logLevel === "silent" ? false : { level: logLevel },

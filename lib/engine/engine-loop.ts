@@ -10,7 +10,7 @@ import { lengthOf, Scheduler, type StepLimits, type Work } from "./scheduler.js"
 import { acceptTokens, type Speculation } from "./speculation.js";
 import { Statistics } from "./statistics.js";
 import { noScores, runStep, type StepOutput } from "./step.js";
-import { asHeedError } from "../errors.js";
+import { asHeedError, HeedError } from "../errors.js";
 import { asFormatError } from "../structured/work.js";
 import { inTurns, pauseIfLong } from "../turns.js";
 import { tokensToVerify } from "./verification.js";
@@ -31,7 +31,12 @@ export class EngineLoop {
   #adapters: RequestAdapters;
   readonly #recorded = new RecordedSteps();
   readonly #speculation: Speculation | null;
+  /** Error of an engine that cannot go on; null for all others. */
+  lost: HeedError | null = null;
+  /** Number of failures since the last step that was computed. */
+  failures = 0;
   #running: Promise<void> | null = null;
+  #closed = false;
 
   constructor(model: CausalDecoder, pages: PageCounts, limits: StepLimits, speculation: Speculation | null) {
     this.#model = model;
@@ -58,8 +63,13 @@ export class EngineLoop {
     return this.#memory.residentBytes(this.table.highest) + (this.#speculation?.kvSizes.resident ?? 0);
   }
 
-  /** Adds a request. The steps begin in the next microtask. */
+  /**
+   * Adds a request. The steps begin in the next microtask.
+   *
+   * @throws the error of an engine that is lost.
+   */
   add(request: Request): void {
+    if (this.lost) throw this.lost;
     this.#adapters.assign(request);
     this.scheduler.add(request);
     this.#running ??= this.#run();
@@ -67,28 +77,42 @@ export class EngineLoop {
 
   /** Resolves when there is nothing to do. */
   async idle(): Promise<void> {
-    await this.#running;
+    while (this.#running) await this.#running;
   }
 
-  /** Continues all requests that have begun, and then serves another model. Until then, the others wait. */
+  /**
+   * Continues all requests that have begun, and then serves another model. Until then, the others wait. If it fails, the
+   * engine goes on with the model that it has.
+   *
+   * @throws ERR_DISPOSED if the memory is freed for good meanwhile.
+   */
   async replace(model: CausalDecoder, pages: PageCounts, limits: StepLimits): Promise<void> {
     this.scheduler.paused = true;
-    await this.#running;
-    this.free();
-    this.#giveBack();
-    this.#model = model;
-    this.#memory = new KvMemory(model, pages);
-    this.#weights = new WeightsWatch(model);
-    this.#adapters = new RequestAdapters(model, this.#weights);
-    for (const request of this.scheduler.all()) this.#adapters.assign(request);
-    this.table = new PageTable(pages.first, pages.pageSize, pages.most);
-    this.scheduler.use(this.table, limits);
-    this.scheduler.paused = false;
-    this.#running ??= this.#run();
+    try {
+      await this.#running;
+      if (this.#closed)
+        throw new HeedError("ERR_DISPOSED", "replace: expected an engine that stays, got one that was disposed");
+      // What can fail comes before the first change.
+      const weights = new WeightsWatch(model);
+      const table = new PageTable(pages.first, pages.pageSize, pages.most);
+      this.free();
+      this.#giveBack();
+      this.#model = model;
+      this.#memory = new KvMemory(model, pages);
+      this.#weights = weights;
+      this.#adapters = new RequestAdapters(model, weights);
+      for (const request of this.scheduler.all()) this.#adapters.assign(request);
+      this.table = table;
+      this.scheduler.use(table, limits);
+    } finally {
+      this.scheduler.paused = false;
+      if (!this.#closed) this.#running ??= this.#run();
+    }
   }
 
   /** Frees all memory for good. */
   close(): void {
+    this.#closed = true;
     this.free();
     this.#speculation?.dispose();
     this.#giveBack();
@@ -106,22 +130,40 @@ export class EngineLoop {
     this.#adapters.clear();
   }
 
+  /** Runs steps while there are requests. The promise never rejects: each failure ends the requests that it concerns. */
   async #run(): Promise<void> {
     // Requests that are made at the same time join the first step together.
     await Promise.resolve();
-    for (;;) {
+    while (this.lost === null) {
       await pauseIfLong();
-      const work = this.#next();
-      if (work.length === 0) break;
+      let work: readonly Work[] | null = null;
       try {
+        work = this.#next();
+        if (work.length === 0) break;
         await this.#serve(work);
       } catch (error) {
-        for (const { request } of work) request.finish({ error: asHeedError("generate", error) });
-        this.#restart();
+        this.#recover(work?.map(({ request }) => request) ?? this.scheduler.all(), error);
       }
     }
     // Nothing is awaited since there was no work, so no request can have come in between.
     this.#running = null;
+  }
+
+  /** Ends the requests that have failed, and goes on with the others from their beginning. If it cannot, the engine is lost. */
+  #recover(failed: readonly Request[], error: unknown): void {
+    this.failures++;
+    for (const request of failed) request.finish({ error: asHeedError("generate", error) });
+    try {
+      this.#restart();
+    } catch (cause) {
+      const { message } = asHeedError("generate", cause);
+      this.lost = new HeedError(
+        "ERR_INTERNAL",
+        `generate: expected an engine that works, got one that has failed and cannot go on; create another one (${message})`,
+        { cause },
+      );
+      for (const request of this.scheduler.all()) request.finish({ error: this.lost });
+    }
   }
 
   /** Runs a step, or several if all of them compute one token of the same requests. */
@@ -163,7 +205,10 @@ export class EngineLoop {
       this.#recorded.dispose();
       this.scheduler.restart();
       if (this.#memory.count > 0) this.table.limit(this.#memory.count - 1);
-      else for (const request of this.scheduler.all()) request.finish({ error: asHeedError("generate", error) });
+      else {
+        this.failures++;
+        for (const request of this.scheduler.all()) request.finish({ error: asHeedError("generate", error) });
+      }
       return false;
     }
   }
@@ -259,6 +304,7 @@ export class EngineLoop {
    * how texts that have to have a form may go on.
    */
   async #accept(ended: readonly Work[], drawn: Drawn): Promise<void> {
+    this.failures = 0;
     let row = 0;
     const now = performance.now();
     for (const work of ended) {

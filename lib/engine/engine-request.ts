@@ -27,6 +27,8 @@ export interface RequestOptions {
    * @default the model's active adapter, if it has one
    */
   adapter?: string | null | undefined;
+  /** @internal True if the caller keeps the adapter in the model until the first token is there. */
+  adapterHeld?: boolean;
   /**
    * Text that a request must have in common with another to use what the prefix cache has of the other's tokens. The
    * time and the `cachedTokens` of a request tell nothing about requests with another salt.

@@ -13,6 +13,7 @@ import { checkKvType, type KvType } from "../nn/kv-pages.js";
 import type { SavedTensor } from "../saved-tensor.js";
 import { answerRules } from "../structured/answer-rules.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { AdapterLease } from "./adapter-lease.js";
 import { BusyError } from "./busy-error.js";
 import { EngineLoop } from "./engine-loop.js";
 import type { EngineRequest } from "./engine-request.js";
@@ -170,7 +171,8 @@ export class Engine implements AsyncDisposable {
   readonly #loop: EngineLoop;
   #arrivals = 0;
   #closed = false;
-  #replacing = false;
+  #replacement: Promise<void> | null = null;
+  #probe: Promise<boolean> | null = null;
 
   /**
    * Creates an engine for a model, which stays the caller's. While the engine is open, the model must not be disposed.
@@ -273,17 +275,20 @@ export class Engine implements AsyncDisposable {
     const { prompt, tokens: _, messages: __, tools = [], variables: ____, rawControlTokens: _____, ...asked } = request;
     const { toolChoice = "auto", parallelToolCalls = true, chat = request.messages !== undefined, ...rest } = asked;
     const { n = 1, logprobs = null, priority = 0, deadline = Infinity, speculation = true, ...others } = rest;
-    const { adapter, cacheSalt, ...options } = others;
+    const { adapter, adapterHeld = false, cacheSalt, ...options } = others;
     checkInteger("generate", "n", n, 1, this.mostAnswers);
     if (logprobs !== null) checkInteger("generate", "logprobs", logprobs, 0, this.#model.config.vocabularySize);
     checkNumber("generate", "priority", priority);
     if (deadline !== Infinity) checkNumber("generate", "deadline", deadline);
     checkBoolean("generate", "speculation", speculation);
-    if (adapter !== undefined && adapter !== null) checkUsable("generate", this.#model, adapter);
+    if (adapter !== undefined && adapter !== null && !adapterHeld) checkUsable("generate", this.#model, adapter);
     checkSalt("generate", cacheSalt);
     const own = { priority, deadline, logprobs, speculation, adapter, cacheSalt };
+    // What is wrong with other options is found before an adapter is kept.
+    let lease: AdapterLease | null = null;
     const source = {
-      tokens: (sequence: Sequence, settings: TokenSettings) => this.#tokens(sequence, { ...settings, ...own }),
+      tokens: (sequence: Sequence, settings: TokenSettings) => this.#tokens(sequence, { ...settings, ...own }, lease),
+      ended: () => lease?.end(),
       ...{ n, logprobs: logprobs !== null, contextLength: this.contextLength },
     };
     const chosen = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
@@ -294,11 +299,15 @@ export class Engine implements AsyncDisposable {
     const read = (): ReturnType<typeof readPrompt> => {
       // The answers take memory when the prompt has been read.
       this.checkRoom(n);
+      lease?.begin();
       return readPrompt();
     };
     const answering = { format: given.format ?? null, tools, toolChoice, parallelToolCalls };
     const answers = chat ? answerRules(chatTokenizer(this.#tokenizer), answering) : null;
-    return generateFrom(this.#model, this.#tokenizer, read, given, prompt ?? null, { ...source, answers });
+    const generation = generateFrom(this.#model, this.#tokenizer, read, given, prompt ?? null, { ...source, answers });
+    const { adapter: name = this.activeAdapter } = request;
+    if (name !== null) lease = new AdapterLease(this.#model, name, n);
+    return generation;
   }
 
   /**
@@ -316,19 +325,11 @@ export class Engine implements AsyncDisposable {
    * @throws ERR_DIVERGED if the model diverges.
    */
   async score(request: ScoreRequest): Promise<TokenScores> {
-    let release = (): void => undefined;
-    try {
-      return await scoreTokens(this.#model, this.#room, request, (scoring, settings) => {
-        // The last token is not read, only predicted.
-        const tokens = Array.from(scoring.tokens.subarray(0, -1));
-        const sequence = { tokens, prompt: tokens.length, limit: 1, stream: 0, constraint: null };
-        const admitted = this.#admit(sequence, settings, scoring);
-        release = this.#holdAdapter(settings);
-        return admitted;
-      });
-    } finally {
-      release();
-    }
+    return scoreTokens(this.#model, this.#room, request, (scoring, settings) => {
+      // The last token is not read, only predicted.
+      const tokens = Array.from(scoring.tokens.subarray(0, -1));
+      return this.#admit({ tokens, prompt: tokens.length, limit: 1, stream: 0, constraint: null }, settings, scoring);
+    });
   }
 
   /**
@@ -370,24 +371,56 @@ export class Engine implements AsyncDisposable {
         `replace: expected a context of at least ${contextLength} tokens, got ${room.contextLength}${room.shortage(contextLength)}`,
       );
     if (this.#closed) throw closed("replace");
-    if (this.#replacing) throw new HeedError("ERR_BUSY", "replace: expected no replacement to be under way, got one");
-    this.#replacing = true;
+    if (this.#replacement) throw new HeedError("ERR_BUSY", "replace: expected no replacement to be under way, got one");
     try {
-      await this.#loop.replace(model, room.pages, this.#limitsFor(model, room));
+      this.#replacement = this.#loop.replace(model, room.pages, this.#limitsFor(model, room));
+      await this.#replacement;
       this.#model = model;
       this.#room = room;
       this.#tokenizer = tokenizer;
       this.#defaults = defaults;
     } finally {
-      this.#replacing = false;
+      this.#replacement = null;
     }
   }
 
-  /** Refuses new requests, and resolves when those that it has are done and its memory is free. */
+  /**
+   * Refuses new requests, and resolves when those that it has are done and its memory is free. A replacement that is
+   * under way comes to its end before.
+   */
   async close(): Promise<void> {
     this.#closed = true;
+    // Whoever asked for the replacement is told if it fails.
+    await this.#replacement?.catch(() => undefined);
     await this.#loop.idle();
     this.#loop.close();
+  }
+
+  /**
+   * @internal Resolves to true if the engine can compute: its last step did not fail, or one does not that it tries now.
+   */
+  async works(): Promise<boolean> {
+    const { lost, failures } = this.#loop;
+    if (lost || failures === 0) return lost === null;
+    this.#probe ??= this.#try().finally(() => {
+      this.#probe = null;
+    });
+    return this.#probe;
+  }
+
+  async #try(): Promise<boolean> {
+    try {
+      const signal = AbortSignal.timeout(5000);
+      await this.score({ tokens: [0, 0], priority: Number.MAX_SAFE_INTEGER, adapter: null, signal });
+      return true;
+    } catch {
+      return this.#loop.failures === 0;
+    }
+  }
+
+  /** @internal Keeps an adapter in the model. Returns a function that lets it go. */
+  holdAdapter(name: string): () => void {
+    return useAdapter(this.#model, name);
   }
 
   /** Does the same as `close()`, at the end of the block that declares it with `await using`. */
@@ -407,7 +440,8 @@ export class Engine implements AsyncDisposable {
    */
   checkRoom(answers = 1, op = "generate"): void {
     if (this.#closed) throw closed(op);
-    const { scheduler, statistics } = this.#loop;
+    const { scheduler, statistics, lost } = this.#loop;
+    if (lost) throw lost;
     scheduler.removeEnded();
     const room = Math.max(0, this.mostAnswers - scheduler.running - scheduler.waiting);
     if (answers > room)
@@ -423,15 +457,23 @@ export class Engine implements AsyncDisposable {
   }
 
   /** Yields the tokens of a request as they come. */
-  async *#tokens(sequence: Sequence, settings: RequestSettings): AsyncGenerator<DrawnToken> {
+  async *#tokens(
+    sequence: Sequence,
+    settings: RequestSettings,
+    lease: AdapterLease | null,
+  ): AsyncGenerator<DrawnToken> {
     const { signal, onToken } = settings;
-    signal?.throwIfAborted();
-    if (sequence.constraint?.ended) {
-      sequence.finish = "stop";
-      return;
+    let request: Request;
+    try {
+      signal?.throwIfAborted();
+      if (sequence.constraint?.ended) {
+        sequence.finish = "stop";
+        return;
+      }
+      request = this.#admit(sequence, settings);
+    } finally {
+      lease?.joined();
     }
-    const request = this.#admit(sequence, settings);
-    const release = this.#holdAdapter(settings);
     const abort = (): void => request.finish({ error: signal!.reason });
     signal?.addEventListener("abort", abort);
     try {
@@ -455,7 +497,7 @@ export class Engine implements AsyncDisposable {
     } finally {
       signal?.removeEventListener("abort", abort);
       request.finish("cancelled");
-      release();
+      lease?.end();
       const summary = this.#loop.statistics.ended(request);
       this.#onFinish?.(summary);
     }
@@ -473,7 +515,14 @@ export class Engine implements AsyncDisposable {
   ): Request {
     this.checkRoom(1, scoring ? "score" : "generate");
     const request = new Request(sequence, settings, this.#arrivals++, scoring);
-    this.#loop.add(request);
+    // The adapter is kept until the tokens are computed, and not until a client has read them.
+    request.onEnd = this.#holdAdapter(settings);
+    try {
+      this.#loop.add(request);
+    } catch (error) {
+      request.finish({ error });
+      throw error;
+    }
     return request;
   }
 

@@ -25,6 +25,9 @@ export interface RequestSettings extends TokenSettings {
   readonly cacheSalt?: string | undefined;
 }
 
+/** Why a request has ended; null if it has not. */
+type End = FinishReason | "diverged" | "cancelled" | { readonly error: unknown } | null;
+
 /** A sequence that the engine continues. */
 export class Request {
   /**
@@ -62,10 +65,11 @@ export class Request {
   adapter: BankedAdapter | null = null;
   /** True if tokens may be drafted for it. */
   speculates: boolean;
-  /** State of the request: it gets no more tokens unless this is null. */
-  end: FinishReason | "diverged" | "cancelled" | { error: unknown } | null = null;
   /** The tokens once they are no other request's. */
   #own: number[] | null = null;
+  /** Function that is called when the request ends, whether or not its tokens have been read. */
+  onEnd: (() => void) | null = null;
+  #end: End = null;
   #wake: (() => void) | null = null;
   readonly #salt: string;
 
@@ -94,6 +98,11 @@ export class Request {
     const { cacheSalt } = settings;
     // Salts may be long; each cached page of a prompt's beginning has it in its key.
     this.#salt = cacheSalt === undefined ? "" : `.${createHash("sha256").update(cacheSalt).digest("base64url")}`;
+  }
+
+  /** State of the request: it gets no more tokens unless this is null. */
+  get end(): End {
+    return this.#end;
   }
 
   /** Number of tokens that were generated. */
@@ -172,20 +181,19 @@ export class Request {
   /** Takes the token that was drawn in a row; `now` is the time as `performance.now()` gives it. */
   accept(drawn: Drawn, row: number, now: number): void {
     const token = drawn.ids[row]!;
-    if (token < 0) this.end = "diverged";
-    else if (this.settings.stopTokens.has(token)) this.end = "stop";
+    if (token < 0) this.finish("diverged");
+    else if (this.settings.stopTokens.has(token)) this.finish("stop");
     else {
       const logprobs = drawn.logprobs(row);
       if (logprobs) this.logprobs.push(logprobs);
       this.add(token);
       this.times.lastToken = now;
       if (this.generated === 1) this.times.firstToken = now;
-      this.end = this.#endAfter(token);
+      this.finish(this.#endAfter(token));
     }
-    this.notify();
   }
 
-  #endAfter(token: number): Request["end"] {
+  #endAfter(token: number): End {
     try {
       this.constraint?.accept(token);
     } catch (error) {
@@ -195,10 +203,13 @@ export class Request {
     return this.generated >= this.limit ? "length" : null;
   }
 
-  /** Ends the request, if it has not ended. */
-  finish(end: Request["end"]): void {
-    this.end ??= end;
+  /** Ends the request, unless it has ended or `end` is null, and wakes the reader of its tokens. */
+  finish(end: End): void {
+    this.#end ??= end;
     this.notify();
+    if (this.#end === null) return;
+    this.onEnd?.();
+    this.onEnd = null;
   }
 
   /** Wakes the reader of the tokens. */

@@ -40,6 +40,8 @@ export interface TextSource {
   readonly logprobs: boolean;
   /** Largest number of tokens of a sequence. @default the context of the model */
   readonly contextLength?: number;
+  /** Function that is called if no token is asked for, because the prompt or the form of the text is invalid. */
+  readonly ended?: () => void;
   /** Returns what the answers to a prompt consist of; null if they are plain texts. */
   readonly answers?: FindRules | null;
 }
@@ -156,6 +158,17 @@ export async function encodePrompt(tokenizer: Tokenizer, prompt: string, maxLeng
 
 /** Reads the prompt, and returns the events of all texts. */
 async function eventsOf(
+  ...[model, tokenizer, promptTokens, settings, source, end]: Parameters<typeof begunEvents>
+): ReturnType<typeof begunEvents> {
+  try {
+    return await begunEvents(model, tokenizer, promptTokens, settings, source, end);
+  } catch (error) {
+    source.ended?.();
+    throw error;
+  }
+}
+
+async function begunEvents(
   model: CausalModel,
   tokenizer: Tokenizer | null,
   promptTokens: () => Int32Array | Promise<Int32Array>,

@@ -110,7 +110,13 @@ export class Answers {
     observation: Observation,
   ) {
     const { engine, adapter } = served;
-    const own = { ...options, adapter, cacheSalt: saltOf(call.tenant, options.cacheSalt), signal: call.signal };
+    const own = {
+      ...options,
+      adapter,
+      adapterHeld: adapter !== undefined,
+      cacheSalt: saltOf(call.tenant, options.cacheSalt),
+      signal: call.signal,
+    };
     const answers = prompts.map((tokens, i) => {
       const generation = engine.generate({ ...own, tokens });
       return new PromptAnswers(generation, i * (options.n ?? 1), this.usage, observation);

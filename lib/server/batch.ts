@@ -96,7 +96,7 @@ async function answered(input: string, output: string, settings: Settings): Prom
   const gate = new Gate(models.mostAnswers);
   try {
     const done = await answeredNames(output, names);
-    const call = { models, limits: {}, observer: observers([]), tenant: null, signal };
+    const call = { models, limits: {}, observer: observers([]), tenant: null, signal, releases: [] };
     const result = { total: names.size, earlier: done.size, failed: 0 };
     await concurrently(concurrency, requestsOf(input), async (request) => {
       if (done.has(request.custom_id)) return;
@@ -132,11 +132,12 @@ function lineOf({ custom_id }: BatchRequest, { status, body }: Answer): { status
 }
 
 /** Resolves to the status and the body of the answer to a request, which waits for its turn. */
-async function answer({ url, body }: BatchRequest, call: Call, gate: Gate): Promise<Answer> {
+async function answer({ url, body }: BatchRequest, shared: Call, gate: Gate): Promise<Answer> {
   const { endpoint, errorOf } = routes.get(url)!;
   const error = errorOf(body) ?? streamError(body);
   if (error) return { status: error.status, body: error.body };
   const leave = await gate.enter(endpoint.answers?.(body));
+  const call = { ...shared, releases: [] as (() => void)[] };
   try {
     for (;;) {
       call.signal.throwIfAborted();
@@ -151,6 +152,7 @@ async function answer({ url, body }: BatchRequest, call: Call, gate: Gate): Prom
       }
     }
   } finally {
+    for (const release of call.releases) release();
     leave();
   }
 }

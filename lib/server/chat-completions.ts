@@ -92,7 +92,7 @@ export const chatCompletions = endpoint<Body>({
   schema,
   answers: ({ n }) => n ?? 1,
   async run(body, call) {
-    const served = call.models.language(body.model);
+    const served = call.models.language(body.model, call.releases);
     served.checkRoom(1, body.n);
     const streamed = streams(body);
     const answering = answerOptionsOf(body);

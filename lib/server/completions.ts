@@ -62,7 +62,7 @@ export const completions = endpoint<Body>({
   schema,
   answers: (body) => promptsOf(body).length * (body.n ?? 1),
   async run(body, call) {
-    const served = call.models.language(body.model);
+    const served = call.models.language(body.model, call.releases);
     const streamed = streams(body);
     const texts = promptsOf(body);
     served.checkRoom(texts.length, body.n);

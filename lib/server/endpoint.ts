@@ -16,6 +16,8 @@ export interface Call {
   readonly observer: Observer;
   /** Whose request it is: those of others share no cached beginnings with it. Null if all do. */
   readonly tenant: string | null;
+  /** Functions to call when the request has been begun: they let go the adapters that it keeps in their models. */
+  readonly releases: (() => void)[];
   /** Signal that is aborted when nobody waits for the answer any more. */
   readonly signal: AbortSignal;
 }

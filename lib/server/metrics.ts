@@ -23,12 +23,14 @@ export function serveMetrics(app: FastifyInstance, models: ServedModels): Observ
   const readAgain = readEngines(registry, models);
   describeModels(registry, models);
   measureMemory(registry, models);
+  const { observer, forget } = countTokens(registry);
   app.get("/metrics", { schema: { summary: "Figures for Prometheus", hide: true } }, async (_request, reply) => {
     reply.type(registry.contentType);
     readAgain();
+    await forget(new Set(models.all.map(({ id }) => id)));
     return Registry.merge([ofProcess!, registry]).metrics();
   });
-  return countTokens(registry);
+  return observer;
 }
 
 function countRequests(app: FastifyInstance, registry: Registry): void {
@@ -49,7 +51,11 @@ function countRequests(app: FastifyInstance, registry: Registry): void {
   });
 }
 
-function countTokens(registry: Registry): Observer {
+/** Returns an observer that counts tokens, and a function that forgets those of models that are not among the ones given. */
+function countTokens(registry: Registry): {
+  observer: Observer;
+  forget: (models: ReadonlySet<string>) => Promise<void>;
+} {
   const common = { registers: [registry], labelNames: ["model"] };
   const counter = (name: string, help: string) => new Counter({ ...common, name, help });
   const prompts = counter("heed_prompt_tokens_total", "Tokens of prompts and of embedded texts.");
@@ -67,7 +73,14 @@ function countTokens(registry: Registry): Observer {
     ...{ ...common, name: "heed_time_per_output_token_seconds", help: "Time between tokens after the first." },
     buckets: shortSeconds,
   });
-  return {
+  const forget = async (models: ReadonlySet<string>): Promise<void> => {
+    for (const metric of [prompts, completions, failures, answers, first, between])
+      for (const { labels } of (await metric.get()).values) {
+        const { model, finish_reason: reason } = labels as { model: string; finish_reason?: string };
+        if (!models.has(model)) metric.remove({ model, ...(reason !== undefined && { finish_reason: reason }) });
+      }
+  };
+  const observer: Observer = {
     begin(_operation, model) {
       let last = performance.now();
       let begun = false;
@@ -89,6 +102,7 @@ function countTokens(registry: Registry): Observer {
       };
     },
   };
+  return { observer, forget };
 }
 
 /** Figures of the engine that only grow, and others. */
@@ -163,6 +177,7 @@ function readEngines(registry: Registry, models: ServedModels): () => void {
     new Gauge({
       ...{ ...common, name, help },
       collect() {
+        this.reset();
         for (const { id, metrics } of engines) this.set({ model: id }, metrics[key] as number);
       },
     });

@@ -26,10 +26,11 @@ import {
   ServedModels,
   type ServedSummary,
 } from "./served-models.js";
+import { closeStalled, type SendOptions } from "./stalls.js";
 import { tracing } from "./tracing.js";
 
 /** Options of `heedServer`. */
-export interface ServerOptions extends RequestLimits, AccessOptions, DrainOptions {
+export interface ServerOptions extends RequestLimits, AccessOptions, DrainOptions, SendOptions {
   /** The models by the names that clients give. They stay the caller's, who disposes them after the server's end. */
   models: Readonly<Record<string, ServableModel>>;
   /** Options of the engine of each model that generates. @default {} */
@@ -76,6 +77,7 @@ export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options
   // Without a prefix, what has no route is the affair of the app.
   if (app.prefix !== "") refuseUnknown(app);
   limitBodies(app);
+  closeStalled(app, options);
   app.addHook("onRequest", (request, reply, done) => {
     reply.header("x-request-id", request.id);
     done();
@@ -98,9 +100,10 @@ export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options
   if (playground) servePlayground(app);
   const alive = { schema: { summary: "Say that the process runs" }, config: { ...open, drained: true } };
   app.get("/health", alive, () => ({ status: "ok" }));
-  app.get("/ready", { schema: { summary: "Say that the server takes requests" }, config: open }, () => ({
-    status: "ready",
-  }));
+  app.get("/ready", { schema: { summary: "Say that the server takes requests" }, config: open }, async () => {
+    if (await served.work()) return { status: "ready" };
+    throw new ApiError(503, "A model does not compute: its steps fail.", { code: "not_ready", retryAfter: 10 });
+  });
 };
 
 async function documentApi(app: FastifyInstance): Promise<void> {
@@ -115,14 +118,17 @@ async function documentApi(app: FastifyInstance): Promise<void> {
 function serve(
   app: FastifyInstance,
   endpoint: Endpoint,
-  context: Omit<Call, "signal" | "tenant">,
+  context: Omit<Call, "signal" | "tenant" | "releases">,
   { drain, tenantOf, bodyLimit }: { drain: Drain; tenantOf: TenantOf; bodyLimit: number },
 ): void {
   const { url, summary, schema } = endpoint;
   app.post(url, { schema: { summary, body: schema }, bodyLimit }, async (request, reply) => {
     const observer = observers([context.observer, logging(request.log)]);
-    const own = { observer, tenant: tenantOf(request), signal: drain.signalFor(reply) };
-    const answer = await endpoint.run(request.body, { ...context, ...own });
+    const releases: (() => void)[] = [];
+    const own = { observer, releases, tenant: tenantOf(request), signal: drain.signalFor(reply) };
+    const answer = await endpoint.run(request.body, { ...context, ...own }).finally(() => {
+      for (const release of releases) release();
+    });
     if (!(answer instanceof EventStream)) return sendJson(reply, answer);
     const lines = eventLines(answer, (error) => log(request, error));
     // The stream asks for the next part of an answer only when the socket has taken the ones before.

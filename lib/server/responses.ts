@@ -81,7 +81,7 @@ export const responses = endpoint<Body>({
   summary: "Answer a conversation, in the form of OpenAI's responses",
   schema,
   async run(body, call) {
-    const served = call.models.language(body.model);
+    const served = call.models.language(body.model, call.releases);
     served.checkRoom(1, 1);
     const messages = inputMessages(body.input, body.instructions ?? null);
     const answering = answerOptions({

@@ -249,10 +249,14 @@ export class ServedModels {
     return this.#language.flatMap(({ adapters }) => adapters);
   }
 
-  /** Returns the model or the adapter that a request names, or the first model if it names none. */
-  language(id: string | null | undefined): ServedLanguageModel {
+  /**
+   * Returns the model or the adapter that a request names, or the first model if it names none. An adapter is kept in its
+   * model until the function is called that is added to `releases`.
+   */
+  language(id: string | null | undefined, releases: (() => void)[]): ServedLanguageModel {
     const isModel = this.#models.some((model) => model.id === id);
     const adapter = isModel || typeof id !== "string" ? undefined : this.#adapters.find((one) => one.id === id);
+    if (adapter) releases.push(adapter.engine.holdAdapter(adapter.id));
     return adapter ?? this.#find(this.#language, id, "generates text");
   }
 
@@ -290,6 +294,11 @@ export class ServedModels {
       ...this.#embedding.map(({ id, model, contextLength }) => ({ ...of(id, model.model), contextLength, ...none })),
       ...this.#ranking.map(({ id, model, contextLength }) => ({ ...of(id, model.model), contextLength, ...none })),
     ];
+  }
+
+  /** Resolves to true if each engine can compute. */
+  async work(): Promise<boolean> {
+    return (await Promise.all(this.#language.map(({ engine }) => engine.works()))).every(Boolean);
   }
 
   /** Closes the engines when their requests are done. */

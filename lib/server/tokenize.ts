@@ -16,7 +16,7 @@ export const tokenize = endpoint<Body>({
   summary: "Turn a text or a conversation into tokens",
   schema: object({ model: modelSchema, prompt: textSchema, messages: messagesSchema }),
   async run({ model, prompt, messages }, call) {
-    const served = call.models.language(model);
+    const served = call.models.language(model, call.releases);
     if ((prompt === undefined) === (messages === undefined))
       throw new ApiError(400, "Expected one of prompt and messages.", { param: "prompt", code: "invalid_value" });
     const tokens =

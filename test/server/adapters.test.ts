@@ -45,7 +45,11 @@ test("OpenAI's client lists adapters, chooses them by name, and loses those that
   });
   for await (const { choices } of stream) streamed += choices[0]!.text;
   expect(streamed).toBe((await model.generate("Call me", { maxTokens: 8, temperature: 0, adapter: "polite" })).text);
+  const figures = async (): Promise<string> => (await fetch(`${server.url}/metrics`)).text();
+  expect(await figures()).toMatch(/heed_completion_tokens_total\{model="polite"\} \d+/);
   await unloadAdapter(model.model, "polite");
+  expect(await figures()).not.toContain("polite");
+  expect(await figures()).toMatch(/heed_answers_total\{model="brief",finish_reason="length"\} 1/);
   expect((await listed()).map(([id]) => id)).toEqual(["tiny", "minilm", "brief"]);
   await expect(openai.chat.completions.create({ ...body, model: "polite" })).rejects.toThrow(/"polite" does not exist/);
 });
