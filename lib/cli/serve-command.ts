@@ -20,8 +20,8 @@ export function serveCommand(): Command {
     .option("--host <address>", "address to listen at", text, "127.0.0.1")
     .option("--port <n>", "port to listen at; 0 takes a free one", integer(0, 65535), 8080)
     .option("--max-tokens <n>", "most tokens that a request may ask for (default: the context)", integer(1))
-    .option("--max-sequences <n>", "most requests that run at the same time (default: 64)", integer(1))
-    .option("--max-queue <n>", "most requests that wait; further ones are refused (default: 1024)", integer(0))
+    .option("--max-sequences <n>", "most answers that run at the same time (default: 64)", integer(1))
+    .option("--max-queue <n>", "most answers that wait; further ones are refused (default: 1024)", integer(0))
     .option(
       "--max-step-time <ms>",
       "time that a step should take at most, in milliseconds, so that long prompts do not hold up the others (default: 250)",

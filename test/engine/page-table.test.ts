@@ -89,4 +89,33 @@ describe("PageTable", () => {
       expect(table.available).toBe(table.pages);
     }
   });
+
+  test("tokens that are looked up again, and grow, find what is cached now", () => {
+    const random = new Random(6);
+    for (let round = 0; round < 20; round++) {
+      const size = random.integer(2) + 1;
+      const most = random.integer(10) + 4;
+      const table = new PageTable(most, size);
+      const sequences = Array.from({ length: 4 }, () => Array.from({ length: 3 * size }, () => random.integer(2)));
+      for (let step = 0; step < 200; step++) {
+        const tokens = sequences[random.integer(4)]!;
+        const root = random.integer(2);
+        const count = Math.floor(tokens.length / size);
+        const pages = table.find(tokens, count, root);
+        // A copy has been looked up by nobody.
+        const again = table.find([...tokens], count, root);
+        expect(again).toEqual(pages);
+        for (const page of again) table.release(page);
+        for (let page = table.allocate(); page !== null; page = table.allocate()) {
+          pages.push(page);
+          if (pages.length <= count) table.register(tokens, pages, pages.length - 1, root);
+          if (random.integer(2) === 0) break;
+        }
+        for (const page of pages.toReversed()) table.release(page);
+        if (random.integer(3) === 0) tokens.push(random.integer(2));
+        if (random.integer(50) === 0) table.clear();
+      }
+      expect(table.available).toBe(most);
+    }
+  });
 });
