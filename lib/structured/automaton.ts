@@ -31,7 +31,7 @@ interface Edge {
   readonly frame: Frame;
 }
 
-/** What the items of a state can begin with. */
+/** Ways in which the items of a state can begin. */
 interface Closure {
   /** True if the text may end here. */
   accepts: boolean;
@@ -62,10 +62,12 @@ const mostEdges = 8192;
 const mostPlaces = 2 ** 15;
 /** Largest number of states that the tokens at one place lead to; one with many ways to go on counts as several. */
 const mostVisited = 2 ** 16;
-/** Number of nodes, of states that are new, and of places, between two pauses. */
+/** Number of nodes between two pauses. */
 const nodesBetweenPauses = 2 ** 14;
-const statesBetweenPauses = 32;
-const placesBetweenPauses = 2 ** 12;
+/** Places that are looked at between two pauses. */
+const workBetweenPauses = 2 ** 12;
+/** Places for which a further state counts. */
+const stateWork = 64;
 
 /** Bytes that an automaton may take, of which the tokens at one place may add most, and those that are always kept. */
 const mostBytes = 28 * 2 ** 20;
@@ -75,6 +77,8 @@ const fewBytes = 6 * 2 ** 20;
 /** States that the tokens at one place have led to, and the bytes that they have taken. */
 class Visit {
   readonly era: object;
+  /** Places that were looked at since the last pause. */
+  work = 0;
   /** Bytes that were added so far, and those that the automaton had after the last pause. */
   added = 0;
   before: number;
@@ -108,7 +112,7 @@ function tooMany(): HeedError {
 }
 
 /** Signal that the states of a search have been forgotten, so that it has to begin again. */
-const forgotten = Symbol("forgotten");
+class Forgotten extends Error {}
 
 /** States and the tokens that they allow, for one vocabulary. Grammars share it, and so the work for common rules. */
 export class Automaton {
@@ -150,13 +154,21 @@ export class Automaton {
     return atOnce(this.#stateOf([this.#places.item(this.#places.push(root, null), endOfText)]));
   }
 
-  /** Returns the state after the bytes, or null if no text goes on with them. */
-  after(state: State, bytes: Uint8Array): State | null {
+  /**
+   * Returns the state after the bytes, or null if no text goes on with them.
+   *
+   * @throws ERR_ARGUMENT if more than `most` places would have to be looked at.
+   */
+  after(state: State, bytes: Uint8Array, most = Infinity): State | null {
     let at = this.adopt(state);
+    let work = 0;
     for (const one of bytes) {
-      const next = at.next[one]! || atOnce(this.#next(at, one));
+      const known = at.next[one]!;
+      const next = known || atOnce(this.#next(at, one));
       if (next === dead) return null;
       at = this.#states[next]!;
+      if (!known) work += at.items.length + at.places;
+      if (work > most) throw tooMany();
     }
     return at;
   }
@@ -186,7 +198,7 @@ export class Automaton {
         if (this.bytes > fewBytes) this.onLarge?.();
         return own;
       } catch (cause) {
-        if (cause === forgotten) continue;
+        if (cause instanceof Forgotten) continue;
         // What was made for a form that cannot be followed is of no use.
         if (this.bytes > fewBytes && own.era === this.#era) this.forget();
         throw cause;
@@ -196,7 +208,9 @@ export class Automaton {
 
   *#find(state: State, visit: Visit): Steps<TokenSet> {
     yield* this.#pause(visit);
-    const items = state.items.map(({ rest, frame }) => this.#places.item(rest && this.#clamped(rest), frame));
+    const items: Item[] = [];
+    for (const { rest, frame } of state.items)
+      items.push(this.#places.item(rest && (yield* this.#clamped(rest, visit)), frame));
     const key = items.map(({ id }) => id).join();
     const known = this.#sets.get(key);
     if (known) return known;
@@ -215,10 +229,11 @@ export class Automaton {
     if (visit.added > mostAdded) throw tooMany();
     if (this.bytes > mostBytes) this.forget();
     largestOther(this, mostTotal)?.forget();
-    if (visit.era !== this.#era) throw forgotten;
+    if (visit.era !== this.#era) throw new Forgotten();
     yield;
-    if (visit.era !== this.#era) throw forgotten;
+    if (visit.era !== this.#era) throw new Forgotten();
     visit.before = this.bytes;
+    visit.work = 0;
   }
 
   /** Adds the tokens that may follow an item. */
@@ -260,16 +275,14 @@ export class Automaton {
     const { bytes, depths, ends, firsts, ids } = this.trie;
     const path: State[] = [];
     path[depth] = start;
-    let made = this.#states.length;
     let pause = first + nodesBetweenPauses;
     for (let node = first; node < end;) {
       const level = depths[node]!;
       const from = path[level - 1]!;
       const one = bytes[node]!;
       const next = from.next[one]! || (yield* this.#next(from, one, visit));
-      if (this.#states.length > made + statesBetweenPauses || node > pause) {
+      if (visit.work > workBetweenPauses || node > pause) {
         yield* this.#pause(visit);
-        made = this.#states.length;
         pause = node + nodesBetweenPauses;
       }
       if (next === dead) {
@@ -286,9 +299,10 @@ export class Automaton {
   }
 
   *#next(state: State, one: number, visit: Visit | null = null): Steps<number> {
-    const items = state.edges
-      .filter(({ low, high }) => low <= one && one <= high)
-      .map(({ tail, frame }) => this.#places.item(tail, frame));
+    const items: Item[] = [];
+    for (const { low, high, tail, frame } of state.edges)
+      if (low <= one && one <= high) items.push(this.#places.item(tail, frame));
+    if (visit) visit.work += items.length + state.edges.length / 16;
     const next = items.length === 0 ? dead : (yield* this.#stateOf(items, visit)).id;
     if (state.next === noNext) {
       state.next = new Int32Array(256);
@@ -310,6 +324,7 @@ export class Automaton {
     const state = this.#state(sorted, closure);
     this.#states.push(state);
     this.#known.set(key, state);
+    if (visit) visit.work += stateWork;
     this.#bytes += 320 + key.length + 8 * sorted.length + 64 * state.edges.length;
     return state;
   }
@@ -348,7 +363,7 @@ export class Automaton {
           `format: expected at most ${mostEdges} ways in which a text can go on at one place, got more`,
         );
       if (++found.places > mostPlaces) throw tooMany();
-      if (visit && found.places % placesBetweenPauses === 0) yield* this.#pause(visit);
+      if (visit && ++visit.work > workBetweenPauses) yield* this.#pause(visit);
       if (head.kind === "byte") found.edges.push({ low: head.low, high: head.high, tail, frame });
       else if (head.kind === "choice") for (const option of head.options) pending.push({ head: option, tail, frame });
       else if (head.kind === "sequence") {
@@ -356,6 +371,7 @@ export class Automaton {
         let after = tail;
         for (let i = parts.length - 1; i >= 0; i--) after = this.#places.push(parts[i]!, after);
         found.places += parts.length >> 3;
+        if (visit) visit.work += parts.length;
         visitRest(after, frame);
       } else if (isNew(calls, this.#places.push(head, tail), frame)) {
         // Only repetitions and rules can come back to themselves.
@@ -377,12 +393,19 @@ export class Automaton {
    * Returns the same with numbers of repetitions that no token can tell apart, so that the tokens of a long text with a
    * limit are found once.
    */
-  #clamped(rest: Rest): Rest {
-    return this.#places.own(rest, (head) => this.#fewRepeats(head));
+  *#clamped(rest: Rest, visit: Visit): Steps<Rest> {
+    const longer: Rest[] = [];
+    let one: Rest | null = rest;
+    for (; one && !one.clamped; one = one.tail) longer.push(one);
+    for (let after = one?.clamped ?? null, next = longer.pop(); next; next = longer.pop()) {
+      if (++visit.work > workBetweenPauses) yield* this.#pause(visit);
+      after = next.clamped = this.#places.push(this.#fewRepeats(next.head), after);
+    }
+    return rest.clamped!;
   }
 
   #fewRepeats(head: Expression): Expression {
-    if (head.kind !== "repeat" || head.of.kind === "repeat") return head;
+    if (head.kind !== "repeat") return head;
     const { longest } = this.trie;
     return this.#places.repeat(head.of, Math.min(head.least, longest + 1), head.most > longest ? Infinity : head.most);
   }

@@ -8,6 +8,9 @@ import type { TokenSet } from "./token-set.js";
 /** Set of no token. */
 const none: TokenSet = { ids: new Int32Array(0) };
 
+/** Largest number of places that are looked at for a token: it is accepted without a pause. */
+const mostPlaces = 2 ** 16;
+
 /** A text that has to match, of which some tokens have been generated. */
 export class Constraint {
   readonly #automaton: Automaton;
@@ -50,7 +53,7 @@ export class Constraint {
    * @throws ERR_ARGUMENT if there are too many ways to go on after it.
    */
   accept(token: number): void {
-    const next = this.#automaton.after(this.#state, this.#automaton.trie.tokens[token]!);
+    const next = this.#automaton.after(this.#state, this.#automaton.trie.tokens[token]!, mostPlaces);
     if (!next) throw new HeedError("ERR_INTERNAL", `format: expected a token that it allows, got ${token}`);
     this.#state = next;
   }

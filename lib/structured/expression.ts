@@ -84,6 +84,8 @@ export function sequence(...parts: readonly Expression[]): Expression {
 /** Returns all parts, one after the other. Unlike `sequence`, it takes any number of them. */
 export function sequenceOf(parts: readonly Expression[]): Expression {
   if (parts.includes(never)) return never;
+  if (parts.includes(empty)) return sequenceOf(parts.filter((part) => part !== empty));
+  if (parts.length === 0) return empty;
   return parts.length === 1 ? parts[0]! : { kind: "sequence", parts };
 }
 
@@ -100,6 +102,7 @@ export function choiceOf(options: readonly Expression[]): Expression {
 
 export function repeat(of: Expression, least: number, most = Infinity): Expression {
   if (of === never) return least === 0 ? empty : never;
+  if (of === empty || most === 0) return empty;
   return least === 1 && most === 1 ? of : { kind: "repeat", of, least, most };
 }
 

@@ -9,6 +9,8 @@ export interface Rest {
   readonly head: Expression;
   readonly tail: Rest | null;
   own: OwnTokens | null;
+  /** Rest with numbers of repetitions that no token can tell apart instead of its own; null until it is asked for. */
+  clamped: Rest | null;
 }
 
 /** A caller of a rule: what is left of it after the call, and its own caller. */
@@ -24,7 +26,7 @@ export const endOfText: Frame = { id: 0, rest: null, parent: null };
 /** Bottom of the frames of a rule whose caller is not known. */
 export const unknownCaller: Frame = { id: 1, rest: null, parent: null };
 
-/** What is left of a rule, and its caller. */
+/** Rest of a rule and its caller: a way in which a text can go on. */
 export interface Item {
   readonly id: number;
   /** Null if nothing is left, at the bottom of the frames. */
@@ -58,7 +60,7 @@ export class Places {
     if (number === undefined) this.#heads.set(head, (number = this.#heads.size));
     const key = number * mostIds + (tail ? tail.id : 0);
     let found = this.#rests.get(key);
-    if (!found) this.#rests.set(key, (found = { id: this.#rests.size + 1, head, tail, own: null }));
+    if (!found) this.#rests.set(key, (found = { id: this.#rests.size + 1, head, tail, own: null, clamped: null }));
     return found;
   }
 
@@ -95,11 +97,11 @@ export class Places {
     return found;
   }
 
-  /** Returns what is left of a rule, also one that others have made, with its heads changed. */
-  own(rest: Rest, changed = (head: Expression): Expression => head): Rest {
+  /** Returns what is left of a rule that others have made as one of these. */
+  #ownRest(rest: Rest): Rest {
     const heads: Expression[] = [];
     for (let one: Rest | null = rest; one; one = one.tail) heads.push(one.head);
-    return heads.reduceRight<Rest | null>((after, head) => this.push(changed(head), after), null)!;
+    return heads.reduceRight<Rest | null>((after, head) => this.push(head, after), null)!;
   }
 
   /** Returns an item that others have made as one of these. */
@@ -107,8 +109,8 @@ export class Places {
     const frames: Rest[] = [];
     let bottom = frame;
     for (; bottom.parent; bottom = bottom.parent) frames.push(bottom.rest!);
-    const own = frames.reduceRight((parent, one) => this.frame(this.own(one), parent), bottom);
-    return this.item(rest && this.own(rest), own);
+    const own = frames.reduceRight((parent, one) => this.frame(this.#ownRest(one), parent), bottom);
+    return this.item(rest && this.#ownRest(rest), own);
   }
 }
 

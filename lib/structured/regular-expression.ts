@@ -13,7 +13,8 @@ import {
   wholeLanguage,
 } from "./pattern.js";
 import { type Language, Languages } from "./text-language.js";
-import { isPauseDue, spend } from "./work.js";
+import { findProperties, propertyCharacters } from "./unicode-properties.js";
+import { isPauseDue, spend, withoutPauses } from "./work.js";
 
 /** Options of `regularExpression`. */
 export interface RegularExpressionOptions {
@@ -62,7 +63,10 @@ export function* readPattern(source: string, what: string): Steps<Pattern> {
   // JavaScript's engine looks up each property of characters.
   const properties = source.match(/\\p\{/gi)?.length ?? 0;
   spend(source.length / 8 + 200 * properties, source.length / 64 + 20 * properties);
-  return yield* new Parser(source, what, hasUnicodeSyntax(source, what)).all();
+  const isUnicode = hasUnicodeSyntax(source, what);
+  // They are found before, since the parser cannot pause for them.
+  if (isUnicode) yield* findProperties(source);
+  return yield* new Parser(source, what, isUnicode).all();
 }
 
 /** Returns the texts in which a regular expression matches a part. It throws what `readPattern` throws. */
@@ -131,7 +135,6 @@ class Parser {
   readonly #characters: readonly string[];
   readonly #what: string;
   readonly #unicode: boolean;
-  readonly #properties = new Set<string>();
   #at = 0;
 
   constructor(source: string, what: string, unicode: boolean) {
@@ -301,10 +304,7 @@ class Parser {
     const name = this.#characters.slice(this.#at, end + 1).join("");
     this.#at = end + 1;
     const source = `\\${kind}${name}`;
-    // Each is looked for among all characters.
-    if (!this.#properties.has(source)) spend(propertyWork);
-    this.#properties.add(source);
-    return propertyCharacters(source);
+    return withoutPauses(propertyCharacters(source));
   }
 
   #peek(): string | undefined {
@@ -334,39 +334,4 @@ function rangesOf(member: number | Characters): Characters {
 
 function one(point: number): Characters {
   return intersection([[point, point]], allCharacters);
-}
-
-/** Steps for the characters of a property. */
-const propertyWork = 5000;
-/** Largest number of properties that are kept. */
-const mostProperties = 64;
-const properties = new Map<string, Characters>();
-/** All characters, one after the other. */
-let everyCharacter: string | null = null;
-
-/** Returns the characters of a Unicode property, such as "\p{L}". */
-function propertyCharacters(source: string): Characters {
-  const known = properties.get(source);
-  if (known) return known;
-  everyCharacter ??= charactersFrom(allCharacters);
-  const ranges: [number, number][] = [];
-  for (const [run] of everyCharacter.matchAll(new RegExp(`${source}+`, "gu")))
-    ranges.push([run.codePointAt(0)!, lastPoint(run)]);
-  // The characters before and after the surrogates are neighbours in the text.
-  const found = charactersOf(ranges);
-  if (properties.size >= mostProperties) properties.clear();
-  properties.set(source, found);
-  return found;
-}
-
-function charactersFrom(of: Characters): string {
-  const pieces: string[] = [];
-  for (const [low, high] of of)
-    for (let from = low; from <= high; from += 4096)
-      pieces.push(String.fromCodePoint(...Array.from({ length: Math.min(4096, high + 1 - from) }, (_, i) => from + i)));
-  return pieces.join("");
-}
-
-function lastPoint(text: string): number {
-  return text.codePointAt(text.length - (text.codePointAt(text.length - 2)! > 0xffff ? 2 : 1))!;
 }

@@ -153,9 +153,9 @@ export class SchemaDocument {
     const known = this.#nodes.get(value);
     if (known) return known;
     const own = this.#bases.get(value) ?? base;
-    const text = JSON.stringify(descriptions.some((name) => name in value) ? { ...value, ...undescribed } : value);
-    spend(text.length / 256);
-    const key = text.length > mostText ? null : `${own} ${text}`;
+    const text = shortText(descriptions.some((name) => name in value) ? { ...value, ...undescribed } : value, mostText);
+    spend((text?.length ?? mostText) / 256);
+    const key = text === null ? null : `${own} ${text}`;
     const made = (key === null ? undefined : this.#equal.get(key)) ?? this.make(value, place, own, null);
     this.#nodes.set(value, made);
     if (key !== null) this.#equal.set(key, made);
@@ -208,6 +208,23 @@ function draftOf(root: unknown): Draft {
   const [, draft] = /draft[-/]0?(\d+)/.exec(name) ?? [];
   const known: readonly Draft[] = [3, 4, 6, 7, 2019];
   return known.find((one) => one === Number(draft)) ?? 2020;
+}
+
+/** Returns a value as JSON; null if that has more than `most` characters, however large the value is. */
+function shortText(value: unknown, most: number): string | null {
+  if (typeof value === "string") return value.length > most ? null : JSON.stringify(value);
+  if (typeof value !== "object" || value === null) return String(value);
+  const isList = Array.isArray(value);
+  let text = "";
+  for (const name of Object.keys(value)) {
+    const member: unknown = (value as JsonSchema)[name];
+    if (member === undefined) continue;
+    const left = most - text.length - (isList ? 0 : name.length);
+    const part = left < 0 ? null : shortText(member, left);
+    if (part === null) return null;
+    text += isList ? `${part},` : `${JSON.stringify(name)}:${part},`;
+  }
+  return text.length > most ? null : isList ? `[${text}]` : `{${text}}`;
 }
 
 function absolute(reference: string, base: string): string | null {

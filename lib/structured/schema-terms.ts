@@ -20,6 +20,9 @@ import { isPauseDue, spend } from "./work.js";
 /** Largest number of alternatives that a schema may have. */
 const mostTerms = 4096;
 
+/** Most levels of schemas within schemas that are about the same value. */
+const mostLevels = 1000;
+
 /** Returns true if it is certain that no value matches all of the schemas. */
 export type IsNever = (schemas: readonly Located[]) => Steps<boolean>;
 
@@ -76,6 +79,8 @@ export class SchemaTerms {
         "ERR_ARGUMENT",
         `schema at ${node.place}: expected a schema that does not refer to itself for the same value, got one that does`,
       );
+    if (this.#open.size >= mostLevels)
+      throw new HeedError("ERR_ARGUMENT", "format: expected parts that are nested less deeply, got too many levels");
     this.#open.add(node);
     try {
       const found = yield* this.#find(node);
