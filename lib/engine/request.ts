@@ -25,7 +25,7 @@ export interface RequestSettings extends TokenSettings {
   readonly cacheSalt?: string | undefined;
 }
 
-/** Why a request has ended; null if it has not. */
+/** Reason why a request has ended; null if it has not. */
 type End = FinishReason | "diverged" | "cancelled" | { readonly error: unknown } | null;
 
 /** A sequence that the engine continues. */

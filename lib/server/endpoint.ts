@@ -14,7 +14,7 @@ export interface Call {
   readonly models: ServedModels;
   readonly limits: RequestLimits;
   readonly observer: Observer;
-  /** Whose request it is: those of others share no cached beginnings with it. Null if all do. */
+  /** Client whose request it is: those of others share no cached beginnings with it. Null if all do. */
   readonly tenant: string | null;
   /** Functions to call when the request has been begun: they let go the adapters that it keeps in their models. */
   readonly releases: (() => void)[];

@@ -35,7 +35,7 @@ export function isExposed(app: FastifyInstance): boolean {
   return app.addresses().some((one) => typeof one === "object" && isIP(one.address) > 0 && !isLoopback(one.address));
 }
 
-/** What an operator is told about a server without API keys that other machines can reach. */
+/** Warning about a server without API keys that other machines can reach. */
 export const exposedWarning =
   "Everybody who can reach this address may use the server: it has no API keys. Give it a file of them, or listen at 127.0.0.1.";
 
@@ -47,15 +47,19 @@ export function guardKeyless(app: FastifyInstance, { allowedHosts }: HostOptions
     name.endsWith(".localhost") ||
     isIP(name) > 0 ||
     (names ? names.has(name) : !name.includes("."));
+  let exposed = false;
   app.addHook("onListen", (done) => {
-    if (isExposed(app)) app.log.warn(exposedWarning);
+    exposed = isExposed(app);
+    if (exposed) app.log.warn(exposedWarning);
     done();
   });
   if (names?.has("*")) return;
   app.addHook("onRequest", ({ raw }, _reply, done) => {
     const { host } = raw.headers;
     const { localAddress } = raw.socket;
-    const foreign = host !== undefined && !!localAddress && isLoopback(localAddress) && !allowed(nameOf(host));
+    // What other machines can reach has been opened on purpose, perhaps to a proxy under any name.
+    const local = !exposed && !!localAddress && isLoopback(localAddress);
+    const foreign = local && host !== undefined && !allowed(nameOf(host));
     if (!foreign) return done();
     const text = `Expected the header "Host" to be localhost, an IP address or another allowed name, got ${JSON.stringify(host.slice(0, 100))}. A server without API keys has to be told its other names (allowedHosts, --allowed-host).`;
     done(new ApiError(403, text, { code: "host_not_allowed" }));

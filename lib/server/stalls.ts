@@ -14,7 +14,7 @@ export interface SendOptions {
   sendSeconds?: number;
 }
 
-/** How much a client has taken, and when it last took something. */
+/** Bytes that a client has taken, and the time at which it last took some. */
 interface Progress {
   taken: number;
   at: number;

@@ -72,6 +72,10 @@ test.each([
   onTestFinished(async () => app.close());
   try {
     await app.listen({ host, port: 0 });
+    // Who opens a server to others may have a proxy ask under its own name.
+    const { port } = app.server.address() as AddressInfo;
+    const status = host.includes(":") || apiKeys ? null : await statusFor(`http://127.0.0.1:${port}`, "box.example");
+    expect(status).toBe(status === null ? null : warnings === 1 ? 200 : 403);
   } catch (error) {
     // A machine may have no IPv6.
     expect((error as NodeJS.ErrnoException).code).toMatch(/EAFNOSUPPORT|EADDRNOTAVAIL/);

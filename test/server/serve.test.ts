@@ -1,5 +1,6 @@
 /** `heed serve` as a user runs it. */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { request } from "node:http";
 import path from "node:path";
 import { expect, test } from "vitest";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
@@ -47,6 +48,35 @@ test("serves a model until a signal, and finishes what runs", async () => {
   const lines = ended.stdout.trim().split("\n");
   expect(lines.map((line) => JSON.parse(line) as object).length).toBeGreaterThan(2);
   expect(ended.stdout).not.toContain("Call me");
+});
+
+test.each([
+  [[], "evil.example", 403, false],
+  [["--allowed-host", "evil.example"], "evil.example", 200, false],
+  [["--host", "0.0.0.0", "--trust-proxy", "--max-connections", "8", "--send-seconds", "9"], "box.example", 200, true],
+] as const)("%j: the name %s gets %i", async (flags, host, status, warns) => {
+  using model = chatModel();
+  await savePretrained(path.join(folder, "whale"), model.model, { tokenizer: model.tokenizer, overwrite: true });
+  let answered: Promise<number> | null = null;
+  const given = ["--share-prefix-cache", "--raw-control-tokens", ...flags];
+  const ended = await heed(["serve", "--model", "whale", "--port", "0", ...given], {
+    cwd: folder,
+    watch: (stdout, kill) => {
+      const port = /"msg":"Server listening at http:[^"]+:(\d+)"/.exec(stdout)?.[1];
+      if (port === undefined || answered) return;
+      answered = new Promise<number>((resolve, reject) => {
+        const asked = request({ host: "127.0.0.1", port, path: "/v1/models", headers: { host } }, (response) => {
+          response.resume();
+          resolve(response.statusCode!);
+        });
+        asked.on("error", reject).end();
+      });
+      void answered.finally(() => kill("SIGTERM"));
+    },
+  });
+  expect(await answered!).toBe(status);
+  expect(ended.stderr.includes("Warning: Everybody who can reach this address may use the server")).toBe(warns);
+  expect(ended.code).toBe(0);
 });
 
 test("values that are nested deeply are refused, and the process can end", async () => {

@@ -36,7 +36,7 @@ export function rangesWithin(ranges: Ranges, from: number, to: number): Ranges {
 export function appendRanges(list: [number, number][], ranges: Ranges, by: number): void {
   for (const [from, to] of ranges) {
     const last = list.at(-1);
-    if (last && last[1] === from + by) last[1] = to + by;
+    if (last?.[1] === from + by) last[1] = to + by;
     else list.push([from + by, to + by]);
   }
 }
