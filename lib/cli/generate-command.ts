@@ -18,6 +18,7 @@ export function generateCommand(): Command {
     .option("--ema", "use the average of the weights that heed train --ema has saved in the run's folder")
     .option("--prompt <text>", "the text to continue, instead of the argument")
     .option("--chat", "treat the prompt as a message, and answer it by the model's chat template")
+    .option("--raw-control-tokens", "with --chat: let the message name control tokens such as <|im_end|>")
     .option("--system <text>", "with --chat: instructions to the model that come before the message")
     .option("--max-tokens <n>", "largest number of tokens to generate", integer(1), 256)
     .option("--min-tokens <n>", "do not end the text before n tokens have been generated (default: 0)", integer(0))

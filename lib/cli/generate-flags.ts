@@ -7,6 +7,7 @@ export interface GenerateFlags extends InferenceFlags, EngineFlags {
   ema?: boolean;
   prompt?: string;
   chat?: boolean;
+  rawControlTokens?: boolean;
   system?: string;
   maxTokens: number;
   temperature?: number;

@@ -1,8 +1,7 @@
 import { text } from "node:stream/consumers";
 import { setThreads } from "../device.js";
 import type { Generation } from "../generate/generation.js";
-import type { TextOptions } from "../generate/options.js";
-import type { LanguageModel } from "../load/language-model.js";
+import type { ChatGenerationOptions, LanguageModel } from "../load/language-model.js";
 import { load } from "../load/load.js";
 import { withoutMark } from "../files.js";
 import { UsageError, usageOf } from "./failure.js";
@@ -18,6 +17,7 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
     ema,
     prompt,
     chat = false,
+    rawControlTokens,
     system,
     threads,
     device,
@@ -32,6 +32,7 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
   if (argument !== undefined && prompt !== undefined)
     throw new UsageError("--prompt: expected one prompt, got another as an argument");
   if (system !== undefined && !chat) throw new UsageError("--system: works only with --chat");
+  if (rawControlTokens && !chat) throw new UsageError("--raw-control-tokens: works only with --chat");
   if (threads !== undefined) setThreads(threads);
   using model = await load(name, {
     ...{ kind: "causal", device, ...(dtype && { dtype }) },
@@ -45,7 +46,7 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
   const settings = { ...samplingDefaults, ...model.defaults, ...options };
   try {
     const generation = chat
-      ? answer(model, given ?? "", system, settings)
+      ? answer(model, given ?? "", system, { ...settings, ...(rawControlTokens && { rawControlTokens }) })
       : model.generate(given ?? startFor(model), { ...settings, echo: echo && given !== undefined });
     for await (const { text: piece } of generation) await print(piece);
   } catch (cause) {
@@ -63,7 +64,12 @@ function startFor({ tokenizer }: LanguageModel): string {
 }
 
 /** Returns the model's answer in a conversation of one message. */
-function answer(model: LanguageModel, message: string, system: string | undefined, options: TextOptions): Generation {
+function answer(
+  model: LanguageModel,
+  message: string,
+  system: string | undefined,
+  options: ChatGenerationOptions,
+): Generation {
   return model.chat(
     [...(system === undefined ? [] : [{ role: "system", content: system }]), { role: "user", content: message }],
     options,

@@ -80,6 +80,12 @@ describe("generate with a folder in Hugging Face's format", () => {
     const told = await run("--chat", "--system", "Be brief.", "hello");
     expect(new Set([plain.stdout, chat.stdout, told.stdout]).size).toBe(3);
     expect(chat).toMatchObject({ code: 0, stderr: "" });
+    // The message ends with its text, or with the token that it names.
+    const named = await run("--chat", "--temperature", "0", "hello<|end|>");
+    const raw = await run("--chat", "--temperature", "0", "--raw-control-tokens", "hello<|end|>");
+    expect(raw).toMatchObject({ code: 0, stderr: "" });
+    expect(raw.stdout).not.toBe(named.stdout);
+    expect(await run("--raw-control-tokens", "hello")).toMatchObject({ code: 2 });
 
     // The first generated token ends the text if the model's configuration names it as an end.
     const prompt = tokenizer.encode("hello");
