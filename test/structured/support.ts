@@ -14,6 +14,16 @@ export function expressionOf(format: OutputFormat): Expression {
   return atOnce(formatExpression(format));
 }
 
+/** Returns the texts of a JSON schema, read at once. */
+export function schemaOf(schema: object, strict = false): Expression {
+  return expressionOf({ type: "json-schema", schema: schema as Record<string, unknown>, strict });
+}
+
+/** Returns true if a text matches. */
+export function acceptedBy(automaton: Automaton, root: Expression, text: string): boolean {
+  return automaton.after(automaton.start(root), Buffer.from(text))?.accepts ?? false;
+}
+
 export function automatonOf(tokenizer: Tokenizer): Automaton {
   return new Automaton(
     atOnce(tokenTrie((id) => tokenizer.bytesOf!(id), tokenizer.vocabularySize, tokenizer.vocabularySize)),
