@@ -99,7 +99,7 @@ describe("PageTable", () => {
       const sequences = Array.from({ length: 4 }, () => Array.from({ length: 3 * size }, () => random.integer(2)));
       for (let step = 0; step < 200; step++) {
         const tokens = sequences[random.integer(4)]!;
-        const root = random.integer(2);
+        const root = String(random.integer(2));
         const count = Math.floor(tokens.length / size);
         const pages = table.find(tokens, count, root);
         // A copy has been looked up by nobody.
