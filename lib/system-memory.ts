@@ -63,9 +63,7 @@ function groupFolders(cgroup: string, mountinfo: string): GroupFolder[] {
     const version = controllers === "" ? 2 : controllers!.split(",").includes("memory") ? 1 : null;
     return mounts
       .filter((mount) => mount.version === version)
-      .flatMap(({ at, inner }) =>
-        foldersUpTo(at, own, inner).map((folder) => ({ folder, version: version! })),
-      );
+      .flatMap(({ at, inner }) => foldersUpTo(at, own, inner).map((folder) => ({ folder, version: version! })));
   });
 }
 
