@@ -5,19 +5,9 @@ import type { ToolCall, ToolCallDelta } from "../tokenizer/tools.js";
 import { EventReader, type EventsOf } from "./event-reader.js";
 import { LogprobRows } from "./logprob-rows.js";
 import type { FinishReason } from "./sequence.js";
+import type { TokenLogprob, TokenLogprobs } from "./token-logprobs.js";
 
-/** A token, and the natural logarithm of the probability that the model gave it. */
-export interface TokenLogprob {
-  token: number;
-  /** Natural logarithm of the token's probability, before temperature, penalties and other options change it. */
-  logprob: number;
-}
-
-/** A generated token with its log-probability, and those of the most likely tokens at its place. */
-export interface TokenLogprobs extends TokenLogprob {
-  /** The most likely tokens at this place, the likeliest first. */
-  top: TokenLogprob[];
-}
+export type { TokenLogprob, TokenLogprobs };
 
 /** A part of a text that is being generated: the text that has been added since the event before it. */
 export interface GenerationEvent {

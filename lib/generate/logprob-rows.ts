@@ -1,4 +1,4 @@
-import type { TokenLogprob, TokenLogprobs } from "./generation.js";
+import type { TokenLogprob, TokenLogprobs } from "./token-logprobs.js";
 
 /** Number of rows that there is room for at first. */
 const fewest = 16;

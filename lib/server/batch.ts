@@ -15,7 +15,8 @@ import { endpoints } from "./endpoints.js";
 import { Gate } from "./gate.js";
 import { validator } from "./json-schema.js";
 import { observers } from "./observer.js";
-import { type ServableModel, type ServedEngineOptions, ServedModels } from "./served-models.js";
+import { type ServableModel, ServedModels } from "./served-models.js";
+import type { ServedEngineOptions } from "./shared-memory.js";
 
 /** Options of `runBatch`. */
 export interface BatchOptions {

@@ -13,4 +13,5 @@ export type { HostOptions } from "./exposure.js";
 export { heedServer, type ServerOptions } from "./plugin.js";
 export type { RequestLimits } from "./endpoint.js";
 export type { SendOptions } from "./stalls.js";
-export type { ServableModel, ServedEngineOptions, ServedSummary } from "./served-models.js";
+export type { ServableModel, ServedSummary } from "./served-models.js";
+export type { ServedEngineOptions } from "./shared-memory.js";

@@ -19,13 +19,8 @@ import { serveMetrics } from "./metrics.js";
 import { type Observer, observers } from "./observer.js";
 import { servePlayground } from "./playground.js";
 import { refuseUnknown } from "./refusals.js";
-import {
-  type ServableModel,
-  type ServedEngineOptions,
-  ServedLanguageModel,
-  ServedModels,
-  type ServedSummary,
-} from "./served-models.js";
+import { type ServableModel, ServedLanguageModel, ServedModels, type ServedSummary } from "./served-models.js";
+import type { ServedEngineOptions } from "./shared-memory.js";
 import { closeStalled, type SendOptions } from "./stalls.js";
 import { tracing } from "./tracing.js";
 

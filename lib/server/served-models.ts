@@ -13,13 +13,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { templateTools, type Tool } from "../tokenizer/tools.js";
 import { ApiError } from "./api-error.js";
 import { Limit } from "./limit.js";
-import { sharedMemory } from "./shared-memory.js";
-
-/**
- * Options of the engines of a server; see `EngineOptions`. `kvMemory` and `kvShare` are those of all models together:
- * each model that generates gets a part, so that all have memory for about as many tokens.
- */
-export type ServedEngineOptions = Omit<EngineOptions, "tokenizer" | "defaults">;
+import { type ServedEngineOptions, sharedMemory } from "./shared-memory.js";
 
 /** Summary of what a server has chosen for a model. */
 export interface ServedSummary {

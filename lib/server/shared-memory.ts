@@ -1,9 +1,15 @@
 // Divides the memory for keys and values among the models of a server.
 import { checkInteger } from "../check.js";
 import { HeedError } from "../errors.js";
+import type { EngineOptions } from "../engine/engine.js";
 import { bytesOfPage, usualShare } from "../engine/kv-memory.js";
 import { LanguageModel } from "../load/language-model.js";
-import type { ServedEngineOptions } from "./served-models.js";
+
+/**
+ * Options of the engines of a server; see `EngineOptions`. `kvMemory` and `kvShare` are those of all models together:
+ * each model that generates gets a part, so that all have memory for about as many tokens.
+ */
+export type ServedEngineOptions = Omit<EngineOptions, "tokenizer" | "defaults">;
 
 /**
  * Returns a function that returns the options of a model's engine. Models on the same device share its memory by the size
