@@ -93,13 +93,15 @@ export class Languages {
   /** Returns the texts of any of the languages. */
   either(options: readonly Language[]): Language {
     const flat = new Set<Language>();
-    let single: Characters = noCharacters;
-    for (const option of options.flatMap((one) => (one.kind === "either" ? one.parts : [one]))) {
+    const single: (readonly [number, number])[] = [];
+    const all = options.flatMap((one) => (one.kind === "either" ? one.parts : [one]));
+    for (const option of all) {
       if (option === this.all) return this.all;
-      if (option.kind === "characters") single = charactersOf([...single, ...option.of]);
+      if (option.kind === "characters") append(single, option.of);
       else flat.add(option);
     }
-    if (single.length > 0) flat.add(this.characters(single));
+    spend(0, all.length / 4 + single.length / 2);
+    if (single.length > 0) flat.add(this.characters(charactersOf(single)));
     const parts = [...flat].sort((a, b) => a.id - b.id);
     if (parts.length === 0) return this.none;
     if (parts.length === 1) return parts[0]!;
@@ -109,7 +111,9 @@ export class Languages {
   /** Returns the texts that all of the languages have. */
   both(given: readonly Language[]): Language {
     const flat = new Set<Language>();
-    for (const one of given.flatMap((one) => (one.kind === "both" ? one.parts : [one]))) {
+    const all = given.flatMap((one) => (one.kind === "both" ? one.parts : [one]));
+    spend(0, all.length / 2);
+    for (const one of all) {
       if (one === this.none) return this.none;
       if (one !== this.all) flat.add(one);
     }
@@ -133,7 +137,11 @@ export class Languages {
     const rest = parts.filter((one) => !asRepeat(one));
     const repeats = parts.map(asRepeat).filter((one) => one !== null);
     if (repeats.length < 2) return [...parts];
-    const of = repeats.reduce<Characters>((all, one) => intersection(all, one.of), allCharacters);
+    let of: Characters = allCharacters;
+    for (const one of repeats) {
+      spend(0, (of.length + one.of.length) / 16);
+      of = intersection(of, one.of);
+    }
     const least = Math.max(...repeats.map((one) => one.least));
     const most = Math.min(...repeats.map((one) => one.most));
     return [...rest, least > most ? this.none : this.repeat(this.characters(of), least, most)];

@@ -137,6 +137,25 @@ describe("chatExamples", () => {
     rendered.mockRestore();
   });
 
+  test("answers are found where all tokens are alike and each part of a text would begin with another one", async () => {
+    const space = { type: "Replace", pattern: { Regex: "\\s" }, content: "▁" };
+    const json = {
+      ...{ version: "1.0", added_tokens: [], pre_tokenizer: null, post_processor: null, decoder: null },
+      normalizer: { type: "Sequence", normalizers: [{ type: "Prepend", prepend: "▁" }, space] },
+      model: { type: "BPE", vocab: { "<unk>": 0, "▁": 1 }, merges: [], unk_token: "<unk>", byte_fallback: false },
+    };
+    const chatTemplate =
+      "{% for m in messages %}\n\n{{ m.content }}{% endfor %}{% if add_generation_prompt %}: {% endif %}";
+    const own = new HuggingFaceTokenizer(json, { chatTemplate });
+    const roles = ["user", "assistant", "assistant", "user", "assistant", "assistant", "user"];
+    const [example] = await chatExamples(
+      own,
+      roles.map((role) => ({ role, content: "" })),
+    );
+    expect([...example!.ids]).toEqual(Array(8).fill(1));
+    expect([...example!.mask]).toEqual([0, 0, 1, 1, 0, 1, 1, 0]);
+  });
+
   test("a tokenizer without a template gets a plain one", async () => {
     const tokenizer = withChatTemplate(new ByteTokenizer());
     const [example] = await chatExamples(tokenizer, messages.slice(0, 3));
