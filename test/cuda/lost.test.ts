@@ -40,6 +40,7 @@ const functions: Cases = {
   stopTimer: ["await native.stopTimer(1, timer)", "lost"],
   synchronize: ["await native.synchronize(1)", "lost"],
   memory: ["if (!(native.memory(1).live > 0)) throw new Error('no memory')", "serves"],
+  availableMemory: ["native.availableMemory(1)", "serves"],
   resetPeak: ["native.resetPeak(1)", "serves"],
   releaseCached: ["await native.releaseCached(1)", "serves"],
   kernelImages: ["if (!native.kernelImages(1).some(({ loaded }) => loaded)) throw new Error('none')", "serves"],

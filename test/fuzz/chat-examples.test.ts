@@ -4,7 +4,8 @@ import { expect } from "vitest";
 import { HeedError } from "../../lib/errors.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import type { ChatMessage } from "../../lib/tokenizer/chat-template.js";
-import { answeredTextsSlowly } from "../../lib/train/chat-answers.js";
+import { type AnsweredText, answeredTextsSlowly } from "../../lib/train/chat-answers.js";
+import { rangesWithin } from "../../lib/tokenizer/jinja/ranges.js";
 import { chatExamples } from "../../lib/train/chat-examples.js";
 import type { TrainingExample } from "../../lib/train/pack-examples.js";
 import {
@@ -19,28 +20,33 @@ import {
 import { fuzz } from "./fuzz.js";
 
 /** Returns the examples by the definition: a token counts if it is not among those of the text before the answer. */
-function slowly(tokenizer: HuggingFaceTokenizer, messages: ChatMessage[]): TrainingExample[] {
+async function slowly(tokenizer: HuggingFaceTokenizer, messages: ChatMessage[]): Promise<TrainingExample[]> {
   const template = tokenizer.chatTemplate!;
-  const encode = (text: string) => tokenizer.encode(text, { special: true, addSpecialTokens: false });
   const turns = messages.flatMap(({ role }, i) => (role === "assistant" ? [i] : []));
   const texts = answeredTextsSlowly(
     (some, addGenerationPrompt) => template.render(some, { addGenerationPrompt }),
     messages,
     turns,
   );
-  return texts.map(({ text, answers }) => {
-    const ids = encode(text);
-    const before = (part: string): number => {
-      if (part === text) return ids.length;
-      const own = encode(part);
+  const example = async ({ text, messages: count, answers }: AnsweredText): Promise<TrainingExample> => {
+    const { untrusted } = template.renderText(messages.slice(0, count), { addGenerationPrompt: false });
+    const encode = (length: number, rest: string): Promise<Int32Array> =>
+      tokenizer.encodeRenderedAsync({
+        text: text.slice(0, length) + rest,
+        untrusted: rangesWithin(untrusted, 0, length),
+      });
+    const ids = await encode(text.length, "");
+    const before = async (length: number, rest = ""): Promise<number> => {
+      if (length === text.length && rest === "") return ids.length;
+      const own = await encode(length, rest);
       const differs = own.findIndex((id, i) => id !== ids[i]);
       return differs < 0 ? own.length : differs;
     };
     const mask = new Uint8Array(ids.length);
-    for (const { prompt, end } of answers)
-      mask.fill(1, before(text.slice(0, prompt.common) + prompt.rest), before(text.slice(0, end)));
+    for (const { prompt, end } of answers) mask.fill(1, await before(prompt.common, prompt.rest), await before(end));
     return { ids, mask };
-  });
+  };
+  return Promise.all(texts.map(example));
 }
 
 const content = fc.constantFrom(
@@ -96,7 +102,7 @@ fuzz(
     const own = new HuggingFaceTokenizer(json, { chatTemplate });
     let expected: TrainingExample[];
     try {
-      expected = slowly(own, given);
+      expected = await slowly(own, given);
     } catch (error) {
       if (!(error instanceof HeedError)) throw error;
       await expect(chatExamples(own, given)).rejects.toThrow(error.message);

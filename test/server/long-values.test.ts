@@ -42,12 +42,12 @@ const format = (schema: object): object => ({
 
 describe("a long value", () => {
   test.for<[string, string, object, number]>([
-    ["a model's name", "/v1/completions", { model: long, prompt: "a" }, 404],
-    ["a model's name in a conversation", "/v1/chat/completions", { model: long, messages }, 404],
-    ["a model's name for a response", "/v1/responses", { model: long, input: "a" }, 404],
-    ["a model's name for vectors", "/v1/embeddings", { model: long, input: "a" }, 404],
-    ["a model's name for documents", "/v1/rerank", { model: long, query: "a", documents: ["a"] }, 404],
-    ["a model's name for tokens", "/tokenize", { model: long, prompt: "a" }, 404],
+    ["a model's name", "/v1/completions", { model: long, prompt: "a" }, 400],
+    ["a model's name in a conversation", "/v1/chat/completions", { model: long, messages }, 400],
+    ["a model's name for a response", "/v1/responses", { model: long, input: "a" }, 400],
+    ["a model's name for vectors", "/v1/embeddings", { model: long, input: "a" }, 400],
+    ["a model's name for documents", "/v1/rerank", { model: long, query: "a", documents: ["a"] }, 400],
+    ["a model's name for tokens", "/tokenize", { model: long, prompt: "a" }, 400],
     ["the name of a parameter", "/v1/completions", { prompt: "a", [long]: 1 }, 400],
     ["the name of a nested parameter", "/v1/chat/completions", { messages: [{ ...messages[0], [long]: 1 }] }, 400],
     ["the key of a bias", "/v1/completions", { prompt: "a", logit_bias: { [long]: 1 } }, 400],

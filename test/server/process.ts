@@ -1,5 +1,6 @@
 /** `heed serve` as a process of its own. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { onTestFinished } from "vitest";
@@ -15,13 +16,18 @@ export interface Served {
   end: (signal: NodeJS.Signals) => Promise<number | null>;
 }
 
-/** Resolves to a port that nothing listens at. */
+/** Resolves to a port that nothing listens at, and that the system gives to nobody who asks for any port. */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as { port: number };
-  server.close();
-  return port;
+  for (;;) {
+    const port = randomInt(20_000, 32_000);
+    const server = createServer().listen(port, "127.0.0.1");
+    const isFree = await Promise.race([
+      once(server, "listening").then(() => true),
+      once(server, "error").then(() => false),
+    ]).catch(() => false);
+    await new Promise((resolve) => server.close(resolve));
+    if (isFree) return port;
+  }
 }
 
 /** Starts `heed serve` and resolves when it listens. It is killed after the test. */

@@ -39,7 +39,7 @@ test("serves a model until a signal, and finishes what runs", async () => {
     },
   });
   expect(ended).toMatchObject({ code: 0, signal: null });
-  expect(ended.stderr).toMatch(/^Serving whale at http:\/\/127\.0\.0\.1:\d+\nShutting down/);
+  expect(ended.stderr).toMatch(/^whale: f32 on cpu, [^\n]+\nServing whale at http:\/\/127\.0\.0\.1:\d+\nShutting down/);
   expect(await page!).toBe(404);
   const [status, text] = await answer!;
   expect(status).toBe(200);

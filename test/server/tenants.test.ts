@@ -12,7 +12,7 @@ interface Usage {
 
 /** Returns a function that resolves to the number of cached tokens of a prompt for a key. */
 async function cachedBy(options: object, path = "/v1/completions") {
-  const { post } = await start({ models: { tiny: model }, engine: { pageSize: 4 }, ...options });
+  const { post } = await start({ models: { tiny: model }, engine: { pageSize: 4, kvMemory: 2 ** 20 }, ...options });
   return async (key: string, more: object = {}): Promise<number> => {
     const body =
       path === "/v1/completions" ? { prompt } : { messages: [{ role: "user", content: prompt.slice(0, 60) }] };
