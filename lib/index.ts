@@ -374,7 +374,8 @@ export { translate, type TranslateOptions, type TranslationModel } from "./gener
 
 // Serving
 export { BusyError } from "./engine/busy-error.js";
-export { Engine, type EngineMetrics, type EngineOptions } from "./engine/engine.js";
+export { Engine } from "./engine/engine.js";
+export type { EngineMetrics, EngineOptions } from "./engine/engine-options.js";
 export type { ConversationOptions, EngineRequest, RequestOptions } from "./engine/engine-request.js";
 export type { ScoreRequest } from "./engine/score-tokens.js";
 export type { TokenScores } from "./engine/scoring.js";

@@ -1,7 +1,7 @@
 // Figures for Prometheus: https://prometheus.io/docs/practices/naming/
 import type { FastifyInstance } from "fastify";
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { EngineMetrics } from "../engine/engine.js";
+import type { EngineMetrics } from "../engine/engine-options.js";
 import { MemoryMeter } from "./memory-parts.js";
 import type { Observer } from "./observer.js";
 import type { ServedModels } from "./served-models.js";

@@ -1,5 +1,6 @@
 // The models of a server by the names that clients give, with an engine for each that generates.
-import { Engine, type EngineMetrics, type EngineOptions } from "../engine/engine.js";
+import { Engine } from "../engine/engine.js";
+import type { EngineMetrics, EngineOptions } from "../engine/engine-options.js";
 import { checkObject } from "../check.js";
 import type { FloatDType } from "../dtype.js";
 import { describe, HeedError } from "../errors.js";

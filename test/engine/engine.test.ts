@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { tensor } from "../../lib/creation.js";
-import { Engine, type EngineOptions } from "../../lib/engine/engine.js";
+import { Engine } from "../../lib/engine/engine.js";
+import type { EngineOptions } from "../../lib/engine/engine-options.js";
 import type { EngineRequest } from "../../lib/engine/engine-request.js";
 import { infer } from "../../lib/generate/causal-model.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";

@@ -1,5 +1,6 @@
 import { afterEach } from "vitest";
-import { Engine, type EngineOptions } from "../../lib/engine/engine.js";
+import { Engine } from "../../lib/engine/engine.js";
+import type { EngineOptions } from "../../lib/engine/engine-options.js";
 import type { Generation, GenerationResult } from "../../lib/generate/generation.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import type { Llama } from "../../lib/models/llama.js";
