@@ -269,10 +269,10 @@ const look: Client = async (lane) => {
   const was = lane.broken();
   for (const path of ["/health", "/ready", "/metrics", "/openapi.json", "/v1/models"]) {
     const response = await fetch(lane.url + path, { headers });
-    await response.text();
+    const text = await response.text();
     // A server whose steps fail is not ready.
     if (path === "/ready" && response.status === 503) ok(was || lane.broken(), "the server is not ready");
-    else strictEqual(response.status, 200, path);
+    else strictEqual(response.status, 200, `${path}: ${text}`);
   }
   const embedded = await post(lane, "/v1/embeddings", { model: "embedder", input: "the whale" });
   const { data } = (await embedded.json()) as { data: { embedding: number[] }[] };
