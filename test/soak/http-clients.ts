@@ -263,6 +263,13 @@ const stammer: Client = async ({ url, random }) => {
   else socket.resetAndDestroy();
 };
 
+/** Resolves to the JSON of an answer, which must be no refusal. */
+async function answerOf(response: Response): Promise<unknown> {
+  const text = await response.text();
+  strictEqual(response.status, 200, text);
+  return JSON.parse(text);
+}
+
 /** Reads everything else that there is. */
 const look: Client = async (lane) => {
   const headers = headersOf(lane);
@@ -275,10 +282,10 @@ const look: Client = async (lane) => {
     else strictEqual(response.status, 200, `${path}: ${text}`);
   }
   const embedded = await post(lane, "/v1/embeddings", { model: "embedder", input: "the whale" });
-  const { data } = (await embedded.json()) as { data: { embedding: number[] }[] };
+  const { data } = (await answerOf(embedded)) as { data: { embedding: number[] }[] };
   deepStrictEqual(data[0]!.embedding, lane.vector, "a vector has changed");
   const tokenized = await post(lane, "/tokenize", { prompt: "hello world" });
-  const { count } = (await tokenized.json()) as { count: number };
+  const { count } = (await answerOf(tokenized)) as { count: number };
   strictEqual(count, lane.count);
 };
 
