@@ -10,7 +10,7 @@ export const longestStop = 1000;
 
 /** The state before the first character, and the first node of the tree. */
 const root = 0;
-/** In place of a node that does not exist. */
+/** Number that stands for a node that does not exist. */
 const none = -1;
 
 /**

@@ -8,11 +8,11 @@ export type Schema = Readonly<Record<string, unknown>>;
 export interface FieldLimit {
   /** Path of the field: those within others follow a dot, and those of items follow `[]`. */
   path: string;
-  /** What may be given, with its limit; null if it has none. */
+  /** Description of the values that may be given, with their limit; null if there is none. */
   limit: string | null;
   /** Memory of a value at the limit in bytes; Infinity if it follows from the body alone. */
   memory: number;
-  /** What else a value at the limit costs. */
+  /** Description of the costs of a value at the limit, besides its own bytes. */
   cost: string | null;
 }
 

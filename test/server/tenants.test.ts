@@ -1,4 +1,4 @@
-/** What clients of one server can learn of each other, and what they can say in the name of others. */
+/** Checks that clients of one server learn nothing of each other, and speak in nobody else's name. */
 import { expect, test } from "vitest";
 import { Engine } from "../../lib/engine/engine.js";
 import { expectError, expectRejection } from "../support/errors.js";

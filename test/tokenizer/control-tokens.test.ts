@@ -1,4 +1,4 @@
-/** What users write of control tokens stays text, and what templates write of them does not. */
+/** Checks that a control token which a user writes stays text, and that one which a template writes does not. */
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, it, test } from "vitest";
