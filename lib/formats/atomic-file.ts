@@ -74,11 +74,11 @@ export async function writeFileAtomic(
   });
 }
 
-/** Removes the temporary files that killed processes have left in a folder. */
-export async function removeStaleTemporaries(folder: string): Promise<void> {
+/** Removes the temporary files that killed processes have left in a folder: all, or those that were to become `target`. */
+export async function removeStaleTemporaries(folder: string, target?: string): Promise<void> {
   for (const name of await readdir(folder)) {
     const owner = temporaryOwner(name);
-    if (owner === null) continue;
+    if (owner === null || (target !== undefined && !name.startsWith(`${target}.tmp-`))) continue;
     const full = path.join(folder, name);
     // In a container, a process often has the same number as its predecessor: a file older than this process is then
     // stale.

@@ -112,7 +112,11 @@ export async function savePretrained(
       await rm(temporary, { recursive: true, force: true });
       throw error;
     }
-    if (!present) return syncPath(path.dirname(path.resolve(folder)));
+    const [parent, own] = [path.dirname(path.resolve(folder)), path.basename(path.resolve(folder))];
+    // A process that was killed while it made the folder has left its files beside it. Nothing else depends on them, and
+    // the parent may be a folder that this process cannot read.
+    await removeStaleTemporaries(parent, own).catch(() => undefined);
+    if (!present) return syncPath(parent);
     await replaceFiles(folder, temporary, { replaces: (name) => ofModel.test(name), key });
     await removeStaleTemporaries(folder);
   });

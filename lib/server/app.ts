@@ -7,6 +7,7 @@ import { checkInteger, checkNumber } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { closeIdleConnections } from "./connections.js";
 import { guardKeyless, type HostOptions } from "./exposure.js";
+import { standardLogOutput } from "./log-output.js";
 import { answerError, heedServer, type ServerOptions } from "./plugin.js";
 import { Refusals, refuseUnknown } from "./refusals.js";
 
@@ -31,7 +32,12 @@ export interface CreateServerOptions extends ServerOptions, HostOptions {
    * @default false
    */
   trustProxy?: boolean | number | string | readonly string[];
-  /** Options of the log, or false. @default false */
+  /**
+   * Options of the log, or false. Unless they name another output, the log goes to the standard output; while that cannot
+   * be written, for instance because the disk is full, its lines wait.
+   *
+   * @default false
+   */
   logger?: FastifyServerOptions["logger"];
 }
 
@@ -64,7 +70,7 @@ export async function createServer(options: CreateServerOptions): Promise<Fastif
     clientErrorHandler: refusals.onClientError,
     // What is wrong with an address is found before the hooks of routes run.
     frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
-    logger,
+    logger: withOutput(logger),
     requestIdHeader: false,
     genReqId: ({ headers }) => ownId(headers["x-request-id"]) ?? `req_${randomUUID()}`,
     // The plugin refuses requests in OpenAI's form while the server shuts down.
@@ -82,6 +88,14 @@ export async function createServer(options: CreateServerOptions): Promise<Fastif
   await app.register(heedServer, others);
   await app.ready();
   return app;
+}
+
+/** Returns the options of a log, which has an output that never fails unless they name another one. */
+function withOutput(logger: FastifyServerOptions["logger"]): FastifyServerOptions["logger"] {
+  if (!logger) return false;
+  const given = logger === true ? {} : logger;
+  const isElsewhere = ["stream", "file", "transport"].some((name) => name in given);
+  return isElsewhere ? given : { ...given, stream: standardLogOutput() };
 }
 
 /** Returns the id that a client gives to its request, if it is one that each line of the log may have. */

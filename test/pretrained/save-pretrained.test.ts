@@ -1,5 +1,5 @@
 /** Saved folders must load again, also in Python, where a NumPy reference must give the same logits. */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -230,6 +230,21 @@ describe("an existing folder", () => {
     const loaded = await loadModel(folder, { device: "cpu" });
     expect(loaded.model).toBeInstanceOf(Llama);
     loaded.model.dispose();
+  });
+
+  test("that a killed process had begun is removed when another makes it", async () => {
+    using model = gpt();
+    const dead = spawnSync(process.execPath, ["-e", ""]).pid;
+    const left = (name: string, pid: number): string => `${name}.tmp-${pid}-0123abcd`;
+    const parent = path.dirname(folder);
+    const names = [left("mine", dead), left("mine", process.ppid), left("yours", dead)];
+    for (const name of names) mkdirSync(path.join(parent, name), { recursive: true });
+    for (const overwrite of [false, true]) {
+      await savePretrained(folder, model, { overwrite });
+      // Another process may still write to its own, or to that of another model.
+      expect(readdirSync(parent).sort()).toEqual(["mine", ...names.slice(1)].sort());
+      mkdirSync(path.join(parent, names[0]!), { recursive: true });
+    }
   });
 
   test("may be empty", async () => {

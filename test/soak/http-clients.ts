@@ -227,6 +227,8 @@ const overflow: Client = async (lane) => {
   });
   if (response === null) return;
   const received = await textOf(response).catch(() => "");
+  // So it does with a refusal that was not read in time.
+  if (received === "") return;
   refusedWith(lane, status, body, response.statusCode!, received);
 };
 

@@ -1,24 +1,45 @@
 /** The process of a server, which runs http-server.js, as that of its clients sees it. */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
+import { closeSync, mkdirSync, openSync, readFileSync, truncateSync } from "node:fs";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import type { Begun, Measured, Order } from "./http-settings.js";
+import { checkLog } from "./http-disk.js";
+import type { Begun, Measured, Order, Report } from "./http-settings.js";
 
 type Done = Begun | Measured | null;
-type Told = { failure: string } | { done: Done };
+type Told = { failure: string } | { done: Done } | { report: Report };
 
 export class ServerProcess {
   readonly exit: Promise<[code: number | null, signal: string | null]>;
+  /** Number of the last model that the server has said to have saved. */
+  saved = 0;
+  /** Number of times that work on the disk has failed. */
+  failedWrites = 0;
   readonly #child: ChildProcess;
+  readonly #log: string;
   #answered: (done: Done) => void = () => undefined;
 
-  /** Starts a server. `fail` hears of what goes wrong in it. */
-  constructor(seed: number, fail: (failure: string) => void) {
-    this.#child = fork(fileURLToPath(new URL("http-server.js", import.meta.url)), [String(seed)]);
+  /** Starts a server that keeps its files in a folder. `fail` hears of what goes wrong in it. */
+  constructor(
+    seed: number,
+    readonly folder: string,
+    fail: (failure: string) => void,
+  ) {
+    mkdirSync(folder, { recursive: true });
+    this.#log = path.join(folder, "log");
+    const log = openSync(this.#log, "a");
+    this.#child = fork(fileURLToPath(new URL("http-server.js", import.meta.url)), [String(seed), folder], {
+      stdio: ["inherit", log, "inherit", "ipc"],
+    });
+    closeSync(log);
     this.exit = once(this.#child, "exit") as ServerProcess["exit"];
     this.#child.on("message", (told: Told) => {
       if ("failure" in told) fail(told.failure);
-      else this.#answered(told.done);
+      else if ("done" in told) this.#answered(told.done);
+      else if ("saved" in told.report) this.saved = told.report.saved;
+      else this.failedWrites++;
     });
   }
 
@@ -28,8 +49,21 @@ export class ServerProcess {
   }
 
   /** Tells the server what to do, and resolves when it has done that. */
-  async tell(order: { fault: string } | "calm"): Promise<void> {
+  async tell(order: { fault: string } | "work" | "calm"): Promise<void> {
     await this.#answer(order);
+  }
+
+  /** Rejects if the log has a key or a line that is not whole. Removes what is in it. */
+  async readLog(): Promise<void> {
+    let text = "";
+    for (let tries = 0; tries < 60; tries++) {
+      text = readFileSync(this.#log, "utf8");
+      if (text === "" || text.endsWith("\n")) break;
+      // What the disk had no room for is written a second later.
+      await sleep(100);
+    }
+    truncateSync(this.#log);
+    checkLog(text);
   }
 
   measure(): Promise<Measured> {

@@ -1,9 +1,9 @@
-/** The process of the server: node http-server.js SEED. http.ts starts it and tells it when faults begin and end. */
+/**
+ * The process of the server: node http-server.js SEED FOLDER, with its files in the folder. http.ts starts it and tells it
+ * when faults begin and end. Its log is its standard output, which is a file on the same disk.
+ */
 import { rejects } from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import path from "node:path";
-import { Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   addAdapter,
@@ -27,6 +27,8 @@ import { Random } from "../support/random.js";
 import { TurnWatch } from "../support/turns.js";
 import { byteLevelJson, wordPieceJson, wordPieces } from "../tokenizer/fixtures.js";
 import { hoard } from "./hoard.js";
+import { fillDisk } from "./http-disk.js";
+import { DiskWork } from "./http-jobs.js";
 import {
   adapter,
   apiKeys,
@@ -36,16 +38,19 @@ import {
   type Measured,
   type Order,
   type Question,
+  type Report,
 } from "./http-settings.js";
 import { resourcesHeld, tensorsHeld } from "./measure.js";
 
 const random = new Random(Number(process.argv[2]));
+const folder = process.argv[3]!;
+const hasSmallDisk = process.env.HEED_SOAK_SMALL_DISK === "true";
 process.on("unhandledRejection", (error) => tell({ failure: `unhandled rejection: ${String(error)}` }));
 process.on("warning", (warning) => {
   if (warning.name !== "ExperimentalWarning") tell({ failure: `warning: ${warning.message}` });
 });
 
-function tell(message: { failure: string } | { done: Begun | Measured | null }): void {
+function tell(message: { failure: string } | { done: Begun | Measured | null } | { report: Report }): void {
   if (process.connected) process.send!(message);
 }
 
@@ -174,27 +179,39 @@ for (const [name, model] of Object.entries(models)) {
   if (device.kind !== "cpu") faults[`no memory, ${name}`] = noMemory(device);
 }
 
-const folder = mkdtempSync(path.join(tmpdir(), "heed-soak-adapter-"));
-process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
-await tune(models.cpu!, folder);
-faults["reloads, cpu"] = reloads(models.cpu!, folder);
+const tuned = path.join(folder, "tuned");
+await tune(models.cpu!, tuned);
+faults["reloads, cpu"] = reloads(models.cpu!, tuned);
 
 const questions: Question[] = await questionsTo(adapter, models.cpu!, 4, adapter);
 for (const [name, model] of Object.entries(models))
   questions.push(...(await questionsTo(name, model, name === "cpu" ? 12 : 4)));
 const [vector] = await embedder.embed(["the whale"]);
 
-/** The log must show no keys. */
-const stream = new Writable({
-  write(line: Buffer, _encoding, done) {
-    if (apiKeys.some((key) => line.includes(key))) tell({ failure: `the log has a key: ${line.toString()}` });
-    done();
-  },
-});
+const own = questions.filter(({ model }) => model === "cpu");
+const work = await DiskWork.open(path.join(folder, "work"), languageModel("cpu"), own, (report) => tell({ report }));
+const { saved } = work;
+let working: Promise<void> | null = null;
+let stopWork = new AbortController();
+
+function startWork(): void {
+  stopWork = new AbortController();
+  working = work.run(stopWork.signal).catch((error: unknown) => {
+    tell({ failure: `work on the disk: ${error instanceof Error ? error.stack : String(error)}` });
+  });
+}
+
+// The disk is full, or has room for a little.
+if (hasSmallDisk)
+  faults["full disk"] = async () => {
+    if (!working) startWork();
+    return fillDisk(folder, random);
+  };
+
 const app = await createServer({
   ...{ models: { ...models, embedder }, apiKeys, bodyLimit, drainSeconds, requestsPerMinute: 10_000_000 },
   engine: { maxSequences: 8, maxQueue: 16, pageSize: 8, maxBatchTokens: 64 },
-  logger: { level: "info", stream },
+  logger: { level: "info" },
 });
 const url = await app.listen({ host: "127.0.0.1", port: 0 });
 
@@ -225,7 +242,14 @@ async function obey(order: Order): Promise<Measured | null> {
   calm = true;
   await striking;
   striking = null;
+  stopWork.abort();
+  await working;
+  working = null;
   if (order === "calm") return null;
+  if (order === "work") {
+    startWork();
+    return null;
+  }
   calm = false;
   striking = strike(faults[order.fault]!);
   return null;
@@ -242,11 +266,12 @@ const orphaned = (): void => process.exit(1);
 process.once("disconnect", orphaned);
 process.once("SIGTERM", () => {
   process.off("disconnect", orphaned);
-  void app.close().then(() => {
+  stopWork.abort();
+  void Promise.all([app.close(), working]).then(() => {
     watch.stop();
     process.disconnect();
   });
 });
 watch.longest();
 const { length: count } = models.cpu!.tokenizer.encode("hello world");
-tell({ done: { url, questions, vector: [...vector!], count, faults: Object.keys(faults) } });
+tell({ done: { url, questions, vector: [...vector!], count, faults: Object.keys(faults), saved } });

@@ -23,7 +23,12 @@ export interface Begun {
   count: number;
   /** Names of the faults. */
   faults: string[];
+  /** Number of the model that was found on the disk; 0 if there was none. */
+  saved: number;
 }
+
+/** What the work on the disk has done. */
+export type Report = { saved: number } | { failed: string };
 
 /** State of the process. */
 export interface Measured {
@@ -35,8 +40,10 @@ export interface Measured {
   pauses: Pauses;
 }
 
-/** Message to the server's process: it begins a fault, ends it, or measures its state. */
-export type Order = { fault: string } | "calm" | "measure";
+/**
+ * Message to the server's process: it begins a fault, works on its disk without one, ends both, or measures its state.
+ */
+export type Order = { fault: string } | "work" | "calm" | "measure";
 
 /** API keys. */
 export const apiKeys = ["alpha", "beta"];

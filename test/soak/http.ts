@@ -1,20 +1,23 @@
 /**
- * Puts a load on a server over HTTP: node http.js MINUTES SEED, started by main.ts. The server is a process of its own
- * (http-server.ts), so that its pauses and its memory are its own. At the end it gets SIGTERM while requests run, and
- * servers that live for two seconds get it too.
+ * Puts a load on a server over HTTP: node http.js MINUTES SEED FOLDER, started by main.ts. The server is a process of its
+ * own (http-server.ts), so that its pauses and its memory are its own. At the end it gets SIGTERM while requests run, and
+ * servers that live for two seconds get it too. Others, which continue each other's work on the disk, get SIGKILL.
  */
 import { deepStrictEqual, ok, strictEqual } from "node:assert/strict";
 import { once } from "node:events";
 import { connect } from "node:net";
+import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Random } from "../support/random.js";
 import { ask, clients, type Lane } from "./http-clients.js";
+import { killRepeatedly } from "./http-kill.js";
 import { ServerProcess } from "./http-process.js";
 import { apiKeys, type Begun, drainSeconds } from "./http-settings.js";
 import { growth, longestOf, longestTurn, type PeriodTurns, turnLines } from "./measure.js";
 import { pick } from "./world.js";
 
 const [minutes, seed] = process.argv.slice(2, 4).map(Number) as [number, number];
+const folder = path.join(process.argv[4]!, "disk");
 const random = new Random(seed);
 const MiB = 2 ** 20;
 /** Number of clients that act at the same time. */
@@ -31,7 +34,7 @@ function fail(where: string, error: unknown): void {
   console.log(`FAILED ${where}: ${text}`);
 }
 
-const server = new ServerProcess(seed, (failure) => fail("the server", failure));
+const server = new ServerProcess(seed, path.join(folder, "server"), (failure) => fail("the server", failure));
 const begun = await server.begun();
 let fault = "no fault";
 const total = { done: 0, refused: 0 };
@@ -53,6 +56,10 @@ async function metric(name: string): Promise<number> {
   const values = lines.filter((line) => line.startsWith(name)).map((line) => Number(line.split(" ").at(-1)));
   return values.reduce((sum, value) => sum + value, 0);
 }
+
+/** Name of the fault by which servers are killed. */
+const killed = "killed servers";
+let kills = 0;
 
 /** Waits until no request runs and every page has been given back. */
 async function settled(): Promise<void> {
@@ -95,7 +102,7 @@ async function period(seconds: number): Promise<void> {
 }
 
 // A run of a few seconds has only the first faults.
-const faults = begun.faults.slice(0, Math.max(1, Math.floor(60 * minutes)));
+const faults = [...begun.faults, killed].slice(0, Math.max(1, Math.floor(60 * minutes)));
 const seconds = Math.min(10, (60 * minutes) / faults.length);
 console.log(`soak of the server: ${minutes} minutes, --seed ${seed}, ${faults.length} kinds of faults`);
 const started = performance.now();
@@ -107,10 +114,17 @@ for (let count = 0; count < faults.length || performance.now() - started < 60_00
   fault = faults[count % faults.length]!;
   const since = performance.now();
   const { done, refused } = total;
-  await server.tell({ fault });
-  await period(seconds);
-  await server.tell("calm");
+  if (fault === killed) {
+    const one = { folder: path.join(folder, "killed"), seed: seed + 1000 * count, random, laneOf, lanes };
+    const counted = { done: () => total.done++, fail: (error: unknown) => fail(fault, error) };
+    kills += await killRepeatedly(seconds, { ...one, ...counted });
+  } else {
+    await server.tell({ fault });
+    await period(seconds);
+    await server.tell("calm");
+  }
   await settled();
+  await server.readLog().catch((error: unknown) => fail(`the log after ${fault}`, error));
   const struck = fault;
   fault = "no fault";
   // Whatever there was, the server answers as before.
@@ -170,7 +184,8 @@ async function shutDown(process: ServerProcess, lane: Lane, client = ask): Promi
 
 /** Starts a server, lets clients of all kinds act, and shuts it down in the middle of that. */
 async function liveShortly(which: number): Promise<number> {
-  const another = new ServerProcess(seed + which, (failure) => fail(`server ${which}`, failure));
+  const own = path.join(folder, "restarts");
+  const another = new ServerProcess(seed + which, own, (failure) => fail(`server ${which}`, failure));
   const ended = AbortSignal.timeout(1000 * patience);
   ended.addEventListener("abort", () => another.kill("SIGKILL"));
   try {
@@ -180,7 +195,9 @@ async function liveShortly(which: number): Promise<number> {
       while (performance.now() < end) await pick(random, clients)(lane);
     };
     await Promise.all(Array.from({ length: lanes }, act));
-    return await shutDown(another, lane, (lane) => pick(random, clients)(lane));
+    const took = await shutDown(another, lane, (lane) => pick(random, clients)(lane));
+    await another.readLog();
+    return took;
   } catch (error) {
     fail(`server ${which}`, error);
     another.kill("SIGKILL");
@@ -228,6 +245,7 @@ refused           ${
 resident memory   ${(sizes[0]! / MiB).toFixed(0)} MiB after the first period, ${(sizes.at(-1)! / MiB).toFixed(0)} MiB after the last
 growth            ${judged ? `${(grown / MiB).toFixed(1)} MiB in the second half, of ${tolerance / MiB} MiB allowed` : "not judged in so short a time"}
 ${turnLines(later)}
+disk              ${server.failedWrites} writes failed; ${kills} servers were killed and ${server.saved} models saved
 shutting down     took ${drained.toFixed(1)} s, and at most ${Math.max(0, ...restarts).toFixed(1)} s in ${restarts.length} restarts
 failures          ${failures.length}`);
 process.exitCode = failures.length === 0 ? 0 : 1;

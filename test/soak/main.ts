@@ -31,7 +31,9 @@ const root = mkdtempSync(path.join(tmpdir(), "heed-soak-"));
 const disk = path.join(root, "disk");
 mkdirSync(disk);
 const small = noMounts === null;
-const through = small && !flags.server ? mounted(`mount -t tmpfs -o size=4m tmpfs "${disk}"`) : [];
+// The disk of a server has its log, too.
+const size = flags.server ? "32m" : "4m";
+const through = small ? mounted(`mount -t tmpfs -o size=${size} tmpfs "${disk}"`) : [];
 const program = fileURLToPath(new URL(flags.server ? "http.js" : "soak.js", import.meta.url));
 const [command, ...args] = [...through, process.execPath, program, String(minutes), String(seed), root, String(small)];
 const { status, signal, error } = spawnSync(command, args, {
@@ -42,6 +44,7 @@ const { status, signal, error } = spawnSync(command, args, {
     HEED_SIMULATOR_MEMORY: String(64 * 2 ** 20),
     // glibc keeps the memory of threads that have ended in arenas of their own: tens of MiB that come and go.
     MALLOC_ARENA_MAX: "2",
+    HEED_SOAK_SMALL_DISK: String(small),
     ...process.env,
   },
 });
