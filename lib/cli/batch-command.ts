@@ -17,6 +17,7 @@ export function batchCommand(): Command {
     .addOption(inferenceOptions.kvType)
     .addOption(inferenceOptions.dtype)
     .addOption(inferenceOptions.quantize)
+    .addOption(inferenceOptions.activations)
     .addOption(inferenceOptions.device)
     .addOption(inferenceOptions.threads)
     .addHelpText(

@@ -3,8 +3,9 @@ import type { ServedSummary } from "../server/served-models.js";
 
 /** Returns a line that says what was chosen for a model. */
 export function chosenLine({ id, ...chosen }: ServedSummary): string {
-  const { dtype, device, weightsBytes, contextLength, kvMemory, kvType } = chosen;
+  const { dtype, device, activations, weightsBytes, contextLength, kvMemory, kvType } = chosen;
   const keys = kvMemory === null ? "" : `, at most ${bytesText(kvMemory)} of keys and values in ${kvType}`;
   const context = `a context of ${contextLength.toLocaleString("en")} tokens`;
-  return `${id}: ${dtype} on ${device}, ${bytesText(weightsBytes)} of weights, ${context}${keys}`;
+  const rounded = activations === null ? "" : ` with activations in ${activations} bits`;
+  return `${id}: ${dtype} on ${device}, ${bytesText(weightsBytes)} of weights${rounded}, ${context}${keys}`;
 }

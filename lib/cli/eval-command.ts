@@ -30,6 +30,7 @@ export function evalCommand(): Command {
     .option("--samples <file>", "write each document and the model's answer into a file of JSON lines", text)
     .addOption(inferenceOptions.dtype)
     .addOption(inferenceOptions.quantize)
+    .addOption(inferenceOptions.activations)
     .addOption(inferenceOptions.device)
     .addOption(inferenceOptions.threads)
     .addHelpText(

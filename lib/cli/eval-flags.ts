@@ -1,4 +1,4 @@
-import type { InferenceFlags, quantizedTypes } from "./inference-options.js";
+import type { InferenceFlags } from "./inference-options.js";
 
 /** The flags of `heed eval`. */
 export interface EvalFlags extends InferenceFlags {
@@ -15,5 +15,4 @@ export interface EvalFlags extends InferenceFlags {
   json?: boolean;
   output?: string;
   samples?: string;
-  quantize?: keyof typeof quantizedTypes;
 }

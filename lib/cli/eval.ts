@@ -11,7 +11,7 @@ import { load } from "../load/load.js";
 import { version } from "../version.js";
 import type { EvalFlags } from "./eval-flags.js";
 import { UsageError, usageOf } from "./failure.js";
-import { quantizedTypes } from "./inference-options.js";
+import { typeOptions } from "./inference-options.js";
 import { print } from "./output.js";
 import { table } from "./table.js";
 
@@ -25,7 +25,7 @@ interface Results {
 
 /** Runs `heed eval`: evaluates a model and prints the results. */
 export async function run(files: readonly string[], flags: EvalFlags): Promise<void> {
-  const { model: name, adapter, perplexity: texts = [], threads, device, dtype, quantize } = flags;
+  const { model: name, adapter, perplexity: texts = [], threads, device } = flags;
   if (files.length === 0 && texts.length === 0)
     throw new UsageError("expected a task file or --perplexity with a text, got neither");
   for (const flag of ["context", "stride"] as const)
@@ -36,9 +36,8 @@ export async function run(files: readonly string[], flags: EvalFlags): Promise<v
   const tasks = await Promise.all(files.map((file) => readTask(file)));
   const contents = await Promise.all(texts.map(readTextFile));
   using model = await load(name, {
-    ...{ kind: "causal", device, ...(dtype && { dtype }) },
+    ...{ kind: "causal", device, ...typeOptions(flags) },
     ...(adapter !== undefined && { adapter }),
-    ...(quantize && { quantize: quantizedTypes[quantize] }),
   });
   using samples = flags.samples === undefined ? null : new FileWriter(flags.samples, "w");
   const results: Results = { heed: version(), model: name, tasks: [], perplexity: [] };

@@ -78,6 +78,7 @@ export function generateCommand(): Command {
     .addOption(inferenceOptions.kvType)
     .addOption(inferenceOptions.dtype)
     .addOption(inferenceOptions.quantize)
+    .addOption(inferenceOptions.activations)
     .addOption(inferenceOptions.device)
     .addOption(inferenceOptions.threads)
     .addHelpText(

@@ -1,4 +1,4 @@
-import type { EngineFlags, InferenceFlags, quantizedTypes } from "./inference-options.js";
+import type { EngineFlags, InferenceFlags } from "./inference-options.js";
 
 /** The flags of `heed generate`. */
 export interface GenerateFlags extends InferenceFlags, EngineFlags {
@@ -23,7 +23,6 @@ export interface GenerateFlags extends InferenceFlags, EngineFlags {
   stop?: string[];
   overflow: "error" | "slide";
   echo: boolean;
-  quantize?: keyof typeof quantizedTypes;
 }
 
 /** Defaults for options that neither the user nor the model's generation_config.json sets. */

@@ -6,7 +6,7 @@ import { load } from "../load/load.js";
 import { withoutMark } from "../files.js";
 import { UsageError, usageOf } from "./failure.js";
 import { type GenerateFlags, samplingDefaults } from "./generate-flags.js";
-import { type EngineFlags, engineOptions, quantizedTypes } from "./inference-options.js";
+import { type EngineFlags, engineOptions, typeOptions } from "./inference-options.js";
 import { print } from "./output.js";
 
 /** Runs `heed generate`: prints a text while it is generated. */
@@ -23,6 +23,7 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
     device,
     dtype,
     quantize,
+    activations,
     echo,
     context,
     kvMemory,
@@ -35,11 +36,10 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
   if (rawControlTokens && !chat) throw new UsageError("--raw-control-tokens: works only with --chat");
   if (threads !== undefined) setThreads(threads);
   using model = await load(name, {
-    ...{ kind: "causal", device, ...(dtype && { dtype }) },
+    ...{ kind: "causal", device, ...typeOptions({ dtype, quantize, activations }) },
     engine: engineOptions({ context, kvMemory, kvType } as EngineFlags),
     ...(adapter !== undefined && { adapter }),
     ...(ema && { average: true }),
-    ...(quantize && { quantize: quantizedTypes[quantize] }),
   });
   const words = prompt ?? argument;
   const given = words === "-" ? withoutMark(await text(process.stdin)) : words;

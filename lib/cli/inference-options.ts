@@ -1,11 +1,35 @@
 import { Option } from "commander";
 import type { FloatDType } from "../dtype.js";
 import type { KvType } from "../nn/kv-pages.js";
+import type { LoadOptions } from "../load/load.js";
+import { type ActivationBits, activationBits } from "../ops/quantize.js";
 import { bytes, deviceName, integer } from "./arguments.js";
 
+/** The number of bits of each quantized type. */
+export const quantizedTypes = { int8: 8, int4: 4 } as const;
+
+/** The flags of commands that run a model, which say in how many bits it computes. */
+export interface TypeFlags {
+  dtype?: FloatDType | undefined;
+  quantize?: keyof typeof quantizedTypes | undefined;
+  activations?: `${ActivationBits}` | undefined;
+}
+
+/** Returns the options of `load` for flags. */
+export function typeOptions({
+  dtype,
+  quantize,
+  activations,
+}: TypeFlags): Pick<LoadOptions, "dtype" | "quantize" | "activations"> {
+  return {
+    ...(dtype && { dtype }),
+    ...(quantize && { quantize: quantizedTypes[quantize] }),
+    ...(activations && { activations: Number(activations) as ActivationBits }),
+  };
+}
+
 /** The flags of commands that run a model. */
-export interface InferenceFlags {
-  dtype?: FloatDType;
+export interface InferenceFlags extends TypeFlags {
   device: string;
   threads?: number;
 }
@@ -26,9 +50,6 @@ export function engineOptions({ context, kvMemory, kvType }: EngineFlags): Engin
   };
 }
 
-/** The number of bits of each quantized type. */
-export const quantizedTypes = { int8: 8, int4: 4 } as const;
-
 /** The options for flags that several commands share. */
 export const inferenceOptions = {
   dtype: new Option(
@@ -48,6 +69,10 @@ export const inferenceOptions = {
     "int8 stores keys and values in 8 bits, so that about twice as many tokens fit (default: the dtype)",
   ).choices(["int8"]),
   quantize: new Option("--quantize <type>", "store the weights in 8 or 4 bits").choices(Object.keys(quantizedTypes)),
+  activations: new Option(
+    "--activations <bits>",
+    "bits to which products with weights in blocks or codes round activations: 8 is fastest, 24 exact (default: 16)",
+  ).choices(activationBits.map(String)),
   device: new Option("--device <name>", "cpu, cuda, cuda:1, … or auto, which is a GPU if there is one")
     .argParser(deviceName)
     .default("auto"),

@@ -12,6 +12,7 @@ export function infoCommand(): Command {
     .addOption(inferenceOptions.kvType)
     .addOption(inferenceOptions.dtype)
     .addOption(inferenceOptions.quantize)
+    .addOption(inferenceOptions.activations)
     .addOption(inferenceOptions.device)
     .addHelpText(
       "after",

@@ -12,7 +12,7 @@ import { print } from "./output.js";
 import { loadServed, type ServedFlags, servedNames } from "./served-models.js";
 import { version } from "../version.js";
 
-const isas = ["portable", "avx2", "avx512", "avx512vnni", "avx512bf16"];
+const isas = ["portable", "avx2", "avx512", "avx512vnni", "avx512bf16", "avx512amx"];
 
 /** Runs `heed info`: prints the facts that a bug report should contain, and what is chosen for models. */
 export async function info({ model = [], ...flags }: InfoFlags): Promise<void> {

@@ -72,6 +72,7 @@ export function serveCommand(): Command {
     )
     .addOption(inferenceOptions.dtype)
     .addOption(inferenceOptions.quantize)
+    .addOption(inferenceOptions.activations)
     .addOption(inferenceOptions.device)
     .addOption(inferenceOptions.threads)
     .addHelpText(

@@ -6,14 +6,13 @@ import { load } from "../load/load.js";
 import { loadAdapter } from "../pretrained/peft.js";
 import type { ServableModel } from "../server/served-models.js";
 import { UsageError } from "./failure.js";
-import { type InferenceFlags, quantizedTypes } from "./inference-options.js";
+import { type InferenceFlags, typeOptions } from "./inference-options.js";
 
 /** The flags of commands that serve models by name. */
 export interface ServedFlags extends InferenceFlags {
   model: string[];
   name?: string[];
   adapter?: string[];
-  quantize?: keyof typeof quantizedTypes;
 }
 
 /** Returns the sources of the models, by the names that requests give. */
@@ -59,13 +58,12 @@ export async function loadServed(
   names: ReadonlyMap<string, string>,
   flags: ServedFlags,
 ): Promise<Record<string, ServableModel>> {
-  const { threads, device, dtype, quantize } = flags;
+  const { threads, device } = flags;
   const adapters = servedAdapters(flags, new Set(names.keys()));
   if (threads !== undefined) setThreads(threads);
   const models: Record<string, ServableModel> = {};
   for (const [name, source] of names) {
-    const types = { ...(dtype && { dtype }), ...(quantize && { quantize: quantizedTypes[quantize] }) };
-    const model = await load(source, { device, ...types });
+    const model = await load(source, { device, ...typeOptions(flags) });
     if (model.kind === "encoder-decoder")
       throw new UsageError(`--model: expected a model that generates, embeds or ranks, got a translator: ${source}`);
     models[name] = model;

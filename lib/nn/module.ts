@@ -2,7 +2,7 @@ import type { Device } from "../device.js";
 import { dtypes, elementBytes, type FloatDType } from "../dtype.js";
 import { describe, HeedError } from "../errors.js";
 import { checkObject } from "../check.js";
-import { checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
+import { type ActivationBits, checkActivations, checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
 import { checkSaved, type SavedTensor } from "../saved-tensor.js";
 import { type FloatTensor, Tensor } from "../tensor.js";
 
@@ -131,6 +131,31 @@ export abstract class Module {
    */
   dequantize(): this {
     for (const [, child] of this.children()) child.dequantize();
+    return this;
+  }
+
+  /**
+   * Bits to which products with the module's quantised weights may round activations in inference; null if it has none.
+   */
+  get activations(): ActivationBits | null {
+    for (const [, child] of this.children()) if (child.activations !== null) return child.activations;
+    return null;
+  }
+
+  /**
+   * Sets the bits to which products with quantised weights may round activations in inference: 8 is fastest, 24 is as
+   * exact as f32 (see `QuantizedLinearOptions`). It holds for the weights that are quantised now. Training does not
+   * round.
+   *
+   * @example
+   * const small = new GPT({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 64 });
+   * small.quantize().roundActivations(8);
+   *
+   * @throws ERR_ARGUMENT if `bits` is not 8, 16 or 24.
+   */
+  roundActivations(bits: ActivationBits): this {
+    checkActivations("roundActivations", bits);
+    for (const [, child] of this.children()) child.roundActivations(bits);
     return this;
   }
 

@@ -2,7 +2,9 @@ import { keep } from "../scope.js";
 import type { BlockFormat } from "../block-formats.js";
 import type { Device } from "../device.js";
 import {
+  type ActivationBits,
   type BlockTensors,
+  checkActivations,
   groupSizeOf,
   type QuantizedBits,
   type QuantizedTensors,
@@ -24,6 +26,7 @@ export class QuantizedWeight extends Module implements QuantizedTensors {
   readonly inputs: number;
   readonly outputs: number;
   readonly bits: QuantizedBits;
+  #activations: ActivationBits = 16;
 
   /** Takes over the tensors: they live until the module is disposed. */
   constructor({ codes, scales, inputs, outputs, bits }: QuantizedTensors) {
@@ -48,6 +51,15 @@ export class QuantizedWeight extends Module implements QuantizedTensors {
   override get isQuantized(): boolean {
     return true;
   }
+
+  override get activations(): ActivationBits {
+    return this.#activations;
+  }
+
+  override roundActivations(bits: ActivationBits): this {
+    this.#activations = checkActivations("roundActivations", bits);
+    return this;
+  }
 }
 
 /**
@@ -64,6 +76,7 @@ export class BlockWeight extends Module implements BlockTensors {
   readonly format: BlockFormat;
   readonly inputs: number;
   readonly outputs: number;
+  #activations: ActivationBits = 16;
 
   /** Takes over the tensor: it lives until the module is disposed. */
   constructor({ blocks, format, inputs, outputs }: BlockTensors) {
@@ -81,5 +94,14 @@ export class BlockWeight extends Module implements BlockTensors {
 
   override get isQuantized(): boolean {
     return true;
+  }
+
+  override get activations(): ActivationBits {
+    return this.#activations;
+  }
+
+  override roundActivations(bits: ActivationBits): this {
+    this.#activations = checkActivations("roundActivations", bits);
+    return this;
   }
 }

@@ -58,6 +58,7 @@ export { addLayerNorm, layerNorm, type LayerNormOptions } from "./layer-norm.js"
 export { l2Normalize } from "./l2-normalize.js";
 export { linear, type LinearOptions } from "./linear.js";
 export {
+  type ActivationBits,
   type BlockTensors,
   type CompressedTensors,
   dequantize,

@@ -6,8 +6,8 @@ import { writeProjectionGradients } from "./projection.js";
 import {
   checkQuantizedProduct,
   type CompressedTensors,
-  multiplyQuantized,
   multiplyQuantizedTransposed,
+  quantizedProduct,
 } from "./quantize.js";
 
 /** Options of `quantizedLinearCrossEntropy`. */
@@ -47,7 +47,7 @@ export function quantizedLinearCrossEntropy(
     usualRows,
     weight: null,
     bias,
-    logits: (out: FloatTensor, rows: FloatTensor): void => multiplyQuantized(out, rows, weight, { bias }),
+    logits: quantizedProduct(op, weight, bias),
     rowsBackward: (out: FloatTensor, dlogits: FloatTensor): void => multiplyQuantizedTransposed(out, dlogits, weight),
     weightBackward: (_: null | GradientSlot, dBias: GradientSlot | null, __: FloatTensor, dlogits: FloatTensor): void =>
       writeProjectionGradients(null, dBias, null, dlogits, "oi"),

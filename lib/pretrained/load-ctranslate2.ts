@@ -71,7 +71,7 @@ export async function loadCTranslate2(folder: string, options: CTranslate2Option
   });
   const made = withStoredDtype(rest, weights);
   const make = (): EncoderDecoder => new EncoderDecoder(config, made);
-  const { model } = await loadFrom(weights, make, () => ({ nameInFile, quantize }));
+  const { model } = await loadFrom(weights, make, () => ({ nameInFile, quantize, activations: options.activations }));
   return { model, source, target };
 }
 

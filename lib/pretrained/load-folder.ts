@@ -43,6 +43,7 @@ export async function loadFolder<K extends keyof PretrainedKinds>(
   const { model, ignored } = await loadFrom(weights, make, (model) => ({
     ...family.weights?.(model, weights),
     quantize,
+    activations: options.activations,
     keepStored: options.quantize !== false,
   }));
   return { model: model as PretrainedKinds[K], ignored };

@@ -26,7 +26,7 @@ export async function loadLlama2c(
   const { model } = await loadFrom(
     weights,
     () => new Llama(config, options),
-    () => ({ quantize }),
+    () => ({ quantize, activations: options.activations }),
   );
   return model;
 }

@@ -7,7 +7,7 @@ import { PieceMemory, type StoredPiece, type WeightFile } from "../formats/weigh
 import { type Room, within } from "../nn/init.js";
 import type { Module } from "../nn/module.js";
 import { WeightLayer } from "../nn/weight-layer.js";
-import { checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
+import { type ActivationBits, checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
 import { formatShape, numel, sameShape, type Shape } from "../shape.js";
 import type { FloatTensor } from "../tensor.js";
 import { setPieces } from "../tensor-pieces.js";
@@ -34,6 +34,8 @@ export interface LoadWeightsOptions {
   ignored?: readonly string[];
   /** Quantises, as they arrive, the weights that `Module.quantize` quantises. @default null */
   quantize?: QuantizeOptions | null;
+  /** Bits to which products with quantised weights may round activations. @default 16 */
+  activations?: ActivationBits | undefined;
   /**
    * Keeps weights that the file stores in blocks or codes as they are, where the layers can compute with them.
    * @default false
@@ -83,7 +85,7 @@ export async function loadWeights(
   options: LoadWeightsOptions = {},
 ): Promise<string[]> {
   const parameters = matched(model, file, options);
-  const { ignored = [], quantize = null, keepStored = false } = options;
+  const { ignored = [], quantize = null, keepStored = false, activations } = options;
   const memory = new PieceMemory();
   for (const { names, tensor, transposed, layer, coded } of parameters) {
     if (layer && coded) {
@@ -100,6 +102,7 @@ export async function loadWeights(
     if (layer && quantize) await setQuantized(layer, pieces, { transposed, ...quantize });
     else await (transposed ? setTransposed(tensor, pieces) : setPieces(tensor, pieces));
   }
+  if (activations !== undefined) model.roundActivations(activations);
   const used = new Set(parameters.flatMap(({ names }) => names));
   return ignored.filter((name) => file.tensors.has(name) && !used.has(name));
 }

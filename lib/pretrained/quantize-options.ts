@@ -1,5 +1,11 @@
 import { describe, HeedError } from "../errors.js";
-import { checkQuantizeOptions, type QuantizedBits, type QuantizeOptions } from "../ops/quantize.js";
+import {
+  type ActivationBits,
+  checkActivations,
+  checkQuantizeOptions,
+  type QuantizedBits,
+  type QuantizeOptions,
+} from "../ops/quantize.js";
 
 /** Option of the functions that load a model. */
 export interface LoadQuantizedOptions {
@@ -10,6 +16,8 @@ export interface LoadQuantizedOptions {
    * @default as in the file
    */
   quantize?: QuantizedBits | QuantizeOptions | false;
+  /** Bits to which products with quantised weights may round activations (see `Module.roundActivations`). @default 16 */
+  activations?: ActivationBits;
 }
 
 /**
@@ -18,7 +26,8 @@ export interface LoadQuantizedOptions {
  *
  * @throws ERR_ARGUMENT if the options are invalid.
  */
-export function quantizeOptionsOf(op: string, { quantize }: LoadQuantizedOptions): QuantizeOptions | null {
+export function quantizeOptionsOf(op: string, { quantize, activations }: LoadQuantizedOptions): QuantizeOptions | null {
+  if (activations !== undefined) checkActivations(op, activations);
   if (quantize === undefined || quantize === false) return null;
   if (typeof quantize !== "object" && typeof quantize !== "number")
     throw new HeedError(

@@ -11,6 +11,7 @@ import { LanguageModel } from "../load/language-model.js";
 import type { ChatMessage, ChatOptions } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import type { ActivationBits } from "../ops/quantize.js";
 import { templateTools, type Tool } from "../tokenizer/tools.js";
 import { ApiError } from "./api-error.js";
 import { Limit } from "./limit.js";
@@ -24,6 +25,8 @@ export interface ServedSummary {
   dtype: FloatDType;
   /** Name of the device that holds it. */
   device: string;
+  /** Bits to which products with quantised weights round activations; null if it has none. */
+  activations: ActivationBits | null;
   /** Bytes of its weights. */
   weightsBytes: number;
   /** Largest number of tokens of a prompt and its answer, or of a text to embed or to rank. */
@@ -279,6 +282,7 @@ export class ServedModels {
   get summaries(): ServedSummary[] {
     const of = (id: string, model: Engine["model"] | EmbeddingModel["model"] | ClassifierModel["model"]) => ({
       ...{ id, dtype: model.dtype, device: model.device.name, weightsBytes: model.bytes },
+      activations: model.activations,
     });
     const none = { kvMemory: null, kvType: null };
     return [

@@ -5,16 +5,38 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__linux__) && defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace heed::cpu {
 namespace {
 
 struct Isa {
   const char* name;
   const OpTable<Stream>* table;
-  bool bf16_dot, int8_dot;  // instructions that a few functions use beside the table's instruction set
+  bool bf16_dot, int8_dot, int8_tiles;  // instructions that a few functions use beside the table's instruction set
   bool supported;
   bool fast;  // if false, it is chosen only by name
 };
+
+#ifdef HEED_HAS_AVX512
+// Returns true if the machine has tile registers and the system lets this process use them. Linux gives them to those
+// who ask (Documentation/arch/x86/xstate.rst).
+bool tiles_allowed() {
+#if defined(__linux__) && defined(__x86_64__)
+  constexpr unsigned kTiles = 1u << 24, kInt8 = 1u << 25;  // CPUID, leaf 7, edx
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & (kTiles | kInt8)) != (kTiles | kInt8)) return false;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+#endif
 
 // Ordered from best to worst.
 const Isa* all(int* count) {
@@ -30,17 +52,19 @@ const Isa* all(int* count) {
 #endif
   static const Isa list[] = {
 #ifdef HEED_HAS_AVX512
-      {"avx512bf16", &avx512::table, true, true,
+      {"avx512amx", &avx512::table, false, true, true,
+       has_avx512 && __builtin_cpu_supports("avx512vnni") && tiles_allowed(), true},
+      {"avx512bf16", &avx512::table, true, true, false,
        has_avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"), fast_bf16},
-      {"avx512vnni", &avx512::table, false, true, has_avx512 && __builtin_cpu_supports("avx512vnni"), true},
-      {"avx512", &avx512::table, false, false, has_avx512, true},
+      {"avx512vnni", &avx512::table, false, true, false, has_avx512 && __builtin_cpu_supports("avx512vnni"), true},
+      {"avx512", &avx512::table, false, false, false, has_avx512, true},
 #endif
 #ifdef HEED_HAS_AVX2
-      {"avx2", &avx2::table, false, false,
+      {"avx2", &avx2::table, false, false, false,
        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"), true},
 #endif
 #ifdef HEED_HAS_PORTABLE
-      {"portable", &portable::table, false, false, true, true},
+      {"portable", &portable::table, false, false, false, true, true},
 #endif
   };
   *count = sizeof list / sizeof *list;
@@ -77,6 +101,7 @@ const OpTable<Stream>& ops() { return *current().load(std::memory_order_relaxed)
 const char* isa_name() { return current().load(std::memory_order_relaxed)->name; }
 bool bf16_dot() { return current().load(std::memory_order_relaxed)->bf16_dot; }
 bool int8_dot() { return current().load(std::memory_order_relaxed)->int8_dot; }
+bool int8_tiles() { return current().load(std::memory_order_relaxed)->int8_tiles; }
 bool isa_supported(const char* name) { return find(name) != nullptr; }
 
 bool select_isa(const char* name) {

@@ -24,8 +24,8 @@ extern const OpTable<Stream> table;
 }
 #endif
 
-// Return the operations of the instruction set in use, and its name: "avx512bf16", "avx512vnni", "avx512", "avx2" or
-// "portable". The environment variable HEED_CPU_ISA selects another one that the machine has.
+// Return the operations of the instruction set in use, and its name: "avx512amx", "avx512bf16", "avx512vnni", "avx512",
+// "avx2" or "portable". The environment variable HEED_CPU_ISA selects another one that the machine has.
 const OpTable<Stream>& ops();
 const char* isa_name();
 // Returns true if kernels may use the instructions that multiply bf16 and add in f32 (AVX512-BF16). They are not an
@@ -34,6 +34,9 @@ bool bf16_dot();
 // The same for the instructions that multiply bytes and add in 32 bits (AVX512-VNNI). Every machine with bf16_dot() has
 // them too.
 bool int8_dot();
+// The same for the matrix unit of Intel's servers, which multiplies tiles of bytes (AMX-INT8). Every machine with it
+// has int8_dot() too.
+bool int8_tiles();
 // Returns true if this build contains the named instruction set and this machine can run it.
 bool isa_supported(const char* name);
 // Selects another instruction set; returns false if it is not supported. For tests; JavaScript thread only.

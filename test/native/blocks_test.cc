@@ -34,7 +34,7 @@ TEST(blocks_of_every_format) {
             s.check(
                 "gemm_blocks", 2,
                 {{{M, N}, input}, {{M, N}, input}, {{M, K}, input}, blocks(kind, K, N), {{N}, input}, {{M, N}, input}},
-                [&](const Views& v) { ops.gemm_blocks(stream, v[0], v[2], v[3], &v[4], &v[5], &v[1], 1, kind); });
+                [&](const Views& v) { ops.gemm_blocks(stream, v[0], v[2], v[3], &v[4], &v[5], &v[1], 1, 24, kind); });
       }
     for (const DType dtype : kFloats)
       for (const int64_t M : {1, 9})
@@ -50,9 +50,9 @@ TEST(blocks_empty) {
   Array<float> no_depth({3, 0}), out({3, 20}), a({3, 256}), nothing({3, 0}), no_rows({0, 256}), no_out({0, 20});
   Array<float> bias({20});
   for (int64_t i = 0; i < 20; i++) bias[i] = 2;
-  ops.gemm_blocks(stream, out, no_depth, none, &bias, nullptr, nullptr, 0, 7);
-  ops.gemm_blocks(stream, nothing, a, no_columns, nullptr, nullptr, nullptr, 0, 7);
-  ops.gemm_blocks(stream, no_out, no_rows, some, nullptr, nullptr, nullptr, 0, 7);
+  ops.gemm_blocks(stream, out, no_depth, none, &bias, nullptr, nullptr, 0, 24, 7);
+  ops.gemm_blocks(stream, nothing, a, no_columns, nullptr, nullptr, nullptr, 0, 24, 7);
+  ops.gemm_blocks(stream, no_out, no_rows, some, nullptr, nullptr, nullptr, 0, 24, 7);
   ops.dequantize_blocks(stream, Array<float>({20, 0}), nullptr, none, 7);
   ops.gemm_blocks_backward(stream, no_depth, out, none, false, 7);
   ops.gemm_blocks_backward(stream, no_rows, no_out, some, false, 7);
@@ -69,7 +69,7 @@ TEST(blocks_errors) {
   Array<int32_t> ids({2});
   const auto is = [&](const std::string& error, const char* expected) { EXPECT(error == expected); };
   const auto product = [&](In x, In weight, Int format) {
-    return error_of([&] { ops.gemm_blocks(stream, out, x, weight, nullptr, nullptr, nullptr, 0, format); });
+    return error_of([&] { ops.gemm_blocks(stream, out, x, weight, nullptr, nullptr, nullptr, 0, 24, format); });
   };
   is(product(a, some, 13), "ERR_ARGUMENT: gemm_blocks: expected a format from 0 to 12, got 13");
   is(product(a, some, -1), "ERR_ARGUMENT: gemm_blocks: expected a format from 0 to 12, got -1");

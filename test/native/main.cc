@@ -27,11 +27,12 @@ int main(int argc, char** argv) {
   }
   if (only && !std::strcmp(only, "best")) only = cpu::isa_name();
   int passed = 0, failed = 0;
-  for (const char* isa : {"portable", "avx2", "avx512", "avx512vnni", "avx512bf16"}) {
+  for (const char* isa : {"portable", "avx2", "avx512", "avx512vnni", "avx512bf16", "avx512amx"}) {
     if (only && std::strcmp(isa, only)) continue;
     // Each AVX-512 variant is the variant before it with other products, and the same code in everything else.
     if (!only && !std::strcmp(isa, "avx512vnni") && cpu::isa_supported("avx512bf16")) continue;
-    const bool products = !std::strcmp(isa, "avx512") && cpu::isa_supported("avx512vnni");
+    const bool products = (!std::strcmp(isa, "avx512") && cpu::isa_supported("avx512vnni")) ||
+                          (!only && !std::strcmp(isa, "avx512amx") && cpu::isa_supported("avx512bf16"));
     if (!cpu::select_isa(isa)) {
       std::printf("skipped: this build or this machine has no %s\n", isa);
       continue;

@@ -62,7 +62,7 @@ void check(Sweep& s, Stream& stream, const Ops& ops, const Case& c) {
            {{c.M, c.N}, other}},
           [&](const Views& v) {
             ops.gemm_quantized(stream, v[0], v[2], v[3], v[4], c.bias ? &v[5] : nullptr, c.residual ? &v[6] : nullptr,
-                               c.preact ? &v[1] : nullptr, c.activation, c.bits);
+                               c.preact ? &v[1] : nullptr, c.activation, 24, c.bits);
           });
 }
 
@@ -151,9 +151,9 @@ TEST(gemm_quantized_empty) {
   Array<float> bias({20});
   for (int64_t i = 0; i < 20; i++) bias[i] = 2;
   ops.quantize(stream, none.codes, none.scales, Array<float>({0, 20}), 8);
-  ops.gemm_quantized(stream, out, no_depth, none.codes, none.scales, &bias, nullptr, nullptr, 0, 8);
-  ops.gemm_quantized(stream, nothing, a, no_columns.codes, no_columns.scales, nullptr, nullptr, nullptr, 0, 4);
-  ops.gemm_quantized(stream, no_out, no_rows, q.codes, q.scales, nullptr, nullptr, nullptr, 0, 8);
+  ops.gemm_quantized(stream, out, no_depth, none.codes, none.scales, &bias, nullptr, nullptr, 0, 24, 8);
+  ops.gemm_quantized(stream, nothing, a, no_columns.codes, no_columns.scales, nullptr, nullptr, nullptr, 0, 24, 4);
+  ops.gemm_quantized(stream, no_out, no_rows, q.codes, q.scales, nullptr, nullptr, nullptr, 0, 24, 8);
   ops.dequantize(stream, Array<float>({20, 0}), nullptr, none.codes, none.scales, 20, 8);
   ops.gemm_quantized_backward(stream, no_depth, out, none.codes, none.scales, false, 8);
   ops.gemm_quantized_backward(stream, no_rows, no_out, q.codes, q.scales, false, 8);
@@ -175,7 +175,8 @@ TEST(quantized_errors) {
     return error_of([&] { ops.quantize(stream, codes, scales, w, bits); });
   };
   const auto product = [&](In y, In x, In codes, In scales, OptIn b, Int activation, Int bits) {
-    return error_of([&] { ops.gemm_quantized(stream, y, x, codes, scales, b, nullptr, nullptr, activation, bits); });
+    return error_of(
+        [&] { ops.gemm_quantized(stream, y, x, codes, scales, b, nullptr, nullptr, activation, 24, bits); });
   };
   is(quantize(q.codes, q.scales, weight, 5), "ERR_ARGUMENT: quantize: expected bits of 8 or 4, got 5");
   is(quantize(q.codes, q.scales, flat, 8), "ERR_SHAPE: quantize: expected weight with 2 dimensions, got shape [40]");
@@ -191,7 +192,7 @@ TEST(quantized_errors) {
      "ERR_SHAPE: gemm_quantized: expected scales of shape [3, 2, 16], got [2, 2, 16]");
   is(product(out, a, q.codes, q.scales, nullptr, 9, 8),
      "ERR_ARGUMENT: gemm_quantized: expected an activation from 0 to 5, got 9");
-  is(error_of([&] { ops.gemm_quantized(stream, out, a, q.codes, q.scales, nullptr, nullptr, &a, 0, 8); }),
+  is(error_of([&] { ops.gemm_quantized(stream, out, a, q.codes, q.scales, nullptr, nullptr, &a, 0, 24, 8); }),
      "ERR_SHAPE: gemm_quantized: expected preact of shape [3, 20], got [3, 40]");
   const auto backward = [&](Out dinp, In dout, In codes, In scales) {
     return error_of([&] { ops.gemm_quantized_backward(stream, dinp, dout, codes, scales, false, 8); });

@@ -8,7 +8,14 @@ import { type BlockFormat, blockFormats } from "../../lib/block-formats.js";
 import { tensor } from "../../lib/creation.js";
 import type { FloatDType } from "../../lib/dtype.js";
 import { native, ops } from "../../lib/native.js";
-import { type BlockTensors, dequantize, quantizedEmbedding, quantizedLinear } from "../../lib/ops/quantize.js";
+import {
+  type ActivationBits,
+  activationBits,
+  type BlockTensors,
+  dequantize,
+  quantizedEmbedding,
+  quantizedLinear,
+} from "../../lib/ops/quantize.js";
 import { quantizedLinearCrossEntropy } from "../../lib/ops/quantized-cross-entropy.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { narrow } from "../../lib/ops/views.js";
@@ -58,6 +65,29 @@ const inputsOf = (format: BlockFormat): number => (blockFormats[format].numbers 
 const small = (random: Random): number => halfBits(random.normal() / 256);
 const smallFor = (format: BlockFormat) => (format === "MXFP4" ? () => 119 : small);
 
+/** Half a step of activations in so many bits, as a part of the largest of the 32 that share it. */
+function halfStep(activations: ActivationBits, dtype: FloatDType): number {
+  if (activations === 8) return 1 / 254;
+  return activations === 24 && dtype === "f32" ? 2 ** -23 : 2 ** -15;
+}
+
+/** Returns an element in float64, and its error if activations are rounded to steps and sums as often as they can be. */
+function product(made: Made, x: Float32Array, row: number, output: number, step: number) {
+  let [exact, size, cut] = [0, 0, 0];
+  for (let part = 0; part < made.inputs; part += 32) {
+    let [largest, weights] = [0, 0];
+    for (let k = part; k < Math.min(part + 32, made.inputs); k++) {
+      const [input, weight] = [x[row * made.inputs + k]!, made.values[output * made.inputs + k]!];
+      exact += input * weight;
+      size += Math.abs(input * weight);
+      largest = Math.max(largest, Math.abs(input));
+      weights += Math.abs(weight);
+    }
+    cut += largest * weights * step;
+  }
+  return { exact, bound: made.inputs * 2 ** -24 * size + 1.01 * cut };
+}
+
 describe.each(productTargets)("on $name", ({ device, select }) => {
   test("numbers are those of the formulas, whatever the scales, and so are rows of a table", async () => {
     select();
@@ -91,32 +121,28 @@ describe.each(productTargets)("on $name", ({ device, select }) => {
     for (const [i, format] of formats.entries()) {
       const made = make(format, 21, inputsOf(format), smallFor(format));
       using weight = weightOn(device, made);
-      for (const dtype of device === "cpu" && format === "Q4_K" ? dtypes : [dtypes[i % 3]!]) {
-        const random = new Random(i);
-        const x = Float32Array.from({ length: rows * made.inputs }, () => roundTo(dtype, random.normal()));
-        using input = tensor(x, [rows, made.inputs], { device, dtype });
-        using out = noGrad(() => quantizedLinear(input, weight));
-        const y = await out.data();
-        for (let r = 0; r < rows; r += 3)
-          for (let n = 0; n < made.outputs; n++) {
-            let [expected, size] = [0, 0];
-            for (let k = 0; k < made.inputs; k++) {
-              const product = x[r * made.inputs + k]! * made.values[n * made.inputs + k]!;
-              expected += product;
-              size += Math.abs(product);
+      for (const dtype of device === "cpu" && format === "Q4_K" ? dtypes : [dtypes[i % 3]!])
+        for (const activations of device === "cpu" ? activationBits : ([24] as const)) {
+          const random = new Random(i);
+          const x = Float32Array.from({ length: rows * made.inputs }, () => roundTo(dtype, random.normal()));
+          using input = tensor(x, [rows, made.inputs], { device, dtype });
+          using out = noGrad(() => quantizedLinear(input, weight, { activations }));
+          const y = await out.data();
+          const what = `${format}, ${dtype}, ${activations} bits`;
+          for (let r = 0; r < rows; r += 3)
+            for (let n = 0; n < made.outputs; n++) {
+              const { exact, bound } = product(made, x, r, n, halfStep(activations, dtype));
+              const allowed = bound + roundoff(dtype) * Math.abs(exact) + leastRoundoff(dtype);
+              expect(Math.abs(y[r * made.outputs + n]! - exact), what).toBeLessThanOrEqual(allowed);
             }
-            // Each of the sums is rounded as often as there are numbers, at most, and the result once more.
-            const bound = made.inputs * 2 ** -24 * size + roundoff(dtype) * Math.abs(expected) + leastRoundoff(dtype);
-            expect(Math.abs(y[r * made.outputs + n]! - expected), `${format}, ${dtype}`).toBeLessThanOrEqual(bound);
+          for (const count of device === "cpu" ? [1, 2, 7, 19] : [1, 5]) {
+            const first = random.integer(rows - count + 1);
+            using part = noGrad(() => quantizedLinear(narrow(input, 0, first, count), weight, { activations }));
+            expect(await part.data(), `${count} rows, ${what}`).toEqual(
+              y.subarray(first * made.outputs, (first + count) * made.outputs),
+            );
           }
-        for (const count of device === "cpu" ? [1, 2, 7] : [1, 5]) {
-          const first = random.integer(rows - count + 1);
-          using part = noGrad(() => quantizedLinear(narrow(input, 0, first, count), weight));
-          expect(await part.data(), `${count} rows, ${format}, ${dtype}`).toEqual(
-            y.subarray(first * made.outputs, (first + count) * made.outputs),
-          );
         }
-      }
     }
   });
 });

@@ -5,6 +5,7 @@ import type { FloatDType } from "../../lib/dtype.js";
 import { native } from "../../lib/native.js";
 import type { Activation } from "../../lib/ops/activation.js";
 import {
+  activationBits,
   dequantize,
   emptyQuantized,
   groupSizes,
@@ -181,14 +182,15 @@ const products: Product[] = [
 
 /**
  * The allowed error of a sum of K products is that of sums in f32, K · 2⁻²⁴ · Σ|x w|. If a kernel cuts activations into
- * bytes, half a step of each is added, which is 2⁻²³ of the largest in their group in f32 and 2⁻¹⁵ in 16 bits, and a
- * hundredth more. On CUDA weights are rounded to the activations' dtype.
+ * bytes, half a step of each is added, and a hundredth more: of the largest in their group, 2⁻²³ in 24 bits, 2⁻¹⁵ in 16
+ * and 1/254 in 8. On CUDA weights are rounded to the activations' dtype.
  */
 test.for(productTargets)("products of quantised weights on $name", async ({ select, device }) => {
   select();
   for (const { rows, outputs, options = {}, groupSize = 32 } of products)
     for (const bits of quantizedBits)
-      for (const dtype of dtypes) {
+      for (const [i, dtype] of [...dtypes, ...dtypes, ...dtypes].entries()) {
+        const activations = activationBits[Math.floor(i / dtypes.length)]!;
         const inputs = rows.at(-1)!;
         const round = (x: Nd): Nd => map(x, (value) => roundTo(dtype, value));
         const shape = [...rows.slice(0, -1), outputs];
@@ -203,7 +205,7 @@ test.for(productTargets)("products of quantised weights on $name", async ({ sele
         using a = of(x, device, dtype);
         using b = bias && of(bias, device, dtype);
         using r = residual && of(residual, device, dtype);
-        using out = noGrad(() => quantizedLinear(a, weight, { bias: b, residual: r, activation }));
+        using out = noGrad(() => quantizedLinear(a, weight, { bias: b, residual: r, activation, activations }));
         expect(out.shape).toEqual(shape);
         expect(out.dtype).toBe(dtype);
         const count = out.size / outputs;
@@ -225,8 +227,8 @@ test.for(productTargets)("products of quantised weights on $name", async ({ sele
           }
           const value = byActivation[activation](total) + (residual ? residual.data[at]! : 0);
           const weights = device === "cpu" ? 0 : roundoff(dtype);
-          const sums =
-            ((inputs + 8) * 2 ** -24 + weights) * size + 1.01 * cut * (dtype === "f32" ? 2 ** -23 : 2 ** -15);
+          const step = activations === 8 ? 1 / 254 : dtype === "f32" && activations === 24 ? 2 ** -23 : 2 ** -15;
+          const sums = ((inputs + 8) * 2 ** -24 + weights) * size + 1.01 * cut * step;
           // An activation's slope is at most 1.13; its own error is 2.5e-6 (activation_test.cc).
           const rest = activation === "none" ? 0 : 2.5e-6 * Math.abs(value) + 1e-6;
           expected[at] = value;
@@ -253,7 +255,7 @@ test.for(productTargets)("activations of any size, and those that are not finite
     for (const size of [2 ** -140, 2 ** -110, 2 ** -100, 2 ** -90, 2 ** 100, 2 ** 120]) {
       const x = Float32Array.from({ length: 32 }, () => size * (2 * random.uniform() - 1));
       using a = tensor(x, [1, 32], { device });
-      using out = noGrad(() => quantizedLinear(a, weight));
+      using out = noGrad(() => quantizedLinear(a, weight, { activations: 24 }));
       for (const [o, got] of (await out.data()).entries()) {
         let [exact, terms, weights] = [0, 0, 0];
         for (const [i, value] of x.entries()) {

@@ -11,7 +11,9 @@ export interface Target {
 }
 
 /** Instruction sets of kernels that this machine can run. */
-const isas = ["portable", "avx2", "avx512", "avx512vnni", "avx512bf16"].filter((isa) => native.supportsIsa(isa));
+const isas = ["portable", "avx2", "avx512", "avx512vnni", "avx512bf16", "avx512amx"].filter((isa) =>
+  native.supportsIsa(isa),
+);
 const best = isas.at(-1)!;
 
 /** Without a CUDA device, the tests of one are registered all the same: runner.ts skips them. */
@@ -25,8 +27,8 @@ function targetsOn(some: string[]): Target[] {
 }
 
 /**
- * Targets for most operations. avx512vnni and avx512bf16 are avx512 with other products, so the best available one
- * stands for all three.
+ * Targets for most operations. avx512vnni, avx512bf16 and avx512amx are avx512 with other products, so the best
+ * available one stands for all.
  */
 export const targets: readonly Target[] = targetsOn(isas.filter((isa) => !isa.startsWith("avx512") || isa === best));
 

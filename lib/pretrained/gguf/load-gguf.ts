@@ -87,6 +87,7 @@ async function modelOf(
       isTransposed: (name) => architecture.parameter(name).transposed ?? false,
       ignored: architecture.ignored,
       quantize,
+      activations: options.activations,
       keepStored: options.quantize !== false,
     }),
   );

@@ -35,9 +35,9 @@ BlockLayout check_dequantize_blocks(Out out, OptIn ids, In blocks, Int format) {
 }
 
 BlockLayout check_gemm_blocks(Out out, In a, In blocks, OptIn bias, OptIn residual, OptOut preact, Int activation,
-                              Int format) {
+                              Int precision, Int format) {
   const char* op = "gemm_blocks";
-  check_product(op, out, a, bias, residual, preact, activation);
+  check_product(op, out, a, bias, residual, preact, activation, precision);
   return check_weight(op, blocks, a.dim(1), out.dim(1), format);
 }
 

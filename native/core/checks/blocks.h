@@ -7,7 +7,7 @@ namespace heed {
 
 BlockLayout check_dequantize_blocks(Out out, OptIn ids, In blocks, Int format);
 BlockLayout check_gemm_blocks(Out out, In a, In blocks, OptIn bias, OptIn residual, OptOut preact, Int activation,
-                              Int format);
+                              Int precision, Int format);
 BlockLayout check_gemm_blocks_backward(Out dinp, In dout, In blocks, Int format);
 
 }  // namespace heed

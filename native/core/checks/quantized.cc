@@ -67,7 +67,8 @@ QuantizedLayout check_dequantize(Out out, OptIn ids, In codes, In scales, Int co
   return layout;
 }
 
-void check_product(const char* op, Out out, In a, OptIn bias, OptIn residual, OptOut preact, Int activation) {
+void check_product(const char* op, Out out, In a, OptIn bias, OptIn residual, OptOut preact, Int activation,
+                   Int precision) {
   expect_float(op, "a", a);
   expect_rank(op, "a", a, 2);
   expect_contiguous(op, "a", a);
@@ -92,6 +93,9 @@ void check_product(const char* op, Out out, In a, OptIn bias, OptIn residual, Op
     expect_same_shape(op, "preact", *preact, out);
   }
   expect_activation(op, activation);
+  if (precision != 8 && precision != 16 && precision != 24)
+    fail(Code::argument, "%s: expected a precision of 8, 16 or 24 bits, got %lld", op,
+         static_cast<long long>(precision));
 }
 
 void check_product_backward(const char* op, Out dinp, In dout) {
@@ -105,9 +109,9 @@ void check_product_backward(const char* op, Out dinp, In dout) {
 }
 
 QuantizedLayout check_gemm_quantized(Out out, In a, In codes, In scales, OptIn bias, OptIn residual, OptOut preact,
-                                     Int activation, Int bits) {
+                                     Int activation, Int precision, Int bits) {
   const char* op = "gemm_quantized";
-  check_product(op, out, a, bias, residual, preact, activation);
+  check_product(op, out, a, bias, residual, preact, activation, precision);
   return check_weight(op, codes, scales, a.dim(1), out.dim(1), bits);
 }
 

@@ -3,9 +3,9 @@
 //   number = scale · (code - zero) + minimum.
 //
 // A step is 256 numbers of a row: one block or eight. BlockCodes<kind> has for each format what is constant (kZero;
-// kMinima, whether there are minima; kBytes, whether |code - zero| exceeds 32; the bytes of a step), the scales of a
-// step, and its codes in vectors of 64 in the order of K. Scales and minima are the same floats as in blocks.h. Only
-// AVX-512 has these functions.
+// kPart, the numbers that share a scale; kMinima, whether there are minima; the bytes of a step), the scales of a step,
+// and its codes in vectors of 64 in the order of K. Scales and minima are the same floats as in blocks.h. Only AVX-512
+// has these functions.
 #pragma once
 #include "cpu/kernels/blocks.h"
 
@@ -15,7 +15,7 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Of the parts of 16 numbers. Formats with a scale for each 32 numbers have it twice.
+// Of the parts of a step: of 16 parts, or of 8 in the lower halves.
 struct StepScales {
   __m512 scales, minima = __m512{};
 };
@@ -43,16 +43,11 @@ HEED_IN_LOOP __m512i half_bytes_of(const uint8_t* from) {
   return _mm512_and_si512(_mm512_srlv_epi64(twice32(from), _mm512_set_epi64(4, 4, 4, 4, 0, 0, 0, 0)), all_bytes(15));
 }
 
-// Returns eight scales of 32 numbers for each 16 numbers.
-HEED_IN_LOOP __m512 twice_each(__m512 eight) {
-  return _mm512_permutexvar_ps(_mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0), eight);
-}
-HEED_IN_LOOP __m512 twice_each(__m256 eight) { return twice_each(_mm512_castps256_ps512(eight)); }
-
 // Formats with blocks of 32 numbers.
 template <BlockKind kind>
 struct ShortBlocks {
-  static constexpr bool kMinima = false, kBytes = false;
+  static constexpr bool kMinima = false;
+  static constexpr int kPart = 32;
   static constexpr int64_t kStepBytes = 8 * block_shape(kind).bytes;
 
   static HEED_IN_LOOP const uint8_t* at(const uint8_t* from, int i) { return from + i * block_shape(kind).bytes; }
@@ -72,7 +67,7 @@ struct ShortBlocks {
              word<uint16_t>(from, i + 3) << 48;
     };
     const __m128i halves = _mm_set_epi64x(static_cast<int64_t>(four(4)), static_cast<int64_t>(four(0)));
-    return {twice_each(_mm256_cvtph_ps(halves))};
+    return {_mm512_castps256_ps512(_mm256_cvtph_ps(halves))};
   }
   // The two f16 at the beginning of each block.
   static HEED_IN_LOOP StepScales scales_and_minima(const uint8_t* from) {
@@ -80,9 +75,7 @@ struct ShortBlocks {
       return static_cast<int64_t>(word<uint32_t>(from, i) | word<uint32_t>(from, i + 1) << 32);
     };
     const __m512 both = _mm512_cvtph_ps(_mm256_set_epi64x(two(6), two(4), two(2), two(0)));
-    const __m512i even = _mm512_set_epi32(14, 14, 12, 12, 10, 10, 8, 8, 6, 6, 4, 4, 2, 2, 0, 0);
-    const __m512i odd = _mm512_set_epi32(15, 15, 13, 13, 11, 11, 9, 9, 7, 7, 5, 5, 3, 3, 1, 1);
-    return {_mm512_permutexvar_ps(even, both), _mm512_permutexvar_ps(odd, both)};
+    return {_mm512_maskz_compress_ps(0x5555, both), _mm512_maskz_compress_ps(0xaaaa, both)};
   }
   static HEED_IN_LOOP __m512i half_bytes(const uint8_t* from, int i, int offset) {
     return half_bytes_of(at(from, 2 * i) + offset, at(from, 2 * i + 1) + offset);
@@ -97,7 +90,8 @@ struct ShortBlocks {
 // A block of 256 numbers.
 template <BlockKind kind>
 struct LongBlock {
-  static constexpr bool kMinima = false, kBytes = false;
+  static constexpr bool kMinima = false;
+  static constexpr int kPart = 32;
   static constexpr int64_t kStepBytes = block_shape(kind).bytes;
 
   // The 2 bits of numbers 64 i to 64 i + 63: 32 bytes have those of four rows of 32 numbers.
@@ -109,7 +103,7 @@ struct LongBlock {
     alignas(64) float both[16];
     part_scales_and_minima(from, both);
     const __m512 all = _mm512_load_ps(both);
-    return {twice_each(all), twice_each(_mm512_shuffle_f32x4(all, all, 0xee))};
+    return {all, _mm512_shuffle_f32x4(all, all, 0xee)};
   }
 };
 
@@ -164,7 +158,6 @@ struct BlockCodes<BlockKind::q5_1> : ShortBlocks<BlockKind::q5_1> {
 template <>
 struct BlockCodes<BlockKind::q8_0> : ShortBlocks<BlockKind::q8_0> {
   static constexpr int kZero = 128;
-  static constexpr bool kBytes = true;
   static HEED_IN_LOOP __m512i codes(const uint8_t* from, int i) {
     const __m256i first = load32(at(from, 2 * i) + 2), second = load32(at(from, 2 * i + 1) + 2);
     return _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1), all_bytes(128));
@@ -173,7 +166,7 @@ struct BlockCodes<BlockKind::q8_0> : ShortBlocks<BlockKind::q8_0> {
 
 template <>
 struct BlockCodes<BlockKind::q2_k> : LongBlock<BlockKind::q2_k> {
-  static constexpr int kZero = 0;
+  static constexpr int kZero = 0, kPart = 16;
   static constexpr bool kMinima = true;
   static HEED_IN_LOOP StepScales scales(const uint8_t* from) {
     alignas(64) float some[16], minima[16];
@@ -185,7 +178,7 @@ struct BlockCodes<BlockKind::q2_k> : LongBlock<BlockKind::q2_k> {
 
 template <>
 struct BlockCodes<BlockKind::q3_k> : LongBlock<BlockKind::q3_k> {
-  static constexpr int kZero = 4;
+  static constexpr int kZero = 4, kPart = 16;
   static HEED_IN_LOOP StepScales scales(const uint8_t* from) {
     alignas(64) float some[16];
     q3_k_scales(from, some);
@@ -219,7 +212,7 @@ struct BlockCodes<BlockKind::q5_k> : LongBlock<BlockKind::q5_k> {
 
 template <>
 struct BlockCodes<BlockKind::q6_k> : LongBlock<BlockKind::q6_k> {
-  static constexpr int kZero = 32;
+  static constexpr int kZero = 32, kPart = 16;
   static HEED_IN_LOOP StepScales scales(const uint8_t* from) {
     alignas(64) float some[16];
     q6_k_scales(from, some);
@@ -236,7 +229,6 @@ struct BlockCodes<BlockKind::q6_k> : LongBlock<BlockKind::q6_k> {
 template <>
 struct BlockCodes<BlockKind::iq4_nl> : ShortBlocks<BlockKind::iq4_nl> {
   static constexpr int kZero = 127;
-  static constexpr bool kBytes = true;
   static HEED_IN_LOOP __m512i codes(const uint8_t* from, int i) {
     return looked_up<kNonlinear, kZero>(half_bytes(from, i, 2));
   }
@@ -245,7 +237,6 @@ struct BlockCodes<BlockKind::iq4_nl> : ShortBlocks<BlockKind::iq4_nl> {
 template <>
 struct BlockCodes<BlockKind::iq4_xs> : LongBlock<BlockKind::iq4_xs> {
   static constexpr int kZero = 127;
-  static constexpr bool kBytes = true;
   static HEED_IN_LOOP StepScales scales(const uint8_t* from) {
     int32_t low;
     uint16_t high;
@@ -257,7 +248,7 @@ struct BlockCodes<BlockKind::iq4_xs> : LongBlock<BlockKind::iq4_xs> {
     const __m256i six = _mm256_or_si256(_mm256_and_si256(four, _mm256_set1_epi32(15)),
                                         _mm256_slli_epi32(_mm256_and_si256(two, _mm256_set1_epi32(3)), 4));
     const __m256 factor = _mm256_cvtepi32_ps(_mm256_sub_epi32(six, _mm256_set1_epi32(32)));
-    return {twice_each(_mm256_mul_ps(_mm256_set1_ps(half_at(from)), factor))};
+    return {_mm512_castps256_ps512(_mm256_mul_ps(_mm256_set1_ps(half_at(from)), factor))};
   }
   static HEED_IN_LOOP __m512i codes(const uint8_t* from, int i) {
     const uint8_t* const two = from + 8 + 32 * i;
@@ -273,7 +264,7 @@ struct BlockCodes<BlockKind::mxfp4> : ShortBlocks<BlockKind::mxfp4> {
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) exponents |= word<uint8_t>(from, i) << (8 * i);
     const __m128i bytes = _mm_cvtsi64_si128(static_cast<int64_t>(exponents));
-    return {twice_each((__m512)mxfp4_scales((vi)_mm512_cvtepu8_epi32(bytes)))};
+    return {(__m512)mxfp4_scales((vi)_mm512_cvtepu8_epi32(bytes))};
   }
   static HEED_IN_LOOP __m512i codes(const uint8_t* from, int i) {
     return looked_up<kE2M1, kZero>(half_bytes(from, i, 1));

@@ -2,8 +2,8 @@
 //
 // The numbers of a group become integers with a common step: x = X · step, |X| < 2^23, where step is a power of two
 // that the group's largest number determines. X is cut into signed bytes, its digits: X = d0 + 256 d1 + 65536 d2. Three
-// digits represent numbers to 2^-23 of their group's largest, as precisely as sums of f32; bf16 and f16 take two
-// digits, 2^-15 of the largest.
+// digits represent numbers to 2^-23 of their group's largest, as precisely as sums of f32; two digits to 2^-15. With
+// one digit the largest number is 127 steps, so that all numbers are represented to 2^-8 of it.
 #pragma once
 #include "cpu/kernels/gemm_quantized.h"
 
@@ -26,21 +26,40 @@ inline float cut_group(const TensorView& a, int64_t first, int64_t end, int64_t 
   const int32_t largest = _mm512_reduce_max_epi32((__m512i)most);
   // Digits reach up to 127 · (1 + 256 + 65536), a little less than 2^23.
   const bool finite = largest < 0x7f800000;
-  const int32_t exponent = finite ? max_of((largest + 0x20000) >> 23, 32) : 0;
-  const auto power = [](int32_t e) { return (vf)(set1i(e + 127) << 23); };
-  constexpr int kShift = 8 * D - 2;
-  const vf scale = finite ? power(kShift - (exponent - 127)) : vf{};
+  float scale = 0, step = NAN;
+  if (finite && D == 1) {
+    constexpr float kLeast = 0x1p-95f;  // numbers far below it become 0
+    float most_float;
+    __builtin_memcpy(&most_float, &largest, sizeof largest);
+    step = max_of(most_float, kLeast) / 127;
+    scale = 127 / max_of(most_float, kLeast);
+  } else if (finite) {
+    constexpr int kShift = 8 * D - 2;
+    const int32_t exponent = max_of((largest + 0x20000) >> 23, 32);
+    const auto power = [](int32_t e) { return ((vf)(set1i(e + 127) << 23))[0]; };
+    scale = power(kShift - (exponent - 127));
+    step = power(exponent - 127 - kShift);
+  }
   for (int64_t k = 0; k < n; k += kWidth) {
     const int64_t left = end - first - k;
     const vf x = finite && left > 0 ? load_floats(a, first + k, left) : vf{};
-    vi rest = (vi)_mm512_cvtps_epi32((__m512)(x * scale)), digits[D];
+    vi rest = (vi)_mm512_cvtps_epi32((__m512)(x * set1(scale))), digits[D];
     for (int d = 0; d < D; d++) {
       digits[d] = d == D - 1 ? rest : rest << 24 >> 24;
       rest = (rest - digits[d]) >> 8;
     }
     put(k, digits);
   }
-  return finite ? power(exponent - 127 - kShift)[0] : NAN;
+  return step;
+}
+
+// Calls f with the number of digits, a constant, for activations in so many bits: f16 and bf16 take two at most.
+template <class F>
+inline void with_digits(const TensorView& a, int64_t bits, const F& f) {
+  const int64_t digits = min_of<int64_t>(bits / 8, a.dtype == DType::f32 ? 3 : 2);
+  if (digits == 1) return f(std::integral_constant<int, 1>{});
+  if (digits == 2) return f(std::integral_constant<int, 2>{});
+  f(std::integral_constant<int, 3>{});
 }
 
 // Stores kWidth digits as bytes.

@@ -54,9 +54,9 @@ void HEED_ISA::dequantize_blocks(Stream& stream, Out out, OptIn ids, In blocks, 
 }
 
 void HEED_ISA::gemm_blocks(Stream& stream, Out out, In a, In blocks, OptIn bias, OptIn residual, OptOut preact,
-                           Int activation, Int format) {
+                           Int activation, Int precision, Int format) {
   const char* op = "gemm_blocks";
-  const BlockLayout weight = check_gemm_blocks(out, a, blocks, bias, residual, preact, activation, format);
+  const BlockLayout weight = check_gemm_blocks(out, a, blocks, bias, residual, preact, activation, precision, format);
   if (out.empty()) return;
   const BlockProduct p{weight,
                        weight.row_bytes(),
@@ -70,8 +70,12 @@ void HEED_ISA::gemm_blocks(Stream& stream, Out out, In a, In blocks, OptIn bias,
                        static_cast<Activation>(activation)};
 #ifdef HEED_INT8_DOT
   if (int8_dot()) {
-    const Stream::Workspace memory(stream, op, static_cast<size_t>(digit_bytes(p)));
-    return stream.launch(op, [p, digits = memory.data()] { multiply_bytes(p, digits); });
+    return with_digits(a, precision, [&](auto digits) {
+      constexpr int D = digits.value;
+      const int64_t bytes = p.rows * InputRows<D>{p.rows, weight.K, nullptr}.row_bytes();
+      const Stream::Workspace memory(stream, op, static_cast<size_t>(bytes));
+      stream.launch(op, [p, rows = static_cast<char*>(memory.data())] { multiply_digits<D>(p, rows); });
+    });
   }
 #endif
   if (a.dtype == DType::f32) return stream.launch(op, [p] { multiply_floats(p, p.a.f32()); });

@@ -18,9 +18,6 @@ struct BlockProduct {
   Activation activation;
 };
 
-constexpr int64_t kColumns = 4;    // of a tile
-constexpr int64_t kMostRows = 64;  // whose sums a task keeps
-
 // Returns the blocks of a column. The last tile may have fewer columns; the last of them is then computed again.
 inline const uint8_t* column_at(const BlockProduct& p, int64_t column) {
   return p.blocks + min_of(column, p.weight.N - 1) * p.row_bytes;
@@ -32,18 +29,19 @@ inline void prefetch(const uint8_t* next, int64_t bytes) {
 }
 
 // Calls body(first row, rows, column, ahead) for the tiles of columns and for blocks of rows, which are a multiple of
-// `tile_rows` rows of `row_bytes` and stay in L2 while a task's columns pass. A task has a run of tiles. `ahead` is how
-// far a tile that the thread has later lies from this one, or 0 at the end: kAheadBytes further on, since a short tile
-// takes less time than memory does.
+// `tile_rows` rows of `row_bytes`, at most `most_rows`, and stay in L2 while a task's columns pass. A task has a run of
+// tiles. `ahead` is how far a tile that the thread has later lies from this one, or 0 at the end: kAheadBytes further
+// on, since a short tile takes less time than memory does.
 template <class Body>
-inline void over_runs(const BlockProduct& p, int64_t tile_rows, int64_t row_bytes, const Body& body) {
+inline void over_runs(const BlockProduct& p, int64_t tile_columns, int64_t tile_rows, int64_t most_rows,
+                      int64_t row_bytes, const Body& body) {
   constexpr int64_t kRowsBytes = 512 << 10, kTaskBytes = 32 << 10, kAheadBytes = 8 << 10;
   constexpr int64_t kTurnBytes = 4 << 20;  // times rows, which a thread does without a break
   const BlockLayout& w = p.weight;
   const int64_t fit = kRowsBytes / max_of<int64_t>(row_bytes, 1) / tile_rows * tile_rows;
-  const int64_t rows = min_of(kMostRows, max_of(tile_rows, fit));
-  const int64_t tiles = ceil_div(w.N, kColumns);
-  const int64_t tile_bytes = max_of<int64_t>(1, kColumns * p.row_bytes);
+  const int64_t rows = min_of(most_rows, max_of(tile_rows, fit));
+  const int64_t tiles = ceil_div(w.N, tile_columns);
+  const int64_t tile_bytes = max_of<int64_t>(1, tile_columns * p.row_bytes);
   const int64_t together = max_of<int64_t>(1, kTaskBytes / tile_bytes);
   const int64_t distance = min_of(together, ceil_div(kAheadBytes, tile_bytes));
   const int64_t runs = ceil_div(tiles, together), tasks = ceil_div(p.rows, rows) * runs;
@@ -53,16 +51,9 @@ inline void over_runs(const BlockProduct& p, int64_t tile_rows, int64_t row_byte
     for (int64_t i = run; i < run_end; i++) {
       int64_t later = i + distance;
       if (later >= run_end) later = next < tasks ? next % runs * together + later - run_end : i;
-      body(first, min_of(rows, p.rows - first), i * kColumns, (later - i) * tile_bytes);
+      body(first, min_of(rows, p.rows - first), i * tile_columns, (later - i) * tile_bytes);
     }
   });
-}
-
-// Adds the lanes of the sums of a tile's columns.
-inline vf sums_of_lanes(const float* sums) {
-  vf sum{};
-  for (int64_t c = 0; c < kColumns; c++) sum[c] = hsum(load(sums + c * kWidth));
-  return sum;
 }
 
 }  // namespace

@@ -8,6 +8,15 @@ namespace heed::cpu::HEED_ISA {
 namespace {
 
 constexpr int64_t kTileRows = kWidth == 16 ? 4 : 2;  // as many as registers have room for
+constexpr int64_t kColumns = 4;                      // of a tile
+constexpr int64_t kMostRows = 64;                    // whose sums a task keeps
+
+// Adds the lanes of the sums of a tile's columns.
+inline vf sums_of_lanes(const float* sums) {
+  vf sum{};
+  for (int64_t c = 0; c < kColumns; c++) sum[c] = hsum(load(sums + c * kWidth));
+  return sum;
+}
 
 // sums[r][c] += x[r][k] · weights[c][k] over n values of k, in lanes.
 template <int R>
@@ -62,9 +71,10 @@ inline void multiply_tile(const BlockProduct& p, Decoder decoder, const float* x
 
 inline void multiply_floats(const BlockProduct& p, const float* x) {
   const Decoder decoder = decoder_of(p.weight.kind);
-  over_runs(p, kTileRows, p.weight.K * 4, [&](int64_t first, int64_t count, int64_t column, int64_t ahead) {
-    multiply_tile(p, decoder, x, first, count, column, ahead);
-  });
+  over_runs(p, kColumns, kTileRows, kMostRows, p.weight.K * 4,
+            [&](int64_t first, int64_t count, int64_t column, int64_t ahead) {
+              multiply_tile(p, decoder, x, first, count, column, ahead);
+            });
 }
 
 inline void widen_rows(const TensorView& a, float* to) {

@@ -12,9 +12,10 @@
 namespace heed::cpu {
 
 void HEED_ISA::gemm_quantized(Stream& stream, Out out, In a, In codes, In scales, OptIn bias, OptIn residual,
-                              OptOut preact, Int activation, Int bits) {
+                              OptOut preact, Int activation, Int precision, Int bits) {
   const char* op = "gemm_quantized";
-  const QuantizedLayout weight = check_gemm_quantized(out, a, codes, scales, bias, residual, preact, activation, bits);
+  const QuantizedLayout weight =
+      check_gemm_quantized(out, a, codes, scales, bias, residual, preact, activation, precision, bits);
   if (out.empty()) return;
   const QuantizedProduct p{weight,
                            a.dim(0),
@@ -28,16 +29,13 @@ void HEED_ISA::gemm_quantized(Stream& stream, Out out, In a, In codes, In scales
                            static_cast<Activation>(activation)};
 #ifdef HEED_INT8_DOT
   if (int8_dot()) {
-    const bool three = a.dtype == DType::f32;
-    const int64_t bytes = three ? Digits<3>::bytes(weight, p.rows) : Digits<2>::bytes(weight, p.rows);
-    const Stream::Workspace memory(stream, op, static_cast<size_t>(bytes));
-    stream.launch(op, [p, three, bytes = static_cast<char*>(memory.data())] {
-      if (p.weight.bits == 8)
-        three ? multiply_digits<8, 3>(p, bytes) : multiply_digits<8, 2>(p, bytes);
-      else
-        three ? multiply_digits<4, 3>(p, bytes) : multiply_digits<4, 2>(p, bytes);
+    return with_digits(a, precision, [&](auto digits) {
+      constexpr int D = digits.value;
+      const Stream::Workspace memory(stream, op, static_cast<size_t>(Digits<D>::bytes(weight, p.rows)));
+      stream.launch(op, [p, bytes = static_cast<char*>(memory.data())] {
+        p.weight.bits == 8 ? multiply_digits<8, D>(p, bytes) : multiply_digits<4, D>(p, bytes);
+      });
     });
-    return;
   }
 #endif
   const Stream::Workspace memory(stream, op, static_cast<size_t>(p.rows * weight.padded()) * sizeof(float));

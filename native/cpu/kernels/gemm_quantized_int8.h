@@ -75,7 +75,7 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_tile(const QuantizedPro
       next_scales += kBytes;
     }
     __m512i dots[R][P][D];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 3
       for (int d = 0; d < D; d++) {
@@ -101,7 +101,7 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_tile(const QuantizedPro
       next_codes += P * kPanelBytes;
 #pragma GCC unroll 2
       for (int h = 0; h < kHalves; h++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 3
           for (int d = 0; d < D; d++) {
@@ -115,12 +115,13 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_tile(const QuantizedPro
     __m512 scale[P];
 #pragma GCC unroll 4
     for (int v = 0; v < P; v++) scale[v] = (__m512)load_f32(scales[v] + g * kPanelColumns);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
       const __m512 step = _mm512_set1_ps(digits.step(i + r)[g]);
 #pragma GCC unroll 4
       for (int v = 0; v < P; v++) {
-        const __m512i lower = _mm512_add_epi32(_mm512_slli_epi32(dots[r][v][1], 8), dots[r][v][0]);
+        __m512i lower = dots[r][v][0];
+        if constexpr (D > 1) lower = _mm512_add_epi32(_mm512_slli_epi32(dots[r][v][1], 8), lower);
         __m512 whole = _mm512_cvtepi32_ps(lower);
         if constexpr (D == 3)
           whole = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r][v][D - 1]), _mm512_set1_ps(65536), whole);
@@ -141,12 +142,16 @@ inline void multiply_digits(const QuantizedProduct& p, char* memory) {
   });
   // One row is bound by memory. With few instructions, panels come fastest as one stream, which the machine prefetches
   // by itself; with more, if four share them and the next four are asked for.
-  constexpr int kAtOnce = bits == 8 && D == 2 ? 1 : 4;
+  constexpr int kAtOnce = bits == 8 && D < 3 ? 1 : 4;
   constexpr bool kAhead = kAtOnce > 1;
   over_panels(p, p.weight.padded() * D, p.rows == 1 ? kAtOnce : 2, [&](const PanelRun& run) {
     int64_t i = run.first_row;
     const int64_t end = i + run.rows;
     if (run.panels == kAtOnce) return multiply_tile<bits, D, 1, kAtOnce, kAhead>(p, digits, run, i);
+    if constexpr (D == 1) {
+      if (i + 8 <= end) multiply_tile<bits, D, 8, 2, true>(p, digits, run, i), i += 8;
+      for (; i + 8 <= end; i += 8) multiply_tile<bits, D, 8, 2, false>(p, digits, run, i);
+    }
     if (i + 4 <= end) multiply_tile<bits, D, 4, 2, true>(p, digits, run, i), i += 4;
     for (; i + 4 <= end; i += 4) multiply_tile<bits, D, 4, 2, false>(p, digits, run, i);
     if (i + 2 <= end) multiply_tile<bits, D, 2, 2, true>(p, digits, run, i), i += 2;

@@ -262,8 +262,8 @@ void host::dequantize_blocks(Stream& stream, Out out, OptIn ids, In blocks, Int 
 }
 
 void host::gemm_blocks(Stream& stream, Out out, In a, In blocks, OptIn bias, OptIn residual, OptOut preact,
-                       Int activation, Int format) {
-  const BlockLayout weight = check_gemm_blocks(out, a, blocks, bias, residual, preact, activation, format);
+                       Int activation, Int precision, Int format) {
+  const BlockLayout weight = check_gemm_blocks(out, a, blocks, bias, residual, preact, activation, precision, format);
   if (out.empty()) return;
   const auto any = [](OptIn x) { return x ? AnyFloats{x->data, x->dtype} : AnyFloats{}; };
   const BlockEpilogue end{any(&out),     any(preact), any(bias),

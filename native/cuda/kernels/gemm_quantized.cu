@@ -287,8 +287,9 @@ void multiply_many(Stream& stream, const QuantizedLayout& weight, Out out, In a,
 }  // namespace
 
 void host::gemm_quantized(Stream& stream, Out out, In a, In codes, In scales, OptIn bias, OptIn residual, OptOut preact,
-                          Int activation, Int bits) {
-  const QuantizedLayout weight = check_gemm_quantized(out, a, codes, scales, bias, residual, preact, activation, bits);
+                          Int activation, Int precision, Int bits) {
+  const QuantizedLayout weight =
+      check_gemm_quantized(out, a, codes, scales, bias, residual, preact, activation, precision, bits);
   if (out.empty()) return;
   const int64_t M = a.dim(0), element = static_cast<int64_t>(size_of(a.dtype));
   const bool mma = a.dtype != DType::f32;
