@@ -99,11 +99,52 @@ struct LongBlock {
     const int shift = -4 * (i % 2);
     return _mm512_and_si512(rotated(twice32(from + i / 2 * 32), shift, shift - 2), all_bytes(3));
   }
-  static HEED_IN_LOOP StepScales part_scales(const uint8_t* from) {
-    alignas(64) float both[16];
-    part_scales_and_minima(from, both);
-    const __m512 all = _mm512_load_ps(both);
-    return {all, _mm512_shuffle_f32x4(all, all, 0xee)};
+};
+
+// A block of 256 numbers whose scales and minima have 6 bits each, as part_scales_and_minima() has them. They are read
+// for sixteen columns at once: with one column at a time they would take as long as the products.
+template <BlockKind kind>
+struct PackedScales : LongBlock<kind> {
+  static constexpr bool kMinima = true;
+
+  // scales[part][c], minima[part][c] = those of column c.
+  static HEED_IN_LOOP void read_scales(const uint8_t* const* columns, float (*scales)[16], float (*minima)[16]) {
+    __m512i heads[4], bytes[4];  // of columns i, i + 4, i + 8 and i + 12: d, dmin, and 12 bytes of scales and minima
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+      const __m512i two = _mm512_inserti32x4(_mm512_castsi128_si512(load16(columns[i])), load16(columns[i + 4]), 1);
+      const __m512i three = _mm512_inserti32x4(two, load16(columns[i + 8]), 2);
+      heads[i] = _mm512_inserti32x4(three, load16(columns[i + 12]), 3);
+      const auto each = [](int a, int b, int c, int d) { return _mm512_broadcast_i32x4(_mm_setr_epi32(a, b, c, d)); };
+      const __m512i low =
+          _mm512_srlv_epi32(_mm512_shuffle_epi32(heads[i], static_cast<_MM_PERM_ENUM>(0xed)), each(0, 0, 0, 4));
+      const __m512i high = _mm512_srli_epi32(_mm512_shuffle_epi32(heads[i], static_cast<_MM_PERM_ENUM>(0xa5)), 2);
+      bytes[i] = _mm512_or_si512(_mm512_and_si512(low, each(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f)),
+                                 _mm512_and_si512(high, each(0, 0x30303030, 0, 0x30303030)));
+    }
+    const __m512i words =
+        _mm512_unpacklo_epi64(_mm512_unpacklo_epi32(heads[0], heads[1]), _mm512_unpacklo_epi32(heads[2], heads[3]));
+    const __m512 d = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
+    const __m512 dmin = -_mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(words, 16)));
+    // Bytes of the same part come together, from all columns.
+    put(_mm512_unpacklo_epi8(bytes[0], bytes[1]), _mm512_unpacklo_epi8(bytes[2], bytes[3]), d, scales);
+    put(_mm512_unpackhi_epi8(bytes[0], bytes[1]), _mm512_unpackhi_epi8(bytes[2], bytes[3]), dmin, minima);
+  }
+
+ private:
+  static HEED_IN_LOOP void put(__m512i a, __m512i b, __m512 factor, float (*to)[16]) {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    put_four(_mm512_permutexvar_epi32(order, _mm512_unpacklo_epi16(a, b)), factor, to);
+    put_four(_mm512_permutexvar_epi32(order, _mm512_unpackhi_epi16(a, b)), factor, to + 4);
+  }
+  static HEED_IN_LOOP void put_four(__m512i parts, __m512 factor, float (*to)[16]) {
+    put_one(_mm512_castsi512_si128(parts), factor, to[0]);
+    put_one(_mm512_extracti32x4_epi32(parts, 1), factor, to[1]);
+    put_one(_mm512_extracti32x4_epi32(parts, 2), factor, to[2]);
+    put_one(_mm512_extracti32x4_epi32(parts, 3), factor, to[3]);
+  }
+  static HEED_IN_LOOP void put_one(__m128i bytes, __m512 factor, float* to) {
+    _mm512_store_ps(to, _mm512_mul_ps(factor, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))));
   }
 };
 
@@ -191,18 +232,14 @@ struct BlockCodes<BlockKind::q3_k> : LongBlock<BlockKind::q3_k> {
 };
 
 template <>
-struct BlockCodes<BlockKind::q4_k> : LongBlock<BlockKind::q4_k> {
+struct BlockCodes<BlockKind::q4_k> : PackedScales<BlockKind::q4_k> {
   static constexpr int kZero = 0;
-  static constexpr bool kMinima = true;
-  static HEED_IN_LOOP StepScales scales(const uint8_t* from) { return part_scales(from); }
   static HEED_IN_LOOP __m512i codes(const uint8_t* from, int i) { return half_bytes_of(from + 16 + 32 * i); }
 };
 
 template <>
-struct BlockCodes<BlockKind::q5_k> : LongBlock<BlockKind::q5_k> {
+struct BlockCodes<BlockKind::q5_k> : PackedScales<BlockKind::q5_k> {
   static constexpr int kZero = 0;
-  static constexpr bool kMinima = true;
-  static HEED_IN_LOOP StepScales scales(const uint8_t* from) { return part_scales(from); }
   static HEED_IN_LOOP __m512i codes(const uint8_t* from, int i) {
     // Bit p of a byte is the fifth bit of part p.
     const __m512i fifth = rotated(twice32(from + 16), 4 - 2 * i, 3 - 2 * i);

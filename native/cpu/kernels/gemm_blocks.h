@@ -35,7 +35,7 @@ inline void prefetch(const uint8_t* next, int64_t bytes) {
 template <class Body>
 inline void over_runs(const BlockProduct& p, int64_t tile_columns, int64_t tile_rows, int64_t most_rows,
                       int64_t row_bytes, const Body& body) {
-  constexpr int64_t kRowsBytes = 512 << 10, kTaskBytes = 32 << 10, kAheadBytes = 8 << 10;
+  constexpr int64_t kRowsBytes = 768 << 10, kTaskBytes = 32 << 10, kAheadBytes = 8 << 10;
   constexpr int64_t kTurnBytes = 4 << 20;  // times rows, which a thread does without a break
   const BlockLayout& w = p.weight;
   const int64_t fit = kRowsBytes / max_of<int64_t>(row_bytes, 1) / tile_rows * tile_rows;

@@ -109,7 +109,7 @@ inline void multiply_digits(const BlockProduct& p, char* memory) {
     return over_runs(p, kRowColumns, 1, 1, inputs.row_bytes(), [&](int64_t, int64_t, int64_t column, int64_t ahead) {
       finish_columns(p, 0, column, method.multiply_row(p, inputs, 0, column, ahead));
     });
-  constexpr int64_t kMostRows = 128;
+  constexpr int64_t kMostRows = 256;
   over_runs(p, kTileColumns, 8, kMostRows, inputs.row_bytes(),
             [&](int64_t first, int64_t count, int64_t column, int64_t ahead) {
               alignas(64) float sums[kMostRows][kTileColumns];

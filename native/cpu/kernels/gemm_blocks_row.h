@@ -142,18 +142,27 @@ struct alignas(64) PanelScales {
   float scales[16][16], minima[16][16];
 };
 
+template <class Format, class = void>
+struct ReadsPanels : std::false_type {};
+template <class Format>
+struct ReadsPanels<Format, std::void_t<decltype(&Format::read_scales)>> : std::true_type {};
+
 template <class Format>
 HEED_IN_LOOP void read_scales(const uint8_t* const* columns, PanelScales& to) {
-  constexpr int kParts = kBlockDepth / Format::kPart;
-  __m512 scales[16], minima[16];
+  if constexpr (ReadsPanels<Format>::value)
+    return Format::read_scales(columns, to.scales, to.minima);
+  else {
+    constexpr int kParts = kBlockDepth / Format::kPart;
+    __m512 scales[16], minima[16];
 #pragma GCC unroll 16
-  for (int c = 0; c < 16; c++) {
-    const StepScales some = Format::scales(columns[c]);
-    scales[c] = some.scales;
-    minima[c] = some.minima;
+    for (int c = 0; c < 16; c++) {
+      const StepScales some = Format::scales(columns[c]);
+      scales[c] = some.scales;
+      minima[c] = some.minima;
+    }
+    transpose_parts<kParts>(scales, to.scales);
+    if constexpr (Format::kMinima) transpose_parts<kParts>(minima, to.minima);
   }
-  transpose_parts<kParts>(scales, to.scales);
-  if constexpr (Format::kMinima) transpose_parts<kParts>(minima, to.minima);
 }
 
 constexpr int64_t kRowColumns = 16;
