@@ -34,7 +34,7 @@ describe.each(["llama", "qwen3"])("adapters of a quantised %s beside PyTorch", (
     async function load(kind: (typeof kinds)[number]) {
       const base = await modelFolder(fixture);
       const folder = await adapterFolder(adapters[kind], base);
-      const { model } = await loadPretrained(base, { device, quantize: adapters[kind].bits });
+      const { model } = await loadPretrained(base, { device, quantize: adapters[kind].bits, activations: 24 });
       await loadAdapter(model, folder);
       const ids = decodeInts(fixture.inputs.ids, device);
       const options = { keyLengths: decodeInts(fixture.inputs.keyLengths, device) };
@@ -110,7 +110,7 @@ describe.each(["llama", "qwen3"])("adapters of a quantised %s beside PyTorch", (
         const over = await logits(full);
         expect(over).not.toEqual(before);
         expectNear("over the full model", over, before, 0.5);
-        const { model: rounded } = await loadPretrained(base, { device, quantize: 4 });
+        const { model: rounded } = await loadPretrained(base, { device, quantize: 4, activations: 24 });
         await loadAdapter(rounded, folder);
         expect(await logits(rounded)).toEqual(before);
         for (const one of [model, full, rounded]) one.dispose();

@@ -116,6 +116,7 @@ describe.each(devices)("on %s", (device) => {
       const before = deviceOf(device).memory().live;
       expect(quantized.isQuantized).toBe(false);
       expect(quantized.quantize({ bits })).toBe(quantized);
+      expect(quantized.roundActivations(24)).toBe(quantized);
       quantized.quantize({ bits });
       expect(quantized.isQuantized).toBe(true);
       expect(deviceOf(device).memory().live).toBeLessThan(before);

@@ -110,7 +110,7 @@ onEachDevice((device) => {
     const from = await withBlocks(made, mixed, 3);
     const { model: plain } = await loadGguf(from, { device, quantize: false });
     const expected = await logits(plain, device);
-    const { model } = await loadGguf(from, { device });
+    const { model } = await loadGguf(from, { device, activations: 24 });
     const found = new Map(
       [...model.modules()].flatMap(([name, module]) =>
         module instanceof BlockWeight ? [[name.replace(/\.quantized$/, ""), module.format]] : [],
@@ -156,7 +156,7 @@ test("GPT-2's matrices, which a file has transposed, stay in blocks too", async 
   const size = { vocabularySize: 17, contextLength: 16, layers: 1, heads: 2, width: 64, hidden: 96 };
   using model = shaken(new GPT(size, { device: "cpu" }));
   await saveGguf(file, model, { type: "Q8_0" });
-  const { model: stored } = await loadGguf(file, { device: "cpu" });
+  const { model: stored } = await loadGguf(file, { device: "cpu", activations: 24 });
   const { model: floats } = await loadGguf(file, { device: "cpu", quantize: false });
   expect([...stored.modules()].filter(([, module]) => module instanceof BlockWeight)).toHaveLength(5);
   expectNear("logits", await logits(stored, "cpu"), await logits(floats, "cpu"), 1e-4);
@@ -247,7 +247,7 @@ describeUnless(noLlamaCpp)("llama.cpp", () => {
     using made = shaken(new Llama(config, { device: "cpu" }));
     const importance = await inputImportance(made, [Int32Array.from(ids)]);
     await saveGguf(file, made, { type, importance });
-    const { model } = await loadGguf(file, { device: "cpu" });
+    const { model } = await loadGguf(file, { device: "cpu", activations: 24 });
     for (const [, module] of model.modules()) if (module instanceof Linear) module.adapter = new RoundedInputs();
     const own = logProbabilities(await logits(model, "cpu"));
     // Measured: 3e-7. Without the rounding it is 0.01 to 0.1. A single input that is rounded the other way makes 0.006

@@ -33,7 +33,7 @@ test("a prompt that can never fit into the memory gets 400, with what it needs a
   });
   expect(chosen).toEqual([
     {
-      ...{ id: "tiny", dtype: "f32", device: "cpu", contextLength: 40, kvMemory, kvType: "f32" },
+      ...{ id: "tiny", dtype: "f32", device: "cpu", activations: null, contextLength: 40, kvMemory, kvType: "f32" },
       weightsBytes: expect.any(Number) as number,
     },
     expect.objectContaining({ id: "vectors", contextLength: 12, kvMemory: null, kvType: null }),
