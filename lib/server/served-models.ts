@@ -11,7 +11,6 @@ import { LanguageModel } from "../load/language-model.js";
 import type { ChatMessage, ChatOptions } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import type { ActivationBits } from "../ops/quantize.js";
 import { templateTools, type Tool } from "../tokenizer/tools.js";
 import { ApiError } from "./api-error.js";
 import { Limit } from "./limit.js";
@@ -26,7 +25,7 @@ export interface ServedSummary {
   /** Name of the device that holds it. */
   device: string;
   /** Bits to which products with quantised weights round activations; null if it has none. */
-  activations: ActivationBits | null;
+  activations: Engine["model"]["activations"];
   /** Bytes of its weights. */
   weightsBytes: number;
   /** Largest number of tokens of a prompt and its answer, or of a text to embed or to rank. */

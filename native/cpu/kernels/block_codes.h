@@ -3,9 +3,9 @@
 //   number = scale · (code - zero) + minimum.
 //
 // A step is 256 numbers of a row: one block or eight. BlockCodes<kind> has for each format what is constant (kZero;
-// kPart, the numbers that share a scale; kMinima, whether there are minima; the bytes of a step), the scales of a step,
-// and its codes in vectors of 64 in the order of K. Scales and minima are the same floats as in blocks.h. Only AVX-512
-// has these functions.
+// kPart, the numbers that share a scale; kMinima, whether there are minima; the bytes of a step), the scales of a step
+// (of sixteen columns at once if kPacked), and its codes in vectors of 64 in the order of K. Scales and minima are the
+// same floats as in blocks.h. Only AVX-512 has these functions.
 #pragma once
 #include "cpu/kernels/blocks.h"
 
@@ -46,7 +46,7 @@ HEED_IN_LOOP __m512i half_bytes_of(const uint8_t* from) {
 // Formats with blocks of 32 numbers.
 template <BlockKind kind>
 struct ShortBlocks {
-  static constexpr bool kMinima = false;
+  static constexpr bool kMinima = false, kPacked = false;
   static constexpr int kPart = 32;
   static constexpr int64_t kStepBytes = 8 * block_shape(kind).bytes;
 
@@ -90,7 +90,7 @@ struct ShortBlocks {
 // A block of 256 numbers.
 template <BlockKind kind>
 struct LongBlock {
-  static constexpr bool kMinima = false;
+  static constexpr bool kMinima = false, kPacked = false;
   static constexpr int kPart = 32;
   static constexpr int64_t kStepBytes = block_shape(kind).bytes;
 
@@ -105,7 +105,7 @@ struct LongBlock {
 // for sixteen columns at once: with one column at a time they would take as long as the products.
 template <BlockKind kind>
 struct PackedScales : LongBlock<kind> {
-  static constexpr bool kMinima = true;
+  static constexpr bool kMinima = true, kPacked = true;
 
   // scales[part][c], minima[part][c] = those of column c.
   static HEED_IN_LOOP void read_scales(const uint8_t* const* columns, float (*scales)[16], float (*minima)[16]) {

@@ -142,16 +142,11 @@ struct alignas(64) PanelScales {
   float scales[16][16], minima[16][16];
 };
 
-template <class Format, class = void>
-struct ReadsPanels : std::false_type {};
-template <class Format>
-struct ReadsPanels<Format, std::void_t<decltype(&Format::read_scales)>> : std::true_type {};
-
 template <class Format>
 HEED_IN_LOOP void read_scales(const uint8_t* const* columns, PanelScales& to) {
-  if constexpr (ReadsPanels<Format>::value)
-    return Format::read_scales(columns, to.scales, to.minima);
-  else {
+  if constexpr (Format::kPacked) {
+    Format::read_scales(columns, to.scales, to.minima);
+  } else {
     constexpr int kParts = kBlockDepth / Format::kPart;
     __m512 scales[16], minima[16];
 #pragma GCC unroll 16
