@@ -25,8 +25,9 @@ export type QuantizedBits = 8 | 4;
 /** All numbers of bits. */
 export const quantizedBits: readonly QuantizedBits[] = [8, 4];
 /** Bits to which a product with a quantised weight may round activations. */
-export const activationBits = [8, 16, 24] as const;
-export type ActivationBits = (typeof activationBits)[number];
+export type ActivationBits = 8 | 16 | 24;
+/** All numbers of bits of activations. */
+export const activationBits: readonly ActivationBits[] = [8, 16, 24];
 /** Numbers of inputs that can share a scale. */
 export const groupSizes = [32, 64, 128, 256] as const;
 

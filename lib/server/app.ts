@@ -91,7 +91,7 @@ export async function createServer(options: CreateServerOptions): Promise<Fastif
 }
 
 /** Returns the options of a log, which has an output that never fails unless they name another one. */
-function withOutput(logger: FastifyServerOptions["logger"]): FastifyServerOptions["logger"] {
+function withOutput(logger: FastifyServerOptions["logger"]): NonNullable<FastifyServerOptions["logger"]> {
   if (!logger) return false;
   const given = logger === true ? {} : logger;
   const isElsewhere = ["stream", "file", "transport"].some((name) => name in given);

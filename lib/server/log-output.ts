@@ -16,7 +16,7 @@ export class LogOutput {
   #waiting: string[] = [];
   #length = 0;
   #lost = 0;
-  /** What is being written, or has to be tried again. */
+  /** Bytes that are being written, or have to be tried again. */
   #piece = Buffer.alloc(0);
   #state: "idle" | "writing" | "pausing" | "closed" = "idle";
 

@@ -122,7 +122,7 @@ describe.each(productTargets)("on $name", ({ device, select }) => {
       const made = make(format, 21, inputsOf(format), smallFor(format));
       using weight = weightOn(device, made);
       for (const dtype of device === "cpu" && format === "Q4_K" ? dtypes : [dtypes[i % 3]!])
-        for (const activations of device === "cpu" ? activationBits : ([24] as const)) {
+        for (const activations of device === "cpu" ? activationBits : [24 as const]) {
           const random = new Random(i);
           const x = Float32Array.from({ length: rows * made.inputs }, () => roundTo(dtype, random.normal()));
           using input = tensor(x, [rows, made.inputs], { device, dtype });
