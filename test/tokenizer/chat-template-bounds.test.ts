@@ -67,6 +67,8 @@ describe("a hostile chat template", () => {
     ["indent", "{{ 'a\\nb' | indent(1000000000) }}", /characters of text/],
     ["indented JSON", "{{ [1, [2]] | tojson(indent=1000000000) }}", /characters of text/],
     ["lists searched", list + often("{% if 2 in ns.l %}{% endif %}"), /steps/],
+    ["a list compared with itself", list + often("{% if ns.l < ns.l %}{% endif %}"), /steps/],
+    ["lists of the same items", `${list}{% set x = ns.l + [] %}${often("{% if x == ns.l %}{% endif %}")}`, /steps/],
     ["lists sorted", list + often("{% set x = ns.l | sort %}"), /characters|steps/],
     ["lists spread", `{% macro f() %}{{ varargs }}{% endmacro %}${list}${often("{{ f(*ns.l) }}")}`, /characters|steps/],
     ["a list of itself as JSON", `${shared}{{ ns.l | tojson }}`, /characters of text|steps/],
