@@ -25,7 +25,7 @@ export interface ServedSummary {
   /** Name of the device that holds it. */
   device: string;
   /** Bits to which products with quantised weights round activations; null if it has none. */
-  activations: Engine["model"]["activations"];
+  activations: 8 | 16 | 24 | null;
   /** Bytes of its weights. */
   weightsBytes: number;
   /** Largest number of tokens of a prompt and its answer, or of a text to embed or to rank. */
