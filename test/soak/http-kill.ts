@@ -41,7 +41,7 @@ export async function killRepeatedly(seconds: number, killing: Killing): Promise
   return count;
 }
 
-/** What a server has acknowledged, which no later one may lose. */
+/** Work that a server has acknowledged. No later server may lose it. */
 interface Found {
   /** Number of the last model of which the server said that it was saved. */
   saved: number;

@@ -27,7 +27,7 @@ export interface Begun {
   saved: number;
 }
 
-/** What the work on the disk has done. */
+/** Counts of what the batches and saves have done on the full disk. */
 export type Report = { saved: number } | { failed: string };
 
 /** State of the process. */

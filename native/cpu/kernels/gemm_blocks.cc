@@ -1,9 +1,9 @@
 // gemm_blocks: out[M, N] = activation(a[M, K] · W + bias) + residual, with W in blocks of a GGUF file (core/blocks.h).
 // dequantize_blocks: rows of the file's matrix. gemm_blocks_backward: dinp[M, K] (+)= dout[M, N] · Wᵀ.
 //
-// A tile is four columns of the product, which are rows of the file. With AVX512-VNNI activations are cut into bytes
-// (gemm_blocks_int8.h); without it codes become floats (gemm_blocks_f32.h). An element is summed by one thread in the
-// order of K whatever rows are beside it, so its bits depend neither on them nor on the number of threads.
+// A tile is some columns of the product, which are rows of the file. With AVX512-VNNI activations are cut into bytes
+// (gemm_blocks_int8.h); without it codes become floats (gemm_blocks_f32.h). An element is summed by one thread in an
+// order that does not depend on the rows beside it, so its bits depend neither on them nor on the number of threads.
 #include "core/checks/blocks.h"
 #include "cpu/isa.h"
 #include "cpu/kernels/gemm_blocks_f32.h"
