@@ -29,12 +29,17 @@ export interface Program {
   early: boolean[];
 }
 
-/** While it is on, each value in float64 is changed by a rounding, up or down. */
+/** What changes the values of a program in float64, including those of checkpointed parts. */
 export interface Shake {
+  /** While it is on, each value is changed by a rounding, up or down. */
   on: boolean;
   random: Random;
-  /** Dtypes of all values, including those of checkpointed parts. */
+  /** Dtypes of all values. */
   dtypes: Set<FloatDType>;
+  /** Numbers of elements of the results that have gradients. */
+  sizes: number[];
+  /** The number `by` is added to an element of one of these results, if it is given. */
+  moved: { result: number; element: number; by: number } | null;
 }
 
 /** Numbers that determine a step. */
@@ -113,6 +118,7 @@ function held({ dtypes, reference }: Choice, fixed: boolean, shake: Shake): Choi
   let first: Nd[] | null = null;
   let rests: Nd[];
   let shifts: Nd[];
+  let number = 0;
   return (...args) => {
     if (!first) {
       for (const dtype of dtypes) shake.dtypes.add(dtype);
@@ -120,8 +126,13 @@ function held({ dtypes, reference }: Choice, fixed: boolean, shake: Shake): Choi
       first = exact.map((x, i) => (dtypes[i] === "f32" ? x : map(x, (value) => roundTo(dtypes[i]!, value))));
       rests = first.map((x, i) => map(x, (value, k) => value - exact[i]!.data[k]!));
       shifts = first.map((x, i) => map(x, (value) => shake.random.sign() * roundoff(dtypes[i]!) * value));
+      number = shake.sizes.length;
+      if (!fixed) shake.sizes.push(...first.map(({ data }) => data.length));
     }
-    const results = fixed ? first : reference(...args).map((x, i) => nd.add(x, rests[i]!));
+    if (fixed) return shake.on ? first.map((x, i) => nd.add(x, shifts[i]!)) : first;
+    const results = reference(...args).map((x, i) => nd.add(x, rests[i]!));
+    const { moved } = shake;
+    if (moved && results[moved.result - number]) results[moved.result - number]!.data[moved.element]! += moved.by;
     return shake.on ? results.map((x, i) => nd.add(x, shifts[i]!)) : results;
   };
 }
