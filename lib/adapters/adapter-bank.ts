@@ -5,6 +5,7 @@ import type { FloatTensor } from "../tensor.js";
 import { activeAdapter, checkName, lorasOf } from "./adapters.js";
 import { LayerAdapters } from "./layer-adapters.js";
 import { LayerRows, type RowsOfPass } from "./layer-rows.js";
+import type { Lora } from "./lora.js";
 
 /** An adapter of a bank. */
 export interface BankedAdapter {
@@ -12,18 +13,24 @@ export interface BankedAdapter {
   /** Number that no other adapter of the bank has had, nor the same adapter with other weights. It is at least 1. */
   readonly id: number;
   readonly parameters: readonly FloatTensor[];
+  /** One of its layers, and what the layer has of it. */
+  readonly sample: { readonly layer: Linear; readonly lora: Lora };
 }
 
 /** Returns true if an adapter has been removed from the model. */
 const isGone = ({ parameters }: BankedAdapter): boolean => parameters[0]!.disposed;
+
+/** Returns true if the model has an adapter still, and under its name. */
+export const isCurrent = ({ name, sample: { layer, lora } }: BankedAdapter): boolean =>
+  layer.adapter instanceof LayerAdapters && layer.adapter.loras.get(name) === lora;
 
 /** Adapters in the form in which passes use them. An adapter is prepared when it is first asked for. */
 export class AdapterBank implements Disposable {
   readonly #model: Model;
   readonly #entries = new Map<string, BankedAdapter>();
   readonly #rows = new Map<Linear, LayerRows>();
-  /** Adapters that have been removed from the model, and whose names others have taken before anybody noticed. */
-  readonly #replaced: BankedAdapter[] = [];
+  /** Adapters whose names others have taken. The requests that use them go on until they are removed. */
+  #replaced: BankedAdapter[] = [];
   #ids = 0;
 
   constructor(model: Model) {
@@ -39,7 +46,7 @@ export class AdapterBank implements Disposable {
     const wanted = name === undefined ? activeAdapter(this.#model) : name;
     if (wanted === null) return null;
     const known = this.#entries.get(wanted);
-    if (known && !isGone(known)) return known;
+    if (known && isCurrent(known)) return known;
     const added = this.#add(wanted);
     if (known) this.#replaced.push(known);
     return added;
@@ -49,7 +56,8 @@ export class AdapterBank implements Disposable {
   prune(): readonly BankedAdapter[] {
     const gone = [...this.#entries.values()].filter(isGone);
     for (const { name } of gone) this.#entries.delete(name);
-    gone.push(...this.#replaced.splice(0));
+    gone.push(...this.#replaced.filter(isGone));
+    this.#replaced = this.#replaced.filter((one) => !isGone(one));
     for (const { id } of gone) this.#forget(id);
     return gone;
   }
@@ -76,7 +84,7 @@ export class AdapterBank implements Disposable {
     for (const rows of this.#rows.values()) rows.dispose();
     this.#rows.clear();
     this.#entries.clear();
-    this.#replaced.length = 0;
+    this.#replaced = [];
   }
 
   dispose(): void {
@@ -91,7 +99,8 @@ export class AdapterBank implements Disposable {
   #add(name: string): BankedAdapter {
     checkName("generate", this.#model, name);
     const layers = [...lorasOf(this.#model, name).values()];
-    const entry = { name, id: ++this.#ids, parameters: layers.flatMap(({ lora }) => lora.parameters()) };
+    const parameters = layers.flatMap(({ lora }) => lora.parameters());
+    const entry = { name, id: ++this.#ids, parameters, sample: layers[0]! };
     try {
       for (const { layer, lora } of layers) {
         const rows = this.#rows.get(layer) ?? new LayerRows(layer);

@@ -1,13 +1,19 @@
 // Which adapters of a model requests use, so that an adapter can be removed when the last of them has ended.
 import { describe, HeedError } from "../errors.js";
 import type { Module } from "../nn/module.js";
-import { adapterNames, checkName, removeAdapter } from "./adapters.js";
+import { adapterNames, checkName, detachAdapter, removeAdapter } from "./adapters.js";
+
+/** Number of requests that use an adapter, and functions to call when the last of them has ended. */
+interface Use {
+  count: number;
+  readonly waiting: (() => void)[];
+}
 
 /** The requests of all engines of a model by the adapters that they use. */
 class Uses {
-  readonly counts = new Map<string, number>();
-  /** Adapters that are being unloaded, with the functions to call when their last request has ended. */
-  readonly leaving = new Map<string, (() => void)[]>();
+  readonly of = new Map<string, Use>();
+  /** Names of adapters that are being unloaded. */
+  readonly leaving = new Set<string>();
 }
 
 const usesOf = new WeakMap<Module, Uses>();
@@ -43,19 +49,42 @@ export function checkUsable(op: string, model: Module, name: unknown): asserts n
 
 /** Counts a request that uses an adapter. Returns the function to call at its end. */
 export function useAdapter(model: Module, name: string): () => void {
-  const { counts, leaving } = usesIn(model);
-  counts.set(name, (counts.get(name) ?? 0) + 1);
+  const uses = usesIn(model);
+  const use = uses.of.get(name) ?? { count: 0, waiting: [] };
+  uses.of.set(name, use);
+  use.count++;
   return () => {
-    const rest = counts.get(name)! - 1;
-    if (rest > 0) return void counts.set(name, rest);
-    counts.delete(name);
-    for (const resolve of leaving.get(name) ?? []) resolve();
+    if (--use.count > 0) return;
+    // Another adapter may have the name by now.
+    if (uses.of.get(name) === use) uses.of.delete(name);
+    for (const resolve of use.waiting) resolve();
   };
 }
 
 /**
+ * @internal Takes an adapter out of a model, so that another one can have its name at once. The requests that use it go
+ * on with it, and its memory is freed when the last of them has ended.
+ *
+ * @throws ERR_BUSY if it is being unloaded.
+ */
+export function retireAdapter(op: string, model: Module, name: string): void {
+  const { of, leaving } = usesIn(model);
+  if (leaving.has(name)) throw isLeaving(op, name);
+  const dispose = detachAdapter(model, name);
+  const use = of.get(name);
+  of.delete(name);
+  if (use) use.waiting.push(dispose);
+  else dispose();
+}
+
+function isLeaving(op: string, name: string): HeedError {
+  return new HeedError("ERR_BUSY", `${op}: expected an adapter that stays, got ${name}, which is being unloaded`);
+}
+
+/**
  * Removes an adapter from a model that an `Engine` serves, and frees its memory, when no request uses it any more. New
- * requests that name it are refused at once.
+ * requests that name it are refused at once. To put another one in its place without refusing any, use `loadAdapter` with
+ * `replace: true`.
  *
  * @example
  * addAdapter(gpt, { name: "polite", active: false });
@@ -69,16 +98,16 @@ export function useAdapter(model: Module, name: string): () => void {
  */
 export async function unloadAdapter(model: Module, name: string): Promise<void> {
   checkName("unloadAdapter", model, name);
-  const { counts, leaving } = usesIn(model);
-  if (leaving.has(name))
-    throw new HeedError("ERR_BUSY", `unloadAdapter: expected an adapter that stays, got ${name}, which is leaving`);
-  const waiting: (() => void)[] = [];
-  leaving.set(name, waiting);
+  const { of, leaving } = usesIn(model);
+  if (leaving.has(name)) throw isLeaving("unloadAdapter", name);
+  leaving.add(name);
   try {
-    while (counts.has(name))
+    for (let use = of.get(name); use; use = of.get(name)) {
+      const { waiting } = use;
       await new Promise<void>((resolve) => {
         waiting.push(resolve);
       });
+    }
     // It may have been removed meanwhile.
     if (adapterNames(model).includes(name)) removeAdapter(model, name);
   } finally {

@@ -225,13 +225,37 @@ export function removeAdapter(model: Module, name: string): void {
   checkModule("removeAdapter", model);
   checkName("removeAdapter", model, name);
   const active = activeAdapter(model) === name;
-  if (active) choose("removeAdapter", model, null);
-  for (const { layer, adapters } of adaptedLayers(model)) {
-    adapters.loras.get(name)?.dispose();
-    adapters.loras.delete(name);
-    if (adapters.loras.size === 0) layer.adapter = null;
-  }
+  detachAdapter(model, name)();
   if (active) noteChange(model);
+}
+
+/**
+ * @internal Takes an adapter out of a model. If it was active, none is active afterwards. Returns a function that frees it:
+ * until then, passes that have prepared it (`AdapterBank`) compute with it.
+ */
+export function detachAdapter(model: Module, name: string): () => void {
+  if (activeAdapter(model) === name) choose("removeAdapter", model, null);
+  const detached = [...adaptedLayers(model)].flatMap(({ layer, adapters }) => {
+    const lora = adapters.loras.get(name);
+    adapters.loras.delete(name);
+    return lora ? [{ layer, adapters, lora }] : [];
+  });
+  return () => {
+    for (const { layer, adapters, lora } of detached) {
+      lora.dispose();
+      if (adapters.loras.size === 0 && layer.adapter === adapters) layer.adapter = null;
+    }
+  };
+}
+
+/** @internal Gives an adapter a name that no adapter of the model has. */
+export function renameAdapter(model: Module, from: string, to: string): void {
+  for (const { adapters } of adaptedLayers(model)) {
+    const lora = adapters.loras.get(from);
+    if (!lora) continue;
+    adapters.loras.delete(from);
+    adapters.loras.set(to, lora);
+  }
 }
 
 /**

@@ -12,6 +12,7 @@ export function batchCommand(): Command {
     .option("--name <name>", "name by which requests choose the model, as in heed serve", repeatable)
     .option("--adapter <name=folder>", "adapter that requests choose as a model, as in heed serve", repeatable)
     .option("--concurrency <n>", "number of requests that run at the same time", integer(1), 64)
+    .option("--raw-control-tokens", "let messages and tools name control tokens such as <|im_end|>, as in heed serve")
     .addOption(inferenceOptions.context)
     .addOption(inferenceOptions.kvMemory)
     .addOption(inferenceOptions.kvType)

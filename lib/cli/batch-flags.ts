@@ -4,4 +4,5 @@ import type { ServedFlags } from "./served-models.js";
 /** The flags of `heed batch`. */
 export interface BatchFlags extends ServedFlags, EngineFlags {
   concurrency: number;
+  rawControlTokens?: boolean;
 }

@@ -17,9 +17,9 @@ export async function run(input: string, output: string, flags: BatchFlags): Pro
     await using lock = await locked(() => lockBatch(input, output));
     const models = await loadServed(names, flags);
     try {
-      const { concurrency } = flags;
+      const { concurrency, rawControlTokens = false } = flags;
       const engine = engineOptions(flags);
-      const options = { models, engine, concurrency, signal, lock };
+      const options = { models, engine, concurrency, rawControlTokens, signal, lock };
       const { total, earlier, failed } = await runBatch(input, output, options);
       const before = earlier > 0 ? `, ${earlier} of them by an earlier run` : "";
       complain(`${total} requests answered${before}; ${failed} failed`);

@@ -1,4 +1,4 @@
-import { AdapterBank, type BankedAdapter } from "../adapters/adapter-bank.js";
+import { AdapterBank, type BankedAdapter, isCurrent } from "../adapters/adapter-bank.js";
 import type { RowRun } from "../adapters/layer-rows.js";
 import { HeedError } from "../errors.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
@@ -20,7 +20,9 @@ export class RequestAdapters {
   /** Gives a request its adapter, or ends it with an error. */
   assign(request: Request): void {
     try {
-      if (this.#active === undefined) this.#active = this.#find(undefined);
+      // The active adapter may have been replaced by another one, which the engine has not noticed yet.
+      if (this.#active === undefined || (this.#active && !isCurrent(this.#active)))
+        this.#active = this.#find(undefined);
       const { adapter } = request.settings;
       request.adapter = adapter === undefined ? this.#active : this.#find(adapter);
     } catch (error) {

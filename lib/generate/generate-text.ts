@@ -4,7 +4,7 @@ import { describe } from "../ops/check.js";
 import type { AnswerParts } from "../structured/answer.js";
 import type { AnswerRules, FindRules } from "../structured/answer-rules.js";
 import { Grammar } from "../structured/compile.js";
-import { readFormat } from "../structured/format-cache.js";
+import { readFormat, type UsedFormat } from "../structured/format-cache.js";
 import { checkFormat } from "../structured/format-expression.js";
 import type { OutputFormat } from "../structured/output-format.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
@@ -57,9 +57,11 @@ interface TextSettings extends TokenSettings {
 /** Settings of texts whose rules have been found. */
 interface RuledSettings extends TextSettings {
   rules: AnswerRules;
+  /** Is called when the text has ended. */
+  ended: (() => void) | null;
 }
 
-const plain: AnswerRules = { root: null, shown: new Set(), parser: null };
+const plain: AnswerRules = { allowed: null, shown: new Set(), parser: null };
 
 /**
  * Continues a prompt, which is a text or tokens (for example of a chat). By default the text ends with the tokenizer's
@@ -185,19 +187,24 @@ async function begunEvents(
   const { format, signal } = settings;
   const rules = answers
     ? await answers(prompt, signal)
-    : { ...plain, root: format && (await readFormat(format, signal)) };
-  const { root, shown } = rules;
-  if (root !== null) {
-    const grammar = await Grammar.for(tokenizer!, model.config.vocabularySize, root, shown);
-    for (const sequence of sequences) sequence.constraint = await grammar.start();
-  }
+    : { ...plain, allowed: format && (await readFormat(format, signal)) };
+  const { allowed, shown } = rules;
+  if (allowed !== null)
+    try {
+      const grammar = await Grammar.for(tokenizer!, model.config.vocabularySize, allowed.root, shown);
+      for (const sequence of sequences) sequence.constraint = await grammar.start();
+    } catch (error) {
+      allowed.release();
+      throw error;
+    }
   const events = (given: TextSettings): AsyncGenerator<GenerationEvent, void, undefined>[] =>
     sequences.map((sequence) => {
-      const text = textOf(sequence, prompt, tokenizer, { ...given, rules }, tokens, end);
+      const ended = n === 1 && allowed ? () => allowed.release() : null;
+      const text = textOf(sequence, prompt, tokenizer, { ...given, rules, ended }, tokens, end);
       return n === 1 ? text : withEnd(text, sequence.index, end);
     });
   // A further generator around the events would cost each token some microtasks.
-  return n === 1 ? events(settings)[0]! : together(events, settings);
+  return n === 1 ? events(settings)[0]! : together(events, settings, allowed);
 }
 
 /** Yields the events of one of several texts, and the reason why it ended. */
@@ -214,6 +221,7 @@ async function* withEnd(
 async function* together(
   events: (given: TextSettings) => AsyncGenerator<GenerationEvent, void, undefined>[],
   settings: TextSettings,
+  allowed: UsedFormat | null,
 ): AsyncGenerator<GenerationEvent, void, undefined> {
   // A generator that waits for a token cannot be ended otherwise.
   const left = new AbortController();
@@ -224,6 +232,7 @@ async function* together(
     yield* merge(events({ ...settings, signal }));
   } finally {
     left.abort();
+    allowed?.release();
   }
 }
 
@@ -236,40 +245,44 @@ async function* textOf(
   source: TokenSource,
   end: GenerationEnd,
 ): AsyncGenerator<GenerationEvent, void, undefined> {
-  const choice = sequence.index;
-  const { root, parser: parts } = settings.rules;
-  // The text of a token may depend on whether it begins the text, and the prompt comes first. If the prompt ends
-  // within a character, the character appears with the token that completes it.
-  const { stream: started, shown } = streamAfter(tokenizer, prompt, settings.echo === true);
-  const echoed = settings.echo === true ? shown : settings.echo;
-  if (echoed) yield { choice, text: echoed, tokens: [] };
-  const decoder = tokenizer && (root || parts) ? exactStream(tokenizer, settings.rules.shown) : started;
-  const filter = new StopFilter(settings.stop);
-  const parser = parts?.();
-  const read = (text: string): AnswerParts => parser?.push(text) ?? { text };
-  let event: GenerationEvent = { choice, text: "", tokens: [] };
-  let count = 0;
-  for await (const { token, logprobs } of source(sequence, settings)) {
-    count++;
-    event.tokens.push(token);
-    if (logprobs) (event.logprobs ??= []).push(logprobs);
-    Object.assign(event, read(filter.push(textOfToken(tokenizer, decoder, token))));
-    if (filter.stopped) sequence.finish = "stop";
-    if (tokenizer && !hasParts(event)) continue;
-    yield event;
-    event = { choice, text: "", tokens: [] };
-  }
-  if (choice === 0) end.cachedTokens = sequence.cached;
-  if (sequence.diverged) throw divergence("generate", `token ${count + 1} after the prompt`);
-  const rest = filter.push(decoder?.end() ?? "");
-  const reason = filter.stopped ? "stop" : sequence.finish!;
-  // Only an answer that ends with a token of its own has been written to its end.
-  const isCut = reason !== "stop" || filter.stopped;
-  end.finishReasons[choice] = reason === "stop" && parser?.hasCalls ? "tool-calls" : reason;
-  for (const parts of [read(rest + filter.end()), ...(parser ? [parser.end(isCut)] : [])]) {
-    Object.assign(event, parts);
-    if (hasParts(event) || event.tokens.length > 0) yield event;
-    event = { choice, text: "", tokens: [] };
+  try {
+    const choice = sequence.index;
+    const { allowed, parser: parts } = settings.rules;
+    // The text of a token may depend on whether it begins the text, and the prompt comes first. If the prompt ends
+    // within a character, the character appears with the token that completes it.
+    const { stream: started, shown } = streamAfter(tokenizer, prompt, settings.echo === true);
+    const echoed = settings.echo === true ? shown : settings.echo;
+    if (echoed) yield { choice, text: echoed, tokens: [] };
+    const decoder = tokenizer && (allowed || parts) ? exactStream(tokenizer, settings.rules.shown) : started;
+    const filter = new StopFilter(settings.stop);
+    const parser = parts?.();
+    const read = (text: string): AnswerParts => parser?.push(text) ?? { text };
+    let event: GenerationEvent = { choice, text: "", tokens: [] };
+    let count = 0;
+    for await (const { token, logprobs } of source(sequence, settings)) {
+      count++;
+      event.tokens.push(token);
+      if (logprobs) (event.logprobs ??= []).push(logprobs);
+      Object.assign(event, read(filter.push(textOfToken(tokenizer, decoder, token))));
+      if (filter.stopped) sequence.finish = "stop";
+      if (tokenizer && !hasParts(event)) continue;
+      yield event;
+      event = { choice, text: "", tokens: [] };
+    }
+    if (choice === 0) end.cachedTokens = sequence.cached;
+    if (sequence.diverged) throw divergence("generate", `token ${count + 1} after the prompt`);
+    const rest = filter.push(decoder?.end() ?? "");
+    const reason = filter.stopped ? "stop" : sequence.finish!;
+    // Only an answer that ends with a token of its own has been written to its end.
+    const isCut = reason !== "stop" || filter.stopped;
+    end.finishReasons[choice] = reason === "stop" && parser?.hasCalls ? "tool-calls" : reason;
+    for (const parts of [read(rest + filter.end()), ...(parser ? [parser.end(isCut)] : [])]) {
+      Object.assign(event, parts);
+      if (hasParts(event) || event.tokens.length > 0) yield event;
+      event = { choice, text: "", tokens: [] };
+    }
+  } finally {
+    settings.ended?.();
   }
 }
 

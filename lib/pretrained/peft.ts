@@ -1,13 +1,24 @@
 // Saves and loads adapters in the layout of Hugging Face's PEFT: adapter_model.safetensors and adapter_config.json.
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
-import { activeAdapter, addAdapter, headParameters, lorasOf } from "../adapters/adapters.js";
+import { retireAdapter } from "../adapters/adapter-uses.js";
+import {
+  activeAdapter,
+  adapterNames,
+  addAdapter,
+  headParameters,
+  lorasOf,
+  removeAdapter,
+  renameAdapter,
+  setAdapter,
+} from "../adapters/adapters.js";
 import type { Lora } from "../adapters/lora.js";
-import { checkObject } from "../check.js";
+import { checkBoolean, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { inFile, naming, readJsonFile } from "../files.js";
 import { writeTextAtomic } from "../formats/atomic-file.js";
 import { readSafetensors, type SafetensorsFile, writeSafetensors } from "../formats/safetensors.js";
+import { freeze } from "../nn/freeze.js";
 import { Linear } from "../nn/linear.js";
 import { checkModule, type Module } from "../nn/module.js";
 import { formatShape, sameShape, type Shape } from "../shape.js";
@@ -32,6 +43,13 @@ export interface LoadAdapterOptions {
   name?: string;
   /** False if the adapter that is active now, or none, stays active. No parameter is then frozen. @default true */
   active?: boolean;
+  /**
+   * Replaces the adapter that has the name, if there is one. New requests to an `Engine` get the new one, and none is
+   * refused; those that run end with the old one, whose memory is then freed. If the old one is active, so is the new one.
+   *
+   * @default false
+   */
+  replace?: boolean;
 }
 
 /**
@@ -102,8 +120,11 @@ export async function saveAdapter(folder: string, model: Module, options: SaveAd
  * await loadAdapter(gpt, "rank-4", { name: "again" });
  * setAdapter(gpt, "default"); // back to the first one
  *
- * @throws ERR_IO or ERR_FORMAT if a file is missing, malformed or of another model; the message names it.
- * @throws ERR_ARGUMENT if the model has an adapter of this name, or PEFT's layout does not describe its layers.
+ * @throws ERR_IO or ERR_FORMAT if a file is missing, malformed or of another model; the message names it. An adapter that was
+ * to be replaced stays.
+ * @throws ERR_ARGUMENT if the model has an adapter of this name and `replace` is false, or PEFT's layout does not describe its
+ * layers.
+ * @throws ERR_BUSY if the adapter to be replaced is being unloaded.
  */
 export async function loadAdapter(
   model: Module,
@@ -113,7 +134,9 @@ export async function loadAdapter(
   const op = "loadAdapter";
   checkModule(op, model);
   checkObject(op, "options", options);
-  const { name = "default", active = true } = options;
+  const { name = "default", active = true, replace = false } = options;
+  checkBoolean(op, "active", active);
+  checkBoolean(op, "replace", replace);
   const names = peftNames(op, model);
   const { settings, base, modulesToSave } = await readAdapterConfig(folder);
   await using file = await readSafetensors(path.join(folder, adapterFiles.weights));
@@ -136,11 +159,41 @@ export async function loadAdapter(
       );
   const headValues = new Map<FloatTensor, Float32Array>();
   for (const [name, tensor] of head) headValues.set(tensor, await file.readFloats(name));
-  addAdapter(model, { ...settings, name, targets, active });
+  const fill = (own: string): void => {
+    for (const [layer, { lora }] of lorasOf(model, own))
+      for (const [part, tensor] of partsOf(lora)) tensor.set(values.get(`${layer}/${part}`)!);
+  };
+  if (replace && adapterNames(model).includes(name)) {
+    const isActive = active || activeAdapter(model) === name;
+    replaceAdapter(op, model, name, (own) => {
+      addAdapter(model, { ...settings, name: own, targets, active: false });
+      fill(own);
+    });
+    if (isActive) {
+      freeze(model);
+      setAdapter(model, name);
+    }
+  } else {
+    addAdapter(model, { ...settings, name, targets, active });
+    fill(name);
+  }
   for (const [tensor, numbers] of headValues) tensor.set(numbers);
-  for (const [layer, { lora }] of lorasOf(model, name))
-    for (const [part, tensor] of partsOf(lora)) tensor.set(values.get(`${layer}/${part}`)!);
   return { base };
+}
+
+/** Replaces an adapter by the one that `add` adds under another name. If that fails, nothing changes. */
+function replaceAdapter(op: string, model: Module, name: string, add: (own: string) => void): void {
+  const names = adapterNames(model);
+  let own = `${name}-new`;
+  while (names.includes(own)) own += "-";
+  try {
+    add(own);
+    retireAdapter(op, model, name);
+  } catch (error) {
+    if (adapterNames(model).includes(own)) removeAdapter(model, own);
+    throw error;
+  }
+  renameAdapter(model, own, name);
 }
 
 /**

@@ -4,7 +4,7 @@
 import { randomUUID } from "node:crypto";
 import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import { checkInteger } from "../check.js";
+import { checkBoolean, checkInteger } from "../check.js";
 import { describe, HeedError, oneOf } from "../errors.js";
 import { naming } from "../files.js";
 import { linesOf, longestLine } from "../lines.js";
@@ -26,6 +26,13 @@ export interface BatchOptions {
   engine?: ServedEngineOptions;
   /** Number of requests that run at the same time, if there is room for all of their answers. @default 64 */
   concurrency?: number;
+  /**
+   * If true, the names of control tokens ("<|im_end|>") in messages and tools become these tokens, as in
+   * `ServerOptions`.
+   *
+   * @default false
+   */
+  rawControlTokens?: boolean;
   /** Signal that stops the run. The requests that run then have no answer, and the next run makes them again. */
   signal?: AbortSignal;
   /** Lock of the output that `lockBatch` has returned. By default the run takes one and releases it at its end. */
@@ -74,14 +81,16 @@ const routes = new Map(
  * @throws the signal's reason if it is aborted.
  */
 export async function runBatch(input: string, output: string, options: BatchOptions): Promise<BatchResult> {
-  const { concurrency = 64, engine = {} } = options;
+  const { concurrency = 64, engine = {}, rawControlTokens = false } = options;
   // Each request listens to it.
   const signal = AbortSignal.any(options.signal ? [options.signal] : []);
   setMaxListeners(0, signal);
   checkInteger("runBatch", "concurrency", concurrency, 1);
+  checkBoolean("runBatch", "rawControlTokens", rawControlTokens);
   const own = options.lock ? null : await lockBatch(input, output);
   try {
-    return await answered(input, output, { ...options, engine, concurrency, signal, lock: options.lock ?? own! });
+    const lock = options.lock ?? own!;
+    return await answered(input, output, { ...options, engine, concurrency, rawControlTokens, signal, lock });
   } finally {
     await own?.[Symbol.asyncDispose]();
   }
@@ -90,10 +99,10 @@ export async function runBatch(input: string, output: string, options: BatchOpti
 type Settings = Required<BatchOptions>;
 
 async function answered(input: string, output: string, settings: Settings): Promise<BatchResult> {
-  const { engine, concurrency, signal, lock } = settings;
+  const { engine, concurrency, rawControlTokens, signal, lock } = settings;
   const names = await customIds(input);
   await using file = await BatchOutput.open(output, lock);
-  const models = new ServedModels(settings.models, engine);
+  const models = new ServedModels(settings.models, engine, { rawControlTokens });
   const gate = new Gate(models.mostAnswers);
   try {
     const done = await answeredNames(output, names);

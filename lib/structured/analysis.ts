@@ -3,6 +3,7 @@ import { HeedError } from "../errors.js";
 import type { Steps } from "../turns.js";
 import { withoutEmptyRepeats } from "./empty-repeats.js";
 import type { Expression, Repeat, Rule } from "./expression.js";
+import { placeName } from "./place-name.js";
 import { isPauseDue, spend } from "./work.js";
 
 /**
@@ -17,7 +18,7 @@ export function* checkedExpression(root: Expression, what: string): Steps<Expres
   if (endless || !canEnd(root, ends))
     throw new HeedError(
       "ERR_ARGUMENT",
-      `${what}: expected a text that can end, got ${endless ? `${endless.name}, which never ends` : "one that never ends"}`,
+      `${placeName(what)}: expected a text that can end, got ${endless ? `${placeName(endless.name)}, which never ends` : "one that never ends"}`,
     );
   yield* checkStarts(rules, nullable, what);
   return yield* withoutEmptyRepeats(root, rules, repeats, nullable);
@@ -112,7 +113,7 @@ function* checkStarts(rules: readonly Rule[], nullable: ReadonlySet<Rule>, what:
     if (open.has(one))
       throw new HeedError(
         "ERR_ARGUMENT",
-        `${what}: expected no rule to begin with itself, got ${one.name}, which does`,
+        `${placeName(what)}: expected no rule to begin with itself, got ${placeName(one.name)}, which does`,
       );
     const starts = new Set<Rule>();
     addStarts(one.body, nullable, starts);

@@ -7,7 +7,7 @@ import { AnswerParser, type PartsParser, reasoningOf, withReasoning } from "./an
 import { checkedExpression } from "./analysis.js";
 import type { ToolFormat } from "./call-format.js";
 import { choice, type Expression } from "./expression.js";
-import { remembered } from "./format-cache.js";
+import { remembered, type UsedFormat } from "./format-cache.js";
 import { checkFormat, formatExpression } from "./format-expression.js";
 import { harmonyAnswers, harmonyNames, HarmonyParser, isHarmony } from "./harmony.js";
 import type { OutputFormat } from "./output-format.js";
@@ -15,8 +15,8 @@ import { answersWithTools, toolFormatOf } from "./tool-format.js";
 
 /** Rules of the answers to a prompt. */
 export interface AnswerRules {
-  /** Texts that are allowed; null if all are. */
-  readonly root: Expression | null;
+  /** Texts that are allowed, until the caller releases them; null if all are. */
+  readonly allowed: UsedFormat | null;
   /** Special tokens that texts show, since they separate the parts of an answer. */
   readonly shown: ReadonlySet<number>;
   /** Returns what separates an answer into its parts; null if it is a plain text. */
@@ -53,7 +53,7 @@ export function answerRules(tokenizer: HuggingFaceTokenizer, options: AnswerOpti
     const open = reasoning !== null && isOpen(tokenizer, prompt, reasoning);
     const parser = reasoning || tools ? () => new AnswerParser({ reasoning, open, tools }) : null;
     const key = [tools?.marker, tools?.names, String(tools?.begin), options, reasoning?.begin, open];
-    const root = allowsAll(tools, options)
+    const allowed = allowsAll(tools, options)
       ? null
       : await remembered(
           key,
@@ -63,7 +63,7 @@ export function answerRules(tokenizer: HuggingFaceTokenizer, options: AnswerOpti
           },
           signal,
         );
-    return { root, shown, parser };
+    return { allowed, shown, parser };
   };
 }
 
@@ -72,7 +72,7 @@ function harmonyRules(tokenizer: HuggingFaceTokenizer, options: AnswerOptions): 
   const any = format === null && (tools.length === 0 || toolChoice === "none");
   const shown = specialTokens(tokenizer, harmonyNames);
   return async (_, signal) => {
-    const root = any
+    const allowed = any
       ? null
       : await remembered(
           ["harmony", options],
@@ -82,7 +82,7 @@ function harmonyRules(tokenizer: HuggingFaceTokenizer, options: AnswerOptions): 
           },
           signal,
         );
-    return { root, shown, parser: () => new HarmonyParser() };
+    return { allowed, shown, parser: () => new HarmonyParser() };
   };
 }
 

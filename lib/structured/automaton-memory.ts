@@ -1,4 +1,6 @@
-// The memory that the automata of all vocabularies take together.
+// The memory that the automata of all vocabularies take together. Their states refer to the formats that they were made
+// for, which form-memory.ts counts.
+import type { Expression } from "./expression.js";
 
 /** Bytes that all automata may take. */
 export const mostTotal = 40 * 2 ** 20;
@@ -6,6 +8,8 @@ export const mostTotal = 40 * 2 ** 20;
 /** An automaton, as far as its memory is concerned. */
 interface Sized {
   readonly bytes: number;
+  /** Formats to which the states refer. */
+  readonly formats: ReadonlySet<Expression>;
   forget(): void;
 }
 
@@ -15,6 +19,11 @@ let all: WeakRef<Sized>[] = [];
 /** Counts the memory of an automaton from now on. */
 export function countMemory(one: Sized): void {
   all = [...all.filter((ref) => ref.deref() !== undefined), new WeakRef(one)];
+}
+
+/** Returns the automata that exist. */
+export function automata(): Sized[] {
+  return all.map((ref) => ref.deref()).filter((one) => one !== undefined);
 }
 
 /** Returns the largest automaton but this one, if all take more than `most` bytes together; otherwise null. */

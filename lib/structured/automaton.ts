@@ -123,6 +123,7 @@ export class Automaton {
   #states: State[] = [];
   #known = new Map<string, State>();
   #sets = new Map<string, TokenSet>();
+  #formats = new Set<Expression>();
   /** Bytes of the states and of the sets of tokens. */
   #bytes = 0;
   /** Called when the automaton has become so large that it should be kept only while it is used. */
@@ -140,10 +141,21 @@ export class Automaton {
     return this.#bytes + this.#places.bytes;
   }
 
+  /** Formats to which the states refer. */
+  get formats(): ReadonlySet<Expression> {
+    return this.#formats;
+  }
+
+  /** Notes that states of a format are made from now on. Texts that go on say it again, because states are forgotten. */
+  use(format: Expression): void {
+    this.#formats.add(format);
+  }
+
   /** Forgets all states. Texts that have begun go on: their states are made again. */
   forget(): void {
     [this.#era, this.#places, this.#states, this.#bytes] = [{}, new Places(), [], 0];
     [this.#known, this.#sets] = [new Map<string, State>(), new Map<string, TokenSet>()];
+    this.#formats = new Set();
     // The numbers 0 and 1 have meanings of their own.
     const none = { accepts: false, open: false, edges: [], places: 0 };
     for (let i = 0; i < 2; i++) this.#states.push(this.#state([], none));
@@ -151,6 +163,7 @@ export class Automaton {
 
   /** Returns the state before a text that has to match. */
   start(root: Expression): State {
+    this.use(root);
     return atOnce(this.#stateOf([this.#places.item(this.#places.push(root, null), endOfText)]));
   }
 

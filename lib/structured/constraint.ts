@@ -14,6 +14,7 @@ const mostPlaces = 2 ** 16;
 /** A text that has to match, of which some tokens have been generated. */
 export class Constraint {
   readonly #automaton: Automaton;
+  readonly #root: Expression;
   #state: State;
   #left = false;
 
@@ -24,6 +25,7 @@ export class Constraint {
    */
   constructor(automaton: Automaton, root: Expression) {
     this.#automaton = automaton;
+    this.#root = root;
     this.#state = automaton.start(root);
   }
 
@@ -53,6 +55,7 @@ export class Constraint {
    * @throws ERR_ARGUMENT if there are too many ways to go on after it.
    */
   accept(token: number): void {
+    this.#automaton.use(this.#root);
     const next = this.#automaton.after(this.#state, this.#automaton.trie.tokens[token]!, mostPlaces);
     if (!next) throw new HeedError("ERR_INTERNAL", `format: expected a token that it allows, got ${token}`);
     this.#state = next;
@@ -66,6 +69,7 @@ export class Constraint {
    */
   *findAllowed(): Steps<void> {
     if (this.ready) return;
+    this.#automaton.use(this.#root);
     this.#state = yield* this.#automaton.findAllowed(this.#state);
     const allowed = this.#state.allowed!;
     if (this.#state.accepts || !("ids" in allowed) || allowed.ids.length > 0) return;

@@ -5,6 +5,7 @@ import type { Steps } from "../turns.js";
 import { type Characters, charactersOf, complement, oneOfCharacters } from "./characters.js";
 import { anyOf, empty, type Expression, literal, repeat, rule, type Rule, sequenceOf } from "./expression.js";
 import { anyCharacter } from "./json-expressions.js";
+import { placeName } from "./place-name.js";
 import { isPauseDue, spend } from "./work.js";
 
 /** Largest number of repetitions that a grammar may ask for. */
@@ -38,7 +39,7 @@ class Parser {
     this.#skip();
     while (this.#at < this.#source.length) yield* this.#definition();
     for (const [name, at] of this.#uses)
-      if (!this.#defined.has(name)) throw this.#error(`a rule named ${name}`, "none", at);
+      if (!this.#defined.has(name)) throw this.#error(`a rule named ${placeName(name)}`, "none", at);
     const root = this.#rules.get("root");
     if (!root || !this.#defined.has("root")) throw this.#error("a rule named root", "none", 0);
     return root;
@@ -50,7 +51,7 @@ class Parser {
     if (name === null) throw this.#error("the name of a rule");
     this.#skip();
     if (!this.#take("::=")) throw this.#error('"::="');
-    if (this.#defined.has(name)) throw this.#error(`one rule named ${name}`, "a second one", at);
+    if (this.#defined.has(name)) throw this.#error(`one rule named ${placeName(name)}`, "a second one", at);
     this.#defined.add(name);
     this.#skip();
     this.#rule(name).body = yield* this.#alternatives();

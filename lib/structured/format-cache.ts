@@ -1,15 +1,22 @@
-// Formats are read one after another, in turns of some milliseconds, and kept for further texts.
+// Formats are read one after another, in turns of some milliseconds, and kept for further texts: as long as requests use
+// them, and then as long as there is room. All that are in memory have a limit together, with which automata come to at
+// most 64 MiB.
+import { HeedError } from "../errors.js";
 import { inTurns, type Steps } from "../turns.js";
-import { digestOf } from "./digest.js";
 import { partsWithin } from "./analysis.js";
+import { automata } from "./automaton-memory.js";
+import { digestOf } from "./digest.js";
 import type { Expression } from "./expression.js";
 import { formatExpression } from "./format-expression.js";
 import type { OutputFormat } from "./output-format.js";
 import { withinLimit } from "./work.js";
 
-/** Largest number of formats that are kept, and of their bytes together. */
-const mostFormats = 64;
-const mostBytes = 12 * 2 ** 20;
+const MiB = 2 ** 20;
+/** Largest number of formats that are kept while no request uses them, and of their bytes together. */
+const mostUnused = 64;
+const mostUnusedBytes = 12 * MiB;
+/** Bytes of all formats that are in memory: those that are kept or used, and those to which automata refer. */
+const mostBytes = 24 * MiB;
 /** Bytes of a part of an expression, and of a step of reading it: what is not made of parts, such as the states of a text. */
 const partBytes = 96;
 const stepBytes = 16;
@@ -18,21 +25,49 @@ const stepBytes = 16;
 interface Kept {
   readonly root: Expression;
   readonly bytes: number;
+  /** Number of requests that use it. */
+  uses: number;
 }
 
 /** Formats by the digests of their keys, the latest ones last. */
 const formats = new Map<string, Kept>();
+/** Bytes of each format that is in memory. */
+const sizes = new WeakMap<Expression, number>();
 
 /** Resolves when the formats before this one have been read: they would need their memory at the same time. */
 let before: Promise<unknown> = Promise.resolve();
 
+/** A format that a request uses until it calls `release`. */
+export class UsedFormat {
+  #kept: Kept | null;
+
+  /** @internal */
+  constructor(kept: Kept) {
+    kept.uses++;
+    this.#kept = kept;
+    this.root = kept.root;
+  }
+
+  /** The texts of the format. */
+  readonly root: Expression;
+
+  /** Says that the request has ended. */
+  release(): void {
+    if (!this.#kept) return;
+    this.#kept.uses--;
+    this.#kept = null;
+    dropUnused(mostUnused, mostUnusedBytes);
+  }
+}
+
 /**
- * Resolves to the texts of a format, which are read once.
+ * Resolves to the texts of a format, which are read once. The caller releases them.
  *
  * @throws ERR_ARGUMENT if the format is invalid or not supported; the message names the place.
+ * @throws ERR_BUSY if the formats of the requests that run leave no room for it.
  * @throws the signal's reason if the signal aborts before the format is read.
  */
-export function readFormat(format: OutputFormat, signal?: AbortSignal | null): Promise<Expression> {
+export function readFormat(format: OutputFormat, signal?: AbortSignal | null): Promise<UsedFormat> {
   return remembered(format, () => formatExpression(format), signal);
 }
 
@@ -44,14 +79,14 @@ export async function remembered(
   key: unknown,
   make: () => Steps<Expression>,
   signal?: AbortSignal | null,
-): Promise<Expression> {
+): Promise<UsedFormat> {
   const { result: digest } = await inTurns(withinLimit(digestOf(key)));
   const known = formats.get(digest);
-  if (known) return keep(digest, known);
+  if (known) return use(digest, known);
   const made = before.then(async () => {
     signal?.throwIfAborted();
     // Another request may have asked for the same.
-    return keep(digest, formats.get(digest) ?? (await inTurns(read(make))));
+    return use(digest, formats.get(digest) ?? (await inTurns(read(make))));
   });
   before = made.catch(() => undefined);
   return made;
@@ -59,18 +94,78 @@ export async function remembered(
 
 function* read(make: () => Steps<Expression>): Steps<Kept> {
   const { result: root, work } = yield* withinLimit(make());
-  return { root, bytes: partBytes * (yield* partsWithin(root)) + stepBytes * work };
+  const bytes = partBytes * (yield* partsWithin(root)) + stepBytes * work;
+  if (bytes > mostBytes)
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `format: expected one that takes at most ${mostBytes / MiB} MiB, got one that takes ${Math.ceil(bytes / MiB)}`,
+    );
+  sizes.set(root, bytes);
+  return { root, bytes, uses: 0 };
 }
 
-function keep(digest: string, kept: Kept): Expression {
+function use(digest: string, kept: Kept): UsedFormat {
   formats.delete(digest);
   formats.set(digest, kept);
-  let total = 0;
-  for (const { bytes } of formats.values()) total += bytes;
-  for (const [oldest, { bytes }] of formats) {
-    if (formats.size <= mostFormats && total <= mostBytes) break;
-    formats.delete(oldest);
+  const used = new UsedFormat(kept);
+  try {
+    makeRoom();
+    return used;
+  } catch (cause) {
+    used.release();
+    formats.delete(digest);
+    throw cause;
+  }
+}
+
+/** Drops the oldest formats that no request uses until there are at most so many, of so many bytes. */
+function dropUnused(most: number, mostBytes: number): boolean {
+  const unused = [...formats].filter(([, { uses }]) => uses === 0);
+  let [count, total] = [unused.length, unused.reduce((sum, [, { bytes }]) => sum + bytes, 0)];
+  for (const [digest, { bytes }] of unused) {
+    if (count <= most && total <= mostBytes) break;
+    formats.delete(digest);
+    count--;
     total -= bytes;
   }
-  return kept.root;
+  return count < unused.length;
+}
+
+/**
+ * Makes room for the latest format: automata forget formats that no request uses, and unused ones are dropped.
+ *
+ * @throws ERR_BUSY if requests use all of the room.
+ */
+function makeRoom(): void {
+  dropUnused(mostUnused, mostUnusedBytes);
+  for (;;) {
+    const kept = new Set([...formats.values()].map(({ root }) => root));
+    const referred = automata().map((automaton) => ({
+      automaton,
+      // Formats that only the states of the automaton keep in memory.
+      own: [...automaton.formats].filter((root) => !kept.has(root)),
+    }));
+    const all = new Set([...kept, ...referred.flatMap(({ own }) => own)]);
+    if (bytesOf(all) <= mostBytes) return;
+    const [largest] = referred.sort((a, b) => bytesOf(b.own) - bytesOf(a.own));
+    if (largest && largest.own.length > 0) largest.automaton.forget();
+    else if (!dropUnused(mostUnused, bytesOfUnused() - 1)) {
+      const taken = ([...formats.values()].reduce((sum, { bytes }) => sum + bytes, 0) / MiB).toFixed(1);
+      throw new HeedError(
+        "ERR_BUSY",
+        `format: expected room for it within the ${mostBytes / MiB} MiB of all formats, got requests whose formats take ` +
+          `${taken} MiB with it; try again when some of them have ended`,
+      );
+    }
+  }
+}
+
+function bytesOf(roots: Iterable<Expression>): number {
+  let total = 0;
+  for (const root of roots) total += sizes.get(root) ?? 0;
+  return total;
+}
+
+function bytesOfUnused(): number {
+  return [...formats.values()].reduce((sum, { bytes, uses }) => sum + (uses === 0 ? bytes : 0), 0);
 }

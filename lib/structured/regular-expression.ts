@@ -12,6 +12,7 @@ import {
   searchLanguage,
   wholeLanguage,
 } from "./pattern.js";
+import { placeName } from "./place-name.js";
 import { type Language, Languages } from "./text-language.js";
 import { findProperties, propertyCharacters } from "./unicode-properties.js";
 import { isPauseDue, spend, withoutPauses } from "./work.js";
@@ -93,7 +94,7 @@ function hasUnicodeSyntax(source: string, what: string): boolean {
       const reason = (cause as Error).message.split(": ").at(-1)!;
       throw new HeedError(
         "ERR_ARGUMENT",
-        `${what}: expected a regular expression of JavaScript, got ${shown(source)}: ${reason}`,
+        `${placeName(what)}: expected a regular expression of JavaScript, got ${shown(source)}: ${reason}`,
         { cause },
       );
     }
@@ -123,7 +124,7 @@ function refusal(source: string, what: string): (part: string) => never {
   return (part) => {
     throw new HeedError(
       "ERR_ARGUMENT",
-      `${what}: expected a regular expression without ${part}, which heed does not support, got ${shown(source)}`,
+      `${placeName(what)}: expected a regular expression without ${part}, which heed does not support, got ${shown(source)}`,
     );
   };
 }
@@ -320,7 +321,7 @@ class Parser {
   #unsupported(what: string): HeedError {
     return new HeedError(
       "ERR_ARGUMENT",
-      `${this.#what}: expected a regular expression without ${what}, which heed does not support, got ` +
+      `${placeName(this.#what)}: expected a regular expression without ${what}, which heed does not support, got ` +
         shown(this.#characters.join("")),
     );
   }

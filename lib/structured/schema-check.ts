@@ -1,6 +1,7 @@
 // Whether a value matches a schema. The values of "const" and "enum" are checked against all other keywords with it.
 import { HeedError } from "../errors.js";
 import type { JsonSchema } from "../json-schema.js";
+import { placeName } from "./place-name.js";
 import { languageOfSearch, readPattern } from "./regular-expression.js";
 import { isObject, type Located, type SchemaDocument, type SchemaNode, unsupported } from "./schema-document.js";
 import { typesOf } from "./schema-keywords.js";
@@ -33,7 +34,7 @@ export class SchemaCheck {
     if (depth > mostDepth)
       throw new HeedError(
         "ERR_ARGUMENT",
-        `schema at ${place}: expected parts that are nested less deeply, got too many levels`,
+        `${placeName(`schema at ${place}`)}: expected parts that are nested less deeply, got too many levels`,
       );
     if (made?.except?.some((one) => areEqual(one, value))) return false;
     if (

@@ -2,6 +2,7 @@
 import { describe, HeedError } from "../errors.js";
 import type { JsonSchema } from "../json-schema.js";
 import type { Steps } from "../turns.js";
+import { placeName } from "./place-name.js";
 import { isPauseDue, spend } from "./work.js";
 
 /** Version of JSON Schema, by the year from 2019 on. */
@@ -184,7 +185,10 @@ export class SchemaDocument {
     if (found === "several")
       throw invalid(place, "a reference to one schema", `${String(reference)}, which is the name of several`);
     if (!found)
-      throw new HeedError("ERR_ARGUMENT", `schema at ${place}: expected a schema at ${String(reference)}, got none`);
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        `${placeName(`schema at ${place}`)}: expected a schema at ${placeName(String(reference))}, got none`,
+      );
     return found;
   }
 
@@ -249,9 +253,13 @@ function decoded(part: string, place: string): string {
   try {
     return decodeURIComponent(part);
   } catch (cause) {
-    throw new HeedError("ERR_ARGUMENT", `schema at ${place}: expected a part of a URI, got ${describe(part)}`, {
-      cause,
-    });
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${placeName(`schema at ${place}`)}: expected a part of a URI, got ${describe(part)}`,
+      {
+        cause,
+      },
+    );
   }
 }
 
@@ -260,9 +268,12 @@ export function isObject(value: unknown): value is JsonSchema {
 }
 
 export function invalid(place: string, wanted: string, value: unknown): HeedError {
-  return new HeedError("ERR_ARGUMENT", `schema at ${place}: expected ${wanted}, got ${describe(value)}`);
+  return new HeedError(
+    "ERR_ARGUMENT",
+    `${placeName(`schema at ${place}`)}: expected ${wanted}, got ${describe(value)}`,
+  );
 }
 
 export function unsupported(place: string, what = "this keyword"): HeedError {
-  return new HeedError("ERR_ARGUMENT", `schema at ${place}: heed does not support ${what}`);
+  return new HeedError("ERR_ARGUMENT", `${placeName(`schema at ${place}`)}: heed does not support ${what}`);
 }

@@ -1,6 +1,7 @@
 // The keywords of JSON Schema: which of them say nothing about a value, and what form the values of the others have.
 import { describe, HeedError } from "../errors.js";
 import type { JsonSchema } from "../json-schema.js";
+import { placeName } from "./place-name.js";
 import { invalid, isObject, type SchemaDocument, type SchemaNode, unsupported } from "./schema-document.js";
 import { knownFormats, unsupportedFormats } from "./string-formats.js";
 import { spend } from "./work.js";
@@ -81,7 +82,7 @@ export function checkKeywords({ schema, place }: SchemaNode, document: SchemaDoc
     if (strict && !known.has(name) && !name.startsWith("x-"))
       throw new HeedError(
         "ERR_ARGUMENT",
-        `schema at ${place}/${name}: expected a keyword of JSON Schema, since the schema is strict, got ${describe(name)}`,
+        `${placeName(`schema at ${place}/${name}`)}: expected a keyword of JSON Schema, since the schema is strict, got ${describe(name)}`,
       );
     const wanted = formOf(name, schema[name], document);
     if (wanted !== null) throw invalid(`${place}/${name}`, wanted, schema[name]);

@@ -5,6 +5,7 @@ import { HeedError } from "../errors.js";
 import type { JsonSchema } from "../json-schema.js";
 import type { Steps } from "../turns.js";
 import { discriminated } from "./discriminator.js";
+import { placeName } from "./place-name.js";
 import {
   isObject,
   type Located,
@@ -77,7 +78,7 @@ export class SchemaTerms {
     if (this.#open.has(node))
       throw new HeedError(
         "ERR_ARGUMENT",
-        `schema at ${node.place}: expected a schema that does not refer to itself for the same value, got one that does`,
+        `${placeName(`schema at ${node.place}`)}: expected a schema that does not refer to itself for the same value, got one that does`,
       );
     if (this.#open.size >= mostLevels)
       throw new HeedError("ERR_ARGUMENT", "format: expected parts that are nested less deeply, got too many levels");

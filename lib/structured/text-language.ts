@@ -6,6 +6,7 @@ import { HeedError } from "../errors.js";
 import type { Steps } from "../turns.js";
 import { allCharacters, type Characters, charactersOf, complement, intersection } from "./characters.js";
 import { choiceOf, empty, type Expression, lateRule, never, rule, type Rule, sequence } from "./expression.js";
+import { placeName } from "./place-name.js";
 import { isPauseDue, spend } from "./work.js";
 
 /** A set of texts. */
@@ -268,7 +269,10 @@ export class Languages {
         else callers.set(after, [state]);
       }
       if (states.size > mostStates)
-        throw new HeedError("ERR_ARGUMENT", `${what}: heed does not support patterns and lengths this large together`);
+        throw new HeedError(
+          "ERR_ARGUMENT",
+          `${placeName(what)}: heed does not support patterns and lengths this large together`,
+        );
     }
     /** Numbers of characters after which a text of each state can end, at the least. */
     const missing = new Map<Language, number>();

@@ -1,6 +1,7 @@
 /** Adapters and models that come and go under load, and failures of the engine itself. */
 import { afterEach, expect, test, vi } from "vitest";
-import { addAdapter, adapterNames } from "../../lib/adapters/adapters.js";
+import path from "node:path";
+import { activeAdapter, addAdapter, adapterNames, lorasOf, removeAdapter } from "../../lib/adapters/adapters.js";
 import { unloadAdapter } from "../../lib/adapters/adapter-uses.js";
 import { Engine } from "../../lib/engine/engine.js";
 import { PageTable } from "../../lib/engine/page-table.js";
@@ -8,10 +9,13 @@ import { Scheduler } from "../../lib/engine/scheduler.js";
 import { WeightsWatch } from "../../lib/engine/weights-watch.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import type { Llama } from "../../lib/models/llama.js";
+import { Linear } from "../../lib/nn/linear.js";
+import { loadAdapter, saveAdapter } from "../../lib/pretrained/peft.js";
 import { shakeAdapter } from "../adapters/support.js";
 import { smallGpt, someTokens } from "../generate/models.js";
 import { chatModel, start } from "../server/support.js";
 import { expectError, expectRejection } from "../support/errors.js";
+import { temporaryFolder } from "../support/folder.js";
 import { begun, engineFor } from "./support.js";
 
 afterEach(() => void vi.restoreAllMocks());
@@ -66,6 +70,147 @@ test("an adapter that is loaded again under its name has no request fail", async
   await Promise.all(clients);
   expect(seen.size).toBe(2);
   expect(refused).toBeLessThan(1e6);
+});
+
+/** Saves both versions of the adapter in folders. */
+async function savedVersions(model: GPT | Llama): Promise<string[]> {
+  const root = temporaryFolder();
+  const folders = [0, 1].map((version) => path.join(root, String(version)));
+  for (const [version, folder] of folders.entries()) {
+    add(model, version);
+    await saveAdapter(folder, model, { name: "a" });
+    removeAdapter(model, "a");
+  }
+  return folders;
+}
+
+const replacing = { name: "a", active: false, replace: true };
+
+test("an adapter that is replaced has no request refused, and each has one version", async () => {
+  using model = smallGpt("cpu", { contextLength: 64 });
+  const engine = engineFor(model, { pageSize: 4 });
+  const folders = await savedVersions(model);
+  const ask = async () => (await engine.generate({ tokens: prompt, ...settings, adapter: "a" })).tokens.join();
+  const known: string[] = [];
+  for (const folder of folders) {
+    // The first one replaces nothing.
+    await loadAdapter(model, folder, replacing);
+    known.push(await ask());
+  }
+  expect(known[0]).not.toBe(known[1]);
+  let ended = false;
+  const seen = new Map<string, number>();
+  const client = async (): Promise<void> => {
+    while (!ended) {
+      const answer = await ask();
+      expect(known).toContain(answer);
+      seen.set(answer, (seen.get(answer) ?? 0) + 1);
+    }
+  };
+  const clients = Array.from({ length: 5 }, client);
+  for (let i = 0; i < 20; i++) {
+    await new Promise((resolve) => setTimeout(resolve, i % 4));
+    await loadAdapter(model, folders[i % 2]!, replacing);
+    expect(adapterNames(model)).toEqual(["a"]);
+    expect(engine.adapters).toEqual(["a"]);
+  }
+  ended = true;
+  await Promise.all(clients);
+  expect(seen.size).toBe(2);
+  expect(await ask()).toBe(known[1]);
+  await unloadAdapter(model, "a");
+  expect(adapterNames(model)).toEqual([]);
+});
+
+test("requests that run when their adapter is replaced end with it, and its memory is freed then", async () => {
+  using model = smallGpt("cpu", { contextLength: 1024 });
+  await using engine = new Engine(model, { pageSize: 4 });
+  const folders = await savedVersions(model);
+  const request = { tokens: prompt, ...settings, maxTokens: 800, adapter: "a" };
+  const ask = async () => (await engine.generate(request)).tokens;
+  const plain = (await engine.generate({ ...request, adapter: null })).tokens;
+  await loadAdapter(model, folders[1]!, replacing);
+  const next = await ask();
+  await loadAdapter(model, folders[0]!, replacing);
+  const old = await ask();
+  const parameters = [...lorasOf(model, "a").values()].flatMap(({ lora }) => lora.parameters());
+  const running = await begun(engine.generate(request));
+  const other = await begun(engine.generate({ ...request, adapter: null }));
+  await loadAdapter(model, folders[1]!, replacing);
+  const late = ask();
+  expect(parameters.some(({ disposed }) => disposed)).toBe(false);
+  expect((await running.result).tokens).toEqual(old);
+  expect(parameters.every(({ disposed }) => disposed)).toBe(true);
+  expect(await late).toEqual(next);
+  expect((await other.result).tokens).toEqual(plain);
+  expect(await ask()).toEqual(next);
+  // One that nobody uses is freed at once.
+  const unused = [...lorasOf(model, "a").values()].flatMap(({ lora }) => lora.parameters());
+  await loadAdapter(model, folders[0]!, replacing);
+  expect(unused.every(({ disposed }) => disposed)).toBe(true);
+  await unloadAdapter(model, "a");
+});
+
+test("the new version may change other layers than the old one", async () => {
+  using model = smallGpt("cpu", { contextLength: 1024 });
+  await using engine = new Engine(model, { pageSize: 4 });
+  const root = temporaryFolder();
+  for (const target of ["c_attn", "mlp"]) {
+    addAdapter(model, { name: "a", rank: 3, targets: [target], active: false });
+    shakeAdapter(model, "a");
+    await saveAdapter(path.join(root, target), model, { name: "a" });
+    removeAdapter(model, "a");
+  }
+  const request = { tokens: prompt, ...settings, maxTokens: 800, adapter: "a" };
+  await loadAdapter(model, path.join(root, "c_attn"), replacing);
+  const { tokens } = await engine.generate(request);
+  const running = await begun(engine.generate(request));
+  await loadAdapter(model, path.join(root, "mlp"), replacing);
+  const replaced = await engine.generate(request);
+  expect((await running.result).tokens).toEqual(tokens);
+  expect(replaced.tokens).not.toEqual(tokens);
+  const layers = () => [...model.modules()].filter(([, layer]) => layer instanceof Linear && layer.adapter !== null);
+  expect(layers().every(([name]) => name.includes("mlp"))).toBe(true);
+  await unloadAdapter(model, "a");
+  expect(layers()).toEqual([]);
+});
+
+test("an adapter stays if it cannot be replaced", async () => {
+  using model = smallGpt("cpu", { contextLength: 1024 });
+  await using engine = new Engine(model, { pageSize: 4 });
+  const [first, second] = await savedVersions(model);
+  await loadAdapter(model, first!, replacing);
+  const request = { tokens: prompt, ...settings, adapter: "a" };
+  const { tokens } = await engine.generate(request);
+  await expectRejection(loadAdapter(model, path.join(first!, "none"), replacing), "ERR_IO", /ENOENT/);
+  await expectRejection(loadAdapter(model, second!, { ...replacing, replace: false }), "ERR_ARGUMENT", /a new name/);
+  await expectRejection(loadAdapter(model, second!, { ...replacing, replace: 1 as never }), "ERR_ARGUMENT", /replace/);
+  const running = await begun(engine.generate({ ...request, maxTokens: 800 }));
+  const leaving = unloadAdapter(model, "a");
+  await expectRejection(loadAdapter(model, second!, replacing), "ERR_BUSY", /is being unloaded/);
+  await expectRejection(unloadAdapter(model, "a"), "ERR_BUSY", /is being unloaded/);
+  expect(adapterNames(model)).toEqual(["a"]);
+  expect((await running.result).tokens.slice(0, tokens.length)).toEqual(tokens);
+  await leaving;
+  expect(adapterNames(model)).toEqual([]);
+  await loadAdapter(model, first!, replacing);
+  expect((await engine.generate(request)).tokens).toEqual(tokens);
+});
+
+test("a version that replaces the active adapter is active", async () => {
+  using model = smallGpt("cpu", { contextLength: 64 });
+  const folders = await savedVersions(model);
+  await using engine = new Engine(model, { pageSize: 4 });
+  const ask = async (adapter?: string) => (await engine.generate({ tokens: prompt, ...settings, ...(adapter && { adapter }) })).tokens; // prettier-ignore
+  await loadAdapter(model, folders[1]!, { name: "a" });
+  const next = await ask("a");
+  await loadAdapter(model, folders[0]!, { name: "a", replace: true });
+  const old = await ask();
+  expect(old).not.toEqual(next);
+  await loadAdapter(model, folders[1]!, replacing);
+  expect(activeAdapter(model)).toBe("a");
+  expect(await ask()).toEqual(next);
+  expect(adapterNames(model)).toEqual(["a"]);
 });
 
 test("a name that is taken again at once stands for the new adapter", async () => {

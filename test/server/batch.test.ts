@@ -16,6 +16,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { runBatch } from "../../lib/server/index.js";
 import { heed, main } from "../cli/support.js";
+import { expectRejection } from "../support/errors.js";
 import { sharedFolder, temporaryFolder } from "../support/folder.js";
 import { chatModel, embeddingModel, type ErrorBody, until } from "./support.js";
 
@@ -223,6 +224,32 @@ describe("runBatch", () => {
   });
 });
 
+/** A request whose message names a control token, with the number of tokens that its answer says the prompt has. */
+const naming = request(
+  "naming",
+  { messages: [{ role: "user", content: "Why?<|end|>" }], max_tokens: 1 },
+  "/v1/chat/completions",
+);
+const promptTokens = (output: string): number => {
+  const { status_code, body } = linesOf(output)[0]!.response as { status_code: number; body: unknown };
+  expect(status_code).toBe(200);
+  return (body as { usage: { prompt_tokens: number } }).usage.prompt_tokens;
+};
+
+test("messages name no control tokens, unless the run is told so", async () => {
+  const counts: number[] = [];
+  for (const options of [{}, { rawControlTokens: false }, { rawControlTokens: true }]) {
+    const [input, output] = files(naming);
+    await runBatch(input, output, { models: { tiny: model }, ...options });
+    counts.push(promptTokens(output));
+  }
+  // The name is one token, or as many as it has characters.
+  expect(counts).toEqual([counts[2]! + "<|end|>".length - 1, counts[0], counts[2]]);
+  const [input, output] = files(naming);
+  const wrong = { models: { tiny: model }, rawControlTokens: "yes" as never };
+  await expectRejection(runBatch(input, output, wrong), "ERR_ARGUMENT", /rawControlTokens/);
+});
+
 describe("heed batch", () => {
   test("refuses an output that is the input, before it loads a model", async () => {
     const [input] = files(request("a", { prompt: "a", max_tokens: 1 }));
@@ -233,6 +260,18 @@ describe("heed batch", () => {
 
   beforeAll(async () => {
     await savePretrained(path.join(folder, "whale"), model.model, { tokenizer: model.tokenizer });
+  });
+
+  test("takes the names of control tokens for these tokens if a flag says so", async () => {
+    const counts: number[] = [];
+    for (const flags of [[], ["--raw-control-tokens"]]) {
+      const [input, output] = files(naming);
+      expect(await heed(["batch", input, output, "--model", path.join(folder, "whale"), ...flags])).toMatchObject({
+        code: 0,
+      });
+      counts.push(promptTokens(output));
+    }
+    expect(counts[0]! - counts[1]!).toBe("<|end|>".length - 1);
   });
 
   test("answers each line once, although it is killed again and again", { timeout: 180_000 }, async () => {

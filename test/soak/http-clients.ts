@@ -6,7 +6,7 @@ import { connect } from "node:net";
 import { text as textOf } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Random } from "../support/random.js";
-import { adapter, apiKeys, type Begun, bodyLimit, type Question } from "./http-settings.js";
+import { apiKeys, type Begun, bodyLimit, type Question } from "./http-settings.js";
 import { attack } from "./hostile.js";
 import { pick } from "./world.js";
 
@@ -15,8 +15,6 @@ export interface Lane extends Begun {
   random: Random;
   /** True while a fault lasts: requests to models that generate may then fail as those of a broken device do. */
   broken: () => boolean;
-  /** True while an adapter is unloaded and loaded again: there is no model of its name in between. */
-  reloads: () => boolean;
   /** Counts refused and failed requests. */
   refused: (code: string) => void;
 }
@@ -53,10 +51,9 @@ function questionOf({ random, questions }: Lane): { question: Question; path: st
 /** Checks an error: the server may be busy, or the device broken. */
 function refusal(lane: Lane, status: number, { error }: ErrorBody, broken: boolean): void {
   const code = String(error.code);
-  const isAway = code === "model_not_found" && error.message.includes(`"${adapter}"`) && lane.reloads();
-  const allowed = code === "overloaded" || isAway || (broken && deviceErrors.includes(code));
+  const allowed = code === "overloaded" || (broken && deviceErrors.includes(code));
   ok(allowed, `expected an answer, got ${status} ${code}: ${error.message}`);
-  const expected = isAway ? 404 : code === "internal_error" || code === "diverged" ? 500 : 503;
+  const expected = code === "internal_error" || code === "diverged" ? 500 : 503;
   if (status !== 200) strictEqual(status, expected);
   lane.refused(code);
 }

@@ -77,6 +77,7 @@ async function live(seed: number, signal: "SIGKILL" | "SIGTERM", killing: Killin
     server.kill(signal);
     deepStrictEqual(await server.exit, signal === "SIGKILL" ? [null, signal] : [0, null]);
     await Promise.all(acting);
+    await server.readLog();
     answersNow(work, questions, found.seen);
     found.seen = answersNow(work, questions, seen);
     found.saved = Math.max(begun.saved, server.saved);

@@ -53,14 +53,17 @@ export class ServerProcess {
     await this.#answer(order);
   }
 
-  /** Rejects if the log has a key or a line that is not whole. Removes what is in it. */
+  /**
+   * Rejects if the log has a key or a line that is not whole. Removes what is in it. The last line need not be whole if the
+   * process has ended; otherwise this waits for the rest.
+   */
   async readLog(): Promise<void> {
-    let text = "";
-    for (let tries = 0; tries < 60; tries++) {
-      text = readFileSync(this.#log, "utf8");
+    let text = readFileSync(this.#log, "utf8");
+    for (let tries = 0; tries < 60 && this.#child.exitCode === null && this.#child.signalCode === null; tries++) {
       if (text === "" || text.endsWith("\n")) break;
       // What the disk had no room for is written a second later.
       await sleep(100);
+      text = readFileSync(this.#log, "utf8");
     }
     truncateSync(this.#log);
     checkLog(text);

@@ -18,7 +18,6 @@ import {
   ones,
   saveAdapter,
   tensor,
-  unloadAdapter,
   type Device,
 } from "heed";
 import { createServer } from "heed/server";
@@ -157,12 +156,11 @@ async function tune({ model }: LanguageModel, folder: string): Promise<void> {
   await saveAdapter(folder, model, { name: adapter });
 }
 
-/** An adapter is unloaded, and loaded again under its name. */
+/** An adapter is replaced by what is loaded from its folder. No request may be refused. */
 const reloads =
   ({ model }: LanguageModel, folder: string): Fault =>
   async () => {
-    await unloadAdapter(model, adapter);
-    await loadAdapter(model, folder, { name: adapter, active: false });
+    await loadAdapter(model, folder, { name: adapter, active: false, replace: true });
     return async () => undefined;
   };
 

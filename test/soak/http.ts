@@ -41,7 +41,6 @@ const total = { done: 0, refused: 0 };
 const refusals: Record<string, number> = {};
 const laneOf = (of: Begun): Lane => ({
   ...{ ...of, random },
-  reloads: () => fault.startsWith("reloads"),
   broken: () => /^(failed steps|broken weights|no memory)/.test(fault),
   refused: (code) => {
     total.refused++;
@@ -223,6 +222,8 @@ const later = judged ? turns.slice(faults.length) : turns;
 const [{ busy: longest }] = longestOf(later);
 if (judged && longest > longestTurn)
   fail("event loop", `expected turns of at most ${longestTurn} ms, got ${longest.toFixed(0)} ms`);
+if (judged && faults.includes("full disk") && server.failedWrites === 0)
+  fail("full disk", "expected writes to fail while the disk is full, got none that did");
 const generated = await metric("heed_engine_generated_tokens_total");
 strictEqual(await metric("heed_engine_requests_running"), 0);
 const drained = await shutDown(server, lane).catch((error: unknown) => {

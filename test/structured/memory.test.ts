@@ -1,14 +1,16 @@
 /** Memory of formats and automata: limited while texts use it, and freed when none does. */
 import { expect, test } from "vitest";
+import { Engine } from "../../lib/engine/engine.js";
 import { Grammar } from "../../lib/structured/compile.js";
 import { Constraint } from "../../lib/structured/constraint.js";
 import { Automaton } from "../../lib/structured/automaton.js";
-import { readFormat } from "../../lib/structured/format-cache.js";
+import { readFormat, type UsedFormat } from "../../lib/structured/format-cache.js";
 import { formatExpression } from "../../lib/structured/format-expression.js";
 import type { OutputFormat } from "../../lib/structured/output-format.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { tokenTrie } from "../../lib/structured/token-trie.js";
 import { atOnce, inTurns } from "../../lib/turns.js";
+import { smallGpt } from "../generate/models.js";
 import { expectRejection } from "../support/errors.js";
 import { collectGarbage } from "../support/gc.js";
 import { expectNoPause } from "../support/pauses.js";
@@ -30,13 +32,15 @@ async function heldAfter(work: () => Promise<void>): Promise<number> {
 test("schemas of megabytes are not kept as keys", async () => {
   const held = await heldAfter(async () => {
     for (let i = 0; i < 30; i++)
-      await readFormat(schema({ type: "string", description: `${i} ${"x".repeat(4_000_000)}`, maxLength: i + 1 }));
+      (
+        await readFormat(schema({ type: "string", description: `${i} ${"x".repeat(4_000_000)}`, maxLength: i + 1 }))
+      ).release();
   });
   expect(held).toBeLessThan(16 * MiB);
 });
 
 test("equal schemas are read once, and others are told apart", async () => {
-  const read = (given: object) => readFormat(schema(given));
+  const read = async (given: object) => (await readFormat(schema(given))).root;
   expect(await read({ type: "string", maxLength: 3 })).toBe(await read({ type: "string", maxLength: 3 }));
   const different = [{ const: "1" }, { const: 1 }, { const: ["1"] }, { const: [1] }, { const: "" }, { const: [] }];
   const found = await Promise.all([...different, { const: ["", ""] }, { const: [["", ""]] }].map(read));
@@ -48,8 +52,8 @@ test("requests whose forms have too many possibilities leave nothing behind", as
   const crowded = (i: number): string => letters.map((one) => `.*${one}.{${20 + i}}${one}`).join("|");
   const held = await heldAfter(async () => {
     for (let i = 0; i < 5; i++) {
-      const root = await readFormat({ type: "regex", pattern: `(?:${crowded(i)}){1,3}` });
-      const grammar = await Grammar.for(tokenizer, tokenizer.vocabularySize, root, new Set());
+      const used = await readFormat({ type: "regex", pattern: `(?:${crowded(i)}){1,3}` });
+      const grammar = await Grammar.for(tokenizer, tokenizer.vocabularySize, used.root, new Set());
       const constraint = await grammar.start();
       const go = async (): Promise<void> => {
         for (let n = 0; n < 3000; n++) {
@@ -58,9 +62,79 @@ test("requests whose forms have too many possibilities leave nothing behind", as
         }
       };
       await go().catch((error: unknown) => expect(error).toMatchObject({ code: "ERR_ARGUMENT" }));
+      used.release();
     }
   });
   expect(held).toBeLessThan(24 * MiB);
+});
+
+/** A format of some megabytes, of which a text reaches the large part late. */
+const largeFormat = (i: number): OutputFormat => {
+  const names = Array.from({ length: 4000 }, (_, k) => `${(k * 7919 + i) % 99_991} of ${i}`);
+  return schema({ type: "object", properties: { a: { type: "integer" }, b: { enum: names } }, required: ["a", "b"] });
+};
+const mostOfAll = 24 * MiB;
+
+test("formats that requests use have a limit together, and are freed when the requests end", async () => {
+  const used: UsedFormat[] = [];
+  const refusals: unknown[] = [];
+  const held = await heldAfter(async () => {
+    for (let i = 0; i < 24; i++)
+      await readFormat(largeFormat(i)).then(
+        (one) => used.push(one),
+        (error: unknown) => refusals.push(error),
+      );
+  });
+  expect(refusals.length).toBeGreaterThan(3);
+  for (const error of refusals)
+    expect(error).toMatchObject({
+      code: "ERR_BUSY",
+      message: expect.stringMatching(/24 MiB of all formats.*try again/),
+    });
+  expect(held).toBeGreaterThan(4 * MiB);
+  expect(held).toBeLessThan(1.3 * mostOfAll);
+  // The same format again takes no further room; another one has room when one has ended.
+  (await readFormat(largeFormat(0))).release();
+  await expectRejection(readFormat(largeFormat(100)), "ERR_BUSY");
+  used[0]!.release();
+  used[0]!.release();
+  (await readFormat(largeFormat(100))).release();
+  for (const one of used) one.release();
+  for (let i = 200; i < 210; i++) (await readFormat(largeFormat(i))).release();
+});
+
+test("automata do not keep the formats of texts that have ended", async () => {
+  const model = smallGpt("cpu", { vocabularySize: 256, contextLength: 64, layers: 1, heads: 1, width: 8 });
+  await using engine = new Engine(model, { tokenizer });
+  const ask = (i: number) => engine.generate({ prompt: "a", format: largeFormat(i), maxTokens: 3, temperature: 0 });
+  const { text } = await ask(0);
+  const held = await heldAfter(async () => {
+    for (let i = 1; i <= 20; i++) expect((await ask(i)).text).toBe(text);
+  });
+  expect(held).toBeLessThan(1.3 * mostOfAll);
+  // However a text ends, it lets its format go.
+  const aborted = AbortSignal.abort(new Error("left"));
+  for (let i = 50; i < 55; i++) {
+    const endless = { prompt: "a", format: largeFormat(i), maxTokens: 40 };
+    await engine.generate({ ...endless, signal: aborted }).catch(() => undefined);
+    for await (const _ of engine.generate({ ...endless, n: 2 })) break;
+    for await (const _ of engine.generate(endless)) break;
+    await engine
+      .generate({ ...endless, tokens: Array(100).fill(1) as number[], prompt: undefined! })
+      .catch(() => undefined);
+  }
+  // Many that nobody reads to their ends: those for which there is no room are refused, and the others go on.
+  const open = Array.from({ length: 40 }, (_, i) =>
+    engine.generate({ prompt: "a", format: largeFormat(300 + i) }).stream(),
+  );
+  const begun = await Promise.allSettled(open.map(({ events }) => events.next()));
+  const refused = begun.filter((one) => one.status === "rejected");
+  for (const { reason } of refused) expect(reason).toMatchObject({ code: "ERR_BUSY" });
+  expect(refused.length).toBeGreaterThan(0);
+  expect(refused.length).toBeLessThan(40);
+  await Promise.all(open.map(({ events }) => events.return()));
+  expect((await ask(400)).text).toBe(text);
+  model.dispose();
 });
 
 test("an automaton forgets its states before it takes too much", async () => {
