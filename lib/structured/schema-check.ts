@@ -192,7 +192,9 @@ function isInRange(value: number, schema: JsonSchema): boolean {
   if (value < minimum || value > maximum) return false;
   if (exclusiveMinimum !== false && value <= (exclusiveMinimum === true ? minimum : exclusiveMinimum)) return false;
   if (exclusiveMaximum !== false && value >= (exclusiveMaximum === true ? maximum : exclusiveMaximum)) return false;
-  return multipleOf === undefined || Number.isInteger(value / multipleOf);
+  if (multipleOf === undefined) return true;
+  // Every large enough quotient is a whole number, while remainders are exact.
+  return Number.isInteger(multipleOf) ? value % multipleOf === 0 : Number.isInteger(value / multipleOf);
 }
 
 export function hasType(value: unknown, type: string): boolean {

@@ -85,6 +85,7 @@ const cases: Record<string, [schema: object, good: unknown[], bad: unknown[]]> =
   ],
   "negative bounds": [{ type: "number", minimum: -2.5, maximum: -0.25 }, [-2.5, -1, -0.25], [-2.6, -0.2, 0]],
   multiples: [{ type: "integer", minimum: -50, maximum: 1000, multipleOf: 35 }, [0, 35, -35, 980], [1, 34, 70.5, 1015]],
+  "multiples among large values": [{ enum: [1.5e300, 7e20, 21, 22], multipleOf: 7 }, [7e20, 21], [1.5e300, 22]],
   "multiples of powers of ten": [{ type: "integer", multipleOf: 600 }, [0, 600, -1200, 6000], [60, 100, 900]],
   "oneOf of overlapping required": [
     {
