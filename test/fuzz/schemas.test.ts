@@ -75,8 +75,10 @@ function judgeOf(whole: object): ((value: unknown) => boolean) | null {
     try {
       return valid(value);
     } catch (error) {
-      // It has forgotten what "additionalProperties" beside it has evaluated.
-      expect((error as Error).message).toMatch(/^Cannot (?:set|read) properties of undefined/);
+      // It has forgotten what "additionalProperties" beside it has evaluated, or has left out what a "not" in "oneOf" has.
+      expect((error as Error).message).toMatch(
+        /^Cannot (?:set|read) properties of undefined|^(?:items|props)\d+ is not defined/,
+      );
       return true;
     }
   };
@@ -99,9 +101,11 @@ fuzz(
     const valid = judgeOf(whole);
     if (!valid) return;
     const sample = sampler(found);
+    // Whole numbers from 2^53 on change when JavaScript reads them, so that a multiple may be none afterwards.
+    const rounded = JSON.stringify(whole).includes("multipleOf") ? /\d{16}/ : /$^/;
     for (let i = 0; i < 12; i++) {
       const made = sample(seed + i, i === 0 ? 0 : 80);
-      expect(valid(JSON.parse(made)), made).toBe(true);
+      if (!rounded.test(made)) expect(valid(JSON.parse(made)), made).toBe(true);
     }
     for (const one of values) {
       const accepted = automaton.after(automaton.start(found), Buffer.from(JSON.stringify(one)))?.accepts ?? false;
