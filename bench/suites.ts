@@ -48,12 +48,17 @@ export function cpuSuite(device: string): Case[] {
       }),
     ),
   );
+  // Scores that spread so much that many probabilities are below the smallest normal number.
+  const spread = both.flatMap((setting) =>
+    [false, true].map((backward) => attention(setting, { ...heads, length: 1024, backward, deviation: 8 })),
+  );
   // The longest sequence runs on heed alone and shows its memory.
   const longest = attention(bf16, { ...heads, length: 32768, backward: false });
   const step = { eager: 1.3, compiled: 1.1, memory: 0.8 };
   return [
     ...products,
     ...attentions,
+    ...spread,
     { ...longest, peers: [] },
     ...both.flatMap((setting) => [
       norm(setting, 4096, 768, "forward", { compiled: 1.2 }),
@@ -150,6 +155,7 @@ export function smokeSuite(device: string): Case[] {
       ...(["nn", "nt", "tn"] as const).map((layout) => gemm(setting, [33, 40, 50], { layout })),
       attention(setting, { ...shape, causal: true, backward: false }),
       attention(setting, { ...shape, causal: false, backward: true }),
+      attention(setting, { ...shape, causal: true, backward: false, deviation: 8 }),
       ...(["forward", "backward", "add + forward", "add + backward"] as const).map((p) => norm(setting, 5, 100, p)),
       crossEntropyCase(setting, 6, 101),
       projectedCrossEntropy(setting, 64, 32, 5000),

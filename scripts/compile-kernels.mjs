@@ -14,6 +14,8 @@
 //   image          a regular expression for the names of its kernels; what its groups capture is the name of the image
 //   architecture   what it is compiled for instead of 80, such as "90a"; cards without that do not load it
 //   ptx            the version of PTX that it needs instead of 7.4, such as "8.0"
+//   flush          true if f32 instructions read and write subnormal numbers as zeros (.ftz), as those of the CPU do in
+//                  the same operations (cpu/kernels/flush_subnormals.h)
 //
 // HEED_CUDA=0 leaves the kernels out. The kernels that the package ships (prebuilds/kernels) are taken, if it has any,
 // unless HEED_NVCC, CUDACXX or HEED_CUBINS ask for a build of them. Without those and without an nvcc that works the
@@ -128,8 +130,8 @@ function literal(bytes) {
 }
 
 function compilePtx(nvcc, source, ptxFile, options = []) {
-  const { architecture, ptx } = rulesOf(path.basename(source, ".cu"));
-  run(nvcc, [...flags(architecture), ...options, "-o", ptxFile, source]);
+  const { architecture, ptx, flush } = rulesOf(path.basename(source, ".cu"));
+  run(nvcc, [...flags(architecture), ...(flush ? ["-ftz=true"] : []), ...options, "-o", ptxFile, source]);
   writeFileSync(ptxFile, portable(readFileSync(ptxFile, "utf8"), ptx));
 }
 

@@ -1,4 +1,4 @@
-import { contiguous, narrow, noGrad, packedAttention, parameter, randn, scope, sum } from "heed";
+import { contiguous, mul, narrow, noGrad, packedAttention, parameter, randn, scope, sum, tensor } from "heed";
 import { type Case, expectClose, type Goals, type Setting, tolerances } from "../case.js";
 
 export interface AttentionShape {
@@ -9,6 +9,13 @@ export interface AttentionShape {
   causal: boolean;
   /** True to run the backward pass as well. */
   backward: boolean;
+  /**
+   * Standard deviation of queries and keys. With 8, scores differ by so much that many probabilities are below the
+   * smallest normal number.
+   *
+   * @default 1
+   */
+  deviation?: number;
 }
 
 /** Returns the case of packed attention, forward or forward and backward. */
@@ -17,23 +24,31 @@ export function attention(
   shape: AttentionShape,
   { goals = {}, scaling = false }: { goals?: Goals; scaling?: boolean } = {},
 ): Case {
-  const { batch, heads, length, size, causal, backward } = shape;
+  const { batch, heads, length, size, causal, backward, deviation = 1 } = shape;
   const forward = (4 * batch * heads * length * length * size) / (causal ? 2 : 1);
   return {
     ...setting,
     name: backward ? "attention training" : "attention",
-    shape: `B${batch} H${heads} T${length} D${size}${causal ? " causal" : ""}`,
+    shape: `B${batch} H${heads} T${length} D${size}${causal ? " causal" : ""}${deviation === 1 ? "" : ` σ${deviation}`}`,
     work: { flops: backward ? 3.5 * forward : forward },
     bound: "compute",
     goals,
     scaling,
     memory: "step",
-    // ONNX Runtime keeps all scores in memory and has no backward pass.
-    ...(backward || length > 4096 ? { peers: ["PyTorch"] } : {}),
-    peer: { name: "attention", batch, heads, length, size, causal: causal ? 1 : 0, backward: backward ? 1 : 0 },
+    // ONNX Runtime keeps all scores in memory and has no backward pass. Its inputs have a deviation of their own.
+    ...(backward || length > 4096 || deviation !== 1 ? { peers: ["PyTorch"] } : {}),
+    peer: {
+      ...{ name: "attention", batch, heads, length, size },
+      ...{ causal: causal ? 1 : 0, backward: backward ? 1 : 0, deviation },
+    },
     prepare() {
       const width = heads * size;
-      const qkv = parameter(randn([batch, length, 3 * width], { ...setting, seed: 1 }));
+      const factors = Float32Array.from({ length: 3 * width }, (_, i) => (i < 2 * width ? deviation : 1));
+      const qkv = parameter(
+        scope(() =>
+          mul(randn([batch, length, 3 * width], { ...setting, seed: 1 }), tensor(factors, [3 * width], setting)),
+        ),
+      );
       return {
         run: () =>
           scope(() => {

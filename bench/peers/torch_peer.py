@@ -67,9 +67,12 @@ def gemm(m, k, n, layout, device, dtype):
     return Twin(lambda: torch.mm(a, b, out=out))
 
 
-def attention(batch, heads, length, size, causal, backward, device, dtype):
+def attention(batch, heads, length, size, causal, backward, deviation, device, dtype):
     options = {"device": device, "dtype": dtype}
-    q, k, v = (torch.randn(batch, heads, length, size, requires_grad=True, **options) for _ in range(3))
+    q, k, v = (
+        (factor * torch.randn(batch, heads, length, size, **options)).requires_grad_()
+        for factor in (deviation, deviation, 1)
+    )
     grad = torch.ones(batch, heads, length, size, **options)
 
     def forward():

@@ -78,12 +78,12 @@ testUnless(!existsSync(path.join(built, "whole")) && "need a build with CUDA ker
   },
 );
 
-test("a file may have its own architecture and PTX version", () => {
+test("a file may have its own architecture, PTX version and treatment of subnormal numbers", () => {
   const folder = temporaryFolder();
   for (const part of ["native/cuda", "native/core", "scripts"])
     cpSync(path.join(root, part), path.join(folder, part), { recursive: true });
   const table = path.join(folder, "native/cuda/kernels/images.json");
-  writeFileSync(table, JSON.stringify({ fill: { architecture: "90a", ptx: "8.0", image: "_(f\\d+)$" } }));
+  writeFileSync(table, JSON.stringify({ fill: { architecture: "90a", ptx: "8.0", flush: true, image: "_(f\\d+)$" } }));
   // The arguments of the call are written next to its output.
   const nvcc = path.join(folder, "nvcc");
   const source = `.version 9.0\n.target sm_90a\n${kernel("fill_f32", "")}${kernel("fill_f16", "")}`;
@@ -110,6 +110,7 @@ test("a file may have its own architecture and PTX version", () => {
   const [probe, fill, machineCode] = readFileSync(path.join(folder, "calls"), "utf8").split("\n");
   expect(probe).toContain("-arch=compute_80");
   expect(fill).toContain("-arch=compute_90a");
+  expect([probe, fill].map((call) => call!.includes("-ftz=true"))).toEqual([false, true]);
   expect(machineCode).toContain("-arch sm_90a");
   const text = readFileSync(target, "utf8");
   // One pack holds machine code and PTX of the first image, then of the second, each at a multiple of 16 bytes.

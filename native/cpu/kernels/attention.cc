@@ -351,6 +351,7 @@ void HEED_ISA::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k
     });
     if (!f.apart) return;
     parallel_for(a.groups() * a.rows, 16, [&](int64_t begin, int64_t end) {
+      const FlushSubnormals flush;
       for (int64_t i = begin; i < end; i++) combine_row(f, i / a.rows / a.Hkv, i / a.rows % a.Hkv, i % a.rows);
     });
   });

@@ -7,6 +7,7 @@
 #pragma once
 #include "core/checks/attention.h"
 #include "core/visible_keys.h"
+#include "cpu/kernels/flush_subnormals.h"
 #include "cpu/kernels/key_codes.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -225,12 +226,14 @@ class Scratch {
   float* next_;
 };
 
-// Calls body(worker, item) for every item. A worker handles one item after the other, so that scratch memory is needed
-// once for each worker and not for each item. Chance decides which worker gets an item, and it must not matter.
+// Calls body(worker, item) for every item, with subnormal numbers as zeros. A worker handles one item after the other,
+// so that scratch memory is needed once for each worker and not for each item. Chance decides which worker gets an
+// item, and it must not matter.
 template <class Body>
 inline void for_each_item(int64_t workers, int64_t items, const Body& body) {
   int64_t next = 0;
   parallel_for(workers, 1, [&](int64_t worker, int64_t) {
+    const FlushSubnormals flush;
     for (;;) {
       const int64_t item = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
       if (item >= items) return;

@@ -96,9 +96,9 @@ inline void product(int64_t rows, int64_t vectors, int64_t depth, const float* a
   }
 }
 
-// e^x for x below 88, to 2 ulp. It is 0 below -87.3 (with AVX-512, below the smallest f32), and a NaN stays NaN. It
-// does less than vexp, because a softmax needs no care for overflow. x = n ln 2 + r, and e^r is 1 + r · (…), minimax in
-// the relative error.
+// e^x for x below 88, to 2 ulp, where subnormal numbers are flushed. It is 0 if e^x is below the smallest normal
+// number, and a NaN stays NaN. It does less than vexp, because a softmax needs no care for overflow. x = n ln 2 + r,
+// and e^r is 1 + r · (…), minimax in the relative error.
 inline vf exp_nonpositive(vf x) {
 #if defined(__AVX512F__)
   const vf clamped =
@@ -106,7 +106,7 @@ inline vf exp_nonpositive(vf x) {
   const vf n =
       (vf)_mm512_roundscale_ps((__m512)(clamped * set1(kLog2E)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #else
-  const vf lowest = set1(-87.3f), clamped = vmax(lowest, x);
+  const vf lowest = set1(-87.33654f), clamped = vmax(lowest, x);
   const vf n = round_even(clamped * set1(kLog2E));
 #endif
   vf r = fma(n, set1(-0.693359375f), clamped);

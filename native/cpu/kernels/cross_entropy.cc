@@ -6,10 +6,11 @@
 // The log-sum-exp is online in blocks (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018), so a
 // row is read from memory once. In f32 its exponentials are left in dlogits and scaled from cache; a shorter type would
 // round them, so they are computed again. Rows run in parallel; losses are summed in f64 over fixed chunks. Ignored
-// rows give a loss and a gradient of 0, even if all rows are ignored. Logits may be -inf. dlogits may be the logits'
-// memory. Backward needs dlogits only.
+// rows give a loss and a gradient of 0, even if all rows are ignored. Logits may be -inf. Subnormal numbers count as
+// zeros. dlogits may be the logits' memory. Backward needs dlogits only.
 #include "core/checks/cross_entropy.h"
 #include "core/old_glibc.h"
+#include "cpu/kernels/flush_subnormals.h"
 #include "cpu/kernels/rows.h"
 
 namespace heed::cpu {
@@ -145,6 +146,7 @@ void HEED_ISA::cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlo
       const int64_t counted = check_targets(all, count, settings);
       const double share = 1.0 / static_cast<double>(max_of<int64_t>(counted, 1));
       parallel_for(rows, grain, [=](int64_t begin, int64_t end) {
+        const FlushSubnormals flush;
         double sum = 0;
         for (int64_t r = begin; r < end; r++) {
           double row_loss = 0;

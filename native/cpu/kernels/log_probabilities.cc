@@ -6,6 +6,7 @@
 // or +inf, or all are -inf. Sums are in f64, of a fixed shape. Rows run in parallel.
 #include "core/checks/choose.h"
 #include "core/old_glibc.h"
+#include "cpu/kernels/elementary.h"
 #include "cpu/kernels/select.h"
 
 namespace heed::cpu {
@@ -23,7 +24,7 @@ inline double log_sum_exp(const T* x, int64_t V) {
   for (int64_t begin = 0; begin < V; begin += kBlock) {
     vf parts[4] = {};
     over_row(min_of(kBlock, V - begin), [&](int64_t i, auto lanes, int u) {
-      parts[u] += lanes.keep(vexp(lanes.load(x + begin + i) - set1(max)));
+      parts[u] += lanes.keep(vexp_normal(lanes.load(x + begin + i) - set1(max)));
     });
     sum += hsum(parts);
   }

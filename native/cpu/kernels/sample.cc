@@ -18,7 +18,7 @@
 // it gets the id -1. Rows run in parallel, in at most 32 tasks with buffers of their own.
 #include "core/checks/choose.h"
 #include "core/sampling.h"
-#include "cpu/kernels/kernel.h"
+#include "cpu/kernels/elementary.h"
 #include "cpu/kernels/philox.h"
 #include "cpu/kernels/select.h"
 
@@ -111,7 +111,7 @@ inline const float* adjusted(const T* logits, const Row& r, const Scratch& scrat
 
 inline void weigh(float* w, const float* x, float max, float temperature, int64_t V) {
   over_row(V, [&](int64_t i, auto lanes, int) {
-    lanes.store(w + i, vexp((lanes.load(x + i) - set1(max)) / set1(temperature)));
+    lanes.store(w + i, vexp_normal((lanes.load(x + i) - set1(max)) / set1(temperature)));
   });
 }
 

@@ -2,10 +2,11 @@
 // Backward: dinp = out · (dout - Σ_j dout_j out_j), written or, with `accumulate`, added.
 //
 // Tensors are [..., C]; rows are contiguous, and the leading dimensions may have any strides. The work is parallel over
-// rows; sums run in f32 lanes over a block and in f64 across blocks. Backward needs only the forward's output.
+// rows; sums run in f32 lanes over a block and in f64 across blocks. Subnormal numbers count as zeros. Backward needs
+// only the forward's output.
 #include "core/checks/softmax.h"
 #include "core/checks/rows.h"
-#include "cpu/kernels/kernel.h"
+#include "cpu/kernels/flush_subnormals.h"
 #include "cpu/kernels/strided.h"
 
 namespace heed::cpu {
@@ -92,6 +93,7 @@ void backward_row(T* dinp, const T* dout, const T* out, int64_t n, bool accumula
 template <int N, class Body>
 void parallel_over_rows(const Loop<N>& rows, int64_t columns, const Body& body) {
   parallel_for(rows.size, ceil_div(kGrain, columns), [&](int64_t begin, int64_t end) {
+    const FlushSubnormals flush;
     for_rows(rows, begin, end, [&](const int64_t* offsets, int64_t n) {
       int64_t at[N];
       for (int64_t k = 0; k < n; k++) {

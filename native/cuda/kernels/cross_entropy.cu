@@ -8,8 +8,8 @@
 // block sums their losses in f64, in a fixed order. A row is handled in registers by a warp up to V of about 1024, and
 // by a block of 256 threads up to 8192. Beyond that, a block of 1024 threads handles a row with an online log-sum-exp.
 // It keeps the row in shared memory (and for f32 64 KB of it in registers) if it fits, so that logits are read only
-// once, and reads it twice otherwise. Logits may be -inf. dlogits may be the logits' memory. Backward needs dlogits
-// only.
+// once, and reads it twice otherwise. Logits may be -inf. Subnormal numbers count as zeros (images.json). dlogits may
+// be the logits' memory. Backward needs dlogits only.
 #include "cuda/kernels/online_softmax.h"
 
 #if !HEED_DEVICE_CODE

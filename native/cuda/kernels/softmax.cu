@@ -3,7 +3,8 @@
 //
 // Rows are contiguous; the leading dimensions may have any strides. A warp handles a row of up to about 1024 elements,
 // and a block of 256 threads a row of up to 8192, in registers. Beyond that, a block of 1024 threads handles a row; it
-// keeps the row in shared memory if it fits, and reads it again otherwise. An output may be an input's memory.
+// keeps the row in shared memory if it fits, and reads it again otherwise. Subnormal numbers count as zeros
+// (images.json). An output may be an input's memory.
 #include "cuda/kernels/online_softmax.h"
 
 #if !HEED_DEVICE_CODE
