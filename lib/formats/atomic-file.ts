@@ -3,7 +3,7 @@
 // which POSIX makes atomic. Then the folder, which stores the name, is flushed too. A killed process leaves its
 // temporary file behind.
 import { randomBytes } from "node:crypto";
-import { open, readdir, rename, rm, stat, type FileHandle } from "node:fs/promises";
+import { constants, copyFile, type FileHandle, link, open, readdir, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { naming } from "../files.js";
 import { checkFreeSpace } from "./free-space.js";
@@ -84,6 +84,18 @@ export async function removeStaleTemporaries(folder: string, target?: string): P
     // stale.
     const stale = owner === process.pid ? (await stat(full)).mtimeMs < processStart : !isRunning(owner);
     if (stale) await rm(full, { recursive: true, force: true });
+  }
+}
+
+/** Gives a file a second name, or makes a copy where the file system has no hard links. */
+export async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch (error) {
+    const without = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK", "EXDEV", "EINVAL", "EACCES"];
+    if (!without.includes((error as NodeJS.ErrnoException).code!)) throw error;
+    await copyFile(from, to, constants.COPYFILE_EXCL);
+    await syncPath(to);
   }
 }
 

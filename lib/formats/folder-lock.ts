@@ -11,8 +11,8 @@ import { readFileSync, rmSync } from "node:fs";
 import { type FileHandle, mkdir, open, readFile, rm, rmdir, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { HeedError } from "../errors.js";
-import { naming } from "../files.js";
-import { temporaryName } from "./atomic-file.js";
+import { exists, naming } from "../files.js";
+import { linkOrCopy, removeStaleTemporaries, temporaryName } from "./atomic-file.js";
 import { host, isRunning, startOf } from "./processes.js";
 
 /** Interval in milliseconds at which a lock is written again. */
@@ -143,6 +143,7 @@ export class FolderLock {
 export async function lockFolder(folder: string): Promise<FolderLock> {
   return naming(folder, async () => {
     const made = await mkdir(folder, { recursive: true });
+    await removeStaleTemporaries(folder, "lock");
     const file = path.join(folder, "lock");
     return new FolderLock(folder, file, await take(folder, file), made);
   });
@@ -174,27 +175,41 @@ async function take(folder: string, file: string): Promise<OwnFile> {
   }
 }
 
-/** Creates a lock file, or returns null if the file exists. */
+/**
+ * Creates a lock file, or returns null if the file exists. The file gets its name when its content is complete, so that a
+ * process that is killed meanwhile leaves no lock whose owner nobody knows.
+ */
 async function create(file: string): Promise<OwnFile | null> {
   const token = randomBytes(8).toString("hex");
   const owner: Owner = { pid: process.pid, start: startOf(process.pid), host, token };
   const text = `${JSON.stringify(owner)}\n`;
-  const handle = await open(file, "wx").catch((error: unknown) => {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST") return null;
-    throw error;
-  });
-  if (!handle) return null;
+  const temporary = temporaryBeside(file);
   try {
-    await handle.writeFile(text);
+    await writeFile(temporary, text, { flag: "wx" });
+    await linkOrCopy(temporary, file);
   } catch (error) {
-    await handle.close();
+    const { code } = error as NodeJS.ErrnoException;
+    // Somebody has the lock, or has taken the temporary file for that of a process that has ended.
+    if (code === "EEXIST" || (code === "ENOENT" && (await exists(path.dirname(file))))) return null;
+    throw error;
+  } finally {
+    await rm(temporary, { force: true });
+  }
+  try {
+    const handle = await open(file, "r+");
+    if (!listening) process.once("exit", releaseAll);
+    listening = true;
+    held.set(token, file);
+    return { token, text, handle };
+  } catch (error) {
     await rm(file, { force: true });
     throw error;
   }
-  if (!listening) process.once("exit", releaseAll);
-  listening = true;
-  held.set(token, file);
-  return { token, text, handle };
+}
+
+/** Returns a new name of a temporary file beside a lock. `lockFolder` removes those of killed processes. */
+function temporaryBeside(file: string): string {
+  return temporaryName(path.join(path.dirname(file), "lock"));
 }
 
 /** Returns the owner of a lock, or null if there is no lock or its file has other content. */
@@ -219,16 +234,16 @@ async function readLock(file: string): Promise<{ owner: Owner | null; stale: boo
   const touched = await stat(file).catch(ifGone);
   if (touched === null) return null;
   const owner = await ownerOf(file);
-  const isOld = async (): Promise<boolean> => (await timeIn(path.dirname(file))) - touched.mtimeMs > patience;
+  const isOld = async (): Promise<boolean> => (await timeBeside(file)) - touched.mtimeMs > patience;
   if (owner?.host !== host) return { owner, stale: await isOld() };
   const own = owner.pid === process.pid && owner.start === startOf(process.pid);
   if (own) return { owner, stale: !held.has(owner.token) && (await isOld()) };
   return { owner, stale: !isRunning(owner.pid, owner.start) };
 }
 
-/** Returns the time of a folder's file system, which may have another clock than this host. */
-async function timeIn(folder: string): Promise<number> {
-  const probe = temporaryName(path.join(folder, "clock"));
+/** Returns the time of a lock's file system, which may have another clock than this host. */
+async function timeBeside(file: string): Promise<number> {
+  const probe = temporaryBeside(file);
   try {
     await writeFile(probe, "\n", { flag: "wx" });
     return (await stat(probe)).mtimeMs;

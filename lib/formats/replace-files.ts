@@ -10,23 +10,11 @@
 //   folder/model.safetensors
 //   folder/replacing/lock            only one process replaces files at a time
 //   folder/replacing/before/         the old files, as long as the key may be missing
-import {
-  constants,
-  copyFile,
-  link,
-  lstat,
-  mkdir,
-  readdir,
-  readlink,
-  rename,
-  rm,
-  rmdir,
-  symlink,
-} from "node:fs/promises";
+import { lstat, mkdir, readdir, readlink, rename, rm, rmdir, symlink } from "node:fs/promises";
 import path from "node:path";
 import { HeedError } from "../errors.js";
 import { exists } from "../files.js";
-import { syncPath, temporaryName } from "./atomic-file.js";
+import { linkOrCopy, syncPath, temporaryName } from "./atomic-file.js";
 import { type FolderLock, lockFolder } from "./folder-lock.js";
 
 export interface ReplaceFilesOptions {
@@ -190,14 +178,7 @@ async function copy(from: string, to: string): Promise<void> {
     await symlink(path.resolve(path.dirname(from), await readlink(from)), to);
     return;
   }
-  try {
-    await link(from, to);
-  } catch (error) {
-    const without = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK", "EXDEV", "EINVAL", "EACCES"];
-    if (!without.includes((error as NodeJS.ErrnoException).code!)) throw error;
-    await copyFile(from, to, constants.COPYFILE_EXCL);
-    await syncPath(to);
-  }
+  await linkOrCopy(from, to);
 }
 
 /** Returns the names of everything in a folder that is not a folder. */

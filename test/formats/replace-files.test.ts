@@ -85,8 +85,11 @@ async function found(folder: string): Promise<Record<string, string>> {
   return read(at ?? folder);
 }
 
-/** Links of the old files, three renames of new ones, and that which completes the copy and that which drops it. */
-const changes = Object.keys(before).length + Object.keys(after).length + 2;
+/**
+ * Links of the lock and of the old files, three renames of new ones, and that which completes the copy and that which drops
+ * it.
+ */
+const changes = 1 + Object.keys(before).length + Object.keys(after).length + 2;
 
 test.each([false, true])("only the new files are left (without hard links: %s)", async (linkless) => {
   const { folder, temporary, replace } = place();
@@ -166,13 +169,17 @@ describe("a process that is killed", () => {
     import { syncBuiltinESMExports } from "node:module";
     const [folder, temporary, last] = process.argv.slice(1);
     let changes = 0;
-    for (const name of ["rename", "link", "mkdir", "rm", "rmdir", "copyFile", "symlink"]) {
-      const real = fs[name];
-      fs[name] = async (...args) => {
+    function count(object, name) {
+      const real = object[name];
+      object[name] = async (...args) => {
         if (changes++ === Number(last)) process.kill(process.pid, "SIGKILL");
-        return real(...args);
+        const result = await real.apply(object, args);
+        if (name === "open" && args[1] !== "r") for (const change of ["write", "writeFile"]) count(result, change);
+        return result;
       };
     }
+    for (const name of ["rename", "link", "mkdir", "rm", "rmdir", "copyFile", "symlink", "open", "writeFile"])
+      count(fs, name);
     syncBuiltinESMExports();
     const { replaceFiles } = await import(${module});
     await replaceFiles(folder, temporary, { replaces: (name) => /^model|^config/.test(name), key: "config.json" });`;

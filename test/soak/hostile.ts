@@ -228,12 +228,18 @@ function mutated(random: Random, body: object): unknown {
       const change = random.integer(8);
       if (change === 0) Reflect.deleteProperty(holder, name);
       else if (change === 1) holder[`${name}_`] = value;
-      else if (change === 2 && Array.isArray(value)) holder[name] = Array(random.integer(3000)).fill(value[0]);
+      else if (change === 2 && Array.isArray(value)) holder[name] = repeated(random.integer(3000), value[0]);
       else holder[name] = pick(random, strange)(random);
       break;
     }
   }
   return copy;
+}
+
+/** Returns an array of equal values, fewer than `count` if these are large: a text has at most 512 MB. */
+function repeated(count: number, value: unknown): unknown[] {
+  const length = JSON.stringify(value ?? null).length;
+  return Array(Math.min(count, Math.ceil(8_000_000 / length))).fill(value) as unknown[];
 }
 
 const mutations = valid.map(([path, body]): Attack => [path, (random) => JSON.stringify(mutated(random, body))]);
