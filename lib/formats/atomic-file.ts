@@ -82,7 +82,7 @@ export async function removeStaleTemporaries(folder: string, target?: string): P
     const full = path.join(folder, name);
     // In a container, a process often has the same number as its predecessor: a file older than this process is then
     // stale.
-    const stale = owner === process.pid ? (await stat(full)).mtimeMs < processStart : !isRunning(owner);
+    const stale = owner === process.pid ? await isOlder(full) : !isRunning(owner);
     if (stale) await rm(full, { recursive: true, force: true });
   }
 }
@@ -96,6 +96,16 @@ export async function linkOrCopy(from: string, to: string): Promise<void> {
     if (!without.includes((error as NodeJS.ErrnoException).code!)) throw error;
     await copyFile(from, to, constants.COPYFILE_EXCL);
     await syncPath(to);
+  }
+}
+
+/** Returns true if a file was written before this process started, and false if it is gone meanwhile. */
+async function isOlder(file: string): Promise<boolean> {
+  try {
+    return (await stat(file)).mtimeMs < processStart;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw error;
   }
 }
 

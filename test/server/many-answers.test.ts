@@ -107,19 +107,21 @@ describe("the answers to a request", () => {
     const bias = Object.fromEntries(Array.from({ length: 256 }, (_, i) => [i, i === 97 ? 100 : 0]));
     const body = { messages, n: 128, max_tokens: tokens, logit_bias: bias, stream: true };
     const response = await client.post(chat, { ...body, logprobs: true, top_logprobs: 3 });
+    // What is on its way to the client comes and goes, and is some megabytes: the least of several sizes counts.
+    const due = [0.15, 0.2, 0.25, 0.3, 0.75, 0.8, 0.85, 0.9];
     const sizes: number[] = [];
     let events = 0;
     for await (const part of response.body as unknown as AsyncIterable<Uint8Array>) {
       events += Buffer.from(part).toString("latin1").split("data: ").length - 1;
-      const due = sizes.length === 0 ? 0.2 : 0.9;
-      if (sizes.length === 2 || events < due * 128 * tokens) continue;
+      if (sizes.length === due.length || events < due[sizes.length]! * 128 * tokens) continue;
       await collectGarbage();
       const { heapUsed, arrayBuffers } = process.memoryUsage();
       sizes.push(heapUsed + arrayBuffers);
     }
     expect(events).toBeGreaterThanOrEqual(128 * tokens);
     // The tokens themselves stay; 3 kB a token did.
-    expect((sizes[1]! - sizes[0]!) / (0.7 * 128 * tokens)).toBeLessThan(200);
+    const growth = Math.min(...sizes.slice(4)) - Math.min(...sizes.slice(0, 4));
+    expect(growth / (0.6 * 128 * tokens)).toBeLessThan(200);
   });
 
   test("to a prompt of 30,000 tokens share it", { timeout: 120_000 }, async () => {
