@@ -57,8 +57,8 @@ interface TextSettings extends TokenSettings {
 /** Settings of texts whose rules have been found. */
 interface RuledSettings extends TextSettings {
   rules: AnswerRules;
-  /** Is called when the text has ended. */
-  ended: (() => void) | null;
+  /** Format that is released when the text has ended; null if there is none, or other texts follow it too. */
+  own: UsedFormat | null;
 }
 
 const plain: AnswerRules = { allowed: null, shown: new Set(), parser: null };
@@ -194,13 +194,13 @@ async function begunEvents(
       const grammar = await Grammar.for(tokenizer!, model.config.vocabularySize, allowed.root, shown);
       for (const sequence of sequences) sequence.constraint = await grammar.start();
     } catch (error) {
-      allowed.release();
+      allowed[Symbol.dispose]();
       throw error;
     }
   const events = (given: TextSettings): AsyncGenerator<GenerationEvent, void, undefined>[] =>
     sequences.map((sequence) => {
-      const ended = n === 1 && allowed ? () => allowed.release() : null;
-      const text = textOf(sequence, prompt, tokenizer, { ...given, rules, ended }, tokens, end);
+      const own = n === 1 ? allowed : null;
+      const text = textOf(sequence, prompt, tokenizer, { ...given, rules, own }, tokens, end);
       return n === 1 ? text : withEnd(text, sequence.index, end);
     });
   // A further generator around the events would cost each token some microtasks.
@@ -223,6 +223,7 @@ async function* together(
   settings: TextSettings,
   allowed: UsedFormat | null,
 ): AsyncGenerator<GenerationEvent, void, undefined> {
+  using _allowed = allowed;
   // A generator that waits for a token cannot be ended otherwise.
   const left = new AbortController();
   const signal = AbortSignal.any([left.signal, ...(settings.signal ? [settings.signal] : [])]);
@@ -232,7 +233,6 @@ async function* together(
     yield* merge(events({ ...settings, signal }));
   } finally {
     left.abort();
-    allowed?.release();
   }
 }
 
@@ -245,44 +245,41 @@ async function* textOf(
   source: TokenSource,
   end: GenerationEnd,
 ): AsyncGenerator<GenerationEvent, void, undefined> {
-  try {
-    const choice = sequence.index;
-    const { allowed, parser: parts } = settings.rules;
-    // The text of a token may depend on whether it begins the text, and the prompt comes first. If the prompt ends
-    // within a character, the character appears with the token that completes it.
-    const { stream: started, shown } = streamAfter(tokenizer, prompt, settings.echo === true);
-    const echoed = settings.echo === true ? shown : settings.echo;
-    if (echoed) yield { choice, text: echoed, tokens: [] };
-    const decoder = tokenizer && (allowed || parts) ? exactStream(tokenizer, settings.rules.shown) : started;
-    const filter = new StopFilter(settings.stop);
-    const parser = parts?.();
-    const read = (text: string): AnswerParts => parser?.push(text) ?? { text };
-    let event: GenerationEvent = { choice, text: "", tokens: [] };
-    let count = 0;
-    for await (const { token, logprobs } of source(sequence, settings)) {
-      count++;
-      event.tokens.push(token);
-      if (logprobs) (event.logprobs ??= []).push(logprobs);
-      Object.assign(event, read(filter.push(textOfToken(tokenizer, decoder, token))));
-      if (filter.stopped) sequence.finish = "stop";
-      if (tokenizer && !hasParts(event)) continue;
-      yield event;
-      event = { choice, text: "", tokens: [] };
-    }
-    if (choice === 0) end.cachedTokens = sequence.cached;
-    if (sequence.diverged) throw divergence("generate", `token ${count + 1} after the prompt`);
-    const rest = filter.push(decoder?.end() ?? "");
-    const reason = filter.stopped ? "stop" : sequence.finish!;
-    // Only an answer that ends with a token of its own has been written to its end.
-    const isCut = reason !== "stop" || filter.stopped;
-    end.finishReasons[choice] = reason === "stop" && parser?.hasCalls ? "tool-calls" : reason;
-    for (const parts of [read(rest + filter.end()), ...(parser ? [parser.end(isCut)] : [])]) {
-      Object.assign(event, parts);
-      if (hasParts(event) || event.tokens.length > 0) yield event;
-      event = { choice, text: "", tokens: [] };
-    }
-  } finally {
-    settings.ended?.();
+  using _own = settings.own;
+  const choice = sequence.index;
+  const { allowed, parser: parts } = settings.rules;
+  // The text of a token may depend on whether it begins the text, and the prompt comes first. If the prompt ends
+  // within a character, the character appears with the token that completes it.
+  const { stream: started, shown } = streamAfter(tokenizer, prompt, settings.echo === true);
+  const echoed = settings.echo === true ? shown : settings.echo;
+  if (echoed) yield { choice, text: echoed, tokens: [] };
+  const decoder = tokenizer && (allowed || parts) ? exactStream(tokenizer, settings.rules.shown) : started;
+  const filter = new StopFilter(settings.stop);
+  const parser = parts?.();
+  const read = (text: string): AnswerParts => parser?.push(text) ?? { text };
+  let event: GenerationEvent = { choice, text: "", tokens: [] };
+  let count = 0;
+  for await (const { token, logprobs } of source(sequence, settings)) {
+    count++;
+    event.tokens.push(token);
+    if (logprobs) (event.logprobs ??= []).push(logprobs);
+    Object.assign(event, read(filter.push(textOfToken(tokenizer, decoder, token))));
+    if (filter.stopped) sequence.finish = "stop";
+    if (tokenizer && !hasParts(event)) continue;
+    yield event;
+    event = { choice, text: "", tokens: [] };
+  }
+  if (choice === 0) end.cachedTokens = sequence.cached;
+  if (sequence.diverged) throw divergence("generate", `token ${count + 1} after the prompt`);
+  const rest = filter.push(decoder?.end() ?? "");
+  const reason = filter.stopped ? "stop" : sequence.finish!;
+  // Only an answer that ends with a token of its own has been written to its end.
+  const isCut = reason !== "stop" || filter.stopped;
+  end.finishReasons[choice] = reason === "stop" && parser?.hasCalls ? "tool-calls" : reason;
+  for (const parts of [read(rest + filter.end()), ...(parser ? [parser.end(isCut)] : [])]) {
+    Object.assign(event, parts);
+    if (hasParts(event) || event.tokens.length > 0) yield event;
+    event = { choice, text: "", tokens: [] };
   }
 }
 

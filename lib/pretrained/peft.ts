@@ -169,10 +169,8 @@ export async function loadAdapter(
       addAdapter(model, { ...settings, name: own, targets, active: false });
       fill(own);
     });
-    if (isActive) {
-      freeze(model);
-      setAdapter(model, name);
-    }
+    if (active) freeze(model);
+    if (isActive) setAdapter(model, name);
   } else {
     addAdapter(model, { ...settings, name, targets, active });
     fill(name);

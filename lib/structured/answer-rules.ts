@@ -15,7 +15,7 @@ import { answersWithTools, toolFormatOf } from "./tool-format.js";
 
 /** Rules of the answers to a prompt. */
 export interface AnswerRules {
-  /** Texts that are allowed, until the caller releases them; null if all are. */
+  /** Texts that are allowed, until the caller disposes them; null if all are. */
   readonly allowed: UsedFormat | null;
   /** Special tokens that texts show, since they separate the parts of an answer. */
   readonly shown: ReadonlySet<number>;

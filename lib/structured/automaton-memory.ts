@@ -1,5 +1,5 @@
 // The memory that the automata of all vocabularies take together. Their states refer to the formats that they were made
-// for, which form-memory.ts counts.
+// for, which format-cache.ts counts.
 import type { Expression } from "./expression.js";
 
 /** Bytes that all automata may take. */

@@ -37,8 +37,8 @@ const sizes = new WeakMap<Expression, number>();
 /** Resolves when the formats before this one have been read: they would need their memory at the same time. */
 let before: Promise<unknown> = Promise.resolve();
 
-/** A format that a request uses until it calls `release`. */
-export class UsedFormat {
+/** A format that a request uses until it disposes it. */
+export class UsedFormat implements Disposable {
   #kept: Kept | null;
 
   /** @internal */
@@ -52,16 +52,16 @@ export class UsedFormat {
   readonly root: Expression;
 
   /** Says that the request has ended. */
-  release(): void {
+  [Symbol.dispose](): void {
     if (!this.#kept) return;
     this.#kept.uses--;
     this.#kept = null;
-    dropUnused(mostUnused, mostUnusedBytes);
+    dropUnused();
   }
 }
 
 /**
- * Resolves to the texts of a format, which are read once. The caller releases them.
+ * Resolves to the texts of a format, which are read once. The caller disposes them.
  *
  * @throws ERR_ARGUMENT if the format is invalid or not supported; the message names the place.
  * @throws ERR_BUSY if the formats of the requests that run leave no room for it.
@@ -112,23 +112,26 @@ function use(digest: string, kept: Kept): UsedFormat {
     makeRoom();
     return used;
   } catch (cause) {
-    used.release();
+    used[Symbol.dispose]();
     formats.delete(digest);
     throw cause;
   }
 }
 
-/** Drops the oldest formats that no request uses until there are at most so many, of so many bytes. */
-function dropUnused(most: number, mostBytes: number): boolean {
-  const unused = [...formats].filter(([, { uses }]) => uses === 0);
-  let [count, total] = [unused.length, unused.reduce((sum, [, { bytes }]) => sum + bytes, 0)];
-  for (const [digest, { bytes }] of unused) {
-    if (count <= most && total <= mostBytes) break;
+/** Returns the formats that no request uses, the oldest first. */
+function unused(): [digest: string, kept: Kept][] {
+  return [...formats].filter(([, { uses }]) => uses === 0);
+}
+
+/** Drops the oldest unused formats until those that are left are few, and not large. */
+function dropUnused(): void {
+  const all = unused();
+  let total = all.reduce((sum, [, { bytes }]) => sum + bytes, 0);
+  for (const [i, [digest, { bytes }]] of all.entries()) {
+    if (all.length - i <= mostUnused && total <= mostUnusedBytes) return;
     formats.delete(digest);
-    count--;
     total -= bytes;
   }
-  return count < unused.length;
 }
 
 /**
@@ -137,7 +140,7 @@ function dropUnused(most: number, mostBytes: number): boolean {
  * @throws ERR_BUSY if requests use all of the room.
  */
 function makeRoom(): void {
-  dropUnused(mostUnused, mostUnusedBytes);
+  dropUnused();
   for (;;) {
     const kept = new Set([...formats.values()].map(({ root }) => root));
     const referred = automata().map((automaton) => ({
@@ -148,15 +151,15 @@ function makeRoom(): void {
     const all = new Set([...kept, ...referred.flatMap(({ own }) => own)]);
     if (bytesOf(all) <= mostBytes) return;
     const [largest] = referred.sort((a, b) => bytesOf(b.own) - bytesOf(a.own));
+    const [oldest] = unused();
     if (largest && largest.own.length > 0) largest.automaton.forget();
-    else if (!dropUnused(mostUnused, bytesOfUnused() - 1)) {
-      const taken = ([...formats.values()].reduce((sum, { bytes }) => sum + bytes, 0) / MiB).toFixed(1);
+    else if (oldest) formats.delete(oldest[0]);
+    else
       throw new HeedError(
         "ERR_BUSY",
         `format: expected room for it within the ${mostBytes / MiB} MiB of all formats, got requests whose formats take ` +
-          `${taken} MiB with it; try again when some of them have ended`,
+          `${(bytesOf(kept) / MiB).toFixed(1)} MiB with it; try again when some of them have ended`,
       );
-    }
   }
 }
 
@@ -164,8 +167,4 @@ function bytesOf(roots: Iterable<Expression>): number {
   let total = 0;
   for (const root of roots) total += sizes.get(root) ?? 0;
   return total;
-}
-
-function bytesOfUnused(): number {
-  return [...formats.values()].reduce((sum, { bytes, uses }) => sum + (uses === 0 ? bytes : 0), 0);
 }

@@ -29,7 +29,7 @@ export interface Program {
   early: boolean[];
 }
 
-/** What changes the values of a program in float64, including those of checkpointed parts. */
+/** Says how the values of a program in float64 are changed, including those of checkpointed parts. */
 export interface Shake {
   /** While it is on, each value is changed by a rounding, up or down. */
   on: boolean;

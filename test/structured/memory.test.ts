@@ -32,9 +32,9 @@ async function heldAfter(work: () => Promise<void>): Promise<number> {
 test("schemas of megabytes are not kept as keys", async () => {
   const held = await heldAfter(async () => {
     for (let i = 0; i < 30; i++)
-      (
-        await readFormat(schema({ type: "string", description: `${i} ${"x".repeat(4_000_000)}`, maxLength: i + 1 }))
-      ).release();
+      (await readFormat(schema({ type: "string", description: `${i} ${"x".repeat(4_000_000)}`, maxLength: i + 1 })))[
+        Symbol.dispose
+      ]();
   });
   expect(held).toBeLessThan(16 * MiB);
 });
@@ -62,7 +62,7 @@ test("requests whose forms have too many possibilities leave nothing behind", as
         }
       };
       await go().catch((error: unknown) => expect(error).toMatchObject({ code: "ERR_ARGUMENT" }));
-      used.release();
+      used[Symbol.dispose]();
     }
   });
   expect(held).toBeLessThan(24 * MiB);
@@ -94,13 +94,13 @@ test("formats that requests use have a limit together, and are freed when the re
   expect(held).toBeGreaterThan(4 * MiB);
   expect(held).toBeLessThan(1.3 * mostOfAll);
   // The same format again takes no further room; another one has room when one has ended.
-  (await readFormat(largeFormat(0))).release();
+  (await readFormat(largeFormat(0)))[Symbol.dispose]();
   await expectRejection(readFormat(largeFormat(100)), "ERR_BUSY");
-  used[0]!.release();
-  used[0]!.release();
-  (await readFormat(largeFormat(100))).release();
-  for (const one of used) one.release();
-  for (let i = 200; i < 210; i++) (await readFormat(largeFormat(i))).release();
+  used[0]![Symbol.dispose]();
+  used[0]![Symbol.dispose]();
+  (await readFormat(largeFormat(100)))[Symbol.dispose]();
+  for (const one of used) one[Symbol.dispose]();
+  for (let i = 200; i < 210; i++) (await readFormat(largeFormat(i)))[Symbol.dispose]();
 });
 
 test("automata do not keep the formats of texts that have ended", async () => {
