@@ -15,6 +15,8 @@ const packages = ["**/node_modules/**"];
 const operations = ["test/ops/**/*.test.ts"];
 /** Operations whose tests choose the software device's size, which it reads when it is loaded. */
 const sized = ["test/ops/gemm.test.ts", "test/ops/gemm-decoded.test.ts", "test/ops/tf32.test.ts"];
+/** Tests that measure megabytes of JavaScript's memory: files before them would leave objects that are freed meanwhile. */
+const measuring = ["test/server/many-answers.test.ts", "test/structured/memory.test.ts"];
 /**
  * Tests that change nothing of their process. Those of bench/ are left out: what they test imports the built package, which
  * gives the addon the error class of dist/.
@@ -68,7 +70,8 @@ export default defineConfig({
     projects: [
       project("operations", operations, sized, { ...together, env: ownMemory }),
       project("operations of a size", sized, [], { env: ownMemory }),
-      project("most", harmless, [], { ...together, env: oneThread }),
+      project("most", harmless, measuring, { ...together, env: oneThread }),
+      project("memory", measuring, []),
       project("the rest", ["test/**/*.test.ts"], [...operations, ...harmless, ...packages]),
     ],
   },
