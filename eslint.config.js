@@ -64,4 +64,16 @@ export default defineConfig(
       "@typescript-eslint/require-await": "off",
     },
   },
+  {
+    files: ["test/**/*.test.ts"],
+    rules: {
+      "no-restricted-properties": [
+        "error",
+        ...["skipIf", "runIf"].map((property) => ({
+          property,
+          message: "Use testUnless or describeUnless of test/support/skip.ts: each skip names its reason.",
+        })),
+      ],
+    },
+  },
 );

@@ -8,6 +8,7 @@ import { zeros } from "../lib/creation.js";
 import { device, devices } from "../lib/device.js";
 import { systemMemory } from "../lib/system-memory.js";
 import { sharedFolder } from "./support/folder.js";
+import { linuxOnly, testUnless } from "./support/skip.js";
 import { devicesHere } from "./support/targets.js";
 
 const folder = sharedFolder();
@@ -106,7 +107,7 @@ test.for(devicesHere.filter(({ device: name }) => name !== "cpu"))(
   },
 );
 
-test.runIf(process.platform === "linux")("of this machine", () => {
+testUnless(process.platform !== "linux" && linuxOnly)("of this machine", () => {
   const { total, available } = systemMemory();
   expect(available).toBeGreaterThan(2 ** 20);
   expect(available).toBeLessThanOrEqual(total);

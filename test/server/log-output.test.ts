@@ -4,11 +4,12 @@ import { closeSync, constants, existsSync, openSync, readSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { LogOutput } from "../../lib/server/log-output.js";
 import { expectChild } from "../support/child.js";
 import { dist } from "../support/dist.js";
 import { temporaryFolder } from "../support/folder.js";
+import { describeUnless, linuxOnly, testUnless } from "../support/skip.js";
 
 /** Lines of different lengths, so that the pipe ends in the middle of one. */
 const lineOf = (i: number): string => `${JSON.stringify({ i, text: "x".repeat((i * 37) % 1000) })}\n`;
@@ -36,7 +37,7 @@ function openPipe(): { descriptor: number; read: () => Promise<string> } {
   return { descriptor, read };
 }
 
-describe.runIf(process.platform === "linux")("the output of the log", () => {
+describeUnless(process.platform !== "linux" && linuxOnly)("the output of the log", () => {
   test("keeps what a reader has not taken yet, in order and whole", async () => {
     const { descriptor, read } = openPipe();
     const output = new LogOutput(descriptor);
@@ -62,9 +63,11 @@ describe.runIf(process.platform === "linux")("the output of the log", () => {
     expect(lines.length + Number.parseInt(said.msg)).toBe(count);
   });
 
-  test.runIf(existsSync("/dev/full"))("does not end a server whose log has no room on the disk", async () => {
-    const url = JSON.stringify(pathToFileURL(dist("server/index.js")).href);
-    const program = `
+  testUnless(!existsSync("/dev/full") && "need /dev/full")(
+    "does not end a server whose log has no room on the disk",
+    async () => {
+      const url = JSON.stringify(pathToFileURL(dist("server/index.js")).href);
+      const program = `
       const { createServer } = await import(${url});
       const model = new heed.LanguageModel({
         model: new heed.GPT({ vocabularySize: 256, contextLength: 16, layers: 1, heads: 1, width: 8 }, { device: "cpu" }),
@@ -82,6 +85,7 @@ describe.runIf(process.platform === "linux")("the output of the log", () => {
       if (statuses.join() !== "200,200,200") throw new Error(statuses.join());
       await app.close();
       model.dispose();`;
-    await expectChild(program, 0, {}, ["sh", "-c", 'exec "$@" > /dev/full', "sh"]);
-  });
+      await expectChild(program, 0, {}, ["sh", "-c", 'exec "$@" > /dev/full', "sh"]);
+    },
+  );
 });

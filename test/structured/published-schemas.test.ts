@@ -2,13 +2,14 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { expect, test } from "vitest";
 import type { JsonSchema } from "../../lib/json-schema.js";
 import type { Expression } from "../../lib/structured/expression.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { nightly } from "../support/nightly.js";
+import { noReference, sharedReference } from "../support/shared.js";
+import { testUnless } from "../support/skip.js";
 import { ajvOf } from "./oracle.js";
 import { sampler } from "./sample.js";
 import { acceptedBy, automatonOf, schemaOf as read } from "./support.js";
@@ -62,19 +63,13 @@ function ordersOf(value: unknown): unknown[] {
   return orders(Object.entries(value)).map((entries) => Object.fromEntries(entries));
 }
 
-const real = ["../../../shared", "../../../../shared"]
-  .map((folder) => fileURLToPath(new URL(`${folder}/reference/schemas/schemas.jsonl.gz`, import.meta.url)))
-  .map((file) => {
-    try {
-      return gunzipSync(readFileSync(file)).toString();
-    } catch {
-      return null;
-    }
-  })
-  .find((text) => text !== null);
+const published = sharedReference("schemas");
 
-test.skipIf(real === undefined)("real schemas: what is generated is valid", { timeout: 30 * 60_000 }, () => {
-  const lines = real!.trim().split("\n");
+testUnless(!published && noReference)("real schemas: what is generated is valid", { timeout: 30 * 60_000 }, () => {
+  const lines = gunzipSync(readFileSync(path.join(published!, "schemas.jsonl.gz")))
+    .toString()
+    .trim()
+    .split("\n");
   const chosen = lines.filter((_, i) => nightly || i % 60 === 0);
   let accepted = 0;
   for (const line of chosen) {

@@ -30,7 +30,7 @@ HEED_TILES_TARGET inline void shape_tiles() {
     shapes.rows[i] = i >= kFirstCodes ? kPart / 4 : kRegisterRows;
     shapes.bytes[i] = i >= kFirstDigits && i < kFirstCodes ? kPart : 64;
   }
-  // The intrinsic of gcc before 12.3 says that it reads 8 bytes, so that the stores of the others would be left out.
+  // The intrinsic of gcc 12.2 says that it reads 8 bytes, so that the stores of the others would be left out.
   __asm__ volatile("" : : "m"(shapes));
   _tile_loadconfig(&shapes);
 }
