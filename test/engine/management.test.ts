@@ -16,6 +16,7 @@ import { smallGpt, someTokens } from "../generate/models.js";
 import { chatModel, start } from "../server/support.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
+import { collectGarbage } from "../support/gc.js";
 import { begun, engineFor } from "./support.js";
 
 afterEach(() => void vi.restoreAllMocks());
@@ -234,7 +235,7 @@ test("a name that is taken again at once stands for the new adapter", async () =
 });
 
 test("what is accepted with an adapter keeps it, also while its prompt is read", async () => {
-  const loaded = chatModel();
+  using loaded = chatModel();
   add(loaded.model, 0);
   const engine = engineFor(loaded.model, { tokenizer: loaded.tokenizer });
   const request = { messages: [{ role: "user", content: "Why?" }], ...settings, adapter: "a" };
@@ -284,6 +285,8 @@ test("close() waits for a replacement and for what runs", async () => {
   const [old, next] = [smallGpt("cpu", { contextLength: 64 }), smallGpt("cpu", { contextLength: 64 })];
   using _ = old;
   using __ = next;
+  // What tests before this one left behind is not to be freed while it runs.
+  await collectGarbage();
   const before = old.device.memory().live;
   const engine = new Engine(old, { pageSize: 4, maxSequences: 1 });
   const ask = () => engine.generate({ tokens: prompt, ...settings, maxTokens: 30 });
@@ -324,6 +327,7 @@ test("a replacement that fails leaves nothing paused", async () => {
 test("an engine disposed while it replaces a model says so and holds no memory", async () => {
   using model = smallGpt("cpu", { contextLength: 64 });
   using next = smallGpt("cpu", { contextLength: 64 });
+  await collectGarbage();
   const before = model.device.memory().live;
   const engine = new Engine(model);
   const running = await begun(engine.generate({ tokens: prompt, ...settings, maxTokens: 30 }));
