@@ -1,6 +1,7 @@
 // Keeps the numbers of runs in bench/results and writes pages and charts from them.
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { codesHead, type CodesRun, codesSection } from "./codes/report.js";
 import { machineSection, pageHead, type Run } from "./report.js";
 import { chartedRows, servingHead, type ServingRun, servingSection } from "./serving/report.js";
 import { tfjsHead, type TfjsRun, tfjsSection } from "./tfjs/report.js";
@@ -12,6 +13,7 @@ interface Kept {
   /** Name of the results: of the maker of the CPU's cores, "cpu-amd", or of the card. */
   name: string;
   run: Run | null;
+  codes: CodesRun | null;
   serving: ServingRun | null;
   tfjs: TfjsRun | null;
 }
@@ -35,6 +37,11 @@ export async function publish(run: Run, kind: Kind, root = "."): Promise<void> {
   await keep("", run, kind, root);
 }
 
+/** Does the same with a run of files in codes. */
+export async function publishCodes(run: CodesRun, kind: Kind, root = "."): Promise<void> {
+  await keep("-codes", run, kind, root);
+}
+
 /** Does the same with a run of serving. */
 export async function publishServing(run: ServingRun, kind: Kind, root = "."): Promise<void> {
   await keep("-serving", run, kind, root);
@@ -45,7 +52,7 @@ export async function publishTfjs(run: TfjsRun, kind: Kind, root = "."): Promise
   await keep("-tfjs", run, kind, root);
 }
 
-async function keep(part: string, run: Run | ServingRun | TfjsRun, kind: Kind, root: string): Promise<void> {
+async function keep(part: string, run: Run | CodesRun | ServingRun | TfjsRun, kind: Kind, root: string): Promise<void> {
   const folder = path.join(root, "bench/results");
   mkdirSync(folder, { recursive: true });
   const name = resultsOf(run.machine, kind);
@@ -74,6 +81,7 @@ function keptOn(machine: string, kind: Kind, root: string): Kept[] {
   return [...names].map((name) => ({
     name,
     run: read(name) as Run | null,
+    codes: read(`${name}-codes`) as CodesRun | null,
     serving: read(`${name}-serving`) as ServingRun | null,
     tfjs: read(`${name}-tfjs`) as TfjsRun | null,
   }));
@@ -107,11 +115,13 @@ export async function chartsOf(root = "."): Promise<Map<string, string>> {
 export function pageOf(machine: string, kind: Kind, root = "."): string {
   const all = keptOn(machine, kind, root);
   const runs = all.flatMap((kept) => (kept.run ? machineSection(kept.run, chartName(kept)) : []));
+  const codes = all.flatMap((kept) => (kept.codes ? codesSection(kept.codes) : []));
   const serving = all.flatMap((kept) => (kept.serving ? servingSection(kept.serving, servingChartName(kept)) : []));
   const tfjs = all.flatMap((kept) => (kept.tfjs ? tfjsSection(kept.tfjs) : []));
   const parts = [
     pageHead(kind === "cpu" ? "bench:peers" : "bench:gpu"),
     ...(runs.length ? ["## Operations and models", ...runs] : []),
+    ...(codes.length ? [codesHead, ...codes] : []),
     ...(serving.length ? [servingHead, ...serving] : []),
     ...(tfjs.length ? [tfjsHead, ...tfjs] : []),
   ];

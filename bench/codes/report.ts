@@ -1,0 +1,134 @@
+// The results of bench:codes as lines for the terminal and as a section of the page of benchmarks.
+import { daggerOf, rounded, type Statistics } from "../statistics.js";
+import { type Task, tokensOf } from "./contenders.js";
+
+/** Milliseconds of a file and a task with each contender, or the reason why there are none. */
+export interface CodesRow {
+  file: string;
+  task: Task;
+  results: Record<string, Statistics | { error: string }>;
+}
+
+/** A whole run in the form that `--write` keeps. */
+export interface CodesRun {
+  machine: string;
+  date: string;
+  threads: number;
+  rounds: number;
+  /** Model of the files that the program writes. */
+  model: string;
+  /** Version of each peer by its name, or the reason why it has no results. */
+  peers: Record<string, { version: string } | { error: string }>;
+  rows: CodesRow[];
+}
+
+/** Names of heed as a contender: as it is by default, and with activations in 8 bits, as llama.cpp has them. */
+export const [byDefault, inEightBits] = ["heed", "heed, 8 bits"] as const;
+const peers = ["llama.cpp", "ik_llama.cpp"] as const;
+
+/** Returns the tokens that a contender computes in a second, or null. */
+function rateOf({ task, results }: CodesRow, name: string): number | null {
+  const result = results[name];
+  return result && "median" in result ? (1000 * tokensOf(task)) / result.median : null;
+}
+
+/** A comparison of a row, and what it should be at least. */
+export interface CodesGoal {
+  ours: string;
+  theirs: string;
+  least: number;
+}
+
+/** The least ratios: of a task in the default precision, and with activations in 8 bits. */
+const goals: Record<Task["name"], readonly CodesGoal[]> = {
+  prefill: [
+    { ours: byDefault, theirs: "llama.cpp", least: 1.2 },
+    { ours: inEightBits, theirs: "llama.cpp", least: 2.2 },
+    { ours: inEightBits, theirs: "ik_llama.cpp", least: 1.2 },
+  ],
+  decode: [
+    { ours: byDefault, theirs: "llama.cpp", least: 1.1 },
+    { ours: inEightBits, theirs: "llama.cpp", least: 1.1 },
+    { ours: inEightBits, theirs: "ik_llama.cpp", least: 1.1 },
+  ],
+  callers: [
+    { ours: byDefault, theirs: "llama.cpp", least: 1.3 },
+    { ours: inEightBits, theirs: "llama.cpp", least: 2.2 },
+    { ours: inEightBits, theirs: "ik_llama.cpp", least: 1.2 },
+  ],
+};
+
+/** Returns how many times as fast as a peer heed is in each comparison of a row; null where one of them is missing. */
+export function ratiosOf(row: CodesRow): (number | null)[] {
+  return goals[row.task.name].map(({ ours, theirs }) => {
+    const [mine, other] = [rateOf(row, ours), rateOf(row, theirs)];
+    return mine && other ? rounded(mine / other) : null;
+  });
+}
+
+function taskText(task: Task): string {
+  if (task.name === "prefill") return `prefill of ${task.prompt}`;
+  return task.name === "decode" ? `decode of ${task.count}` : `${task.callers} callers`;
+}
+
+function cellOf(row: CodesRow, name: string): string {
+  const rate = rateOf(row, name);
+  if (rate === null) return "–";
+  const text = rate.toLocaleString("en", { maximumSignificantDigits: 3 });
+  return `${text}${daggerOf(row.results[name] as Statistics)}`;
+}
+
+const names = [byDefault, inEightBits, ...peers];
+
+/** Returns a row as a line for the terminal. */
+export function line(row: CodesRow): string {
+  const rates = names.map((name) => `${name} ${cellOf(row, name)}`);
+  const ratios = ratiosOf(row).map((ratio, i) => {
+    const { ours, theirs, least } = goals[row.task.name][i]!;
+    return ratio === null ? [] : [`${ours} ÷ ${theirs} ${ratio} (goal ${least}, ${ratio >= least ? "met" : "SHORT"})`];
+  });
+  const errors = Object.entries(row.results).flatMap(([name, result]) =>
+    "error" in result ? [`  ${name}: ${result.error}`] : [],
+  );
+  const text = `${row.file}, ${taskText(row.task)}, tokens/s: ${rates.join("; ")}`;
+  return [text, ...ratios.flat().map((ratio) => `  ${ratio}`), ...errors].join("\n");
+}
+
+/** Says how the files are measured, at the beginning of their section of the page. */
+export const codesHead = `## Files in codes
+
+Files of GGUF with weights in blocks: tokens a second of heed, of llama.cpp and of its fork ik_llama.cpp, in turn, in the same
+minutes, on the same files. "heed" rounds activations to 16 bits where a weight is in blocks, as it does by default; "heed, 8
+bits" has \`activations: 8\`, which is what the others do. A prefill reads a prompt into an empty cache. A decode generates
+after one token. Callers ask at once, each with a prompt of its own, and the tokens of their answers are divided by the whole
+time. Ratios are those of the medians, beside the least that is wanted; a dagger (†) marks runs whose quartiles are more than 15 % of
+the median apart. \`npm run bench:codes -- --write\` renews this section.`;
+
+function table(rows: readonly CodesRow[]): string {
+  const ratio = (row: CodesRow): string[] =>
+    ratiosOf(row).map((got, i) => (got === null ? "–" : `${got} (${goals[row.task.name][i]!.least})`));
+  return [
+    `| file | task | ${names.join(" | ")} | heed ÷ llama.cpp | 8 bits ÷ llama.cpp | 8 bits ÷ ik_llama.cpp |`,
+    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ...rows.map((row) => {
+      const cells = [row.file, taskText(row.task), ...names.map((name) => cellOf(row, name)), ...ratio(row)];
+      return `| ${cells.join(" | ")} |`;
+    }),
+  ].join("\n");
+}
+
+/** Returns the part of the section about one machine. */
+export function codesSection(run: CodesRun): string {
+  const versions = Object.entries(run.peers).map(([name, peer]) =>
+    "version" in peer ? `${name} ${peer.version}` : `without ${name} (${peer.error})`,
+  );
+  const one = run.rows.filter(({ task }) => task.name !== "callers");
+  const many = run.rows.filter(({ task }) => task.name === "callers");
+  const threads = `${run.threads} ${run.threads === 1 ? "thread" : "threads"}`;
+  return [
+    `### Files in codes on ${run.machine}`,
+    `Measured on ${run.date} with ${threads}, ${run.rounds} turns each; ${versions.join("; ")}. ${run.model}`,
+    table(one),
+    ...(many.length ? [table(many)] : []),
+  ].join("\n\n");
+}

@@ -1,0 +1,76 @@
+/** Tests how bench:codes reads what llama.cpp's programs print, and what its section of the page says. */
+import { chmodSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { expect, test, vi } from "vitest";
+import { batchedMilliseconds, found, llama } from "../../bench/codes/contenders.js";
+import { codesSection, type CodesRun, line, ratiosOf } from "../../bench/codes/report.js";
+import type { Statistics } from "../../bench/statistics.js";
+import { temporaryFolder } from "../support/folder.js";
+
+/** A table as llama-batched-bench prints it, with what it prints before. */
+const printed = `main: n_kv_max = 4096, n_batch = 2048
+
+|    PP |     TG |    B |   N_KV |   T_PP s | S_PP t/s |   T_TG s | S_TG t/s |      T s |    S t/s |
+|-------|--------|------|--------|----------|----------|----------|----------|----------|----------|
+|    60 |     64 |    8 |    992 |    1.250 |   384.00 |    2.250 |   227.56 |    3.500 |   283.43 |
+`;
+
+/** Returns a folder with programs that print this. */
+function programs(json: string, table: string): string {
+  const folder = temporaryFolder();
+  for (const [name, text] of [
+    ["llama-bench", json],
+    ["llama-batched-bench", table],
+  ] as const) {
+    const file = path.join(folder, name);
+    writeFileSync(file, `#!/bin/sh\ncat <<'END'\n${text}\nEND\n`);
+    chmodSync(file, 0o755);
+  }
+  return folder;
+}
+
+test("the time of a row of llama-batched-bench is the whole time", () => {
+  expect(batchedMilliseconds(printed, 8)).toBe(3500);
+  expect(() => batchedMilliseconds(printed, 32)).toThrow(/expected a row of 32 sequences, got /);
+});
+
+test("programs say their version and their times", async () => {
+  const folder = programs('[{"build_commit": "abc", "build_number": 7, "samples_ns": [2000000, 3000000]}]', printed);
+  vi.stubEnv("SOME_PROGRAMS", folder);
+  const one = { name: "llama.cpp", variable: "SOME_PROGRAMS" };
+  expect(await found(one, "x.gguf")).toEqual({ folder, version: "7 (abc)" });
+  const timesOf = (task: Parameters<typeof llama>[3]) => llama("llama.cpp", folder, "x.gguf", task, 2).time(1, 2);
+  expect(await timesOf({ name: "prefill", prompt: 512 })).toEqual([2, 3]);
+  expect(await timesOf({ name: "decode", count: 32 })).toEqual([2, 3]);
+  expect(await timesOf({ name: "callers", callers: 8, prompt: 60, count: 64 })).toEqual([3500, 3500]);
+  vi.stubEnv("SOME_PROGRAMS", temporaryFolder());
+  await expect(found(one, "x.gguf")).rejects.toThrow(/has no llama-bench/);
+  vi.stubEnv("SOME_PROGRAMS", "");
+  await expect(found(one, "x.gguf")).rejects.toThrow(/SOME_PROGRAMS does not name a folder/);
+});
+
+test("the section has tokens a second, ratios and what they should be", () => {
+  const times = (median: number): Statistics => ({ median, quartiles: [median, median], min: median, runs: 5 });
+  const run: CodesRun = {
+    ...{ machine: "A (avx2, 2 threads)", date: "2026-01-02", threads: 2, rounds: 3, model: "A model." },
+    peers: { "llama.cpp": { version: "7" }, "ik_llama.cpp": { error: "none" } },
+    rows: [
+      {
+        ...{ file: "Q4_0", task: { name: "prefill", prompt: 512 } },
+        results: { heed: times(2000), "heed, 8 bits": times(1000), "llama.cpp": times(3000) },
+      },
+      {
+        ...{ file: "Q4_0", task: { name: "callers", callers: 8, prompt: 60, count: 64 } },
+        results: { heed: times(2048), "llama.cpp": { error: "ended" } },
+      },
+    ],
+  };
+  expect(ratiosOf(run.rows[0]!)).toEqual([1.5, 3, null]);
+  const section = codesSection(run);
+  expect(section).toContain("| Q4_0 | prefill of 512 | 256 | 512 | 171 | – | 1.5 (1.2) | 3 (2.2) | – |");
+  // Eight answers of 64 tokens in 2,048 ms
+  expect(section).toContain("| Q4_0 | 8 callers | 250 | – | – | – | – | – | – |");
+  expect(section).toContain("llama.cpp 7; without ik_llama.cpp (none)");
+  expect(line(run.rows[0]!)).toContain("heed ÷ llama.cpp 1.5 (goal 1.2, met)");
+  expect(line(run.rows[1]!)).toContain("llama.cpp: ended");
+});
