@@ -13,6 +13,24 @@ import {
 import type { Tensor } from "../tensor.js";
 import { Module } from "./module.js";
 
+/** A weight in codes, with the bits to which its products may round activations. */
+abstract class CodedWeight extends Module {
+  #activations: ActivationBits = 16;
+
+  override get isQuantized(): boolean {
+    return true;
+  }
+
+  override get activations(): ActivationBits {
+    return this.#activations;
+  }
+
+  override roundActivations(bits: ActivationBits): this {
+    this.#activations = checkActivations("roundActivations", bits);
+    return this;
+  }
+}
+
 /**
  * Quantised weight that replaces a layer's weight. It is not a parameter, but is moved and disposed with its module.
  *
@@ -20,13 +38,12 @@ import { Module } from "./module.js";
  * const weight = new QuantizedWeight(quantize(randn([16, 64], { seed: 1 }), { bits: 8 }));
  * quantizedLinear(randn([2, 64], { seed: 2 }), weight).shape; // [2, 16]
  */
-export class QuantizedWeight extends Module implements QuantizedTensors {
+export class QuantizedWeight extends CodedWeight implements QuantizedTensors {
   readonly codes: Tensor<"u8">;
   readonly scales: Tensor<"bf16">;
   readonly inputs: number;
   readonly outputs: number;
   readonly bits: QuantizedBits;
-  #activations: ActivationBits = 16;
 
   /** Takes over the tensors: they live until the module is disposed. */
   constructor({ codes, scales, inputs, outputs, bits }: QuantizedTensors) {
@@ -47,19 +64,6 @@ export class QuantizedWeight extends Module implements QuantizedTensors {
   get device(): Device {
     return this.codes.device;
   }
-
-  override get isQuantized(): boolean {
-    return true;
-  }
-
-  override get activations(): ActivationBits {
-    return this.#activations;
-  }
-
-  override roundActivations(bits: ActivationBits): this {
-    this.#activations = checkActivations("roundActivations", bits);
-    return this;
-  }
 }
 
 /**
@@ -71,12 +75,11 @@ export class QuantizedWeight extends Module implements QuantizedTensors {
  * const { model } = await loadGguf("gpt-q8.gguf");
  * const stored = [...model.modules()].filter(([, module]) => module instanceof BlockWeight);
  */
-export class BlockWeight extends Module implements BlockTensors {
+export class BlockWeight extends CodedWeight implements BlockTensors {
   readonly blocks: Tensor<"u8">;
   readonly format: BlockFormat;
   readonly inputs: number;
   readonly outputs: number;
-  #activations: ActivationBits = 16;
 
   /** Takes over the tensor: it lives until the module is disposed. */
   constructor({ blocks, format, inputs, outputs }: BlockTensors) {
@@ -90,18 +93,5 @@ export class BlockWeight extends Module implements BlockTensors {
   /** Device that holds the weight. */
   get device(): Device {
     return this.blocks.device;
-  }
-
-  override get isQuantized(): boolean {
-    return true;
-  }
-
-  override get activations(): ActivationBits {
-    return this.#activations;
-  }
-
-  override roundActivations(bits: ActivationBits): this {
-    this.#activations = checkActivations("roundActivations", bits);
-    return this;
   }
 }
