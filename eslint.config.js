@@ -57,6 +57,16 @@ export default defineConfig(
   // docs/style.md says why.
   { files: ["{lib,bench}/**/*.ts"], rules: { "heed/docstrings": "error" } },
   {
+    // V8 ends the process if a worker thread is terminated while it begins a module with a top-level await.
+    files: ["lib/**/*-worker.ts"],
+    rules: {
+      "no-restricted-syntax": [
+        "error",
+        { selector: "AwaitExpression:not(:function AwaitExpression)", message: "Await within a function." },
+      ],
+    },
+  },
+  {
     files: ["test/**/*.ts"],
     rules: {
       // Matchers such as expect.stringContaining are any.

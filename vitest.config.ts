@@ -16,7 +16,9 @@ const operations = ["test/ops/**/*.test.ts"];
 /** Operations whose tests choose the software device's size, which it reads when it is loaded. */
 const sized = ["test/ops/gemm.test.ts", "test/ops/gemm-decoded.test.ts", "test/ops/tf32.test.ts"];
 /** Tests that measure megabytes of JavaScript's memory: files before them would leave objects that are freed meanwhile. */
-const measuring = ["test/server/many-answers.test.ts", "test/structured/memory.test.ts"];
+const measuring = ["generate/logprob-rows", "generate/merge", "server/many-answers", "structured/memory"].map(
+  (name) => `test/${name}.test.ts`,
+);
 /**
  * Tests that change nothing of their process. Those of bench/ are left out: what they test imports the built package, which
  * gives the addon the error class of dist/.

@@ -6,9 +6,10 @@ import type { Block } from "./blocks.js";
 import { BlockEncoder, type EncodingSettings } from "./encode-block.js";
 
 const { tokenizer: json, settings } = workerData as { tokenizer: unknown; settings: EncodingSettings };
-const encoder = new BlockEncoder(await tokenizerFromJSON(json), settings);
+// Not awaited here: V8 ends the process if a thread is terminated while it begins a module with a top-level await.
+const encoder = tokenizerFromJSON(json).then((tokenizer) => new BlockEncoder(tokenizer, settings));
 
 carryOut(
-  (block: Block) => encoder.encode(block),
+  async (block: Block) => (await encoder).encode(block),
   ({ ids, mask, ends }) => [ids, mask, ends].flatMap((part) => (part ? [part.buffer as ArrayBuffer] : [])),
 );
