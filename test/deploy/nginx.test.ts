@@ -80,11 +80,11 @@ class Load {
   readonly #done: Promise<unknown>;
   #stopped = false;
 
-  constructor(url: string, expected: readonly string[], stream: boolean) {
+  constructor(url: string, keys: readonly string[], expected: readonly string[], stream: boolean) {
     const ask = stream ? streamed : whole;
     this.#done = Promise.all(
       prompts.map(async (prompt, i) => {
-        const client = clientOf(url, `key ${i}`.replace(" ", "-"));
+        const client = clientOf(url, keys[i]!);
         while (!this.#stopped) {
           expect(await ask(client, prompt)).toBe(expected[i]);
           this.answers++;
@@ -131,29 +131,41 @@ testUnless(noNginx)("replicas come and go without a failed request", async () =>
   const own = temporaryFolder();
   const url = await startNginx(ports, own);
 
-  // Each key has its replica.
-  const places = await Promise.all(
-    prompts.map(async (prompt, i) => {
-      const session = `session-${i}`;
-      const headers = { "content-type": "application/json", "x-session-id": session };
-      const body = JSON.stringify({ prompt, max_tokens: 1 });
-      const ids = await Promise.all(
-        [1, 2, 3].map(async () => {
-          const answer = await fetch(`${url}/v1/completions`, { method: "POST", headers, body });
-          expect(answer.status).toBe(200);
-          await answer.text();
-          return answer.headers.get("x-request-id")!;
-        }),
-      );
-      return { session, ids };
-    }),
-  );
   const log = (): string[] => readFileSync(path.join(own, "heed.log"), "utf8").trim().split("\n");
-  await until(() => log().length >= 1 + 3 * prompts.length);
-  const replicaOf = (id: string): string => /replicas (\S+): /.exec(log().find((line) => line.endsWith(id))!)![1]!;
-  for (const { ids } of places) expect(new Set(ids.map(replicaOf)).size).toBe(1);
-  expect(new Set(places.map(({ ids }) => replicaOf(ids[0]!))).size).toBe(2);
-  expect((await received(first)) + (await received(second))).toBe(3 * prompts.length);
+  /** Resolves to the replica that answers a request with these headers. */
+  const replicaOf = async (headers: Record<string, string>): Promise<string> => {
+    const init = { method: "POST", headers: { "content-type": "application/json", ...headers } };
+    const answer = await fetch(`${url}/v1/completions`, {
+      ...init,
+      body: JSON.stringify({ prompt: "a", max_tokens: 1 }),
+    });
+    expect(answer.status).toBe(200);
+    await answer.text();
+    const id = answer.headers.get("x-request-id")!;
+    const line = (): string | undefined => log().find((one) => one.endsWith(id));
+    await until(() => line() !== undefined);
+    return /replicas (\S+): /.exec(line()!)![1]!;
+  };
+
+  // Each key has its replica, and so has each session, whatever its key. Half of the clients belong to each replica.
+  const addresses = ports.map((port) => `127.0.0.1:${port}`);
+  const keys = new Map(addresses.map((address) => [address, [] as string[]]));
+  const share = prompts.length / 2;
+  let asked = 0;
+  while ([...keys.values()].some(({ length }) => length < share)) {
+    const key = `key-${asked++}`;
+    const place = await replicaOf({ authorization: `Bearer ${key}` });
+    keys.get(place)!.push(key);
+  }
+  const clients = [...keys.values()].flatMap((some) => some.slice(0, share));
+  for (const [address, [key]] of keys) {
+    const ofKey = { authorization: `Bearer ${key}` };
+    expect(await replicaOf(ofKey)).toBe(address);
+    const ofSession = { ...ofKey, "x-session-id": "session" };
+    const places = [await replicaOf(ofSession), await replicaOf({ "x-session-id": "session" })];
+    expect(new Set(places).size).toBe(1);
+  }
+  expect((await received(first)) + (await received(second))).toBe(asked + 6);
 
   // The parts of a stream come before the answer is complete, and its replica notices if the client leaves.
   const endless = { ...bodyOf("a"), max_tokens: 1000, min_tokens: 1000 };
@@ -163,19 +175,19 @@ testUnless(noNginx)("replicas come and go without a failed request", async () =>
   expect((await first.metric("heed_failures_total")) + (await second.metric("heed_failures_total"))).toBe(1);
 
   // One is killed while it answers: nginx sends its requests to the other one.
-  const plain = new Load(url, expected, false);
+  const plain = new Load(url, clients, expected, false);
   await until(async () => (await running(first)) > 1);
   await first.end("SIGKILL");
   await plain.stop();
-  const addresses = ports.map((port) => `127.0.0.1:${port}`);
   expect(log().some((line) => line.includes(`replicas ${addresses[0]}, ${addresses[1]}: 502, 200`))).toBe(true);
 
   // It comes back, and the other one is shut down: it finishes its streams, and new requests find the first.
   const again = await start(0);
   // nginx tries it again after fail_timeout, of which it counts whole seconds.
   await new Promise((resolve) => setTimeout(resolve, 3100));
-  const streams = new Load(url, expected, true);
-  await until(async () => (await running(second)) > 1);
+  const streams = new Load(url, clients, expected, true);
+  // nginx sends it a single request until that is answered. The other one may go as soon as this one takes several.
+  await until(async () => (await running(again)) > 1 && (await running(second)) > 1);
   expect(await second.end("SIGTERM")).toBe(0);
   await streams.stop();
   expect(await received(again)).toBeGreaterThan(0);

@@ -106,7 +106,8 @@ test("the command line: flags, the first lines, and heed info", async () => {
   let said = "";
   child.stderr.on("data", (data: Buffer) => {
     said += data.toString();
-    if (/^Serving /m.test(said)) child.kill("SIGTERM");
+    // A second SIGTERM would end the process at once.
+    if (!child.killed && /^Serving /m.test(said)) child.kill("SIGTERM");
   });
   expect(await once(child, "exit")).toEqual([0, null]);
   expect(said).toMatch(line);
