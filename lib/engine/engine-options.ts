@@ -93,7 +93,10 @@ export interface EngineMetrics {
   contextLength: number;
   /** Bytes that the KV memory may have at most. */
   kvMemory: number;
-  /** Bytes of the KV memory that there is now. It is made when it is first needed, unless `kvMemory` reserves it. */
+  /**
+   * Bytes of the KV memory that there is now. It is made when it is first needed, unless `kvMemory` reserves it. On the CPU
+   * it may have room for twice as many pages as there are.
+   */
   kvBytes: number;
   /** Bytes of it that the system has given so far: on the CPU, memory is given when it is first written. */
   kvResident: number;

@@ -145,12 +145,12 @@ export class Room {
 /** Memory for the keys and values of a model, which is made when it is first needed, and grows with the page table. */
 export class KvMemory implements Disposable {
   readonly #model: CausalDecoder;
-  readonly #shape: PageShape;
+  readonly #counts: PageCounts;
   #pages: KvPages | null = null;
 
-  constructor(model: CausalDecoder, shape: PageShape) {
+  constructor(model: CausalDecoder, counts: PageCounts) {
     this.#model = model;
-    this.#shape = shape;
+    this.#counts = counts;
   }
 
   /** Number of pages that there are. */
@@ -175,9 +175,25 @@ export class KvMemory implements Disposable {
   pages(count: number): KvPages {
     const old = this.#pages;
     if (old && old.pages >= count) return old;
-    const { pageSize, kvType } = this.#shape;
-    this.#pages = old?.grown(count) ?? this.#model.createPages(count, pageSize, kvType);
+    const { pageSize, kvType } = this.#counts;
+    this.#pages = old ? this.#grown(old, count) : this.#model.createPages(count, pageSize, kvType);
     return this.#pages;
+  }
+
+  /**
+   * Returns memory of `count` pages or more in place of a smaller one. A CPU has twice as many if the system allows it, so
+   * that a page is copied about once in all: pages that were never written take no memory there.
+   */
+  #grown(old: KvPages, count: number): KvPages {
+    const most = this.#counts.most + 1;
+    const twice = this.#model.device.kind === "cpu" ? Math.min(2 * old.pages, most) : count;
+    if (twice <= count) return old.grown(count);
+    try {
+      return old.grown(twice);
+    } catch (error) {
+      if (!(error instanceof HeedError && error.code === "ERR_OOM")) throw error;
+      return old.grown(count);
+    }
   }
 
   /** Frees the memory. It is made again when it is needed. */

@@ -67,8 +67,8 @@ export class PageTable {
   }
 
   /**
-   * Adds pages, as far as it may grow: an eighth of those that there are, so that hardly any memory is idle. Returns
-   * false if it may not.
+   * Adds pages, as far as it may grow: an eighth of those that there are, so that hardly any memory is written in vain.
+   * Returns false if it may not.
    */
   grow(): boolean {
     if (this.pages === this.most) return false;
