@@ -10,11 +10,11 @@
  * with --json.
  */
 import { readFileSync, writeFileSync } from "node:fs";
-import { cpus } from "node:os";
 import { parseArgs } from "node:util";
-import { device, devices, threads } from "heed";
+import { device, threads } from "heed";
 import type { Case } from "./case.js";
 import { contest } from "./contest.js";
+import { machineOf } from "./machine.js";
 import { merged, middle } from "./merge.js";
 import { removeModels } from "./models.js";
 import { type Peaks, PeakMeter } from "./peaks.js";
@@ -52,7 +52,6 @@ const cases = all.filter(
 );
 if (cases.length === 0) throw new Error(`--only: expected one of ${[...new Set(all.map((c) => c.name))].join(", ")}`);
 
-const { description } = devices().find(({ name }) => name === where.name)!;
 const { running, missing } = await startPeers(flags.peers, threads());
 const meter = where.kind === "cpu" && !flags.smoke ? PeakMeter.build() : null;
 const peaks: Peaks[] = [];
@@ -62,7 +61,7 @@ const measurePeaks = (): void => {
 measurePeaks();
 
 const run: Run = {
-  machine: where.kind === "cpu" ? `${cpus()[0]?.model ?? "unknown"} (${description})` : description,
+  machine: machineOf(where),
   date: new Date().toISOString().slice(0, 10),
   threads: threads(),
   seconds: Number(flags.seconds),

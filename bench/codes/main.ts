@@ -1,18 +1,19 @@
 /**
  * npm run bench:codes [-- --only "Q4_K decode"] [--files A.gguf,B.gguf] [--layers 28] [--seconds S] [--rounds N] [--json FILE]
- * [--write] [--smoke]
+ * [--keep] [--write] [--smoke]
  *
  * Measures files of GGUF with weights in blocks, one sequence and many, beside llama.cpp and ik_llama.cpp where
  * HEED_LLAMA_PROGRAMS and HEED_IK_LLAMA_PROGRAMS name the folders with their `llama-bench` and `llama-batched-bench`. The
  * program writes its files: a Llama of the shape of Qwen 3 0.6B with random weights, in F16 and in five formats; --files adds
- * others. --only takes words that the row must have. --write renews the section of docs/benchmarks.md and the numbers in
- * bench/results. --smoke runs a small model, for fractions of seconds.
+ * others. --only takes words that the row must have. --keep keeps its files for the next run, and uses what such a run has
+ * left, which must be of the same version of heed. --write renews the section of docs/benchmarks.md and the numbers in
+ * bench/results; it needs all rows. --smoke runs a small model, for fractions of seconds.
  */
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
-import { cpus } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { devices, type GgufWritable, Llama, type LlamaConfig, loadGguf, saveGguf, threads } from "heed";
+import { device, type GgufWritable, Llama, type LlamaConfig, loadGguf, saveGguf, threads } from "heed";
+import { machineOf } from "../machine.js";
 import { modelFile, removeModels } from "../models.js";
 import { publishCodes } from "../publish.js";
 import { takeTurns } from "../turns.js";
@@ -27,11 +28,13 @@ const { values: flags } = parseArgs({
     seconds: { type: "string", default: "1" },
     rounds: { type: "string", default: "3" },
     json: { type: "string" },
+    keep: { type: "boolean", default: false },
     write: { type: "boolean", default: false },
     smoke: { type: "boolean", default: false },
   },
 });
 
+if (flags.write && flags.only !== "") throw new Error("--write: expected a run of all rows, got --only");
 const layers = Number(flags.layers ?? (flags.smoke ? 1 : 28));
 const large = { vocabularySize: 50257, width: 1024, hidden: 3072, heads: 16, kvHeads: 8, headSize: 128 };
 const small = { vocabularySize: 300, width: 256, hidden: 256, heads: 4, kvHeads: 2, headSize: 64 };
@@ -57,12 +60,12 @@ async function written(): Promise<[string, string][]> {
   return files;
 }
 
-if (flags.smoke) removeModels();
+if (!flags.keep) removeModels(); // a run that was cut off may have left some
 const others = flags.files.split(",").filter((file) => file !== "");
 const files = [...(await written()), ...others.map((file): [string, string] => [path.basename(file, ".gguf"), file])];
 
 const run: CodesRun = {
-  machine: `${cpus()[0]?.model ?? "unknown"} (${devices().find(({ name }) => name === "cpu")!.description})`,
+  machine: machineOf(device("cpu")),
   date: new Date().toISOString().slice(0, 10),
   threads: threads(),
   rounds: Number(flags.rounds),
@@ -100,16 +103,16 @@ for (const [name, file] of files) {
     const quick = flags.smoke || task.name === "callers";
     const times = await takeTurns(contenders, { seconds: Number(flags.seconds), rounds: run.rounds, quick });
     const row: CodesRow = {
-      ...{ file: name, task },
+      ...{ file: name, given: others.includes(file), task },
       results: Object.fromEntries(
         [...times].map(([who, result]) => [who, result instanceof Error ? { error: result.message } : result]),
       ),
     };
     run.rows.push(row);
-    console.log(line(row));
+    console.log(line(row, run.rows));
     if (flags.json) writeFileSync(flags.json, `${JSON.stringify(run, null, 2)}\n`);
   }
   model.dispose();
 }
-if (flags.smoke) removeModels();
+if (!flags.keep) removeModels();
 if (flags.write) await publishCodes(run, "cpu");

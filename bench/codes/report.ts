@@ -5,6 +5,8 @@ import { type Task, tokensOf } from "./contenders.js";
 /** Milliseconds of a file and a task with each contender, or the reason why there are none. */
 export interface CodesRow {
   file: string;
+  /** True for a file that the caller has named: its model is another one. */
+  given?: boolean;
   task: Task;
   results: Record<string, Statistics | { error: string }>;
 }
@@ -66,6 +68,18 @@ export function ratiosOf(row: CodesRow): (number | null)[] {
   });
 }
 
+/** The file with which the others of the same model are compared: weights in floats of 16 bits. */
+const inFloats = "F16";
+
+/** Returns how many times as fast as the file in floats a file in codes is, by default; null where one of them is missing. */
+function besideFloats(row: CodesRow, rows: readonly CodesRow[]): number | null {
+  const task = JSON.stringify(row.task);
+  const floats = rows.find((other) => other.file === inFloats && JSON.stringify(other.task) === task);
+  if (!floats || floats === row || row.given) return null;
+  const [mine, theirs] = [rateOf(row, byDefault), rateOf(floats, byDefault)];
+  return mine && theirs ? rounded(mine / theirs) : null;
+}
+
 function taskText(task: Task): string {
   if (task.name === "prefill") return `prefill of ${task.prompt}`;
   return task.name === "decode" ? `decode of ${task.count}` : `${task.callers} callers`;
@@ -80,13 +94,15 @@ function cellOf(row: CodesRow, name: string): string {
 
 const names = [byDefault, inEightBits, ...peers];
 
-/** Returns a row as a line for the terminal. */
-export function line(row: CodesRow): string {
+/** Returns a row as a line for the terminal. `rows` has the rows so far. */
+export function line(row: CodesRow, rows: readonly CodesRow[]): string {
   const rates = names.map((name) => `${name} ${cellOf(row, name)}`);
   const ratios = ratiosOf(row).map((ratio, i) => {
     const { ours, theirs, least } = goals[row.task.name][i]!;
     return ratio === null ? [] : [`${ours} ÷ ${theirs} ${ratio} (goal ${least}, ${ratio >= least ? "met" : "SHORT"})`];
   });
+  const floats = besideFloats(row, rows);
+  if (floats !== null) ratios.push([`heed ÷ its own ${inFloats} ${floats} (goal 1, ${floats >= 1 ? "met" : "SHORT"})`]);
   const errors = Object.entries(row.results).flatMap(([name, result]) =>
     "error" in result ? [`  ${name}: ${result.error}`] : [],
   );
@@ -101,15 +117,18 @@ Files of GGUF with weights in blocks: tokens a second of heed, of llama.cpp and 
 minutes, on the same files. "heed" rounds activations to 16 bits where a weight is in blocks, as it does by default; "heed, 8
 bits" has \`activations: 8\`, which is what the others do. A prefill reads a prompt into an empty cache. A decode generates
 after one token. Callers ask at once, each with a prompt of its own, and the tokens of their answers are divided by the whole
-time. Ratios are those of the medians, beside the least that is wanted; a dagger (†) marks runs whose quartiles are more than 15 % of
-the median apart. \`npm run bench:codes -- --write\` renews this section.`;
+time. Ratios are those of the medians, beside the least that is wanted; the last one compares heed with itself on the file in
+F16. A dagger (†) marks runs whose quartiles are more than 15 % of the median apart.
+\`npm run bench:codes -- --write\` renews this section.`;
 
 function table(rows: readonly CodesRow[]): string {
-  const ratio = (row: CodesRow): string[] =>
-    ratiosOf(row).map((got, i) => (got === null ? "–" : `${got} (${goals[row.task.name][i]!.least})`));
+  const ratio = (row: CodesRow): string[] => [
+    ...ratiosOf(row).map((got, i) => (got === null ? "–" : `${got} (${goals[row.task.name][i]!.least})`)),
+    besideFloats(row, rows)?.toString() ?? "–",
+  ];
   return [
-    `| file | task | ${names.join(" | ")} | heed ÷ llama.cpp | 8 bits ÷ llama.cpp | 8 bits ÷ ik_llama.cpp |`,
-    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    `| file | task | ${names.join(" | ")} | heed ÷ llama.cpp | 8 bits ÷ llama.cpp | 8 bits ÷ ik_llama.cpp | heed ÷ F16 |`,
+    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ...rows.map((row) => {
       const cells = [row.file, taskText(row.task), ...names.map((name) => cellOf(row, name)), ...ratio(row)];
       return `| ${cells.join(" | ")} |`;

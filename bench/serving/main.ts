@@ -9,9 +9,9 @@
  * fractions of seconds.
  */
 import { writeFileSync } from "node:fs";
-import { cpus } from "node:os";
 import { parseArgs } from "node:util";
-import { device, devices, threads } from "heed";
+import { device, threads } from "heed";
+import { machineOf } from "../machine.js";
 import { removeModels } from "../models.js";
 import { install } from "../peers/install.js";
 import { publishServing } from "../publish.js";
@@ -40,9 +40,8 @@ if (plans.length === 0)
   throw new Error(`--only: expected parts of rows of ${[...new Set(all.map(({ model }) => model))].join(", ")}`);
 
 const where = device(flags.device);
-const { description } = devices().find(({ name }) => name === where.name)!;
 const run: ServingRun = {
-  machine: where.kind === "cpu" ? `${cpus()[0]?.model ?? "unknown"} (${description})` : description,
+  machine: machineOf(where),
   date: new Date().toISOString().slice(0, 10),
   threads: threads(),
   seconds: Number(seconds),

@@ -6,14 +6,14 @@
  * bench/results. --smoke runs small programs, for fractions of seconds.
  */
 import { createRequire } from "node:module";
-import { cpus } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import * as tf from "@tensorflow/tfjs-core";
 import * as wasm from "@tensorflow/tfjs-backend-wasm";
-import { device, devices, threads } from "heed";
+import { device, threads } from "heed";
 import { register } from "heed/tfjs";
 import { Clock } from "../clock.js";
+import { machineOf } from "../machine.js";
 import { publishTfjs } from "../publish.js";
 import { type Contender, takeTurns } from "../turns.js";
 import { line, type TfjsRow, type TfjsRun } from "./report.js";
@@ -97,9 +97,8 @@ async function measure(row: Row): Promise<TfjsRow> {
   return { name, shape, goal, results: Object.fromEntries(backends.map((key) => [key, results[key]!])) };
 }
 
-const { description } = devices().find(({ name }) => name === where.name)!;
 const run: TfjsRun = {
-  machine: where.kind === "cpu" ? `${cpus()[0]?.model ?? "unknown"} (${description})` : description,
+  machine: machineOf(where),
   date: new Date().toISOString().slice(0, 10),
   threads: threads(),
   wasmThreads: wasm.getThreadsCount(),

@@ -63,14 +63,20 @@ test("the section has tokens a second, ratios and what they should be", () => {
         ...{ file: "Q4_0", task: { name: "callers", callers: 8, prompt: 60, count: 64 } },
         results: { heed: times(2048), "llama.cpp": { error: "ended" } },
       },
+      { file: "F16", task: { name: "prefill", prompt: 512 }, results: { heed: times(2500) } },
+      { file: "another", given: true, task: { name: "prefill", prompt: 512 }, results: { heed: times(1000) } },
     ],
   };
   expect(ratiosOf(run.rows[0]!)).toEqual([1.5, 3, null]);
   const section = codesSection(run);
-  expect(section).toContain("| Q4_0 | prefill of 512 | 256 | 512 | 171 | – | 1.5 (1.2) | 3 (2.2) | – |");
+  expect(section).toContain("| Q4_0 | prefill of 512 | 256 | 512 | 171 | – | 1.5 (1.2) | 3 (2.2) | – | 1.25 |");
+  expect(section).toContain("| F16 | prefill of 512 | 205 | – | – | – | – | – | – | – |");
+  expect(section).toContain("| another | prefill of 512 | 512 | – | – | – | – | – | – | – |");
   // Eight answers of 64 tokens in 2,048 ms
-  expect(section).toContain("| Q4_0 | 8 callers | 250 | – | – | – | – | – | – |");
+  expect(section).toContain("| Q4_0 | 8 callers | 250 | – | – | – | – | – | – | – |");
   expect(section).toContain("llama.cpp 7; without ik_llama.cpp (none)");
-  expect(line(run.rows[0]!)).toContain("heed ÷ llama.cpp 1.5 (goal 1.2, met)");
-  expect(line(run.rows[1]!)).toContain("llama.cpp: ended");
+  const first = line(run.rows[0]!, run.rows);
+  expect(first).toContain("heed ÷ llama.cpp 1.5 (goal 1.2, met)");
+  expect(first).toContain("heed ÷ its own F16 1.25 (goal 1, met)");
+  expect(line(run.rows[1]!, run.rows)).toContain("llama.cpp: ended");
 });
