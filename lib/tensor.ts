@@ -86,6 +86,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
    * @internal Object that is released with the tensor's memory: a parameter's copy in a shorter dtype (`Rounding.of`).
    */
   rounding: { release(): void } | null = null;
+  /** @internal True for a parameter of a model that computes in f32 that is kept in 16 bits; see `keepHalves`. */
+  keptHalves = false;
   /** @internal Scope that disposes the tensor, if any. */
   scope: Scope | null = null;
 
@@ -333,11 +335,25 @@ export class Tensor<D extends DType = DType> implements Disposable {
   }
 
   /**
+   * @internal Keeps a parameter, which has no memory yet, in the 16 bits in which its file stores it, although its model
+   * computes in f32.
+   */
+  keepHalves(dtype: "bf16" | "f16"): void {
+    if (this.#shared === undefined) Object.assign(this, { dtype, keptHalves: true });
+  }
+
+  /** @internal Dtype of the parameter in a model that computes with it: f32 if it is kept in 16 bits, or its own. */
+  get modelDType(): D {
+    return this.keptHalves ? ("f32" as D) : this.dtype;
+  }
+
+  /**
    * @internal Moves this tensor itself to another dtype or device, so that everything that holds a parameter sees it
    * moved. Its gradient is dropped.
    */
   move(target: Device | string): void {
     const to = destination(target, this);
+    if (target === to.dtype) this.keptHalves = false;
     if (to.device === this.device && to.dtype === this.dtype) return;
     const source = this.alias();
     const moved = source.to(target);
@@ -371,6 +387,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
   set(values: ArrayLike<number>): void {
     this.#live();
     checkValues("set", values);
+    if (this.keptHalves) this.move("f32");
     const target = this.contiguous ? this : allocate(this.shape, this.dtype, this.device, false);
     uploadValues("set", target, values);
     if (target !== this) {

@@ -93,6 +93,8 @@ export class Lora extends Module {
           const gain = div(this.lora_magnitude_vector.to("f32"), this.#norms(layer));
           weight = mul(weight, layer.layout === "oi" ? reshape(gain, [layer.outputs, 1]) : gain);
         }
+        // A weight that is kept in 16 bits in a model of f32 would lose digits of the change.
+        layer.weight.move(layer.weight.modelDType);
         ops.copy({ out: layer.weight, inp: weight });
         layer.weight.overwritten();
       }),

@@ -54,7 +54,7 @@ export function engineOptions({ context, kvMemory, kvType }: EngineFlags): Engin
 export const inferenceOptions = {
   dtype: new Option(
     "--dtype <type>",
-    "type to which the model's parameters are rounded (default: the type in which they are stored)",
+    "type in which the model computes, to which its parameters are rounded (default: the type in which they are stored); f32 rounds nothing",
   ).choices(["f32", "bf16", "f16"]),
   context: new Option(
     "--context <n>",

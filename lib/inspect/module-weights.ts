@@ -66,7 +66,7 @@ export function matrixOf(linear: Linear): FloatTensor {
   if (linear.plain) return (layout === "oi" ? transpose(weight) : weight).to("f32");
   const { device } = linear.quantized ?? weight;
   const ones = Float32Array.from({ length: inputs ** 2 }, (_, i) => Number(i % (inputs + 1) === 0));
-  const rows = linear.forward(tensor(ones, [inputs, inputs], { device, dtype: weight.dtype })).to("f32");
+  const rows = linear.forward(tensor(ones, [inputs, inputs], { device, dtype: weight.modelDType })).to("f32");
   return bias ? sub(rows, bias.to("f32")) : rows;
 }
 

@@ -52,7 +52,7 @@ abstract class BertHead extends Module {
 
 /** Returns an initializer for a head's parameters, with the encoder's device and dtype. */
 function initializerOf(bert: Bert, seed: number): Initializer {
-  return new Initializer(seed, bert.device, bert.embeddings.word_embeddings.weight.dtype);
+  return new Initializer(seed, bert.device, bert.embeddings.word_embeddings.weight.modelDType);
 }
 
 /** Options of `BertForMaskedLM.forward`. */

@@ -58,12 +58,12 @@ export abstract class Model extends Module {
    * @see https://arxiv.org/abs/1710.03740
    */
   get dtype(): FloatDType {
-    const parameters = this.tokens.weight.dtype;
+    const parameters = this.tokens.weight.modelDType;
     return parameters === "f32" ? this.#activations : parameters;
   }
 
   set dtype(dtype: FloatDType) {
-    checkRounding(this.name, this.tokens.weight.dtype, dtype);
+    checkRounding(this.name, this.tokens.weight.modelDType, dtype);
     this.#activations = dtype;
   }
 }

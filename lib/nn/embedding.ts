@@ -42,7 +42,7 @@ export class Embedding extends WeightLayer {
   forward(ids: IntTensor, options: EmbeddingOptions = {}): FloatTensor {
     const { weight, quantized } = this;
     return quantized
-      ? quantizedEmbedding(ids, quantized, { dtype: weight.dtype, ...options })
+      ? quantizedEmbedding(ids, quantized, { dtype: weight.modelDType, ...options })
       : embedding(ids, weight, options);
   }
 

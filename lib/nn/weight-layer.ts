@@ -31,7 +31,7 @@ export abstract class WeightLayer extends Module {
     if (!quantized) return this;
     const restored = noGrad(() =>
       scope(() => {
-        const rows = dequantize(quantized, { dtype: weight.dtype }); // [out, in]
+        const rows = dequantize(quantized, { dtype: weight.modelDType }); // [out, in]
         return layout === "oi" ? rows : contiguous(transpose(rows));
       }),
     );

@@ -79,8 +79,9 @@ export function chunkedCrossEntropy(
   const scale = lossScale(dtype);
   const gradientOf = (tensor: FloatTensor | null, summed: boolean): FloatTensor | null => {
     if (!recorded || !tensor?.requiresGrad) return null;
-    // Sums of f16 gradients that are multiplied by a scale may exceed the largest number of f16.
-    const sums = (summed && chunks > 1) || scale !== 1;
+    // Sums of f16 gradients that are multiplied by a scale may exceed the largest number of f16. Beside logits in f32,
+    // kernels write the gradient of a 16-bit weight in f32 only.
+    const sums = (summed && chunks > 1) || scale !== 1 || tensor.dtype !== dtype;
     return allocate(tensor.shape, sums ? "f32" : tensor.dtype, device, false);
   };
   const dx = gradientOf(input, false);

@@ -3,7 +3,8 @@ import type { FloatDType } from "../dtype.js";
 import { ops } from "../native.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
 import { checkDType, checkFloat, checkObject, checkShapeIs, checkTensor } from "./check.js";
-import { checkRounding } from "./precision.js";
+import { scope } from "../scope.js";
+import { checkRounding, writeGradient } from "./precision.js";
 import { contiguous } from "./views.js";
 
 /** Options of `embedding`. */
@@ -28,16 +29,20 @@ export function embedding(ids: IntTensor, weight: FloatTensor, options: Embeddin
   checkTensor("embedding", "weight", weight, ids);
   checkFloat("embedding", "weight", weight);
   checkObject("embedding", "options", options);
-  const { dtype = weight.dtype } = options;
-  checkRounding("embedding", weight.dtype, dtype);
+  const { dtype = weight.modelDType } = options;
+  checkRounding("embedding", weight.modelDType, dtype);
   checkShapeIs("embedding", "weight", weight, [-1, -1]);
+  // Kernels widen rows of 16 bits to f32, but do not round them to another dtype.
+  if (weight.keptHalves && dtype !== "f32" && dtype !== weight.dtype)
+    return scope(() => embedding(ids, weight, { dtype: "f32" }).to(dtype));
   const index = contiguous(ids);
   const table = contiguous(weight);
   const out: FloatTensor = allocate([...ids.shape, weight.shape[1]!], dtype, weight.device);
   ops.embedding_forward({ out, ids: index, weight: table });
   record("embedding", out, [table], { index }, ({ dout, gradient, saved }) => {
-    const { out: dweight, accumulate } = gradient(0);
-    ops.embedding_backward({ dweight, dout, ids: saved.index, accumulate });
+    writeGradient(gradient(0), dout.dtype, ({ out: dweight, accumulate }) =>
+      ops.embedding_backward({ dweight, dout, ids: saved.index, accumulate }),
+    );
   });
   if (index !== ids) index.dispose();
   if (table !== weight) table.dispose();

@@ -26,7 +26,8 @@ export interface LinearOptions {
  * activation.
  *
  * If x is bf16 or f16, weight and bias may be f32. The weight is then rounded to the dtype of x, and the gradients of
- * weight and bias are sums in f32.
+ * weight and bias are sums in f32. If x is f32, the weight may be bf16 or f16: the result is that of the same numbers in
+ * f32, while only 16 bits of each are read.
  *
  * @example
  * const weight = parameter(randn([4, 8], { seed: 2 }));

@@ -2,8 +2,11 @@
  * Mixed precision (Micikevicius et al. 2018): the optimiser updates parameters in f32, while activations are bf16 or
  * f16. Kernels read f32 parameters of norms, biases and embeddings directly; the weight of a matrix product is rounded to
  * the dtype of the activations.
+ *
+ * The opposite serves inference: activations in f32 beside a weight that is kept in the 16 bits of its file. Products
+ * read such a weight as it is, because its numbers are numbers in f32 too.
  */
-import { isRecording } from "../autograd.js";
+import { type GradientSlot, isRecording } from "../autograd.js";
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { Graph } from "../graph.js";
@@ -23,12 +26,13 @@ export function checkRounding(op: string, parameters: FloatDType, dtype: FloatDT
 }
 
 /**
- * @internal Returns `weight` in `dtype`, as an alias of itself or of a rounded copy, outside every scope and graph. A
- * copy that is made for inference, or of a frozen parameter, stays with its parameter. A copy for a recorded pass
- * belongs to its graph alone, because the parameter's gradient later takes its memory.
+ * @internal Returns `weight` for products by activations of `dtype`: an alias of itself if it has that dtype or `dtype` is
+ * f32, or else of a copy that is rounded to `dtype`. The alias is outside every scope and graph. A copy that is made for
+ * inference, or of a frozen parameter, stays with its parameter. A copy for a recorded pass belongs to its graph alone,
+ * because the parameter's gradient later takes its memory.
  */
 export function rounded(weight: FloatTensor, dtype: FloatDType): FloatTensor {
-  if (weight.dtype === dtype) return weight.alias();
+  if (weight.dtype === dtype || dtype === "f32") return weight.alias();
   if (weight.node || !weight.isParameter) return roundedCopy(weight, dtype);
   if (isRecording() && weight.requiresGrad) return taken(weight, dtype) ?? roundedCopy(weight, dtype);
   let rounding = Rounding.of(weight);
@@ -52,8 +56,23 @@ export function rounded(weight: FloatTensor, dtype: FloatDType): FloatTensor {
  */
 export function multiplier(weight: FloatTensor, dtype: FloatDType): FloatTensor {
   const trained = isRecording() && weight.requiresGrad && weight.isParameter && !weight.node;
-  if (weight.dtype === dtype || !trained || weight.device.kind !== "cpu") return rounded(weight, dtype);
+  if (weight.dtype !== "f32" || !trained || weight.device.kind !== "cpu") return rounded(weight, dtype);
   return taken(weight, dtype) ?? weight.alias();
+}
+
+/**
+ * @internal Calls `write` with a slot for a gradient that is computed from one of `dtype`: the slot itself, or one in f32
+ * if kernels cannot write to the slot's dtype, whose numbers are then rounded to it.
+ */
+export function writeGradient(slot: GradientSlot, dtype: FloatDType, write: (slot: GradientSlot) => void): void {
+  const { out, accumulate } = slot;
+  if (out.dtype === "f32" || out.dtype === dtype) {
+    write(slot);
+    return;
+  }
+  using wide: FloatTensor = allocate(out.shape, "f32", out.device, false);
+  write({ out: wide, accumulate: false });
+  ops.copy({ out, inp: wide, accumulate });
 }
 
 /**

@@ -4,7 +4,8 @@ import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { formatShape, numel, sameShape } from "../shape.js";
 import type { FloatTensor } from "../tensor.js";
-import { checkChoice, checkFloat, checkParameter, checkShapeIs } from "./check.js";
+import { checkChoice, checkFloat, checkParameter, checkShapeIs, checkTensor } from "./check.js";
+import { writeGradient } from "./precision.js";
 import { transposed } from "./views.js";
 
 /** Order of a weight's dimensions: [out, in] ("oi") or [in, out] ("io", as in GPT-2's files). */
@@ -36,7 +37,8 @@ export function checkProjection(
   layout: Layout,
 ): number {
   checkChoice(op, "layout", layout, layouts);
-  checkParameter(op, "weight", weight, x);
+  checkTensor(op, "weight", weight, x);
+  checkFloat(op, "weight", weight);
   checkShapeIs(op, "weight", weight, layout === "oi" ? [-1, inputs] : [inputs, -1]);
   const outputs = weight.shape[layout === "oi" ? 0 : 1]!;
   if (bias) {
@@ -73,8 +75,9 @@ export function projectionGradients(
   layout: Layout,
 ): void {
   const dBias = needs(at + 1) ? gradient(at + 1) : null;
-  const dWeight = needs(at) ? gradient(at) : null;
-  writeProjectionGradients(dWeight, dBias, x, dy, layout);
+  const write = (dWeight: GradientSlot | null): void => writeProjectionGradients(dWeight, dBias, x, dy, layout);
+  if (needs(at)) writeGradient(gradient(at), dy.dtype, write);
+  else write(null);
 }
 
 /**

@@ -37,7 +37,10 @@ export function checkParameters(op: string, parameters: Trained): [string, Float
     if (typeof name !== "string")
       throw new HeedError("ERR_ARGUMENT", `${op}: expected the name of a parameter, got ${describe(name)}`);
     checkTensor(op, name, tensor);
-    if (!tensor.isFrozen) checkDType(op, name, tensor, "f32");
+    if (tensor.isFrozen) continue;
+    // What a model of f32 keeps in the 16 bits of its file becomes f32 when it is to be trained.
+    tensor.move(tensor.modelDType);
+    checkDType(op, name, tensor, "f32");
   }
   return list;
 }

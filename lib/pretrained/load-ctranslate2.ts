@@ -71,7 +71,12 @@ export async function loadCTranslate2(folder: string, options: CTranslate2Option
   });
   const made = withStoredDtype(rest, weights);
   const make = (): EncoderDecoder => new EncoderDecoder(config, made);
-  const { model } = await loadFrom(weights, make, () => ({ nameInFile, quantize, activations: options.activations }));
+  const { model } = await loadFrom(weights, make, () => ({
+    nameInFile,
+    quantize,
+    activations: options.activations,
+    keepHalves: options.storedDtype ?? false,
+  }));
   return { model, source, target };
 }
 

@@ -45,6 +45,7 @@ export async function loadFolder<K extends keyof PretrainedKinds>(
     quantize,
     activations: options.activations,
     keepStored: options.quantize !== false,
+    keepHalves: options.storedDtype ?? false,
   }));
   return { model: model as PretrainedKinds[K], ignored };
 }

@@ -13,6 +13,7 @@ import type { FloatTensor } from "../tensor.js";
 import { setPieces } from "../tensor-pieces.js";
 import { CodeFile } from "./code-file.js";
 import { rowsAreOutputs, setBlocks, setCodes, setQuantized, setTransposed } from "./fill-matrix.js";
+import { halvesOf } from "./stored-dtype.js";
 
 /** Tensors of published files that are not parameters: tables that heed computes. */
 const computed = /(^|\.)(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|embeddings\.position_ids)$/;
@@ -41,6 +42,12 @@ export interface LoadWeightsOptions {
    * @default false
    */
   keepStored?: boolean;
+  /**
+   * Keeps the matrices of layers that the file stores in bf16 or f16 so, if the model computes in f32 on the CPU and has no
+   * memory yet. They stand for the same numbers in half the bytes.
+   * @default false
+   */
+  keepHalves?: boolean;
 }
 
 /**
@@ -85,7 +92,7 @@ export async function loadWeights(
   options: LoadWeightsOptions = {},
 ): Promise<string[]> {
   const parameters = matched(model, file, options);
-  const { ignored = [], quantize = null, keepStored = false, activations } = options;
+  const { ignored = [], quantize = null, keepStored = false, keepHalves = false, activations } = options;
   const memory = new PieceMemory();
   for (const { names, tensor, transposed, layer, coded } of parameters) {
     if (layer && coded) {
@@ -93,11 +100,15 @@ export async function loadWeights(
       continue;
     }
     const asStored = keepStored && !quantize;
-    const format = layer && asStored && rowsAreOutputs(layer, transposed) ? formatOf(file, names) : null;
+    const stored = storedType(file, names);
+    const format = layer && asStored && rowsAreOutputs(layer, transposed) ? formatOf(file, stored) : null;
     if (layer && format) {
       await setBlocks(layer, bytesOf(file, names, memory), format);
       continue;
     }
+    const halves = layer && keepHalves && !quantize ? halvesOf(stored) : null;
+    // On CUDA every product would widen the whole weight first.
+    if (halves && tensor.dtype === "f32" && tensor.device.kind === "cpu") tensor.keepHalves(halves);
     const pieces = piecesOf(file, names, memory);
     if (layer && quantize) await setQuantized(layer, pieces, { transposed, ...quantize });
     else await (transposed ? setTransposed(tensor, pieces) : setPieces(tensor, pieces));
@@ -181,10 +192,15 @@ function matched(
   return parameters;
 }
 
-/** Returns the format of blocks in which the file stores all of these tensors, or null if there is none. */
-function formatOf(file: WeightFile, names: readonly string[]): BlockFormat | null {
-  const [format, ...others] = new Set(names.map((name) => file.tensors.get(name)!.dtype));
-  return file.readBytes && format !== undefined && others.length === 0 && isBlockFormat(format) ? format : null;
+/** Returns the type in which the file stores all of these tensors, or null if they differ. */
+function storedType(file: WeightFile, names: readonly string[]): string | null {
+  const [type, ...others] = new Set(names.map((name) => file.tensors.get(name)!.dtype));
+  return type !== undefined && others.length === 0 ? type : null;
+}
+
+/** Returns the format of blocks that a type of a file names, or null if it names none that the file can read as bytes. */
+function formatOf(file: WeightFile, type: string | null): BlockFormat | null {
+  return file.readBytes && type !== null && isBlockFormat(type) ? type : null;
 }
 
 async function* bytesOf(file: WeightFile, names: readonly string[], memory: PieceMemory): AsyncGenerator<Uint8Array> {

@@ -80,7 +80,7 @@ export async function savePretrained(
     ...(tokenizer ? await tokenizerFiles(tokenizer) : []),
     ...generationFile(options.defaults ?? {}, tokenizer),
   ]);
-  const dtype = options.dtype ?? [...model.namedParameters()][0]?.[1].dtype ?? "f32";
+  const dtype = options.dtype ?? [...model.namedParameters()][0]?.[1].modelDType ?? "f32";
   if (!Object.hasOwn(fileTypes, dtype))
     throw new HeedError("ERR_DTYPE", `savePretrained: expected dtype to be f32, bf16 or f16, got ${describe(dtype)}`);
   const tensors = tensorsOf(model, saving, dtype, options.onProgress);

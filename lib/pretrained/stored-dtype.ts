@@ -6,7 +6,9 @@ import { numel } from "../shape.js";
 export interface StoredDTypeOptions {
   /**
    * True if the model gets the dtype in which its file stores most of its numbers, unless `dtype` is given. Numbers that
-   * are stored in codes or blocks do not count. False gives f32.
+   * are stored in codes or blocks do not count. If that is f32, or `dtype` says so, the model computes in f32, but on the
+   * CPU it keeps matrices that the file stores in bf16 or f16 so: they are the same numbers in half the memory. They become
+   * f32 when an optimiser is made for them. False gives f32, in memory too.
    *
    * @default true for `load`, which loads models for inference, and false for the others
    */
@@ -14,6 +16,12 @@ export interface StoredDTypeOptions {
 }
 
 const dtypes: Readonly<Record<string, FloatDType>> = { F64: "f32", F32: "f32", BF16: "bf16", F16: "f16" };
+
+/** Returns the dtype of 16 bits that a type of a file names, or null if it names none. */
+export function halvesOf(type: string | null): "bf16" | "f16" | null {
+  const dtype = type === null ? undefined : dtypes[type];
+  return dtype === "bf16" || dtype === "f16" ? dtype : null;
+}
 
 /** Returns the options of a model's constructor, with the dtype of the file if the options ask for it. */
 export function withStoredDtype<T extends { dtype?: FloatDType } & StoredDTypeOptions>(

@@ -119,7 +119,7 @@ export async function saveCheckpoint(
   // Of the other kinds, the model before training may lack the head, which the checkpoint has then.
   const refers =
     kind === "causal" && adapter !== null && base !== null && Object.values(own).every(({ isFrozen }) => isFrozen);
-  const baseDtype = refers ? Object.values(own)[0]!.dtype : null;
+  const baseDtype = refers ? Object.values(own)[0]!.modelDType : null;
   const baseQuantized = quantizationOf("saveCheckpoint", model);
   if (model.isQuantized && !refers)
     throw new HeedError(

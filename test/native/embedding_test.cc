@@ -91,7 +91,7 @@ TEST(embedding_errors) {
   is(forward(out, out, weight), "ERR_DTYPE: embedding_forward: expected ids of dtype i32, got f32");
   is(forward(out, strided, weight),
      "ERR_SHAPE: embedding_forward: expected ids to be contiguous, got a strided view of shape [3]");
-  is(forward(out, ids, ids), "ERR_DTYPE: embedding_forward: expected weight of dtype f32, got i32");
+  is(forward(out, ids, ids), "ERR_DTYPE: embedding_forward: expected weight of dtype f32, bf16 or f16, got i32");
   is(forward(out, ids, flat), "ERR_SHAPE: embedding_forward: expected weight with 2 dimensions, got shape [20]");
   is(forward(ids, ids, weight), "ERR_DTYPE: embedding_forward: expected weight of dtype i32, got f32");
   is(forward(wrong, ids, weight), "ERR_SHAPE: embedding_forward: expected out of shape [3, 4], got [3, 5]");

@@ -20,15 +20,20 @@ struct Case {
   Int activation = 0;
   bool accumulate = false;
   DType dtype = DType::f32;
-  bool wide = false;    // out, bias and residual are f32 for every dtype
-  bool rounds = false;  // b is f32 for every dtype
+  bool wide = false;   // out, bias and residual are f32 for every dtype
+  bool mixed = false;  // b has another dtype: f32 beside 16 bits, and 16 bits beside f32
+
+  DType of_b() const {
+    if (!mixed) return dtype;
+    return dtype != DType::f32 ? DType::f32 : n % 2 ? DType::bf16 : DType::f16;
+  }
 };
 
 // Returns the case in another dtype.
-Case of(DType dtype, Case c, bool wide = false, bool rounds = false) {
+Case of(DType dtype, Case c, bool wide = false, bool mixed = false) {
   c.dtype = dtype;
   c.wide = wide;
-  c.rounds = rounds;
+  c.mixed = mixed;
   return c;
 }
 
@@ -53,7 +58,7 @@ void check(Sweep& s, Stream& stream, const Ops& ops, const Case& c) {
           {padded(mixed),
            padded(c.dtype),
            {with(c.batch, c.m, c.k), c.dtype, c.a},
-           {with(c.batch, c.k, c.n), c.rounds ? DType::f32 : c.dtype, c.b},
+           {with(c.batch, c.k, c.n), c.of_b(), c.b},
            {{c.n}, mixed},
            padded(mixed),
            padded(c.dtype)},
@@ -90,7 +95,8 @@ TEST(gemm_beyond_one_block) {
                 check(s, stream, ops, of(dtype, {{}, m, n, k, a, b}, false, true));
           for (const int64_t m : {1, 2, 3, 5, 8})
             for (const auto& [n, k] : {std::array<int64_t, 2>{1100, 67}, {70, 1030}, {1, 4097}, {515, 1}})
-              check(s, stream, ops, of(dtype, {{}, m, n, k, a, b}));
+              check(s, stream, ops, of(dtype, {{}, m, n, k, a, b}, false, dtype == DType::f32 && m % 2 == 1)),
+                  check(s, stream, ops, of(dtype, {{}, m, n, k, a, b}));
         }
       check(s, stream, ops, of(dtype, {{}, 172, 2085, 1030}, true));
       // Slices of k in strips of columns.
@@ -220,7 +226,7 @@ TEST(gemm_errors) {
   EXPECT(error(out, ids_a, b, nullptr, nullptr, nullptr, nullptr) ==
          "ERR_DTYPE: gemm: expected a of dtype f32, bf16 or f16, got i32");
   EXPECT(error(out, a, ids_b, nullptr, nullptr, nullptr, nullptr) ==
-         "ERR_DTYPE: gemm: expected b of dtype f32, got i32");
+         "ERR_DTYPE: gemm: expected b of dtype f32, bf16 or f16, got i32");
   EXPECT(
       error(out, other, b, nullptr, nullptr, nullptr, nullptr) ==
       "ERR_SHAPE: gemm: expected a [..., 4, K] and b [..., K, 3] with the leading sizes of out, got [3, 4] and [5, 3]");

@@ -48,7 +48,7 @@ const cases: Case[] = [
   {
     file: "bf16",
     save: (file, model) => savePretrained(file, model, { dtype: "bf16" }),
-    loads: [{ dtype: "bf16" }, ...(nightly ? [{}, { dtype: "f16" } as const, int8] : [])],
+    loads: [{ dtype: "bf16" }, { dtype: "f32" }, ...(nightly ? [{}, { dtype: "f16" } as const, int8] : [])],
   },
   {
     file: "q8.gguf",
@@ -65,7 +65,7 @@ const cases: Case[] = [
         {
           file: "f16.gguf",
           save: (file, model) => saveGguf(file, model, { type: "F16" }),
-          loads: [{ dtype: "f16" }, int8],
+          loads: [{ dtype: "f16" }, { dtype: "f32" }, int8],
         },
       ] satisfies Case[])
     : []),

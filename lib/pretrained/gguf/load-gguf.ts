@@ -89,6 +89,7 @@ async function modelOf(
       quantize,
       activations: options.activations,
       keepStored: options.quantize !== false,
+      keepHalves: options.storedDtype ?? false,
     }),
   );
   return model as GPT | Llama;

@@ -31,4 +31,9 @@ void expect_parameter_dtype(const char* op, const char* name, const TensorView& 
   fail(Code::dtype, "%s: expected %s of dtype %s or f32, got %s", op, name, name_of(activations), name_of(view.dtype));
 }
 
+void expect_weight_dtype(const char* op, const char* name, const TensorView& view, DType activations) {
+  if (activations == DType::f32) return expect_float(op, name, view);
+  expect_parameter_dtype(op, name, view, activations);
+}
+
 }  // namespace heed

@@ -15,5 +15,7 @@ void expect_same_dtype(const char* op, const char* name, const TensorView& view,
 void expect_activation(const char* op, Int activation);
 // Checks that parameters and their gradients have the dtype of the activations or f32.
 void expect_parameter_dtype(const char* op, const char* name, const TensorView& view, DType activations);
+// The same for the weights of products and tables, which beside activations in f32 may also be bf16 or f16.
+void expect_weight_dtype(const char* op, const char* name, const TensorView& view, DType activations);
 
 }  // namespace heed

@@ -29,7 +29,7 @@ void check_embedding_forward(const char* op, Out out, In ids, In weight) {
     expect_dtype(op, "weight", weight, DType::i32);
   } else {
     expect_float(op, "out", out);
-    expect_parameter_dtype(op, "weight", weight, out.dtype);
+    expect_weight_dtype(op, "weight", weight, out.dtype);
   }
   check(op, "weight", weight, "out", out, ids);
 }

@@ -95,7 +95,7 @@ void check_gemm(const GemmOperands& operands, OptOut sum, OptIn bias, Int activa
   const TensorView *residual = operands.residual, *preact = operands.preact, *dact_preact = operands.dact_preact;
   check_shapes(out, a, b);
   expect_float(kOp, "a", a);
-  expect_parameter_dtype(kOp, "b", b, a.dtype);
+  expect_weight_dtype(kOp, "b", b, a.dtype);
   check_rows("out", out, out);
   expect_parameter_dtype(kOp, "out", out, a.dtype);
   if (residual) {

@@ -7,7 +7,9 @@
 // · Ŵᵀ for a weight in 8 or 4 bits, whose codes become floats when a panel of it is packed (gemm_pack_quantized.h).
 //
 // A b in f32 beside an a in bf16 or f16 is rounded to a's dtype when a panel of it is packed, so that nothing has to
-// make a copy of a weight first. bf16 and f16 are widened to f32 as they are read. Many rows of bf16 are multiplied
+// make a copy of a weight first. A b in bf16 or f16 beside an a in f32, as in a model that computes in f32 with weights
+// as a file stores them, stands for the f32 numbers that it is: the result has the bits that a copy in f32 would give,
+// and memory is read in 16 bits. bf16 and f16 are widened to f32 as they are read. Many rows of bf16 are multiplied
 // directly if the machine has the instruction for it (AVX512-BF16). It adds the exact products of two pairs to a sum in
 // f32, with each addition rounded to nearest, and treats subnormal numbers (below 2^-126) as zero.
 #include "core/checks/gemm.h"
@@ -75,7 +77,7 @@ void multiply(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn
     stream.launch(kOp, [p, thin, memory = memory.f32()] { multiply_thin(p, thin, memory); });
     return;
   }
-  if (few_rows(p) && b.dtype == a.dtype) {
+  if (few_rows(p)) {
     const FewRows few(p);
     const Stream::Workspace partial(stream, kOp, static_cast<size_t>(few.floats(p)) * sizeof(float));
     stream.launch(kOp, [p, few, partial = partial.f32()] { multiply_few_rows(p, few, partial); });

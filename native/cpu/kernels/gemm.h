@@ -104,6 +104,8 @@ struct Problem {
   Activation activation = Activation::none;
   bool accumulate = false;
 
+  // Returns true if b is rounded to the dtype of a. Otherwise its numbers are what is stored.
+  bool rounds_b() const { return a.data.dtype != DType::f32 && b.data.dtype != a.data.dtype; }
   // Returns true if the result is the bare product, so that an earlier value of `out` may be added at any time.
   bool plain() const { return !bias && !residual && !preact && !dact && activation == Activation::none; }
 };

@@ -83,10 +83,11 @@ inline void put_in_order(Pairs, float* sums) {
 // sums[i · stride + j] = Σ_p a[i][p] b[p][j] for a chain from `begin` to before `end`, and `columns` of b's contiguous
 // columns, kDepth words at a time. Writes up to a multiple of kTwo. `next` is where the caller's next chain begins in
 // b, whose first rows are asked for at the end of this one's.
-template <int M, class Words>
-inline void scale_rows(const Problem& p, const typename Words::Element* a, const typename Words::Element* b,
+template <int M, class WordsOfA, class Words>
+inline void scale_rows(const Problem& p, const typename WordsOfA::Element* a, const typename Words::Element* b,
                        const typename Words::Element* next, int64_t begin, int64_t end, int64_t columns, float* sums,
                        int64_t stride) {
+  static_assert(WordsOfA::kWord == Words::kWord);
   constexpr int64_t kElements = Words::kElements;
   constexpr int kDepth = (M <= 2 ? 8 : 4) / static_cast<int>(kElements);  // in words
   const int64_t padded = ceil_div(columns, kTwo) * kTwo;
@@ -98,7 +99,7 @@ inline void scale_rows(const Problem& p, const typename Words::Element* a, const
       for (int q = 0; q < D; q++) {
         const int64_t at = k + q * kElements;
         x[i][q] =
-            i < p.m && at < end ? set1(Words::one(a + i * p.a.row + at * p.a.column, p.a.column, end - at)) : vf{};
+            i < p.m && at < end ? set1(WordsOfA::one(a + i * p.a.row + at * p.a.column, p.a.column, end - at)) : vf{};
       }
     const auto* const ahead = k + D * kElements < end ? b + (k + D * kElements) * p.b.row : next;
     const auto step = [&](int64_t j, auto... left) {
@@ -203,11 +204,13 @@ inline void multiply_scaled(const Problem& p, const FewRows& few, float* partial
     float* const sums = count > 1 ? partial + i * size : own;
     const Floats a = p.a.at(task.batch), b = p.b.at(task.batch) + task.column;
     const Floats b_next = p.b.at(next.batch) + (next.column + next.begin * p.b.row);
-    with_words(chains.word, a.dtype, [&](auto words) {
+    with_both_words(chains.word, a.dtype, b.dtype, [&](auto words_of_a, auto words) {
+      using WordsOfA = decltype(words_of_a);
       using Words = decltype(words);
       using Element = typename Words::Element;
-      scale_rows<M, Words>(p, a.as<Element>(), b.as<Element>(), b_next.as<Element>(), task.begin,
-                           min_of(task.begin + chains.length, p.k), min_of(width, p.n - task.column), sums, width);
+      scale_rows<M, WordsOfA, Words>(p, a.as<typename WordsOfA::Element>(), b.as<Element>(), b_next.as<Element>(),
+                                     task.begin, min_of(task.begin + chains.length, p.k),
+                                     min_of(width, p.n - task.column), sums, width);
     });
     if (count == 1) finish_strip(task.strip, sums);
   });
@@ -227,7 +230,7 @@ inline void multiply_scaled(const Problem& p, const FewRows& few, float* partial
 
 // Returns true if the problem is of that kind: few rows, and contiguous in the dimension that each form needs.
 inline bool few_rows(const Problem& p) {
-  if (p.m > kFewRows) return false;
+  if (p.m > kFewRows || p.rounds_b()) return false;
   if (p.b.row == 1) return p.a.column == 1 || p.k <= 1;
   return p.m <= kFewScaledRows && (p.b.column == 1 || p.n <= 1);
 }

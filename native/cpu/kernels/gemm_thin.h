@@ -70,8 +70,7 @@ struct Thin {
   static bool takes(const Problem& p) {
     if (p.batch != 1 || p.k == 0 || min_of(p.m, p.n) > kThin) return false;
     const Thin t(p);
-    if (t.wide.data.dtype != p.a.data.dtype || t.wide.rows < kLeastRows) return false;
-    if (few_rows(p) && p.b.data.dtype == p.a.data.dtype) return false;
+    if ((t.of_a && p.rounds_b()) || t.wide.rows < kLeastRows || few_rows(p)) return false;
     if (t.dots) return t.parts == 1 || !t.of_a;  // more rows of A than one part has: tiles fetch B ahead
     // Tiles of more than one part read the wide operand again, from the L2 cache.
     const int64_t bytes = t.wide.k * static_cast<int64_t>(size_of(t.wide.data.dtype));

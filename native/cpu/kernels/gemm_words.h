@@ -124,11 +124,22 @@ inline void with_rounded_words([[maybe_unused]] Word word, DType dtype, const F&
   f(RoundedSingles<f16>{});
 }
 
-// The same for an operand of a product whose operand a has the dtype `of_a`.
+// The same for an operand of a product whose operand a has the dtype `of_a`. Beside an a in f32, the numbers of a b in
+// 16 bits are words of f32 as they are.
 template <class F>
 inline void with_operand_words(Word word, DType dtype, DType of_a, const F& f) {
-  if (dtype == of_a) return with_words(word, dtype, f);
+  if (dtype == of_a || of_a == DType::f32) return with_words(word, dtype, f);
   with_rounded_words(word, of_a, f);
+}
+
+// f(words of a, words of b) for a product that does not round b.
+template <class F>
+inline void with_both_words(Word word, DType of_a, DType of_b, const F& f) {
+  with_words(word, of_b, [&](auto words) {
+    if constexpr (decltype(words)::kWord == Word::f32)
+      if (of_a != of_b) return f(Singles<float>{}, words);
+    f(words, words);
+  });
 }
 
 // n cut into even parts of at most `most`: the size of a part.

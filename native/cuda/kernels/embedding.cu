@@ -1,10 +1,11 @@
 // Embedding: out[i, C] = weight[ids[i], C]; backward dweight[ids[i], C] (+)= Σ dout[i, C].
 //
-// Forward: a warp copies up to 2 KB of a row. Backward uses no atomics on floats and gives the same bits each time.
-// Positions are sorted by id (a stable radix sort with eight bits per pass, so that positions of one id stay in order).
-// Blocks of 32 sorted positions sum the runs of equal ids, one thread per vector of columns. Runs that continue beyond
-// a block leave a part for each block, and the last kernel sums the parts in order. Ids out of range are reported:
-// their rows of out are 0, and they add to no row of dweight. Backward needs the ids only.
+// Forward: a warp copies up to 2 KB of a row. Rows of 16 bits that become f32 are copied first and then widened.
+// Backward uses no atomics on floats and gives the same bits each time. Positions are sorted by id (a stable radix sort
+// with eight bits per pass, so that positions of one id stay in order). Blocks of 32 sorted positions sum the runs of
+// equal ids, one thread per vector of columns. Runs that continue beyond a block leave a part for each block, and the
+// last kernel sums the parts in order. Ids out of range are reported: their rows of out are 0, and they add to no row
+// of dweight. Backward needs the ids only.
 #include "cuda/kernels/columns.h"
 #include "cuda/kernels/rows.h"
 
@@ -273,6 +274,14 @@ void host::embedding_forward(Stream& stream, Out out, In ids, In weight) {
   const char* op = "embedding_forward";
   check_embedding_forward(op, out, ids, weight);
   if (out.empty()) return;
+  if (size_of(weight.dtype) < size_of(out.dtype)) {
+    const Stream::Workspace memory(stream, op, static_cast<size_t>(out.numel()) * size_of(weight.dtype));
+    TensorView rows = out;
+    rows.dtype = weight.dtype;
+    rows.data = memory.as<void>();
+    host::embedding_forward(stream, rows, ids, weight);
+    return host::copy(stream, out, rows, false);
+  }
   const int64_t n = ids.numel(), C = weight.dim(1), length = 16 / static_cast<int64_t>(size_of(out.dtype));
   const bool vectors = in_vectors(C, &out, &weight);
   // i32 is moved as f32, whose bits the kernel does not change.

@@ -1,10 +1,10 @@
 // gemm: out[..., M, N] (+)= epilogue(a[..., M, K] · b[..., K, N]). Strides express every transpose and batch.
 //
 // bf16 and f16 are multiplied on tensor cores (gemm_mma.h). f32 is multiplied exactly (gemm_f32.h) or, if requested,
-// rounded to tf32 (gemm_tf32.h). A b in f32 beside an a in 16 bits is first rounded to a's dtype, into a workspace. The
-// epilogue (gemm_epilogue.h) is applied to the sums on their way to memory. One block computes one tile, or a part of
-// its K. If b is the same for all matrices of a batch dimension, the dimension is first turned into more rows. The
-// tiles are:
+// rounded to tf32 (gemm_tf32.h). A b of another dtype than a is first converted to a's, into a workspace: f32 is
+// rounded to 16 bits, and 16 bits are widened to f32. The epilogue (gemm_epilogue.h) is applied to the sums on their
+// way to memory. One block computes one tile, or a part of its K. If b is the same for all matrices of a batch
+// dimension, the dimension is first turned into more rows. The tiles are:
 //
 //   few        16 ×  32   few rows: decoding, bound by reading b once (f32: 16 × 64)
 //   small      64 ×  64   products that would not fill the device with large tiles
@@ -273,10 +273,10 @@ void multiply(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn
   if (out.empty()) return;
   if (b.dtype != a.dtype) {
     const Stream::Workspace memory(stream, kOp, static_cast<size_t>(b.numel()) * size_of(a.dtype));
-    const TensorView rounded = dense(b, a.dtype, memory.as<void>());
-    host::copy(stream, rounded, b, false);
-    return multiply(stream, out, sum, a, rounded, bias, residual, preact, dact_preact, activation, sum_of_a, accumulate,
-                    accumulate_sum);
+    const TensorView converted = dense(b, a.dtype, memory.as<void>());
+    host::copy(stream, converted, b, false);
+    return multiply(stream, out, sum, a, converted, bias, residual, preact, dact_preact, activation, sum_of_a,
+                    accumulate, accumulate_sum);
   }
 
   const auto element = static_cast<int64_t>(size_of(a.dtype));
