@@ -63,7 +63,7 @@ export class DraftModel implements Drafter {
   constructor(model: CausalDecoder, pages: PageCounts) {
     this.#model = model;
     this.#table = new PageTable(pages.first, pages.pageSize, pages.most);
-    this.#memory = new KvMemory(model, pages);
+    this.#memory = new KvMemory(model, pages, this.#recorded);
   }
 
   get kvSizes(): KvSizes {

@@ -40,7 +40,7 @@ export class EngineLoop {
 
   constructor(model: CausalDecoder, pages: PageCounts, limits: StepLimits, speculation: Speculation | null) {
     this.#model = model;
-    this.#memory = new KvMemory(model, pages);
+    this.#memory = new KvMemory(model, pages, this.#recorded);
     this.#weights = new WeightsWatch(model);
     this.#adapters = new RequestAdapters(model, this.#weights);
     this.table = new PageTable(pages.first, pages.pageSize, pages.most);
@@ -98,7 +98,7 @@ export class EngineLoop {
       this.free();
       this.#giveBack();
       this.#model = model;
-      this.#memory = new KvMemory(model, pages);
+      this.#memory = new KvMemory(model, pages, this.#recorded);
       this.#weights = weights;
       this.#adapters = new RequestAdapters(model, weights);
       for (const request of this.scheduler.all()) this.#adapters.assign(request);
@@ -201,8 +201,6 @@ export class EngineLoop {
       this.#memory.pages(this.table.pages + 1);
       return true;
     } catch (error) {
-      // Some of the memory may have moved.
-      this.#recorded.dispose();
       this.scheduler.restart();
       if (this.#memory.count > 0) this.table.limit(this.#memory.count - 1);
       else {

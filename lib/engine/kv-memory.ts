@@ -3,6 +3,7 @@ import { checkInteger, checkNumber } from "../check.js";
 import { HeedError } from "../errors.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import { bytesOfHead, type KvPages, type KvType } from "../nn/kv-pages.js";
+import type { RecordedSteps } from "./recorded-steps.js";
 
 /** Returns the bytes of a page of `pageSize` tokens. */
 export function bytesOfPage(model: CausalDecoder, { pageSize, kvType }: PageShape): number {
@@ -146,11 +147,17 @@ export class Room {
 export class KvMemory implements Disposable {
   readonly #model: CausalDecoder;
   readonly #counts: PageCounts;
+  readonly #recorded: RecordedSteps;
   #pages: KvPages | null = null;
 
-  constructor(model: CausalDecoder, counts: PageCounts) {
+  /**
+   * @param recorded steps over this memory. They end before it grows, because they hold what it was: there would be two
+   *   whole copies, and the system would not get one of them back.
+   */
+  constructor(model: CausalDecoder, counts: PageCounts, recorded: RecordedSteps) {
     this.#model = model;
     this.#counts = counts;
+    this.#recorded = recorded;
   }
 
   /** Number of pages that there are. */
@@ -185,6 +192,7 @@ export class KvMemory implements Disposable {
    * that a page is copied about once in all: pages that were never written take no memory there.
    */
   #grown(old: KvPages, count: number): KvPages {
+    this.#recorded.dispose();
     const most = this.#counts.most + 1;
     const twice = this.#model.device.kind === "cpu" ? Math.min(2 * old.pages, most) : count;
     if (twice <= count) return old.grown(count);

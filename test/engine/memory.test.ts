@@ -3,6 +3,7 @@ import { describe, expect, test, vi } from "vitest";
 import { device as deviceOf } from "../../lib/device.js";
 import { Engine } from "../../lib/engine/engine.js";
 import { KvMemory } from "../../lib/engine/kv-memory.js";
+import { RecordedSteps } from "../../lib/engine/recorded-steps.js";
 import { HeedError } from "../../lib/errors.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import type { GPT } from "../../lib/models/gpt.js";
@@ -119,7 +120,7 @@ describe("the memory", () => {
 
   test.for(devices)("it doubles on a CPU, which gives memory when it is written, up to the limit: %s", async (name) => {
     using model = smallGpt(name, { contextLength: 64 });
-    using memory = new KvMemory(model, { pageSize: 4, kvType: null, first: 16, most: 59 });
+    using memory = new KvMemory(model, { pageSize: 4, kvType: null, first: 16, most: 59 }, new RecordedSteps());
     const onCpu = model.device.kind === "cpu";
     expect(memory.pages(17).pages).toBe(17);
     const valuesOf = (pages: KvPages) => Promise.all(pages.parts().map((part) => narrow(part, 0, 0, 17).data()));
@@ -137,9 +138,24 @@ describe("the memory", () => {
     }
   });
 
+  test.for(devices)("recorded steps do not hold what it was before it grew on %s", async (name) => {
+    using model = smallGpt(name, { contextLength: 128, layers: 4, heads: 2, width: 128 });
+    const { device } = model;
+    await using engine = new Engine(model, { pageSize: 8 });
+    const { live } = device.memory();
+    device.resetPeak();
+    // All decode together, so that their steps are recorded, while the memory grows several times.
+    const ask = (i: number) => engine.generate({ tokens: someTokens(9, i), maxTokens: 100, stopTokens: [], seed: i });
+    await Promise.all(Array.from({ length: 4 }, (_, i) => ask(i)));
+    const { kvBytes } = engine.metrics;
+    expect(kvBytes).toBeGreaterThan(4 * bytesOf(model, 100));
+    // All of it, the old memory of a layer, and what the steps themselves take.
+    expect(device.memory().peak - live).toBeLessThan(1.25 * kvBytes + 2 ** 18);
+  });
+
   test("it takes no more than it needs if the system refuses twice as much", async () => {
     using model = smallGpt("cpu", { contextLength: 64 });
-    using memory = new KvMemory(model, { pageSize: 4, kvType: null, first: 16, most: 999 });
+    using memory = new KvMemory(model, { pageSize: 4, kvType: null, first: 16, most: 999 }, new RecordedSteps());
     const before = memory.pages(17).parts();
     for (const [i, part] of before.entries()) part.set(Float32Array.from({ length: part.size }, (_, j) => i + j));
     const copy = ops.copy.bind(ops);
