@@ -48,7 +48,9 @@ export function heed(name: string, model: Model, bits: Bits, task: Task): Conten
   if (task.name === "callers") {
     const once = async (): Promise<number> => {
       model.roundActivations(bits);
-      await using engine = new Engine(model, { maxSequences: task.callers });
+      // llama.cpp keeps keys and values in f16, too.
+      const kvType = bits === 8 ? "f16" : null;
+      await using engine = new Engine(model, { maxSequences: task.callers, kvType });
       const start = performance.now();
       const answers = Array.from({ length: task.callers }, (_, i) =>
         engine.generate({ tokens: promptOf(i, task.prompt, vocabulary), maxTokens: task.count, ...greedy }),

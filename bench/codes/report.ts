@@ -115,7 +115,7 @@ export const codesHead = `## Files in codes
 
 Files of GGUF with weights in blocks: tokens a second of heed, of llama.cpp and of its fork ik_llama.cpp, in turn, in the same
 minutes, on the same files. "heed" rounds activations to 16 bits where a weight is in blocks, as it does by default; "heed, 8
-bits" has \`activations: 8\`, which is what the others do. A prefill reads a prompt into an empty cache. A decode generates
+bits" has \`activations: 8\` and, for callers, \`kvType: "f16"\`, which is what the others do. A prefill reads a prompt into an empty cache. A decode generates
 after one token. Callers ask at once, each with a prompt of its own, and the tokens of their answers are divided by the whole
 time. Ratios are those of the medians, beside the least that is wanted; the last one compares heed with itself on the file in
 F16. A dagger (†) marks runs whose quartiles are more than 15 % of the median apart.

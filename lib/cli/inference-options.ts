@@ -1,6 +1,6 @@
 import { Option } from "commander";
 import type { FloatDType } from "../dtype.js";
-import type { KvType } from "../nn/kv-pages.js";
+import { type KvType, kvTypes } from "../nn/kv-pages.js";
 import type { LoadOptions } from "../load/load.js";
 import { type ActivationBits, activationBits } from "../ops/quantize.js";
 import { bytes, deviceName, integer } from "./arguments.js";
@@ -66,8 +66,8 @@ export const inferenceOptions = {
   ).argParser(bytes),
   kvType: new Option(
     "--kv-type <type>",
-    "int8 stores keys and values in 8 bits, so that about twice as many tokens fit (default: the dtype)",
-  ).choices(["int8"]),
+    "f16 and bf16 store the keys and values of a model in f32 in 16 bits, int8 stores them in 8, so that two or four times as many tokens fit (default: the dtype)",
+  ).choices(kvTypes),
   quantize: new Option("--quantize <type>", "store the weights in 8 or 4 bits").choices(Object.keys(quantizedTypes)),
   activations: new Option(
     "--activations <bits>",

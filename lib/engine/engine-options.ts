@@ -63,9 +63,10 @@ export interface EngineOptions {
   /** Number of tokens of a page of that memory. Requests share whole pages. @default 64 */
   pageSize?: number;
   /**
-   * "int8" stores keys and values in 8 bits, with a scale for each head of each token, so that the same memory holds
-   * about twice as many tokens as in bf16 and f16: a head of D numbers takes D + 4 bytes. Keys and values change a
-   * little, and with them the tokens. Null stores them in the dtype of the model.
+   * Type in which keys and values are stored. "f16" and "bf16" take half of the memory of f32, and leave a model that has 16
+   * bits as it is; numbers beyond 65,504 become infinite in f16. "int8" stores them in 8 bits, with a scale for each head of
+   * each token, so that the same memory holds about twice as many tokens as in bf16 and f16: a head of D numbers takes D + 4
+   * bytes. Keys and values change a little, and with them the tokens. Null stores them in the dtype of the model.
    *
    * @default null
    */

@@ -1,8 +1,9 @@
 // How much memory an engine has for keys and values, how many tokens a sequence can have with it, and the memory itself.
 import { checkInteger, checkNumber } from "../check.js";
+import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
-import { bytesOfHead, type KvPages, type KvType } from "../nn/kv-pages.js";
+import { bytesOfHead, type KvPages, type KvType, storedType } from "../nn/kv-pages.js";
 import type { RecordedSteps } from "./recorded-steps.js";
 
 /** Returns the bytes of a page of `pageSize` tokens. */
@@ -15,7 +16,7 @@ export function bytesOfPage(model: CausalDecoder, { pageSize, kvType }: PageShap
 export interface PageShape {
   /** Number of tokens. */
   readonly pageSize: number;
-  /** "int8" if keys and values are stored in 8 bits, and null if they have the dtype of the model. */
+  /** Type that the caller has chosen for keys and values; null for the dtype of the model. */
   readonly kvType: KvType | null;
 }
 
@@ -75,7 +76,8 @@ export class KvRoom {
 
   /** Returns the pages and the context that a model has in this room. */
   for(model: CausalDecoder): Room {
-    const { pageSize } = this.#shape;
+    const { pageSize, kvType } = this.#shape;
+    const stored = storedType(model.dtype, kvType);
     const bytes = bytesOfPage(model, this.#shape) + (this.#draft ? bytesOfPage(this.#draft, this.#shape) : 0);
     const context = Math.min(this.#context, model.config.contextLength);
     const pages = Math.floor(this.#bytes / bytes);
@@ -85,13 +87,13 @@ export class KvRoom {
           "ERR_RANGE",
           `Engine: expected kvMemory of at least ${bytes} bytes, which a page of ${pageSize} tokens needs, got ${this.#bytes}`,
         );
-      return new Room({ ...this.#shape, first: pages, most: pages }, bytes, context);
+      return new Room({ ...this.#shape, first: pages, most: pages }, bytes, context, stored);
     }
     // More pages than all sequences have at the same time would hold only what has ended.
     const ofSequence = Math.ceil(context / pageSize);
     const least = Math.max(this.#maxSequences, this.#wholeContext ? ofSequence : 1);
     const most = Math.min(this.#maxSequences * ofSequence, Math.max(least, pages));
-    return new Room({ ...this.#shape, first: Math.min(most, firstPages), most }, bytes, context);
+    return new Room({ ...this.#shape, first: Math.min(most, firstPages), most }, bytes, context, stored);
   }
 }
 
@@ -106,6 +108,8 @@ export class Room {
     readonly pages: PageCounts,
     readonly bytesOfPage: number,
     context: number,
+    /** Type in which keys and values are stored. */
+    readonly kvType: FloatDType | "int8",
   ) {
     this.contextLength = Math.min(context, pages.most * pages.pageSize);
     this.limited = this.contextLength < context;

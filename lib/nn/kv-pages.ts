@@ -28,21 +28,34 @@ export interface KvPagesConfig {
   device: Device;
   /** Dtype of keys and values. @default "f32" */
   dtype?: FloatDType;
-  /** "int8" stores keys and values in 8 bits, with a scale for each head of a token. @default the dtype */
+  /** Type in which keys and values are stored instead of the dtype; see `KvType`. @default the dtype */
   kvType?: KvType | null;
 }
 
-/** Types in which keys and values may be stored instead of the dtype of the model. */
-export type KvType = "int8";
+/**
+ * Types in which keys and values may be stored instead of the dtype of the model: "f16" and "bf16" round those of a model
+ * in f32 to 16 bits, and change nothing for a model that has 16 bits; "int8" rounds to 8 bits, with a scale for each head of
+ * a token.
+ */
+export type KvType = "f16" | "bf16" | "int8";
+
+/** @internal Names of the types. */
+export const kvTypes: readonly KvType[] = ["f16", "bf16", "int8"];
 
 /** @internal Checks the type of keys and values; null stands for the dtype of the model. */
 export function checkKvType(op: string, value: unknown): void {
-  if (value !== null) checkChoice(op, "kvType", value, ["int8"]);
+  if (value !== null) checkChoice(op, "kvType", value, kvTypes);
+}
+
+/** @internal Returns the type in which a model of this dtype stores keys and values. */
+export function storedType(dtype: FloatDType, kvType: KvType | null): FloatDType | "int8" {
+  return kvType === "int8" || (kvType !== null && dtype === "f32") ? kvType : dtype;
 }
 
 /** @internal Returns the bytes of one head of keys or values with D numbers. */
 export function bytesOfHead(headSize: number, dtype: FloatDType, kvType: KvType | null): number {
-  return kvType === "int8" ? headSize + 4 : headSize * elementBytes(dtype);
+  const stored = storedType(dtype, kvType);
+  return stored === "int8" ? headSize + 4 : headSize * elementBytes(stored);
 }
 
 /** Keys and values of a layer. */
@@ -76,10 +89,11 @@ export class KvPages implements Disposable {
     checkKvType("KvPages", kvType);
     const rows = [pages, pageSize, heads];
     const tensorOf = <D extends DType>(shape: Shape, type: D): Tensor<D> => allocate(shape, type, device, false);
+    const stored = storedType(dtype, kvType);
     const make = (): StoredKeys =>
-      kvType === "int8"
+      stored === "int8"
         ? { codes: tensorOf([...rows, headSize], "u8"), scales: tensorOf(rows, "f32") }
-        : tensorOf<FloatDType>([...rows, headSize], dtype);
+        : tensorOf<FloatDType>([...rows, headSize], stored);
     this.#config = { ...config };
     this.#device = device;
     this.pages = pages;

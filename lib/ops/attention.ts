@@ -305,7 +305,8 @@ function disposeAll({ q, k, v }: Operands): void {
  * the Tq × Tk matrix never exists.
  *
  * q [B, Tq, H, D]; k, v [B, Tk, Hkv, D], or [N, S, Hkv, D] with `pages`, with H a multiple of Hkv (grouped-query heads) → [B, Tq, H, D]. Strided views
- * are read in place as long as D is contiguous. The result of a query that sees no key is 0.
+ * are read in place as long as D is contiguous. The result of a query that sees no key is 0. In inference, keys and
+ * values may be bf16 or f16 beside queries in f32.
  *
  * Keys and values that lie before the first or after the last one that any query of a sequence sees (padding, unused
  * places of a cache) are never touched, forward or backward, so they may hold anything. Between those, a NaN or
@@ -327,8 +328,8 @@ export function attention(q: FloatTensor, k: FloatTensor, v: FloatTensor, option
 }
 
 /**
- * @internal Does the same as `attention`, and writes to `into` [B, Tq, H, D] unless it is null. Keys and values may also
- * be in 8 bits, both or none.
+ * @internal Does the same as `attention`, and writes to `into` [B, Tq, H, D] unless it is null. Keys and values may also be
+ * in 8 bits, both or none.
  */
 export function attentionInto(
   into: FloatTensor | null,
@@ -337,8 +338,10 @@ export function attentionInto(
   v: StoredKeys,
   options: AttentionOptions,
 ): FloatTensor {
-  if (isQuantized(k) && isQuantized(v)) return quantizedAttention(into, q, k, v, options);
+  if (isQuantized(k) && isQuantized(v))
+    return storedAttention(into, q, { k: k.codes, v: v.codes, kScales: k.scales, vScales: v.scales }, options);
   const tensors: [FloatTensor, FloatTensor, FloatTensor] = [q, k as FloatTensor, v as FloatTensor];
+  if (inHalves(tensors)) return storedAttention(into, q, { k: tensors[1], v: tensors[2] }, options);
   checkOperands(...tensors, options);
   const sources = tensors.map((t) => (t.strides[3] === 1 || t.shape[3]! <= 1 ? t : contiguous(t)));
   const out = attend(sources, ([a, b, c]) => ({ q: a!.alias(), k: b!.alias(), v: c!.alias() }), options, into);
@@ -350,28 +353,37 @@ function isQuantized(x: StoredKeys): x is QuantizedKeys {
   return x !== null && typeof x === "object" && !(x instanceof Tensor) && "codes" in x;
 }
 
-/** Returns attention to keys and values in 8 bits. */
-function quantizedAttention(
+/** Returns true for keys and values in 16 bits beside queries in f32. */
+function inHalves([q, k, v]: readonly [unknown, unknown, unknown]): boolean {
+  const halves = (x: unknown): boolean => x instanceof Tensor && (x.dtype === "bf16" || x.dtype === "f16");
+  return q instanceof Tensor && q.dtype === "f32" && halves(k) && halves(v);
+}
+
+/** Returns attention to keys and values that are stored in fewer bits than the queries have. */
+function storedAttention(
   into: FloatTensor | null,
   q: FloatTensor,
-  k: QuantizedKeys,
-  v: QuantizedKeys,
+  stored: Pick<ForwardOperands, "k" | "v" | "kScales" | "vScales">,
   options: AttentionOptions,
 ): FloatTensor {
   checkFloat("attention", "q", q);
   checkShapeIs("attention", "q", q, [-1, -1, -1, -1]);
-  checkTensor("attention", "k", k.codes, q);
-  checkTensor("attention", "v", v.codes, q);
-  if (needsGrad([q]))
+  checkTensor("attention", "k", stored.k, q);
+  checkTensor("attention", "v", stored.v, q);
+  const { kScales } = stored;
+  if (needsGrad(kScales ? [q] : [q, stored.k, stored.v]))
     throw new HeedError(
       "ERR_ARGUMENT",
-      "attention: expected no gradient with keys in 8 bits, got queries that need one",
+      `attention: expected no gradient with keys in ${kScales ? 8 : 16} bits beside queries in ${q.dtype}, got an operand that needs one`,
     );
-  checkOptions(options, q, k.codes);
-  const queries = q.strides[3] === 1 || q.shape[3]! <= 1 ? q : contiguous(q);
+  checkOptions(options, q, stored.k);
+  const rows = (x: Tensor): Tensor => (x.strides[3] === 1 || x.shape[3]! <= 1 ? x : contiguous(x));
+  const [queries, k, v] = [q, stored.k, stored.v].map(rows) as [FloatTensor, Tensor, Tensor];
   const out: FloatTensor = into ?? allocate(q.shape, q.dtype, q.device);
-  runForward({ out, q: queries, k: k.codes, v: v.codes, kScales: k.scales, vScales: v.scales }, options);
+  runForward({ ...stored, out, q: queries, k, v }, options);
   if (queries !== q) queries.dispose();
+  if (k !== stored.k) k.dispose();
+  if (v !== stored.v) v.dispose();
   return out;
 }
 

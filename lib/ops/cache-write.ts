@@ -9,7 +9,7 @@ import type { StoredKeys } from "./quantized-keys.js";
  * of page pages[b, ⌊j/S⌋].
  *
  * cache [B, Tmax, H, D]; values [B, T, H, D], with any strides as long as D is contiguous; starts i32 [B], by default
- * 0.
+ * 0. Both have one dtype, or the values are f32 and are rounded to a cache in bf16 or f16.
  *
  * Values that would lie past the end of the cache, or in a page that does not exist, are an error on the device: reading the cache, or what is computed
  * from it, rejects with ERR_RANGE.
@@ -27,7 +27,8 @@ export function cacheWrite(
   pages: IntTensor | null = null,
 ): void {
   checkFloat("cacheWrite", "cache", cache);
-  checkFloat("cacheWrite", "values", values, cache);
+  if (values instanceof Tensor && values.dtype === "f32") checkTensor("cacheWrite", "values", values, cache);
+  else checkFloat("cacheWrite", "values", values, cache);
   cacheWriteInto(cache, values, starts, pages);
 }
 

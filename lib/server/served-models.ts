@@ -287,7 +287,12 @@ export class ServedModels {
     return [
       ...this.#language.map(({ id, engine }) => {
         const { contextLength, room, model } = engine;
-        return { ...of(id, model), contextLength, kvMemory: room.bytes, kvType: room.pages.kvType ?? model.dtype };
+        return {
+          ...of(id, model),
+          contextLength,
+          kvMemory: room.bytes,
+          kvType: room.kvType,
+        };
       }),
       ...this.#embedding.map(({ id, model, contextLength }) => ({ ...of(id, model.model), contextLength, ...none })),
       ...this.#ranking.map(({ id, model, contextLength }) => ({ ...of(id, model.model), contextLength, ...none })),

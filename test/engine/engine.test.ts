@@ -8,20 +8,26 @@ import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { generate } from "../../lib/generate/generate-text.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
+import type { KvType } from "../../lib/nn/kv-pages.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { devices, smallGpt, someTokens } from "../generate/models.js";
 import { Random } from "../support/random.js";
 import { begun, engineFor } from "./support.js";
 
 /** Bytes of `pages` pages of a small model's KV memory. */
-const bytesOf = ({ config, kvHeadSize }: GPT, pages: number, pageSize: number, kvType: "int8" | null = null): number =>
-  2 * config.layers * config.kvHeads * (kvType ? kvHeadSize + 4 : kvHeadSize * 4) * pages * pageSize;
+const bytesOf = ({ config, kvHeadSize }: GPT, pages: number, pageSize: number, kvType: KvType | null = null): number =>
+  2 * config.layers * config.kvHeads * bytesOfHead(kvHeadSize, kvType) * pages * pageSize;
+
+function bytesOfHead(size: number, kvType: KvType | null): number {
+  return kvType === "int8" ? size + 4 : size * (kvType === null ? 4 : 2);
+}
 
 const kinds: Record<string, Partial<GptConfig> & Pick<EngineOptions, "kvType">> = {
   "learned positions": {},
   "rotary positions, grouped heads and a window": { positions: "rotary", kvHeads: 2, window: 9 },
   "ALiBi and soft caps": { positions: "alibi", softcap: 5 },
   "keys and values in 8 bits": { kvType: "int8", kvHeads: 2 },
+  "keys and values in 16 bits": { kvType: "f16", kvHeads: 2 },
 };
 
 describe.for(devices)("Engine on %s", (device) => {
@@ -262,7 +268,9 @@ describe("Engine", () => {
     expect(() => new Engine({} as never)).toThrow(/expected a GPT or Llama, got an object/);
     expect(() => new Engine(model, { maxBatchTokens: 0 })).toThrow(/maxBatchTokens to be an integer from 1/);
     expect(() => new Engine(model, { kvMemory: 10 })).toThrow(/expected kvMemory of at least \d+ bytes/);
-    expect(() => new Engine(model, { kvType: "int4" as never })).toThrow(/expected kvType to be .*int8.*got "int4"/);
+    expect(() => new Engine(model, { kvType: "int4" as never })).toThrow(
+      /expected kvType to be f16, bf16 or int8, got "int4"/,
+    );
     const engine = engineFor(model);
     expect(() => engine.generate({})).toThrow(/expected one of prompt, tokens and messages, got none/);
     expect(() => engine.generate({ prompt: "a" })).toThrow(/the engine has no tokenizer/);

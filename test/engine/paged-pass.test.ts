@@ -25,6 +25,8 @@ const kinds = [
   ["bf16", null],
   ["f32", "int8"],
   ["bf16", "int8"],
+  ["f32", "f16"],
+  ["f32", "bf16"],
 ] as const;
 const cases = devices.flatMap((device) => kinds.map(([dtype, kvType]) => [device, dtype, kvType] as const));
 test.for(cases)("pages, pieces and neighbours on %s, %s, keys and values in %s", async ([device, dtype, kvType]) => {

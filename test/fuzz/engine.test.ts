@@ -48,7 +48,7 @@ const draw = fc.record({
   window: fc.constantFrom(0, 0, 7),
   kvHeads: fc.constantFrom(1, 4),
   dtype: fc.constantFrom("f32", "f32", "bf16"),
-  kvType: fc.constantFrom(null, null, "int8"),
+  kvType: fc.constantFrom(null, null, "int8", "f16", "bf16"),
   pageSize: fc.integer({ min: 1, max: 9 }),
   /** Pages beyond those of one sequence of the whole context; null for memory that grows. */
   spare: fc.option(fc.integer({ min: 0, max: 30 })),

@@ -72,7 +72,7 @@ void expect_lse(const char* op, const TensorView& lse, const AttentionSizes& siz
   expect_shape(op, "lse", lse, {sizes.B, sizes.H, sizes.Tq});
 }
 
-AttentionSizes check_attention(const char* op, In q, In k, In v, const AttentionOptions& options) {
+AttentionSizes check_attention(const char* op, In q, In k, In v, const AttentionOptions& options, bool takes_halves) {
   expect_rank(op, "q", q, 4);
   expect_rank(op, "k", k, 4);
   expect_float(op, "q", q);
@@ -84,7 +84,8 @@ AttentionSizes check_attention(const char* op, In q, In k, In v, const Attention
   expect_queries(op, "q", q, sizes, q.dtype);
   const OptIn k_scales = options.k_scales, v_scales = options.v_scales;
   if (!k_scales != !v_scales) fail(Code::argument, "%s: expected scales of keys and of values, got those of one", op);
-  const DType dtype = k_scales ? DType::u8 : q.dtype;
+  const bool halves = !k_scales && q.dtype == DType::f32 && (k.dtype == DType::bf16 || k.dtype == DType::f16);
+  const DType dtype = k_scales ? DType::u8 : halves && takes_halves ? k.dtype : q.dtype;
   for (const auto& [name, x] : {std::pair{"k", &k}, std::pair{"v", &v}})
     if (pages)
       expect_heads(op, name, *x, k.shape[0], k.shape[1], sizes.Hkv, sizes.D, dtype);
@@ -93,8 +94,10 @@ AttentionSizes check_attention(const char* op, In q, In k, In v, const Attention
   if (k_scales) {
     expect_scales(op, "k_scales", *k_scales, k);
     expect_scales(op, "v_scales", *v_scales, v);
-    if (options.block_mask) fail(Code::argument, "%s: expected no block_mask with keys in 8 bits, got one", op);
   }
+  if (options.block_mask && (k_scales || halves))
+    fail(Code::argument, "%s: expected no block_mask with keys in %s, got one", op,
+         k_scales ? "8 bits" : name_of(k.dtype));
   if (sizes.Tk > INT32_MAX)
     fail(Code::shape, "%s: expected at most %d keys, got %lld", op, INT32_MAX, static_cast<long long>(sizes.Tk));
   if (sizes.D < 1) fail(Code::shape, "%s: expected a head size of at least 1, got 0", op);
@@ -129,7 +132,7 @@ void check_cache_write(const char* op, AnyInOut cache, OptIn scales, In values, 
     expect_dtype(op, "cache", cache, DType::u8);
     expect_float(op, "values", values);
     expect_scales(op, "scales", *scales, cache);
-  } else {
+  } else if (values.dtype != DType::f32 || (cache.dtype != DType::bf16 && cache.dtype != DType::f16)) {
     expect_dtype(op, "values", values, cache.dtype);
   }
   if (T > S)

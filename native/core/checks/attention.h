@@ -20,7 +20,8 @@ struct AttentionOptions {
 };
 
 // Checks q [B, Tq, H, D], k and v [B, Tk, Hkv, D], or [N, S, Hkv, D] with pages, as numbers or codes, and the options.
-AttentionSizes check_attention(const char* op, In q, In k, In v, const AttentionOptions& options);
+// Keys and values may have 16 bits beside q in f32 if `takes_halves`.
+AttentionSizes check_attention(const char* op, In q, In k, In v, const AttentionOptions& options, bool takes_halves);
 // Check a further tensor that has the shape of q or of k, and their dtype.
 void expect_queries(const char* op, const char* name, const TensorView& x, const AttentionSizes& sizes, DType dtype);
 void expect_keys(const char* op, const char* name, const TensorView& x, const AttentionSizes& sizes, DType dtype);

@@ -284,7 +284,8 @@ void HEED_ISA::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k
   Forward f{};
   f.a = make_attention(op, q, k, v,
                        {k_scales, v_scales, pages, key_lengths, query_starts, key_ranges, slopes, relative, block_mask,
-                        block_size, causal, window, softcap, scale, dropout_p, seed});
+                        block_size, causal, window, softcap, scale, dropout_p, seed},
+                       !lse);
   const Attention& a = f.a;
   expect_queries(op, "out", out, a.sizes(), q.dtype);
   if (lse) expect_lse(op, *lse, a.sizes());
@@ -313,7 +314,7 @@ void HEED_ISA::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k
   // f32 is read where it lies unless a head's keys and values outgrow the L2 cache: many rows far apart are beyond the
   // hardware's prefetcher. Tiles may reach across the borders of pages, so keys in pages are packed too, and codes.
   f.packs_keys =
-      !f.few_rows && (pages || a.coded() || a.dtype != DType::f32 || (f.blocks >= 8 && a.Tk * a.D >= kPackedKeys));
+      !f.few_rows && (pages || a.coded() || a.key_dtype != DType::f32 || (f.blocks >= 8 && a.Tk * a.D >= kPackedKeys));
   int64_t packed_k = 0, packed_v = 0;
   if (f.packs_keys)
     with_words(f.bf16_words, [&](auto words) {

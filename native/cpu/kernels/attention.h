@@ -29,7 +29,7 @@ struct KeyPages {
   int64_t page(int64_t b, int64_t j) const { return table[b * columns + j / size]; }
 };
 
-// Keys or values: in the dtype of the queries, or codes with their scales (ops.def).
+// Keys or values: numbers, or codes with their scales (ops.def).
 struct KeyTensor {
   TensorView view;
   const float* scales;  // [view.shape[0], view.shape[1], Hkv] or null
@@ -56,7 +56,8 @@ struct KeyBlocks {
 struct Attention {
   TensorView q;
   KeyTensor k, v;
-  DType dtype;           // of q, k, v and all tensors of their shapes, unless k and v are codes
+  DType dtype;           // of q and all tensors of its shape
+  DType key_dtype;       // of k and v, or the dtype to which their codes are rounded
   int64_t element_size;  // in bytes
   int64_t key_size;      // of an element of k and v, in bytes
   int64_t B, Tq, Tk, H, Hkv, D, G;
@@ -167,14 +168,15 @@ inline void with_key_rows(const Attention& a, const KeyTensor& x, int64_t b, int
     });
 }
 
-inline Attention make_attention(const char* op, In q, In k, In v, const AttentionOptions& options) {
-  const AttentionSizes n = check_attention(op, q, k, v, options);
+inline Attention make_attention(const char* op, In q, In k, In v, const AttentionOptions& options, bool takes_halves) {
+  const AttentionSizes n = check_attention(op, q, k, v, options, takes_halves);
   const auto ints = [](OptIn x) { return x ? x->i32() : nullptr; };
   Attention a{};
   a.q = q;
   a.k = {k, options.k_scales ? options.k_scales->f32() : nullptr};
   a.v = {v, options.v_scales ? options.v_scales->f32() : nullptr};
   a.dtype = q.dtype;
+  a.key_dtype = options.k_scales ? q.dtype : k.dtype;
   a.element_size = static_cast<int64_t>(size_of(q.dtype));
   a.key_size = static_cast<int64_t>(size_of(k.dtype));
   a.B = n.B;

@@ -235,7 +235,8 @@ void HEED_ISA::attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dou
   constexpr const char* op = "attention_backward";
   const Attention a = make_attention(op, q, k, v,
                                      {nullptr, nullptr, nullptr, key_lengths, query_starts, key_ranges, slopes, nullptr,
-                                      block_mask, block_size, causal, window, softcap, scale, dropout_p, seed});
+                                      block_mask, block_size, causal, window, softcap, scale, dropout_p, seed},
+                                     false);
   expect_queries(op, "dq", dq, a.sizes(), q.dtype);
   expect_keys(op, "dk", dk, a.sizes(), q.dtype);
   expect_keys(op, "dv", dv, a.sizes(), q.dtype);

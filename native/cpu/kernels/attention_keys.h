@@ -41,9 +41,9 @@ class PackedKeys {
         float* out = const_cast<float*>(from(group, first).words);
         with_key_rows(a, x, b, group % a.Hkv, seen, first, [&](const auto& row) {
           if (direction_ == along)
-            pack_rows<Words>(out, n, a.dtype, a.D, row);
+            pack_rows<Words>(out, n, a.key_dtype, a.D, row);
           else
-            pack_across<Words>(out, n, a.dtype, a.D, row);
+            pack_across<Words>(out, n, a.key_dtype, a.D, row);
         });
       }
     });

@@ -141,7 +141,7 @@ inline bool in_one_page(const Attention& a, int64_t b, int64_t j, int64_t n) {
 template <class Words>
 inline void few_rows_products(const Attention& a, int64_t b, int64_t g, int64_t first, int64_t n, const float* q,
                               int64_t ldq, float* copied, float* scores) {
-  with_float_type(a.dtype, [&](auto element) {
+  with_float_type(a.key_dtype, [&](auto element) {
     using T = decltype(element);
     const auto key = [&](int64_t j) { return reinterpret_cast<const T*>(a.key_row(a.k.view, b, g, first + j)); };
     const T* keys = key(0);
@@ -193,11 +193,11 @@ inline void few_rows_weights(const Attention& a, const FewRows& part, int64_t g,
 template <class Words>
 inline WordRows few_rows_values(const Attention& a, const FewRows& part, int64_t g, int64_t first, int64_t n,
                                 float* copied) {
-  const bool words = Words::kTerms == 1 && a.width == a.D && a.dtype == DType::f32 && !a.coded();
+  const bool words = Words::kTerms == 1 && a.width == a.D && a.key_dtype == DType::f32 && !a.coded();
   if (words && in_one_page(a, part.b, first, n))
     return {reinterpret_cast<const float*>(a.key_row(a.v.view, part.b, g, first)), a.v.view.strides[1]};
   with_key_rows(a, a.v, part.b, g, part.keys, first,
-                [&](const auto& row) { pack_across<Words>(copied, n, a.dtype, a.D, row); });
+                [&](const auto& row) { pack_across<Words>(copied, n, a.key_dtype, a.D, row); });
   return {copied, a.width};
 }
 

@@ -1,10 +1,24 @@
 // cache_write: cache[b, starts[b] + t] = values[b, t] adds the new keys or values of each sequence to the ones it has.
 // cache is [B, S, H, D], or [N, S, H, D] with pages (ops.def), and values [B, T, H, D]. They have any strides with D
-// contiguous, and one dtype, unless there are scales: then cache receives codes. The kernel is parallel over tokens.
+// contiguous. With scales, cache receives codes; f32 is rounded to a cache in 16 bits. The kernel is parallel over
+// tokens.
 #include "core/checks/attention.h"
 #include "cpu/kernels/key_codes.h"
 
 namespace heed::cpu {
+namespace HEED_ISA {
+namespace {
+
+// out[D] = x[D], rounded to the type of out.
+template <class T>
+void round_row(const float* x, int64_t D, T* out) {
+  int64_t d = 0;
+  for (; d + kWidth <= D; d += kWidth) store(out + d, load(x + d));
+  if (d < D) store_n(out + d, load_n(x + d, D - d), D - d);
+}
+
+}  // namespace
+}  // namespace HEED_ISA
 
 void HEED_ISA::cache_write(Stream& stream, AnyInOut cache, OptIn scales, In values, OptIn starts, OptIn pages) {
   constexpr const char* op = "cache_write";
@@ -39,8 +53,12 @@ void HEED_ISA::cache_write(Stream& stream, AnyInOut cache, OptIn scales, In valu
         for (int64_t h = 0; h < H; h++) {
           char* const out = row_of(cache, row, to, h);
           const char* const from = row_of(values, b, t, h);
-          if (!scale)
+          if (!scale && cache.dtype == values.dtype)
             std::memcpy(out, from, bytes);
+          else if (!scale)
+            with_float_type(cache.dtype, [&](auto element) {
+              round_row(reinterpret_cast<const float*>(from), D, reinterpret_cast<decltype(element)*>(out));
+            });
           else
             with_float_type(values.dtype, [&](auto element) {
               scale[(row * size + to) * H + h] =

@@ -26,8 +26,15 @@ namespace heed::cuda {
 
 namespace {
 
-ForwardKernel forward_kernel(DType dtype, const AttentionParams& p) {
-  const ForwardKind kind = p.blocks.mask ? ForwardKind::masked : p.scales.k ? ForwardKind::int8 : ForwardKind::forward;
+ForwardKind kind_of(DType dtype, DType keys, const AttentionParams& p) {
+  if (p.blocks.mask) return ForwardKind::masked;
+  if (p.scales.k) return ForwardKind::int8;
+  if (keys == dtype) return ForwardKind::forward;
+  return keys == DType::bf16 ? ForwardKind::bf16 : ForwardKind::f16;
+}
+
+ForwardKernel forward_kernel(DType dtype, DType keys, const AttentionParams& p) {
+  const ForwardKind kind = kind_of(dtype, keys, p);
   return dtype != DType::f32 && p.D <= most_fast_head(p) ? attention_mma_kernel(dtype, p.D, kind)
                                                          : attention_fma_kernel(dtype, p.D, kind);
 }
@@ -85,7 +92,7 @@ void host::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In
   const AttentionOptions options{k_scales, v_scales, pages,      key_lengths, query_starts, key_ranges,
                                  slopes,   relative, block_mask, block_size,  causal,       window,
                                  softcap,  scale,    dropout_p,  seed};
-  const AttentionSizes n = check_attention(op, q, k, v, options);
+  const AttentionSizes n = check_attention(op, q, k, v, options, !lse);
   expect_queries(op, "out", out, n, q.dtype);
   if (lse) expect_lse(op, *lse, n);
   if (lse && relative) fail(Code::argument, "%s: expected no relative biases with lse, got some", op);
@@ -97,7 +104,7 @@ void host::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In
   p.out = heads_view(out);
   p.lse = lse ? lse->f32() : nullptr;
   const int64_t groups = n.B * n.Hkv;
-  ForwardKernel chosen = forward_kernel(q.dtype, p.a);
+  ForwardKernel chosen = forward_kernel(q.dtype, k.dtype, p.a);
   const int64_t column_blocks = ceil_div(n.D, chosen.columns);
   p.blocks = ceil_div(p.a.rows, chosen.rows);
   p.part_threads = static_cast<int>(32 * ceil_div(std::min<int64_t>(p.a.rows, chosen.rows), chosen.warp_rows));

@@ -20,7 +20,7 @@ void host::attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, I
   const AttentionOptions options{nullptr, nullptr, nullptr,    key_lengths, query_starts, key_ranges,
                                  slopes,  nullptr, block_mask, block_size,  causal,       window,
                                  softcap, scale,   dropout_p,  seed};
-  const AttentionSizes n = check_attention(op, q, k, v, options);
+  const AttentionSizes n = check_attention(op, q, k, v, options, false);
   expect_queries(op, "dq", dq, n, q.dtype);
   expect_keys(op, "dk", dk, n, q.dtype);
   expect_keys(op, "dv", dv, n, q.dtype);

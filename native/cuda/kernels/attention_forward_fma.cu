@@ -9,8 +9,14 @@ namespace heed::cuda {
 
 #if HEED_DEVICE_CODE
 
+// Type of keys and values that are not codes, beside queries of type T.
+template <class T, ForwardKind kKind>
+using KeysOf =
+    std::conditional_t<kKind == ForwardKind::bf16, bf16, std::conditional_t<kKind == ForwardKind::f16, f16, T>>;
+
 template <class T, int kOut, ForwardKind kKind = ForwardKind::forward>
 __device__ void attention_forward_fma(const AttentionForwardParams& p) {
+  using Key = KeysOf<T, kKind>;
   constexpr bool kMasked = kKind == ForwardKind::masked;
   const AttentionParams& a = p.a;
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
@@ -42,8 +48,8 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
       load_code_rows<T, kColumns, kStride>(tile, end - key, first, a,
                                            [&](int r) { return coded_row(a, x, scales, item.b, seen(r), item.g); });
     else
-      load_tile_rows<T, kColumns, kStride>(tile, end - key, first, a,
-                                           [&](int r) { return key_row<T>(a, x, item.b, seen(r), item.g); });
+      load_tile_rows<Key, kColumns, kStride>(tile, end - key, first, a,
+                                             [&](int r) { return key_row<Key>(a, x, item.b, seen(r), item.g); });
   };
 
   const auto load_chunk = [&](int buffer, int key, int first) {
@@ -178,13 +184,21 @@ HEED_KERNEL(attention_int8_large_bf16, AttentionForwardParams, kFmaThreads, 1,
             attention_forward_fma<bf16, kManyColumns, ForwardKind::int8>)
 HEED_KERNEL(attention_int8_large_f16, AttentionForwardParams, kFmaThreads, 1,
             attention_forward_fma<f16, kManyColumns, ForwardKind::int8>)
+HEED_KERNEL(attention_bf16_64_f32, AttentionForwardParams, kFmaThreads, 1,
+            attention_forward_fma<float, kFewColumns, ForwardKind::bf16>)
+HEED_KERNEL(attention_bf16_128_f32, AttentionForwardParams, kFmaThreads, 1,
+            attention_forward_fma<float, kManyColumns, ForwardKind::bf16>)
+HEED_KERNEL(attention_f16_64_f32, AttentionForwardParams, kFmaThreads, 1,
+            attention_forward_fma<float, kFewColumns, ForwardKind::f16>)
+HEED_KERNEL(attention_f16_128_f32, AttentionForwardParams, kFmaThreads, 1,
+            attention_forward_fma<float, kManyColumns, ForwardKind::f16>)
 
 #if !HEED_DEVICE_CODE
 
 ForwardKernel attention_fma_kernel(DType dtype, int D, ForwardKind kind) {
-  const auto kernel = [&](auto& plain, auto& masked, auto& int8, int columns) {
+  const auto kernel = [&](Kernel<AttentionForwardParams>& chosen, int columns) {
     ForwardKernel kernel{};
-    kernel.kernel = kind == ForwardKind::masked ? &masked : kind == ForwardKind::int8 ? &int8 : &plain;
+    kernel.kernel = &chosen;
     kernel.rows = kFmaTile;
     kernel.columns = columns;
     kernel.warp_rows = 8;
@@ -195,13 +209,29 @@ ForwardKernel attention_fma_kernel(DType dtype, int D, ForwardKind kind) {
     kernel.shared = static_cast<size_t>(4 * kChunkFloats + kFmaTile * (columns + kProbStride)) * 4;
     return kernel;
   };
+  const auto large = [&](auto& plain, auto& masked, auto& int8) {
+    return kernel(kind == ForwardKind::masked ? masked : kind == ForwardKind::int8 ? int8 : plain, kManyColumns);
+  };
   if (dtype == DType::bf16)
-    return kernel(attention_forward_large_bf16, attention_masked_large_bf16, attention_int8_large_bf16, kManyColumns);
+    return large(attention_forward_large_bf16, attention_masked_large_bf16, attention_int8_large_bf16);
   if (dtype == DType::f16)
-    return kernel(attention_forward_large_f16, attention_masked_large_f16, attention_int8_large_f16, kManyColumns);
-  return D <= kFewColumns
-             ? kernel(attention_forward_64_f32, attention_masked_64_f32, attention_int8_64_f32, kFewColumns)
-             : kernel(attention_forward_128_f32, attention_masked_128_f32, attention_int8_128_f32, kManyColumns);
+    return large(attention_forward_large_f16, attention_masked_large_f16, attention_int8_large_f16);
+  const auto of_head = [&](auto& few, auto& many) {
+    return D <= kFewColumns ? kernel(few, kFewColumns) : kernel(many, kManyColumns);
+  };
+  switch (kind) {
+    case ForwardKind::masked:
+      return of_head(attention_masked_64_f32, attention_masked_128_f32);
+    case ForwardKind::int8:
+      return of_head(attention_int8_64_f32, attention_int8_128_f32);
+    case ForwardKind::bf16:
+      return of_head(attention_bf16_64_f32, attention_bf16_128_f32);
+    case ForwardKind::f16:
+      return of_head(attention_f16_64_f32, attention_f16_128_f32);
+    case ForwardKind::forward:
+      break;
+  }
+  return of_head(attention_forward_64_f32, attention_forward_128_f32);
 }
 
 #endif

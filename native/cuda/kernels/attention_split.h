@@ -29,6 +29,8 @@ enum class ForwardKind {
   forward,
   masked,  // with a block mask
   int8,    // keys and values are codes
+  bf16,    // keys and values are bf16 or f16 beside queries in f32
+  f16,
 };
 
 #if HEED_DEVICE_CODE

@@ -1,8 +1,9 @@
 // cache_write: cache[b, starts[b] + t] = values[b, t] adds the new keys or values of each sequence to the ones it has.
 // cache is [B, S, H, D], or [N, S, H, D] with pages (ops.def), and values [B, T, H, D], of any strides with D
-// contiguous. They have one dtype, and one thread copies a unit of memory, which has 16 bytes if all rows allow it, and
-// else one element; with scales, cache receives codes, and one warp has the head of a token. If a start is out of
-// range, nothing of its sequence is written; a page that does not exist is not written.
+// contiguous. If they have one dtype, one thread copies a unit of memory, which has 16 bytes if all rows allow it, and
+// else one element; it rounds one element of f32 to a cache in 16 bits. With scales, cache receives codes, and one warp
+// has the head of a token. If a start is out of range, nothing of its sequence is written; a page that does not exist
+// is not written.
 #include "core/checks/attention.h"
 #include "cuda/kernels/kernel.h"
 
@@ -66,6 +67,16 @@ __device__ void cache_write_body(const CacheWriteParams& p) {
 }
 
 template <class T>
+__device__ void cache_write_rounded(const CacheWriteParams& p) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= p.n) return;
+  const int64_t element = i % p.row;
+  const CacheRow row(p, i / p.row, element == 0);
+  if (!row.exists) return;
+  static_cast<T*>(p.cache)[row.to + element] = from_float<T>(static_cast<const float*>(p.values)[row.from + element]);
+}
+
+template <class T>
 __device__ void cache_write_codes(const CacheWriteParams& p) {
   constexpr float kMostCode = 127, kSmallestScale = 1.17549435e-38f;
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
@@ -95,6 +106,8 @@ HEED_KERNEL(cache_write_16, CacheWriteParams, 256, 1, cache_write_body<uint4>)
 HEED_KERNEL(cache_write_4, CacheWriteParams, 256, 1, cache_write_body<uint32_t>)
 HEED_KERNEL(cache_write_2, CacheWriteParams, 256, 1, cache_write_body<uint16_t>)
 HEED_KERNEL(cache_write_1, CacheWriteParams, 256, 1, cache_write_body<uint8_t>)
+HEED_KERNEL(cache_write_rounded_bf16, CacheWriteParams, 256, 1, cache_write_rounded<bf16>)
+HEED_KERNEL(cache_write_rounded_f16, CacheWriteParams, 256, 1, cache_write_rounded<f16>)
 HEED_KERNEL(cache_write_codes_f32, CacheWriteParams, 256, 1, cache_write_codes<float>)
 HEED_KERNEL(cache_write_codes_bf16, CacheWriteParams, 256, 1, cache_write_codes<bf16>)
 HEED_KERNEL(cache_write_codes_f16, CacheWriteParams, 256, 1, cache_write_codes<f16>)
@@ -105,6 +118,9 @@ namespace {
 
 Kernel<CacheWriteParams>& copy_kernel(int64_t unit) {
   return unit == 16 ? cache_write_16 : unit == 4 ? cache_write_4 : unit == 2 ? cache_write_2 : cache_write_1;
+}
+Kernel<CacheWriteParams>& rounding_kernel(DType dtype) {
+  return dtype == DType::bf16 ? cache_write_rounded_bf16 : cache_write_rounded_f16;
 }
 Kernel<CacheWriteParams>& codes_kernel(DType dtype) {
   return dtype == DType::f32    ? cache_write_codes_f32
@@ -128,7 +144,8 @@ void host::cache_write(Stream& stream, AnyInOut cache, OptIn scales, In values, 
     if (cache.shape[d] > 1) bits |= cache.strides[d] * item;
     if (values.shape[d] > 1) bits |= values.strides[d] * item;
   }
-  const int64_t unit = !scales && bits % 16 == 0 ? 16 : item;
+  const bool copies = cache.dtype == values.dtype;
+  const int64_t unit = copies && bits % 16 == 0 ? 16 : item;
   CacheWriteParams p{cache.data,
                      values.data,
                      scales ? scales->f32() : nullptr,
@@ -149,7 +166,9 @@ void host::cache_write(Stream& stream, AnyInOut cache, OptIn scales, In values, 
     p.cache_strides[d] = cache.shape[d] > 1 ? cache.strides[d] * item / unit : 0;  // codes are units, too
     p.values_strides[d] = values.shape[d] > 1 ? values.strides[d] * item / unit : 0;
   }
-  Kernel<CacheWriteParams>& kernel = scales ? codes_kernel(values.dtype) : copy_kernel(unit);
+  Kernel<CacheWriteParams>& kernel = scales   ? codes_kernel(values.dtype)
+                                     : copies ? copy_kernel(unit)
+                                              : rounding_kernel(cache.dtype);
   stream.launch(op, kernel, {(p.n + 255) / 256}, p);
 }
 
