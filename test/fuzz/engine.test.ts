@@ -125,7 +125,8 @@ async function check(device: string, schedule: Case): Promise<void> {
   }
   const { maxBatchTokens, maxSequences } = schedule;
   const pages = Math.ceil(contextLength / pageSize) + (spare ?? 0);
-  const bytes = 2 * 2 * kvHeads * (kvType === "int8" ? 8 + 4 : 8 * (dtype === "f32" && kvType === null ? 4 : 2)) * pageSize;
+  const bytes =
+    2 * 2 * kvHeads * (kvType === "int8" ? 8 + 4 : 8 * (dtype === "f32" && kvType === null ? 4 : 2)) * pageSize;
   await using engine = new Engine(model, {
     ...{ kvType, pageSize, maxBatchTokens, maxSequences },
     ...(spare !== null && { kvMemory: pages * bytes }),
