@@ -37,8 +37,10 @@ export function checkProjection(
   layout: Layout,
 ): number {
   checkChoice(op, "layout", layout, layouts);
+  // Beside f32, any float does. A weight that a model of f32 keeps in 16 bits is rounded as one in f32.
   checkTensor(op, "weight", weight, x);
-  checkFloat(op, "weight", weight);
+  if (x.dtype === "f32" || weight.keptHalves) checkFloat(op, "weight", weight);
+  else checkParameter(op, "weight", weight, x);
   checkShapeIs(op, "weight", weight, layout === "oi" ? [-1, inputs] : [inputs, -1]);
   const outputs = weight.shape[layout === "oi" ? 0 : 1]!;
   if (bias) {
