@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import path from "node:path";
 import { codesHead, type CodesRun, codesSection } from "./codes/report.js";
 import { machineSection, pageHead, type Run } from "./report.js";
+import { schemasHead, type SchemasRun, schemasSection } from "./schemas/report.js";
 import { chartedRows, servingHead, type ServingRun, servingSection } from "./serving/report.js";
 import { tfjsHead, type TfjsRun, tfjsSection } from "./tfjs/report.js";
 
@@ -14,6 +15,7 @@ interface Kept {
   name: string;
   run: Run | null;
   codes: CodesRun | null;
+  schemas: SchemasRun | null;
   serving: ServingRun | null;
   tfjs: TfjsRun | null;
 }
@@ -47,12 +49,22 @@ export async function publishServing(run: ServingRun, kind: Kind, root = "."): P
   await keep("-serving", run, kind, root);
 }
 
+/** Does the same with a run of schemas. */
+export async function publishSchemas(run: SchemasRun, kind: Kind, root = "."): Promise<void> {
+  await keep("-schemas", run, kind, root);
+}
+
 /** Does the same with a run of programs of TensorFlow.js. */
 export async function publishTfjs(run: TfjsRun, kind: Kind, root = "."): Promise<void> {
   await keep("-tfjs", run, kind, root);
 }
 
-async function keep(part: string, run: Run | CodesRun | ServingRun | TfjsRun, kind: Kind, root: string): Promise<void> {
+async function keep(
+  part: string,
+  run: Run | CodesRun | SchemasRun | ServingRun | TfjsRun,
+  kind: Kind,
+  root: string,
+): Promise<void> {
   const folder = path.join(root, "bench/results");
   mkdirSync(folder, { recursive: true });
   const name = resultsOf(run.machine, kind);
@@ -82,6 +94,7 @@ function keptOn(machine: string, kind: Kind, root: string): Kept[] {
     name,
     run: read(name) as Run | null,
     codes: read(`${name}-codes`) as CodesRun | null,
+    schemas: read(`${name}-schemas`) as SchemasRun | null,
     serving: read(`${name}-serving`) as ServingRun | null,
     tfjs: read(`${name}-tfjs`) as TfjsRun | null,
   }));
@@ -117,12 +130,14 @@ export function pageOf(machine: string, kind: Kind, root = "."): string {
   const runs = all.flatMap((kept) => (kept.run ? machineSection(kept.run, chartName(kept)) : []));
   const codes = all.flatMap((kept) => (kept.codes ? codesSection(kept.codes) : []));
   const serving = all.flatMap((kept) => (kept.serving ? servingSection(kept.serving, servingChartName(kept)) : []));
+  const schemas = all.flatMap((kept) => (kept.schemas ? schemasSection(kept.schemas) : []));
   const tfjs = all.flatMap((kept) => (kept.tfjs ? tfjsSection(kept.tfjs) : []));
   const parts = [
     pageHead(kind === "cpu" ? "bench:peers" : "bench:gpu"),
     ...(runs.length ? ["## Operations and models", ...runs] : []),
     ...(codes.length ? [codesHead, ...codes] : []),
     ...(serving.length ? [servingHead, ...serving] : []),
+    ...(schemas.length ? [schemasHead, ...schemas] : []),
     ...(tfjs.length ? [tfjsHead, ...tfjs] : []),
   ];
   return `${parts.join("\n\n")}\n`;

@@ -14,6 +14,7 @@ import { countMemory, largestOther, mostTotal } from "./automaton-memory.js";
 import type { Expression } from "./expression.js";
 import { endOfText, type Frame, type Item, Places, type Rest, unknownCaller, withoutFewer } from "./places.js";
 import { addTo, bytesOf, compact, type OwnTokens, type TokenSet } from "./token-set.js";
+import { notPlain, plainCharacter } from "./plain-characters.js";
 import type { TokenTrie } from "./token-trie.js";
 
 /** Expression that comes next, what is left after it, and the caller of its rule. */
@@ -51,9 +52,12 @@ export interface State extends Readonly<Closure> {
   /** Number of the state after each byte; 0 if it is not known, and 1 (`dead`) if there is none. */
   next: Int32Array;
   allowed: TokenSet | null;
+  /** Number of plain characters that may follow, whichever they are; `unknown` until it is asked for. */
+  plain: number;
 }
 
 const dead = 1;
+const unknown = -1;
 /** States after the bytes of a state that has not been left. */
 const noNext = new Int32Array(256);
 
@@ -68,6 +72,9 @@ const nodesBetweenPauses = 2 ** 14;
 const workBetweenPauses = 2 ** 12;
 /** Places for which a further state counts. */
 const stateWork = 64;
+
+/** Expressions that have all plain characters, and others that have not. */
+const withPlain = new WeakMap<Expression, boolean>();
 
 /** Bytes that an automaton may take, of which the tokens at one place may add most, and those that are always kept. */
 const mostBytes = 28 * 2 ** 20;
@@ -88,6 +95,11 @@ class Visit {
   constructor(era: object, bytes: number) {
     this.era = era;
     this.before = bytes;
+  }
+
+  /** Returns true if a state has been counted. */
+  has(id: number): boolean {
+    return this.#seen[id] === 1;
   }
 
   /** @throws ERR_ARGUMENT if there are too many. */
@@ -261,7 +273,7 @@ export class Automaton {
     const { ends: after, depths } = this.trie;
     for (const [i, node] of pops.entries()) {
       yield* this.#walk(state, { first: node + 1, end: after[node]!, depth: depths[node]! }, bits, null, visit);
-      if (i % 256 === 0) yield* this.#pause(visit);
+      if (i % 1024 === 1023) yield* this.#pause(visit);
     }
   }
 
@@ -285,30 +297,95 @@ export class Automaton {
     pops: number[] | null,
     visit: Visit,
   ): Steps<void> {
-    const { bytes, depths, ends, firsts, ids } = this.trie;
     const path: State[] = [];
     path[depth] = start;
-    let pause = first + nodesBetweenPauses;
+    if (start.plain === unknown) start.plain = yield* this.#plainOf(start, visit);
     for (let node = first; node < end;) {
+      const pause = Math.min(end, node + nodesBetweenPauses);
+      node = this.#run(path, node, pause, bits, pops, visit);
+      if (node < pause) {
+        // A state that comes up for the first time.
+        const from = path[this.trie.depths[node]! - 1]!;
+        const one = this.trie.bytes[node]!;
+        const next = from.next[one]! || (yield* this.#next(from, one, visit));
+        const to = this.#states[next]!;
+        if (to.plain === unknown && next !== dead) to.plain = yield* this.#plainOf(to, visit);
+        if (visit.work > workBetweenPauses) yield* this.#pause(visit);
+        visit.add(to);
+      } else if (node < end) yield* this.#pause(visit);
+    }
+  }
+
+  /** Walks over nodes as far as all states are known, and returns the node at which it has stopped. */
+  #run(path: State[], first: number, end: number, bits: Int32Array, pops: number[] | null, visit: Visit): number {
+    const { bytes, depths, ends, firsts, ids, plain } = this.trie;
+    const states = this.#states;
+    let node = first;
+    while (node < end) {
       const level = depths[node]!;
       const from = path[level - 1]!;
-      const one = bytes[node]!;
-      const next = from.next[one]! || (yield* this.#next(from, one, visit));
-      if (visit.work > workBetweenPauses || node > pause) {
-        yield* this.#pause(visit);
-        pause = node + nodesBetweenPauses;
+      const after = ends[node]!;
+      // All tokens below consist of characters that may follow.
+      const isWhole = plain[node]! <= from.plain;
+      const last = firsts[isWhole ? after : node + 1]!;
+      let next = node + 1;
+      if (isWhole) next = after;
+      else {
+        const id = from.next[bytes[node]!]!;
+        if (id === dead) {
+          node = after;
+          continue;
+        }
+        if (id === 0 || !visit.has(id)) return node;
+        const to = states[id]!;
+        path[level] = to;
+        if (pops !== null && to.open && next < after) pops.push(node);
       }
-      if (next === dead) {
-        node = ends[node]!;
-        continue;
+      for (let i = firsts[node]!; i < last; i++) {
+        const id = ids[i]!;
+        bits[id >> 5]! |= 1 << (id & 31);
       }
-      const to = this.#states[next]!;
-      visit.add(to);
-      path[level] = to;
-      for (let i = firsts[node]!; i < firsts[node + 1]!; i++) bits[ids[i]! >> 5]! |= 1 << (ids[i]! & 31);
-      if (to.open) pops?.push(node);
-      node++;
+      node = next;
     }
+    return node;
+  }
+
+  /** Returns the number of plain characters that may follow a state, because one of its items repeats all of them. */
+  *#plainOf({ items }: State, visit: Visit): Steps<number> {
+    let most = 0;
+    for (const { rest } of items)
+      if (rest?.head.kind === "repeat" && rest.head.most > most && (yield* this.#hasPlain(rest.head.of, visit)))
+        ({ most } = rest.head);
+    return Math.min(most, notPlain - 1);
+  }
+
+  /** Returns true if an expression has all plain characters. */
+  *#hasPlain(of: Expression, visit: Visit): Steps<boolean> {
+    const known = withPlain.get(of);
+    if (known !== undefined) return known;
+    const state = yield* this.#stateOf([this.#places.item(this.#places.push(of, null), unknownCaller)], visit);
+    const found = yield* this.#goesOn(state, [plainCharacter], visit);
+    withPlain.set(of, found);
+    return found;
+  }
+
+  /** Returns true if a rule can end after each text of some parts, which are made of bytes, sequences and choices. */
+  *#goesOn(state: State, [first, ...rest]: readonly Expression[], visit: Visit): Steps<boolean> {
+    if (!first) return state.open;
+    if (first.kind === "sequence") return yield* this.#goesOn(state, [...first.parts, ...rest], visit);
+    if (first.kind === "choice") {
+      for (const option of first.options) if (!(yield* this.#goesOn(state, [option, ...rest], visit))) return false;
+      return true;
+    }
+    if (first.kind !== "byte") return false;
+    const after = new Set<number>();
+    for (let one = first.low; one <= first.high; one++) {
+      const next = state.next[one]! || (yield* this.#next(state, one, visit));
+      if (next === dead) return false;
+      after.add(next);
+    }
+    for (const next of after) if (!(yield* this.#goesOn(this.#states[next]!, rest, visit))) return false;
+    return true;
   }
 
   *#next(state: State, one: number, visit: Visit | null = null): Steps<number> {
@@ -343,7 +420,7 @@ export class Automaton {
   }
 
   #state(items: readonly Item[], closure: Closure): State {
-    return { id: this.#states.length, items, ...closure, era: this.#era, next: noNext, allowed: null };
+    return { id: this.#states.length, items, ...closure, era: this.#era, next: noNext, allowed: null, plain: unknown };
   }
 
   /** Returns what the items of a state can begin with. */

@@ -62,8 +62,12 @@ const shortEscapes: Readonly<Record<number, string>> = {
   0x5c: "\\\\",
 };
 
-/** Returns one character of a set, as it is written in a string. */
+/** Returns one character of a set, as it is written in a string; the same expression for all characters each time. */
 export function* stringCharacter(of: Characters): Steps<Expression> {
+  return of.join() === allCharacters.join() ? anyStringCharacter : yield* charactersOfString(of);
+}
+
+function* charactersOfString(of: Characters): Steps<Expression> {
   const escaped: Expression[] = [];
   for (const [low, high] of of)
     for (let point = low; point <= Math.min(high, 0x5c); point++)
@@ -72,8 +76,11 @@ export function* stringCharacter(of: Characters): Steps<Expression> {
   return choice(yield* oneOfCharacters(intersection(of, plain)), ...escaped);
 }
 
+const anyStringCharacter = atOnce(charactersOfString(allCharacters));
+
 /** Returns a character of a key that is written without an escape, other than these. */
 export function* keyCharacter(except: readonly string[]): Steps<Expression> {
+  if (except.length === 0) return plainCharacter;
   const points = except.map((one) => one.codePointAt(0)!).sort((a, b) => a - b);
   const rest: [number, number][] = [];
   for (const [low, high] of plain) {

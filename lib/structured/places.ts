@@ -55,7 +55,9 @@ export class Places {
     return objectBytes * (size / 2 + this.#rests.size + this.#frames.size + this.#items.size + 2 * this.#repeatCount);
   }
 
-  push(head: Expression, tail: Rest | null): Rest {
+  push(given: Expression, tail: Rest | null): Rest {
+    // Equal repetitions are one, so that what is known of them is known for all formats.
+    const head = given.kind === "repeat" ? this.repeat(given.of, given.least, given.most) : given;
     let number = this.#heads.get(head);
     if (number === undefined) this.#heads.set(head, (number = this.#heads.size));
     const key = number * mostIds + (tail ? tail.id : 0);

@@ -5,7 +5,7 @@ import { append } from "../append.js";
 import { HeedError } from "../errors.js";
 import type { Steps } from "../turns.js";
 import { allCharacters, type Characters, charactersOf, complement, intersection } from "./characters.js";
-import { choiceOf, empty, type Expression, lateRule, never, rule, type Rule, sequence } from "./expression.js";
+import { choiceOf, empty, type Expression, lateRule, never, repeat, rule, type Rule, sequence } from "./expression.js";
 import { placeName } from "./place-name.js";
 import { isPauseDue, spend } from "./work.js";
 
@@ -262,6 +262,7 @@ export class Languages {
     for (const state of states) {
       spend(2);
       if (isPauseDue()) yield;
+      if (isRepetition(state)) continue;
       for (const { after } of yield* this.steps(state)) {
         states.add(after);
         const known = callers.get(after);
@@ -290,8 +291,15 @@ interface TextState {
   /** Number of characters after which a text can end, at the least. */
   readonly missing: number;
   readonly steps: { readonly of: Expression; readonly after: TextState }[];
+  /** Character that the state repeats, and how often at most; null if it does something else. */
+  repeats: { readonly of: Expression; readonly most: number } | null;
   /** Rules by the number of characters that are left. */
   readonly rules: Map<number, Rule>;
+}
+
+/** Returns true for up to a number of characters of a set, which need no states of their own. */
+function isRepetition({ kind, least, parts }: Language): boolean {
+  return kind === "repeat" && least === 0 && parts[0]!.kind === "characters";
 }
 
 /** Most rules of a state that are kept; others are made again. */
@@ -307,19 +315,34 @@ function* rulesOf(
   const sets = new Map<string, Expression>();
   const made = new Map<Language, TextState>();
   for (const [state, count] of missing)
-    made.set(state, { nullable: state.nullable, missing: count, steps: [], rules: new Map<number, Rule>() });
-  for (const [state, { steps }] of made)
+    made.set(state, {
+      nullable: state.nullable,
+      missing: count,
+      steps: [],
+      repeats: null,
+      rules: new Map<number, Rule>(),
+    });
+  function* setOf(of: Characters): Steps<Expression> {
+    const key = of.join();
+    const set = sets.get(key) ?? (yield* character(of));
+    sets.set(key, set);
+    return set;
+  }
+  for (const [state, own] of made) {
+    if (isRepetition(state)) {
+      own.repeats = { of: yield* setOf(state.parts[0]!.of), most: state.most };
+      continue;
+    }
     for (const { of, after } of state.steps!) {
       spend(0, 1);
       if (isPauseDue()) yield;
       const to = made.get(after);
-      if (!to) continue;
-      const key = of.join();
-      const set = sets.get(key) ?? (yield* character(of));
-      sets.set(key, set);
-      steps.push({ of: set, after: to });
+      if (to) own.steps.push({ of: yield* setOf(of), after: to });
     }
-  const ruleOf = (state: TextState, left: number): Rule => {
+  }
+  const ruleOf = (state: TextState, left: number): Expression => {
+    const { repeats } = state;
+    if (repeats) return repeat(repeats.of, 0, Math.min(repeats.most, left));
     let found = state.rules.get(left);
     if (found) return found;
     // Each state is another one for each number of characters that are left, and few of them are needed.
@@ -334,11 +357,12 @@ function* rulesOf(
     return choiceOf([...(nullable ? [empty] : []), ...options]);
   };
   if (most < Infinity) return ruleOf(made.get(root)!, most);
-  for (const state of made.values()) state.rules.set(most, rule("a text", empty));
-  for (const state of made.values()) {
+  const rules = new Map(Array.from(made.values(), (state) => [state, rule("a text", empty)]));
+  for (const [state, own] of rules) state.rules.set(most, own);
+  for (const [state, own] of rules) {
     spend(1 + state.steps.length);
     if (isPauseDue()) yield;
-    ruleOf(state, most).body = bodyOf(state, most);
+    own.body = bodyOf(state, most);
   }
   return ruleOf(made.get(root)!, most);
 }

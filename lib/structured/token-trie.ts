@@ -1,6 +1,7 @@
 // The tokens of a vocabulary, sorted by their bytes: tokens that begin alike are looked at together.
 import { append } from "../append.js";
 import type { Steps } from "../turns.js";
+import { plainLengths } from "./plain-characters.js";
 
 /** Tokens by their bytes. The nodes of the tree stand in the order of a walk: each before those below it. */
 export interface TokenTrie {
@@ -19,6 +20,8 @@ export interface TokenTrie {
   /** Index in `ids` of the first token of each node; those of the node end where those of the next one begin. */
   readonly firsts: Int32Array;
   readonly ids: Int32Array;
+  /** Largest number of characters of the tokens of each node from its own byte on; see `plainLengths`. */
+  readonly plain: Uint8Array;
 }
 
 /** Number of tokens between two pauses. */
@@ -82,8 +85,11 @@ function* nodesOf(
     before = key;
   }
   while (path.length > 0) ends[path.pop()!] = nodes;
+  const tree = { bytes: bytes.slice(0, nodes), ends: ends.slice(0, nodes), firsts: firsts.slice(0, nodes + 1) };
+  yield;
+  const plain = plainLengths(tree);
   return {
-    ...{ size, tokens, longest, bytes: bytes.slice(0, nodes), depths: depths.slice(0, nodes) },
-    ...{ ends: ends.slice(0, nodes), firsts: firsts.slice(0, nodes + 1), ids: Int32Array.from(sorted, ({ id }) => id) },
+    ...{ size, tokens, longest, ...tree, depths: depths.slice(0, nodes), plain },
+    ids: Int32Array.from(sorted, ({ id }) => id),
   };
 }

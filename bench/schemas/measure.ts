@@ -1,0 +1,158 @@
+// What heed makes of one schema: if it accepts it, if ajv finds its texts valid, and the time that it takes.
+import { Automaton } from "../../lib/structured/automaton.js";
+import { Constraint, writeAllowed } from "../../lib/structured/constraint.js";
+import type { Expression } from "../../lib/structured/expression.js";
+import { formatExpression } from "../../lib/structured/format-expression.js";
+import { nextTurn, type Steps, turnIsLong } from "../../lib/turns.js";
+import { sampler } from "../../test/structured/sample.js";
+import { Random } from "../../test/support/random.js";
+import type { NamedSchema } from "./collections.js";
+import { judgeOf } from "./judge.js";
+import { longestTokens, trie, vocabularySize } from "./vocabulary.js";
+
+/** Times of a piece of work, in milliseconds. */
+export interface Turns {
+  total: number;
+  /** Longest time without a turn of the event loop. */
+  longest: number;
+}
+
+/** Findings about a schema. */
+export interface Measured {
+  /** Reason for which the schema was refused; null if it was accepted. */
+  refusal: string | null;
+  compile: Turns;
+  /** Times of the tokens at each place of the texts. */
+  masks: Turns[];
+  texts: { valid: number; unknown: number; invalid: string[] };
+}
+
+/** Number of bytes after which a drawn text ends as soon as it can. */
+const usualLength = 300;
+/** Number of tokens of a text that is made of any tokens that may follow. */
+const mostRandom = 100;
+
+const noMore = new Set([vocabularySize]);
+const words = new Int32Array(Math.ceil((vocabularySize + 1) / 32));
+
+/** Microseconds of the processor that the process has used. */
+function processorTime(): number {
+  const { user, system } = process.cpuUsage();
+  return user + system;
+}
+
+/** Milliseconds from which on it matters whether the process had to wait for the processor. */
+const short = 0.5;
+
+/**
+ * Measures work in turns, as `inTurns` does it. Where the process had to wait for the processor, its own time counts: other
+ * programs are not what is measured.
+ */
+class Stopwatch {
+  readonly #used = processorTime();
+  #total = 0;
+  #longest = 0;
+  #turn = 0;
+
+  get times(): Turns {
+    const total = this.#total < short ? this.#total : Math.min(this.#total, (processorTime() - this.#used) / 1000);
+    return { total, longest: Math.min(total, this.#longest) };
+  }
+
+  run<T>(work: () => T): T {
+    const began = performance.now();
+    try {
+      return work();
+    } finally {
+      const ms = performance.now() - began;
+      this.#turn += ms;
+      this.#total += ms;
+      this.#longest = Math.max(this.#longest, this.#turn);
+    }
+  }
+
+  async inTurns<T>(steps: Steps<T>): Promise<T> {
+    for (;;) {
+      const step = this.run(() => steps.next());
+      if (step.done) return step.value;
+      if (!turnIsLong()) continue;
+      await nextTurn();
+      this.#turn = 0;
+    }
+  }
+}
+
+/** States that are kept from schema to schema while they are few, as for the texts of a server. */
+let kept: Automaton | null = null;
+
+function automatonFor(): Automaton {
+  if (kept) return kept;
+  kept = new Automaton(trie);
+  kept.onLarge = () => (kept = null);
+  return kept;
+}
+
+/** Measures a schema with a number of texts that are drawn of it, and as many of any tokens that may follow. */
+export async function measured({ name, schema }: NamedSchema, count: number): Promise<Measured> {
+  const found: Measured = {
+    ...{ refusal: null, compile: { total: 0, longest: 0 }, masks: [] },
+    texts: { valid: 0, unknown: 0, invalid: [] },
+  };
+  let root: Expression;
+  await nextTurn();
+  const watch = new Stopwatch();
+  try {
+    root = await watch.inTurns(formatExpression({ type: "json-schema", schema }));
+  } catch (error) {
+    found.refusal = (error as Error).message;
+    return found;
+  } finally {
+    found.compile = watch.times;
+  }
+  const automaton = automatonFor();
+  const begin = (): Constraint => new Constraint(automaton, root);
+  const sample = sampler(root);
+  const judge = judgeOf(schema);
+  for (let seed = 0; seed < count; seed++) {
+    const text = sample(seed, seed === 0 ? 0 : usualLength);
+    const judgement = judge(text);
+    if (judgement === "invalid") found.texts.invalid.push(text);
+    else found.texts[judgement]++;
+    await follow(begin, found.masks, name, longestTokens(text));
+  }
+  for (let seed = 0; seed < count; seed++) await follow(begin, found.masks, name, new Random(seed));
+  return found;
+}
+
+/** Follows a text, of tokens that are given or drawn, and adds the time of each place. */
+async function follow(begin: () => Constraint, masks: Turns[], name: string, tokens: number[] | Random): Promise<void> {
+  const given = Array.isArray(tokens) ? tokens : null;
+  let constraint: Constraint | null = null;
+  let token = -1;
+  for (let at = 0; at < (given?.length ?? mostRandom); at++) {
+    if (turnIsLong()) await nextTurn();
+    const watch = new Stopwatch();
+    constraint ??= watch.run(() => begin());
+    if (token >= 0) watch.run(() => constraint!.accept(token));
+    if (constraint.ended) return;
+    await watch.inTurns(constraint.findAllowed());
+    watch.run(() => writeAllowed(words, constraint!, noMore));
+    masks.push(watch.times);
+    const next = given?.[at] ?? drawn(tokens as Random);
+    if (next === null) return;
+    if (!((words[next >> 5]! >> (next & 31)) & 1))
+      throw new Error(`${name}: expected token ${next} to be allowed at place ${at}, got a mask without it`);
+    token = next;
+  }
+}
+
+/** Returns one of the tokens that may follow; null if none may. */
+function drawn(random: Random): number | null {
+  const ids: number[] = [];
+  for (const [i, word] of words.entries())
+    for (let rest = word; rest !== 0; rest &= rest - 1) {
+      const id = 32 * i + 31 - Math.clz32(rest & -rest);
+      if (id < vocabularySize) ids.push(id);
+    }
+  return ids.length === 0 ? null : ids[random.integer(ids.length)]!;
+}

@@ -1,0 +1,82 @@
+// Characters that nearly every free text may have, such as a string of JSON, and the tokens that consist of them. Where a
+// text may go on with any of them, those tokens are known without a look at each of their bytes (compare the slices of
+// llguidance and Dong et al. 2024, arXiv:2411.15100).
+import { atOnce } from "../turns.js";
+import { type Characters, oneOfCharacters } from "./characters.js";
+import type { Expression } from "./expression.js";
+
+/** The characters: neither controls and line ends, nor those that JSON writes with an escape. */
+const plain: Characters = [
+  [0x20, 0x21],
+  [0x23, 0x5b],
+  [0x5d, 0x7e],
+  [0xa0, 0x2027],
+  [0x202a, 0xd7ff],
+  [0xe000, 0x10ffff],
+];
+
+/** One of the characters, as its bytes. */
+export const plainCharacter: Expression = atOnce(oneOfCharacters(plain));
+
+/** Mark of a node that leads to a token with another character. */
+export const notPlain = 255;
+
+function isPlain(point: number): boolean {
+  return plain.some(([low, high]) => low <= point && point <= high);
+}
+
+/** The nodes of a tree of tokens, as `TokenTrie` has them. */
+interface Nodes {
+  readonly bytes: Uint8Array;
+  readonly ends: Int32Array;
+  readonly firsts: Int32Array;
+}
+
+/**
+ * Returns for each node the largest number of characters that its tokens have from its own byte on, or `notPlain` unless
+ * all of them consist of plain characters from there on.
+ */
+export function plainLengths({ bytes, ends, firsts }: Nodes): Uint8Array {
+  const found = new Uint8Array(bytes.length);
+  /** Returns the number for the nodes below one, if `missing` bytes of a character follow. */
+  const below = (node: number, missing: number, point: number): number => {
+    if (missing === 0 && !isPlain(point)) return notPlain;
+    // A token ends within a character.
+    if (missing > 0 && firsts[node]! < firsts[node + 1]!) return notPlain;
+    let most = 0;
+    for (let child = node + 1; child < ends[node]! && most < notPlain; child = ends[child]!) {
+      const one = bytes[child]!;
+      const next =
+        missing === 0
+          ? found[child]!
+          : one >> 6 === 2
+            ? below(child, missing - 1, (point << 6) | (one & 0x3f))
+            : notPlain;
+      most = Math.max(most, next);
+    }
+    return most;
+  };
+  // Those below a node come after it.
+  for (let node = bytes.length - 1; node >= 0; node--) {
+    const one = bytes[node]!;
+    const size = one < 0x80 ? 1 : one >> 5 === 6 ? 2 : one >> 4 === 14 ? 3 : one >> 3 === 30 ? 4 : 0;
+    if (size === 0) {
+      found[node] = notPlain;
+      continue;
+    }
+    const most = below(node, size - 1, size === 1 ? one : one & (0x7f >> size));
+    // What is written in more bytes than it needs is no character, and neither is a part of one.
+    found[node] = most === notPlain || isOverlong(one, bytes[node + 1] ?? 0) ? notPlain : lengthOf(most);
+  }
+  return found;
+}
+
+/** Returns the number of characters with one before them. */
+function lengthOf(more: number): number {
+  return Math.min(more + 1, notPlain);
+}
+
+/** Returns true for the beginning of a character that has a shorter form; E0 and F0 are decided by their next bytes. */
+function isOverlong(first: number, second: number): boolean {
+  return first === 0xc0 || first === 0xc1 || (first === 0xe0 && second < 0xa0) || (first === 0xf0 && second < 0x90);
+}
