@@ -114,7 +114,7 @@ export async function measured({ name, schema }: NamedSchema, count: number): Pr
   const sample = sampler(root);
   const judge = judgeOf(schema);
   for (let seed = 0; seed < count; seed++) {
-    const text = sample(seed, seed === 0 ? 0 : usualLength);
+    const text = sample(seed, seed === 0 && count > 1 ? 0 : usualLength);
     const judgement = judge(text);
     if (judgement === "invalid") found.texts.invalid.push(text);
     else found.texts[judgement]++;

@@ -53,6 +53,9 @@ function tokensOf(seed: number): Uint8Array[] {
   // Overlong forms, half a surrogate, too large a character, a continuation without a beginning.
   const broken = [
     "c080",
+    "c1a1",
+    "e081a1",
+    "f08181a1",
     "e08080",
     "f0808080",
     "eda080",
