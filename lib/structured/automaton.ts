@@ -14,7 +14,8 @@ import { countMemory, largestOther, mostTotal } from "./automaton-memory.js";
 import type { Expression } from "./expression.js";
 import { endOfText, type Frame, type Item, Places, type Rest, unknownCaller, withoutFewer } from "./places.js";
 import { addTo, bytesOf, compact, type OwnTokens, type TokenSet } from "./token-set.js";
-import { notPlain, plainCharacter } from "./plain-characters.js";
+import { notPlain, plainCharacters } from "./plain-characters.js";
+import { tooMany, Visit } from "./visit.js";
 import type { TokenTrie } from "./token-trie.js";
 
 /** Expression that comes next, what is left after it, and the caller of its rule. */
@@ -52,20 +53,17 @@ export interface State extends Readonly<Closure> {
   /** Number of the state after each byte; 0 if it is not known, and 1 (`dead`) if there is none. */
   next: Int32Array;
   allowed: TokenSet | null;
-  /** Number of plain characters that may follow, whichever they are; `unknown` until it is asked for. */
-  plain: number;
+  /** Numbers of characters of the two sets of plain ones that may follow, whichever they are; null until asked for. */
+  plain: readonly number[] | null;
 }
 
 const dead = 1;
-const unknown = -1;
 /** States after the bytes of a state that has not been left. */
 const noNext = new Int32Array(256);
 
 /** Largest number of ways in which a text can go on at one place, and of the places from which they are found. */
 const mostEdges = 8192;
 const mostPlaces = 2 ** 15;
-/** Largest number of states that the tokens at one place lead to; one with many ways to go on counts as several. */
-const mostVisited = 2 ** 16;
 /** Number of nodes between two pauses. */
 const nodesBetweenPauses = 2 ** 14;
 /** Places that are looked at between two pauses. */
@@ -73,55 +71,14 @@ const workBetweenPauses = 2 ** 12;
 /** Places for which a further state counts. */
 const stateWork = 64;
 
-/** Expressions that have all plain characters, and others that have not. */
-const withPlain = new WeakMap<Expression, boolean>();
+/** For expressions that are repeated, the sets of plain characters of which they have all. */
+const setsWithin = new WeakMap<Expression, readonly boolean[]>();
+const none: readonly number[] = plainCharacters.map(() => 0);
 
 /** Bytes that an automaton may take, of which the tokens at one place may add most, and those that are always kept. */
 const mostBytes = 28 * 2 ** 20;
 const mostAdded = 20 * 2 ** 20;
 const fewBytes = 6 * 2 ** 20;
-
-/** States that the tokens at one place have led to, and the bytes that they have taken. */
-class Visit {
-  readonly era: object;
-  /** Places that were looked at since the last pause. */
-  work = 0;
-  /** Bytes that were added so far, and those that the automaton had after the last pause. */
-  added = 0;
-  before: number;
-  #seen = new Uint8Array(1024);
-  #weight = 0;
-
-  constructor(era: object, bytes: number) {
-    this.era = era;
-    this.before = bytes;
-  }
-
-  /** Returns true if a state has been counted. */
-  has(id: number): boolean {
-    return this.#seen[id] === 1;
-  }
-
-  /** @throws ERR_ARGUMENT if there are too many. */
-  add({ id, items, edges, places }: State): void {
-    if (id >= this.#seen.length) {
-      const larger = new Uint8Array(2 * id);
-      larger.set(this.#seen);
-      this.#seen = larger;
-    }
-    if (this.#seen[id] === 1) return;
-    this.#seen[id] = 1;
-    this.#weight += 1 + (items.length + edges.length) / 4 + places / 32;
-    if (this.#weight > mostVisited) throw tooMany();
-  }
-}
-
-function tooMany(): HeedError {
-  return new HeedError(
-    "ERR_ARGUMENT",
-    "format: expected a form in which the next characters decide more of what follows, got one with too many possibilities",
-  );
-}
 
 /** Signal that the states of a search have been forgotten, so that it has to begin again. */
 class Forgotten extends Error {}
@@ -169,8 +126,8 @@ export class Automaton {
     [this.#known, this.#sets] = [new Map<string, State>(), new Map<string, TokenSet>()];
     this.#formats = new Set();
     // The numbers 0 and 1 have meanings of their own.
-    const none = { accepts: false, open: false, edges: [], places: 0 };
-    for (let i = 0; i < 2; i++) this.#states.push(this.#state([], none));
+    const nothing = { accepts: false, open: false, edges: [], places: 0 };
+    for (let i = 0; i < 2; i++) this.#states.push(this.#state([], nothing));
   }
 
   /** Returns the state before a text that has to match. */
@@ -299,7 +256,7 @@ export class Automaton {
   ): Steps<void> {
     const path: State[] = [];
     path[depth] = start;
-    if (start.plain === unknown) start.plain = yield* this.#plainOf(start, visit);
+    start.plain ??= yield* this.#plainOf(start, visit);
     for (let node = first; node < end;) {
       const pause = Math.min(end, node + nodesBetweenPauses);
       node = this.#run(path, node, pause, bits, pops, visit);
@@ -309,7 +266,7 @@ export class Automaton {
         const one = this.trie.bytes[node]!;
         const next = from.next[one]! || (yield* this.#next(from, one, visit));
         const to = this.#states[next]!;
-        if (to.plain === unknown && next !== dead) to.plain = yield* this.#plainOf(to, visit);
+        if (next !== dead) to.plain ??= yield* this.#plainOf(to, visit);
         if (visit.work > workBetweenPauses) yield* this.#pause(visit);
         visit.add(to);
       } else if (node < end) yield* this.#pause(visit);
@@ -318,7 +275,8 @@ export class Automaton {
 
   /** Walks over nodes as far as all states are known, and returns the node at which it has stopped. */
   #run(path: State[], first: number, end: number, bits: Int32Array, pops: number[] | null, visit: Visit): number {
-    const { bytes, depths, ends, firsts, ids, plain } = this.trie;
+    const { bytes, depths, ends, firsts, ids } = this.trie;
+    const [free, letters] = this.trie.plain as [Uint8Array, Uint8Array];
     const states = this.#states;
     let node = first;
     while (node < end) {
@@ -326,7 +284,7 @@ export class Automaton {
       const from = path[level - 1]!;
       const after = ends[node]!;
       // All tokens below consist of characters that may follow.
-      const isWhole = plain[node]! <= from.plain;
+      const isWhole = free[node]! <= from.plain![0]! || letters[node]! <= from.plain![1]!;
       const last = firsts[isWhole ? after : node + 1]!;
       let next = node + 1;
       if (isWhole) next = after;
@@ -350,22 +308,27 @@ export class Automaton {
     return node;
   }
 
-  /** Returns the number of plain characters that may follow a state, because one of its items repeats all of them. */
-  *#plainOf({ items }: State, visit: Visit): Steps<number> {
-    let most = 0;
-    for (const { rest } of items)
-      if (rest?.head.kind === "repeat" && rest.head.most > most && (yield* this.#hasPlain(rest.head.of, visit)))
-        ({ most } = rest.head);
-    return Math.min(most, notPlain - 1);
+  /** Returns the numbers of plain characters that may follow a state, because one of its items repeats all of a set. */
+  *#plainOf({ items }: State, visit: Visit): Steps<readonly number[]> {
+    let most = none;
+    for (const { rest } of items) {
+      if (rest?.head.kind !== "repeat") continue;
+      const { of, most: count } = rest.head;
+      const sets = yield* this.#setsWithin(of, visit);
+      const more = most.map((one, i) => (sets[i] ? Math.max(one, Math.min(count, notPlain - 1)) : one));
+      if (more.some((one, i) => one > most[i]!)) most = more;
+    }
+    return most;
   }
 
-  /** Returns true if an expression has all plain characters. */
-  *#hasPlain(of: Expression, visit: Visit): Steps<boolean> {
-    const known = withPlain.get(of);
+  /** Returns for each set of plain characters if an expression has all of them. */
+  *#setsWithin(of: Expression, visit: Visit): Steps<readonly boolean[]> {
+    const known = setsWithin.get(of);
     if (known !== undefined) return known;
     const state = yield* this.#stateOf([this.#places.item(this.#places.push(of, null), unknownCaller)], visit);
-    const found = yield* this.#goesOn(state, [plainCharacter], visit);
-    withPlain.set(of, found);
+    const found: boolean[] = [];
+    for (const one of plainCharacters) found.push(yield* this.#goesOn(state, [one], visit));
+    setsWithin.set(of, found);
     return found;
   }
 
@@ -420,7 +383,7 @@ export class Automaton {
   }
 
   #state(items: readonly Item[], closure: Closure): State {
-    return { id: this.#states.length, items, ...closure, era: this.#era, next: noNext, allowed: null, plain: unknown };
+    return { id: this.#states.length, items, ...closure, era: this.#era, next: noNext, allowed: null, plain: null };
   }
 
   /** Returns what the items of a state can begin with. */

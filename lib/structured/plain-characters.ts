@@ -1,28 +1,35 @@
-// Characters that nearly every free text may have, such as a string of JSON, and the tokens that consist of them. Where a
-// text may go on with any of them, those tokens are known without a look at each of their bytes (compare the slices of
-// llguidance and Dong et al. 2024, arXiv:2411.15100).
+// Characters that many texts may have in any order, and the tokens that consist of them. Where a text may go on with any
+// characters of such a set, those tokens are known without a look at each of their bytes (compare the slices of llguidance
+// and Dong et al. 2024, arXiv:2411.15100).
 import { atOnce } from "../turns.js";
 import { type Characters, oneOfCharacters } from "./characters.js";
 import type { Expression } from "./expression.js";
 
-/** The characters: neither controls and line ends, nor those that JSON writes with an escape. */
-const plain: Characters = [
-  [0x20, 0x21],
-  [0x23, 0x5b],
-  [0x5d, 0x7e],
-  [0xa0, 0x2027],
-  [0x202a, 0xd7ff],
-  [0xe000, 0x10ffff],
+/** Sets of characters: those of free texts, without controls, line ends and JSON's escapes; and letters and digits. */
+const sets: readonly Characters[] = [
+  [
+    [0x20, 0x21],
+    [0x23, 0x5b],
+    [0x5d, 0x7e],
+    [0xa0, 0x2027],
+    [0x202a, 0xd7ff],
+    [0xe000, 0x10ffff],
+  ],
+  [
+    [0x30, 0x39],
+    [0x41, 0x5a],
+    [0x61, 0x7a],
+  ],
 ];
 
-/** One of the characters, as its bytes. */
-export const plainCharacter: Expression = atOnce(oneOfCharacters(plain));
+/** One character of each of the two sets, as its bytes. */
+export const plainCharacters: readonly Expression[] = sets.map((of) => atOnce(oneOfCharacters(of)));
 
 /** Mark of a node that leads to a token with another character. */
 export const notPlain = 255;
 
-function isPlain(point: number): boolean {
-  return plain.some(([low, high]) => low <= point && point <= high);
+function isIn(set: Characters, point: number): boolean {
+  return set.some(([low, high]) => low <= point && point <= high);
 }
 
 /** The nodes of a tree of tokens, as `TokenTrie` has them. */
@@ -33,14 +40,18 @@ interface Nodes {
 }
 
 /**
- * Returns for each node the largest number of characters that its tokens have from its own byte on, or `notPlain` unless
- * all of them consist of plain characters from there on.
+ * Returns for each of the sets and each node the largest number of characters that its tokens have from its own byte on,
+ * or `notPlain` unless all of them consist of characters of the set from there on.
  */
-export function plainLengths({ bytes, ends, firsts }: Nodes): Uint8Array {
+export function plainLengths(nodes: Nodes): readonly Uint8Array[] {
+  return sets.map((set) => lengthsWithin(set, nodes));
+}
+
+function lengthsWithin(set: Characters, { bytes, ends, firsts }: Nodes): Uint8Array {
   const found = new Uint8Array(bytes.length);
   /** Returns the number for the nodes below one, if `missing` bytes of a character follow. */
   const below = (node: number, missing: number, point: number): number => {
-    if (missing === 0 && !isPlain(point)) return notPlain;
+    if (missing === 0 && !isIn(set, point)) return notPlain;
     // A token ends within a character.
     if (missing > 0 && firsts[node]! < firsts[node + 1]!) return notPlain;
     let most = 0;

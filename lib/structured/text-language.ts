@@ -277,9 +277,17 @@ export class Languages {
     }
     /** Numbers of characters after which a text of each state can end, at the least. */
     const missing = new Map<Language, number>();
-    for (const state of states) if (state.nullable) missing.set(state, 0);
-    for (const [state, count] of missing)
-      for (const caller of callers.get(state) ?? []) if (!missing.has(caller)) missing.set(caller, count + 1);
+    const byCount: Language[][] = [[]];
+    const add = (state: Language, count: number): unknown => (byCount[count] ??= []).push(state);
+    for (const state of states)
+      if (state.nullable) add(state, 0);
+      else if (isRepetition(state)) add(state, state.least);
+    for (let count = 0; count < byCount.length; count++)
+      for (const state of byCount[count] ?? []) {
+        if (missing.has(state)) continue;
+        missing.set(state, count);
+        for (const caller of callers.get(state) ?? []) add(caller, count + 1);
+      }
     if (!(missing.get(root)! <= most)) return never;
     return yield* rulesOf(root, missing, character, most);
   }
@@ -291,15 +299,15 @@ interface TextState {
   /** Number of characters after which a text can end, at the least. */
   readonly missing: number;
   readonly steps: { readonly of: Expression; readonly after: TextState }[];
-  /** Character that the state repeats, and how often at most; null if it does something else. */
-  repeats: { readonly of: Expression; readonly most: number } | null;
+  /** Character that the state repeats, and how often; null if it does something else. */
+  repeats: { readonly of: Expression; readonly least: number; readonly most: number } | null;
   /** Rules by the number of characters that are left. */
   readonly rules: Map<number, Rule>;
 }
 
-/** Returns true for up to a number of characters of a set, which need no states of their own. */
-function isRepetition({ kind, least, parts }: Language): boolean {
-  return kind === "repeat" && least === 0 && parts[0]!.kind === "characters";
+/** Returns true for characters of a set that are repeated: to count them needs no states. */
+function isRepetition({ kind, parts }: Language): boolean {
+  return kind === "repeat" && parts[0]!.kind === "characters";
 }
 
 /** Most rules of a state that are kept; others are made again. */
@@ -330,7 +338,7 @@ function* rulesOf(
   }
   for (const [state, own] of made) {
     if (isRepetition(state)) {
-      own.repeats = { of: yield* setOf(state.parts[0]!.of), most: state.most };
+      own.repeats = { of: yield* setOf(state.parts[0]!.of), least: state.least, most: state.most };
       continue;
     }
     for (const { of, after } of state.steps!) {
@@ -342,7 +350,7 @@ function* rulesOf(
   }
   const ruleOf = (state: TextState, left: number): Expression => {
     const { repeats } = state;
-    if (repeats) return repeat(repeats.of, 0, Math.min(repeats.most, left));
+    if (repeats) return repeat(repeats.of, repeats.least, Math.min(repeats.most, left));
     let found = state.rules.get(left);
     if (found) return found;
     // Each state is another one for each number of characters that are left, and few of them are needed.

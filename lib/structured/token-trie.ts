@@ -20,8 +20,8 @@ export interface TokenTrie {
   /** Index in `ids` of the first token of each node; those of the node end where those of the next one begin. */
   readonly firsts: Int32Array;
   readonly ids: Int32Array;
-  /** Largest number of characters of the tokens of each node from its own byte on; see `plainLengths`. */
-  readonly plain: Uint8Array;
+  /** Largest number of characters of the tokens of each node from its own byte on, for two sets; see `plainLengths`. */
+  readonly plain: readonly Uint8Array[];
 }
 
 /** Number of tokens between two pauses. */

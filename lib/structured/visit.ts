@@ -1,0 +1,56 @@
+// The work of finding the tokens that may follow at one place, and the limits to it.
+import { HeedError } from "../errors.js";
+
+/** Largest number of states that the tokens at one place lead to; one with many ways to go on counts as several. */
+const mostVisited = 2 ** 16;
+
+/** A state, as far as its weight is concerned. */
+interface Visited {
+  readonly id: number;
+  readonly items: readonly unknown[];
+  readonly edges: readonly unknown[];
+  readonly places: number;
+}
+
+/** States that the tokens at one place have led to, and the bytes that they have taken. */
+export class Visit {
+  readonly era: object;
+  /** Places that were looked at since the last pause. */
+  work = 0;
+  /** Bytes that were added so far, and those that the automaton had after the last pause. */
+  added = 0;
+  before: number;
+  #seen = new Uint8Array(1024);
+  #weight = 0;
+
+  constructor(era: object, bytes: number) {
+    this.era = era;
+    this.before = bytes;
+  }
+
+  /** Returns true if a state has been counted. */
+  has(id: number): boolean {
+    return this.#seen[id] === 1;
+  }
+
+  /** @throws ERR_ARGUMENT if there are too many. */
+  add({ id, items, edges, places }: Visited): void {
+    if (id >= this.#seen.length) {
+      const larger = new Uint8Array(2 * id);
+      larger.set(this.#seen);
+      this.#seen = larger;
+    }
+    if (this.#seen[id] === 1) return;
+    this.#seen[id] = 1;
+    this.#weight += 1 + (items.length + edges.length) / 4 + places / 32;
+    if (this.#weight > mostVisited) throw tooMany();
+  }
+}
+
+/** Returns the error of a form that cannot be followed. */
+export function tooMany(): HeedError {
+  return new HeedError(
+    "ERR_ARGUMENT",
+    "format: expected a form in which the next characters decide more of what follows, got one with too many possibilities",
+  );
+}
