@@ -146,13 +146,12 @@ async function follow(begin: () => Constraint, masks: Turns[], name: string, tok
   }
 }
 
-/** Returns one of the tokens that may follow; null if none may. */
+/** Returns one of the tokens that may follow: the first one from a random place on. It returns null if none may. */
 function drawn(random: Random): number | null {
-  const ids: number[] = [];
-  for (const [i, word] of words.entries())
-    for (let rest = word; rest !== 0; rest &= rest - 1) {
-      const id = 32 * i + 31 - Math.clz32(rest & -rest);
-      if (id < vocabularySize) ids.push(id);
-    }
-  return ids.length === 0 ? null : ids[random.integer(ids.length)]!;
+  const first = random.integer(vocabularySize);
+  for (let i = 0; i < vocabularySize; i++) {
+    const id = (first + i) % vocabularySize;
+    if ((words[id >> 5]! >> (id & 31)) & 1) return id;
+  }
+  return null;
 }

@@ -5,6 +5,7 @@ import { integer, naturalNumber, number } from "./json-expressions.js";
 import { type Bound, integersBetween, numbersBetween } from "./number-range.js";
 import { type SchemaNode, unsupported } from "./schema-document.js";
 import { placeOf } from "./schema-keywords.js";
+import { spend } from "./work.js";
 
 /** Most multiples that are written down one by one. */
 const mostMultiples = 1000;
@@ -25,8 +26,10 @@ export function* numberExpression(
     ...new Set(nodes.map(({ schema }) => schema.multipleOf).filter((one) => one !== undefined)),
   ] as number[];
   const place = placeOf(nodes, "multipleOf");
-  if (steps.some((step) => !Number.isInteger(step))) throw unsupported(place, "a number that is not whole");
-  const step = steps.reduce((a, b) => (a / gcd(a, b)) * b, 1);
+  const isDecimal = steps.some((one) => !Number.isInteger(one));
+  const common = commonMultiple(steps);
+  if (!common) throw unsupported(place, "multiples of numbers with so many digits");
+  const step = common.whole;
   if (steps.length > 0 && (low.value >= 1e20 || high.value <= -1e20)) throw unsupported(place, "such large multiples");
   if (step > Number.MAX_SAFE_INTEGER) throw unsupported(place, "multiples of large numbers");
   if (low.value > high.value || (low.value === high.value && (low.open || high.open))) return never;
@@ -37,13 +40,90 @@ export function* numberExpression(
   }
   const inRange = (value: number): boolean =>
     (low.open ? value > low.value : value >= low.value) && (high.open ? value < high.value : value <= high.value);
+  if (isDecimal && !areWholeMultiples(steps, step)) throw unsupported(place, `multiples of ${steps.join(" and ")}`);
   const left = except.filter((value) => inRange(value) && (step === 1 || value % step === 0));
   if (left.length > 0) {
     if (type === "number" && steps.length === 0) throw unsupported(nodes[0]!.place, "excluded numbers");
     return yield* exceptIntegers(low, high, step, left, nodes);
   }
-  if (step === 1 && low.value === -Infinity && high.value === Infinity) return integer;
-  return yield* integersOf(low, high, step, nodes);
+  if (step === 1 && low.value === -Infinity && high.value === Infinity && !isDecimal) return integer;
+  if (!isDecimal) return yield* integersOf(low, high, step, nodes);
+  const whole = yield* integersOf(low, high, step, nodes);
+  if (type === "integer") return whole;
+  const texts = fractions(common, steps, (value) => inRange(value) && !except.includes(value), low, high);
+  return choiceOf([whole, ...(texts.length > 0 ? [yield* oneOfTexts(texts)] : [])]);
+}
+
+/** Smallest common multiple of some steps: as `scaled` / 10^digits, and the smallest one that is a whole number. */
+interface Multiple {
+  readonly scaled: bigint;
+  readonly digits: number;
+  readonly whole: number;
+}
+
+/** Most digits after the point of a number whose multiples are found. */
+const mostDigits = 9;
+
+/** Returns the smallest common multiple of some steps; null if it has too many digits. */
+function commonMultiple(steps: readonly number[]): Multiple | null {
+  const parts = steps.map((step) => {
+    const [text, exponent = "0"] = String(step).split("e") as [string, string?];
+    const [whole, fraction = ""] = text.split(".") as [string, string?];
+    return { value: BigInt(whole + fraction), digits: fraction.length - Number(exponent) };
+  });
+  const digits = Math.max(0, ...parts.map((part) => part.digits));
+  if (digits > mostDigits) return null;
+  const scale = 10n ** BigInt(digits);
+  const scaled = parts
+    .map((part) => part.value * 10n ** BigInt(digits - part.digits))
+    .reduce((a, b) => (a / bigGcd(a, b)) * b, steps.length === 0 ? scale : 1n);
+  const whole = scaled / bigGcd(scaled, scale);
+  // What is larger is refused with the bounds.
+  return { scaled, digits, whole: Number(whole) };
+}
+
+function bigGcd(a: bigint, b: bigint): bigint {
+  return b === 0n ? a : bigGcd(b, a % b);
+}
+
+/** Returns true if a number is a multiple of all steps as validators calculate it, with rounded quotients. */
+function isMultiple(value: number, steps: readonly number[]): boolean {
+  return steps.every((step) => (Number.isInteger(step) ? value % step === 0 : Number.isInteger(value / step)));
+}
+
+/** Returns true if rounding spoils no multiple that is a whole number, as far as the first thousands of them show. */
+function areWholeMultiples(steps: readonly number[], whole: number): boolean {
+  for (let i = 1; i <= mostFractions; i++) if (!isMultiple(i * whole, steps)) return false;
+  return true;
+}
+
+/** Most multiples with a fraction that are written down one by one. */
+const mostFractions = 4000;
+
+/** Returns the multiples with a fraction next to zero, as far as there are few, that validators take for multiples. */
+function fractions(
+  { scaled, digits }: Multiple,
+  steps: readonly number[],
+  isAllowed: (value: number) => boolean,
+  low: Bound,
+  high: Bound,
+): readonly string[] {
+  const unit = Number(scaled) / 10 ** digits;
+  const from = low.value > 0 ? Math.floor(low.value / unit) : high.value < 0 ? Math.floor(high.value / unit) : 0;
+  if (!Number.isSafeInteger(from)) return [];
+  const texts: string[] = [];
+  const least = low.value >= 0 ? from : Math.max(from - mostFractions, Math.floor(low.value / unit));
+  const most = high.value <= 0 ? from + 1 : Math.min(from + mostFractions, Math.ceil(high.value / unit));
+  spend(most - least);
+  for (let i = least; i <= most; i++) {
+    const count = BigInt(i) * scaled;
+    const all = String(count < 0n ? -count : count).padStart(digits + 1, "0");
+    const fraction = all.slice(all.length - digits).replace(/0+$/, "");
+    if (fraction === "") continue;
+    const text = `${count < 0n ? "-" : ""}${all.slice(0, all.length - digits)}.${fraction}`;
+    if (text.length < 17 && isAllowed(Number(text)) && isMultiple(Number(text), steps)) texts.push(text);
+  }
+  return texts;
 }
 
 function* integersOf(low: Bound, high: Bound, step: number, nodes: readonly SchemaNode[]): Steps<Expression> {
@@ -112,8 +192,4 @@ function boundsOf(nodes: readonly SchemaNode[]): readonly [Bound, Bound] {
     if (typeof exclusiveMaximum === "number") lower(exclusiveMaximum, true);
   }
   return [low, high];
-}
-
-function gcd(a: number, b: number): number {
-  return b === 0 ? a : gcd(b, a % b);
 }

@@ -313,3 +313,24 @@ test("a pattern or a format with a large length is read soon", () => {
     expect(accepts(root, JSON.stringify(text.repeat(30)))).toBe(false);
   }
 });
+
+test("multiples of decimals are those that validators take for multiples", () => {
+  for (const given of [
+    { multipleOf: 0.01, minimum: 0 },
+    { multipleOf: 0.5 },
+    { multipleOf: 0.1, maximum: 3 },
+    { multipleOf: 2.5 },
+  ]) {
+    const root = read({ type: "number", ...given });
+    const valid = ajvOf({ type: "number", ...given })!;
+    for (let i = -400; i < 400; i++) {
+      const text = String(i / 100);
+      expect(accepts(root, text), text).toBe(valid(Number(text)));
+    }
+    for (const text of ["100", "12345.5", "1000000000"])
+      if (accepts(root, text)) expect(valid(Number(text))).toBe(true);
+  }
+  const whole = read({ type: "integer", multipleOf: 2.5 });
+  expect(["5", "-10", "7", "2.5"].map((text) => accepts(whole, text))).toEqual([true, true, false, false]);
+  expectError(() => read({ multipleOf: 1e-12 }), "ERR_ARGUMENT", /#\/multipleOf: heed does not support multiples/);
+});
