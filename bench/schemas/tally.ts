@@ -17,6 +17,7 @@ export function keywordOf(refusal: string): string {
     .split("/")
     .reverse()
     .find((part) => keywords.test(part));
+  if (refusal.includes("expected a text that can end")) return "no value matches";
   return found ?? (place === "" ? "size" : "the form of the schema");
 }
 
