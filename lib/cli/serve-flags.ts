@@ -22,6 +22,7 @@ export interface ServeFlags extends ServedFlags, EngineFlags {
   tlsCert?: string;
   tlsKey?: string;
   rawControlTokens?: boolean;
+  strict?: boolean;
   playground: boolean;
   logLevel: string;
 }

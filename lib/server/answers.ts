@@ -99,6 +99,7 @@ export class Answers {
   readonly usage: Usage = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 };
   readonly #parts: Source<Part>;
   readonly #finishReasons: string[] = [];
+  readonly #promptTokens: number;
   #observation: Observation | null;
   #first: Part | null = null;
 
@@ -117,12 +118,18 @@ export class Answers {
       cacheSalt: saltOf(call.tenant, options.cacheSalt),
       signal: call.signal,
     };
+    this.#promptTokens = prompts.reduce((sum, { length }) => sum + length, 0);
     const answers = prompts.map((tokens, i) => {
       const generation = engine.generate({ ...own, tokens });
       return new PromptAnswers(generation, i * (options.n ?? 1), this.usage, observation);
     });
     this.#parts = answers.length === 1 ? answers[0]! : merge(answers);
     this.#observation = observation;
+  }
+
+  /** The numbers before the end, which alone tells what the prefix cache had. */
+  get usageSoFar(): Usage {
+    return { ...this.usage, promptTokens: this.#promptTokens };
   }
 
   /**

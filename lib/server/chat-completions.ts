@@ -8,7 +8,7 @@ import { ApiError } from "./api-error.js";
 import { chatMessages, type MessageParameter, messagesSchema } from "./chat-messages.js";
 import { endpoint, EventStream } from "./endpoint.js";
 import { choiceEvents, doneText, eventText } from "./event-lines.js";
-import { mostTokens, object, optional, unsupported } from "./json-schema.js";
+import { idle, mostTokens, object, optional, unsupported } from "./json-schema.js";
 import { chatLogprobs } from "./logprobs.js";
 import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
 import {
@@ -20,9 +20,17 @@ import {
   jsonSchemaFields,
   toolChoiceSchema,
 } from "./structured-output.js";
-import { modelSchema, streams, streamSchemas, type StreamParameters, usageOf } from "./shared-parameters.js";
+import { type TemplateParameters, templateSchemas, templateVariables } from "./template-variables.js";
+import {
+  modelSchema,
+  type Streamed,
+  streams,
+  streamSchemas,
+  type StreamParameters,
+  usageOf,
+} from "./shared-parameters.js";
 
-interface Body extends SamplingParameters, StreamParameters {
+interface Body extends SamplingParameters, StreamParameters, TemplateParameters {
   model?: string | null;
   messages: MessageParameter[];
   max_tokens?: number | null;
@@ -54,6 +62,7 @@ const schema = object(
     ...samplingSchemas,
     ...streamSchemas,
     ...ignoredSchemas,
+    ...templateSchemas,
     logprobs: optional({ type: "boolean", description: "Give the log-probabilities of the tokens." }),
     top_logprobs: optional({
       ...{ type: "integer", minimum: 0, maximum: 20 },
@@ -76,18 +85,16 @@ const schema = object(
     modalities: unsupported(["text"]),
     audio: unsupported(),
     prediction: unsupported(),
-    reasoning_effort: unsupported("none"),
-    verbosity: unsupported("medium"),
+    verbosity: idle({ type: "string", enum: ["low", "medium", "high", null] }),
     web_search_options: unsupported(),
-    service_tier: unsupported("auto", "default"),
-    store: unsupported(false),
-    metadata: unsupported({}),
+    store: idle({ type: "boolean", description: "It changes nothing: nothing is stored." }),
   },
   ["messages"],
 );
 
 export const chatCompletions = endpoint<Body>({
   url: "/v1/chat/completions",
+  aliases: ["/chat/completions"],
   summary: "Answer a conversation",
   schema,
   answers: ({ n }) => n ?? 1,
@@ -97,12 +104,13 @@ export const chatCompletions = endpoint<Body>({
     const streamed = streams(body);
     const answering = answerOptionsOf(body);
     const tools = answering.toolChoice === "none" ? [] : answering.tools;
-    const tokens = await served.chatTokens(chatMessages(body.messages), "messages", tools, call.signal);
+    const variables = templateVariables(body);
+    const tokens = await served.chatTokens(chatMessages(body.messages), "messages", { tools, variables }, call.signal);
     const given = body.max_completion_tokens ?? body.max_tokens;
     const param = typeof body.max_completion_tokens === "number" ? "max_completion_tokens" : "max_tokens";
     const room = Math.min(served.contextLength, call.limits.maxTokens ?? Infinity);
     const limit = { maxTokens: given ?? room, param, logprobs: logprobsOf(body) };
-    const options = { ...samplingOptions(body, limit, call.limits), ...answering, chat: true };
+    const options = { ...samplingOptions(body, limit, call.limits, served.engine.endTokens), ...answering, chat: true };
     const answers = await Answers.begin("chat", served, call, [tokens], options);
     const head = { id: `chatcmpl-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model: served.id };
     if (streamed) return new EventStream(events(head, served.tokenizer, answers, streamed), () => answers.leave());
@@ -152,10 +160,10 @@ async function* events(
   head: object,
   tokenizer: Tokenizer,
   answers: Answers,
-  { usage }: { usage: boolean },
+  { usage, continuous }: Streamed,
 ): AsyncGenerator<string, void, undefined> {
   const chunk = { ...head, object: "chat.completion.chunk" };
-  const eventOf = choiceEvents(chunk, usage);
+  const eventOf = choiceEvents(chunk, continuous ? () => usageOf(answers.usageSoFar) : usage);
   const eventFor = ({ index, logprobs, finishReason }: Part, delta: object): string =>
     eventOf({ index, delta, logprobs: chatLogprobs(tokenizer, logprobs), finish_reason: finishReason });
   const begun = new Set<number>();

@@ -2,13 +2,21 @@
 import { randomUUID } from "node:crypto";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type Answer, Answers } from "./answers.js";
+import { ApiError } from "./api-error.js";
 import { endpoint, EventStream } from "./endpoint.js";
 import { choiceEvents, doneText, eventText } from "./event-lines.js";
-import { mostTokens, object, optional, type Schema, textSchema, unsupported } from "./json-schema.js";
+import { mostTokens, object, optional, textSchema, tokensSchema, unsupported } from "./json-schema.js";
 import { textLogprobs, TextOffsets } from "./logprobs.js";
 import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
 import type { ServedLanguageModel } from "./served-models.js";
-import { modelSchema, streams, streamSchemas, type StreamParameters, usageOf } from "./shared-parameters.js";
+import {
+  modelSchema,
+  type Streamed,
+  streams,
+  streamSchemas,
+  type StreamParameters,
+  usageOf,
+} from "./shared-parameters.js";
 
 type Prompt = string | number[];
 
@@ -17,12 +25,8 @@ interface Body extends SamplingParameters, StreamParameters {
   prompt: Prompt | Prompt[];
   max_tokens?: number | null;
   logprobs?: number | null;
+  best_of?: number | null;
 }
-
-const tokens: Schema = {
-  ...{ type: "array", minItems: 1, maxItems: 2 ** 22 },
-  items: { type: "integer", minimum: 0, maximum: mostTokens },
-};
 
 const schema = object(
   {
@@ -31,8 +35,8 @@ const schema = object(
       anyOf: [
         textSchema,
         { type: "array", minItems: 1, maxItems: 128, items: textSchema },
-        tokens,
-        { type: "array", minItems: 1, maxItems: 128, items: tokens },
+        tokensSchema,
+        { type: "array", minItems: 1, maxItems: 128, items: tokensSchema },
       ],
       description: "a text, an array of at most 128 texts, the tokens of a text, or an array of tokens of texts",
       "x-cost": "its tokens, keys and values, within the context; a sequence for each text",
@@ -44,7 +48,10 @@ const schema = object(
     ...samplingSchemas,
     ...streamSchemas,
     ...ignoredSchemas,
-    best_of: unsupported(1),
+    best_of: optional({
+      ...{ type: "integer", minimum: 1, maximum: 128 },
+      description: "Number of answers of which the best are returned: as many as n, since heed returns all.",
+    }),
     logprobs: optional({
       ...{ type: "integer", minimum: 0, maximum: 20 },
       description: "Number of the most likely tokens at each place to give the log-probabilities of.",
@@ -58,18 +65,20 @@ const schema = object(
 
 export const completions = endpoint<Body>({
   url: "/v1/completions",
+  aliases: ["/completions"],
   summary: "Continue texts",
   schema,
   answers: (body) => promptsOf(body).length * (body.n ?? 1),
   async run(body, call) {
     const served = call.models.language(body.model, call.releases);
     const streamed = streams(body);
+    checkBestOf(body);
     const texts = promptsOf(body);
     served.checkRoom(texts.length, body.n);
     const prompts = await promptTokens(texts, served);
     const { max_tokens: maxTokens, logprobs = null } = body;
     const limit = { maxTokens: maxTokens ?? 16, param: "max_tokens", logprobs };
-    const options = samplingOptions(body, limit, call.limits);
+    const options = samplingOptions(body, limit, call.limits, served.engine.endTokens);
     const answers = await Answers.begin("text_completion", served, call, prompts, options);
     const created = Math.floor(Date.now() / 1000);
     const head = { id: `cmpl-${randomUUID()}`, object: "text_completion", created, model: served.id };
@@ -78,6 +87,12 @@ export const completions = endpoint<Body>({
     return { ...head, choices, usage: usageOf(answers.usage) };
   },
 });
+
+function checkBestOf({ best_of: best, n }: Body): void {
+  if ((best ?? 1) <= (n ?? 1)) return;
+  const text = `best_of: expected at most n, which is ${n ?? 1}, since heed returns every answer, got ${best}.`;
+  throw new ApiError(400, text, { param: "best_of", code: "unsupported_parameter" });
+}
 
 function promptsOf({ prompt }: Body): Prompt[] {
   const single = typeof prompt === "string" || typeof prompt[0] === "number";
@@ -100,9 +115,9 @@ async function* events(
   head: object,
   tokenizer: Tokenizer,
   answers: Answers,
-  { usage }: { usage: boolean },
+  { usage, continuous }: Streamed,
 ): AsyncGenerator<string, void, undefined> {
-  const eventOf = choiceEvents(head, usage);
+  const eventOf = choiceEvents(head, continuous ? () => usageOf(answers.usageSoFar) : usage);
   const offsets: TextOffsets[] = [];
   for (let part = await answers.next(); part; part = await answers.next()) {
     const { index, text, logprobs, finishReason } = part;

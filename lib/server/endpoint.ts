@@ -35,6 +35,8 @@ export class EventStream {
 /** A route that takes a body. */
 export interface Endpoint<Body = unknown> {
   readonly url: string;
+  /** Other addresses of the same route, which clients of other servers ask. */
+  readonly aliases?: readonly string[];
   readonly summary: string;
   readonly schema: Schema;
   /** Returns the number of answers to a body that matches the schema. @default 1 */

@@ -24,6 +24,7 @@ const mostDocuments = 1024;
 
 export const rerank = endpoint<Body>({
   url: "/v1/rerank",
+  aliases: ["/rerank", "/v2/rerank"],
   summary: "Sort documents by their relevance to a query",
   schema: object(
     {
@@ -54,7 +55,12 @@ export const rerank = endpoint<Body>({
       ...{ index, relevance_score: score },
       ...(withTexts && { document: { text: texts[index] } }),
     }));
-    return { id: `rerank-${randomUUID()}`, model: served.id, results, usage: { total_tokens: tokens } };
+    return {
+      id: `rerank-${randomUUID()}`,
+      model: served.id,
+      results,
+      usage: { prompt_tokens: tokens, total_tokens: tokens },
+    };
   },
 });
 

@@ -83,7 +83,7 @@ export class ServedLanguageModel {
   /** Routes that the model answers. */
   get routes(): readonly string[] {
     const chat = hasChatTemplate(this.tokenizer) ? ["/v1/chat/completions", "/v1/responses"] : [];
-    return [...chat, "/v1/completions", "/tokenize"];
+    return [...chat, "/v1/completions", "/tokenize", "/detokenize"];
   }
 
   /**
@@ -116,7 +116,7 @@ export class ServedLanguageModel {
   async chatTokens(
     messages: readonly ChatMessage[],
     param: string,
-    tools: readonly Tool[] = [],
+    { tools = [], variables = {} }: { tools?: readonly Tool[]; variables?: Readonly<Record<string, unknown>> },
     signal?: AbortSignal,
   ): Promise<Int32Array> {
     const { tokenizer } = this;
@@ -129,7 +129,7 @@ export class ServedLanguageModel {
       const text = `The chat template of the model ${JSON.stringify(this.id)} shows no tools to the model.`;
       throw new ApiError(400, text, { param: "tools", code: "unsupported_parameter" });
     }
-    const options = { ...this.chat, tools: templateTools(tools), maxLength: this.contextLength + 1, signal };
+    const options = { ...this.chat, tools: templateTools(tools), variables, maxLength: this.contextLength + 1, signal };
     return this.#fittingStart(await tokenizer.encodeChatAsync(messages, options), param);
   }
 
@@ -155,7 +155,8 @@ export class ServedLanguageModel {
     const { limited, bytes } = engine.room;
     const needed = `${count === null ? "more than " : ""}${engine.room.bytesFor(count ?? contextLength)}`;
     const shortage = limited ? ` Its keys and values need ${needed} bytes, and the server has ${bytes} for them.` : "";
-    const text = `This model's context is ${contextLength} tokens, but the prompt has ${count ?? "more"}.${shortage} Shorten it.`;
+    // LiteLLM and others know this error by OpenAI's words.
+    const text = `This model's maximum context length is ${contextLength} tokens. However, the prompt has ${count ?? "more"}.${shortage} Shorten it.`;
     return new ApiError(400, text, { param, code: "context_length_exceeded" });
   }
 }

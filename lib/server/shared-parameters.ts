@@ -1,7 +1,7 @@
 // Parameters and fields of answers that several endpoints share.
 import type { Usage } from "./answers.js";
 import { ApiError } from "./api-error.js";
-import { nameSchema, object, optional, type Schema, unsupported } from "./json-schema.js";
+import { idle, nameSchema, object, optional, type Schema } from "./json-schema.js";
 
 export const modelSchema = optional({ ...nameSchema, description: "Name of a model; the first by default." });
 
@@ -10,7 +10,7 @@ export const truncateSchema = optional({ type: "boolean", description: "heed's o
 /** Parameters of a stream. */
 export interface StreamParameters {
   stream?: boolean | null;
-  stream_options?: { include_usage?: boolean | null } | null;
+  stream_options?: { include_usage?: boolean | null; continuous_usage_stats?: boolean | null } | null;
 }
 
 export const streamSchemas: Readonly<Record<keyof StreamParameters, Schema>> = {
@@ -18,14 +18,24 @@ export const streamSchemas: Readonly<Record<keyof StreamParameters, Schema>> = {
   stream_options: optional(
     object({
       include_usage: optional({ type: "boolean", description: "End the stream with the numbers of tokens." }),
-      include_obfuscation: unsupported(false),
+      continuous_usage_stats: optional({
+        ...{ type: "boolean", description: "heed's own, and vLLM's: each event has the numbers of tokens so far." },
+      }),
+      include_obfuscation: idle({ type: "boolean" }),
     }),
   ),
 };
 
-/** Returns null if the answer is not streamed, and otherwise says if the stream ends with the numbers of tokens. */
-export function streams({ stream, stream_options: options }: StreamParameters): { usage: boolean } | null {
-  if (stream) return { usage: options?.include_usage === true };
+/** Places of a stream that have the numbers of tokens: its end, or each event as well. */
+export interface Streamed {
+  readonly usage: boolean;
+  readonly continuous: boolean;
+}
+
+/** Returns null if the answer is not streamed. */
+export function streams({ stream, stream_options: options }: StreamParameters): Streamed | null {
+  const { include_usage: usage, continuous_usage_stats: continuous } = options ?? {};
+  if (stream) return { usage: usage === true, continuous: usage === true && continuous === true };
   if (options)
     throw new ApiError(400, "stream_options: expected stream to be true.", {
       ...{ param: "stream_options", code: "invalid_value" },
