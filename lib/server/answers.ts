@@ -20,6 +20,8 @@ export interface Part {
   /** Index of the answer. */
   index: number;
   text: string;
+  /** Tokens that were generated; undefined at an end that brings none. */
+  tokens?: readonly number[] | undefined;
   reasoning?: string | undefined;
   toolCalls?: readonly ToolCallDelta[] | undefined;
   /** Log-probabilities of the part's tokens, if the request asks for them. */
@@ -36,6 +38,8 @@ export interface Answer {
   reasoning: string;
   toolCalls: ToolCall[];
   logprobs?: LogprobRows;
+  /** Generated tokens, if they were asked for. */
+  tokens?: number[];
   finishReason: AnswerEnd;
 }
 
@@ -76,7 +80,7 @@ class PromptAnswers implements Source<Part> {
     this.observation.tokens(tokens.length);
     this.#said ||= finishReason !== undefined;
     const end = finishReason === undefined ? null : endOf(finishReason);
-    return { value: { index: this.first + choice, text, reasoning, toolCalls, logprobs, finishReason: end } };
+    return { value: { index: this.first + choice, text, tokens, reasoning, toolCalls, logprobs, finishReason: end } };
   }
 
   async return(): Promise<void> {
@@ -177,16 +181,17 @@ export class Answers {
     await this.#parts.return();
   }
 
-  /** Resolves to the whole answers. */
-  async all(): Promise<Answer[]> {
+  /** Resolves to the whole answers, with their tokens if `withTokens` is true. */
+  async all(withTokens = false): Promise<Answer[]> {
     const answers: Answer[] = [];
     for (let part = await this.next(); part; part = await this.next()) {
-      const { index, text, reasoning, toolCalls, logprobs, finishReason } = part;
+      const { index, text, tokens = [], reasoning, toolCalls, logprobs, finishReason } = part;
       const answer = (answers[index] ??= { text: "", reasoning: "", toolCalls: [], finishReason: "stop" });
       answer.text += text;
       answer.reasoning += reasoning ?? "";
       for (const delta of toolCalls ?? []) addToolCallDelta(answer.toolCalls, delta);
       for (const one of logprobs ?? []) (answer.logprobs ??= new LogprobRows()).push(one);
+      if (withTokens) (answer.tokens ??= []).push(...tokens);
       if (finishReason) answer.finishReason = finishReason;
     }
     return answers;
@@ -200,7 +205,7 @@ export class Answers {
 }
 
 /** Returns the engine's salt: no salt of a client is that of another one. */
-function saltOf(tenant: string | null, salt: string | undefined): string | undefined {
+export function saltOf(tenant: string | null, salt: string | undefined): string | undefined {
   return tenant === null && salt === undefined ? undefined : JSON.stringify([tenant, salt ?? null]);
 }
 
