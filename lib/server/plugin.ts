@@ -181,6 +181,15 @@ function serveModels(app: FastifyInstance, models: ServedModels): void {
       ...(model instanceof ServedLanguageModel && model.parent && { parent: model.parent.id }),
       ...{ max_model_len: model.contextLength, routes: model.routes },
     }));
+  const tokenizerInfo = { schema: { summary: "Describe the tokenizer of a model" } };
+  app.get<{ Querystring: { model?: string } }>("/tokenizer_info", tokenizerInfo, ({ query: { model } }) => {
+    const releases: (() => void)[] = [];
+    try {
+      return models.language(model, releases).tokenizerInfo;
+    } finally {
+      for (const release of releases) release();
+    }
+  });
   app.get("/v1/models", { schema: { summary: "List the models" } }, () => ({ object: "list", data: list() }));
   // Names of models may contain slashes.
   app.get<{ Params: { "*": string } }>("/v1/models/*", { schema: { summary: "Describe a model" } }, ({ params }) => {

@@ -48,7 +48,7 @@ export const samplingSchemas: Readonly<Record<keyof SamplingParameters, Schema>>
     description: "Numbers that are added to the logits of tokens, by token id.",
   },
   seed: integer(
-    { minimum: -(2 ** 63), maximum: 2 ** 64 },
+    { minimum: -(2 ** 63), exclusiveMaximum: 2 ** 63 },
     "The same seed gives the same text. JSON's numbers tell those of more than 53 bits apart by their first bits.",
   ),
   stop: {

@@ -26,7 +26,12 @@ export const templateSchemas: Readonly<Record<keyof TemplateParameters, Schema>>
     maxProperties: 64,
     propertyNames: { pattern: "^[A-Za-z_][A-Za-z0-9_]*$", maxLength: 64 },
     // A template may write them into the text, where nothing of a client may be a control token.
-    additionalProperties: { type: ["string", "number", "boolean", "null"], pattern: "^[\\w .,:/-]*$", maxLength: 256 },
+    additionalProperties: {
+      type: ["string", "number", "boolean", "null"],
+      ...{ minimum: -(2 ** 53), maximum: 2 ** 53 },
+      pattern: "^[\\w .,:/-]*$",
+      maxLength: 256,
+    },
     description: "vLLM's: variables of the chat template, such as enable_thinking.",
     "x-cost": "the template's own, within the bounds of its work",
   },
