@@ -92,6 +92,7 @@ const schema = object(
     prediction: unsupported(),
     verbosity: idle({ type: "string", enum: ["low", "medium", "high", null] }),
     web_search_options: unsupported(),
+    moderation: unsupported(),
     store: idle({ type: "boolean", description: "It changes nothing: nothing is stored." }),
   },
   ["messages"],

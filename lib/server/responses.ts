@@ -62,6 +62,8 @@ const schema = object(
     tool_choice: toolChoiceSchema(object({ type: functionType, name: nameSchema }, ["name"])),
     parallel_tool_calls: optional({ type: "boolean", description: "Allow more than one call in an answer." }),
     max_tool_calls: unsupported(),
+    moderation: unsupported(),
+    context_management: unsupported([]),
     text: optional(
       object({
         format: formatSchema(jsonSchemaFields, ["schema"]),

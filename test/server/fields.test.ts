@@ -56,6 +56,7 @@ const idle: Record<string, Effect> = {
   safety_identifier: { nothing: "me" },
   prompt_cache_key: { nothing: "me" },
   prompt_cache_retention: { nothing: "in_memory" },
+  prompt_cache_options: { nothing: { mode: "explicit" } },
   service_tier: { nothing: "flex" },
   metadata: { nothing: { a: "b" } },
 };
@@ -162,6 +163,7 @@ const routes: Record<string, { body: Record<string, unknown>; fields: Record<str
       prompt_logprobs: { changes: 1 },
       verbosity: { nothing: "low" },
       web_search_options: { refused: {} },
+      moderation: { refused: { model: "a" } },
       store: { nothing: true },
     },
   },
@@ -191,6 +193,8 @@ const routes: Record<string, { body: Record<string, unknown>; fields: Record<str
         },
       },
       max_tool_calls: { refused: 1 },
+      moderation: { refused: { model: "a" } },
+      context_management: { refused: [{ type: "compaction" }] },
       text: { changes: { format: { type: "json_object" } } },
       "text.verbosity": { nothing: "low" },
       // It is in the format that the response repeats.
