@@ -49,12 +49,33 @@ export interface Usage {
   /** Number of tokens of the prompts that the prefix cache had. */
   cachedTokens: number;
   completionTokens: number;
+  /** Number of the generated tokens that are reasoning; those that mark its ends may count as well. */
+  reasoningTokens: number;
+}
+
+/** Counts the tokens of reasoning. Tokens whose text is not known yet belong to what their text turns out to be. */
+export class ReasoningCount {
+  #unknown = 0;
+
+  /** Returns how many tokens are known to be reasoning after an event. */
+  add({
+    text,
+    reasoning,
+    toolCalls,
+    tokens,
+  }: Pick<GenerationEvent, "text" | "reasoning" | "toolCalls" | "tokens">): number {
+    const count = this.#unknown + tokens.length;
+    this.#unknown = reasoning || text !== "" || toolCalls ? 0 : count;
+    return reasoning ? count : 0;
+  }
 }
 
 /** The answers to one prompt, in parts. */
 class PromptAnswers implements Source<Part> {
   readonly #generated: Readonly<GenerationEnd>;
   readonly #events: AsyncGenerator<GenerationEvent, void, undefined>;
+  /** Counts of the answers, by their index among those to the prompt. */
+  readonly #reasoning: ReasoningCount[] = [];
   /** True if an event has said that an answer has ended, as it does if there are several. */
   #said = false;
   #ended = false;
@@ -77,6 +98,7 @@ class PromptAnswers implements Source<Part> {
     if (done) return this.#end();
     const { choice, text, reasoning, toolCalls, tokens, logprobs, finishReason } = value;
     this.usage.completionTokens += tokens.length;
+    this.usage.reasoningTokens += (this.#reasoning[choice] ??= new ReasoningCount()).add(value);
     this.observation.tokens(tokens.length);
     this.#said ||= finishReason !== undefined;
     const end = finishReason === undefined ? null : endOf(finishReason);
@@ -100,7 +122,7 @@ class PromptAnswers implements Source<Part> {
 
 /** Answers that are being generated. Each token passes through here, so there is one promise a part. */
 export class Answers {
-  readonly usage: Usage = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 };
+  readonly usage: Usage = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, reasoningTokens: 0 };
   readonly #parts: Source<Part>;
   readonly #finishReasons: string[] = [];
   readonly #promptTokens: number;

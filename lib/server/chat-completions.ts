@@ -20,7 +20,7 @@ import {
   jsonSchemaFields,
   toolChoiceSchema,
 } from "./structured-output.js";
-import { type TemplateParameters, templateSchemas, templateVariables } from "./template-variables.js";
+import { type TemplateParameters, templateSchemas, templateVariables, conversationEnd } from "./template-variables.js";
 import { checkPromptLogprobs, promptLogprobs, scorePrompts } from "./prompt-scores.js";
 import {
   fingerprint,
@@ -112,7 +112,12 @@ export const chatCompletions = endpoint<Body>({
     const answering = answerOptionsOf(body);
     const tools = answering.toolChoice === "none" ? [] : answering.tools;
     const variables = templateVariables(body);
-    const tokens = await served.chatTokens(chatMessages(body.messages), "messages", { tools, variables }, call.signal);
+    const tokens = await served.chatTokens(
+      chatMessages(body.messages),
+      "messages",
+      { tools, variables, ...conversationEnd(body) },
+      call.signal,
+    );
     const given = body.max_completion_tokens ?? body.max_tokens;
     const param = typeof body.max_completion_tokens === "number" ? "max_completion_tokens" : "max_tokens";
     const room = Math.min(served.contextLength, call.limits.maxTokens ?? Infinity);

@@ -204,7 +204,7 @@ function noAnswers(count: number): Answer[] {
 
 function usageOfPrompts(prompts: readonly ReadPrompt[]): Usage {
   const promptTokens = prompts.reduce((sum, { tokens }) => sum + tokens.length, 0);
-  return { promptTokens, cachedTokens: 0, completionTokens: 0 };
+  return { promptTokens, cachedTokens: 0, completionTokens: 0, reasoningTokens: 0 };
 }
 
 /** Parts of a request that its choices show. */

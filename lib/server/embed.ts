@@ -10,11 +10,11 @@ export interface Read<T> {
   tokens: number;
 }
 
-/** Returns the vectors of texts. Texts that are too long are cut if `truncate` is true. */
+/** Returns the vectors of texts. Texts that are too long are cut if `truncate` is true, or if it is not given and the server cuts them. */
 export function embed(
   served: ServedEmbeddingModel,
   texts: readonly (string | Int32Array)[],
-  truncate: boolean,
+  truncate: boolean | null | undefined,
   call: Call,
 ): Promise<Read<Float32Array[]>> {
   return read(served, truncate, call, (options) => served.model.embed(texts, options));
@@ -25,7 +25,7 @@ export function rank(
   served: ServedRankingModel,
   query: string,
   documents: readonly string[],
-  truncate: boolean,
+  truncate: boolean | null | undefined,
   call: Call,
 ): Promise<Read<{ index: number; score: number }[]>> {
   return read(served, truncate, call, (options) => served.model.rank(query, documents, options));
@@ -35,7 +35,7 @@ export function rank(
 export function scorePairs(
   served: ServedRankingModel | ServedEmbeddingModel,
   pairs: readonly (readonly [string, string])[],
-  truncate: boolean,
+  truncate: boolean | null | undefined,
   call: Call,
 ): Promise<Read<number[]>> {
   return read(served, truncate, call, async (options) => {
@@ -55,7 +55,7 @@ export function scorePairs(
 export function classify(
   served: ServedRankingModel,
   texts: readonly string[],
-  truncate: boolean,
+  truncate: boolean | null | undefined,
   call: Call,
 ): Promise<Read<LabelScore[][]>> {
   return read(served, truncate, call, (options) => served.model.classify(texts, options));
@@ -75,10 +75,11 @@ interface Counting {
 
 async function read<T>(
   served: ServedEmbeddingModel | ServedRankingModel,
-  truncate: boolean,
-  { observer, signal }: Call,
+  asked: boolean | null | undefined,
+  { observer, signal, limits }: Call,
   compute: (options: Counting) => Promise<T>,
 ): Promise<Read<T>> {
+  const truncate = asked ?? limits.truncate === true;
   const observation = observer.begin("embeddings", served.id);
   let tokens = 0;
   try {

@@ -52,7 +52,7 @@ export const embeddings = endpoint<Body>({
     const served = call.models.embedding(model);
     const texts = textsOf(input);
     checkDimensions(served, dimensions);
-    const { result, tokens } = await embed(served, texts, truncate === true, call);
+    const { result, tokens } = await embed(served, texts, truncate, call);
     const vectors = typeof dimensions === "number" ? result.map((vector) => shortened(vector, dimensions)) : result;
     // OpenAI's own clients ask for base64: the bytes of f32, little-endian, as they lie in memory.
     const written = format === "base64" ? base64 : numbers;

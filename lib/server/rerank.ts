@@ -49,8 +49,8 @@ export const rerank = endpoint<Body>({
     const texts = documents.map((document) => (typeof document === "string" ? document : document.text));
     const { result: ranked, tokens } =
       served instanceof ServedRankingModel
-        ? await rank(served, query, texts, truncate === true, call)
-        : await byCosine(served, query, texts, truncate === true, call);
+        ? await rank(served, query, texts, truncate, call)
+        : await byCosine(served, query, texts, truncate, call);
     const results = ranked.slice(0, top ?? undefined).map(({ index, score }) => ({
       ...{ index, relevance_score: score },
       ...(withTexts && { document: { text: texts[index] } }),
@@ -68,7 +68,7 @@ async function byCosine(
   served: ServedEmbeddingModel,
   query: string,
   texts: readonly string[],
-  truncate: boolean,
+  truncate: boolean | null | undefined,
   call: Call,
 ): Promise<Read<{ index: number; score: number }[]>> {
   const { result: vectors, tokens } = await embed(served, [query, ...texts], truncate, call);

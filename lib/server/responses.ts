@@ -138,7 +138,10 @@ class Response {
       output: items.map((item) => item.object(status)),
       usage: {
         ...{ input_tokens: usage.promptTokens, input_tokens_details: { cached_tokens: usage.cachedTokens } },
-        ...{ output_tokens: usage.completionTokens, output_tokens_details: { reasoning_tokens: 0 } },
+        ...{
+          output_tokens: usage.completionTokens,
+          output_tokens_details: { reasoning_tokens: usage.reasoningTokens },
+        },
         total_tokens: usage.promptTokens + usage.completionTokens,
       },
     };

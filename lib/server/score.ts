@@ -42,7 +42,7 @@ export const score = endpoint<Common & { text_1: Texts; text_2: Texts }>({
       throw new ApiError(400, text, { param: "text_1", code: "invalid_value" });
     }
     const pairs = others.map((text, i) => [ones.length === 1 ? ones[0]! : ones[i]!, text] as const);
-    const { result, tokens } = await scorePairs(served, pairs, truncate === true, call);
+    const { result, tokens } = await scorePairs(served, pairs, truncate, call);
     const data = result.map((score, index) => ({ index, object: "score", score }));
     return answer("score", served.id, data, tokens);
   },
@@ -62,7 +62,7 @@ export const classify = endpoint<Common & { input: Texts }>({
   async run({ model, input, truncate }, call) {
     const served = call.models.classifier(model);
     const { labels } = served.model.model;
-    const { result, tokens } = await labelsOf(served, [input].flat(), truncate === true, call);
+    const { result, tokens } = await labelsOf(served, [input].flat(), truncate, call);
     const data = result.map((found, index) => {
       const scores = new Map(found.map(({ label, score }) => [label, score]));
       const probs = labels.map((label) => scores.get(label)!);

@@ -39,6 +39,17 @@ export interface ServedSummary {
 /** Options of the conversations with a server's models. */
 export type ServedChatOptions = Pick<ChatOptions, "rawControlTokens">;
 
+/** Parts of a conversation besides its messages. */
+export interface ConversationParts {
+  readonly tools?: readonly Tool[];
+  /** Variables of the chat template. */
+  readonly variables?: Readonly<Record<string, unknown>>;
+  /** True if the beginning of the answer follows the messages. @default true */
+  readonly addGenerationPrompt?: boolean;
+  /** True if the model continues the last message. @default false */
+  readonly continues?: boolean;
+}
+
 /** A model that generates, or one of its adapters, under the name that clients give. */
 export class ServedLanguageModel {
   private constructor(
@@ -130,7 +141,7 @@ export class ServedLanguageModel {
   async chatTokens(
     messages: readonly ChatMessage[],
     param: string,
-    { tools = [], variables = {} }: { tools?: readonly Tool[]; variables?: Readonly<Record<string, unknown>> },
+    { tools = [], variables = {}, ...end }: ConversationParts,
     signal?: AbortSignal,
   ): Promise<Int32Array> {
     const { tokenizer } = this;
@@ -143,7 +154,8 @@ export class ServedLanguageModel {
       const text = `The chat template of the model ${JSON.stringify(this.id)} shows no tools to the model.`;
       throw new ApiError(400, text, { param: "tools", code: "unsupported_parameter" });
     }
-    const options = { ...this.chat, tools: templateTools(tools), variables, maxLength: this.contextLength + 1, signal };
+    const own = { tools: templateTools(tools), variables, ...end };
+    const options = { ...this.chat, ...own, maxLength: this.contextLength + 1, signal };
     return this.#fittingStart(await tokenizer.encodeChatAsync(messages, options), param);
   }
 

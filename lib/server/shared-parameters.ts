@@ -65,11 +65,12 @@ export function streams({ stream, stream_options: options }: StreamParameters): 
 }
 
 /** Returns the numbers of tokens in OpenAI's form. */
-export function usageOf({ promptTokens, cachedTokens, completionTokens }: Usage): object {
+export function usageOf({ promptTokens, cachedTokens, completionTokens, reasoningTokens }: Usage): object {
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
     prompt_tokens_details: { cached_tokens: cachedTokens },
+    ...(reasoningTokens > 0 && { completion_tokens_details: { reasoning_tokens: reasoningTokens } }),
   };
 }

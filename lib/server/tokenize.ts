@@ -4,6 +4,7 @@ import { ApiError } from "./api-error.js";
 import { endpoint } from "./endpoint.js";
 import { shownToken } from "./logprobs.js";
 import { object, optional, textSchema, tokensSchema } from "./json-schema.js";
+import { conversationEnd, templateSchemas } from "./template-variables.js";
 import { modelSchema } from "./shared-parameters.js";
 
 interface Body {
@@ -12,6 +13,8 @@ interface Body {
   /** llama.cpp's name of the prompt. */
   content?: string;
   messages?: MessageParameter[];
+  add_generation_prompt?: boolean | null;
+  continue_final_message?: boolean | null;
   add_special_tokens?: boolean | null;
   return_token_strs?: boolean | null;
 }
@@ -25,6 +28,8 @@ export const tokenize = endpoint<Body>({
       type: "boolean",
       description: "Add the tokens that begin and end a text; if false, the names of such tokens stand for them.",
     }),
+    add_generation_prompt: templateSchemas.add_generation_prompt,
+    continue_final_message: templateSchemas.continue_final_message,
     return_token_strs: optional({ type: "boolean", description: "Give the texts of the tokens as well." }),
   }),
   async run({ model, content, prompt = content, messages, ...options }, call) {
@@ -33,7 +38,7 @@ export const tokenize = endpoint<Body>({
       throw new ApiError(400, "Expected one of prompt and messages.", { param: "prompt", code: "invalid_value" });
     const tokens =
       prompt === undefined
-        ? await served.chatTokens(chatMessages(messages!), "messages", {}, call.signal)
+        ? await served.chatTokens(chatMessages(messages!), "messages", conversationEnd(options), call.signal)
         : await served.textTokens(prompt, options.add_special_tokens !== false);
     const { tokenizer } = served;
     return {

@@ -49,6 +49,19 @@ test("tokens are embedded as the text that they stand for, alone, in a list, and
   }
 });
 
+test("a text that is too long is cut if the server or the request says so", async () => {
+  const text = "cafe ".repeat(20);
+  const bodies = [["/v1/embeddings", { input: text }], ["/v1/rerank", { query: "cafe", documents: [text] }], ["/v1/classify", { input: text }]] as const; // prettier-ignore
+  for (const truncate of [false, true]) {
+    const { post } = await start({ models: { minilm: encoder, cross: ranker }, truncate });
+    for (const [url, body] of bodies) {
+      expect((await post(url, body)).status, url).toBe(truncate ? 200 : 400);
+      expect((await post(url, { ...body, truncate: true })).status, url).toBe(200);
+      expect((await post(url, { ...body, truncate: false })).status, url).toBe(400);
+    }
+  }
+});
+
 test("dimensions cut the vectors of models that were trained for it, and no others", async () => {
   const { answer, post } = await startAll();
   const whole = (await answer<Embedded>("/v1/embeddings", { input: "cafe", model: "nested" })).data[0]!.embedding;
