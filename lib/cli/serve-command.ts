@@ -61,6 +61,11 @@ export function serveCommand(): Command {
       "--raw-control-tokens",
       "let messages and tools name control tokens such as <|im_end|>: only for clients that may speak for the system",
     )
+    .option(
+      "--strict",
+      "refuse fields of requests that heed does not know, instead of ignoring them with the header x-heed-ignored",
+    )
+    .option("--truncate", "cut texts to embed, rank or classify that are too long, instead of refusing them")
     .option("--no-playground", "serve no page to try the models at /")
     .option("--tls-cert <file>", "certificate in PEM, to speak HTTPS", text)
     .option("--tls-key <file>", "key of the certificate, in PEM", text)

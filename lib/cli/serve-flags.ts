@@ -22,6 +22,8 @@ export interface ServeFlags extends ServedFlags, EngineFlags {
   tlsCert?: string;
   tlsKey?: string;
   rawControlTokens?: boolean;
+  strict?: boolean;
+  truncate?: boolean;
   playground: boolean;
   logLevel: string;
 }

@@ -56,6 +56,8 @@ async function optionsOf(
     requestsPerMinute: flags.requestsPerMinute,
     corsOrigins: flags.corsOrigin ?? [],
     rawControlTokens: flags.rawControlTokens ?? false,
+    strict: flags.strict ?? false,
+    truncate: flags.truncate ?? false,
     playground: flags.playground,
     apiKeys: apiKeys === undefined ? null : await readApiKeys(apiKeys),
     tls: tlsCert === undefined ? null : { cert: await readTextFile(tlsCert), key: await readTextFile(tlsKey!) },

@@ -105,6 +105,12 @@ export class Engine implements AsyncDisposable {
     return this.#model;
   }
 
+  /** @internal Tokens that end a text unless its request names others. */
+  get endTokens(): readonly number[] {
+    const end = this.#tokenizer?.endOfText ?? null;
+    return this.#defaults.stopTokens ?? (end === null ? [] : [end]);
+  }
+
   /** @internal The pages of sequences, and what a sequence that does not fit would need. */
   get room(): Room {
     return this.#room;

@@ -4,11 +4,11 @@ import rateLimit from "@fastify/rate-limit";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { checkBoolean, checkInteger } from "../check.js";
 import { ApiError } from "./api-error.js";
-import { ApiKeys } from "./api-keys.js";
+import { ApiKeys, givenKeys } from "./api-keys.js";
 
 /** Options that say who may ask, and how often. */
 export interface AccessOptions {
-  /** Keys of which a client must give one (`Authorization: Bearer …`). @default null (none is needed) */
+  /** Keys of which a client must give one (`Authorization: Bearer …` or `X-Api-Key`). @default null (none is needed) */
   apiKeys?: readonly string[] | null;
   /**
    * If true, requests with different keys share the prefix cache: a prompt that begins like one of another key then takes
@@ -23,6 +23,9 @@ export interface AccessOptions {
   corsOrigins?: readonly string[];
 }
 
+/** Headers of answers that pages of other origins may read. */
+const exposed = ["x-request-id", "retry-after", "x-heed-ignored", "www-authenticate"];
+
 /** Configuration of routes that everybody may ask at any time. */
 export const open = { open: true, rateLimit: false };
 
@@ -35,13 +38,16 @@ export async function restrictAccess(app: FastifyInstance, options: AccessOption
   checkBoolean("server", "sharePrefixCache", sharePrefixCache);
   const origin = corsOrigins.includes("*") ? "*" : [...corsOrigins];
   // Before the keys: a browser asks without a key if it may ask with one.
-  if (corsOrigins.length > 0) await app.register(cors, { origin, methods: ["GET", "POST"] });
+  if (corsOrigins.length > 0)
+    await app.register(cors, { origin, methods: ["GET", "POST"], exposedHeaders: [...exposed] });
   const keys = apiKeys && new ApiKeys(apiKeys);
-  const keyOf = ({ headers }: FastifyRequest): number => keys?.find(headers.authorization) ?? -1;
+  const keyOf = ({ headers }: FastifyRequest): number => keys?.find(givenKeys(headers)) ?? -1;
   if (keys)
-    app.addHook("onRequest", (request, _reply, done) => {
+    app.addHook("onRequest", (request, reply, done) => {
       const { open } = request.routeOptions.config as { open?: boolean };
-      done(open || keyOf(request) !== -1 ? undefined : refused(request));
+      if (open || keyOf(request) !== -1) return done();
+      reply.header("www-authenticate", "Bearer");
+      done(refused(request));
     });
   const tenantOf: TenantOf = (request) => (keys && !sharePrefixCache ? `key ${keyOf(request)}` : null);
   if (max === undefined) return tenantOf;
@@ -58,7 +64,8 @@ export async function restrictAccess(app: FastifyInstance, options: AccessOption
 }
 
 function refused({ headers }: FastifyRequest): ApiError {
-  const given = headers.authorization === undefined ? "got none" : "got another one";
+  const names = ["authorization", "x-api-key", "api-key"];
+  const given = names.every((name) => headers[name] === undefined) ? "got none" : "got another one";
   const text = `Expected the header "Authorization: Bearer KEY" with one of the server's API keys, ${given}.`;
   return new ApiError(401, text, { code: "invalid_api_key" });
 }

@@ -1,6 +1,7 @@
 // API keys: several, compared in constant time. The server knows a key by its place in the list, so that no log, metric
 // or error contains one.
 import { createHash, timingSafeEqual } from "node:crypto";
+import type { IncomingHttpHeaders } from "node:http";
 import { describe, HeedError } from "../errors.js";
 import { readTextFile } from "../files.js";
 
@@ -15,13 +16,20 @@ export class ApiKeys {
     this.#digests = keys.map(digest);
   }
 
-  /** Returns the place of a client's key in the list, or -1. It takes as long for every key. */
-  find(authorization: string | undefined): number {
-    const given = digest(/^Bearer +(\S+) *$/i.exec(authorization ?? "")?.[1] ?? "");
+  /** Returns the place of one of a client's keys in the list, or -1. It takes as long for every key. */
+  find(keys: readonly string[]): number {
     let found = -1;
-    for (const [i, own] of this.#digests.entries()) if (timingSafeEqual(own, given)) found = i;
+    for (const given of keys.map(digest))
+      for (const [i, own] of this.#digests.entries()) if (timingSafeEqual(own, given)) found = i;
     return found;
   }
+}
+
+/** Returns the keys that a client gives: as "Authorization: Bearer", or as Anthropic's and Azure's clients do. */
+export function givenKeys(headers: IncomingHttpHeaders): string[] {
+  const { authorization = "", "x-api-key": own, "api-key": azure } = headers;
+  const bearer = /^Bearer +(\S+) *$/i.exec(authorization)?.[1];
+  return [bearer, own, azure].filter((key) => typeof key === "string").filter((key) => key !== "");
 }
 
 /** Digests have one length, which `timingSafeEqual` needs, whatever the lengths of the keys. */

@@ -66,6 +66,8 @@ export async function createServer(options: CreateServerOptions): Promise<Fastif
   const app = fastify({
     trustProxy: proxies(trustProxy),
     ...(tls ? { https: { ...tls, ...http } } : { http }),
+    // Base addresses with a slash at their end make "//v1/…".
+    routerOptions: { ignoreDuplicateSlashes: true, ignoreTrailingSlash: true },
     requestTimeout,
     clientErrorHandler: refusals.onClientError,
     // What is wrong with an address is found before the hooks of routes run.

@@ -59,8 +59,8 @@ interface BatchRequest {
 const routes = new Map(
   endpoints
     .filter(({ url }) => url.startsWith("/v1/"))
-    .map((endpoint): [string, { endpoint: Endpoint; errorOf: ReturnType<typeof validator> }] => [
-      ...([endpoint.url, { endpoint, errorOf: validator(endpoint.schema) }] as const),
+    .map((endpoint): [string, { endpoint: Endpoint; check: ReturnType<typeof validator> }] => [
+      ...([endpoint.url, { endpoint, check: validator(endpoint.schema) }] as const),
     ]),
 );
 
@@ -143,8 +143,8 @@ function lineOf({ custom_id }: BatchRequest, { status, body }: Answer): { status
 
 /** Resolves to the status and the body of the answer to a request, which waits for its turn. */
 async function answer({ url, body }: BatchRequest, shared: Call, gate: Gate): Promise<Answer> {
-  const { endpoint, errorOf } = routes.get(url)!;
-  const error = errorOf(body) ?? streamError(body);
+  const { endpoint, check } = routes.get(url)!;
+  const error = check(body).error ?? streamError(body);
   if (error) return { status: error.status, body: error.body };
   const leave = await gate.enter(endpoint.answers?.(body));
   const call = { ...shared, releases: [] as (() => void)[] };

@@ -22,6 +22,8 @@ export interface MessageParameter {
   tool_calls?: readonly ToolCallParameter[] | null;
   tool_call_id?: string | null;
   reasoning_content?: string | null;
+  /** vLLM's and OpenRouter's name of it. */
+  reasoning?: string | null;
 }
 
 /** A call of a tool in a message. */
@@ -43,7 +45,7 @@ export function contentSchema(...types: readonly string[]): Schema {
       textSchema,
       {
         type: "array",
-        ...{ minItems: 1, maxItems: mostItems },
+        maxItems: mostItems,
         items: { ...part, if: { properties: { type: { enum: types } } }, then: { required: ["text"] } },
       },
     ],
@@ -80,6 +82,7 @@ export const messagesSchema: Schema = {
       tool_calls: optional({ type: "array", maxItems: 1024, items: toolCallSchema }),
       tool_call_id: optional(nameSchema),
       reasoning_content: optional(textSchema),
+      reasoning: optional(textSchema),
       function_call: unsupported(),
       parsed: unread,
     },
@@ -91,18 +94,22 @@ export const messagesSchema: Schema = {
 export function chatMessages(messages: readonly MessageParameter[]): ChatMessage[] {
   return messages.map(({ role, content, name, ...rest }, i) => {
     const calls = rest.tool_calls ?? [];
-    if (calls.length === 0 && typeof content !== "string" && !content)
+    const thought = rest.reasoning_content ?? rest.reasoning;
+    // An answer may be empty, as one that was cut off is.
+    const isEmpty = calls.length === 0 && typeof content !== "string" && !content;
+    if (isEmpty && role !== "assistant")
       throw new ApiError(400, `Missing parameter: "messages.${i}.content".`, {
         ...{ param: `messages.${i}.content`, code: "missing_required_parameter" },
       });
     return {
       role: role === "developer" ? "system" : role,
       // Templates tell a message without text from one whose text is empty.
-      content: typeof content === "string" ? content : (content?.map(({ text }) => text).join("") ?? null),
+      content:
+        typeof content === "string" ? content : (content?.map(({ text }) => text).join("\n") ?? (isEmpty ? "" : null)),
       ...(typeof name === "string" && { name }),
       ...(calls.length > 0 && { toolCalls: calls.map(({ id, function: called }) => toolCallOf(id, called)) }),
       ...(typeof rest.tool_call_id === "string" && { toolCallId: rest.tool_call_id }),
-      ...(typeof rest.reasoning_content === "string" && { reasoning: rest.reasoning_content }),
+      ...(typeof thought === "string" && { reasoning: thought }),
     };
   });
 }

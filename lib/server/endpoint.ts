@@ -7,6 +7,8 @@ import type { ServedModels } from "./served-models.js";
 export interface RequestLimits {
   /** Largest number of tokens that a request may ask for, per answer. @default the model's context length */
   maxTokens?: number | undefined;
+  /** If true, texts to embed, to rank or to classify that are too long are cut, unless a request says otherwise. @default false */
+  truncate?: boolean | undefined;
 }
 
 /** Surroundings of a call of an endpoint. */
@@ -35,6 +37,8 @@ export class EventStream {
 /** A route that takes a body. */
 export interface Endpoint<Body = unknown> {
   readonly url: string;
+  /** Other addresses of the same route, which clients of other servers ask. */
+  readonly aliases?: readonly string[];
   readonly summary: string;
   readonly schema: Schema;
   /** Returns the number of answers to a body that matches the schema. @default 1 */

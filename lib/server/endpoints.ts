@@ -3,8 +3,19 @@ import { completions } from "./completions.js";
 import type { Endpoint } from "./endpoint.js";
 import { embeddings } from "./embeddings.js";
 import { rerank } from "./rerank.js";
+import { classify, score } from "./score.js";
 import { responses } from "./responses.js";
-import { tokenize } from "./tokenize.js";
+import { detokenize, tokenize } from "./tokenize.js";
 
 /** All endpoints that take a body. */
-export const endpoints: readonly Endpoint[] = [chatCompletions, completions, responses, embeddings, rerank, tokenize];
+export const endpoints: readonly Endpoint[] = [
+  chatCompletions,
+  completions,
+  responses,
+  embeddings,
+  rerank,
+  score,
+  classify,
+  tokenize,
+  detokenize,
+];

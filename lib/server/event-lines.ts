@@ -13,13 +13,14 @@ function eventOf(json: string, name?: string): string {
 }
 
 /**
- * Returns a function that writes the event of a choice: `head` with this choice, and with the usage null if the usage comes
- * in an event of its own. All but the choice is written once, because most tokens have an event.
+ * Returns a function that writes the event of a choice: `head` with this choice, and with the usage so far if `usage` gives
+ * it, or null if it comes in an event of its own. All but the choice is written once, because most tokens have an event.
  */
-export function choiceEvents(head: object, usage: boolean): (choice: object) => string {
+export function choiceEvents(head: object, usage: boolean | (() => object)): (choice: object) => string {
   const begin = `${JSON.stringify(head).slice(0, -1)},"choices":[`;
   const end = usage ? '],"usage":null}' : "]}";
-  return (choice) => eventOf(`${begin}${JSON.stringify(choice)}${end}`);
+  const endNow = (): string => (typeof usage === "function" ? `],"usage":${JSON.stringify(usage())}}` : end);
+  return (choice) => eventOf(`${begin}${JSON.stringify(choice)}${endNow()}`);
 }
 
 /** Event that ends the streams of completions. */

@@ -1,5 +1,5 @@
 // JSON schemas of the bodies. The server documents them (OpenAPI) and refuses what does not match them, by the name of
-// the first parameter that is wrong.
+// the first parameter that is wrong. Fields that they do not know are ignored by name, unless the server is strict.
 import { Ajv, type ErrorObject } from "ajv";
 import { describe, shortened } from "../errors.js";
 import { mostWork } from "../structured/work.js";
@@ -19,6 +19,11 @@ export const mostTokens = 2 ** 31 - 1;
 
 /** Schema of a text that a model reads. */
 export const textSchema: Schema = { type: "string", maxLength: longestText };
+/** Schema of the tokens of a text. */
+export const tokensSchema: Schema = {
+  ...{ type: "array", minItems: 1, maxItems: 2 ** 22 },
+  items: { type: "integer", minimum: 0, maximum: mostTokens },
+};
 /** Schema of a name or an identifier. */
 export const nameSchema: Schema = { type: "string", maxLength: longestName };
 /** Schema of a value that clients send back and that is not read. */
@@ -45,16 +50,62 @@ export function unsupported(...neutral: readonly unknown[]): Schema {
   return { enum: [null, ...neutral], description: "Not supported.", "x-unsupported": true };
 }
 
+/** Returns the schema of a parameter that changes nothing here. */
+export function idle(schema: Schema): Schema {
+  return optional({ description: "It changes nothing.", ...schema, "x-idle": true });
+}
+
 // One error is enough for the answer, and looking for all of them takes a time that grows with the body.
 const ajv = new Ajv({ allowUnionTypes: true, verbose: true, allErrors: false });
+/** Largest number of unknown fields whose names are kept for a body. */
+const mostUnknown = 16;
+/** Names of the unknown fields of the body that is being checked, which happens in one go. */
+let unknown = new Set<string>();
+ajv.addKeyword({
+  ...({ keyword: "x-known", type: "object", schemaType: "boolean", errors: false } as const),
+  validate: (_: boolean, data: object, parent?: Schema, at?: { instancePath: string }) => {
+    const properties = parent!.properties as Schema;
+    for (const name of Object.keys(data))
+      if (!Object.hasOwn(properties, name) && unknown.size < mostUnknown)
+        unknown.add(fieldName(at!.instancePath, name));
+    return true;
+  },
+});
 // What docs/limits.md says about a field: its limit, if it is none that a schema has, and what a value at the limit costs.
-for (const keyword of ["x-unsupported", "x-limit", "x-cost"]) ajv.addKeyword(keyword);
+for (const keyword of ["x-unsupported", "x-idle", "x-limit", "x-cost"]) ajv.addKeyword(keyword);
 ajv.addKeyword("example");
 
-/** Returns a function that returns the error of a value that does not match the schema, or null. */
-export function validator(schema: Schema): (value: unknown) => ApiError | null {
-  const matches = ajv.compile(schema);
-  return (value) => (matches(value) ? null : apiErrorOfSchema(matches.errors!));
+/** Result of comparing a body with its schema. */
+export interface Checked {
+  readonly error: ApiError | null;
+  /** Names of fields that the schema does not know, at most 16; those of array items have [] in place of their index. */
+  readonly ignored: readonly string[];
+}
+
+/** Returns a function that compares a body with the schema. If it is `strict`, an unknown field is an error. */
+export function validator(schema: Schema, strict = false): (value: unknown) => Checked {
+  const matches = ajv.compile(strict ? schema : lenient(schema));
+  return (value) => {
+    unknown = new Set();
+    const error = matches(value) ? null : apiErrorOfSchema(matches.errors!);
+    return { error, ignored: [...unknown] };
+  };
+}
+
+/** Returns the schema with unknown fields collected where it refuses them. */
+function lenient<T>(schema: T): T {
+  if (Array.isArray(schema)) return schema.map((one: unknown) => lenient(one)) as T;
+  if (typeof schema !== "object" || schema === null) return schema;
+  const entries = Object.entries(schema).map(([key, value]: [string, unknown]): [string, unknown] =>
+    key === "additionalProperties" && value === false ? ["x-known", true] : [key, lenient(value)],
+  );
+  return Object.fromEntries(entries) as T;
+}
+
+/** Returns the name of a field with the path to it: "messages[].name". */
+function fieldName(path: string, name: string): string {
+  const parts = [...path.split("/").slice(1), name].map((part) => (/^\d+$/.test(part) ? "[]" : part));
+  return shortened(parts.join(".").replaceAll(".[]", "[]"), 80);
 }
 
 function apiErrorOfSchema(errors: readonly ErrorObject[]): ApiError {

@@ -23,6 +23,7 @@ import { type ServableModel, ServedLanguageModel, ServedModels, type ServedSumma
 import type { ServedEngineOptions } from "./shared-memory.js";
 import { closeStalled, type SendOptions } from "./stalls.js";
 import { tracing } from "./tracing.js";
+import { UnreadFields } from "./unread-fields.js";
 
 /** Options of `heedServer`. */
 export interface ServerOptions extends RequestLimits, AccessOptions, DrainOptions, SendOptions {
@@ -41,6 +42,13 @@ export interface ServerOptions extends RequestLimits, AccessOptions, DrainOption
    * @default false
    */
   rawControlTokens?: boolean;
+  /**
+   * If true, a field of a body that heed does not know is an error. Otherwise it is ignored, named in the header
+   * x-heed-ignored of the answer, and named once in the log.
+   *
+   * @default false
+   */
+  strict?: boolean;
   /** If true, the route "/" is a page to try the models. The page itself needs no API key. @default true */
   playground?: boolean;
 }
@@ -59,12 +67,14 @@ export interface ServerOptions extends RequestLimits, AccessOptions, DrainOption
  */
 export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options) => {
   const { models, engine, maxTokens, bodyLimit = 4 * 2 ** 20, playground = true, onModels } = options;
-  const { rawControlTokens = false } = options;
+  const { rawControlTokens = false, strict = false, truncate = false } = options;
   if (onModels !== undefined) checkFunction("server: onModels", onModels);
   checkInteger("server", "bodyLimit", bodyLimit, 1);
   if (maxTokens !== undefined) checkInteger("server", "maxTokens", maxTokens, 1);
   checkBoolean("server", "playground", playground);
   checkBoolean("server", "rawControlTokens", rawControlTokens);
+  checkBoolean("server", "strict", strict);
+  checkBoolean("server", "truncate", truncate);
   const served = new ServedModels(models, engine, { rawControlTokens });
   app.addHook("onClose", () => served.close());
   onModels?.(served.summaries);
@@ -77,11 +87,14 @@ export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options
     reply.header("x-request-id", request.id);
     done();
   });
+  const unread = new UnreadFields();
   app.setValidatorCompiler(({ schema }) => {
-    const errorOf = validator(schema as Schema);
+    const check = validator(schema as Schema, strict);
     return (value: unknown) => {
-      const error = errorOf(value);
-      return error ? { error } : { value };
+      const { error, ignored } = check(value);
+      if (error) return { error };
+      unread.note(value as object, ignored);
+      return { value };
     };
   });
   const tenantOf = await restrictAccess(app, options);
@@ -89,12 +102,13 @@ export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options
   const spans = await tracing();
   await documentApi(app);
   const observer = observers([serveMetrics(app, served), ...(spans ? [spans] : [])]);
-  const context = { models: served, limits: { maxTokens }, observer };
-  for (const endpoint of endpoints) serve(app, endpoint, context, { drain, tenantOf, bodyLimit });
+  const context = { models: served, limits: { maxTokens, truncate }, observer };
+  for (const endpoint of endpoints) serve(app, endpoint, context, { drain, tenantOf, bodyLimit, unread });
   serveModels(app, served);
   if (playground) servePlayground(app);
   const alive = { schema: { summary: "Say that the process runs" }, config: { ...open, drained: true } };
   app.get("/health", alive, () => ({ status: "ok" }));
+  app.get("/version", { schema: { summary: "Say the version of heed" } }, () => ({ version: version() }));
   app.get("/ready", { schema: { summary: "Say that the server takes requests" }, config: open }, async () => {
     if (await served.work()) return { status: "ready" };
     throw new ApiError(503, "A model does not compute: its steps fail.", { code: "not_ready", retryAfter: 10 });
@@ -110,14 +124,23 @@ async function documentApi(app: FastifyInstance): Promise<void> {
   app.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
 }
 
+/** Parts of a server that all endpoints share. */
+interface Service {
+  readonly drain: Drain;
+  readonly tenantOf: TenantOf;
+  readonly bodyLimit: number;
+  readonly unread: UnreadFields;
+}
+
 function serve(
   app: FastifyInstance,
   endpoint: Endpoint,
   context: Omit<Call, "signal" | "tenant" | "releases">,
-  { drain, tenantOf, bodyLimit }: { drain: Drain; tenantOf: TenantOf; bodyLimit: number },
+  { drain, tenantOf, bodyLimit, unread }: Service,
 ): void {
-  const { url, summary, schema } = endpoint;
-  app.post(url, { schema: { summary, body: schema }, bodyLimit }, async (request, reply) => {
+  const { url, aliases = [], summary, schema } = endpoint;
+  const handler = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
+    unread.tell(request, reply);
     const observer = observers([context.observer, logging(request.log)]);
     const releases: (() => void)[] = [];
     const own = { observer, releases, tenant: tenantOf(request), signal: drain.signalFor(reply) };
@@ -131,7 +154,9 @@ function serve(
       .headers({ "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache" })
       .header("x-accel-buffering", "no")
       .send(Readable.from(lines, { objectMode: false }));
-  });
+  };
+  app.post(url, { schema: { summary, body: schema }, bodyLimit }, handler);
+  for (const alias of aliases) app.post(alias, { schema: { hide: true, body: schema }, bodyLimit }, handler);
 }
 
 /** Sends an answer: at once if it is short, and otherwise in parts, of which the next is made when the socket has room. */
@@ -157,6 +182,15 @@ function serveModels(app: FastifyInstance, models: ServedModels): void {
       ...(model instanceof ServedLanguageModel && model.parent && { parent: model.parent.id }),
       ...{ max_model_len: model.contextLength, routes: model.routes },
     }));
+  const tokenizerInfo = { schema: { summary: "Describe the tokenizer of a model" } };
+  app.get<{ Querystring: { model?: string } }>("/tokenizer_info", tokenizerInfo, ({ query: { model } }) => {
+    const releases: (() => void)[] = [];
+    try {
+      return models.language(model, releases).tokenizerInfo;
+    } finally {
+      for (const release of releases) release();
+    }
+  });
   app.get("/v1/models", { schema: { summary: "List the models" } }, () => ({ object: "list", data: list() }));
   // Names of models may contain slashes.
   app.get<{ Params: { "*": string } }>("/v1/models/*", { schema: { summary: "Describe a model" } }, ({ params }) => {

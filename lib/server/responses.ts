@@ -7,7 +7,7 @@ import { apiErrorOf } from "./api-error.js";
 import { chatMessages } from "./chat-messages.js";
 import { endpoint, EventStream } from "./endpoint.js";
 import { eventText } from "./event-lines.js";
-import { mostTokens, nameSchema, object, optional, textSchema, unsupported } from "./json-schema.js";
+import { idle, mostTokens, nameSchema, object, optional, textSchema, unsupported } from "./json-schema.js";
 import { inputMessages, inputSchema, type InputItem } from "./response-input.js";
 import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
 import { modelSchema } from "./shared-parameters.js";
@@ -19,6 +19,7 @@ import {
   jsonSchemaFields,
   toolChoiceSchema,
 } from "./structured-output.js";
+import { type ReasoningEffort, reasoningSchema, templateVariables } from "./template-variables.js";
 
 interface Body extends SamplingParameters {
   model?: string | null;
@@ -30,6 +31,7 @@ interface Body extends SamplingParameters {
   tools?: FunctionParameter[] | null;
   tool_choice?: "auto" | "none" | "required" | { name: string } | null;
   parallel_tool_calls?: boolean | null;
+  reasoning?: { effort?: ReasoningEffort | null } | null;
 }
 
 const functionType = { type: "string", enum: ["function"] };
@@ -47,12 +49,12 @@ const schema = object(
     ...samplingSchemas,
     n: unsupported(1),
     ...ignoredSchemas,
-    store: unsupported(false),
+    store: idle({ type: "boolean", description: "It changes nothing: nothing is stored." }),
     previous_response_id: unsupported(),
     conversation: unsupported(),
     prompt: unsupported(),
     background: unsupported(false),
-    include: unsupported([]),
+    include: idle({ type: "array", maxItems: 64, items: nameSchema, description: "It adds nothing to the answer." }),
     tools: optional({
       ...{ type: "array", maxItems: 128, description: "Functions that the model may call." },
       items: object({ type: functionType, ...functionFields }, ["type", "name"]),
@@ -60,24 +62,25 @@ const schema = object(
     tool_choice: toolChoiceSchema(object({ type: functionType, name: nameSchema }, ["name"])),
     parallel_tool_calls: optional({ type: "boolean", description: "Allow more than one call in an answer." }),
     max_tool_calls: unsupported(),
+    moderation: unsupported(),
+    context_management: unsupported([]),
     text: optional(
       object({
         format: formatSchema(jsonSchemaFields, ["schema"]),
-        verbosity: unsupported("medium"),
+        verbosity: idle({ type: "string", enum: ["low", "medium", "high", null] }),
       }),
     ),
-    reasoning: unsupported({}),
+    reasoning: reasoningSchema,
     truncation: unsupported("disabled"),
-    stream_options: unsupported({}, { include_obfuscation: false }),
+    stream_options: optional(object({ include_obfuscation: idle({ type: "boolean" }) })),
     top_logprobs: unsupported(0),
-    service_tier: unsupported("auto", "default"),
-    metadata: unsupported({}),
   },
   ["input"],
 );
 
 export const responses = endpoint<Body>({
   url: "/v1/responses",
+  aliases: ["/responses"],
   summary: "Answer a conversation, in the form of OpenAI's responses",
   schema,
   async run(body, call) {
@@ -91,10 +94,11 @@ export const responses = endpoint<Body>({
       parallelToolCalls: body.parallel_tool_calls,
     });
     const tools = answering.toolChoice === "none" ? [] : answering.tools;
-    const tokens = await served.chatTokens(chatMessages(messages), "input", tools, call.signal);
+    const variables = templateVariables({ reasoning_effort: body.reasoning?.effort ?? null });
+    const tokens = await served.chatTokens(chatMessages(messages), "input", { tools, variables }, call.signal);
     const room = Math.min(served.contextLength, call.limits.maxTokens ?? Infinity);
     const limit = { maxTokens: body.max_output_tokens ?? room, param: "max_output_tokens" };
-    const options = { ...samplingOptions(body, limit, call.limits), ...answering, chat: true };
+    const options = { ...samplingOptions(body, limit, call.limits, served.engine.endTokens), ...answering, chat: true };
     const answers = await Answers.begin("chat", served, call, [tokens], options);
     const response = new Response(body, served.id);
     if (body.stream) return new EventStream(events(response, answers), () => answers.leave());
@@ -134,7 +138,10 @@ class Response {
       output: items.map((item) => item.object(status)),
       usage: {
         ...{ input_tokens: usage.promptTokens, input_tokens_details: { cached_tokens: usage.cachedTokens } },
-        ...{ output_tokens: usage.completionTokens, output_tokens_details: { reasoning_tokens: 0 } },
+        ...{
+          output_tokens: usage.completionTokens,
+          output_tokens_details: { reasoning_tokens: usage.reasoningTokens },
+        },
         total_tokens: usage.promptTokens + usage.completionTokens,
       },
     };

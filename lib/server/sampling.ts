@@ -3,7 +3,7 @@ import type { EngineRequest } from "../engine/engine-request.js";
 import { longestStop, mostStops } from "../generate/stop-texts.js";
 import { ApiError } from "./api-error.js";
 import type { RequestLimits } from "./endpoint.js";
-import { mostTokens, nameSchema, optional, type Schema } from "./json-schema.js";
+import { idle, mostTokens, nameSchema, optional, type Schema, unread } from "./json-schema.js";
 
 /** Parameters that all endpoints for generation share. Null is the same as no value. */
 export interface SamplingParameters {
@@ -20,13 +20,15 @@ export interface SamplingParameters {
   repetition_penalty?: number | null;
   min_tokens?: number | null;
   n?: number | null;
+  ignore_eos?: boolean | null;
+  stop_token_ids?: number[] | null;
   cache_salt?: string | null;
 }
 
 const number = (range: Schema, description: string): Schema => optional({ type: "number", ...range, description });
 const integer = (range: Schema, description: string): Schema => optional({ type: "integer", ...range, description });
 
-const stopLength = { minLength: 1, maxLength: longestStop };
+const stopLength = { maxLength: longestStop };
 
 /** Schemas of `SamplingParameters`. */
 export const samplingSchemas: Readonly<Record<keyof SamplingParameters, Schema>> = {
@@ -46,8 +48,8 @@ export const samplingSchemas: Readonly<Record<keyof SamplingParameters, Schema>>
     description: "Numbers that are added to the logits of tokens, by token id.",
   },
   seed: integer(
-    { minimum: -Number.MAX_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER },
-    "The same seed gives the same text.",
+    { minimum: -(2 ** 63), exclusiveMaximum: 2 ** 63 },
+    "The same seed gives the same text. JSON's numbers tell those of more than 53 bits apart by their first bits.",
   ),
   stop: {
     anyOf: [
@@ -58,8 +60,8 @@ export const samplingSchemas: Readonly<Record<keyof SamplingParameters, Schema>>
     description: `a text of at most ${longestStop} characters before which the answer ends, or at most ${mostStops} of them`,
   },
   top_k: integer(
-    { minimum: 0, maximum: mostTokens },
-    "heed's own: choose among this many of the likeliest tokens; 0 is off.",
+    { minimum: -1, maximum: mostTokens },
+    "heed's own: choose among this many of the likeliest tokens; 0 and -1 are off.",
   ),
   min_p: number(
     { minimum: 0, maximum: 1 },
@@ -81,6 +83,13 @@ export const samplingSchemas: Readonly<Record<keyof SamplingParameters, Schema>>
     { minimum: 1, maximum: 128, "x-cost": "a sequence for each, with keys and values of its own tokens" },
     "Number of answers to each prompt.",
   ),
+  ignore_eos: optional({
+    ...{ type: "boolean", description: "heed's own, and vLLM's: no token ends the text, as benchmarks need it." },
+  }),
+  stop_token_ids: optional({
+    ...{ type: "array", maxItems: 1024, items: { type: "integer", minimum: 0, maximum: mostTokens } },
+    description: "heed's own, and vLLM's: tokens that end the text, besides the model's own.",
+  }),
   cache_salt: optional({
     ...{ type: "string", minLength: 1, maxLength: 256 },
     description: "heed's own, and vLLM's: share cached beginnings only with requests that have the same text.",
@@ -89,19 +98,31 @@ export const samplingSchemas: Readonly<Record<keyof SamplingParameters, Schema>>
 
 /** Schemas of parameters that do not change the answer. */
 export const ignoredSchemas: Readonly<Record<string, Schema>> = {
-  user: optional({ ...nameSchema, description: "Name of the end user. It changes nothing." }),
-  safety_identifier: optional({ ...nameSchema, description: "Name of the end user. It changes nothing." }),
-  prompt_cache_key: optional({ ...nameSchema, description: "It changes nothing: every beginning is cached." }),
+  user: idle({ ...nameSchema, description: "Name of the end user. It changes nothing." }),
+  safety_identifier: idle({ ...nameSchema, description: "Name of the end user. It changes nothing." }),
+  prompt_cache_key: idle({ ...nameSchema, description: "It changes nothing: every beginning is cached." }),
+  prompt_cache_retention: idle({ ...nameSchema, description: "It changes nothing: every beginning is cached." }),
+  prompt_cache_options: { ...unread, "x-idle": true },
+  service_tier: idle(nameSchema),
+  metadata: idle({
+    ...{ type: "object", maxProperties: 16, propertyNames: { maxLength: 64 } },
+    additionalProperties: { type: "string", maxLength: 512 },
+    description: "It changes nothing: nothing is stored.",
+  }),
 };
 
 /** Options of the engine for a request. */
 export type SamplingOptions = Omit<EngineRequest, "prompt" | "tokens" | "messages">;
 
-/** Returns the engine's options for the parameters. `param` is the parameter that sets `maxTokens`. */
+/**
+ * Returns the engine's options for the parameters. `param` is the parameter that sets `maxTokens`, and `endTokens` are the
+ * tokens that end a text of the model by themselves.
+ */
 export function samplingOptions(
   given: SamplingParameters,
   { maxTokens, param, logprobs }: { maxTokens: number; param: string; logprobs?: number | null },
   limits: RequestLimits,
+  endTokens: readonly number[],
 ): SamplingOptions {
   if (limits.maxTokens !== undefined && maxTokens > limits.maxTokens)
     throw outOfRange(param, `at most ${limits.maxTokens}, the server's limit`, maxTokens);
@@ -112,21 +133,39 @@ export function samplingOptions(
     ...{ maxTokens, minTokens },
     temperature: given.temperature,
     topP: given.top_p,
-    topK: given.top_k,
+    topK: given.top_k === -1 ? 0 : given.top_k,
     minP: given.min_p,
     typicalP: given.typical_p,
     repetitionPenalty: given.repetition_penalty,
     presencePenalty: given.presence_penalty,
     frequencyPenalty: given.frequency_penalty,
     logitBias: given.logit_bias,
-    // heed's seeds begin at 0, and OpenAI's may be negative.
-    seed: typeof given.seed === "number" && given.seed < 0 ? 2 ** 53 + given.seed : given.seed,
-    stop: given.stop,
+    seed: seedOf(given.seed),
+    stop: stopsOf(given.stop),
+    ...stopTokensOf(given, endTokens),
     n: given.n,
     cacheSalt: given.cache_salt,
     logprobs,
   };
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined && value !== null));
+}
+
+/** Returns heed's seed, which has 53 bits and is not negative. */
+function seedOf(seed: number | null | undefined): number | null | undefined {
+  if (typeof seed !== "number" || (seed >= 0 && seed <= Number.MAX_SAFE_INTEGER)) return seed;
+  return Number(BigInt.asUintN(53, BigInt(seed)));
+}
+
+/** Returns the texts before which an answer ends, if there are any. Some clients send an empty one for none. */
+function stopsOf(stop: SamplingParameters["stop"]): string[] | null {
+  const texts = [stop ?? []].flat().filter((text) => text !== "");
+  return texts.length > 0 ? texts : null;
+}
+
+function stopTokensOf(given: SamplingParameters, endTokens: readonly number[]): { stopTokens?: number[] } {
+  const { ignore_eos: ignoresEnd, stop_token_ids: own } = given;
+  if (!ignoresEnd && !own?.length) return {};
+  return { stopTokens: [...(ignoresEnd ? [] : endTokens), ...(own ?? [])] };
 }
 
 function outOfRange(param: string, wanted: string, got: number): ApiError {

@@ -4,7 +4,16 @@ import type { JsonSchema } from "../json-schema.js";
 import type { OutputFormat } from "../structured/output-format.js";
 import type { Tool } from "../tokenizer/tools.js";
 import { ApiError } from "./api-error.js";
-import { nameSchema, object, optional, type Schema, schemaOfSchema, textSchema, unsupported } from "./json-schema.js";
+import {
+  idle,
+  nameSchema,
+  object,
+  optional,
+  type Schema,
+  schemaOfSchema,
+  textSchema,
+  unsupported,
+} from "./json-schema.js";
 
 /** A format of an answer: a text, any JSON, or JSON with a schema. */
 export type FormatParameter =
@@ -33,8 +42,7 @@ const strict = optional({
 /** Fields of a format with a schema. */
 export const jsonSchemaFields: Readonly<Record<string, Schema>> = {
   name: { ...nameSchema, description: "Name of the schema for its readers. It changes nothing." },
-  // It would be for the model, which does not see the form of its answer.
-  description: unsupported(""),
+  description: idle({ ...textSchema, description: "Text for the model, which does not see the form of its answer." }),
   schema: optional(schemaOfSchema),
   strict,
 };

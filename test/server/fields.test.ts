@@ -13,7 +13,7 @@ import { chatModel, embeddingModel, type ErrorBody, rankingModel, start } from "
 const chatTemplate =
   "{#- <tool_call> -#}{% for m in messages %}{{ m.role }}{{ m.name }}: {{ m.content }}{{ m.reasoning_content }}" +
   "{{ m.tool_calls | tojson if m.tool_calls else '' }}{{ m.tool_call_id }}<|end|>{% endfor %}" +
-  "{{ tools | tojson if tools else '' }}assistant: ";
+  "{{ tools | tojson if tools else '' }}{{ 'Think.' if enable_thinking else '' }}assistant: ";
 const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" }, chatTemplate });
 const chatting = new LanguageModel({
   ...{ model: smallGpt("cpu", { vocabularySize: 272, contextLength: 700 }), tokenizer },
@@ -46,15 +46,28 @@ const sampling: Record<string, Effect> = {
   repetition_penalty: { changes: 10 },
   min_tokens: { changes: 24, beside: { logit_bias: { "266": 50 } } },
   n: { changes: 2 },
+  ignore_eos: { changes: true, beside: { logit_bias: { "266": 50 } } },
+  stop_token_ids: { changes: Array.from({ length: 200 }, (_, i) => i) },
   // It changes what is computed again, and not the answer: tenants.test.ts.
   cache_salt: { nothing: "me" },
+};
+const idle: Record<string, Effect> = {
   user: { nothing: "me" },
   safety_identifier: { nothing: "me" },
   prompt_cache_key: { nothing: "me" },
+  prompt_cache_retention: { nothing: "in_memory" },
+  prompt_cache_options: { nothing: { mode: "explicit" } },
+  service_tier: { nothing: "flex" },
+  metadata: { nothing: { a: "b" } },
 };
 const streams: Record<string, Effect> = {
   stream: { changes: true },
   stream_options: { changes: { include_usage: true }, beside: { stream: true } },
+  "stream_options.continuous_usage_stats": {
+    changes: true,
+    beside: { stream: true, stream_options: { include_usage: true } },
+  },
+  "stream_options.include_obfuscation": { nothing: true, beside: { stream: true } },
 };
 const called = {
   role: "assistant",
@@ -67,27 +80,30 @@ const routes: Record<string, { body: Record<string, unknown>; fields: Record<str
   "/v1/completions": {
     body: { prompt: "Call me", max_tokens: 24, seed: 1 },
     fields: {
-      ...{ ...sampling, ...streams },
+      ...{ ...sampling, ...idle, ...streams },
       model: { changes: "plain" },
       prompt: { changes: "The whale" },
       max_tokens: { changes: 3 },
       logprobs: { changes: 2 },
       best_of: { refused: 2 },
-      echo: { refused: true },
+      echo: { changes: true },
+      return_token_ids: { changes: true },
+      prompt_logprobs: { changes: 1 },
+      response_format: { changes: { type: "json_object" } },
       suffix: { refused: "x" },
-      "stream_options.include_obfuscation": { refused: true },
     },
   },
   "/v1/chat/completions": {
     body: { messages: [user], max_completion_tokens: 24, seed: 1 },
     fields: {
-      ...{ ...sampling, ...streams },
+      ...{ ...sampling, ...idle, ...streams },
       model: { changes: "plain" },
       messages: { changes: [{ role: "user", content: "What?" }] },
       "messages.0.role": { changes: "system" },
       "messages.0.content": { changes: [{ type: "text", text: "What?" }] },
       "messages.0.name": { changes: "Ishmael" },
       "messages.0.reasoning_content": { changes: "It may be." },
+      "messages.0.reasoning": { changes: "It may be." },
       "messages.0.tool_calls": { changes: called.tool_calls },
       "messages.0.tool_call_id": { changes: "a" },
       "messages.0.refusal": { refused: "No." },
@@ -127,7 +143,7 @@ const routes: Record<string, { body: Record<string, unknown>; fields: Record<str
         beside: { response_format: { type: "json_schema", json_schema: { name: "a", schema: answer } } },
       },
       "response_format.json_schema.description": {
-        refused: "What it is for.",
+        nothing: "What it is for.",
         beside: { response_format: { type: "json_schema", json_schema: { name: "a", schema: answer } } },
       },
       "response_format.json_schema": {
@@ -139,30 +155,36 @@ const routes: Record<string, { body: Record<string, unknown>; fields: Record<str
       modalities: { refused: ["text", "audio"] },
       audio: { refused: { voice: "alloy", format: "wav" } },
       prediction: { refused: { type: "content", content: "a" } },
-      reasoning_effort: { refused: "high" },
-      verbosity: { refused: "low" },
+      reasoning_effort: { changes: "low" },
+      thinking: { changes: { type: "enabled" } },
+      "thinking.budget_tokens": { refused: 9, beside: { thinking: { type: "enabled" } } },
+      chat_template_kwargs: { changes: { enable_thinking: true } },
+      add_generation_prompt: { changes: false, beside: { model: "plain", max_completion_tokens: 9 } },
+      continue_final_message: { changes: true },
+      return_token_ids: { changes: true },
+      prompt_logprobs: { changes: 1 },
+      verbosity: { nothing: "low" },
       web_search_options: { refused: {} },
-      service_tier: { refused: "flex" },
-      store: { refused: true },
-      metadata: { refused: { a: "b" } },
+      moderation: { refused: { model: "a" } },
+      store: { nothing: true },
     },
   },
   "/v1/responses": {
     body: { input: "Why?", max_output_tokens: 24, seed: 1 },
     fields: {
-      ...sampling,
+      ...{ ...sampling, ...idle },
       n: { refused: 2 },
       model: { changes: "plain" },
       input: { changes: "What?" },
       instructions: { changes: "Be brief." },
       max_output_tokens: { changes: 3 },
       stream: { changes: true },
-      store: { refused: true },
+      store: { nothing: true },
       previous_response_id: { refused: "resp_1" },
       conversation: { refused: "conv_1" },
       prompt: { refused: { id: "a" } },
       background: { refused: true },
-      include: { refused: ["message.output_text.logprobs"] },
+      include: { nothing: ["message.output_text.logprobs"] },
       tools: { changes: [{ type: "function", ...tool }] },
       tool_choice: { changes: "required", beside: { tools: [{ type: "function", ...tool }], max_output_tokens: 200 } },
       parallel_tool_calls: {
@@ -173,10 +195,13 @@ const routes: Record<string, { body: Record<string, unknown>; fields: Record<str
         },
       },
       max_tool_calls: { refused: 1 },
+      moderation: { refused: { model: "a" } },
+      context_management: { refused: [{ type: "compaction" }] },
       text: { changes: { format: { type: "json_object" } } },
-      "text.verbosity": { refused: "low" },
+      "text.verbosity": { nothing: "low" },
+      // It is in the format that the response repeats.
       "text.format.description": {
-        refused: "What it is for.",
+        changes: "What it is for.",
         beside: { text: { format: { type: "json_schema", name: "a", schema: answer } } },
       },
       "text.format.schema": { refused: answer, beside: { text: { format: { type: "text" } } } },
@@ -185,12 +210,11 @@ const routes: Record<string, { body: Record<string, unknown>; fields: Record<str
         beside: { input: [{ type: "reasoning" }, user] },
       },
       "input.0.encrypted_content": { refused: "a", beside: { input: [{ type: "reasoning" }, user] } },
-      reasoning: { refused: { effort: "high" } },
+      reasoning: { changes: { effort: "high" } },
+      "reasoning.summary": { nothing: "auto", beside: { reasoning: {} } },
       truncation: { refused: "auto" },
-      stream_options: { refused: { include_obfuscation: true } },
+      stream_options: { nothing: { include_obfuscation: true } },
       top_logprobs: { refused: 2 },
-      service_tier: { refused: "flex" },
-      metadata: { refused: { a: "b" } },
     },
   },
   "/v1/embeddings": {
@@ -201,9 +225,7 @@ const routes: Record<string, { body: Record<string, unknown>; fields: Record<str
       encoding_format: { changes: "base64" },
       truncate: { changes: true, beside: { input: "cafe ".repeat(20) } },
       dimensions: { refused: 4 },
-      user: { nothing: "me" },
-      safety_identifier: { nothing: "me" },
-      prompt_cache_key: { nothing: "me" },
+      ...idle,
     },
   },
   "/v1/rerank": {
@@ -223,7 +245,35 @@ const routes: Record<string, { body: Record<string, unknown>; fields: Record<str
       model: { changes: "plain", beside: { prompt: undefined, messages: [user] } },
       prompt: { changes: "What?" },
       messages: { changes: [user], beside: { prompt: undefined } },
+      content: { changes: "What?", beside: { prompt: undefined, messages: undefined } },
+      add_special_tokens: { changes: false },
+      add_generation_prompt: { changes: false, beside: { model: "plain", prompt: undefined, messages: [user] } },
+      continue_final_message: { changes: true, beside: { model: "plain", prompt: undefined, messages: [user] } },
+      return_token_strs: { changes: true },
     },
+  },
+  "/v1/score": {
+    body: { text_1: "hello", text_2: "cafe" },
+    fields: {
+      model: { changes: "minilm" },
+      text_1: { changes: "cafe" },
+      text_2: { changes: "hello" },
+      truncate: { changes: true, beside: { text_2: "cafe ".repeat(20) } },
+      user: { nothing: "me" },
+    },
+  },
+  "/v1/classify": {
+    body: { input: "hello" },
+    fields: {
+      model: { nothing: "cross" },
+      input: { changes: "cafe" },
+      truncate: { changes: true, beside: { input: "cafe ".repeat(20) } },
+      user: { nothing: "me" },
+    },
+  },
+  "/detokenize": {
+    body: { tokens: [87, 104, 121, 63] },
+    fields: { model: { nothing: "plain" }, tokens: { changes: [87] } },
   },
 };
 

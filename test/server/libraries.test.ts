@@ -76,7 +76,7 @@ describe.each([
     await expect(ask(at("huge"))).rejects.toMatchObject({ statusCode: 404 });
     await expect(ask(at("tiny", "beta"))).rejects.toMatchObject({ statusCode: 401, isRetryable: false });
     await expect(ask(at("tiny"), "Why? ".repeat(50))).rejects.toMatchObject({
-      ...{ statusCode: 400, message: expect.stringContaining("context is 96 tokens") },
+      ...{ statusCode: 400, message: expect.stringContaining("maximum context length is 96 tokens") },
     });
   });
 
@@ -136,7 +136,7 @@ describe("LangChain's ChatOpenAI", () => {
   test("errors", async () => {
     await expect(chat({ model: "huge" }).invoke("Why?")).rejects.toMatchObject({ status: 404 });
     await expect(chat({ apiKey: "beta" }).invoke("Why?")).rejects.toMatchObject({ status: 401 });
-    await expect(chat().invoke("Why? ".repeat(50))).rejects.toThrow("context is 96 tokens");
+    await expect(chat().invoke("Why? ".repeat(50))).rejects.toThrow("maximum context length is 96 tokens");
   });
 
   test("abort ends the stream and frees the pages", async () => {

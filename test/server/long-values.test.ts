@@ -16,8 +16,8 @@ const messages = [{ role: "user", content: "Why?" }];
 /** Most characters of an answer or of a line of the log. */
 const most = 2000;
 
-/** Starts a server whose log goes to a list. */
-async function logged(): Promise<{ client: Client; log: string[] }> {
+/** Starts a server whose log goes to a list. If it is strict, it refuses fields that it does not know. */
+async function logged(strict = false): Promise<{ client: Client; log: string[] }> {
   const log: string[] = [];
   const stream = new Writable({
     write(part: Buffer, _encoding, done) {
@@ -26,7 +26,7 @@ async function logged(): Promise<{ client: Client; log: string[] }> {
     },
   });
   const models = { tiny: chatModel(), minilm: embeddingModel() };
-  return { client: await start({ models, logger: { level: "trace", stream } }), log };
+  return { client: await start({ models, strict, logger: { level: "trace", stream } }), log };
 }
 
 function deep(depth: number): JsonSchema {
@@ -61,13 +61,22 @@ describe("a long value", () => {
     ["a keyword in a schema", "/v1/chat/completions", format({ type: long }), 400],
     ["a property in a schema", "/v1/chat/completions", format({ type: "object", properties: { [long]: 7 } }), 400],
   ])("is neither echoed nor logged: %s", async ([, url, body, status]) => {
-    const { client, log } = await logged();
+    const { client, log } = await logged(true);
     const response = await client.post(url, body);
     const text = await response.text();
     expect(response.status).toBe(status);
     expect((JSON.parse(text) as ErrorBody).error.message.length).toBeGreaterThan(10);
     expect(text.length).toBeLessThan(most);
     expect(log.length).toBeGreaterThan(1);
+    for (const line of log) expect(line.length).toBeLessThan(most);
+  });
+
+  test("is neither echoed nor logged: the name of a field that is ignored", async () => {
+    const { client, log } = await logged();
+    const response = await client.post("/v1/completions", { prompt: "a", max_tokens: 1, [long]: 1 });
+    expect(response.status).toBe(200);
+    expect(response.headers.get("x-heed-ignored")).toMatch(/^x+/);
+    expect(response.headers.get("x-heed-ignored")!.length).toBeLessThan(most);
     for (const line of log) expect(line.length).toBeLessThan(most);
   });
 

@@ -47,7 +47,7 @@ test("a prompt that can never fit into the memory gets 400, with what it needs a
   const error = await refusal("/v1/completions", { prompt: tokens(51) });
   expect(error).toMatchObject({ type: "invalid_request_error", param: "prompt", code: "context_length_exceeded" });
   expect(error.message).toBe(
-    `This model's context is 40 tokens, but the prompt has 51. Its keys and values need ${56 * tokenBytes} bytes, and the server has ${kvMemory} for them. Shorten it.`,
+    `This model's maximum context length is 40 tokens. However, the prompt has 51. Its keys and values need ${56 * tokenBytes} bytes, and the server has ${kvMemory} for them. Shorten it.`,
   );
   // Of a text, no more is encoded than shows that it does not fit.
   const text = "so it is ".repeat(40);
@@ -66,7 +66,9 @@ test("a context that was chosen is named alone, and the metrics say what was cho
   const { url, post, metric } = await start({ models: { tiny: chatModel() }, engine: { context: 50 } });
   const response = await post("/v1/completions", { prompt: Array<number>(51).fill(5) });
   const { error } = (await response.json()) as ErrorBody;
-  expect(error.message).toBe("This model's context is 50 tokens, but the prompt has 51. Shorten it.");
+  expect(error.message).toBe(
+    "This model's maximum context length is 50 tokens. However, the prompt has 51. Shorten it.",
+  );
   expect(await metric("heed_engine_context_tokens")).toBe(50);
   expect(await metric("heed_engine_kv_limit_bytes")).toBe(64 * 64 * tokenBytes);
   expect(await metric("heed_model_weights_bytes")).toBe(chatModel().model.bytes);

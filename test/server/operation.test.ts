@@ -60,6 +60,30 @@ describe("keys and limits", () => {
     ]);
   });
 
+  test("a key may be given as other servers' clients give it, and a refusal says how", async () => {
+    const { post } = await start({ models: { tiny: model }, apiKeys: ["alpha", "beta"] });
+    const ask = (headers: Record<string, string>) => post(path1, { prompt: "a", max_tokens: 1 }, { headers });
+    const given = [
+      { "x-api-key": "alpha" },
+      { "api-key": "beta" },
+      { authorization: "Bearer none", "x-api-key": "beta" },
+      { authorization: "bearer alpha", "x-api-key": "none" },
+    ];
+    for (const headers of given) {
+      const response = await ask(headers);
+      expect([response.status, response.headers.get("www-authenticate")]).toEqual([200, null]);
+    }
+    for (const headers of [
+      {},
+      { "x-api-key": "" },
+      { "x-api-key": "alph" },
+      { authorization: "Bearer", "api-key": "a" },
+    ]) {
+      const response = await ask(headers);
+      expect([response.status, response.headers.get("www-authenticate")]).toEqual([401, "Bearer"]);
+    }
+  });
+
   test("keys are read from a file", async () => {
     const file = path.join(temporaryFolder(), "keys.txt");
     writeFileSync(file, "# of the team\r\n\n alpha \nbeta\n");
@@ -137,6 +161,14 @@ describe("keys and limits", () => {
     const options = { models: { tiny: model }, apiKeys: ["alpha"] };
     const open = await start({ ...options, corsOrigins: ["https://a.example", "https://b.example"] });
     expect(await preflight(open.url)).toBe("https://a.example");
+    // Pages may read these headers of an answer, whatever its status is.
+    for (const authorization of ["Bearer alpha", "Bearer wrong"]) {
+      const { headers } = await fetch(`${open.url}/v1/models`, {
+        headers: { origin: "https://a.example", authorization },
+      });
+      const exposed = headers.get("access-control-expose-headers")?.toLowerCase().split(", ");
+      expect(exposed).toEqual(expect.arrayContaining(["x-request-id", "retry-after", "x-heed-ignored"]));
+    }
     const other = await start({ ...options, corsOrigins: ["https://b.example"] });
     expect(await preflight(other.url)).not.toBe("https://a.example");
   });
