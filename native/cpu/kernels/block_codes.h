@@ -8,9 +8,7 @@
 // same floats as in blocks.h. Only AVX-512 has these functions.
 #pragma once
 #include "cpu/kernels/blocks.h"
-
-// Functions that are parts of one loop.
-#define HEED_IN_LOOP inline __attribute__((always_inline))
+#include "cpu/kernels/in_loop.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {

@@ -90,7 +90,7 @@ inline void over_panels(const QuantizedProduct& p, int64_t row_bytes, int64_t at
   constexpr int64_t kBlockBytes = 256 << 10, kTaskBytes = 16 << 10, kLongTaskBytes = 128 << 10;
   constexpr int64_t kTurnBytes = 4 << 20;  // times rows, which a thread does without a break
   const int64_t panels = p.weight.panels(), panel_bytes = max_of<int64_t>(1, p.weight.words() * kPanelBytes);
-  const int64_t block = max_of<int64_t>(8, kBlockBytes / max_of<int64_t>(row_bytes, 1) / 8 * 8);
+  const int64_t block = max_of<int64_t>(16, kBlockBytes / max_of<int64_t>(row_bytes, 1) / 16 * 16);
   const int64_t blocks = ceil_div(p.rows, block), rows = min_of(block, p.rows);
   const int64_t fours = at_once == 4 ? max_of<int64_t>(0, panels / 4 - thread_count()) : 0;
   const int64_t fewer = min_of<int64_t>(at_once, 2), runs = fours + ceil_div(panels - 4 * fours, fewer);

@@ -1,50 +1,13 @@
-// The product with a quantised weight by AVX512-VNNI. Digits of the activations (digits.h), a group of them for each of
-// the weight's, are multiplied by the codes exactly. The codes exceed the weights by `zero`, which is also corrected
-// exactly: sums begin at -zero · Σd.
+// The product with a quantised weight by AVX512-VNNI. Digits of the activations (gemm_quantized_digits.h) are
+// multiplied by the codes exactly. The codes exceed the weights by `zero`, which is also corrected exactly: sums begin
+// at -zero · Σd. Sixteen rows are multiplied by the matrix unit if there is one (gemm_quantized_tiles.h).
 #pragma once
-#include "cpu/kernels/digits.h"
+#include "cpu/kernels/gemm_quantized_tiles.h"
 
 #if defined(HEED_INT8_DOT)
 
 namespace heed::cpu::HEED_ISA {
 namespace {
-
-// The places of the digits of a product's rows in its workspace.
-template <int D>
-struct Digits {
-  const QuantizedLayout& w;
-  int64_t rows;
-  char* memory;
-
-  int64_t groups() const { return rows * w.groups(); }
-  // [rows][groups][D][group]
-  int8_t* at(int64_t row, int64_t g) const {
-    return reinterpret_cast<int8_t*>(memory) + (row * w.groups() + g) * D * w.group;
-  }
-  // [rows][groups]
-  float* step(int64_t row) const {
-    return reinterpret_cast<float*>(memory + groups() * D * w.group) + row * w.groups();
-  }
-  // [rows][groups][D]: -zero · Σd
-  int32_t* begin(int64_t row) const { return reinterpret_cast<int32_t*>(step(0) + groups()) + row * w.groups() * D; }
-  static int64_t bytes(const QuantizedLayout& w, int64_t rows) { return rows * w.groups() * (D * w.group + 4 + 4 * D); }
-};
-
-// Cuts one group of a row.
-template <int bits, int D>
-inline void cut_group_of_row(const QuantizedProduct& p, const Digits<D>& digits, int64_t row, int64_t g) {
-  const int64_t group = p.weight.group, K = p.weight.K, first = g * group;
-  constexpr int kZero = 1 << (bits - 1);
-  vi sums[D] = {};
-  const int64_t end = row * K + min_of(first + group, K);
-  digits.step(row)[g] = cut_group<D>(p.a, row * K + first, end, group, [&](int64_t k, const vi(&cut)[D]) {
-    for (int d = 0; d < D; d++) {
-      store_digits(digits.at(row, g) + d * group + k, cut[d]);
-      sums[d] = sums[d] + cut[d];
-    }
-  });
-  for (int d = 0; d < D; d++) digits.begin(row)[g * D + d] = -kZero * _mm512_reduce_add_epi32((__m512i)sums[d]);
-}
 
 // Computes R rows from i on by P panels. If `ahead`, it also asks for the codes and scales of the next P panels, in the
 // order of memory: a panel is too short for the machine's own prefetcher.
@@ -144,10 +107,19 @@ inline void multiply_digits(const QuantizedProduct& p, char* memory) {
   // by itself; with more, if four share them and the next four are asked for.
   constexpr int kAtOnce = bits == 8 && D < 3 ? 1 : 4;
   constexpr bool kAhead = kAtOnce > 1;
+  const auto tiles = !int8_tiles()         ? nullptr
+                     : p.weight.group < 64 ? &multiply_by_tiles<bits, D, 32>
+                                           : &multiply_by_tiles<bits, D, 64>;
   over_panels(p, p.weight.padded() * D, p.rows == 1 ? kAtOnce : 2, [&](const PanelRun& run) {
     int64_t i = run.first_row;
     const int64_t end = i + run.rows;
     if (run.panels == kAtOnce) return multiply_tile<bits, D, 1, kAtOnce, kAhead>(p, digits, run, i);
+    if (tiles)
+      for (; i + kRegisterRows <= end;) {
+        const int64_t rows = min_of(kSumRows, (end - i) / kRegisterRows * kRegisterRows);
+        tiles(p, digits, run, i, rows);
+        i += rows;
+      }
     if constexpr (D == 1) {
       if (i + 8 <= end) multiply_tile<bits, D, 8, 2, true>(p, digits, run, i), i += 8;
       for (; i + 8 <= end; i += 8) multiply_tile<bits, D, 8, 2, false>(p, digits, run, i);
