@@ -41,7 +41,7 @@ describe("serving", () => {
     const { data } = (await (await fetch(`${url}/v1/models`)).json()) as { data: { id: string; routes: string[] }[] };
     const routes = Object.fromEntries(data.map(({ id, routes }) => [id, routes]));
     expect(routes.chatting).toContain("/v1/chat/completions");
-    expect(routes.plain).toEqual(["/v1/completions", "/tokenize"]);
+    expect(routes.plain).toEqual(["/v1/completions", "/tokenize", "/detokenize"]);
     expect(routes.vectors).toEqual(["/v1/embeddings", "/v1/rerank"]);
   });
 });

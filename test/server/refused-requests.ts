@@ -47,12 +47,6 @@ export const refusedRequests: readonly RefusedRequest[] = [
     reason: "No automaton knows all regular expressions, so the arguments could not be held to it.",
   },
   {
-    cases: ["ordinary/schema of a property: multipleOf"],
-    request: "a tool's schema with `multipleOf` of a number that is not whole",
-    answer: [400, "invalid_value"],
-    reason: "The arguments could not be held to it.",
-  },
-  {
     cases: ["ordinary/schema of a property: oneOf overlapping"],
     request: "a tool's schema with `oneOf` whose options overlap",
     answer: [400, "invalid_value"],
