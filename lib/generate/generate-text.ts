@@ -264,7 +264,7 @@ async function* textOf(
     event.tokens.push(token);
     if (logprobs) (event.logprobs ??= []).push(logprobs);
     Object.assign(event, read(filter.push(textOfToken(tokenizer, decoder, token))));
-    if (filter.stopped) sequence.finish = "stop";
+    if (filter.stopped || parser?.ended) sequence.finish = "stop";
     if (tokenizer && !hasParts(event)) continue;
     yield event;
     event = { choice, text: "", tokens: [] };
