@@ -23,7 +23,7 @@ export const tokenize = endpoint<Body>({
       throw new ApiError(400, "Expected one of prompt and messages.", { param: "prompt", code: "invalid_value" });
     const tokens =
       prompt === undefined
-        ? await served.chatTokens(chatMessages(messages!), "messages", {}, call.signal)
+        ? await served.chatTokens(chatMessages(messages!), "messages", {}, call)
         : await served.textTokens(prompt);
     return { tokens: [...tokens], count: tokens.length, max_model_len: served.contextLength };
   },
