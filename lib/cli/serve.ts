@@ -57,6 +57,7 @@ async function optionsOf(
     corsOrigins: flags.corsOrigin ?? [],
     rawControlTokens: flags.rawControlTokens ?? false,
     strict: flags.strict ?? false,
+    truncate: flags.truncate ?? false,
     playground: flags.playground,
     apiKeys: apiKeys === undefined ? null : await readApiKeys(apiKeys),
     tls: tlsCert === undefined ? null : { cert: await readTextFile(tlsCert), key: await readTextFile(tlsKey!) },

@@ -23,6 +23,11 @@ export interface EmbeddingRecipe {
   normalize?: boolean;
   /** Most tokens of a text, special ones included. Longer texts are cut. @default the model's context length */
   maxLength?: number;
+  /**
+   * Numbers of a vector's beginning that may stand for the whole, as the model was trained for it (matryoshka): some
+   * numbers, or all (true). @default none
+   */
+  matryoshka?: readonly number[] | true;
   /** Converts texts to lower case first, whatever the tokenizer does. @default false */
   lowercase?: boolean;
 }
@@ -40,7 +45,7 @@ export interface EmbedTextsOptions extends EmbeddingRecipe {
 /**
  * Returns a vector for each text, [C], in the order of the texts. Texts of similar length share a batch, also those of
  * other calls for the same model that run at the same time. For a published model, spread the `recipe` that
- * `loadPretrained` returns into the options. The usual pooling of a decoder is "last": only its last token has seen the
+ * `loadPretrained` returns into the options. An element of `texts` may be the tokens of a text, special ones included. The usual pooling of a decoder is "last": only its last token has seen the
  * whole text.
  *
  * @example
@@ -58,7 +63,7 @@ export interface EmbedTextsOptions extends EmbeddingRecipe {
 export async function embedTexts(
   model: EmbeddingEncoder,
   tokenizer: EmbeddingTokenizer,
-  texts: readonly string[],
+  texts: readonly (string | Int32Array)[],
   options: EmbedTextsOptions = {},
 ): Promise<Float32Array[]> {
   const op = "embedTexts";
@@ -78,6 +83,7 @@ export async function embedTexts(
 
   const given = texts.map((text, i) => {
     if (typeof text === "string") return lowercase ? text.toLowerCase() : text;
+    if (text instanceof Int32Array) return text;
     throw new HeedError("ERR_ARGUMENT", `${op}: expected texts[${i}] to be a string, got ${describe(text)}`);
   });
   const task: SequenceTask = {

@@ -37,7 +37,7 @@ export interface TokenLimits {
 }
 
 /**
- * Resolves to the tokens of texts, or of pairs of texts. They are checked here, because a token that the model cannot
+ * Resolves to the tokens of texts, or of pairs of texts. Texts that are tokens already are only cut. They are checked here, because a token that the model cannot
  * read would spoil the texts of others in its batch.
  *
  * @throws ERR_ARGUMENT if a text has no tokens, or the tokenizer cannot encode pairs.
@@ -48,14 +48,18 @@ export interface TokenLimits {
 export async function encodeTexts(
   op: string,
   tokenizer: PairTokenizer,
-  texts: readonly (string | TextPair)[],
+  texts: readonly (string | TextPair | Int32Array)[],
   { maxLength, vocabularySize, tokenTypes, onTokens, signal }: TokenLimits & { signal: AbortSignal | undefined },
 ): Promise<TokenSequence[]> {
   const sequences: TokenSequence[] = [];
   for (const [i, text] of texts.entries()) {
     signal?.throwIfAborted();
     const encode = (most?: number): Promise<TokenSequence> =>
-      typeof text === "string" ? encodeText(tokenizer, text, most) : encodePair(op, tokenizer, text, most);
+      text instanceof Int32Array
+        ? Promise.resolve({ ids: text.subarray(0, most), tokenTypes: null })
+        : typeof text === "string"
+          ? encodeText(tokenizer, text, most)
+          : encodePair(op, tokenizer, text, most);
     let encoded = await encode(onTokens ? undefined : maxLength);
     onTokens?.(encoded.ids.length);
     // Special tokens at the end of a text stay when it is cut.

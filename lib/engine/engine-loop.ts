@@ -232,7 +232,7 @@ export class EngineLoop {
     const [tokens, scores] = await Promise.all([drawn, losses]);
     this.scheduler.measured(work, performance.now() - start);
     await this.#accept(ended, tokens);
-    for (const [i, request] of scored.entries()) request.acceptScore(scores.losses[i]!, scores.choices[i]!);
+    for (const [i, request] of scored.entries()) request.acceptScore(scores, i);
     this.#speculation?.finished(work);
   }
 

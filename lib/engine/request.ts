@@ -7,6 +7,7 @@ import type { Drawn } from "../generate/draws.js";
 import { LogprobRows } from "../generate/logprob-rows.js";
 import type { TokenSettings } from "../generate/options.js";
 import { type FinishReason, keptTokens, type Sequence } from "../generate/sequence.js";
+import type { Losses } from "./read-losses.js";
 import type { Scoring } from "./scoring.js";
 
 /** Options that a request has besides those of its text. */
@@ -171,10 +172,10 @@ export class Request {
     this.forgotten = this.tokens.length - keptTokens(contextLength);
   }
 
-  /** Takes the loss of its next scored token, and the model's first choice in the place of that token. */
-  acceptScore(loss: number, choice: number): void {
+  /** Takes the loss of the next scored token in a row, with the most likely tokens in the place of that token. */
+  acceptScore({ losses, choices, likeliest }: Losses, row: number): void {
     if (this.end !== null) return;
-    if (!this.scoring!.accept(loss, choice)) this.finish("diverged");
+    if (!this.scoring!.accept(losses[row]!, choices[row]!, (count) => likeliest(row, count))) this.finish("diverged");
     else if (this.scoring!.done) this.finish("stop");
   }
 

@@ -15,6 +15,12 @@ export interface ScoreRequest {
   tokens: ArrayLike<number>;
   /** Index of the first token to score, at least 1; the tokens before it are only read. @default 1 */
   first?: number;
+  /**
+   * @internal Number of most likely tokens in the place of each scored one whose log-probabilities are read too.
+   *
+   * @default null (none)
+   */
+  logprobs?: number | null;
   /** Requests with a higher priority are served first. @default 0 */
   priority?: number;
   /**
@@ -41,7 +47,7 @@ export async function scoreTokens(
   admit: (scoring: Scoring, settings: RequestSettings) => Request,
 ): Promise<TokenScores> {
   checkObject("score", "request", asked);
-  const { tokens, first = 1, priority = 0, adapter, cacheSalt, signal } = asked;
+  const { tokens, first = 1, logprobs = null, priority = 0, adapter, cacheSalt, signal } = asked;
   const { vocabularySize } = model.config;
   checkTokens("score", "tokens", tokens, vocabularySize);
   if (tokens.length < 2)
@@ -53,12 +59,13 @@ export async function scoreTokens(
       `score: expected at most ${most} tokens, one more than the context, got ${tokens.length}${room.shortage(tokens.length - 1)}`,
     );
   checkInteger("score", "first", first, 1, tokens.length - 1);
+  if (logprobs !== null) checkInteger("score", "logprobs", logprobs, 0, vocabularySize);
   checkNumber("score", "priority", priority);
   if (adapter !== undefined && adapter !== null) checkUsable("score", model, adapter);
   checkSalt("score", cacheSalt);
   checkSignal("score", signal);
   signal?.throwIfAborted();
-  const scoring = new Scoring(Int32Array.from(tokens), first);
+  const scoring = new Scoring(Int32Array.from(tokens), first, logprobs);
   const drawing = checkTokenOptions("score", model, { seed: 0 });
   const request = admit(scoring, {
     ...drawing,

@@ -10,7 +10,7 @@ import type { CausalDecoder, DecoderForwardOptions } from "../models/causal-deco
 import { type KvPages, PagedPass, type PassGroup } from "../nn/kv-pages.js";
 import { narrow } from "../ops/views.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
-import { type Losses, readLosses } from "./read-losses.js";
+import { type Losses, noLosses, readLosses } from "./read-losses.js";
 import type { RequestAdapters } from "./request-adapters.js";
 import type { Request } from "./request.js";
 import { lengthOf, type Work } from "./scheduler.js";
@@ -54,11 +54,12 @@ export function runStep(
     using logits = project(first, drawn.length > 0 ? drawn : scores.slice(0, 1));
     using rest = narrow(states, 0, drawn.length, scores.length);
     const targets = scores.map(({ token }) => token);
+    const top = largest(scores.map(({ request }) => request.scoring!.top ?? 0));
     return {
       ended,
       ...(ended.length > 0 ? draw(model, logits, ended) : { drawn: nothingDrawn }),
       scored: scores.map(({ request }) => request),
-      losses: readLosses(model, rest, targets, (rows, from, to) => project(rows, scores.slice(from, to))),
+      losses: readLosses(model, rest, targets, (rows, from, to) => project(rows, scores.slice(from, to)), top),
     };
   }
   // A pass of which no logits are wanted still writes keys and values; a row is then computed in vain.
@@ -76,7 +77,7 @@ const nothingDrawn: Promise<Drawn> = Promise.resolve({ ids: new Int32Array(), lo
 /** Scores of a step in which no request scores tokens. */
 export const noScores: Pick<StepOutput, "scored" | "losses"> = {
   scored: [],
-  losses: Promise.resolve({ losses: new Float32Array(), choices: new Int32Array() }),
+  losses: Promise.resolve(noLosses),
 };
 
 /** Requests, with the number of rows that each has. */

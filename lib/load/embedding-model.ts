@@ -51,7 +51,7 @@ export class EmbeddingModel extends Loaded<EmbeddingEncoder> {
   }
 
   /**
-   * Returns a vector for each text, [C], in the order of the texts. Options that are not given come from `recipe`.
+   * Returns a vector for each text, [C], in the order of the texts. A text may be given as its tokens. Options that are not given come from `recipe`.
    *
    * @example
    * const [whale, shark] = await model.embed(["a whale", "a shark"], { normalize: true });
@@ -60,7 +60,7 @@ export class EmbeddingModel extends Loaded<EmbeddingEncoder> {
    * @throws ERR_ARGUMENT or ERR_RANGE if an argument is invalid, or the model has no tokenizer.
    * @throws The signal's reason if it is aborted.
    */
-  async embed(texts: readonly string[], options: EmbedTextsOptions = {}): Promise<Float32Array[]> {
+  async embed(texts: readonly (string | Int32Array)[], options: EmbedTextsOptions = {}): Promise<Float32Array[]> {
     checkObject("embed", "options", options);
     return embedTexts(this.model, this.tokenizer, texts, { ...this.recipe, ...definedOptions(options) });
   }

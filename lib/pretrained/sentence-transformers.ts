@@ -35,12 +35,15 @@ export async function readRecipe(folder: string): Promise<EmbeddingRecipe | null
   const steps = await inFile(file, () => stepsOf(modules));
   const optionsFile = path.join(folder, "sentence_bert_config.json");
   const options = await ifThere(optionsFile, readJsonFile);
+  const configFile = path.join(folder, "config.json");
+  const config = await ifThere(configFile, readJsonFile);
   const poolingFile = path.join(folder, steps.pooling, "config.json");
   const pooling = await readJsonFile(poolingFile);
   return {
     pooling: await inFile(poolingFile, () => poolingOf(pooling)),
     normalize: steps.normalize,
     ...(await inFile(optionsFile, () => optionsOf(Object(options) as Json))),
+    ...(await inFile(configFile, () => matryoshkaOf(Object(config) as Json))),
   };
 }
 
@@ -49,6 +52,17 @@ function optionsOf(options: Json): Pick<EmbeddingRecipe, "lowercase" | "maxLengt
   return options.max_seq_length == null
     ? { lowercase }
     : { lowercase, maxLength: positiveInteger(options, "max_seq_length") };
+}
+
+/** Returns the numbers of a vector's beginning that the model was trained to use, in the fields that vLLM reads as well. */
+function matryoshkaOf({
+  matryoshka_dimensions: numbers,
+  is_matryoshka: any,
+}: Json): Pick<EmbeddingRecipe, "matryoshka"> {
+  if (numbers == null) return any === true ? { matryoshka: true } : {};
+  const isNumber = (one: unknown): one is number => Number.isSafeInteger(one) && (one as number) > 0;
+  if (Array.isArray(numbers) && numbers.every(isNumber)) return { matryoshka: numbers };
+  throw new HeedError("ERR_FORMAT", `expected matryoshka_dimensions to be positive integers, got ${describe(numbers)}`);
 }
 
 /** Returns the folder of the pooling step, and whether vectors are normalised after it. */

@@ -20,6 +20,8 @@ export interface Part {
   /** Index of the answer. */
   index: number;
   text: string;
+  /** Tokens that were generated; undefined at an end that brings none. */
+  tokens?: readonly number[] | undefined;
   reasoning?: string | undefined;
   toolCalls?: readonly ToolCallDelta[] | undefined;
   /** Log-probabilities of the part's tokens, if the request asks for them. */
@@ -36,6 +38,8 @@ export interface Answer {
   reasoning: string;
   toolCalls: ToolCall[];
   logprobs?: LogprobRows;
+  /** Generated tokens, if they were asked for. */
+  tokens?: number[];
   finishReason: AnswerEnd;
 }
 
@@ -45,12 +49,33 @@ export interface Usage {
   /** Number of tokens of the prompts that the prefix cache had. */
   cachedTokens: number;
   completionTokens: number;
+  /** Number of the generated tokens that are reasoning; those that mark its ends may count as well. */
+  reasoningTokens: number;
+}
+
+/** Counts the tokens of reasoning. Tokens whose text is not known yet belong to what their text turns out to be. */
+export class ReasoningCount {
+  #unknown = 0;
+
+  /** Returns how many tokens are known to be reasoning after an event. */
+  add({
+    text,
+    reasoning,
+    toolCalls,
+    tokens,
+  }: Pick<GenerationEvent, "text" | "reasoning" | "toolCalls" | "tokens">): number {
+    const count = this.#unknown + tokens.length;
+    this.#unknown = reasoning || text !== "" || toolCalls ? 0 : count;
+    return reasoning ? count : 0;
+  }
 }
 
 /** The answers to one prompt, in parts. */
 class PromptAnswers implements Source<Part> {
   readonly #generated: Readonly<GenerationEnd>;
   readonly #events: AsyncGenerator<GenerationEvent, void, undefined>;
+  /** Counts of the answers, by their index among those to the prompt. */
+  readonly #reasoning: ReasoningCount[] = [];
   /** True if an event has said that an answer has ended, as it does if there are several. */
   #said = false;
   #ended = false;
@@ -73,10 +98,11 @@ class PromptAnswers implements Source<Part> {
     if (done) return this.#end();
     const { choice, text, reasoning, toolCalls, tokens, logprobs, finishReason } = value;
     this.usage.completionTokens += tokens.length;
+    this.usage.reasoningTokens += (this.#reasoning[choice] ??= new ReasoningCount()).add(value);
     this.observation.tokens(tokens.length);
     this.#said ||= finishReason !== undefined;
     const end = finishReason === undefined ? null : endOf(finishReason);
-    return { value: { index: this.first + choice, text, reasoning, toolCalls, logprobs, finishReason: end } };
+    return { value: { index: this.first + choice, text, tokens, reasoning, toolCalls, logprobs, finishReason: end } };
   }
 
   async return(): Promise<void> {
@@ -96,7 +122,7 @@ class PromptAnswers implements Source<Part> {
 
 /** Answers that are being generated. Each token passes through here, so there is one promise a part. */
 export class Answers {
-  readonly usage: Usage = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 };
+  readonly usage: Usage = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, reasoningTokens: 0 };
   readonly #parts: Source<Part>;
   readonly #finishReasons: string[] = [];
   readonly #promptTokens: number;
@@ -177,16 +203,17 @@ export class Answers {
     await this.#parts.return();
   }
 
-  /** Resolves to the whole answers. */
-  async all(): Promise<Answer[]> {
+  /** Resolves to the whole answers, with their tokens if `withTokens` is true. */
+  async all(withTokens = false): Promise<Answer[]> {
     const answers: Answer[] = [];
     for (let part = await this.next(); part; part = await this.next()) {
-      const { index, text, reasoning, toolCalls, logprobs, finishReason } = part;
+      const { index, text, tokens = [], reasoning, toolCalls, logprobs, finishReason } = part;
       const answer = (answers[index] ??= { text: "", reasoning: "", toolCalls: [], finishReason: "stop" });
       answer.text += text;
       answer.reasoning += reasoning ?? "";
       for (const delta of toolCalls ?? []) addToolCallDelta(answer.toolCalls, delta);
       for (const one of logprobs ?? []) (answer.logprobs ??= new LogprobRows()).push(one);
+      if (withTokens) (answer.tokens ??= []).push(...tokens);
       if (finishReason) answer.finishReason = finishReason;
     }
     return answers;
@@ -200,7 +227,7 @@ export class Answers {
 }
 
 /** Returns the engine's salt: no salt of a client is that of another one. */
-function saltOf(tenant: string | null, salt: string | undefined): string | undefined {
+export function saltOf(tenant: string | null, salt: string | undefined): string | undefined {
   return tenant === null && salt === undefined ? undefined : JSON.stringify([tenant, salt ?? null]);
 }
 

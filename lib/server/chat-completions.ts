@@ -20,17 +20,21 @@ import {
   jsonSchemaFields,
   toolChoiceSchema,
 } from "./structured-output.js";
-import { type TemplateParameters, templateSchemas, templateVariables } from "./template-variables.js";
+import { type TemplateParameters, templateSchemas, templateVariables, conversationEnd } from "./template-variables.js";
+import { checkPromptLogprobs, promptLogprobs, scorePrompts } from "./prompt-scores.js";
 import {
+  fingerprint,
   modelSchema,
   type Streamed,
   streams,
   streamSchemas,
   type StreamParameters,
+  type TokenParameters,
+  tokenSchemas,
   usageOf,
 } from "./shared-parameters.js";
 
-interface Body extends SamplingParameters, StreamParameters, TemplateParameters {
+interface Body extends SamplingParameters, StreamParameters, TemplateParameters, TokenParameters {
   model?: string | null;
   messages: MessageParameter[];
   max_tokens?: number | null;
@@ -63,6 +67,7 @@ const schema = object(
     ...streamSchemas,
     ...ignoredSchemas,
     ...templateSchemas,
+    ...tokenSchemas,
     logprobs: optional({ type: "boolean", description: "Give the log-probabilities of the tokens." }),
     top_logprobs: optional({
       ...{ type: "integer", minimum: 0, maximum: 20 },
@@ -81,12 +86,13 @@ const schema = object(
     parallel_tool_calls: optional({ type: "boolean", description: "Allow more than one call in an answer." }),
     functions: unsupported([]),
     function_call: unsupported("none", "auto"),
-    response_format: formatSchema({ json_schema: object(jsonSchemaFields) }, ["json_schema"]),
+    response_format: formatSchema({ json_schema: object(jsonSchemaFields), schema: unsupported() }, ["json_schema"]),
     modalities: unsupported(["text"]),
     audio: unsupported(),
     prediction: unsupported(),
     verbosity: idle({ type: "string", enum: ["low", "medium", "high", null] }),
     web_search_options: unsupported(),
+    moderation: unsupported(),
     store: idle({ type: "boolean", description: "It changes nothing: nothing is stored." }),
   },
   ["messages"],
@@ -102,20 +108,36 @@ export const chatCompletions = endpoint<Body>({
     const served = call.models.language(body.model, call.releases);
     served.checkRoom(1, body.n);
     const streamed = streams(body);
+    checkPromptLogprobs(body);
     const answering = answerOptionsOf(body);
     const { shown: tools } = choosable(answering.tools, answering.toolChoice);
     const variables = templateVariables(body);
-    const tokens = await served.chatTokens(chatMessages(body.messages), "messages", { tools, variables }, call);
+    const tokens = await served.chatTokens(
+      chatMessages(body.messages),
+      "messages",
+      { tools, variables, ...conversationEnd(body) },
+      call,
+    );
     const given = body.max_completion_tokens ?? body.max_tokens;
     const param = typeof body.max_completion_tokens === "number" ? "max_completion_tokens" : "max_tokens";
     const room = Math.min(served.contextLength, call.limits.maxTokens ?? Infinity);
     const limit = { maxTokens: given ?? room, param, logprobs: logprobsOf(body) };
     const options = { ...samplingOptions(body, limit, call.limits, served.engine.endTokens), ...answering, chat: true };
+    const { prompt_logprobs: top, return_token_ids: withIds, cache_salt: salt } = body;
+    const scores = typeof top === "number" ? await scorePrompts(served, call, [tokens], top, salt ?? undefined) : null;
     const answers = await Answers.begin("chat", served, call, [tokens], options);
-    const head = { id: `chatcmpl-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model: served.id };
-    if (streamed) return new EventStream(events(head, served.tokenizer, answers, streamed), () => answers.leave());
-    const choices = (await answers.all()).map((answer, i) => choiceOf(answer, i, served.tokenizer));
-    return { ...head, object: "chat.completion", choices, usage: usageOf(answers.usage) };
+    const head = {
+      ...{ id: `chatcmpl-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model: served.id },
+      system_fingerprint: fingerprint,
+    };
+    const ids = withIds ? tokens : null;
+    if (streamed) return new EventStream(events(head, served.tokenizer, answers, streamed, ids), () => answers.leave());
+    const choices = (await answers.all(withIds === true)).map((answer, i) => choiceOf(answer, i, served.tokenizer));
+    return {
+      ...{ ...head, object: "chat.completion", choices, usage: usageOf(answers.usage) },
+      ...(ids && { prompt_token_ids: [...ids] }),
+      ...(scores && { prompt_logprobs: promptLogprobs(served.tokenizer, scores[0]!) }),
+    };
   },
 });
 
@@ -139,13 +161,14 @@ function answerOptionsOf(body: Body): ReturnType<typeof answerOptions> {
 }
 
 function choiceOf(answer: Answer, index: number, tokenizer: Tokenizer): object {
-  const { text, reasoning, toolCalls, logprobs, finishReason } = answer;
+  const { text, reasoning, toolCalls, logprobs, tokens, finishReason } = answer;
   const message = {
     ...{ role: "assistant", content: text === "" && toolCalls.length > 0 ? null : text, refusal: null },
     ...(reasoning !== "" && { reasoning_content: reasoning }),
     ...(toolCalls.length > 0 && { tool_calls: toolCalls.map(toolCallOf) }),
   };
-  return { index, message, logprobs: chatLogprobs(tokenizer, logprobs), finish_reason: finishReason };
+  const ids = tokens && { token_ids: tokens };
+  return { index, message, logprobs: chatLogprobs(tokenizer, logprobs), finish_reason: finishReason, ...ids };
 }
 
 function toolCallOf({ id, name, arguments: given }: ToolCall): object {
@@ -161,18 +184,24 @@ async function* events(
   tokenizer: Tokenizer,
   answers: Answers,
   { usage, continuous }: Streamed,
+  /** Tokens of the prompt if the events tell tokens. */
+  prompt: Int32Array | null,
 ): AsyncGenerator<string, void, undefined> {
   const chunk = { ...head, object: "chat.completion.chunk" };
   const eventOf = choiceEvents(chunk, continuous ? () => usageOf(answers.usageSoFar) : usage);
-  const eventFor = ({ index, logprobs, finishReason }: Part, delta: object): string =>
-    eventOf({ index, delta, logprobs: chatLogprobs(tokenizer, logprobs), finish_reason: finishReason });
+  const eventFor = ({ index, logprobs, tokens = [], finishReason }: Part, delta: object): string => {
+    const ids = prompt && { token_ids: tokens };
+    return eventOf({ index, delta, logprobs: chatLogprobs(tokenizer, logprobs), finish_reason: finishReason, ...ids });
+  };
+  if (prompt) yield eventText({ ...chunk, choices: [], prompt_token_ids: [...prompt], ...(usage && { usage: null }) });
   const begun = new Set<number>();
   for (let part = await answers.next(); part; part = await answers.next()) {
     const { index, finishReason } = part;
     const delta = deltaOf(part);
     if (!begun.has(index)) yield eventFor({ index, text: "", finishReason: null }, { role: "assistant", content: "" });
     begun.add(index);
-    if (finishReason || delta) yield eventFor(part, delta ?? {});
+    const { tokens = [] } = part;
+    if (finishReason || delta || (prompt && tokens.length > 0)) yield eventFor(part, delta ?? {});
   }
   if (usage) yield eventText({ ...chunk, choices: [], usage: usageOf(answers.usage) });
   yield doneText;

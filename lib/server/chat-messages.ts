@@ -105,7 +105,7 @@ export function chatMessages(messages: readonly MessageParameter[]): ChatMessage
       role: role === "developer" ? "system" : role,
       // Templates tell a message without text from one whose text is empty.
       content:
-        typeof content === "string" ? content : (content?.map(({ text }) => text).join("") ?? (isEmpty ? "" : null)),
+        typeof content === "string" ? content : (content?.map(({ text }) => text).join("\n") ?? (isEmpty ? "" : null)),
       ...(typeof name === "string" && { name }),
       ...(calls.length > 0 && { toolCalls: calls.map(({ id, function: called }) => toolCallOf(id, called)) }),
       ...(typeof rest.tool_call_id === "string" && { toolCallId: rest.tool_call_id }),

@@ -7,6 +7,8 @@ import type { ServedModels } from "./served-models.js";
 export interface RequestLimits {
   /** Largest number of tokens that a request may ask for, per answer. @default the model's context length */
   maxTokens?: number | undefined;
+  /** If true, texts to embed, to rank or to classify that are too long are cut, unless a request says otherwise. @default false */
+  truncate?: boolean | undefined;
 }
 
 /** Surroundings of a call of an endpoint. */

@@ -3,6 +3,7 @@ import { completions } from "./completions.js";
 import type { Endpoint } from "./endpoint.js";
 import { embeddings } from "./embeddings.js";
 import { rerank } from "./rerank.js";
+import { classify, score } from "./score.js";
 import { responses } from "./responses.js";
 import { detokenize, tokenize } from "./tokenize.js";
 
@@ -13,6 +14,8 @@ export const endpoints: readonly Endpoint[] = [
   responses,
   embeddings,
   rerank,
+  score,
+  classify,
   tokenize,
   detokenize,
 ];

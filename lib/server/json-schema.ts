@@ -52,7 +52,7 @@ export function unsupported(...neutral: readonly unknown[]): Schema {
 
 /** Returns the schema of a parameter that changes nothing here. */
 export function idle(schema: Schema): Schema {
-  return optional({ description: "It changes nothing.", ...schema });
+  return optional({ description: "It changes nothing.", ...schema, "x-idle": true });
 }
 
 // One error is enough for the answer, and looking for all of them takes a time that grows with the body.
@@ -72,7 +72,7 @@ ajv.addKeyword({
   },
 });
 // What docs/limits.md says about a field: its limit, if it is none that a schema has, and what a value at the limit costs.
-for (const keyword of ["x-unsupported", "x-limit", "x-cost"]) ajv.addKeyword(keyword);
+for (const keyword of ["x-unsupported", "x-idle", "x-limit", "x-cost"]) ajv.addKeyword(keyword);
 ajv.addKeyword("example");
 
 /** Result of comparing a body with its schema. */

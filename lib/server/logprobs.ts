@@ -6,13 +6,25 @@ import { type Items, MappedArray } from "./json-parts.js";
 /** Positions of the tokens of an answer in its text, in characters; a token may be a part of one. */
 export class TextOffsets {
   readonly #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  #at = 0;
+  #at: number;
+
+  /** Begins at the start of a text, before which the tokens have so many characters that it has not. */
+  constructor(skipped = 0) {
+    this.#at = -skipped;
+  }
+
+  /** Returns the offsets of a text's tokens. What a tokenizer adds to a text comes at its beginning. */
+  static of(tokenizer: Tokenizer, text: string, tokens: Int32Array): TextOffsets {
+    const whole = new TextOffsets();
+    for (const token of tokens) whole.next(tokenizer, token);
+    return new TextOffsets(Math.max(0, whole.#at - Array.from(text).length));
+  }
 
   /** Returns the position at which a token begins: that of its character, if it goes on with one. */
   next(tokenizer: Tokenizer, token: number): number {
     const at = this.#at;
     this.#at += Array.from(this.#decoder.decode(bytesOf(tokenizer, token), { stream: true })).length;
-    return at;
+    return Math.max(0, at);
   }
 }
 
@@ -27,11 +39,32 @@ export function chatLogprobs(tokenizer: Tokenizer, tokens: Items<TokenLogprobs> 
   return { content, refusal: null };
 }
 
+/** A token with its log-probability, which the first one of a prompt has not. */
+export type ScoredToken = TokenLogprobs | { readonly token: number; readonly logprob: null };
+
+/** Returns the tokens of a prompt, of which all but the first have scores, and the generated ones. */
+export function echoed(
+  prompt: Int32Array,
+  scores: Items<TokenLogprobs>,
+  generated: Items<TokenLogprobs> | readonly TokenLogprobs[] = [],
+): Items<ScoredToken> {
+  const first = { token: prompt[0]!, logprob: null };
+  return {
+    length: 1 + scores.length + generated.length,
+    at: (i) => (i === 0 ? first : i <= scores.length ? scores.at(i - 1) : generated.at(i - 1 - scores.length)),
+    *[Symbol.iterator]() {
+      yield first;
+      yield* scores;
+      yield* generated;
+    },
+  };
+}
+
 /** Log-probabilities as text completions have them. */
 interface TextLogprobs {
   tokens: string[];
-  token_logprobs: number[];
-  top_logprobs: MappedArray<TokenLogprobs>;
+  token_logprobs: (number | null)[];
+  top_logprobs: MappedArray<ScoredToken>;
   text_offset: number[];
 }
 
@@ -41,7 +74,7 @@ interface TextLogprobs {
  */
 export function textLogprobs(
   tokenizer: Tokenizer,
-  tokens: Items<TokenLogprobs> | undefined,
+  tokens: Items<ScoredToken> | undefined,
   offsets = new TextOffsets(),
 ): TextLogprobs | null {
   if (!tokens) return null;
@@ -49,9 +82,11 @@ export function textLogprobs(
   const named = ({ token, logprob }: TokenLogprob) => [shownToken(tokenizer, token).text, finite(logprob)] as const;
   return {
     tokens: texts,
-    token_logprobs: Array.from(tokens, ({ logprob }) => finite(logprob)),
+    token_logprobs: Array.from(tokens, ({ logprob }) => (logprob === null ? null : finite(logprob))),
     // Of tokens with the same text, the likeliest counts, which comes first.
-    top_logprobs: new MappedArray(tokens, (one) => Object.fromEntries([...top(one).map(named)].reverse())),
+    top_logprobs: new MappedArray(tokens, (one) =>
+      one.logprob === null ? null : Object.fromEntries([...top(one).map(named)].reverse()),
+    ),
     text_offset: Array.from(tokens, ({ token }) => offsets.next(tokenizer, token)),
   };
 }
@@ -72,7 +107,7 @@ interface ShownToken {
 const shownTokens = new WeakMap<Tokenizer, Map<number, ShownToken>>();
 
 /** Returns a token that is not the first of a text. */
-function shownToken(tokenizer: Tokenizer, token: number): ShownToken {
+export function shownToken(tokenizer: Tokenizer, token: number): ShownToken {
   const known = shownTokens.get(tokenizer) ?? new Map<number, ShownToken>();
   shownTokens.set(tokenizer, known);
   const found = known.get(token);
@@ -97,6 +132,6 @@ function textOf(tokenizer: Tokenizer, token: number): string {
 }
 
 /** Returns a number that JSON can hold: a token that is impossible has the log-probability -9999, as in OpenAI's answers. */
-function finite(logprob: number): number {
+export function finite(logprob: number): number {
   return Math.max(logprob, -9999);
 }

@@ -67,13 +67,14 @@ export interface ServerOptions extends RequestLimits, AccessOptions, DrainOption
  */
 export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options) => {
   const { models, engine, maxTokens, bodyLimit = 4 * 2 ** 20, playground = true, onModels } = options;
-  const { rawControlTokens = false, strict = false } = options;
+  const { rawControlTokens = false, strict = false, truncate = false } = options;
   if (onModels !== undefined) checkFunction("server: onModels", onModels);
   checkInteger("server", "bodyLimit", bodyLimit, 1);
   if (maxTokens !== undefined) checkInteger("server", "maxTokens", maxTokens, 1);
   checkBoolean("server", "playground", playground);
   checkBoolean("server", "rawControlTokens", rawControlTokens);
   checkBoolean("server", "strict", strict);
+  checkBoolean("server", "truncate", truncate);
   const served = new ServedModels(models, engine, { rawControlTokens });
   app.addHook("onClose", () => served.close());
   onModels?.(served.summaries);
@@ -101,7 +102,7 @@ export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options
   const spans = await tracing();
   await documentApi(app);
   const observer = observers([serveMetrics(app, served), ...(spans ? [spans] : [])]);
-  const context = { models: served, limits: { maxTokens }, observer };
+  const context = { models: served, limits: { maxTokens, truncate }, observer };
   for (const endpoint of endpoints) serve(app, endpoint, context, { drain, tenantOf, bodyLimit, unread });
   serveModels(app, served);
   if (playground) servePlayground(app);
@@ -182,6 +183,15 @@ function serveModels(app: FastifyInstance, models: ServedModels): void {
       ...(model instanceof ServedLanguageModel && model.parent && { parent: model.parent.id }),
       ...{ max_model_len: model.contextLength, routes: model.routes },
     }));
+  const tokenizerInfo = { schema: { summary: "Describe the tokenizer of a model" } };
+  app.get<{ Querystring: { model?: string } }>("/tokenizer_info", tokenizerInfo, ({ query: { model } }) => {
+    const releases: (() => void)[] = [];
+    try {
+      return models.language(model, releases).tokenizerInfo;
+    } finally {
+      for (const release of releases) release();
+    }
+  });
   app.get("/v1/models", { schema: { summary: "List the models" } }, () => ({ object: "list", data: list() }));
   // Names of models may contain slashes.
   app.get<{ Params: { "*": string } }>("/v1/models/*", { schema: { summary: "Describe a model" } }, ({ params }) => {

@@ -2,7 +2,7 @@
 // A classifier with one label reads the query and each document together (a cross-encoder). With a model that embeds, the
 // relevance is the cosine of the vectors of the query and the document.
 import { randomUUID } from "node:crypto";
-import { embed, rank, type Read } from "./embed.js";
+import { cosine, embed, rank, type Read } from "./embed.js";
 import { type Call, endpoint } from "./endpoint.js";
 import { mostTokens, object, optional, textSchema } from "./json-schema.js";
 import { ServedRankingModel, type ServedEmbeddingModel } from "./served-models.js";
@@ -49,8 +49,8 @@ export const rerank = endpoint<Body>({
     const texts = documents.map((document) => (typeof document === "string" ? document : document.text));
     const { result: ranked, tokens } =
       served instanceof ServedRankingModel
-        ? await rank(served, query, texts, truncate === true, call)
-        : await byCosine(served, query, texts, truncate === true, call);
+        ? await rank(served, query, texts, truncate, call)
+        : await byCosine(served, query, texts, truncate, call);
     const results = ranked.slice(0, top ?? undefined).map(({ index, score }) => ({
       ...{ index, relevance_score: score },
       ...(withTexts && { document: { text: texts[index] } }),
@@ -68,7 +68,7 @@ async function byCosine(
   served: ServedEmbeddingModel,
   query: string,
   texts: readonly string[],
-  truncate: boolean,
+  truncate: boolean | null | undefined,
   call: Call,
 ): Promise<Read<{ index: number; score: number }[]>> {
   const { result: vectors, tokens } = await embed(served, [query, ...texts], truncate, call);
@@ -77,10 +77,4 @@ async function byCosine(
     .map((vector, index) => ({ index, score: cosine(wanted, vector) }))
     .sort((a, b) => b.score - a.score || a.index - b.index);
   return { result, tokens };
-}
-
-function cosine(a: Float32Array, b: Float32Array): number {
-  const dot = (x: Float32Array, y: Float32Array): number => x.reduce((sum, value, i) => sum + value * y[i]!, 0);
-  const lengths = Math.sqrt(dot(a, a) * dot(b, b));
-  return lengths === 0 ? 0 : dot(a, b) / lengths;
 }

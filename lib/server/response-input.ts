@@ -15,7 +15,7 @@ import {
 export type InputItem =
   | (MessageParameter & { type?: "message" })
   | { type: "function_call"; call_id: string; name: string; arguments: string }
-  | { type: "function_call_output"; call_id: string; output: string }
+  | { type: "function_call_output"; call_id: string; output: string | { text: string }[] }
   | { type: "reasoning"; content?: { text: string }[] | null };
 
 // Clients send back the items of earlier answers, which have these fields.
@@ -39,9 +39,10 @@ const items: Readonly<Record<string, Schema>> = {
     },
     ["type", "call_id", "name", "arguments"],
   ),
-  function_call_output: object({ type: kind("function_call_output"), call_id: nameSchema, output: text, ...earlier }, [
-    ...["type", "call_id", "output"],
-  ]),
+  function_call_output: object(
+    { type: kind("function_call_output"), call_id: nameSchema, output: contentSchema("input_text"), ...earlier },
+    ["type", "call_id", "output"],
+  ),
   reasoning: object(
     {
       // Summaries and encrypted contents are of other servers' models.

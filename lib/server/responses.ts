@@ -62,6 +62,8 @@ const schema = object(
     tool_choice: toolChoiceSchema(object({ type: functionType, name: nameSchema }, ["name"])),
     parallel_tool_calls: optional({ type: "boolean", description: "Allow more than one call in an answer." }),
     max_tool_calls: unsupported(),
+    moderation: unsupported(),
+    context_management: unsupported([]),
     text: optional(
       object({
         format: formatSchema(jsonSchemaFields, ["schema"]),
@@ -136,7 +138,10 @@ class Response {
       output: items.map((item) => item.object(status)),
       usage: {
         ...{ input_tokens: usage.promptTokens, input_tokens_details: { cached_tokens: usage.cachedTokens } },
-        ...{ output_tokens: usage.completionTokens, output_tokens_details: { reasoning_tokens: 0 } },
+        ...{
+          output_tokens: usage.completionTokens,
+          output_tokens_details: { reasoning_tokens: usage.reasoningTokens },
+        },
         total_tokens: usage.promptTokens + usage.completionTokens,
       },
     };

@@ -3,7 +3,7 @@ import type { EngineRequest } from "../engine/engine-request.js";
 import { longestStop, mostStops } from "../generate/stop-texts.js";
 import { ApiError } from "./api-error.js";
 import type { RequestLimits } from "./endpoint.js";
-import { idle, mostTokens, nameSchema, optional, type Schema } from "./json-schema.js";
+import { idle, mostTokens, nameSchema, optional, type Schema, unread } from "./json-schema.js";
 
 /** Parameters that all endpoints for generation share. Null is the same as no value. */
 export interface SamplingParameters {
@@ -48,7 +48,7 @@ export const samplingSchemas: Readonly<Record<keyof SamplingParameters, Schema>>
     description: "Numbers that are added to the logits of tokens, by token id.",
   },
   seed: integer(
-    { minimum: -(2 ** 63), maximum: 2 ** 64 },
+    { minimum: -(2 ** 63), exclusiveMaximum: 2 ** 63 },
     "The same seed gives the same text. JSON's numbers tell those of more than 53 bits apart by their first bits.",
   ),
   stop: {
@@ -102,6 +102,7 @@ export const ignoredSchemas: Readonly<Record<string, Schema>> = {
   safety_identifier: idle({ ...nameSchema, description: "Name of the end user. It changes nothing." }),
   prompt_cache_key: idle({ ...nameSchema, description: "It changes nothing: every beginning is cached." }),
   prompt_cache_retention: idle({ ...nameSchema, description: "It changes nothing: every beginning is cached." }),
+  prompt_cache_options: { ...unread, "x-idle": true },
   service_tier: idle(nameSchema),
   metadata: idle({
     ...{ type: "object", maxProperties: 16, propertyNames: { maxLength: 64 } },

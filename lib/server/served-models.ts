@@ -42,6 +42,17 @@ export interface ServedSummary {
 /** Options of the conversations with a server's models. */
 export type ServedChatOptions = Pick<ChatOptions, "rawControlTokens">;
 
+/** Parts of a conversation besides its messages. */
+export interface ConversationParts {
+  readonly tools?: readonly Tool[];
+  /** Variables of the chat template. */
+  readonly variables?: Readonly<Record<string, unknown>>;
+  /** True if the beginning of the answer follows the messages. @default true */
+  readonly addGenerationPrompt?: boolean;
+  /** True if the model continues the last message. @default false */
+  readonly continues?: boolean;
+}
+
 /** A model that generates, or one of its adapters, under the name that clients give. */
 export class ServedLanguageModel {
   private constructor(
@@ -83,6 +94,14 @@ export class ServedLanguageModel {
     return this.parent ? this.id : undefined;
   }
 
+  /** Configuration of the tokenizer, as its model was published with it. */
+  get tokenizerInfo(): object {
+    const { tokenizer } = this;
+    if (!(tokenizer instanceof HuggingFaceTokenizer)) return { tokenizer_class: tokenizer.constructor.name };
+    const { config, chatTemplate } = tokenizer.toFile();
+    return { tokenizer_class: "PreTrainedTokenizerFast", ...config, chat_template: chatTemplate };
+  }
+
   /** Routes that the model answers. */
   get routes(): readonly string[] {
     const chat = hasChatTemplate(this.tokenizer) ? ["/v1/chat/completions", "/v1/responses"] : [];
@@ -106,9 +125,15 @@ export class ServedLanguageModel {
 
   /**
    * Resolves to the tokens of a text. An empty one is the end-of-text token, with which a new text begins. Of a text that
-   * is too long, no more is encoded than shows that it is: megabytes would keep a core busy for a long time.
+   * is too long, no more is encoded than shows that it is: megabytes would keep a core busy for a long time. If no
+   * special tokens are added, the names of such tokens in the text stand for them, and an empty text has no tokens.
    */
-  async textTokens(text: string): Promise<Int32Array> {
+  async textTokens(text: string, addSpecialTokens = true): Promise<Int32Array> {
+    const { tokenizer } = this;
+    if (!addSpecialTokens && tokenizer instanceof HuggingFaceTokenizer) {
+      const options = { addSpecialTokens, special: true, maxLength: this.contextLength + 1 };
+      return this.#fittingStart(await tokenizer.encodeAsync(text, options), "prompt");
+    }
     return this.#fittingStart(await encodePrompt(this.tokenizer, text, this.contextLength + 1), "prompt");
   }
 
@@ -119,7 +144,7 @@ export class ServedLanguageModel {
   async chatTokens(
     messages: readonly ChatMessage[],
     param: string,
-    { tools = [], variables = {} }: { tools?: readonly Tool[]; variables?: Readonly<Record<string, unknown>> },
+    { tools = [], variables = {}, ...end }: ConversationParts,
     { signal, warn }: Pick<Call, "signal" | "warn">,
   ): Promise<Int32Array> {
     const { tokenizer } = this;
@@ -132,7 +157,8 @@ export class ServedLanguageModel {
       noted.add(tokenizer);
       warn(`model ${JSON.stringify(this.id)}: ${describedToolsNote}`);
     }
-    const options = { ...this.chat, tools: shown.tools, variables, maxLength: this.contextLength + 1, signal };
+    const own = { tools: shown.tools, variables, ...end };
+    const options = { ...this.chat, ...own, maxLength: this.contextLength + 1, signal };
     return this.#fittingStart(await tokenizer.encodeChatAsync(shown.messages, options), param);
   }
 
@@ -174,7 +200,7 @@ function hasChatTemplate(tokenizer: Tokenizer): tokenizer is HuggingFaceTokenize
 /** A model that embeds, under the name that clients give. */
 export class ServedEmbeddingModel {
   /** Routes that the model answers. */
-  readonly routes = ["/v1/embeddings", "/v1/rerank"];
+  readonly routes = ["/v1/embeddings", "/v1/rerank", "/v1/score"];
   /** Requests that run or wait: they share batches, so none waits for another. */
   readonly limit = new Limit(1024);
 
@@ -192,13 +218,16 @@ export class ServedEmbeddingModel {
 /** A model that compares documents with a query, under the name that clients give. */
 export class ServedRankingModel {
   /** Routes that the model answers. */
-  readonly routes = ["/v1/rerank"];
+  readonly routes: readonly string[];
   readonly limit = new Limit(1024);
 
   constructor(
     readonly id: string,
     readonly model: ClassifierModel,
-  ) {}
+  ) {
+    const ranks = model.model.labels.length === 1;
+    this.routes = [...(ranks ? ["/v1/rerank", "/v1/score"] : []), "/v1/classify"];
+  }
 
   /** Largest number of tokens of a query and a document together. */
   get contextLength(): number {
@@ -272,6 +301,11 @@ export class ServedModels {
   /** Returns the model that a request names, or the first if it names none: one that ranks rather than one that embeds. */
   ranking(id: string | null | undefined): ServedRankingModel | ServedEmbeddingModel {
     return this.#find([...this.#ranking, ...this.#embedding], id, "ranks or embeds text");
+  }
+
+  /** Returns the model that a request names, or the first if it names none. */
+  classifier(id: string | null | undefined): ServedRankingModel {
+    return this.#find(this.#ranking, id, "classifies texts");
   }
 
   /** Largest number of answers that each engine lets run and wait; Infinity if there is none. */

@@ -1,7 +1,11 @@
 // Parameters and fields of answers that several endpoints share.
 import type { Usage } from "./answers.js";
+import { version } from "../version.js";
 import { ApiError } from "./api-error.js";
 import { idle, nameSchema, object, optional, type Schema } from "./json-schema.js";
+
+/** Name of the software that computes the answers, for clients that compare those of different days. */
+export const fingerprint = `heed-${version()}`;
 
 export const modelSchema = optional({ ...nameSchema, description: "Name of a model; the first by default." });
 
@@ -26,6 +30,23 @@ export const streamSchemas: Readonly<Record<keyof StreamParameters, Schema>> = {
   ),
 };
 
+/** Parameters of what an answer tells about tokens. */
+export interface TokenParameters {
+  return_token_ids?: boolean | null;
+  prompt_logprobs?: number | null;
+}
+
+export const tokenSchemas: Readonly<Record<keyof TokenParameters, Schema>> = {
+  return_token_ids: optional({
+    ...{ type: "boolean", description: "heed's own, and vLLM's: give the tokens of the prompt and of the answer." },
+  }),
+  prompt_logprobs: optional({
+    ...{ type: "integer", minimum: 0, maximum: 20 },
+    description: "heed's own, and vLLM's: number of the most likely tokens at each place of the prompt to tell.",
+    "x-cost": "as many numbers for each token of the prompt",
+  }),
+};
+
 /** Places of a stream that have the numbers of tokens: its end, or each event as well. */
 export interface Streamed {
   readonly usage: boolean;
@@ -44,11 +65,12 @@ export function streams({ stream, stream_options: options }: StreamParameters): 
 }
 
 /** Returns the numbers of tokens in OpenAI's form. */
-export function usageOf({ promptTokens, cachedTokens, completionTokens }: Usage): object {
+export function usageOf({ promptTokens, cachedTokens, completionTokens, reasoningTokens }: Usage): object {
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
     prompt_tokens_details: { cached_tokens: cachedTokens },
+    ...(reasoningTokens > 0 && { completion_tokens_details: { reasoning_tokens: reasoningTokens } }),
   };
 }

@@ -1,4 +1,5 @@
 // Parameters that a chat template reads: if the model thinks before its answer, and others that its maker has named.
+import { ApiError } from "./api-error.js";
 import { idle, object, optional, type Schema, unsupported } from "./json-schema.js";
 
 /** Efforts of OpenAI's models; "none" asks for no reasoning. */
@@ -9,6 +10,8 @@ export interface TemplateParameters {
   chat_template_kwargs?: Readonly<Record<string, string | number | boolean | null>> | null;
   reasoning_effort?: ReasoningEffort | null;
   thinking?: { type: "enabled" | "disabled" } | null;
+  add_generation_prompt?: boolean | null;
+  continue_final_message?: boolean | null;
 }
 
 const effort: Schema = { type: "string", enum: ["none", "minimal", "low", "medium", "high", "xhigh"] };
@@ -26,11 +29,22 @@ export const templateSchemas: Readonly<Record<keyof TemplateParameters, Schema>>
     maxProperties: 64,
     propertyNames: { pattern: "^[A-Za-z_][A-Za-z0-9_]*$", maxLength: 64 },
     // A template may write them into the text, where nothing of a client may be a control token.
-    additionalProperties: { type: ["string", "number", "boolean", "null"], pattern: "^[\\w .,:/-]*$", maxLength: 256 },
+    additionalProperties: {
+      type: ["string", "number", "boolean", "null"],
+      ...{ minimum: -(2 ** 53), maximum: 2 ** 53 },
+      pattern: "^[\\w .,:/-]*$",
+      maxLength: 256,
+    },
     description: "vLLM's: variables of the chat template, such as enable_thinking.",
     "x-cost": "the template's own, within the bounds of its work",
   },
   reasoning_effort: effortSchema,
+  add_generation_prompt: optional({
+    ...{ type: "boolean", description: "vLLM's: let the beginning of an answer follow the messages; true by default." },
+  }),
+  continue_final_message: optional({
+    ...{ type: "boolean", description: "vLLM's: continue the last message instead of answering it." },
+  }),
   thinking: optional(
     object(
       {
@@ -58,6 +72,16 @@ export const reasoningSchema: Schema = optional(
     generate_summary: idle({ type: "string", enum: ["auto", "concise", "detailed", null] }),
   }),
 );
+
+/** Returns how the text of a conversation ends. */
+export function conversationEnd(given: TemplateParameters): { addGenerationPrompt: boolean; continues: boolean } {
+  const { add_generation_prompt: begins, continue_final_message: continues } = given;
+  if (begins && continues)
+    throw new ApiError(400, "continue_final_message: expected add_generation_prompt not to be true as well.", {
+      ...{ param: "continue_final_message", code: "invalid_value" },
+    });
+  return { addGenerationPrompt: begins ?? true, continues: continues === true };
+}
 
 /** Returns the variables of the template for the parameters. Those that are named by the request win. */
 export function templateVariables({

@@ -2,7 +2,9 @@
 import { chatMessages, type MessageParameter, messagesSchema } from "./chat-messages.js";
 import { ApiError } from "./api-error.js";
 import { endpoint } from "./endpoint.js";
-import { object, textSchema, tokensSchema } from "./json-schema.js";
+import { shownToken } from "./logprobs.js";
+import { object, optional, textSchema, tokensSchema } from "./json-schema.js";
+import { conversationEnd, templateSchemas } from "./template-variables.js";
 import { modelSchema } from "./shared-parameters.js";
 
 interface Body {
@@ -11,21 +13,40 @@ interface Body {
   /** llama.cpp's name of the prompt. */
   content?: string;
   messages?: MessageParameter[];
+  add_generation_prompt?: boolean | null;
+  continue_final_message?: boolean | null;
+  add_special_tokens?: boolean | null;
+  return_token_strs?: boolean | null;
 }
 
 export const tokenize = endpoint<Body>({
   url: "/tokenize",
   summary: "Turn a text or a conversation into tokens",
-  schema: object({ model: modelSchema, prompt: textSchema, content: textSchema, messages: messagesSchema }),
-  async run({ model, content, prompt = content, messages }, call) {
+  schema: object({
+    ...{ model: modelSchema, prompt: textSchema, content: textSchema, messages: messagesSchema },
+    add_special_tokens: optional({
+      type: "boolean",
+      description: "Add the tokens that begin and end a text; if false, the names of such tokens stand for them.",
+    }),
+    add_generation_prompt: templateSchemas.add_generation_prompt,
+    continue_final_message: templateSchemas.continue_final_message,
+    return_token_strs: optional({ type: "boolean", description: "Give the texts of the tokens as well." }),
+  }),
+  async run({ model, content, prompt = content, messages, ...options }, call) {
     const served = call.models.language(model, call.releases);
     if ((prompt === undefined) === (messages === undefined))
       throw new ApiError(400, "Expected one of prompt and messages.", { param: "prompt", code: "invalid_value" });
     const tokens =
       prompt === undefined
-        ? await served.chatTokens(chatMessages(messages!), "messages", {}, call)
-        : await served.textTokens(prompt);
-    return { tokens: [...tokens], count: tokens.length, max_model_len: served.contextLength };
+        ? await served.chatTokens(chatMessages(messages!), "messages", conversationEnd(options), call)
+        : await served.textTokens(prompt, options.add_special_tokens !== false);
+    const { tokenizer } = served;
+    return {
+      ...{ tokens: [...tokens], count: tokens.length, max_model_len: served.contextLength },
+      ...(options.return_token_strs && {
+        token_strs: Array.from(tokens, (token) => shownToken(tokenizer, token).text),
+      }),
+    };
   },
 });
 

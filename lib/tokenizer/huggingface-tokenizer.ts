@@ -240,10 +240,21 @@ export class HuggingFaceTokenizer {
     {
       maxLength,
       signal,
+      continues = false,
       ...options
-    }: ChatOptions & Pick<HuggingFaceEncodeOptions, "maxLength"> & { signal?: AbortSignal | undefined } = {},
+    }: ChatOptions &
+      Pick<HuggingFaceEncodeOptions, "maxLength"> & {
+        signal?: AbortSignal | undefined;
+        /** @internal True if the text ends with the content of the last message, so that the model continues it. */
+        continues?: boolean;
+      } = {},
   ): Promise<Int32Array> {
-    return this.encodeRenderedAsync(await renderChat(this.#template, messages, options, signal), maxLength);
+    const own = continues ? { ...options, addGenerationPrompt: false } : options;
+    const rendered = await renderChat(this.#template, messages, own, signal);
+    return this.encodeRenderedAsync(
+      continues ? endingWith(rendered, messages.at(-1)?.content ?? "") : rendered,
+      maxLength,
+    );
   }
 
   /** @internal Resolves to the ids of a conversation's text, at most `maxLength` of them. */
@@ -444,5 +455,17 @@ function templateOf(value: unknown): string | null {
   throw new HeedError(
     "ERR_FORMAT",
     `chat template: expected a string or a list with a "default", got ${describe(value)}`,
+  );
+}
+
+/** Returns the beginning of a conversation's text up to the end of its last message, whose content is this. */
+function endingWith({ text, untrusted }: RenderedText, content: string): RenderedText {
+  // Most templates remove white space around a content.
+  const written = text.includes(content) ? content : content.trim();
+  const at = text.lastIndexOf(written);
+  if (at >= 0 && written !== "") return { text: text.slice(0, at + written.length), untrusted };
+  throw new HeedError(
+    "ERR_ARGUMENT",
+    `encodeChat: expected a last message that can be continued, whose content the chat template writes, got ${describe(content)}`,
   );
 }

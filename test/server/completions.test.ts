@@ -125,7 +125,7 @@ describe("/v1/chat/completions", () => {
       role: "user",
       content: [
         { type: "text", text: "Who are" },
-        { type: "text", text: " you?" },
+        { type: "text", text: "you?" },
       ],
     },
     { role: "assistant", content: "Ishmael", refusal: null, tool_calls: [] },
@@ -137,7 +137,7 @@ describe("/v1/chat/completions", () => {
     const expected = await model.chat(
       [
         { role: "system", content: "Be brief." },
-        { role: "user", content: "Who are you?" },
+        { role: "user", content: "Who are\nyou?" },
         { role: "assistant", content: "Ishmael" },
         { role: "user", content: "Why?" },
       ],
@@ -195,14 +195,14 @@ describe("refusals", () => {
     [400, text, { prompt: "a", temperature: "0.7" }, "temperature", "invalid_value", 'must be number, got "0.7"'],
     [400, text, { prompt: "a", temperature: 3 }, "temperature", "invalid_value", "must be <= 2, got 3"],
     [400, text, { prompt: "a", top_p: 0 }, "top_p", "invalid_value", "must be > 0"],
-    [400, text, { prompt: "a", max_tokens: 0 }, "max_tokens", "invalid_value", "must be >= 1"],
+    [400, text, { prompt: "a", max_tokens: 0 }, "max_tokens", "invalid_value", "expected at least 1, or echo"],
     [400, text, { prompt: "a", max_tokens: 41 }, "max_tokens", "invalid_value", "the server's limit"],
     [400, text, { prompt: "a", max_tokens: 4, min_tokens: 5 }, "min_tokens", "invalid_value", "expected at most 4"],
     [400, text, { prompt: "a", logit_bias: { a: 1 } }, "logit_bias", "invalid_value", "property name"],
     [400, text, { prompt: "a", logit_bias: { "999": 1 } }, null, "invalid_value", "token ids below 272"],
     [400, text, { prompt: [1, 2, 999] }, null, "invalid_value", "from 0 to 271"],
     [400, text, { prompt: [4294967296] }, "prompt.0", "invalid_value", "must be"],
-    [400, text, { prompt: "a", echo: true }, "echo", "unsupported_parameter", "does not support"],
+    [400, text, { prompt: "a", echo: 1 }, "echo", "invalid_value", "must be boolean"],
     [400, text, { prompt: "a", best_of: 2 }, "best_of", "unsupported_parameter", "expected at most n, which is 1"],
     [400, text, { prompt: "a", stream_options: {} }, "stream_options", "invalid_value", "stream to be true"],
     [

@@ -34,9 +34,9 @@ export function embeddingModel(): EmbeddingModel {
   });
 }
 
-/** Returns a random cross-encoder for WordPieces. */
-export function rankingModel(): ClassifierModel {
-  const size = { vocabularySize: wordPieces.length, contextLength: 16, layers: 1, heads: 2, width: 8, hidden: 12 };
+/** Returns a random cross-encoder for WordPieces, with a context of so many tokens. */
+export function rankingModel(contextLength = 16): ClassifierModel {
+  const size = { vocabularySize: wordPieces.length, contextLength, layers: 1, heads: 2, width: 8, hidden: 12 };
   const bert = new Bert(size, { device: "cpu", seed: 5 });
   const model = new BertForSequenceClassification(bert, { labels: 1, seed: 2 });
   const token = (id: string, type_id: number): unknown => ({ SpecialToken: { id, type_id } });
