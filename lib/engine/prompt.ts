@@ -10,7 +10,7 @@ import type { EngineRequest } from "./engine-request.js";
 
 /** Note for whoever runs a model that is told of its tools in a form that it may not have learnt. */
 export const describedToolsNote =
-  "the chat template shows the model no tools, or in a form that heed does not know: they are described in the system message";
+  "the chat template shows the model no tools: they are described in the system message, and called in a general form";
 
 /**
  * Returns a function that returns the tokens of a request's prompt.

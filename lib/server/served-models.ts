@@ -159,7 +159,8 @@ export class ServedLanguageModel {
     }
     const own = { tools: shown.tools, variables, ...end };
     const options = { ...this.chat, ...own, maxLength: this.contextLength + 1, signal };
-    return this.#fittingStart(await tokenizer.encodeChatAsync(shown.messages, options), param);
+    const tokens = await tokenizer.encodeChatAsync(shown.messages, options);
+    return this.#fittingStart(tokens, describesTools ? "tools" : param);
   }
 
   /**

@@ -23,7 +23,11 @@ export function conversationFor(
   tools: readonly Tool[],
 ): Conversation {
   // Others are told what is wrong with them by the template.
-  if (!Array.isArray(messages) || !messages.every((message) => typeof message === "object" && message !== null))
+  if (
+    !Array.isArray(messages) ||
+    messages.length === 0 ||
+    !messages.every((message) => typeof message === "object" && message !== null)
+  )
     return { messages, tools: templateTools(tools), describesTools: false };
   const abilities = TemplateAbilities.of(template);
   const adapted = new Adapted(template, abilities, messages);
@@ -48,14 +52,13 @@ class Adapted {
     this.#abilities = abilities;
   }
 
-  /** Adds the tools to the system message, unless the template shows them in a form whose calls heed knows. */
+  /** Adds the tools to the system message, unless the template shows them. */
   addTools(tools: readonly Tool[]): "template" | "system" | "described" {
     const format = toolFormatOf(this.#source, tools);
-    const isKnown = format !== null || isHarmony(this.#source);
-    if (isKnown && this.#abilities.tools) return "template";
+    if (isHarmony(this.#source) || this.#abilities.tools) return "template";
     const [first, ...others] = this.messages;
     const hasSystem = first?.role === "system" && typeof first.content === "string";
-    if (isKnown && this.#abilities.toolsOfSystem) {
+    if (this.#abilities.toolsOfSystem) {
       const own = hasSystem ? first : { role: "system", content: "You are a helpful assistant with some tools." };
       this.messages = [
         { ...own, tools: JSON.stringify(tools.map(shownTool)) },

@@ -84,7 +84,7 @@ export class TemplateAbilities {
         const [asObject, asText] = [false, true].map((asText) =>
           this.#render(called({ asText, emptyContent }), this.tools ? [tool] : null),
         );
-        const [showsObject, showsText] = [asObject, asText].map((text) => includes(text, [named, argued, valued]));
+        const [showsObject, showsText] = [asObject, asText].map((text) => includes(text, [valued]));
         if (!showsObject && !showsText) continue;
         // Python writes an object with other quotes than JSON's.
         const isPython = asObject?.includes(`'${argued}': '${valued}'`) === true;

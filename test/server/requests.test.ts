@@ -86,7 +86,7 @@ async function servedModels(): Promise<
     const model = contextLength === 512 ? small : new Llama({ ...small.config, contextLength }, { device: "cpu" });
     if (model !== small) {
       const saved = Object.entries(small.stateDict()).map(async ([name, weight]) => {
-        return [name, { shape: weight.shape, values: (await weight.data()) }] as const;
+        return [name, { shape: weight.shape, values: await weight.data() }] as const;
       });
       model.loadStateDict(Object.fromEntries(await Promise.all(saved)));
     }
