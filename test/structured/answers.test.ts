@@ -21,6 +21,10 @@ import { expectError, expectRejection } from "../support/errors.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 import { automatonOf, expressionOf } from "./support.js";
 
+/** Warnings of all tests in this file. */
+const warnings: string[] = [];
+process.on("warning", ({ name, message }) => void (name === "HeedWarning" && warnings.push(message)));
+
 interface Whole {
   text: string;
   reasoning: string;
@@ -586,6 +590,21 @@ test("a form comes after the reasoning", async () => {
   // A random model never ends its reasoning.
   expect(answer.text).toBe("");
   expect(answer.reasoning!.length).toBeGreaterThan(10);
+});
+
+test("an answer may fill the context; a warning says once that one is cut while the model thinks", async () => {
+  await using engine = chatEngine(templates.hermes, "<think>");
+  const ids = new HuggingFaceTokenizer(byteLevelJson());
+  const logitBias = { [ids.encode("a").at(-1)!]: 100 };
+  for (let i = 0; i < 2; i++) {
+    const { text, reasoning, finishReason, usage } = await engine.generate({ messages, logitBias });
+    expect([text, finishReason]).toEqual(["", "length"]);
+    expect(usage.promptTokens + usage.completionTokens).toBeGreaterThanOrEqual(1024);
+    expect(reasoning!.length).toBeGreaterThan(256);
+  }
+  // Warnings are told in the next turn.
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(warnings.filter((text) => text.includes("thinking"))).toHaveLength(1);
 });
 
 test("errors", async () => {
