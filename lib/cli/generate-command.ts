@@ -20,7 +20,11 @@ export function generateCommand(): Command {
     .option("--chat", "treat the prompt as a message, and answer it by the model's chat template")
     .option("--raw-control-tokens", "with --chat: let the message name control tokens such as <|im_end|>")
     .option("--system <text>", "with --chat: instructions to the model that come before the message")
-    .option("--max-tokens <n>", "largest number of tokens to generate", integer(1), 256)
+    .option(
+      "--max-tokens <n>",
+      "largest number of tokens to generate (default: as many as the context has room for, or as it has with --overflow slide)",
+      integer(1),
+    )
     .option("--min-tokens <n>", "do not end the text before n tokens have been generated (default: 0)", integer(0))
     .option(
       "--temperature <x>",

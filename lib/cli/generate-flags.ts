@@ -9,7 +9,7 @@ export interface GenerateFlags extends InferenceFlags, EngineFlags {
   chat?: boolean;
   rawControlTokens?: boolean;
   system?: string;
-  maxTokens: number;
+  maxTokens?: number;
   temperature?: number;
   topK?: number;
   topP?: number;
@@ -27,7 +27,7 @@ export interface GenerateFlags extends InferenceFlags, EngineFlags {
 
 /** Defaults for options that neither the user nor the model's generation_config.json sets. */
 export const samplingDefaults = {
-  temperature: 0.8,
+  temperature: 1,
   topK: 0,
   topP: 1,
   minP: 0,

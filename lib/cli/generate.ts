@@ -43,7 +43,8 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
   });
   const words = prompt ?? argument;
   const given = words === "-" ? withoutMark(await text(process.stdin)) : words;
-  const settings = { ...samplingDefaults, ...model.defaults, ...options };
+  const { contextLength } = model.model.config;
+  const settings = { maxTokens: flags.context ?? contextLength, ...samplingDefaults, ...model.defaults, ...options };
   try {
     const generation = chat
       ? answer(model, given ?? "", system, { ...settings, ...(rawControlTokens && { rawControlTokens }) })

@@ -47,6 +47,8 @@ export interface RequestOptions {
 
 /** Options of the answer to a conversation. */
 export interface ConversationOptions extends Pick<ChatOptions, "variables" | "rawControlTokens"> {
+  /** Maximum number of tokens of the answer. @default as many as the context has room for */
+  maxTokens?: number;
   /** Tools that the model may call. The chat template presents them to the model. @default [] */
   tools?: readonly Tool[];
   /** Says if the model calls tools. @default "auto" */

@@ -180,7 +180,8 @@ export class Engine implements AsyncDisposable {
       ...{ n, logprobs: logprobs !== null, contextLength: this.contextLength },
     };
     const chosen = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-    const given: TextOptions = { ...this.#defaults, ...chosen };
+    // An answer may be as long as the context allows, and another text would seldom end by itself.
+    const given: TextOptions = { ...(chat && { maxTokens: this.contextLength }), ...this.#defaults, ...chosen };
     checkBoolean("generate", "parallelToolCalls", parallelToolCalls);
     checkBoolean("generate", "chat", chat);
     const readPrompt = this.#fitting(promptOf(request, this.#tokenizer), given.overflow ?? "error");

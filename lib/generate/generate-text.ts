@@ -8,6 +8,7 @@ import { readFormat, type UsedFormat } from "../structured/format-cache.js";
 import { checkFormat } from "../structured/format-expression.js";
 import type { OutputFormat } from "../structured/output-format.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
+import { warnOnce } from "../warn-once.js";
 import { byteStream, type TokenStream } from "../tokenizer/token-stream.js";
 import type { CausalModel } from "./causal-model.js";
 import { decode } from "./decode.js";
@@ -60,6 +61,9 @@ interface RuledSettings extends TextSettings {
   /** Format that is released when the text has ended; null if there is none, or other texts follow it too. */
   own: UsedFormat | null;
 }
+
+const cutThought =
+  "an answer was cut while the model was thinking, so that it has no text: allow more tokens, give the model a longer context, or turn its thinking off with a variable of its chat template";
 
 const plain: AnswerRules = { allowed: null, shown: new Set(), parser: null };
 
@@ -264,7 +268,7 @@ async function* textOf(
     event.tokens.push(token);
     if (logprobs) (event.logprobs ??= []).push(logprobs);
     Object.assign(event, read(filter.push(textOfToken(tokenizer, decoder, token))));
-    if (filter.stopped) sequence.finish = "stop";
+    if (filter.stopped || parser?.ended) sequence.finish = "stop";
     if (tokenizer && !hasParts(event)) continue;
     yield event;
     event = { choice, text: "", tokens: [] };
@@ -275,6 +279,7 @@ async function* textOf(
   const reason = filter.stopped ? "stop" : sequence.finish!;
   // Only an answer that ends with a token of its own has been written to its end.
   const isCut = reason !== "stop" || filter.stopped;
+  if (reason === "length" && parser?.reasons) warnOnce("HEED_THINKING", cutThought);
   end.finishReasons[choice] = reason === "stop" && parser?.hasCalls ? "tool-calls" : reason;
   for (const parts of [read(rest + filter.end()), ...(parser ? [parser.end(isCut)] : [])]) {
     Object.assign(event, parts);

@@ -8,7 +8,7 @@ import { checkStops } from "./stop-texts.js";
 
 /** Options for generating tokens. */
 export interface TokenOptions extends SamplingOptions {
-  /** Maximum number of tokens to generate for a sequence. @default 256 */
+  /** Maximum number of tokens to generate for a sequence. @default 256; in answers to conversations, all that fit */
   maxTokens?: number;
   /** Seed of the random choice of tokens. The same seed gives the same tokens. @default a random number */
   seed?: number;

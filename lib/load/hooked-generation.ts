@@ -46,7 +46,8 @@ export function chatWithHooks(
 ): Generation {
   checkAlone("chat", options);
   const { tools = [], toolChoice = "auto", parallelToolCalls = true, variables = {}, ...rest } = options;
-  const { rawControlTokens = false, ...text } = rest;
+  const { rawControlTokens = false, ...given } = rest;
+  const text = { maxTokens: model.config.contextLength, ...given };
   checkBoolean("chat", "parallelToolCalls", parallelToolCalls);
   const conversation = { messages, tools, toolChoice, variables, rawControlTokens, signal: options.signal };
   const prompt = promptOf(conversation, tokenizer);

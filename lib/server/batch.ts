@@ -8,6 +8,7 @@ import { checkBoolean, checkInteger } from "../check.js";
 import { describe, HeedError, oneOf } from "../errors.js";
 import { naming } from "../files.js";
 import { linesOf, longestLine } from "../lines.js";
+import { warnOnce } from "../warn-once.js";
 import { ApiError, apiErrorOf, isBusy } from "./api-error.js";
 import { type BatchLock, BatchOutput, lockBatch } from "./batch-output.js";
 import type { Call, Endpoint } from "./endpoint.js";
@@ -106,7 +107,8 @@ async function answered(input: string, output: string, settings: Settings): Prom
   const gate = new Gate(models.mostAnswers);
   try {
     const done = await answeredNames(output, names);
-    const call = { models, limits: {}, observer: observers([]), tenant: null, signal, releases: [] };
+    const warn = (text: string): void => warnOnce("HEED_BATCH", text);
+    const call = { models, limits: {}, observer: observers([]), tenant: null, warn, signal, releases: [] };
     const result = { total: names.size, earlier: done.size, failed: 0 };
     await concurrently(concurrency, requestsOf(input), async (request) => {
       if (done.has(request.custom_id)) return;

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type { JsonSchema } from "../json-schema.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import type { ToolCall, ToolCallDelta } from "../tokenizer/tools.js";
+import { choosable, type ToolCall, type ToolCallDelta } from "../tokenizer/tools.js";
 import { type Answer, Answers, type Part } from "./answers.js";
 import { ApiError } from "./api-error.js";
 import { chatMessages, type MessageParameter, messagesSchema } from "./chat-messages.js";
@@ -110,13 +110,13 @@ export const chatCompletions = endpoint<Body>({
     const streamed = streams(body);
     checkPromptLogprobs(body);
     const answering = answerOptionsOf(body);
-    const tools = answering.toolChoice === "none" ? [] : answering.tools;
+    const { shown: tools } = choosable(answering.tools, answering.toolChoice);
     const variables = templateVariables(body);
     const tokens = await served.chatTokens(
       chatMessages(body.messages),
       "messages",
       { tools, variables, ...conversationEnd(body) },
-      call.signal,
+      call,
     );
     const given = body.max_completion_tokens ?? body.max_tokens;
     const param = typeof body.max_completion_tokens === "number" ? "max_completion_tokens" : "max_tokens";

@@ -20,6 +20,8 @@ export interface Call {
   readonly tenant: string | null;
   /** Functions to call when the request has been begun: they let go the adapters that it keeps in their models. */
   readonly releases: (() => void)[];
+  /** Writes a warning to the log. */
+  readonly warn: (text: string) => void;
   /** Signal that is aborted when nobody waits for the answer any more. */
   readonly signal: AbortSignal;
 }

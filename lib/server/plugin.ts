@@ -135,7 +135,7 @@ interface Service {
 function serve(
   app: FastifyInstance,
   endpoint: Endpoint,
-  context: Omit<Call, "signal" | "tenant" | "releases">,
+  context: Omit<Call, "signal" | "tenant" | "releases" | "warn">,
   { drain, tenantOf, bodyLimit, unread }: Service,
 ): void {
   const { url, aliases = [], summary, schema } = endpoint;
@@ -143,7 +143,8 @@ function serve(
     unread.tell(request, reply);
     const observer = observers([context.observer, logging(request.log)]);
     const releases: (() => void)[] = [];
-    const own = { observer, releases, tenant: tenantOf(request), signal: drain.signalFor(reply) };
+    const warn = (text: string): void => request.log.warn(text);
+    const own = { observer, releases, warn, tenant: tenantOf(request), signal: drain.signalFor(reply) };
     const answer = await endpoint.run(request.body, { ...context, ...own }).finally(() => {
       for (const release of releases) release();
     });

@@ -1,7 +1,7 @@
 // POST /v1/responses: answers without a memory of earlier ones.
 import { randomUUID } from "node:crypto";
 import type { JsonSchema } from "../json-schema.js";
-import type { ToolCall } from "../tokenizer/tools.js";
+import { choosable, type ToolCall } from "../tokenizer/tools.js";
 import { type Answer, type AnswerEnd, Answers, type Usage } from "./answers.js";
 import { apiErrorOf } from "./api-error.js";
 import { chatMessages } from "./chat-messages.js";
@@ -93,9 +93,9 @@ export const responses = endpoint<Body>({
       toolChoice: body.tool_choice,
       parallelToolCalls: body.parallel_tool_calls,
     });
-    const tools = answering.toolChoice === "none" ? [] : answering.tools;
+    const { shown: tools } = choosable(answering.tools, answering.toolChoice);
     const variables = templateVariables({ reasoning_effort: body.reasoning?.effort ?? null });
-    const tokens = await served.chatTokens(chatMessages(messages), "input", { tools, variables }, call.signal);
+    const tokens = await served.chatTokens(chatMessages(messages), "input", { tools, variables }, call);
     const room = Math.min(served.contextLength, call.limits.maxTokens ?? Infinity);
     const limit = { maxTokens: body.max_output_tokens ?? room, param: "max_output_tokens" };
     const options = { ...samplingOptions(body, limit, call.limits, served.engine.endTokens), ...answering, chat: true };

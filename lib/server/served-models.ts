@@ -8,11 +8,14 @@ import { encodePrompt } from "../generate/generate-text.js";
 import { ClassifierModel } from "../load/classifier-model.js";
 import { EmbeddingModel } from "../load/embedding-model.js";
 import { LanguageModel } from "../load/language-model.js";
+import { describedToolsNote } from "../engine/prompt.js";
+import { conversationFor } from "../structured/conversation.js";
 import type { ChatMessage, ChatOptions } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { templateTools, type Tool } from "../tokenizer/tools.js";
+import type { Tool } from "../tokenizer/tools.js";
 import { ApiError } from "./api-error.js";
+import type { Call } from "./endpoint.js";
 import { Limit } from "./limit.js";
 import { type ServedEngineOptions, sharedMemory } from "./shared-memory.js";
 
@@ -142,21 +145,22 @@ export class ServedLanguageModel {
     messages: readonly ChatMessage[],
     param: string,
     { tools = [], variables = {}, ...end }: ConversationParts,
-    signal?: AbortSignal,
+    { signal, warn }: Pick<Call, "signal" | "warn">,
   ): Promise<Int32Array> {
     const { tokenizer } = this;
     if (!hasChatTemplate(tokenizer)) {
       const text = `The model ${JSON.stringify(this.id)} has no chat template. Use /v1/completions.`;
       throw new ApiError(400, text, { param: "model", code: "no_chat_template" });
     }
-    // A template that does not mention tools would leave them out, and the model could not know them.
-    if (tools.length > 0 && !tokenizer.chatTemplate!.source.includes("tools")) {
-      const text = `The chat template of the model ${JSON.stringify(this.id)} shows no tools to the model.`;
-      throw new ApiError(400, text, { param: "tools", code: "unsupported_parameter" });
+    const { describesTools, ...shown } = conversationFor(tokenizer.chatTemplate!, messages, tools);
+    if (describesTools && !noted.has(tokenizer)) {
+      noted.add(tokenizer);
+      warn(`model ${JSON.stringify(this.id)}: ${describedToolsNote}`);
     }
-    const own = { tools: templateTools(tools), variables, ...end };
+    const own = { tools: shown.tools, variables, ...end };
     const options = { ...this.chat, ...own, maxLength: this.contextLength + 1, signal };
-    return this.#fittingStart(await tokenizer.encodeChatAsync(messages, options), param);
+    const tokens = await tokenizer.encodeChatAsync(shown.messages, options);
+    return this.#fittingStart(tokens, describesTools ? "tools" : param);
   }
 
   /**
@@ -186,6 +190,9 @@ export class ServedLanguageModel {
     return new ApiError(400, text, { param, code: "context_length_exceeded" });
   }
 }
+
+/** Tokenizers of models of which the log says that their tools are described in the system message. */
+const noted = new WeakSet<Tokenizer>();
 
 function hasChatTemplate(tokenizer: Tokenizer): tokenizer is HuggingFaceTokenizer {
   return tokenizer instanceof HuggingFaceTokenizer && tokenizer.chatTemplate !== null;

@@ -2,7 +2,7 @@
 import type { ConversationOptions } from "../engine/engine-request.js";
 import type { JsonSchema } from "../json-schema.js";
 import type { OutputFormat } from "../structured/output-format.js";
-import type { Tool } from "../tokenizer/tools.js";
+import type { Tool, ToolChoice } from "../tokenizer/tools.js";
 import { ApiError } from "./api-error.js";
 import {
   idle,
@@ -87,7 +87,9 @@ export interface AnswerParameters {
 }
 
 /** Returns the engine's options for the format and tools of a request. */
-export function answerOptions(given: AnswerParameters): ConversationOptions & { format?: OutputFormat; tools: Tool[] } {
+export function answerOptions(
+  given: AnswerParameters,
+): ConversationOptions & { format?: OutputFormat; tools: Tool[]; toolChoice: ToolChoice } {
   const format = formatOf(given.format);
   return {
     ...(format && { format }),

@@ -38,7 +38,7 @@ export const tokenize = endpoint<Body>({
       throw new ApiError(400, "Expected one of prompt and messages.", { param: "prompt", code: "invalid_value" });
     const tokens =
       prompt === undefined
-        ? await served.chatTokens(chatMessages(messages!), "messages", conversationEnd(options), call.signal)
+        ? await served.chatTokens(chatMessages(messages!), "messages", conversationEnd(options), call)
         : await served.textTokens(prompt, options.add_special_tokens !== false);
     const { tokenizer } = served;
     return {

@@ -1,17 +1,17 @@
 // What the answers to a prompt may be, and how they are read.
 import { describe, HeedError } from "../errors.js";
 import type { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
-import type { Tool, ToolChoice } from "../tokenizer/tools.js";
+import { choosable, type Choosable, type Tool, type ToolChoice } from "../tokenizer/tools.js";
 import type { Steps } from "../turns.js";
-import { AnswerParser, type PartsParser, reasoningOf, withReasoning } from "./answer.js";
+import { AnswerParser, type PartsParser, type ReasoningMarks, reasoningOf, withReasoning } from "./answer.js";
 import { checkedExpression } from "./analysis.js";
-import type { ToolFormat } from "./call-format.js";
+import { mostCalls, type ToolFormat } from "./call-format.js";
 import { choice, type Expression } from "./expression.js";
 import { remembered, type UsedFormat } from "./format-cache.js";
 import { checkFormat, formatExpression } from "./format-expression.js";
 import { harmonyAnswers, harmonyNames, HarmonyParser, isHarmony } from "./harmony.js";
 import type { OutputFormat } from "./output-format.js";
-import { answersWithTools, toolFormatOf } from "./tool-format.js";
+import { answersWithCalls, generalFormat, toolFormatOf, withoutSchema } from "./tool-format.js";
 
 /** Rules of the answers to a prompt. */
 export interface AnswerRules {
@@ -35,30 +35,35 @@ export interface AnswerOptions {
 export type FindRules = (prompt: Int32Array, signal?: AbortSignal | null) => Promise<AnswerRules>;
 
 /**
- * Returns a function that resolves to the rules of the answers to a prompt.
+ * Returns a function that resolves to the rules of the answers to a prompt. Tools constrain an answer only if one of them
+ * has to be called: otherwise the model is free to call them, and its calls are read.
  *
- * @throws ERR_ARGUMENT if an option is invalid, or does not fit the chat template; formats and the parameters of tools
- *   are read when the rules are asked for.
+ * @throws ERR_ARGUMENT if an option is invalid; formats and the parameters of tools are read when the rules are asked for.
  */
 export function answerRules(tokenizer: HuggingFaceTokenizer, options: AnswerOptions): FindRules {
   checkTools(options);
   if (options.format !== null) checkFormat(options.format);
   const template = tokenizer.chatTemplate?.source ?? "";
-  if (isHarmony(template)) return harmonyRules(tokenizer, options);
+  const chosen = choosable(options.tools, options.toolChoice);
+  if (isHarmony(template)) return harmonyRules(tokenizer, options, chosen);
   const reasoning = reasoningOf(template);
-  const tools = options.tools.length === 0 ? null : toolFormat(template, options);
-  const names = [reasoning?.begin, reasoning?.end, ...(tools?.names ?? [])].filter((name) => name !== undefined);
-  const shown = specialTokens(tokenizer, names);
+  const tools = options.tools.length === 0 ? null : (toolFormatOf(template, options.tools) ?? generalFormat);
+  const names = [...(reasoning?.names ?? [reasoning?.begin, reasoning?.end]), ...(tools?.names ?? [])];
+  const shown = specialTokens(
+    tokenizer,
+    names.filter((name) => name !== undefined),
+  );
+  const most = mostCallsOf(options, chosen);
   return async (prompt, signal) => {
     const open = reasoning !== null && isOpen(tokenizer, prompt, reasoning);
-    const parser = reasoning || tools ? () => new AnswerParser({ reasoning, open, tools }) : null;
+    const parser = reasoning || tools ? () => new AnswerParser({ reasoning, open, tools, mostCalls: most }) : null;
     const key = [tools?.marker, tools?.names, String(tools?.begin), options, reasoning?.begin, open];
-    const allowed = allowsAll(tools, options)
+    const allowed = allowsAll(options, chosen)
       ? null
       : await remembered(
           key,
           function* () {
-            const answers = yield* allowedAnswers(tools, options);
+            const answers = yield* allowedAnswers(tools, options, chosen);
             return reasoning ? withReasoning(answers, reasoning, open) : answers;
           },
           signal,
@@ -67,23 +72,30 @@ export function answerRules(tokenizer: HuggingFaceTokenizer, options: AnswerOpti
   };
 }
 
-function harmonyRules(tokenizer: HuggingFaceTokenizer, options: AnswerOptions): FindRules {
-  const { format, tools, toolChoice } = options;
-  const any = format === null && (tools.length === 0 || toolChoice === "none");
+function harmonyRules(tokenizer: HuggingFaceTokenizer, options: AnswerOptions, chosen: Choosable): FindRules {
+  const { format } = options;
   const shown = specialTokens(tokenizer, harmonyNames);
   return async (_, signal) => {
-    const allowed = any
+    const allowed = allowsAll(options, chosen)
       ? null
       : await remembered(
           ["harmony", options],
           function* () {
-            const made = (yield* harmonyAnswers(format && (yield* formatExpression(format)), tools, toolChoice))!;
+            const text = format && (yield* formatExpression(format));
+            const { tools, forced } = chosen;
+            const made = yield* harmonyAnswers(text, forced ? tools : tools.map((tool) => withoutSchema(tool)), forced);
             return yield* checkedExpression(made, "tools");
           },
           signal,
         );
-    return { allowed, shown, parser: () => new HarmonyParser() };
+    return { allowed, shown, parser: () => new HarmonyParser(mostCallsOf(options, chosen)) };
   };
+}
+
+/** Returns the number of calls that end an answer, unless its form does. */
+function mostCallsOf({ parallelToolCalls }: AnswerOptions, { forced }: Choosable): number {
+  if (forced) return Infinity;
+  return parallelToolCalls ? mostCalls : 1;
 }
 
 /** Returns the ids of the special tokens among these texts. */
@@ -93,37 +105,27 @@ function specialTokens(tokenizer: HuggingFaceTokenizer, names: readonly string[]
 }
 
 /** Returns true if a prompt ends within reasoning that it has begun. */
-function isOpen(
-  tokenizer: HuggingFaceTokenizer,
-  prompt: Int32Array,
-  { begin, end }: { begin: string; end: string },
-): boolean {
+function isOpen(tokenizer: HuggingFaceTokenizer, prompt: Int32Array, { begin, end }: ReasoningMarks): boolean {
   const text = tokenizer.decode(prompt.subarray(-32), { special: true });
   return text.lastIndexOf(begin) > text.lastIndexOf(end);
 }
 
 /** Returns true if any answer is allowed. */
-function allowsAll(tools: ToolFormat | null, { format, toolChoice }: AnswerOptions): boolean {
-  return format === null && (tools === null || toolChoice === "none");
+function allowsAll({ format }: AnswerOptions, { forced }: Choosable): boolean {
+  return format === null && !forced;
 }
 
 /** Returns the answers that are allowed, unless all are. */
-function* allowedAnswers(tools: ToolFormat | null, options: AnswerOptions): Steps<Expression> {
-  const { format, toolChoice, parallelToolCalls } = options;
-  if (tools === null || toolChoice === "none") return yield* formatExpression(format!);
-  const both = format !== null && toolChoice === "auto";
-  const made = (yield* answersWithTools(tools, options.tools, both ? "required" : toolChoice, parallelToolCalls))!;
+function* allowedAnswers(
+  format: ToolFormat | null,
+  options: AnswerOptions,
+  { tools, forced, once }: Choosable,
+): Steps<Expression> {
+  if (format === null || tools.length === 0) return yield* formatExpression(options.format!);
+  const followed = forced ? tools : tools.map((tool) => withoutSchema(tool, format));
+  const made = yield* answersWithCalls(format, followed, options.parallelToolCalls && !once);
   const calls = yield* checkedExpression(made, "tools");
-  return both ? choice(yield* formatExpression(format), calls) : calls;
-}
-
-function toolFormat(template: string, { tools, toolChoice }: AnswerOptions): ToolFormat | null {
-  const found = toolFormatOf(template, tools);
-  if (found || toolChoice === "auto" || toolChoice === "none") return found;
-  throw new HeedError(
-    "ERR_ARGUMENT",
-    "toolChoice: expected a chat template whose calls of tools heed knows (Llama 3, Qwen, Hermes, Mistral, gpt-oss), got another one",
-  );
+  return forced ? calls : choice(yield* formatExpression(options.format!), calls);
 }
 
 function checkTools({ tools, toolChoice }: AnswerOptions): void {
@@ -145,10 +147,12 @@ function checkTools({ tools, toolChoice }: AnswerOptions): void {
   if (toolChoice === "auto" || toolChoice === "none") return;
   if (tools.length === 0) throw new HeedError("ERR_ARGUMENT", "toolChoice: expected tools to choose from, got none");
   if (toolChoice === "required") return;
-  const { name } = Object(toolChoice) as { name?: unknown };
-  if (!tools.some((tool: Tool) => tool.name === name))
+  const { name, allowed } = Object(toolChoice) as { name?: unknown; allowed?: unknown };
+  const names = Array.isArray(allowed) ? (allowed as unknown[]) : [name];
+  const other = names.find((one) => !tools.some((tool: Tool) => tool.name === one));
+  if (names.length === 0 || other !== undefined || (name === undefined && allowed === undefined))
     throw new HeedError(
       "ERR_ARGUMENT",
-      `toolChoice: expected "auto", "none", "required" or the name of a tool, got ${describe(name ?? toolChoice)}`,
+      `toolChoice: expected "auto", "none", "required", the name of a tool or names of some, got ${describe(other ?? toolChoice)}`,
     );
 }

@@ -2,17 +2,21 @@
 import type { ToolCallDelta } from "../tokenizer/tools.js";
 import { choice, type Expression, literal, repeat, sequence } from "./expression.js";
 import { textUntil } from "./free-text.js";
-import type { Scanner, ToolFormat } from "./call-format.js";
+import { beginsCall, type Scanner, type ToolFormat } from "./call-format.js";
 
 /** Texts around reasoning. */
 export interface ReasoningMarks {
   readonly begin: string;
   readonly end: string;
+  /** Texts that are tokens of their own in some vocabularies. @default both */
+  readonly names?: readonly string[];
 }
 
 const marks: readonly ReasoningMarks[] = [
   { begin: "<think>", end: "</think>" },
   { begin: "[THINK]", end: "[/THINK]" },
+  { begin: "<|channel>thought", end: "<channel|>", names: ["<|channel>", "<channel|>"] },
+  { begin: "<|START_THINKING|>", end: "<|END_THINKING|>" },
 ];
 
 /** Returns the marks that a chat template knows; null if its model does not reason. */
@@ -40,12 +44,18 @@ export interface AnswerForm {
   /** True if the prompt has begun the reasoning. */
   readonly open: boolean;
   readonly tools: ToolFormat | null;
+  /** Largest number of calls, after which the answer has ended. @default Infinity */
+  readonly mostCalls?: number;
 }
 
 /** Reads an answer, which comes in pieces. */
 export interface PartsParser {
   /** True if the answer has calls of tools. */
   readonly hasCalls: boolean;
+  /** True if the answer has all the calls that it may have. */
+  readonly ended: boolean;
+  /** True if the answer is within its reasoning. */
+  readonly reasons: boolean;
   /** Returns the parts that a piece adds, as far as they are decided. */
   push(piece: string): AnswerParts;
   /**
@@ -62,6 +72,12 @@ export class AnswerParser implements PartsParser {
   #held = "";
   #mode: "start" | "reasoning" | "text" | "calls" | "between";
   #scanner: Scanner | null = null;
+  /** Text of the call that is being read, until it is known to be one. */
+  #raw = "";
+  /** True if the call that is being read has a name. */
+  #isKnown = false;
+  /** True if calls stand in a list. */
+  #list = false;
   #calls = 0;
   /** True if the white space at the beginning of the part is left out. */
   #trims = false;
@@ -72,9 +88,16 @@ export class AnswerParser implements PartsParser {
     this.#trims = this.#mode === "reasoning";
   }
 
-  /** True if the answer has calls of tools. */
   get hasCalls(): boolean {
     return this.#calls > 0;
+  }
+
+  get ended(): boolean {
+    return this.#mode === "between" && this.#calls >= (this.#form.mostCalls ?? Infinity);
+  }
+
+  get reasons(): boolean {
+    return this.#mode === "reasoning";
   }
 
   push(piece: string): AnswerParts {
@@ -93,14 +116,17 @@ export class AnswerParser implements PartsParser {
     const held = this.#held;
     const begun = held.trimStart();
     if (this.#mode === "reasoning") this.#held = without(held, reasoning!.end);
-    else if (this.#mode === "between") this.#held = /^[<[|]/.test(begun) ? "" : held;
+    else if (this.#mode === "between") this.#held = isBegun(tools!, begun) ? "" : held;
     else if (this.#mode === "start" && begun !== "" && reasoning?.begin.startsWith(begun)) this.#held = "";
-    else if (this.#mode !== "calls" && tools) this.#held = without(held, tools.marker);
+    else if (this.#mode === "calls") this.#raw = "";
+    else if (tools) this.#held = without(held, tools.marker);
   }
 
   #take(last: boolean): AnswerParts {
     const parts: AnswerParts = { text: "" };
-    while (this.#step(parts, last));
+    while (!this.ended && this.#step(parts, last));
+    // A call that has no name when the answer ends is none.
+    if (last && this.#mode === "calls") parts.text += this.#raw;
     return parts;
   }
 
@@ -127,8 +153,9 @@ export class AnswerParser implements PartsParser {
       return true;
     }
     if (!last && reasoning?.begin.startsWith(begun)) return false;
-    if (tools?.bare && begun.startsWith("{")) {
-      [this.#mode, this.#held] = ["calls", begun];
+    if (tools?.bare && begun.startsWith(tools.bare)) {
+      // A list of calls has its bracket before them, and an object is one.
+      [this.#mode, this.#held] = [tools.bare === "[" ? "between" : "calls", begun];
       return true;
     }
     if (this.#trims) this.#held = begun;
@@ -154,7 +181,7 @@ export class AnswerParser implements PartsParser {
       this.#held = "";
       return false;
     }
-    const at = this.#held.indexOf(tools.marker);
+    const at = tools.marker === "" ? -1 : this.#held.indexOf(tools.marker);
     // White space before calls is left out.
     const ready = at >= 0 || last ? this.#held.length : this.#held.length - undecided(this.#held, tools.marker);
     const text = at >= 0 ? this.#held.slice(0, at).trimEnd() : this.#held.slice(0, ready);
@@ -166,31 +193,61 @@ export class AnswerParser implements PartsParser {
 
   /** Skips what stands around calls. */
   #between(last: boolean): boolean {
-    const { around, begin } = this.#form.tools!;
-    const skipped = around.exec(this.#held)?.[0].length ?? 0;
-    const rest = this.#held.slice(skipped);
-    // The beginning of such a text is decided with its end.
-    if (!last && /^[<[]/.test(rest) && rest.length < 12) {
-      this.#held = rest;
-      return false;
+    const tools = this.#form.tools!;
+    const before = this.#held;
+    for (let length = -1; length !== this.#held.length;) {
+      length = this.#held.length;
+      this.#held = this.#held.trimStart();
+      const found = tools.around.find((text) => this.#held.startsWith(text));
+      if (found) this.#held = this.#held.slice(found.length);
+      else if (!this.#list && this.#calls === 0 && this.#held.startsWith("[")) this.#openList();
+      else if (this.#list && /^[,\]]/.test(this.#held)) {
+        if (this.#held.startsWith("]")) this.#list = false;
+        this.#held = this.#held.slice(1);
+      }
     }
-    this.#held = rest;
+    const rest = this.#held;
     if (rest === "") return false;
-    this.#mode = begin.test(rest) ? "calls" : "text";
+    const begins = beginsCall(tools, rest);
+    // The beginning of such a text is decided with its end.
+    if (!last && begins !== true && isBegun(tools, rest)) return false;
+    this.#mode = begins ? "calls" : "text";
+    // A bracket without the marker, and without a call in it, is text.
+    if (this.#mode === "text" && tools.bare === "[" && this.#calls === 0) this.#held = before;
     return true;
+  }
+
+  #openList(): void {
+    [this.#list, this.#held] = [true, this.#held.slice(1)];
+    this.#raw = this.#form.tools!.bare === "[" ? "[" : "";
   }
 
   #call(parts: AnswerParts): boolean {
     this.#scanner ??= this.#form.tools!.scanner(this.#calls);
-    const { delta, length } = this.#scanner.push(this.#held);
+    const { delta, length, rejected } = this.#scanner.push(this.#held);
+    this.#raw += this.#held.slice(0, length);
     this.#held = this.#held.slice(length);
-    if (delta) (parts.toolCalls ??= []).push(delta);
-    if (delta) this.#calls = Math.max(this.#calls, delta.index + 1);
+    if (rejected) {
+      parts.text += this.#raw;
+      [this.#scanner, this.#raw, this.#mode] = [null, "", "text"];
+      return true;
+    }
+    if (delta) {
+      (parts.toolCalls ??= []).push(delta);
+      this.#calls = Math.max(this.#calls, delta.index + 1);
+      [this.#raw, this.#isKnown] = ["", true];
+    } else if (this.#isKnown) this.#raw = "";
     if (!this.#scanner.done) return false;
-    this.#scanner = null;
+    [this.#scanner, this.#raw, this.#isKnown] = [null, "", false];
     this.#mode = "between";
     return true;
   }
+}
+
+/** Returns true if a text may become one that stands around calls, or begins one. */
+function isBegun({ around, begin }: ToolFormat, text: string): boolean {
+  const texts = typeof begin === "string" ? [...around, begin] : around;
+  return texts.some((one) => one.length > text.length && one.startsWith(text));
 }
 
 /** Returns a text without the beginning of a marker at its end, and without the white space before that. */

@@ -1,6 +1,7 @@
-// Reads calls of tools while they are being generated.
+// Reads calls of tools that are JSON while they are being generated.
 import { randomInt } from "node:crypto";
 import type { ToolCallDelta } from "../tokenizer/tools.js";
+import type { Scanned, Scanner } from "./call-format.js";
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -27,21 +28,33 @@ export class ValueEnd {
   }
 }
 
+const nameKeys = ["name", "tool_name", "function"];
+const argumentKeys = ["arguments", "parameters"];
+/** Other members of calls, which say nothing. */
+const otherKeys = ["id", "type", "tool_call_id"];
+const knownKeys = [...nameKeys, ...argumentKeys, ...otherKeys];
+
 /** Reads one call, which is an object with the tool's name and arguments. */
-export class CallScanner {
+export class CallScanner implements Scanner {
   readonly #index: number;
+  /** Names of the tools; null if an object is a call whatever its name. */
+  readonly #tools: ReadonlySet<string> | null;
   readonly #end = new ValueEnd();
   /** The text of the member of the call that is being read, after the comma or brace before it. */
   #member = "";
   /** Name of the member whose value is being read; null if its name is. */
   #key: string | null = null;
   #name: string | null = null;
-  /** Arguments that came before the name. */
+  /** Arguments that have not been given. */
   #held = "";
+  #hasArguments = false;
   #begun = false;
+  #rejected = false;
 
-  constructor(index: number) {
+  /** If the names of the tools are given, an object that is no call of one of them is rejected. */
+  constructor(index: number, tools: ReadonlySet<string> | null = null) {
     this.#index = index;
+    this.#tools = tools;
   }
 
   /** True if the object has ended. */
@@ -50,44 +63,68 @@ export class CallScanner {
   }
 
   /** Takes characters up to the end of the object; returns what they add, and how many they are. */
-  push(text: string): { delta: ToolCallDelta | null; length: number } {
-    let added = "";
+  push(text: string): Scanned {
     const named = this.#name !== null;
     let length = 0;
     for (const character of text) {
       length += character.length;
-      const before = this.#end.depth;
-      const quoted = this.#end.inString;
-      this.#end.push(character);
-      if (!this.#begun) this.#begun = this.#end.depth > 0;
-      else if (before === 1 && !quoted && (character === "," || character === "}")) this.#endMember();
-      else if (this.#key === null) this.#readKey(character, before === 1 && !quoted);
-      else if (this.#key === "arguments" || this.#key === "parameters") {
-        // White space around the value is not a part of it.
-        if (this.#member !== "" || character.trim() !== "") this.#member += character;
-        if (before > 1 || this.#end.depth > 1) added += character;
-      } else this.#member += character;
-      if (this.done) break;
+      this.#take(character);
+      if (this.done || this.#rejected) break;
     }
-    this.#held += added;
+    if (this.done) this.#finish();
+    if (this.#rejected) return { delta: null, length, rejected: true };
     if (this.#name === null) return { delta: null, length };
-    const delta: ToolCallDelta = {
-      index: this.#index,
-      ...(!named && { id: callId(), name: this.#name }),
-      arguments: this.#held,
-    };
+    const first = named ? {} : { id: callId(), name: this.#name };
+    const delta: ToolCallDelta = { index: this.#index, ...first, arguments: this.#held };
     this.#held = "";
     return { delta: named && delta.arguments === "" ? null : delta, length };
   }
 
+  #take(character: string): void {
+    const before = this.#end.depth;
+    const quoted = this.#end.inString;
+    this.#end.push(character);
+    const outside = before === 1 && !quoted;
+    if (!this.#begun) this.#begun = this.#end.depth > 0;
+    else if (outside && (character === "," || character === "}")) this.#endMember();
+    else if (this.#key === null) this.#readKey(character, outside);
+    else {
+      // White space around the value is not a part of it.
+      if (this.#member !== "" || character.trim() !== "") this.#member += character;
+      if (!argumentKeys.includes(this.#key) || (before <= 1 && this.#end.depth <= 1)) return;
+      this.#held += character;
+      this.#hasArguments = true;
+    }
+  }
+
   #readKey(character: string, outside: boolean): void {
-    if (!outside || character !== ":") this.#member += character;
-    else [this.#key, this.#member] = [textOf(this.#member), ""];
+    if (!outside || character !== ":") {
+      this.#member += character;
+      return;
+    }
+    [this.#key, this.#member] = [textOf(this.#member), ""];
+    if (this.#tools && !knownKeys.includes(this.#key)) this.#rejected = true;
   }
 
   #endMember(): void {
-    if (this.#key === "name") this.#name = textOf(this.#member);
+    const [key, member] = [this.#key, this.#member.trim()];
     [this.#key, this.#member] = [null, ""];
+    if (key === null) return;
+    if (nameKeys.includes(key) && this.#name === null && member.startsWith('"')) {
+      this.#name = textOf(member);
+      if (this.#tools && !this.#tools.has(this.#name)) this.#rejected = true;
+    } else if (argumentKeys.includes(key) && !this.#hasArguments) {
+      // Some models write the arguments as a text that is JSON.
+      const text = textOf(member).trim();
+      this.#held = text === "" || text === "null" ? "{}" : text;
+      this.#hasArguments = true;
+    }
+  }
+
+  /** Ends the object: a call without arguments has none, and what has no name is no call. */
+  #finish(): void {
+    if (this.#name === null) this.#rejected = true;
+    else if (!this.#hasArguments) [this.#held, this.#hasArguments] = ["{}", true];
   }
 }
 
@@ -101,43 +138,47 @@ function textOf(json: string): string {
   }
 }
 
-/** Reads one call that is the tool's name, a separator, and the arguments. */
-export class NamedCallScanner {
+/** Most characters before the arguments of a call. */
+const longestHead = 400;
+
+/** Reads one call that is a text with the tool's name, and then the arguments. */
+export class NamedCallScanner implements Scanner {
   readonly #index: number;
-  readonly #separator: string;
+  readonly #nameIn: (head: string) => string;
   readonly #end = new ValueEnd();
-  #name = "";
-  #named = false;
+  #head = "";
   #begun = false;
 
-  constructor(index: number, separator: string) {
+  /** `nameIn` returns the name in the text before the arguments; the empty text if there is none. */
+  constructor(index: number, nameIn: (head: string) => string) {
     this.#index = index;
-    this.#separator = separator;
+    this.#nameIn = nameIn;
   }
 
   get done(): boolean {
     return this.#begun && this.#end.depth === 0;
   }
 
-  push(text: string): { delta: ToolCallDelta | null; length: number } {
-    const before = this.#named;
+  push(text: string): Scanned {
+    let first: { id: string; name: string } | null = null;
     let added = "";
     let length = 0;
     for (const character of text) {
       length += character.length;
-      if (!this.#named) {
-        this.#name += character;
-        this.#named = this.#name.endsWith(this.#separator);
+      if (!this.#begun && character !== "{") {
+        this.#head += character;
+        if (this.#head.length > longestHead) return { delta: null, length, rejected: true };
         continue;
       }
+      if (!this.#begun) {
+        const name = this.#nameIn(this.#head).trim();
+        if (name === "") return { delta: null, length, rejected: true };
+        [this.#begun, first] = [true, { id: callId(), name }];
+      }
       this.#end.push(character);
-      this.#begun ||= this.#end.depth > 0;
-      if (this.#begun) added += character;
+      added += character;
       if (this.done) break;
     }
-    const first = this.#named && !before;
-    if (!first && added === "") return { delta: null, length };
-    const name = this.#name.slice(0, -this.#separator.length).trim();
-    return { delta: { index: this.#index, ...(first && { id: callId(), name }), arguments: added }, length };
+    return { delta: added === "" ? null : { index: this.#index, ...first, arguments: added }, length };
   }
 }

@@ -2,9 +2,10 @@
 //
 //   <|channel|>analysis<|message|>Reasoning.<|end|><|start|>assistant<|channel|>final<|message|>Text.<|return|>
 //   <|channel|>commentary to=functions.weather <|constrain|>json<|message|>{"city": "Rome"}<|call|>
-import type { Tool, ToolChoice } from "../tokenizer/tools.js";
+import type { Tool } from "../tokenizer/tools.js";
 import type { Steps } from "../turns.js";
 import type { AnswerParts, PartsParser } from "./answer.js";
+import { mostCalls } from "./call-format.js";
 import { callId } from "./call-scanner.js";
 import { choice, type Expression, literal, optionalPart, repeat, sequence } from "./expression.js";
 import { textUntil } from "./free-text.js";
@@ -30,19 +31,16 @@ function freeMessage(channel: string, after: Expression): Expression {
 }
 
 /**
- * Returns the answers that a format and a choice of tools allow; null if any answer is allowed. An answer ends with a
- * call, so that it has at most one.
+ * Returns the answers that have a format, unless it is null, or call some of the tools; those that `demands` a call have no
+ * text. An answer ends with a call, so that it has at most one.
  */
 export function* harmonyAnswers(
   format: Expression | null,
   tools: readonly Tool[],
-  toolChoice: ToolChoice,
-): Steps<Expression | null> {
-  const calling = toolChoice === "none" ? [] : tools;
-  if (format === null && calling.length === 0) return null;
-  const chosen = typeof toolChoice === "object" ? calling.filter(({ name }) => name === toolChoice.name) : calling;
+  demands: boolean,
+): Steps<Expression> {
   const calls: Expression[] = [];
-  for (const tool of chosen)
+  for (const tool of tools)
     calls.push(
       sequence(
         literal(`<|channel|>commentary to=functions.${tool.name} `),
@@ -52,9 +50,8 @@ export function* harmonyAnswers(
       ),
     );
   const text = sequence(literal("<|channel|>final<|message|>"), format ?? repeat(anyCharacter, 0));
-  const demanded = toolChoice !== "auto" && toolChoice !== "none" && calls.length > 0;
-  const last = demanded ? choice(...calls) : choice(text, ...calls);
-  const spoken = demanded || format !== null ? last : choice(last, freeMessage("commentary", last));
+  const last = demands ? choice(...calls) : choice(text, ...calls);
+  const spoken = demands || format !== null ? last : choice(last, freeMessage("commentary", last));
   return choice(spoken, freeMessage("analysis", spoken));
 }
 
@@ -68,9 +65,24 @@ export class HarmonyParser implements PartsParser {
   #begun = false;
   #calls = 0;
   #reasoned = false;
+  readonly #most: number;
+
+  /** Reads at most `most` calls. */
+  constructor(most = mostCalls) {
+    this.#most = most;
+  }
 
   get hasCalls(): boolean {
     return this.#calls > 0;
+  }
+
+  /** An answer of this form ends with a token after its call. */
+  get ended(): boolean {
+    return this.#part === null && this.#calls >= this.#most;
+  }
+
+  get reasons(): boolean {
+    return this.#part === "reasoning";
   }
 
   push(piece: string): AnswerParts {

@@ -1,4 +1,4 @@
-// Calls of tools with tags, as Qwen3-Coder writes them: strings stand as they are, and other values are JSON.
+// Calls of tools with a tag for each parameter: strings stand as they are, and other values are JSON. Qwen3-Coder's form is
 //
 //   <tool_call>
 //   <function=weather>
@@ -7,139 +7,173 @@
 //   </parameter>
 //   </function>
 //   </tool_call>
-import type { JsonSchema } from "../json-schema.js";
-import type { Tool, ToolCallDelta } from "../tokenizer/tools.js";
+//
+// and GLM, MiniMax and DeepSeek V3.2 have others.
+import type { Tool } from "../tokenizer/tools.js";
 import type { Steps } from "../turns.js";
-import { mostFurther, type ToolFormat } from "./call-format.js";
+import { mostFurther, type Scanned, type Scanner, type ToolFormat } from "./call-format.js";
 import { callId } from "./call-scanner.js";
+import { jsonOf, jsonValue, membersOfJson, propertiesOf, propertiesOrNone, requiredOf, undeclared, type Value, valueOf, valueOrAnything } from "./call-values.js"; // prettier-ignore
 import { anyOf, empty, type Expression, literal, optionalPart, repeat, sequence, sequenceOf } from "./expression.js";
 import { textUntil } from "./free-text.js";
-import { schemaExpression } from "./schema-expression.js";
-import { SchemaDocument } from "./schema-document.js";
-import { typesOf } from "./schema-keywords.js";
-import { withoutPauses } from "./work.js";
 
-const endOfValue = "</parameter>";
-const endOfCall = "</function>";
+/** Texts of a form. Those with a name are functions that write it. */
+export interface Tags {
+  readonly marker: string;
+  /** Text between the marker and the first call. */
+  readonly first: string;
+  /** Text between two calls, and after the last. */
+  readonly between: string;
+  readonly last: string;
+  readonly around: readonly string[];
+  readonly begin: string | RegExp;
+  /** Beginning of a call, whose group is the name. */
+  readonly call: RegExp;
+  /** Beginning of a parameter, whose first group is the name; the second says if the value is a string, if there is one. */
+  readonly parameter: RegExp;
+  /** Beginning of every parameter. */
+  readonly parameterBegin: string;
+  /** White space that a value begins and ends with besides its own. */
+  readonly padding: string;
+  readonly endOfValue: string;
+  readonly endOfCall: string;
+  readonly writeCall: (name: string) => string;
+  readonly writeParameter: (name: string, text: boolean) => string;
+  /** Text after a value's end. */
+  readonly afterValue: string;
+}
+
+/** Tags of Qwen3-Coder. */
+export const qwenTags: Tags = {
+  ...{ marker: "<tool_call>", first: "\n", between: "\n</tool_call>\n<tool_call>\n", last: "\n</tool_call>" },
+  ...{ around: ["</tool_call>", "<tool_call>"], begin: "<function=", parameterBegin: "<parameter=", padding: "\n" },
+  ...{ call: /^<function=([^>]*)>/, parameter: /^<parameter=([^>]*)>/ },
+  ...{ endOfValue: "</parameter>", endOfCall: "</function>", afterValue: "\n" },
+  writeCall: (name) => `<function=${name}>\n`,
+  writeParameter: (name) => `<parameter=${name}>`,
+};
+
+/** Returns the tags of GLM; from 4.7 on, there are no line breaks between them. */
+export function glmTags(lines: boolean): Tags {
+  const line = lines ? "\n" : "";
+  return {
+    ...{ marker: "<tool_call>", first: "", between: `${line}<tool_call>`, last: "" },
+    ...{ around: ["<tool_call>"], begin: /^[\w.-]/, parameterBegin: "<arg_key>", padding: "" },
+    ...{ call: /^([\w.-]+)(?=[\s<])/, parameter: /^<arg_key>([^<]*)<\/arg_key>\s*<arg_value>/ },
+    ...{ endOfValue: "</arg_value>", endOfCall: "</tool_call>", afterValue: line },
+    writeCall: (name) => name + line,
+    writeParameter: (name) => `<arg_key>${name}</arg_key>${line}<arg_value>`,
+  };
+}
+
+/** Tags of MiniMax M2. */
+export const minimaxTags: Tags = {
+  ...{ marker: "<minimax:tool_call>", first: "\n", between: "\n", last: "\n</minimax:tool_call>" },
+  ...{ around: ["</minimax:tool_call>", "<minimax:tool_call>"], begin: "<invoke name=", padding: "" },
+  ...{ call: /^<invoke name="([^"]*)">/, parameter: /^<parameter name="([^"]*)">/ },
+  ...{ parameterBegin: "<parameter name=", endOfValue: "</parameter>", endOfCall: "</invoke>", afterValue: "\n" },
+  writeCall: (name) => `<invoke name="${name}">\n`,
+  writeParameter: (name) => `<parameter name="${name}">`,
+};
+
+/** Tags of DeepSeek V3.2. */
+export const deepseekTags: Tags = {
+  ...{ marker: "<｜DSML｜function_calls>", first: "\n", between: "\n", last: "\n</｜DSML｜function_calls>" },
+  ...{ around: ["</｜DSML｜function_calls>"], begin: "<｜DSML｜invoke name=", padding: "" },
+  call: /^<｜DSML｜invoke name="([^"]*)">/,
+  parameter: /^<｜DSML｜parameter name="([^"]*)"(?: string="(true|false)")?>/,
+  ...{ parameterBegin: "<｜DSML｜parameter name=", endOfValue: "</｜DSML｜parameter>" },
+  ...{ endOfCall: "</｜DSML｜invoke>", afterValue: "\n" },
+  writeCall: (name) => `<｜DSML｜invoke name="${name}">\n`,
+  writeParameter: (name, text) => `<｜DSML｜parameter name="${name}" string="${text}">`,
+};
+
+/** Tags of values that are tokens of their own in the vocabulary of GLM. */
+const valueTags = ["<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"];
 
 /** Returns the format; the schemas of the tools say what the values of their parameters are. */
-export function taggedCalls(tools: readonly Tool[]): ToolFormat {
+export function taggedCalls(tags: Tags, tools: readonly Tool[]): ToolFormat {
+  const { marker, first, between, last, around, begin } = tags;
   return {
-    ...{ marker: "<tool_call>", names: ["<tool_call>", "</tool_call>"], bare: false },
-    ...{ around: /^(?:\s|<\/tool_call>|<tool_call>)+/, begin: /^<function=/ },
-    scanner: (index) => new TaggedCallScanner(index, tools),
-    call: taggedCall,
-    calls(call, several) {
-      const one = sequence(literal("\n"), call, literal("\n</tool_call>"));
-      return sequence(one, several ? repeat(sequence(literal("\n<tool_call>"), one), 0, mostFurther) : empty);
+    ...{ marker, around, begin, bare: null, declares: true, names: [marker, ...around, ...valueTags, tags.endOfCall] },
+    scanner: (index) => new TaggedCallScanner(index, tools, tags),
+    call: (tool) => taggedCall(tool, tags),
+    calls: (call, several) =>
+      sequence(
+        literal(first),
+        call,
+        several ? repeat(sequence(literal(between), call), 0, mostFurther) : empty,
+        literal(last),
+      ),
+    write(calls) {
+      const written = calls.map((call) => {
+        const parameters = membersOfJson(call.arguments).map(([name, value]) => {
+          const isText = typeof value === "string";
+          const text = isText ? value : JSON.stringify(value);
+          return `${tags.writeParameter(name, isText)}${tags.padding}${text}${tags.padding}${tags.endOfValue}${tags.afterValue}`;
+        });
+        return `${tags.writeCall(call.name)}${parameters.join("")}${tags.endOfCall}`;
+      });
+      return marker + first + written.join(between) + last;
     },
   };
 }
 
-/** Kinds of values that a parameter may have. */
-interface Value {
-  /** Texts that it may be, if there are only some; null if any may be. */
-  readonly choices: readonly string[] | null;
-  /** True if it may be a string. */
-  readonly text: boolean;
-  /** True if it may be something else than a string. */
-  readonly other: boolean;
-}
-
-const anything: Value = { choices: null, text: true, other: true };
-
-/** Returns what a schema within `root` allows, as far as it decides how a value is written. */
-function valueOf(schema: unknown, root: JsonSchema, depth = 0): Value {
-  if (typeof schema !== "object" || schema === null || depth > 16) return anything;
-  const given = schema as JsonSchema;
-  if (given.$ref !== undefined) {
-    const document = withoutPauses(SchemaDocument.of(root));
-    return valueOf(document.resolve(given.$ref, { place: "#", base: document.root.base }).value, root, depth + 1);
-  }
-  const listed = given.const !== undefined ? [given.const] : given.enum;
-  if (Array.isArray(listed)) {
-    const texts = listed.filter((one) => typeof one === "string");
-    const other = texts.length < listed.length;
-    return { choices: other ? null : texts, text: texts.length > 0, other };
-  }
-  const options = given.anyOf ?? given.oneOf;
-  if (Array.isArray(options)) {
-    const values = options.map((option) => valueOf(option, root, depth + 1));
-    return { choices: null, text: values.some(({ text }) => text), other: values.some(({ other }) => other) };
-  }
-  const types = given.allOf === undefined ? typesOf(given) : [];
-  if (types.length === 0) return anything;
-  return { choices: null, text: types.includes("string"), other: types.some((type) => type !== "string") };
-}
-
-function propertiesOf({ parameters }: Tool): Map<string, unknown> {
-  const { properties, required } = (parameters ?? {}) as { properties?: object; required?: readonly string[] };
-  const names = Array.isArray(required) ? (required as string[]) : [];
-  return new Map<string, unknown>([...names.map((name) => [name, {}] as const), ...Object.entries(properties ?? {})]);
-}
-
-function* taggedCall(tool: Tool): Steps<Expression> {
+function* taggedCall(tool: Tool, tags: Tags): Steps<Expression> {
   const root = tool.parameters ?? {};
-  const required = new Set(Array.isArray(root.required) ? (root.required as unknown[]) : []);
+  const required = requiredOf(tool);
   const all: Expression[] = [];
   for (const [name, schema] of propertiesOf(tool)) {
-    const parameter = sequence(literal(`<parameter=${name}>\n`), yield* valueExpression(schema, tool));
+    const value = valueOf(schema, root);
+    const begin = tags.writeParameter(name, value.text && !value.other) + tags.padding;
+    const parameter = sequence(literal(begin), yield* valueExpression(schema, value, tool, tags));
     all.push(required.has(name) ? parameter : optionalPart(parameter));
   }
-  return sequenceOf([literal(`<function=${tool.name}>\n`), ...all, literal(endOfCall)]);
+  return sequenceOf([literal(tags.writeCall(tool.name)), ...all, literal(tags.endOfCall)]);
 }
 
 /** Returns a value with the tag that ends it. Of strings, other keywords than `enum` and `const` are not enforced. */
-function* valueExpression(schema: unknown, { parameters: root = {}, strict }: Tool): Steps<Expression> {
-  const { choices, text } = valueOf(schema, root);
-  const end = literal(`\n${endOfValue}\n`);
+function* valueExpression(
+  schema: unknown,
+  { choices, text }: Value,
+  tool: Tool,
+  { padding, endOfValue, afterValue }: Tags,
+): Steps<Expression> {
+  const end = literal(padding + endOfValue + afterValue);
   if (choices) return sequence(yield* anyOf(choices.map(literal)), end);
-  if (text) return textUntil(endOfValue, literal("\n"), false);
-  const { $defs, definitions } = root;
-  const known = { ...($defs !== undefined && { $defs }), ...(definitions !== undefined && { definitions }) };
-  return sequence(yield* schemaExpression({ ...known, ...(schema as JsonSchema) }, { strict }), end);
-}
-
-const pythonWords: Readonly<Record<string, unknown>> = { True: true, False: false, None: null };
-
-/** Returns the value that a text stands for, as JSON. */
-function jsonOf(text: string, { text: mayBeText, other, choices }: Value): string {
-  if (choices || !other) return JSON.stringify(text);
-  const trimmed = text.trim();
-  try {
-    const value: unknown = Object.hasOwn(pythonWords, trimmed) ? pythonWords[trimmed] : JSON.parse(trimmed);
-    // A text in quotation marks is one that has them, if texts stand as they are.
-    if (typeof value !== "string" || !mayBeText) return JSON.stringify(value);
-  } catch {
-    // It is a text.
-  }
-  return JSON.stringify(text);
+  if (text) return textUntil(endOfValue, literal(afterValue), false);
+  return sequence(yield* jsonValue(schema, tool), end);
 }
 
 /** Reads one call. A parameter is given when it is complete. */
-class TaggedCallScanner {
+class TaggedCallScanner implements Scanner {
   readonly #index: number;
   readonly #tools: readonly Tool[];
+  readonly #tags: Tags;
   #held = "";
   #tool: Tool | null = null;
-  /** Name of the parameter whose value is being read; null if none is. */
-  #parameter: string | null = null;
+  /** Parameter whose value is being read; null if none is. */
+  #parameter: { readonly name: string; readonly isText: boolean | null } | null = null;
   #parameters = 0;
   #named = false;
   done = false;
 
-  constructor(index: number, tools: readonly Tool[]) {
+  constructor(index: number, tools: readonly Tool[], tags: Tags) {
     this.#index = index;
     this.#tools = tools;
+    this.#tags = tags;
   }
 
-  push(text: string): { delta: ToolCallDelta | null; length: number } {
+  push(text: string): Scanned {
     this.#held += text;
     let added = "";
     let begun: { id: string; name: string } | null = null;
     if (!this.#named) {
-      const [tag, name] = /^<function=([^>]*)>/.exec(this.#held) ?? [];
-      if (tag === undefined) return { delta: null, length: text.length };
+      const [tag, name] = this.#tags.call.exec(this.#held) ?? [];
+      if (tag === undefined) {
+        // What is long before it has a name is no call.
+        return { delta: null, length: text.length, rejected: this.#held.length > 400 };
+      }
       this.#named = true;
       this.#held = this.#held.slice(tag.length);
       this.#tool = this.#tools.find((tool) => tool.name === name!.trim()) ?? null;
@@ -156,34 +190,38 @@ class TaggedCallScanner {
   #take(): string | null {
     if (this.done) return null;
     if (this.#parameter !== null) return this.#value(this.#parameter);
+    const { endOfCall, parameter, parameterBegin } = this.#tags;
     const rest = this.#held.trimStart();
     if (rest.startsWith(endOfCall)) {
       [this.#held, this.done] = [rest.slice(endOfCall.length), true];
       return "}";
     }
-    const [tag, name] = /^<parameter=([^>]*)>/.exec(rest) ?? [];
+    const [tag, name, isText] = parameter.exec(rest) ?? [];
     if (tag !== undefined) {
-      [this.#held, this.#parameter] = [rest.slice(tag.length), name!.trim()];
+      this.#held = rest.slice(tag.length);
+      this.#parameter = { name: name!.trim(), isText: isText === undefined ? null : isText === "true" };
       return "";
     }
     // What is neither is left out.
-    if (rest === "" || endOfCall.startsWith(rest) || "<parameter=".startsWith(rest) || /^<parameter=[^>]*$/.test(rest))
-      return null;
+    const begun = rest.startsWith(parameterBegin) && rest.length < parameterBegin.length + 300;
+    if (rest === "" || endOfCall.startsWith(rest) || parameterBegin.startsWith(rest) || begun) return null;
     this.#held = rest.slice(1);
     return "";
   }
 
-  #value(name: string): string | null {
+  #value({ name, isText }: { readonly name: string; readonly isText: boolean | null }): string | null {
+    const { endOfValue, padding } = this.#tags;
     const end = this.#held.indexOf(endOfValue);
     if (end < 0) return null;
-    const text = this.#held.slice(0, end).replace(/^\n/, "").replace(/\n$/, "");
+    let text = this.#held.slice(0, end);
+    if (padding === "\n") text = text.replace(/^\n/, "").replace(/\n$/, "");
     this.#held = this.#held.slice(end + endOfValue.length);
     this.#parameter = null;
-    const properties = this.#tool && propertiesOf(this.#tool);
-    const root = this.#tool?.parameters ?? {};
-    const value = properties?.has(name)
-      ? valueOf(properties.get(name), root)
-      : { choices: null, text: true, other: false };
+    const properties = this.#tool && propertiesOrNone(this.#tool);
+    const declared = properties?.has(name)
+      ? valueOrAnything(properties.get(name), this.#tool?.parameters ?? {})
+      : undeclared;
+    const value = isText === null ? declared : { choices: null, text: isText, other: !isText };
     return `${this.#parameters++ === 0 ? "" : ", "}${JSON.stringify(name)}: ${jsonOf(text, value)}`;
   }
 }

@@ -16,9 +16,37 @@ export interface Tool {
 
 /**
  * Says if the model calls tools: "auto" leaves it to the model, "none" forbids it, "required" asks for at least one call,
- * and a name asks for a call of that tool.
+ * and a name asks for a call of that tool. A list of names allows these tools alone; with `required`, one of them has to be
+ * called.
  */
-export type ToolChoice = "auto" | "none" | "required" | { name: string };
+export type ToolChoice =
+  "auto" | "none" | "required" | { name: string } | { allowed: readonly string[]; required?: boolean | undefined };
+
+/** @internal Meaning of a choice of tools. */
+export interface Choosable {
+  /** Tools that may be called. */
+  readonly tools: readonly Tool[];
+  /** Tools that the model is shown. */
+  readonly shown: readonly Tool[];
+  /** True if one of them has to be called. */
+  readonly forced: boolean;
+  /** True if there is exactly one call. */
+  readonly once: boolean;
+}
+
+/** @internal Returns what a choice of tools means. */
+export function choosable(tools: readonly Tool[], choice: ToolChoice): Choosable {
+  if (choice === "none") return { tools: [], shown: [], forced: false, once: false };
+  if (typeof choice === "string") return { tools, shown: tools, forced: choice === "required", once: false };
+  if ("name" in choice) {
+    const named = tools.filter(({ name }) => name === choice.name);
+    return { tools: named, shown: tools, forced: true, once: true };
+  }
+  const allowed = tools.filter(({ name }) => choice.allowed.includes(name));
+  const forced = choice.required === true;
+  // What the model is not shown it does not call; if it has to call, its form leaves the others out.
+  return { tools: allowed, shown: forced ? tools : allowed, forced, once: false };
+}
 
 /** A model's call of a tool. */
 export interface ToolCall {

@@ -5,6 +5,7 @@ import { writeSafetensors } from "../../lib/formats/safetensors.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { toHuggingFaceGptConfig } from "../../lib/pretrained/families/gpt-config.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
+import { load } from "../../lib/load/load.js";
 import { smallGpt } from "../generate/models.js";
 import { describeUnless } from "../support/skip.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
@@ -22,8 +23,17 @@ describeUnless(!stories && noShared)("generate with llama2.c's files", () => {
     expect(prompted).toMatchObject({ code: 0, stderr: "" });
     expect(prompted.stdout.length).toBeGreaterThan(100);
     expect(published.startsWith(prompted.stdout)).toBe(true);
-    const whole = await heedHere([...generate, path.join(stories!, "stories260K.bin")]);
+    const whole = await heedHere([...generate, path.join(stories!, "stories260K.bin"), "--max-tokens", "256"]);
     expect(whole).toMatchObject({ code: 0, stdout: published.replace(/\n$/, ""), stderr: "" });
+  });
+
+  test("fills the context unless it is told to stop, at the temperature of the API", async () => {
+    using model = await load(stories!, { kind: "causal", device: "cpu" });
+    const { contextLength } = model.model.config;
+    const flags = ["generate", "--model", stories!, "--device", "cpu", "--seed", "7", "--no-echo", "Once upon a time"];
+    const { text, usage } = await model.generate("Once upon a time", { seed: 7, maxTokens: contextLength });
+    expect(usage.completionTokens).toBeGreaterThan(256);
+    expect(await heedHere(flags)).toMatchObject({ code: 0, stdout: text });
   });
 
   test("runs in 8 bits, and in no other number", async () => {

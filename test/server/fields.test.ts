@@ -330,13 +330,13 @@ describe.each(Object.entries(routes))("%s", (path, { body, fields }) => {
   });
 });
 
-test("tools that a chat template does not show are refused", async () => {
+test("tools that a chat template does not show are refused by name if the context has no room to describe them", async () => {
   const { post } = await start({ models });
   const response = await post("/v1/chat/completions", {
     ...{ model: "plain", messages: [user], max_tokens: 2, tools: [{ type: "function", function: tool }] },
   });
   expect(response.status).toBe(400);
-  expect(await response.json()).toMatchObject({ error: { param: "tools", code: "unsupported_parameter" } });
+  expect(await response.json()).toMatchObject({ error: { param: "tools", code: "context_length_exceeded" } });
 });
 
 test("answers that OpenAI's client has parsed can be sent back", async () => {

@@ -41,24 +41,6 @@ export const refusedRequests: readonly RefusedRequest[] = [
     reason: "Calls are read and enforced as JSON. Use a function with one text as its argument.",
   },
   {
-    cases: ["ordinary/schema of a property: format regex"],
-    request: "a tool's schema with `format: regex`",
-    answer: [400, "invalid_value"],
-    reason: "No automaton knows all regular expressions, so the arguments could not be held to it.",
-  },
-  {
-    cases: ["ordinary/schema of a property: oneOf overlapping"],
-    request: "a tool's schema with `oneOf` whose options overlap",
-    answer: [400, "invalid_value"],
-    reason: "The arguments could not be held to it; `anyOf` allows values of several options.",
-  },
-  {
-    cases: ["ordinary/schema of a property: pattern with \\b"],
-    request: "a tool's schema whose `pattern` has `\\b`",
-    answer: [400, "invalid_value"],
-    reason: "The arguments could not be held to it.",
-  },
-  {
     cases: ["ordinary/wire: content-type application/vnd.api+json"],
     request: "a body of another type than `application/json`",
     answer: [415, "invalid_media_type"],

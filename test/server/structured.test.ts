@@ -129,6 +129,7 @@ test("strict schemas have no keywords that JSON Schema does not know", async () 
     openai.chat.completions.create({
       ...body,
       tools: [{ type: "function", function: { name: "x", parameters: fancy, strict: strict! } }],
+      tool_choice: "required",
     }),
     openai.responses.create({
       ...{ model: "tiny", input: "Why?", max_output_tokens: 2 },
@@ -137,6 +138,7 @@ test("strict schemas have no keywords that JSON Schema does not know", async () 
     openai.responses.create({
       ...{ model: "tiny", input: "Why?", max_output_tokens: 2 },
       tools: [{ type: "function", name: "x", parameters: fancy, strict: strict! }],
+      tool_choice: "required",
     }),
   ];
   for (const asked of chat(true))
@@ -146,7 +148,7 @@ test("strict schemas have no keywords that JSON Schema does not know", async () 
 
 test("a message that only calls tools has the content null in the template", async () => {
   const template =
-    "{#- <tool_call> -#}{% for m in messages %}[{{ 'null' if m.content is none else m.content | tojson }}]{% endfor %}" +
+    "{#- <tool_call> -#}{% for m in messages %}[{{ 'null' if m.content is none else m.content | tojson }}]{{ m.tool_calls | tojson if m.tool_calls }}{% endfor %}" +
     "{{ tools | tojson if tools }}";
   const own = new HuggingFaceTokenizer(byteLevelJson(), {
     ...{ config: { eos_token: "<|end|>" }, chatTemplate: template },
@@ -159,6 +161,7 @@ test("a message that only calls tools has the content null in the template", asy
     { role: "assistant", ...content, tool_calls },
     { role: "tool", tool_call_id: "a", content: "sunny" },
   ];
+  const callText = '[{"id": "a", "type": "function", "function": {"name": "weather", "arguments": {}}}]';
   for (const [content, shown] of [
     [{ content: null }, "null"],
     [{}, "null"],
@@ -167,7 +170,7 @@ test("a message that only calls tools has the content null in the template", asy
   ] as const) {
     const asked = { model: "tiny", messages: conversation(content) };
     const { tokens } = await server.answer<{ tokens: number[] }>("/tokenize", asked);
-    expect(own.decode(tokens)).toBe(`["Why?"][${shown}]["sunny"]`);
+    expect(own.decode(tokens)).toBe(`["Why?"][${shown}]${callText}["sunny"]`);
     const { usage } = await server.answer<{ usage: { prompt_tokens: number } }>("/v1/chat/completions", {
       ...{ ...asked, max_tokens: 1 },
     });
@@ -177,9 +180,9 @@ test("a message that only calls tools has the content null in the template", asy
   const reasoning = { type: "reasoning", summary: [], content: [{ type: "reasoning_text", text: "Hm?" }] };
   const result = { type: "function_call_output", call_id: "a", output: "sunny" };
   for (const [items, shown] of [
-    [[call, result], '[null]["sunny"]'],
-    [[reasoning, call, result], '[null]["sunny"]'],
-    [[{ role: "assistant", content: "Hm." }, call, result], '["Hm."]["sunny"]'],
+    [[call, result], `[null]${callText}["sunny"]`],
+    [[reasoning, call, result], `[null]${callText}["sunny"]`],
+    [[{ role: "assistant", content: "Hm." }, call, result], `["Hm."]${callText}["sunny"]`],
     [[reasoning], '[""]'],
   ] as const) {
     const body = { model: "tiny", max_output_tokens: 1, input: [...messages, ...items] };

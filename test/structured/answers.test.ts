@@ -10,15 +10,20 @@ import {
 } from "../../lib/structured/answer.js";
 import type { Expression } from "../../lib/structured/expression.js";
 import { harmonyAnswers, HarmonyParser } from "../../lib/structured/harmony.js";
-import { answersWithTools, toolFormatOf } from "../../lib/structured/tool-format.js";
+import { mostCalls } from "../../lib/structured/call-format.js";
+import { answersWithCalls, generalFormat, toolFormatOf } from "../../lib/structured/tool-format.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
-import type { Tool, ToolCall, ToolChoice } from "../../lib/tokenizer/tools.js";
+import { choosable, type Tool, type ToolCall, type ToolChoice } from "../../lib/tokenizer/tools.js";
 import { atOnce } from "../../lib/turns.js";
 import { smallGpt } from "../generate/models.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 import { automatonOf, expressionOf } from "./support.js";
+
+/** Warnings of all tests in this file. */
+const warnings: string[] = [];
+process.on("warning", ({ name, message }) => void (name === "HeedWarning" && warnings.push(message)));
 
 interface Whole {
   text: string;
@@ -47,9 +52,27 @@ const templates = {
   mistralArguments: "{{ tools }}[TOOL_CALLS][ARGS][THINK]",
   llama: '{{ tools }}<|python_tag|>{"name": function name, "parameters": dictionary}',
   tagged: "{{ tools }}<tool_call><function=name><parameter=name>",
+  glm: "{{ tools }}<tool_call>{name}\n<arg_key>{key}</arg_key>\n<arg_value>{value}</arg_value>\n</tool_call>",
+  glmOneLine: "{{ tools }}<tool_call>{name}<arg_key>{key}</arg_key><arg_value>{value}</arg_value></tool_call>",
+  minimax: "{{ tools }}<minimax:tool_call>",
+  deepseek: "{{ tools }}<think></think><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>```json",
+  deepseek31: "{{ tools }}<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>name<｜tool▁sep｜>",
+  deepseek32: "{{ tools }}<｜DSML｜function_calls>",
+  kimi: "{{ tools }}<|tool_calls_section_begin|>",
+  gemma4: '{{ tools }}<|tool_call>call:name{key:<|"|>value<|"|>}<tool_call|><|channel>thought<channel|>',
+  functionGemma: "{{ tools }}<start_function_call>call:",
+  lfm: "{{ tools }}<|tool_call_start|>[",
+  lfmObjects: `{{ tools }}<|tool_call_start|>[{"name": "`,
+  cohere: "{{ tools }}<|START_ACTION|><|START_THINKING|><|END_THINKING|>",
+  jamba: "{{ tools }}<tool_calls>",
+  phi: "{{ messages[0]['tools'] }}<|tool|><|/tool|>",
+  granite: "{{ tools }}<|tool_call|>",
+  functools: "{{ tools }}functools[",
+  pythonList: "{{ tools }}[func_name1(params_name1=params_value1)]",
 };
 const weather = { name: "weather", arguments: '{"city": "São Paulo {1}", "days": [1, 2]}' };
 const time = { name: "time", arguments: "{}" };
+const romeFor3 = { name: "weather", arguments: '{"city": "Rome", "days": 3}' };
 
 const recorded: [keyof typeof templates, string, Whole][] = [
   ["hermes", "Hello there.\nAnd more. ", { text: "Hello there.\nAnd more. ", reasoning: "", calls: [] }],
@@ -102,6 +125,132 @@ const recorded: [keyof typeof templates, string, Whole][] = [
       ...{ text: "", reasoning: "" },
       calls: [{ name: "unknown", arguments: '{"code": "if (a < b)\\n\\n  return \\"x\\";"}' }],
     },
+  ],
+  [
+    "hermes",
+    `<tool_call>[{"name": "weather", "arguments": ${weather.arguments}}, {"name": "time"}]</tool_call>`,
+    { text: "", reasoning: "", calls: [weather, time] },
+  ],
+  [
+    "hermes",
+    '<tool_call>{"name": "weather", "arguments": "{\\"city\\": \\"Rome\\"}"}</tool_call>',
+    { text: "", reasoning: "", calls: [{ name: "weather", arguments: '{"city": "Rome"}' }] },
+  ],
+  [
+    "llama",
+    '{"name": "Bob", "parameters": {}, "age": 3} is an object.',
+    { text: '{"name": "Bob", "parameters": {}, "age": 3} is an object.', reasoning: "", calls: [] },
+  ],
+  ["llama", '{"a": 1}', { text: '{"a": 1}', reasoning: "", calls: [] }],
+  [
+    "glm",
+    "I look.\n<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>Rome</arg_value>\n<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n</tool_call>\n<tool_call>time\n</tool_call>",
+    { text: "I look.", reasoning: "", calls: [romeFor3, time] },
+  ],
+  [
+    "glmOneLine",
+    "<tool_call>weather<arg_key>city</arg_key><arg_value>Rome</arg_value><arg_key>days</arg_key><arg_value>3</arg_value></tool_call><tool_call>time</tool_call>",
+    { text: "", reasoning: "", calls: [romeFor3, time] },
+  ],
+  [
+    "minimax",
+    '<minimax:tool_call>\n<invoke name="weather">\n<parameter name="city">Rome</parameter>\n<parameter name="days">3</parameter>\n</invoke>\n<invoke name="time">\n</invoke>\n</minimax:tool_call>',
+    { text: "", reasoning: "", calls: [romeFor3, time] },
+  ],
+  [
+    "deepseek",
+    `<think>Hm.</think>I look.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>weather\n\`\`\`json\n${weather.arguments}\n\`\`\`<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>time\n\`\`\`json\n{}\n\`\`\`<｜tool▁call▁end｜><｜tool▁calls▁end｜>`,
+    { text: "I look.", reasoning: "Hm.", calls: [weather, time] },
+  ],
+  [
+    "deepseek31",
+    `<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>weather<｜tool▁sep｜>${weather.arguments}<｜tool▁call▁end｜><｜tool▁call▁begin｜>time<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>`,
+    { text: "", reasoning: "", calls: [weather, time] },
+  ],
+  [
+    "deepseek32",
+    '<｜DSML｜function_calls>\n<｜DSML｜invoke name="weather">\n<｜DSML｜parameter name="city" string="true">12</｜DSML｜parameter>\n<｜DSML｜parameter name="days" string="false">3</｜DSML｜parameter>\n</｜DSML｜invoke>\n<｜DSML｜invoke name="time">\n</｜DSML｜invoke>\n</｜DSML｜function_calls>',
+    { text: "", reasoning: "", calls: [{ name: "weather", arguments: '{"city": "12", "days": 3}' }, time] },
+  ],
+  [
+    "kimi",
+    `<|tool_calls_section_begin|><|tool_call_begin|>functions.weather:0<|tool_call_argument_begin|>${weather.arguments}<|tool_call_end|><|tool_call_begin|>functions.time:1<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>`,
+    { text: "", reasoning: "", calls: [weather, time] },
+  ],
+  [
+    "gemma4",
+    '<|channel>thought\nHm, {.\n<channel|>I look.<|tool_call>call:weather{city:<|"|>a, "b" {c}: [<|"|>,days:3,more:{list:[1,true,null],<|"|>k<|"|>:<|"|>v<|"|>}}<tool_call|><|tool_call>call:time{}<tool_call|>',
+    {
+      ...{ text: "I look.", reasoning: "Hm, {." },
+      calls: [
+        {
+          name: "weather",
+          arguments: '{"city": "a, \\"b\\" {c}: [", "days": 3, "more": {"list":[1,true,null],"k":"v"}}',
+        },
+        time,
+      ],
+    },
+  ],
+  [
+    "functionGemma",
+    "<start_function_call>call:weather{city:<escape>Rome<escape>,days:3}<end_function_call><start_function_call>call:time{}<end_function_call>",
+    { text: "", reasoning: "", calls: [romeFor3, time] },
+  ],
+  [
+    "lfm",
+    `Sure.\n<|tool_call_start|>[weather(city='It\\'s "x", (y)', days=[1, 2.5], on=True, what=None, more={'a': 'b', "c": False}), time()]<|tool_call_end|>`,
+    {
+      ...{ text: "Sure.", reasoning: "" },
+      calls: [
+        {
+          name: "weather",
+          arguments:
+            '{"city": "It\'s \\"x\\", (y)", "days": [1,2.5], "on": true, "what": null, "more": {"a":"b","c":false}}',
+        },
+        time,
+      ],
+    },
+  ],
+  [
+    "lfm",
+    `<|tool_call_start|>[{"name": "weather", "arguments": ${weather.arguments}}, {"name": "time", "arguments": {}}]<|tool_call_end|>`,
+    { text: "", reasoning: "", calls: [weather, time] },
+  ],
+  [
+    "lfmObjects",
+    `<|tool_call_start|>[{"name": "weather", "arguments": ${weather.arguments}}]<|tool_call_end|>`,
+    { text: "", reasoning: "", calls: [weather] },
+  ],
+  [
+    "cohere",
+    `<|START_THINKING|>I look.<|END_THINKING|><|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "weather", "parameters": ${weather.arguments}},\n    {"tool_call_id": "1", "tool_name": "time", "parameters": {}}\n]<|END_ACTION|>`,
+    { text: "", reasoning: "I look.", calls: [weather, time] },
+  ],
+  [
+    "jamba",
+    `<tool_calls>[\n{"name": "weather", "arguments": ${weather.arguments}},\n{"name": "time", "arguments": {}}\n]</tool_calls>`,
+    { text: "", reasoning: "", calls: [weather, time] },
+  ],
+  [
+    "phi",
+    `<|tool_call|>[{"name": "weather", "arguments": ${weather.arguments}}, {"name": "time", "arguments": {}}]<|/tool_call|>`,
+    { text: "", reasoning: "", calls: [weather, time] },
+  ],
+  [
+    "granite",
+    `<|tool_call|>[{"name": "weather", "arguments": ${weather.arguments}}, {"arguments": {}, "name": "time"}]`,
+    { text: "", reasoning: "", calls: [weather, time] },
+  ],
+  [
+    "functools",
+    `functools[{"name": "weather", "arguments": ${weather.arguments}}]`,
+    { text: "", reasoning: "", calls: [weather] },
+  ],
+  ["pythonList", "[weather(city='Rome', days=3), time()]", { text: "", reasoning: "", calls: [romeFor3, time] }],
+  [
+    "pythonList",
+    "[A link](https://x.y) is text.",
+    { text: "[A link](https://x.y) is text.", reasoning: "", calls: [] },
   ],
 ];
 
@@ -167,42 +316,89 @@ function chatEngine(template: string, speaks = ""): Engine {
   return new Engine(smallGpt("cpu", { vocabularySize: 272, contextLength: 1024 }), { tokenizer });
 }
 
-test.each(Object.entries(templates))(
-  "the number of calls is bounded, and one if it must be: %s",
-  (family, template) => {
-    const automaton = automatonOf(new ByteTokenizer());
-    const format = toolFormatOf(template, tools)!;
-    const accepts = (toolChoice: ToolChoice, several: boolean, text: string) => {
-      const root = atOnce(answersWithTools(format, tools, toolChoice, several))!;
-      return automaton.after(automaton.start(root), Buffer.from(text))?.accepts ?? null;
-    };
-    const object = (name: string, key: string) => `{"name": "${name}", "${key}": {}}`;
-    const tagged = "\n<function=time>\n</function>\n</tool_call>";
-    const [begin, one, between, end] = {
-      hermes: ["<tool_call>", `\n${object("time", "arguments")}\n</tool_call>`, "\n<tool_call>", ""],
-      mistral: ["[TOOL_CALLS] [", object("time", "arguments"), ", ", "]"],
-      mistralArguments: ["[TOOL_CALLS]", "time[ARGS]{}", "[TOOL_CALLS]", ""],
-      llama: ["", object("time", "parameters"), "; ", ""],
-      tagged: ["<tool_call>", tagged, "\n<tool_call>", ""],
-    }[family as keyof typeof templates] as [string, string, string, string];
-    const calls = (count: number) => begin + Array<string>(count).fill(one).join(between) + end;
-    for (const toolChoice of ["required", "auto"] as const) {
-      for (const count of [1, 2, 32]) expect(accepts(toolChoice, true, calls(count)), `${count}`).toBe(true);
-      expect(accepts(toolChoice, true, calls(33))).toBeNull();
-    }
-    expect(accepts("required", true, "")).not.toBe(true);
-    expect(accepts("required", true, "Hm.")).toBeNull();
-    for (const [toolChoice, several] of [
-      ["required", false],
-      [{ name: "time" }, true],
-      [{ name: "time" }, false],
-    ] as const) {
-      expect(accepts(toolChoice, several, calls(1))).toBe(true);
-      expect(accepts(toolChoice, several, calls(2))).toBeNull();
-      expect(accepts(toolChoice, several, "")).not.toBe(true);
-    }
-  },
-);
+/** Returns the answers that a choice of tools demands. */
+function demanded(template: string, toolChoice: ToolChoice, several: boolean): Expression {
+  const { tools: chosen, once } = choosable(tools, toolChoice);
+  return atOnce(answersWithCalls(toolFormatOf(template, tools)!, chosen, several && !once));
+}
+
+test.each(Object.entries(templates))("calls that must be made follow the tools: %s", (_, template) => {
+  const automaton = automatonOf(new ByteTokenizer());
+  const format = toolFormatOf(template, tools)!;
+  const accepts = (toolChoice: ToolChoice, several: boolean, text: string) => {
+    const root = demanded(template, toolChoice, several);
+    return automaton.after(automaton.start(root), Buffer.from(text))?.accepts ?? null;
+  };
+  const calls = (count: number) => format.write(Array.from({ length: count }, () => time));
+  for (const count of [1, 2, 32]) expect(accepts("required", true, calls(count)), calls(count)).toBe(true);
+  expect(accepts("required", true, calls(33))).toBeNull();
+  expect(accepts("required", true, "")).not.toBe(true);
+  expect(accepts("required", true, "Hm.")).toBeNull();
+  for (const [toolChoice, several] of [
+    ["required", false],
+    [{ name: "time" }, true],
+    [{ name: "time" }, false],
+  ] as const) {
+    expect(accepts(toolChoice, several, calls(1))).toBe(true);
+    expect(accepts(toolChoice, several, calls(2))).toBeNull();
+    expect(accepts(toolChoice, several, "")).not.toBe(true);
+  }
+  const one = (name: string, given: object) => format.write([{ name, arguments: JSON.stringify(given) }]);
+  // White space within JSON is the grammar's own affair.
+  const spaced = (text: string) => text.replaceAll(/":(?! )/g, '": ').replaceAll(',"', ', "');
+  expect(accepts("required", true, spaced(one("weather", romeOnly)))).toBe(true);
+  for (const wrong of [one("whether", {}), one("weather", { city: "Bonn" }), one("weather", {}), one("time", { a: 1 })])
+    expect(accepts("required", true, spaced(wrong)), wrong).toBeNull();
+  expect(accepts({ allowed: ["time"], required: true }, true, calls(2))).toBe(true);
+  expect(accepts({ allowed: ["time"], required: true }, true, spaced(one("weather", romeOnly)))).toBeNull();
+});
+
+const romeOnly = { city: "Rome" };
+
+test.each(Object.entries({ ...templates, general: "" }))("calls are read as they are written: %s", (_, template) => {
+  const calls = [
+    { name: "weather", arguments: JSON.stringify({ city: 'a "b" \' {c} [d], é', days: 3 }) },
+    { name: "time", arguments: JSON.stringify({ list: [1, "x", null, { y: true }], o: {}, s: "" }) },
+    { name: "time", arguments: "{}" },
+  ];
+  // Parameters that are not declared are read as texts in tags.
+  const open: Tool[] = [{ name: "weather" }, { name: "time" }].map(({ name }) => ({
+    name,
+    parameters: { properties: { city: { type: "string" }, days: {}, list: {}, o: {}, s: {} } },
+  }));
+  const format = toolFormatOf(template, open) ?? generalFormat;
+  const text = format.write(calls);
+  for (const pieces of [[text], Array.from(text)]) {
+    const { calls: found, ...others } = read({ reasoning: null, open: false, tools: format }, pieces);
+    expect(others).toEqual({ text: "", reasoning: "" });
+    expect(found.map(({ name, arguments: given }) => [name, JSON.parse(given) as unknown])).toEqual(
+      calls.map(({ name, arguments: given }) => [name, JSON.parse(given) as unknown]),
+    );
+  }
+});
+
+test("an answer ends with as many calls as it may have", async () => {
+  const tools = [{ name: "time" }];
+  await using engine = chatEngine(templates.mistral);
+  const ids = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" } });
+  for (const [mostCalls, expected] of [
+    [1, 1],
+    [2, 2],
+  ]) {
+    const parser = new AnswerParser({ reasoning: null, open: false, tools: toolFormatOf(templates.hermes), mostCalls: mostCalls! }); // prettier-ignore
+    const call = '<tool_call>\n{"name": "time", "arguments": {}}\n</tool_call>\n';
+    const { calls } = readWith(parser, Array.from(call.repeat(3)));
+    expect([calls.length, parser.ended]).toEqual([expected, true]);
+  }
+  expect(mostCalls).toBe(32);
+  // The model is free: it writes the letter that it is made to write, whatever the schemas of the tools are.
+  const logitBias = { [ids.encode("a").at(-1)!]: 100 };
+  const wrong = { name: "f", parameters: { properties: { a: { not: { items: { type: "null" } } } } } };
+  for (const toolChoice of ["auto", { allowed: ["f"] }] as const) {
+    const { text } = await engine.generate({ messages, tools: [...tools, wrong], toolChoice, maxTokens: 5, logitBias });
+    expect(text).toBe("aaaaa");
+  }
+});
 
 test("a model that would call for ever comes to an end", async () => {
   await using engine = chatEngine(templates.mistralArguments);
@@ -245,36 +441,6 @@ describe.each(Object.entries(templates))("a random model with the template of %s
   });
 });
 
-test.each(Object.entries(templates).filter(([family]) => family !== "tagged"))(
-  "a call that the model begins by itself follows the tools: %s",
-  (family, template) => {
-    const format = toolFormatOf(template)!;
-    const automaton = automatonOf(new ByteTokenizer());
-    const root = atOnce(answersWithTools(format, tools, "auto", true))!;
-    const after = (text: string) => automaton.after(automaton.start(root), Buffer.from(text));
-    const named = family === "mistralArguments";
-    const key = family === "llama" ? "parameters" : "arguments";
-    const begin = {
-      hermes: "Hm.\n<tool_call>\n",
-      mistral: "Hm.[TOOL_CALLS] [",
-      mistralArguments: "Hm.[TOOL_CALLS]",
-      llama: "",
-    }[family]!;
-    const call = (name: string, given: string) =>
-      begin + (named ? `${name}[ARGS]${given}` : `{"name": "${name}", "${key}": ${given}`);
-    expect(after("Any text, é.")?.accepts).toBe(true);
-    expect(after(call("weather", '{"city": "Rome", "days": 3}'))).not.toBeNull();
-    expect(after(call("weather", '{"city": "Rome", "days": 3}'))?.accepts).toBe(named);
-    for (const wrong of [
-      call("whether", "{"),
-      call("weather", '{"city": "Bonn"'),
-      call("weather", "{}"),
-      call("time", '{"a"'),
-    ])
-      expect(after(wrong)).toBeNull();
-  },
-);
-
 test("values in tags are read by the types of their parameters", () => {
   const properties = {
     ...{ text: { type: "string" }, count: { type: "integer" }, on: { type: "boolean" }, any: {} },
@@ -307,31 +473,6 @@ test("values in tags are read by the types of their parameters", () => {
     const { calls } = read(form, Array.from(call));
     expect(JSON.parse(calls[0]!.arguments), `${name}: ${text}`).toEqual({ [name]: value });
   }
-});
-
-test("calls in tags follow the tools", () => {
-  const automaton = automatonOf(new ByteTokenizer());
-  const root = atOnce(answersWithTools(toolFormatOf(templates.tagged, tools)!, tools, "auto", true))!;
-  const after = (text: string) => automaton.after(automaton.start(root), Buffer.from(text));
-  const begin = "Hm.\n<tool_call>\n<function=";
-  const city = (name: string) => `${begin}weather>\n<parameter=city>\n${name}\n</parameter>\n`;
-  const end = "</function>\n</tool_call>";
-  for (const text of [
-    "Any text.",
-    `${city("Rome")}<parameter=days>\n3\n</parameter>\n${end}`,
-    `${city("Oslo")}${end}`,
-    `${city("Oslo")}${end}\n<tool_call>\n<function=time>\n${end}`,
-  ])
-    expect(after(text)?.accepts, text).toBe(true);
-  for (const wrong of [
-    `${begin}whether>`,
-    `${begin}weather>\n</function>`,
-    city("Bonn"),
-    `${city("Rome")}<parameter=days>\n9\n`,
-    `${city("Rome")}<parameter=colour>`,
-    `${begin}time>\n<parameter=city>`,
-  ])
-    expect(after(wrong), wrong).toBeNull();
 });
 
 describe("harmony", () => {
@@ -392,7 +533,7 @@ describe("harmony", () => {
       automaton.after(automaton.start(root), Buffer.from(text))?.accepts ?? null;
     const analysis = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant";
     const final = "<|channel|>final<|message|>";
-    const auto = atOnce(harmonyAnswers(null, tools, "auto"))!;
+    const auto = atOnce(harmonyAnswers(null, tools, false));
     const rome = call("weather", '{"city": "Rome"}');
     for (const text of [
       rome,
@@ -403,10 +544,10 @@ describe("harmony", () => {
       expect(follows(auto, text), text).toBe(true);
     for (const wrong of [call("whether", "{"), call("weather", '{"city": "Bonn"'), `${rome} and`, "Any text."])
       expect(follows(auto, wrong), wrong).toBeNull();
-    const demanded = atOnce(harmonyAnswers(null, tools, { name: "time" }))!;
+    const demanded = atOnce(harmonyAnswers(null, [{ name: "time" }], true));
     expect(follows(demanded, analysis + call("time", "{}"))).toBe(true);
     expect([follows(demanded, rome), follows(demanded, final)]).toEqual([null, null]);
-    const choice = atOnce(harmonyAnswers(expressionOf({ type: "choice", choices: ["yes", "no"] }), [], "none"))!;
+    const choice = atOnce(harmonyAnswers(expressionOf({ type: "choice", choices: ["yes", "no"] }), [], false));
     expect([follows(choice, `${analysis}${final}yes`), follows(choice, `${final}perhaps`)]).toEqual([true, null]);
   });
 
@@ -426,20 +567,17 @@ describe("harmony", () => {
 test("a format and tools together: an answer is one or the other", async () => {
   await using engine = chatEngine(templates.mistral);
   const format = { type: "choice", choices: ["yes", "no"] } as const;
-  const [bracket] = new HuggingFaceTokenizer(byteLevelJson()).encode("[");
+  const [bracket, brace] = ["[", "}"].map((text) => new HuggingFaceTokenizer(byteLevelJson()).encode(text).at(-1)!);
   const seen = new Set<string>();
   for (let seed = 0; seed < 40 && seen.size < 2; seed++) {
     // The model begins calls more seldom than choices.
-    const logitBias = seed % 2 ? { [bracket!]: 8 } : {};
+    const logitBias = seed % 2 ? { [bracket!]: 8, [brace!]: 12 } : {};
     const answer = await engine.generate({ messages, tools, format, temperature: 1, seed, maxTokens: 300, logitBias });
     const { text, toolCalls, finishReason } = answer;
     if (finishReason === "length") continue;
     seen.add(toolCalls ? "calls" : "text");
     if (toolCalls) expect({ text, finishReason }).toEqual({ text: "", finishReason: "tool-calls" });
     else expect({ text, finishReason }).toEqual({ text: expect.stringMatching(/^(yes|no)$/), finishReason: "stop" });
-    for (const { name, arguments: given } of toolCalls ?? [])
-      if (name === "weather") expect(["Rome", "Oslo"]).toContain((JSON.parse(given) as { city: string }).city);
-      else expect([name, JSON.parse(given)]).toEqual(["time", {}]);
   }
   expect(seen).toEqual(new Set(["calls", "text"]));
 });
@@ -454,16 +592,33 @@ test("a form comes after the reasoning", async () => {
   expect(answer.reasoning!.length).toBeGreaterThan(10);
 });
 
+test("an answer may fill the context; a warning says once that one is cut while the model thinks", async () => {
+  await using engine = chatEngine(templates.hermes, "<think>");
+  const ids = new HuggingFaceTokenizer(byteLevelJson());
+  const logitBias = { [ids.encode("a").at(-1)!]: 100 };
+  for (let i = 0; i < 2; i++) {
+    const { text, reasoning, finishReason, usage } = await engine.generate({ messages, logitBias });
+    expect([text, finishReason]).toEqual(["", "length"]);
+    expect(usage.promptTokens + usage.completionTokens).toBeGreaterThanOrEqual(1024);
+    expect(reasoning!.length).toBeGreaterThan(256);
+  }
+  // Warnings are told in the next turn.
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(warnings.filter((text) => text.includes("thinking"))).toHaveLength(1);
+});
+
 test("errors", async () => {
   await using engine = chatEngine("nothing");
   const ask = (more: object) => engine.generate({ messages, maxTokens: 1, ...more });
   expectError(() => ask({ tools: [{ name: "a b" }] }), "ERR_ARGUMENT", /tools\[0\]\.name: expected 1 to 128 letters/);
   expectError(() => ask({ tools, toolChoice: "any" }), "ERR_ARGUMENT", /toolChoice: expected "auto"/);
+  expectError(() => ask({ tools, toolChoice: { allowed: [] } }), "ERR_ARGUMENT", /toolChoice: expected "auto"/);
+  expectError(() => ask({ tools, toolChoice: { allowed: ["x"] } }), "ERR_ARGUMENT", /names of some, got "x"/);
   expectError(() => ask({ toolChoice: "required" }), "ERR_ARGUMENT", /expected tools to choose from, got none/);
   await using hermes = chatEngine(templates.hermes);
   const wrong = [{ name: "f", parameters: { properties: { a: { not: { items: { type: "null" } } } } } }];
   await expectRejection(
-    hermes.generate({ messages, tools: wrong }),
+    hermes.generate({ messages, tools: wrong, toolChoice: "required" }),
     "ERR_ARGUMENT",
     /tool "f": parameters: schema at #\/properties\/a\/not/,
   );
