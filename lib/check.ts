@@ -91,3 +91,21 @@ export function checkValues(op: string, values: unknown): asserts values is Arra
     if (typeof values[i] !== "number")
       throw new HeedError("ERR_ARGUMENT", `${op}: expected numbers, got ${describe(values[i])} at position ${i}`);
 }
+
+/**
+ * Checks that arrays and objects are nested at most `most` deep, without recursion.
+ *
+ * @throws ERR_ARGUMENT
+ */
+export function checkLevels(name: string, value: unknown, most: number): void {
+  const levels = new Map<object, number>();
+  const open: [value: unknown, level: number][] = [[value, 1]];
+  for (let next = open.pop(); next; next = open.pop()) {
+    const [one, level] = next;
+    if (typeof one !== "object" || one === null || (levels.get(one) ?? 0) >= level) continue;
+    if (level > most)
+      throw new HeedError("ERR_ARGUMENT", `${name}: expected parts that are nested at most ${most} deep, got more`);
+    levels.set(one, level);
+    for (const part of Object.values(one)) open.push([part, level + 1]);
+  }
+}

@@ -1,5 +1,7 @@
 // Conversations as a chat template can show them. What it cannot show is written as text in messages that it does: tools in
 // the system message, calls in the answers that made them, results and the system's messages in those of the user.
+import { checkLevels } from "../check.js";
+import { describe } from "../errors.js";
 import type { ChatMessage, ChatTemplate } from "../tokenizer/chat-template.js";
 import { TemplateAbilities } from "../tokenizer/template-abilities.js";
 import { templateTools, type Tool } from "../tokenizer/tools.js";
@@ -16,12 +18,20 @@ export interface Conversation {
   readonly describesTools: boolean;
 }
 
-/** Returns a conversation and its tools as the template can show them. Messages that it shows stay as they are. */
+/** Most levels of a tool's schema, which chat templates read by recursion. */
+const mostLevels = 512;
+
+/**
+ * Returns a conversation and its tools as the template can show them. Messages that it shows stay as they are.
+ *
+ * @throws ERR_ARGUMENT if the schema of a tool has too many levels.
+ */
 export function conversationFor(
   template: ChatTemplate,
   messages: readonly ChatMessage[],
   tools: readonly Tool[],
 ): Conversation {
+  for (const { name, parameters } of tools) checkLevels(`tool ${describe(name)}: parameters`, parameters, mostLevels);
   // Others are told what is wrong with them by the template.
   if (
     !Array.isArray(messages) ||

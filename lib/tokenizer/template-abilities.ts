@@ -64,11 +64,13 @@ export class TemplateAbilities {
     return this.#once("severalUsers", () => this.#shows([user, { ...user, content: second }], [spoken, second]));
   }
 
-  /** True if it shows tools. */
+  /** True if it shows tools, or something of them. */
   get tools(): boolean {
-    return this.#once(
-      "tools",
-      () => this.#shows([user], [named], [tool]) || (this.system && this.#shows([system, user], [named], [tool])),
+    return this.#once("tools", () =>
+      [[user], ...(this.system ? [[system, user]] : [])].some((messages) => {
+        const text = this.#render(messages, [tool]);
+        return [named, argued].some((part) => includes(text, [part]));
+      }),
     );
   }
 
