@@ -66,10 +66,10 @@ export class TemplateAbilities {
 
   /** True if it shows tools. */
   get tools(): boolean {
-    return this.#once(
-      "tools",
-      () => this.#shows([user], [named], [tool]) || (this.system && this.#shows([system, user], [named], [tool])),
-    );
+    // Some show the names of functions alone, and some those of their parameters.
+    const shows = (messages: ChatMessage[]): boolean =>
+      this.#shows(messages, [named], [tool]) || this.#shows(messages, [argued], [tool]);
+    return this.#once("tools", () => shows([user]) || (this.system && shows([system, user])));
   }
 
   /** True if it shows tools that are a text of the first system message. */

@@ -59,12 +59,6 @@ export const refusedRequests: readonly RefusedRequest[] = [
     reason: "heed speaks OpenAI's interface alone, which Ollama's clients know, too.",
   },
   {
-    cases: ["ordinary/routes: /v1/responses/input_tokens (llama.cpp, OpenAI)"],
-    request: "`/v1/responses/input_tokens`",
-    answer: [404, "unknown_url"],
-    reason: "`/tokenize` counts the tokens of a conversation.",
-  },
-  {
     cases: ["ordinary/responses: item_reference"],
     request: "items of the type `item_reference` whose item is in no stored response",
     answer: [404, "item_not_found"],
