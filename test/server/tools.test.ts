@@ -184,7 +184,7 @@ test("what the template shows no tools of is called in a general form, which the
     ];
     await openai.chat.completions.create({ ...body, tool_choice: "auto", messages: further, max_completion_tokens: 2 });
   }
-  expect(lines.filter((line) => line.includes("shows the model no tools"))).toHaveLength(1);
+  expect(lines.filter((line) => line.includes("shows the model no such tools"))).toHaveLength(1);
 });
 
 const smol = sharedModel("SmolLM2-135M-Instruct-GGUF");
