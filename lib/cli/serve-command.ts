@@ -66,6 +66,12 @@ export function serveCommand(): Command {
       "refuse fields of requests that heed does not know, instead of ignoring them with the header x-heed-ignored",
     )
     .option("--truncate", "cut texts to embed, rank or classify that are too long, instead of refusing them")
+    .option(
+      "--stored-responses <n>",
+      "responses of /v1/responses that are kept in memory, from which others can go on; 0 keeps none",
+      integer(0),
+      256,
+    )
     .option("--no-playground", "serve no page to try the models at /")
     .option("--tls-cert <file>", "certificate in PEM, to speak HTTPS", text)
     .option("--tls-key <file>", "key of the certificate, in PEM", text)

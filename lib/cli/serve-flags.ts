@@ -23,6 +23,7 @@ export interface ServeFlags extends ServedFlags, EngineFlags {
   tlsKey?: string;
   rawControlTokens?: boolean;
   strict?: boolean;
+  storedResponses: number;
   truncate?: boolean;
   playground: boolean;
   logLevel: string;

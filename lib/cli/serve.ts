@@ -57,6 +57,7 @@ async function optionsOf(
     corsOrigins: flags.corsOrigin ?? [],
     rawControlTokens: flags.rawControlTokens ?? false,
     strict: flags.strict ?? false,
+    storedResponses: flags.storedResponses,
     truncate: flags.truncate ?? false,
     playground: flags.playground,
     apiKeys: apiKeys === undefined ? null : await readApiKeys(apiKeys),

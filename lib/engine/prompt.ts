@@ -3,14 +3,14 @@ import { describe, HeedError } from "../errors.js";
 import { encodePrompt } from "../generate/generate-text.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { conversationFor } from "../structured/conversation.js";
+import { encodeConversation } from "../structured/conversation.js";
 import { choosable } from "../tokenizer/tools.js";
 import { warnOnce } from "../warn-once.js";
 import type { EngineRequest } from "./engine-request.js";
 
 /** Note for whoever runs a model that is told of its tools in a form that it may not have learnt. */
 export const describedToolsNote =
-  "the chat template shows the model no tools: they are described in the system message, and called in a general form";
+  "the chat template shows the model no such tools: they are described in the system message, and called in a general form";
 
 /**
  * Returns a function that returns the tokens of a request's prompt.
@@ -39,12 +39,12 @@ export function promptOf(
   if (messages !== undefined) {
     const chat = chatTokenizer(tokenizer);
     checkBoolean("generate", "rawControlTokens", rawControlTokens);
-    return () => {
+    return async () => {
       const { shown } = choosable(tools ?? [], toolChoice ?? "auto");
-      const conversation = conversationFor(chat.chatTemplate!, messages, shown);
-      if (conversation.describesTools) warnOnce("HEED_TOOLS", describedToolsNote);
-      const options = { tools: conversation.tools, variables: variables ?? {}, rawControlTokens, signal };
-      return chat.encodeChatAsync(conversation.messages, options);
+      const options = { variables: variables ?? {}, rawControlTokens, signal };
+      const { tokens, describesTools } = await encodeConversation(chat, messages, shown, options);
+      if (describesTools) warnOnce("HEED_TOOLS", describedToolsNote);
+      return tokens;
     };
   }
   if (typeof prompt !== "string")

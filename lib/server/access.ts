@@ -32,14 +32,22 @@ export const open = { open: true, rateLimit: false };
 /** Returns whose a request is; null if all requests are the same client's. */
 export type TenantOf = (request: FastifyRequest) => string | null;
 
-/** Restricts the routes that are added afterwards. Resolves to a function that tells clients apart by their keys. */
-export async function restrictAccess(app: FastifyInstance, options: AccessOptions): Promise<TenantOf> {
+/** Functions that tell clients apart by their keys. */
+export interface Clients {
+  /** Returns with whom a request shares cached beginnings. */
+  readonly tenantOf: TenantOf;
+  /** Returns whose the stored responses of a request are. */
+  readonly ownerOf: TenantOf;
+}
+
+/** Restricts the routes that are added afterwards. Resolves to functions that tell clients apart by their keys. */
+export async function restrictAccess(app: FastifyInstance, options: AccessOptions): Promise<Clients> {
   const { apiKeys = null, requestsPerMinute: max, corsOrigins = [], sharePrefixCache = false } = options;
   checkBoolean("server", "sharePrefixCache", sharePrefixCache);
   const origin = corsOrigins.includes("*") ? "*" : [...corsOrigins];
   // Before the keys: a browser asks without a key if it may ask with one.
   if (corsOrigins.length > 0)
-    await app.register(cors, { origin, methods: ["GET", "POST"], exposedHeaders: [...exposed] });
+    await app.register(cors, { origin, methods: ["GET", "POST", "DELETE"], exposedHeaders: [...exposed] });
   const keys = apiKeys && new ApiKeys(apiKeys);
   const keyOf = ({ headers }: FastifyRequest): number => keys?.find(givenKeys(headers)) ?? -1;
   if (keys)
@@ -50,7 +58,9 @@ export async function restrictAccess(app: FastifyInstance, options: AccessOption
       done(refused(request));
     });
   const tenantOf: TenantOf = (request) => (keys && !sharePrefixCache ? `key ${keyOf(request)}` : null);
-  if (max === undefined) return tenantOf;
+  const ownerOf: TenantOf = (request) => (keys ? `key ${keyOf(request)}` : null);
+  const clients = { tenantOf, ownerOf };
+  if (max === undefined) return clients;
   checkInteger("server", "requestsPerMinute", max, 1);
   await app.register(rateLimit, {
     ...{ max, timeWindow: 60_000 },
@@ -60,7 +70,7 @@ export async function restrictAccess(app: FastifyInstance, options: AccessOption
       return new ApiError(429, text, { code: "rate_limit_exceeded", retryAfter: Math.ceil(ttl / 1000) });
     },
   });
-  return tenantOf;
+  return clients;
 }
 
 function refused({ headers }: FastifyRequest): ApiError {

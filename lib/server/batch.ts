@@ -16,6 +16,7 @@ import { endpoints } from "./endpoints.js";
 import { Gate } from "./gate.js";
 import { validator } from "./json-schema.js";
 import { observers } from "./observer.js";
+import { ResponseStore } from "./response-store.js";
 import { type ServableModel, ServedModels } from "./served-models.js";
 import type { ServedEngineOptions } from "./shared-memory.js";
 
@@ -107,8 +108,19 @@ async function answered(input: string, output: string, settings: Settings): Prom
   const gate = new Gate(models.mostAnswers);
   try {
     const done = await answeredNames(output, names);
+    const responses = new ResponseStore(0);
     const warn = (text: string): void => warnOnce("HEED_BATCH", text);
-    const call = { models, limits: {}, observer: observers([]), tenant: null, warn, signal, releases: [] };
+    const call = {
+      models,
+      limits: {},
+      observer: observers([]),
+      tenant: null,
+      owner: null,
+      responses,
+      warn,
+      signal,
+      releases: [],
+    };
     const result = { total: names.size, earlier: done.size, failed: 0 };
     await concurrently(concurrency, requestsOf(input), async (request) => {
       if (done.has(request.custom_id)) return;

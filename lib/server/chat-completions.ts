@@ -5,6 +5,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { choosable, type ToolCall, type ToolCallDelta } from "../tokenizer/tools.js";
 import { type Answer, Answers, type Part } from "./answers.js";
 import { ApiError } from "./api-error.js";
+import { InputReader, inputText } from "./custom-input.js";
 import { chatMessages, type MessageParameter, messagesSchema } from "./chat-messages.js";
 import { endpoint, EventStream } from "./endpoint.js";
 import { choiceEvents, doneText, eventText } from "./event-lines.js";
@@ -14,11 +15,13 @@ import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchem
 import {
   answerOptions,
   formatSchema,
-  functionFields,
-  functionName,
+  type CustomParameter,
+  customTools,
   type FunctionParameter,
   jsonSchemaFields,
+  type ToolChoiceParameter,
   toolChoiceSchema,
+  toolsSchema,
 } from "./structured-output.js";
 import { type TemplateParameters, templateSchemas, templateVariables, conversationEnd } from "./template-variables.js";
 import { checkPromptLogprobs, promptLogprobs, scorePrompts } from "./prompt-scores.js";
@@ -43,8 +46,8 @@ interface Body extends SamplingParameters, StreamParameters, TemplateParameters,
   top_logprobs?: number | null;
   response_format?:
     { type: "text" | "json_object" } | { type: "json_schema"; json_schema: { schema?: JsonSchema } } | null;
-  tools?: { function: FunctionParameter }[] | null;
-  tool_choice?: "auto" | "none" | "required" | { function: { name: string } } | null;
+  tools?: ({ type: "function"; function: FunctionParameter } | { type: "custom"; custom: CustomParameter })[] | null;
+  tool_choice?: ToolChoiceParameter | null;
   parallel_tool_calls?: boolean | null;
 }
 
@@ -74,15 +77,8 @@ const schema = object(
       description: "Number of the most likely tokens at each place to give the log-probabilities of.",
       "x-cost": "as many numbers for each token",
     }),
-    tools: optional({
-      ...{ type: "array", maxItems: 128, description: "Functions that the model may call." },
-      items: object({ type: { type: "string", enum: ["function"] }, function: object(functionFields, ["name"]) }, [
-        ...["type", "function"],
-      ]),
-    }),
-    tool_choice: toolChoiceSchema(
-      object({ type: { type: "string", enum: ["function"] }, function: functionName }, ["function"]),
-    ),
+    tools: toolsSchema(false),
+    tool_choice: toolChoiceSchema(false),
     parallel_tool_calls: optional({ type: "boolean", description: "Allow more than one call in an answer." }),
     functions: unsupported([]),
     function_call: unsupported("none", "auto"),
@@ -109,6 +105,7 @@ export const chatCompletions = endpoint<Body>({
     served.checkRoom(1, body.n);
     const streamed = streams(body);
     checkPromptLogprobs(body);
+    const custom = customTools(body.tools ?? []);
     const answering = answerOptionsOf(body);
     const { shown: tools } = choosable(answering.tools, answering.toolChoice);
     const variables = templateVariables(body);
@@ -131,8 +128,13 @@ export const chatCompletions = endpoint<Body>({
       system_fingerprint: fingerprint,
     };
     const ids = withIds ? tokens : null;
-    if (streamed) return new EventStream(events(head, served.tokenizer, answers, streamed, ids), () => answers.leave());
-    const choices = (await answers.all(withIds === true)).map((answer, i) => choiceOf(answer, i, served.tokenizer));
+    if (streamed)
+      return new EventStream(events(head, served.tokenizer, answers, { ...streamed, custom }, ids), () =>
+        answers.leave(),
+      );
+    const choices = (await answers.all(withIds === true)).map((answer, i) =>
+      choiceOf(answer, i, served.tokenizer, custom),
+    );
     return {
       ...{ ...head, object: "chat.completion", choices, usage: usageOf(answers.usage) },
       ...(ids && { prompt_token_ids: [...ids] }),
@@ -154,28 +156,42 @@ function answerOptionsOf(body: Body): ReturnType<typeof answerOptions> {
   const { response_format: format, tool_choice: chosen } = body;
   return answerOptions({
     format: format?.type === "json_schema" ? { type: "json_schema", ...format.json_schema } : format,
-    tools: (body.tools ?? []).map((tool) => tool.function),
-    toolChoice: typeof chosen === "object" && chosen ? chosen.function : chosen,
+    tools: (body.tools ?? []).map((tool) =>
+      tool.type === "custom" ? { ...tool.custom, type: "custom" } : { ...tool.function, type: "function" },
+    ),
+    toolChoice: chosen,
     parallelToolCalls: body.parallel_tool_calls,
   });
 }
 
-function choiceOf(answer: Answer, index: number, tokenizer: Tokenizer): object {
+function choiceOf(answer: Answer, index: number, tokenizer: Tokenizer, custom: ReadonlySet<string>): object {
   const { text, reasoning, toolCalls, logprobs, tokens, finishReason } = answer;
   const message = {
     ...{ role: "assistant", content: text === "" && toolCalls.length > 0 ? null : text, refusal: null },
     ...(reasoning !== "" && { reasoning_content: reasoning }),
-    ...(toolCalls.length > 0 && { tool_calls: toolCalls.map(toolCallOf) }),
+    ...(toolCalls.length > 0 && { tool_calls: toolCalls.map((call) => toolCallOf(call, custom)) }),
   };
   const ids = tokens && { token_ids: tokens };
   return { index, message, logprobs: chatLogprobs(tokenizer, logprobs), finish_reason: finishReason, ...ids };
 }
 
-function toolCallOf({ id, name, arguments: given }: ToolCall): object {
+function toolCallOf({ id, name, arguments: given }: ToolCall, custom: ReadonlySet<string>): object {
+  if (custom.has(name)) return { id, type: "custom", custom: { name, input: inputText(given) } };
   return { id, type: "function", function: { name, arguments: given } };
 }
 
-function toolDeltaOf({ index, id, name, arguments: added }: ToolCallDelta): object {
+/** Returns what is added to a call; `readers` read the texts of custom tools, by the indices of the answer and the call. */
+function toolDeltaOf(
+  answer: number,
+  { index, id, name, arguments: added }: ToolCallDelta,
+  custom: ReadonlySet<string>,
+  readers: Map<string, InputReader>,
+): object {
+  const key = `${answer} ${index}`;
+  if (name !== undefined && custom.has(name)) readers.set(key, new InputReader());
+  const reader = readers.get(key);
+  if (reader)
+    return { index, ...(id && { id, type: "custom" }), custom: { ...(name && { name }), input: reader.push(added) } };
   return { index, ...(id && { id, type: "function" }), function: { ...(name && { name }), arguments: added } };
 }
 
@@ -183,7 +199,7 @@ async function* events(
   head: object,
   tokenizer: Tokenizer,
   answers: Answers,
-  { usage, continuous }: Streamed,
+  { usage, continuous, custom }: Streamed & { readonly custom: ReadonlySet<string> },
   /** Tokens of the prompt if the events tell tokens. */
   prompt: Int32Array | null,
 ): AsyncGenerator<string, void, undefined> {
@@ -195,9 +211,10 @@ async function* events(
   };
   if (prompt) yield eventText({ ...chunk, choices: [], prompt_token_ids: [...prompt], ...(usage && { usage: null }) });
   const begun = new Set<number>();
+  const readers = new Map<string, InputReader>();
   for (let part = await answers.next(); part; part = await answers.next()) {
     const { index, finishReason } = part;
-    const delta = deltaOf(part);
+    const delta = deltaOf(part, custom, readers);
     if (!begun.has(index)) yield eventFor({ index, text: "", finishReason: null }, { role: "assistant", content: "" });
     begun.add(index);
     const { tokens = [] } = part;
@@ -208,11 +225,15 @@ async function* events(
 }
 
 /** Returns what a part adds to a message; null if it adds nothing. */
-function deltaOf({ text, reasoning, toolCalls, logprobs }: Part): object | null {
+function deltaOf(
+  { index, text, reasoning, toolCalls, logprobs }: Part,
+  custom: ReadonlySet<string>,
+  readers: Map<string, InputReader>,
+): object | null {
   if (!reasoning && !toolCalls) return text !== "" || logprobs ? { content: text } : null;
   return {
     ...(text !== "" && { content: text }),
     ...(reasoning && { reasoning_content: reasoning }),
-    ...(toolCalls && { tool_calls: toolCalls.map(toolDeltaOf) }),
+    ...(toolCalls && { tool_calls: toolCalls.map((call) => toolDeltaOf(index, call, custom, readers)) }),
   };
 }

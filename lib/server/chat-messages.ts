@@ -1,6 +1,7 @@
 // The messages of a conversation in OpenAI's form.
 import type { ChatMessage } from "../tokenizer/chat-template.js";
 import type { ToolCall } from "../tokenizer/tools.js";
+import { inputName } from "../structured/tool-input.js";
 import { ApiError } from "./api-error.js";
 import {
   mostItems,
@@ -29,7 +30,9 @@ export interface MessageParameter {
 /** A call of a tool in a message. */
 export interface ToolCallParameter {
   id: string;
-  function: { name: string; arguments: string };
+  function?: { name: string; arguments: string };
+  /** Call of a custom tool. */
+  custom?: { name: string; input: string };
 }
 
 /** Returns the schema of a message's content: a text, or parts of these types. */
@@ -58,12 +61,13 @@ export const rolesSchema: Schema = { type: "string", enum: ["developer", "system
 const toolCallSchema = object(
   {
     id: nameSchema,
-    type: { type: "string", enum: ["function"] },
+    type: { type: "string", enum: ["function", "custom"] },
+    custom: object({ name: nameSchema, input: textSchema }, ["name", "input"]),
     // OpenAI's client adds the arguments as an object.
     function: object({ name: nameSchema, arguments: textSchema, parsed_arguments: unread }, [...["name", "arguments"]]),
     index: { type: "integer", minimum: 0, maximum: mostTokens },
   },
-  ["id", "function"],
+  ["id"],
 );
 
 export const messagesSchema: Schema = {
@@ -107,15 +111,21 @@ export function chatMessages(messages: readonly MessageParameter[]): ChatMessage
       content:
         typeof content === "string" ? content : (content?.map(({ text }) => text).join("\n") ?? (isEmpty ? "" : null)),
       ...(typeof name === "string" && { name }),
-      ...(calls.length > 0 && { toolCalls: calls.map(({ id, function: called }) => toolCallOf(id, called)) }),
+      ...(calls.length > 0 && {
+        toolCalls: calls.map((call, at) => toolCallOf(call, `messages.${i}.tool_calls.${at}`)),
+      }),
       ...(typeof rest.tool_call_id === "string" && { toolCallId: rest.tool_call_id }),
       ...(typeof thought === "string" && { reasoning: thought }),
     };
   });
 }
 
-function toolCallOf(id: string, { name, arguments: given }: ToolCallParameter["function"]): ToolCall {
-  return { id, name, arguments: given };
+function toolCallOf({ id, function: called, custom }: ToolCallParameter, place: string): ToolCall {
+  if (called) return { id, name: called.name, arguments: called.arguments };
+  if (custom) return { id, name: custom.name, arguments: JSON.stringify({ [inputName]: custom.input }) };
+  throw new ApiError(400, `Missing parameter: "${place}.function".`, {
+    ...{ param: `${place}.function`, code: "missing_required_parameter" },
+  });
 }
 
 /** Returns the schema of content that a message with calls of tools need not have. */

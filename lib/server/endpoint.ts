@@ -1,6 +1,7 @@
 // An endpoint is a route without HTTP: the plugin serves it, and `heed batch` calls it for each line of a file.
 import type { Schema } from "./json-schema.js";
 import type { Observer } from "./observer.js";
+import type { ResponseStore } from "./response-store.js";
 import type { ServedModels } from "./served-models.js";
 
 /** Limits of each request. */
@@ -18,6 +19,10 @@ export interface Call {
   readonly observer: Observer;
   /** Client whose request it is: those of others share no cached beginnings with it. Null if all do. */
   readonly tenant: string | null;
+  /** Client whose request it is: nobody else can ask for its stored responses. Null if there are no keys. */
+  readonly owner: string | null;
+  /** Responses that are kept for further requests. */
+  readonly responses: ResponseStore;
   /** Functions to call when the request has been begun: they let go the adapters that it keeps in their models. */
   readonly releases: (() => void)[];
   /** Writes a warning to the log. */

@@ -4,7 +4,7 @@ import type { Endpoint } from "./endpoint.js";
 import { embeddings } from "./embeddings.js";
 import { rerank } from "./rerank.js";
 import { classify, score } from "./score.js";
-import { responses } from "./responses.js";
+import { inputTokens, responses } from "./responses.js";
 import { detokenize, tokenize } from "./tokenize.js";
 
 /** All endpoints that take a body. */
@@ -12,6 +12,7 @@ export const endpoints: readonly Endpoint[] = [
   chatCompletions,
   completions,
   responses,
+  inputTokens,
   embeddings,
   rerank,
   score,

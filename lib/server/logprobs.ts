@@ -29,7 +29,10 @@ export class TextOffsets {
 }
 
 /** Returns the log-probabilities of tokens as chat completions have them. */
-export function chatLogprobs(tokenizer: Tokenizer, tokens: Items<TokenLogprobs> | undefined): object | null {
+export function chatLogprobs(
+  tokenizer: Tokenizer,
+  tokens: Items<TokenLogprobs> | undefined,
+): { content: MappedArray<TokenLogprobs>; refusal: null } | null {
   if (!tokens) return null;
   const entry = ({ token, logprob }: TokenLogprob): object => {
     const { text, bytes } = shownToken(tokenizer, token);

@@ -5,7 +5,7 @@ import { Readable } from "node:stream";
 import { checkBoolean, checkFunction, checkInteger } from "../check.js";
 import { describe } from "../errors.js";
 import { version } from "../version.js";
-import { type AccessOptions, open, restrictAccess, type TenantOf } from "./access.js";
+import { type AccessOptions, type Clients, open, restrictAccess } from "./access.js";
 import { ApiError, apiErrorOf } from "./api-error.js";
 import { limitBodies } from "./body.js";
 import { lingerAfterAnswer } from "./connections.js";
@@ -19,7 +19,9 @@ import { serveMetrics } from "./metrics.js";
 import { type Observer, observers } from "./observer.js";
 import { servePlayground } from "./playground.js";
 import { refuseUnknown } from "./refusals.js";
+import { ResponseStore } from "./response-store.js";
 import { type ServableModel, ServedLanguageModel, ServedModels, type ServedSummary } from "./served-models.js";
+import { serveStoredResponses } from "./stored-responses.js";
 import type { ServedEngineOptions } from "./shared-memory.js";
 import { closeStalled, type SendOptions } from "./stalls.js";
 import { tracing } from "./tracing.js";
@@ -49,6 +51,13 @@ export interface ServerOptions extends RequestLimits, AccessOptions, DrainOption
    * @default false
    */
   strict?: boolean;
+  /**
+   * Largest number of responses of /v1/responses that are kept in memory, so that further requests can go on from them; 0
+   * keeps none. They have at most 64 MiB together, and each belongs to the API key with which it was asked for.
+   *
+   * @default 256
+   */
+  storedResponses?: number;
   /** If true, the route "/" is a page to try the models. The page itself needs no API key. @default true */
   playground?: boolean;
 }
@@ -67,13 +76,14 @@ export interface ServerOptions extends RequestLimits, AccessOptions, DrainOption
  */
 export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options) => {
   const { models, engine, maxTokens, bodyLimit = 4 * 2 ** 20, playground = true, onModels } = options;
-  const { rawControlTokens = false, strict = false, truncate = false } = options;
+  const { rawControlTokens = false, strict = false, storedResponses = 256, truncate = false } = options;
   if (onModels !== undefined) checkFunction("server: onModels", onModels);
   checkInteger("server", "bodyLimit", bodyLimit, 1);
   if (maxTokens !== undefined) checkInteger("server", "maxTokens", maxTokens, 1);
   checkBoolean("server", "playground", playground);
   checkBoolean("server", "rawControlTokens", rawControlTokens);
   checkBoolean("server", "strict", strict);
+  checkInteger("server", "storedResponses", storedResponses, 0);
   checkBoolean("server", "truncate", truncate);
   const served = new ServedModels(models, engine, { rawControlTokens });
   app.addHook("onClose", () => served.close());
@@ -97,13 +107,15 @@ export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options
       return { value };
     };
   });
-  const tenantOf = await restrictAccess(app, options);
+  const clients = await restrictAccess(app, options);
+  const responses = new ResponseStore(storedResponses);
   const drain = new Drain(app, options);
   const spans = await tracing();
   await documentApi(app);
   const observer = observers([serveMetrics(app, served), ...(spans ? [spans] : [])]);
-  const context = { models: served, limits: { maxTokens, truncate }, observer };
-  for (const endpoint of endpoints) serve(app, endpoint, context, { drain, tenantOf, bodyLimit, unread });
+  const context = { models: served, limits: { maxTokens, truncate }, observer, responses };
+  for (const endpoint of endpoints) serve(app, endpoint, context, { drain, clients, bodyLimit, unread });
+  serveStoredResponses(app, responses, clients.ownerOf);
   serveModels(app, served);
   if (playground) servePlayground(app);
   const alive = { schema: { summary: "Say that the process runs" }, config: { ...open, drained: true } };
@@ -127,7 +139,7 @@ async function documentApi(app: FastifyInstance): Promise<void> {
 /** Parts of a server that all endpoints share. */
 interface Service {
   readonly drain: Drain;
-  readonly tenantOf: TenantOf;
+  readonly clients: Clients;
   readonly bodyLimit: number;
   readonly unread: UnreadFields;
 }
@@ -135,8 +147,8 @@ interface Service {
 function serve(
   app: FastifyInstance,
   endpoint: Endpoint,
-  context: Omit<Call, "signal" | "tenant" | "releases" | "warn">,
-  { drain, tenantOf, bodyLimit, unread }: Service,
+  context: Omit<Call, "signal" | "tenant" | "owner" | "releases" | "warn">,
+  { drain, clients, bodyLimit, unread }: Service,
 ): void {
   const { url, aliases = [], summary, schema } = endpoint;
   const handler = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
@@ -144,7 +156,7 @@ function serve(
     const observer = observers([context.observer, logging(request.log)]);
     const releases: (() => void)[] = [];
     const warn = (text: string): void => request.log.warn(text);
-    const own = { observer, releases, warn, tenant: tenantOf(request), signal: drain.signalFor(reply) };
+    const own = { observer, releases, warn, ...clientOf(clients, request), signal: drain.signalFor(reply) };
     const answer = await endpoint.run(request.body, { ...context, ...own }).finally(() => {
       for (const release of releases) release();
     });
@@ -158,6 +170,10 @@ function serve(
   };
   app.post(url, { schema: { summary, body: schema }, bodyLimit }, handler);
   for (const alias of aliases) app.post(alias, { schema: { hide: true, body: schema }, bodyLimit }, handler);
+}
+
+function clientOf({ tenantOf, ownerOf }: Clients, request: FastifyRequest): Pick<Call, "tenant" | "owner"> {
+  return { tenant: tenantOf(request), owner: ownerOf(request) };
 }
 
 /** Sends an answer: at once if it is short, and otherwise in parts, of which the next is made when the socket has room. */

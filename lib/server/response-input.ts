@@ -1,4 +1,9 @@
-// The input of a response: messages, and calls of functions with their results.
+// The input of a response: messages, and calls of functions and custom tools with their results.
+import { randomUUID } from "node:crypto";
+import { describe } from "../errors.js";
+import { inputName } from "../structured/tool-input.js";
+import { ApiError } from "./api-error.js";
+import type { Call } from "./endpoint.js";
 import { contentSchema, type MessageParameter, rolesSchema } from "./chat-messages.js";
 import {
   mostItems,
@@ -16,6 +21,9 @@ export type InputItem =
   | (MessageParameter & { type?: "message" })
   | { type: "function_call"; call_id: string; name: string; arguments: string }
   | { type: "function_call_output"; call_id: string; output: string | { text: string }[] }
+  | { type: "custom_tool_call"; call_id: string; name: string; input: string }
+  | { type: "custom_tool_call_output"; call_id: string; output: string | { text: string }[] }
+  | { type: "item_reference"; id: string }
   | { type: "reasoning"; content?: { text: string }[] | null };
 
 // Clients send back the items of earlier answers, which have these fields.
@@ -43,6 +51,15 @@ const items: Readonly<Record<string, Schema>> = {
     { type: kind("function_call_output"), call_id: nameSchema, output: contentSchema("input_text"), ...earlier },
     ["type", "call_id", "output"],
   ),
+  custom_tool_call: object(
+    { type: kind("custom_tool_call"), call_id: nameSchema, name: nameSchema, input: text, ...earlier },
+    [...["type", "call_id", "name", "input"]],
+  ),
+  custom_tool_call_output: object(
+    { type: kind("custom_tool_call_output"), call_id: nameSchema, output: contentSchema("input_text"), ...earlier },
+    ["type", "call_id", "output"],
+  ),
+  item_reference: object({ type: kind("item_reference"), id: nameSchema }, ["id"]),
   reasoning: object(
     {
       // Summaries and encrypted contents are of other servers' models.
@@ -70,9 +87,8 @@ export const inputSchema: Schema = {
 };
 
 /** Returns the input as the messages of a conversation: the calls of an answer belong to one message. */
-export function inputMessages(input: string | readonly InputItem[], instructions: string | null): MessageParameter[] {
+export function inputMessages(input: readonly InputItem[], instructions: string | null): MessageParameter[] {
   const messages: MessageParameter[] = instructions === null ? [] : [{ role: "system", content: instructions }];
-  if (typeof input === "string") return [...messages, { role: "user", content: input }];
   // What belongs to the answer whose items come now.
   let answer: MessageParameter | null = null;
   const answering = (): MessageParameter => {
@@ -80,17 +96,20 @@ export function inputMessages(input: string | readonly InputItem[], instructions
     return answer;
   };
   for (const one of input) {
-    if (one.type === "function_call") {
-      const { call_id: id, name, arguments: given } = one;
+    if (one.type === "function_call" || one.type === "custom_tool_call") {
+      const { call_id: id, name } = one;
+      const given = one.type === "function_call" ? one.arguments : JSON.stringify({ [inputName]: one.input });
       const current = answering();
       current.tool_calls = [...(current.tool_calls ?? []), { id, function: { name, arguments: given } }];
     } else if (one.type === "reasoning") {
       answer = null;
       const thought = (one.content ?? []).map((part) => part.text).join("");
       if (thought !== "") answering().reasoning_content = thought;
-    } else if (one.type === "function_call_output") {
+    } else if (one.type === "function_call_output" || one.type === "custom_tool_call_output") {
       answer = null;
       messages.push({ role: "tool", content: one.output, tool_call_id: one.call_id });
+    } else if (one.type === "item_reference") {
+      throw new Error("a reference that has not been resolved");
     } else if (one.role === "assistant") {
       const current: MessageParameter | null = answer;
       if (current?.content === null) current.content = one.content ?? "";
@@ -103,4 +122,65 @@ export function inputMessages(input: string | readonly InputItem[], instructions
   // Reasoning alone, without calls, is an answer whose text is empty.
   for (const message of messages) if (!message.tool_calls) message.content ??= "";
   return messages;
+}
+
+/** Prefixes of the ids of items. */
+const prefixes: Readonly<Record<string, string>> = {
+  ...{ message: "msg", reasoning: "rs", function_call: "fc", function_call_output: "fco" },
+  ...{ custom_tool_call: "ctc", custom_tool_call_output: "ctco" },
+};
+
+/**
+ * Returns all items of a conversation with their ids: those of the stored response that it goes on from, and its own.
+ *
+ * @throws An `ApiError` if there are none, or there is no such response.
+ */
+export function conversationItems(
+  input: string | readonly InputItem[] | null,
+  previous: string | null,
+  { responses, owner }: Pick<Call, "responses" | "owner">,
+): InputItem[] {
+  const stored = previous === null ? null : responses.get(owner, previous);
+  if (previous !== null && !stored) {
+    const hint = responses.keeps ? "It may have been dropped for later ones." : "This server stores no responses.";
+    throw new ApiError(400, `Previous response with id ${describe(previous)} not found. ${hint}`, {
+      ...{ param: "previous_response_id", code: "previous_response_not_found" },
+    });
+  }
+  if (input === null && !stored)
+    throw new ApiError(400, 'Missing parameter: "input".', { param: "input", code: "missing_required_parameter" });
+  const given: readonly InputItem[] =
+    typeof input === "string"
+      ? [{ role: "user", content: [{ type: "input_text", text: input }] } as unknown as InputItem]
+      : (input ?? []);
+  const own = given.map((item, i): InputItem => {
+    if (item.type !== "item_reference") return withId(item);
+    const found = responses.item(owner, item.id);
+    if (found) return found;
+    throw new ApiError(404, `Item with id ${describe(item.id)} not found among the stored responses.`, {
+      ...{ param: `input.${i}.id`, code: "item_not_found" },
+    });
+  });
+  return [...(stored?.input ?? []), ...(stored?.output ?? []), ...own];
+}
+
+/** Returns an item with an id, and with the fields that OpenAI's have. */
+function withId(item: InputItem): InputItem {
+  const type = item.type ?? "message";
+  const { id, status } = item as { id?: string | null; status?: string | null };
+  const content =
+    type === "message" && "content" in item && typeof item.content === "string"
+      ? {
+          content: [
+            { type: "role" in item && item.role === "assistant" ? "output_text" : "input_text", text: item.content },
+          ],
+        }
+      : {};
+  return {
+    ...item,
+    type,
+    id: id ?? `${prefixes[type]}_${randomUUID()}`,
+    status: status ?? "completed",
+    ...content,
+  } as unknown as InputItem;
 }

@@ -96,6 +96,13 @@ export const samplingSchemas: Readonly<Record<keyof SamplingParameters, Schema>>
   }),
 };
 
+/** Schema of notes of the client. */
+export const metadataSchema: Schema = optional({
+  ...{ type: "object", maxProperties: 16, propertyNames: { maxLength: 64 } },
+  additionalProperties: { type: "string", maxLength: 512 },
+  description: "Notes of the client, which the response has as well.",
+});
+
 /** Schemas of parameters that do not change the answer. */
 export const ignoredSchemas: Readonly<Record<string, Schema>> = {
   user: idle({ ...nameSchema, description: "Name of the end user. It changes nothing." }),
@@ -104,11 +111,7 @@ export const ignoredSchemas: Readonly<Record<string, Schema>> = {
   prompt_cache_retention: idle({ ...nameSchema, description: "It changes nothing: every beginning is cached." }),
   prompt_cache_options: { ...unread, "x-idle": true },
   service_tier: idle(nameSchema),
-  metadata: idle({
-    ...{ type: "object", maxProperties: 16, propertyNames: { maxLength: 64 } },
-    additionalProperties: { type: "string", maxLength: 512 },
-    description: "It changes nothing: nothing is stored.",
-  }),
+  metadata: { ...metadataSchema, description: "It changes nothing: nothing is stored.", "x-idle": true },
 };
 
 /** Options of the engine for a request. */

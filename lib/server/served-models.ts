@@ -9,7 +9,7 @@ import { ClassifierModel } from "../load/classifier-model.js";
 import { EmbeddingModel } from "../load/embedding-model.js";
 import { LanguageModel } from "../load/language-model.js";
 import { describedToolsNote } from "../engine/prompt.js";
-import { conversationFor } from "../structured/conversation.js";
+import { encodeConversation } from "../structured/conversation.js";
 import type { ChatMessage, ChatOptions } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
@@ -152,14 +152,12 @@ export class ServedLanguageModel {
       const text = `The model ${JSON.stringify(this.id)} has no chat template. Use /v1/completions.`;
       throw new ApiError(400, text, { param: "model", code: "no_chat_template" });
     }
-    const { describesTools, ...shown } = conversationFor(tokenizer.chatTemplate!, messages, tools);
+    const options = { ...this.chat, variables, ...end, maxLength: this.contextLength + 1, signal };
+    const { tokens, describesTools } = await encodeConversation(tokenizer, messages, tools, options);
     if (describesTools && !noted.has(tokenizer)) {
       noted.add(tokenizer);
       warn(`model ${JSON.stringify(this.id)}: ${describedToolsNote}`);
     }
-    const own = { tools: shown.tools, variables, ...end };
-    const options = { ...this.chat, ...own, maxLength: this.contextLength + 1, signal };
-    const tokens = await tokenizer.encodeChatAsync(shown.messages, options);
     return this.#fittingStart(tokens, describesTools ? "tools" : param);
   }
 

@@ -1,7 +1,8 @@
 // Conversations as a chat template can show them. What it cannot show is written as text in messages that it does: tools in
 // the system message, calls in the answers that made them, results and the system's messages in those of the user.
 import { checkLevels } from "../check.js";
-import { describe } from "../errors.js";
+import { describe, HeedError } from "../errors.js";
+import type { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { ChatMessage, ChatTemplate } from "../tokenizer/chat-template.js";
 import { TemplateAbilities } from "../tokenizer/template-abilities.js";
 import { templateTools, type Tool } from "../tokenizer/tools.js";
@@ -22,7 +23,34 @@ export interface Conversation {
 const mostLevels = 512;
 
 /**
- * Returns a conversation and its tools as the template can show them. Messages that it shows stay as they are.
+ * Resolves to the tokens of a conversation as the tokenizer's template can show it. Tools whose schemas the template cannot
+ * write, since it expects others, are described as those are of a template that shows none.
+ *
+ * @throws ERR_ARGUMENT, ERR_RANGE or the signal's reason, as `encodeChatAsync` does.
+ */
+export async function encodeConversation(
+  tokenizer: HuggingFaceTokenizer,
+  messages: readonly ChatMessage[],
+  tools: readonly Tool[],
+  options: Omit<NonNullable<Parameters<HuggingFaceTokenizer["encodeChatAsync"]>[1]>, "tools">,
+): Promise<{ tokens: Int32Array; describesTools: boolean }> {
+  const encode = async (describes: boolean): Promise<{ tokens: Int32Array; describesTools: boolean }> => {
+    const { describesTools, ...shown } = conversationFor(tokenizer.chatTemplate!, messages, tools, describes);
+    const tokens = await tokenizer.encodeChatAsync(shown.messages, { ...options, tools: shown.tools });
+    return { tokens, describesTools };
+  };
+  try {
+    return await encode(false);
+  } catch (error) {
+    if (tools.length === 0 || !(error instanceof HeedError && error.code === "ERR_ARGUMENT")) throw error;
+    // The first error says what is wrong if it is not the tools.
+    return await encode(true).catch(() => Promise.reject(error));
+  }
+}
+
+/**
+ * Returns a conversation and its tools as the template can show them. Messages that it shows stay as they are. With
+ * `describes`, the messages describe the tools even if the template shows them.
  *
  * @throws ERR_ARGUMENT if the schema of a tool has too many levels.
  */
@@ -30,6 +58,7 @@ export function conversationFor(
   template: ChatTemplate,
   messages: readonly ChatMessage[],
   tools: readonly Tool[],
+  describes = false,
 ): Conversation {
   for (const { name, parameters } of tools) checkLevels(`tool ${describe(name)}: parameters`, parameters, mostLevels);
   // Others are told what is wrong with them by the template.
@@ -41,7 +70,7 @@ export function conversationFor(
     return { messages, tools: templateTools(tools), describesTools: false };
   const abilities = TemplateAbilities.of(template);
   const adapted = new Adapted(template, abilities, messages);
-  const shown = tools.length > 0 ? adapted.addTools(tools) : "template";
+  const shown = tools.length > 0 ? adapted.addTools(tools, describes) : "template";
   adapted.writeCalls();
   adapted.moveSystem();
   return {
@@ -63,12 +92,12 @@ class Adapted {
   }
 
   /** Adds the tools to the system message, unless the template shows them. */
-  addTools(tools: readonly Tool[]): "template" | "system" | "described" {
+  addTools(tools: readonly Tool[], describes: boolean): "template" | "system" | "described" {
     const format = toolFormatOf(this.#source, tools);
-    if (isHarmony(this.#source) || this.#abilities.tools) return "template";
+    if (!describes && (isHarmony(this.#source) || this.#abilities.tools)) return "template";
     const [first, ...others] = this.messages;
     const hasSystem = first?.role === "system" && typeof first.content === "string";
-    if (this.#abilities.toolsOfSystem) {
+    if (!describes && this.#abilities.toolsOfSystem) {
       const own = hasSystem ? first : { role: "system", content: "You are a helpful assistant with some tools." };
       this.messages = [
         { ...own, tools: JSON.stringify(tools.map(shownTool)) },

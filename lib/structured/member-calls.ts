@@ -10,8 +10,9 @@ import { callId } from "./call-scanner.js";
 import { jsonValue, membersOfJson, propertiesOf, requiredOf, resolved, valueOf } from "./call-values.js";
 import { anyOf, choice, choiceOf, empty, type Expression, literal, optionalPart, repeat, rule, type Rule, sequence } from "./expression.js"; // prettier-ignore
 import { textUntil } from "./free-text.js";
-import { boolean, nullValue, number } from "./json-expressions.js";
+import { boolean, nullValue, number, quoted } from "./json-expressions.js";
 import { type Literals, MemberEnd, readLiteral } from "./literals.js";
+import { inJsonString, inputOf } from "./tool-input.js";
 
 /** A form of such calls. */
 export interface MemberForm {
@@ -70,6 +71,8 @@ function membersExpression(
 
 /** Returns a value in Python's form: JSON, of which Python reads all but some words, and those words. */
 function* pythonValue(schema: unknown, tool: Tool): Steps<Expression> {
+  const input = yield* inputOf(tool);
+  if (input) return quoted(inJsonString(input));
   const { type } = Object(resolved(schema, tool.parameters ?? {})) as { type?: unknown };
   if (type === "boolean") return choice(literal("True"), literal("False"));
   if (type === "null") return literal("None");
@@ -87,6 +90,8 @@ function* quotedValue(schema: unknown, tool: Tool, form: MemberForm, depth: numb
   const quote = literal(form.literals.quotes[0]!);
   const text = sequence(quote, textUntil(form.literals.quotes[0]!, empty, false));
   const { choices, text: mayBeText, other } = valueOf(found, root);
+  const input = yield* inputOf(tool);
+  if (input) return sequence(quote, input, quote);
   if (choices) return sequence(quote, yield* anyOf(choices.map(literal)), quote);
   if (!other) return text;
   const options = given.anyOf ?? given.oneOf;

@@ -16,6 +16,7 @@ import { callId } from "./call-scanner.js";
 import { jsonOf, jsonValue, membersOfJson, propertiesOf, propertiesOrNone, requiredOf, undeclared, type Value, valueOf, valueOrAnything } from "./call-values.js"; // prettier-ignore
 import { anyOf, empty, type Expression, literal, optionalPart, repeat, sequence, sequenceOf } from "./expression.js";
 import { textUntil } from "./free-text.js";
+import { inputOf } from "./tool-input.js";
 
 /** Texts of a form. Those with a name are functions that write it. */
 export interface Tags {
@@ -140,6 +141,8 @@ function* valueExpression(
   { padding, endOfValue, afterValue }: Tags,
 ): Steps<Expression> {
   const end = literal(padding + endOfValue + afterValue);
+  const input = yield* inputOf(tool);
+  if (input) return sequence(input, end);
   if (choices) return sequence(yield* anyOf(choices.map(literal)), end);
   if (text) return textUntil(endOfValue, literal(afterValue), false);
   return sequence(yield* jsonValue(schema, tool), end);

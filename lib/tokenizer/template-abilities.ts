@@ -64,14 +64,12 @@ export class TemplateAbilities {
     return this.#once("severalUsers", () => this.#shows([user, { ...user, content: second }], [spoken, second]));
   }
 
-  /** True if it shows tools, or something of them. */
+  /** True if it shows tools. */
   get tools(): boolean {
-    return this.#once("tools", () =>
-      [[user], ...(this.system ? [[system, user]] : [])].some((messages) => {
-        const text = this.#render(messages, [tool]);
-        return [named, argued].some((part) => includes(text, [part]));
-      }),
-    );
+    // Some show the names of functions alone, and some those of their parameters.
+    const shows = (messages: ChatMessage[]): boolean =>
+      this.#shows(messages, [named], [tool]) || this.#shows(messages, [argued], [tool]);
+    return this.#once("tools", () => shows([user]) || (this.system && shows([system, user])));
   }
 
   /** True if it shows tools that are a text of the first system message. */

@@ -12,6 +12,11 @@ export interface Tool {
   parameters?: JsonSchema | undefined;
   /** True if a keyword or format that no draft of JSON Schema knows is refused instead of ignored. @default false */
   strict?: boolean | undefined;
+  /**
+   * @internal Text that the tool takes as its only argument, `input`, whose form may be a regular expression or a grammar in
+   * Lark's language. The parameters must say the same.
+   */
+  input?: { readonly syntax: "regex" | "lark" | null; readonly definition: string } | undefined;
 }
 
 /**

@@ -35,12 +35,6 @@ export const refusedRequests: readonly RefusedRequest[] = [
     reason: "Most chat templates drop or misread such a message. OpenAI refuses it as well.",
   },
   {
-    cases: ["ordinary/tools: type custom (OpenAI)"],
-    request: "tools of the type `custom`",
-    answer: [400, "missing_required_parameter"],
-    reason: "Calls are read and enforced as JSON. Use a function with one text as its argument.",
-  },
-  {
     cases: ["ordinary/wire: content-type application/vnd.api+json"],
     request: "a body of another type than `application/json`",
     answer: [415, "invalid_media_type"],
@@ -65,27 +59,15 @@ export const refusedRequests: readonly RefusedRequest[] = [
     reason: "heed speaks OpenAI's interface alone, which Ollama's clients know, too.",
   },
   {
-    cases: ["ordinary/routes: /v1/responses/input_tokens (llama.cpp, OpenAI)"],
-    request: "`/v1/responses/input_tokens`",
-    answer: [404, "unknown_url"],
-    reason: "`/tokenize` counts the tokens of a conversation.",
-  },
-  {
-    cases: ["ordinary/responses: truncation auto"],
-    request: "`truncation: auto`",
-    answer: [400, "unsupported_parameter"],
-    reason: "Nothing of a conversation is dropped unseen. Leave out its oldest items.",
-  },
-  {
     cases: ["ordinary/responses: item_reference"],
-    request: "items of the type `item_reference`",
-    answer: [400, "invalid_value"],
-    reason: "Responses are not stored. Send the item itself.",
+    request: "items of the type `item_reference` whose item is in no stored response",
+    answer: [404, "item_not_found"],
+    reason: "Its text is not known. Send the item itself.",
   },
   {
     cases: ["ordinary/responses: tools web_search"],
     request: "tools that OpenAI hosts, such as `web_search`",
-    answer: [400, "missing_required_parameter"],
+    answer: [400, "unsupported_parameter"],
     reason: "There is nobody who could run them.",
   },
   {

@@ -23,7 +23,9 @@ import { automatonOf, expressionOf } from "./support.js";
 
 /** Warnings of all tests in this file. */
 const warnings: string[] = [];
-process.on("warning", ({ name, message }) => void (name === "HeedWarning" && warnings.push(message)));
+process.on("warning", ({ name, message }) => {
+  if (name === "HeedWarning") warnings.push(message);
+});
 
 interface Whole {
   text: string;

@@ -1,11 +1,13 @@
 /** Conversations for chat templates that cannot show all of them. */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { conversationFor } from "../../lib/structured/conversation.js";
+import { conversationFor, encodeConversation } from "../../lib/structured/conversation.js";
 import { toolFormatOf } from "../../lib/structured/tool-format.js";
 import { type ChatMessage, ChatTemplate } from "../../lib/tokenizer/chat-template.js";
 import { TemplateAbilities } from "../../lib/tokenizer/template-abilities.js";
 import type { Tool } from "../../lib/tokenizer/tools.js";
+import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
+import { byteLevelJson } from "../tokenizer/fixtures.js";
 import { noReference, sharedReference } from "../support/shared.js";
 import { describeUnless } from "../support/skip.js";
 
@@ -115,6 +117,20 @@ test("tools of Phi's system message", () => {
     `<|system|>Be brief.<|tool|>${json}<|/tool|><|end|><|user|>Rain in Rome?<|end|>` +
       '<|assistant|><|tool_call|>[{"name": "weather", "arguments": {"city": "Rome"}}]<|/tool_call|><|end|><|tool|>It is sunny.<|end|>',
   );
+});
+
+test("tools that make the template fail are described", async () => {
+  const picky =
+    "{% for t in tools or [] %}{% for p in t.function.parameters.properties.values() %}{{ t.function.name + p.type[0] }}{% endfor %}{% endfor %}" +
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
+  const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { chatTemplate: picky });
+  const encode = (parameters: object, given = [user]) =>
+    encodeConversation(tokenizer, given, [{ name: "f", parameters: { properties: { a: parameters } } }], {});
+  expect(tokenizer.decode((await encode({ type: "string" })).tokens)).toBe("fs<user>Rain in Rome?");
+  const { tokens, describesTools } = await encode({ anyOf: [{ type: "string" }] });
+  expect(describesTools).toBe(true);
+  expect(tokenizer.decode(tokens)).toMatch(/^<system>You can call.*"anyOf".*<user>Rain in Rome\?$/s);
+  await expect(encode({ type: "string" }, [])).rejects.toThrow(/at least one message/);
 });
 
 test("a template that fails whatever it is given keeps its own error", () => {
