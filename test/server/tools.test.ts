@@ -109,6 +109,7 @@ test("custom tools take a text that follows their grammar, whole and in parts", 
     const asked = {
       model: "tiny",
       input: "Why?",
+      seed: 4,
       tools: [flat],
       tool_choice: { type: "custom" as const, name: "code" },
     };
