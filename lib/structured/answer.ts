@@ -116,7 +116,7 @@ export class AnswerParser implements PartsParser {
     const held = this.#held;
     const begun = held.trimStart();
     if (this.#mode === "reasoning") this.#held = without(held, reasoning!.end);
-    else if (this.#mode === "between") this.#held = isBegun(tools!, begun) ? "" : held;
+    else if (this.#mode === "between") [this.#held, this.#raw] = [isBegun(tools!, begun) ? "" : held, ""];
     else if (this.#mode === "start" && begun !== "" && reasoning?.begin.startsWith(begun)) this.#held = "";
     else if (this.#mode === "calls") this.#raw = "";
     else if (tools) this.#held = without(held, tools.marker);
@@ -126,7 +126,7 @@ export class AnswerParser implements PartsParser {
     const parts: AnswerParts = { text: "" };
     while (!this.ended && this.#step(parts, last));
     // A call that has no name when the answer ends is none.
-    if (last && this.#mode === "calls") parts.text += this.#raw;
+    if (last) parts.text += this.#raw;
     return parts;
   }
 
@@ -194,32 +194,31 @@ export class AnswerParser implements PartsParser {
   /** Skips what stands around calls. */
   #between(last: boolean): boolean {
     const tools = this.#form.tools!;
-    const before = this.#held;
     for (let length = -1; length !== this.#held.length;) {
       length = this.#held.length;
-      this.#held = this.#held.trimStart();
+      this.#skip(this.#held.length - this.#held.trimStart().length);
       const found = tools.around.find((text) => this.#held.startsWith(text));
-      if (found) this.#held = this.#held.slice(found.length);
-      else if (!this.#list && this.#calls === 0 && this.#held.startsWith("[")) this.#openList();
-      else if (this.#list && /^[,\]]/.test(this.#held)) {
+      if (found) this.#skip(found.length);
+      // The beginning of such a text is decided with its end.
+      else if (!last && this.#held !== "" && isBegun(tools, this.#held)) return false;
+      else if (!this.#list && this.#calls === 0 && this.#held.startsWith("[")) {
+        this.#list = true;
+        this.#skip(1);
+      } else if (this.#list && /^[,\]]/.test(this.#held)) {
         if (this.#held.startsWith("]")) this.#list = false;
-        this.#held = this.#held.slice(1);
+        this.#skip(1);
       }
     }
-    const rest = this.#held;
-    if (rest === "") return false;
-    const begins = beginsCall(tools, rest);
-    // The beginning of such a text is decided with its end.
-    if (!last && begins !== true && isBegun(tools, rest)) return false;
-    this.#mode = begins ? "calls" : "text";
-    // A bracket without the marker, and without a call in it, is text.
-    if (this.#mode === "text" && tools.bare === "[" && this.#calls === 0) this.#held = before;
+    if (this.#held === "") return false;
+    this.#mode = beginsCall(tools, this.#held) ? "calls" : "text";
+    if (this.#mode === "text") [this.#held, this.#raw] = [this.#raw + this.#held, ""];
     return true;
   }
 
-  #openList(): void {
-    [this.#list, this.#held] = [true, this.#held.slice(1)];
-    this.#raw = this.#form.tools!.bare === "[" ? "[" : "";
+  /** Leaves out what stands around calls. A list without a marker is text if there is no call in it. */
+  #skip(length: number): void {
+    if (this.#form.tools!.bare === "[" && this.#calls === 0) this.#raw += this.#held.slice(0, length);
+    this.#held = this.#held.slice(length);
   }
 
   #call(parts: AnswerParts): boolean {

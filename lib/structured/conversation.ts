@@ -99,10 +99,7 @@ class Adapted {
     const hasSystem = first?.role === "system" && typeof first.content === "string";
     if (!describes && this.#abilities.toolsOfSystem) {
       const own = hasSystem ? first : { role: "system", content: "You are a helpful assistant with some tools." };
-      this.messages = [
-        { ...own, tools: JSON.stringify(tools.map(shownTool)) },
-        ...(hasSystem ? others : this.messages),
-      ];
+      this.messages = [{ ...own, tools: `[${tools.map(jsonOf).join(", ")}]` }, ...(hasSystem ? others : this.messages)];
       return "system";
     }
     const text = describedTools(tools, format ?? generalFormat);
@@ -200,12 +197,22 @@ function shownTool({ name, description = "", parameters = { type: "object", prop
   return { name, description, parameters };
 }
 
+/** Returns a tool as JSON. */
+function jsonOf(tool: Tool): string {
+  try {
+    return JSON.stringify(shownTool(tool));
+  } catch (cause) {
+    const text = `tool ${JSON.stringify(tool.name)}: expected parameters that are JSON and nested less deeply: ${(cause as Error).message}`;
+    throw new HeedError("ERR_ARGUMENT", text, { cause });
+  }
+}
+
 /** Returns words that describe tools to a model, and how it calls them. */
 function describedTools(tools: readonly Tool[], format: ToolFormat): string {
   const example = format.write([{ name: "function_name", arguments: '{"argument": "value"}' }]);
   return [
     "You can call the following functions. Each line is one of them, with the JSON schema of its arguments:",
-    ...tools.map((tool) => JSON.stringify(shownTool(tool))),
+    ...tools.map(jsonOf),
     "",
     "To call a function, answer in exactly this form, with the function's name and its arguments:",
     example,

@@ -10,7 +10,12 @@ export interface Tool {
   description?: string | undefined;
   /** Schema of the arguments, which are an object. @default an object without properties */
   parameters?: JsonSchema | undefined;
-  /** True if a keyword or format that no draft of JSON Schema knows is refused instead of ignored. @default false */
+  /**
+   * True if a keyword or format that no draft of JSON Schema knows is refused instead of ignored, when the tool has to be
+   * called.
+   *
+   * @default false
+   */
   strict?: boolean | undefined;
   /**
    * @internal Text that the tool takes as its only argument, `input`, whose form may be a regular expression or a grammar in

@@ -174,17 +174,20 @@ const routes: Record<string, { body: Record<string, unknown>; fields: Record<str
     fields: {
       ...{ ...sampling, ...idle },
       n: { refused: 2 },
+      // The response repeats it.
+      metadata: { changes: { a: "b" } },
       model: { changes: "plain" },
       input: { changes: "What?" },
       instructions: { changes: "Be brief." },
       max_output_tokens: { changes: 3 },
       stream: { changes: true },
       store: { nothing: true },
-      previous_response_id: { refused: "resp_1" },
+      // There is no such response: stored-responses.test.ts has others.
+      previous_response_id: { changes: "resp_1" },
       conversation: { refused: "conv_1" },
       prompt: { refused: { id: "a" } },
       background: { refused: true },
-      include: { nothing: ["message.output_text.logprobs"] },
+      include: { changes: ["message.output_text.logprobs"] },
       tools: { changes: [{ type: "function", ...tool }] },
       tool_choice: { changes: "required", beside: { tools: [{ type: "function", ...tool }], max_output_tokens: 200 } },
       parallel_tool_calls: {
@@ -198,7 +201,7 @@ const routes: Record<string, { body: Record<string, unknown>; fields: Record<str
       moderation: { refused: { model: "a" } },
       context_management: { refused: [{ type: "compaction" }] },
       text: { changes: { format: { type: "json_object" } } },
-      "text.verbosity": { nothing: "low" },
+      "text.verbosity": { changes: "low" },
       // It is in the format that the response repeats.
       "text.format.description": {
         changes: "What it is for.",
@@ -211,10 +214,10 @@ const routes: Record<string, { body: Record<string, unknown>; fields: Record<str
       },
       "input.0.encrypted_content": { refused: "a", beside: { input: [{ type: "reasoning" }, user] } },
       reasoning: { changes: { effort: "high" } },
-      "reasoning.summary": { nothing: "auto", beside: { reasoning: {} } },
-      truncation: { refused: "auto" },
+      "reasoning.summary": { changes: "auto", beside: { reasoning: {} } },
+      truncation: { changes: "auto" },
       stream_options: { nothing: { include_obfuscation: true } },
-      top_logprobs: { refused: 2 },
+      top_logprobs: { changes: 2 },
     },
   },
   "/v1/embeddings": {

@@ -30,6 +30,8 @@ async function client(models: Record<string, LanguageModel> = { tiny: tiny() }):
 
 const messages = [{ role: "user" as const, content: "Why?" }];
 const named = (name: string) => ({ type: "function" as const, function: { name, parameters: { type: "object", properties: {}, additionalProperties: false } } }); // prettier-ignore
+/** An object without members, with the white space that a model may write in it. */
+const noArguments = expect.stringMatching(/^\{\s*\}$/) as string;
 /** Custom tools with the form of their input. */
 const digits = { type: "grammar" as const, grammar: { syntax: "regex" as const, definition: '[0-9]{3}"\\n[xy]' } };
 const lark = `
@@ -52,7 +54,7 @@ test("only the allowed tools are called, or offered", async () => {
   for (let seed = 0; seed < 3; seed++) {
     const body = { model: "tiny", messages, tools, seed, parallel_tool_calls: false };
     const { choices } = await openai.chat.completions.create({ ...body, tool_choice: allowed("required", "two") });
-    expect(choices[0]!.message.tool_calls).toMatchObject([{ function: { name: "two", arguments: "{}" } }]);
+    expect(choices[0]!.message.tool_calls).toMatchObject([{ function: { name: "two", arguments: noArguments } }]);
     const { output } = await openai.responses.create({
       ...{ model: "tiny", input: "Why?", parallel_tool_calls: false },
       tools: tools.map(({ function: one }) => ({ type: "function" as const, strict: false, ...one })),
@@ -107,6 +109,7 @@ test("custom tools take a text that follows their grammar, whole and in parts", 
     const asked = {
       model: "tiny",
       input: "Why?",
+      seed: 4,
       tools: [flat],
       tool_choice: { type: "custom" as const, name: "code" },
     };
@@ -176,7 +179,7 @@ test("what the template shows no tools of is called in a general form, which the
   for (const tool_choice of ["required", { type: "function" as const, function: { name: "one" } }] as const) {
     const body = { model: "plain", messages, tools, tool_choice, parallel_tool_calls: false };
     const { choices } = await openai.chat.completions.create(body);
-    expect(choices[0]!.message.tool_calls).toMatchObject([{ function: { name: "one", arguments: "{}" } }]);
+    expect(choices[0]!.message.tool_calls).toMatchObject([{ function: { name: "one", arguments: noArguments } }]);
     const further = [
       ...messages,
       choices[0]!.message,

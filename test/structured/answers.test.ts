@@ -1,13 +1,7 @@
 /** Answers to conversations: how calls of tools and reasoning are written by each family, and read. */
 import { describe, expect, test } from "vitest";
 import { Engine } from "../../lib/engine/engine.js";
-import {
-  AnswerParser,
-  type AnswerForm,
-  type AnswerParts,
-  type PartsParser,
-  reasoningOf,
-} from "../../lib/structured/answer.js";
+import { AnswerParser, reasoningOf } from "../../lib/structured/answer.js";
 import type { Expression } from "../../lib/structured/expression.js";
 import { harmonyAnswers, HarmonyParser } from "../../lib/structured/harmony.js";
 import { mostCalls } from "../../lib/structured/call-format.js";
@@ -19,6 +13,7 @@ import { atOnce } from "../../lib/turns.js";
 import { smallGpt } from "../generate/models.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
+import { callTemplates as templates, read, readWith, type Whole } from "./call-templates.js";
 import { automatonOf, expressionOf } from "./support.js";
 
 /** Warnings of all tests in this file. */
@@ -27,51 +22,6 @@ process.on("warning", ({ name, message }) => {
   if (name === "HeedWarning") warnings.push(message);
 });
 
-interface Whole {
-  text: string;
-  reasoning: string;
-  calls: Omit<ToolCall, "id">[];
-}
-
-function read(form: AnswerForm, pieces: readonly string[]): Whole {
-  return readWith(new AnswerParser(form), pieces);
-}
-
-function readWith(parser: PartsParser, pieces: readonly string[], cut = false): Whole {
-  const parts: AnswerParts[] = [...pieces.map((piece) => parser.push(piece)), parser.end(cut)];
-  const calls: Omit<ToolCall, "id">[] = [];
-  for (const { index, name, arguments: added } of parts.flatMap(({ toolCalls }) => toolCalls ?? [])) {
-    const call = (calls[index] ??= { name: name!, arguments: "" });
-    call.arguments += added;
-  }
-  const joined = (of: (part: AnswerParts) => string | undefined) => parts.map((part) => of(part) ?? "").join("");
-  return { text: joined(({ text }) => text), reasoning: joined(({ reasoning }) => reasoning), calls };
-}
-
-const templates = {
-  hermes: "{% for tool in tools %}{{ tool }}{% endfor %}<tool_call><think></think>",
-  mistral: "{{ tools }}[TOOL_CALLS]",
-  mistralArguments: "{{ tools }}[TOOL_CALLS][ARGS][THINK]",
-  llama: '{{ tools }}<|python_tag|>{"name": function name, "parameters": dictionary}',
-  tagged: "{{ tools }}<tool_call><function=name><parameter=name>",
-  glm: "{{ tools }}<tool_call>{name}\n<arg_key>{key}</arg_key>\n<arg_value>{value}</arg_value>\n</tool_call>",
-  glmOneLine: "{{ tools }}<tool_call>{name}<arg_key>{key}</arg_key><arg_value>{value}</arg_value></tool_call>",
-  minimax: "{{ tools }}<minimax:tool_call>",
-  deepseek: "{{ tools }}<think></think><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>```json",
-  deepseek31: "{{ tools }}<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>name<｜tool▁sep｜>",
-  deepseek32: "{{ tools }}<｜DSML｜function_calls>",
-  kimi: "{{ tools }}<|tool_calls_section_begin|>",
-  gemma4: '{{ tools }}<|tool_call>call:name{key:<|"|>value<|"|>}<tool_call|><|channel>thought<channel|>',
-  functionGemma: "{{ tools }}<start_function_call>call:",
-  lfm: "{{ tools }}<|tool_call_start|>[",
-  lfmObjects: `{{ tools }}<|tool_call_start|>[{"name": "`,
-  cohere: "{{ tools }}<|START_ACTION|><|START_THINKING|><|END_THINKING|>",
-  jamba: "{{ tools }}<tool_calls>",
-  phi: "{{ messages[0]['tools'] }}<|tool|><|/tool|>",
-  granite: "{{ tools }}<|tool_call|>",
-  functools: "{{ tools }}functools[",
-  pythonList: "{{ tools }}[func_name1(params_name1=params_value1)]",
-};
 const weather = { name: "weather", arguments: '{"city": "São Paulo {1}", "days": [1, 2]}' };
 const time = { name: "time", arguments: "{}" };
 const romeFor3 = { name: "weather", arguments: '{"city": "Rome", "days": 3}' };
