@@ -3,7 +3,6 @@ import { randomUUID } from "node:crypto";
 import { describe } from "../errors.js";
 import { inputName } from "../structured/tool-input.js";
 import { ApiError } from "./api-error.js";
-import type { Call } from "./endpoint.js";
 import { contentSchema, type MessageParameter, rolesSchema } from "./chat-messages.js";
 import {
   mostItems,
@@ -130,6 +129,13 @@ const prefixes: Readonly<Record<string, string>> = {
   ...{ custom_tool_call: "ctc", custom_tool_call_output: "ctco" },
 };
 
+/** Responses of earlier requests, as a `ResponseStore` keeps them for each client. */
+interface StoredItems {
+  readonly keeps: boolean;
+  get(owner: string | null, id: string): { input: readonly InputItem[]; output: readonly InputItem[] } | null;
+  item(owner: string | null, id: string): InputItem | null;
+}
+
 /**
  * Returns all items of a conversation with their ids: those of the stored response that it goes on from, and its own.
  *
@@ -138,7 +144,7 @@ const prefixes: Readonly<Record<string, string>> = {
 export function conversationItems(
   input: string | readonly InputItem[] | null,
   previous: string | null,
-  { responses, owner }: Pick<Call, "responses" | "owner">,
+  { responses, owner }: { readonly responses: StoredItems; readonly owner: string | null },
 ): InputItem[] {
   const stored = previous === null ? null : responses.get(owner, previous);
   if (previous !== null && !stored) {

@@ -15,7 +15,6 @@ import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { Tool } from "../tokenizer/tools.js";
 import { ApiError } from "./api-error.js";
-import type { Call } from "./endpoint.js";
 import { Limit } from "./limit.js";
 import { type ServedEngineOptions, sharedMemory } from "./shared-memory.js";
 
@@ -145,7 +144,7 @@ export class ServedLanguageModel {
     messages: readonly ChatMessage[],
     param: string,
     { tools = [], variables = {}, ...end }: ConversationParts,
-    { signal, warn }: Pick<Call, "signal" | "warn">,
+    { signal, warn }: { signal: AbortSignal; warn: (text: string) => void },
   ): Promise<Int32Array> {
     const { tokenizer } = this;
     if (!hasChatTemplate(tokenizer)) {

@@ -237,19 +237,15 @@ export class HuggingFaceTokenizer {
    */
   async encodeChatAsync(
     messages: readonly ChatMessage[],
-    {
-      maxLength,
-      signal,
-      continues = false,
-      ...options
-    }: ChatOptions &
+    options: ChatOptions &
       Pick<HuggingFaceEncodeOptions, "maxLength"> & {
         signal?: AbortSignal | undefined;
         /** @internal True if the text ends with the content of the last message, so that the model continues it. */
         continues?: boolean;
       } = {},
   ): Promise<Int32Array> {
-    const own = continues ? { ...options, addGenerationPrompt: false } : options;
+    const { maxLength, signal, continues = false, ...others } = options;
+    const own = continues ? { ...others, addGenerationPrompt: false } : others;
     const rendered = await renderChat(this.#template, messages, own, signal);
     return this.encodeRenderedAsync(
       continues ? endingWith(rendered, messages.at(-1)?.content ?? "") : rendered,

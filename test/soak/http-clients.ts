@@ -174,7 +174,7 @@ const wrong: readonly [path: string, body: string, status: number, headers?: Rec
   ["/v1/completions", '{"prompt":"a","__proto__":{"x":1}}', 400],
   ["/v1/completions", '{"prompt":"a","temperature":9}', 400],
   ["/v1/completions", '{"prompt":"a","max_tokens":1e99}', 400],
-  ["/v1/completions", '{"prompt":"a","tools":[{}]}', 400],
+  ["/v1/completions", '{"prompt":"a","top_p":2}', 400],
   ["/v1/completions", '{"prompt":[]}', 400],
   ["/v1/completions", '{"prompt":[100000]}', 400],
   ["/v1/completions", `{"prompt":${nested(10_000)}}`, 400],
@@ -214,7 +214,7 @@ const overflow: Client = async (lane) => {
     () => [`{"prompt":[${'"Call",'.repeat(150_000)}"me"]}`, 400],
     () => [`{"prompt":"a","stop":[${'"a",'.repeat(size / 4)}"a"]}`, 413],
     () => [`{"prompt":"a",${namesOf(size / 16)}}`, 413],
-    () => [`{"prompt":"a",${namesOf(15_000)}}`, 400],
+    () => [`{"prompt":"a",${namesOf(25_000)}}`, 413],
   ])();
   const response = await open(lane, "/v1/completions", body).catch((error: unknown) => {
     // The server answers and closes the connection before it has read everything.
