@@ -45,8 +45,8 @@ export interface EmbedTextsOptions extends EmbeddingRecipe {
 /**
  * Returns a vector for each text, [C], in the order of the texts. Texts of similar length share a batch, also those of
  * other calls for the same model that run at the same time. For a published model, spread the `recipe` that
- * `loadPretrained` returns into the options. An element of `texts` may be the tokens of a text, special ones included. The usual pooling of a decoder is "last": only its last token has seen the
- * whole text.
+ * `loadPretrained` returns into the options. An element of `texts` may be the tokens of a text, special ones included.
+ * The usual pooling of a decoder is "last": only its last token has seen the whole text.
  *
  * @example
  * const bert = new Bert({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16 });

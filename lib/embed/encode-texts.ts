@@ -37,8 +37,8 @@ export interface TokenLimits {
 }
 
 /**
- * Resolves to the tokens of texts, or of pairs of texts. Texts that are tokens already are only cut. They are checked here, because a token that the model cannot
- * read would spoil the texts of others in its batch.
+ * Resolves to the tokens of texts, or of pairs of texts. Texts that are tokens already are only cut. All are checked here,
+ * because a token that the model cannot read would spoil the texts of others in its batch.
  *
  * @throws ERR_ARGUMENT if a text has no tokens, or the tokenizer cannot encode pairs.
  * @throws ERR_RANGE if `maxLength` leaves no room for the special tokens, or the model does not know a token or its

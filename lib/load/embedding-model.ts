@@ -51,7 +51,8 @@ export class EmbeddingModel extends Loaded<EmbeddingEncoder> {
   }
 
   /**
-   * Returns a vector for each text, [C], in the order of the texts. A text may be given as its tokens. Options that are not given come from `recipe`.
+   * Returns a vector for each text, [C], in the order of the texts. A text may be given as its tokens. Options that are not
+   * given come from `recipe`.
    *
    * @example
    * const [whale, shark] = await model.embed(["a whale", "a shark"], { normalize: true });

@@ -10,7 +10,10 @@ export interface Read<T> {
   tokens: number;
 }
 
-/** Returns the vectors of texts. Texts that are too long are cut if `truncate` is true, or if it is not given and the server cuts them. */
+/**
+ * Returns the vectors of texts. Texts that are too long are cut if `truncate` is true, or if it is not given and the server
+ * cuts them.
+ */
 export function embed(
   served: ServedEmbeddingModel,
   texts: readonly (string | Int32Array)[],

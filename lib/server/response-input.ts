@@ -123,7 +123,11 @@ export function inputMessages(input: readonly InputItem[], instructions: string 
   return messages;
 }
 
-/** Prefixes of the ids of items. */
+/** Returns a new id for an item of a type. */
+export function itemId(type: string): string {
+  return `${prefixes[type]}_${randomUUID()}`;
+}
+
 const prefixes: Readonly<Record<string, string>> = {
   ...{ message: "msg", reasoning: "rs", function_call: "fc", function_call_output: "fco" },
   ...{ custom_tool_call: "ctc", custom_tool_call_output: "ctco" },
@@ -185,7 +189,7 @@ function withId(item: InputItem): InputItem {
   return {
     ...item,
     type,
-    id: id ?? `${prefixes[type]}_${randomUUID()}`,
+    id: id ?? itemId(type),
     status: status ?? "completed",
     ...content,
   } as unknown as InputItem;

@@ -1,18 +1,13 @@
 // The output of a response: its items, and the events that tell of them while they are generated.
-import { randomUUID } from "node:crypto";
 import type { TokenLogprobs } from "../generate/generation.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { ToolCall } from "../tokenizer/tools.js";
 import type { AnswerEnd, Answers, Part, Usage } from "./answers.js";
 import { InputReader } from "./custom-input.js";
 import { chatLogprobs } from "./logprobs.js";
-import type { InputItem } from "./response-input.js";
+import { type InputItem, itemId } from "./response-input.js";
 
 type Kind = "reasoning" | "message" | "function_call" | "custom_tool_call";
-
-const prefixes: Readonly<Record<Kind, string>> = {
-  ...{ reasoning: "rs", message: "msg", function_call: "fc", custom_tool_call: "ctc" },
-};
 
 /** A part of the output: reasoning, a message, or a call of a tool. */
 class OutputItem {
@@ -24,7 +19,7 @@ class OutputItem {
     readonly kind: Kind,
     readonly call: Pick<ToolCall, "id" | "name"> | null = null,
   ) {
-    this.id = `${prefixes[kind]}_${randomUUID()}`;
+    this.id = itemId(kind);
   }
 
   /** Returns the item as the response has it. */

@@ -42,7 +42,7 @@ export class ResponseStore {
 
   /** Keeps a response of a client, unless it is larger than all may be together. */
   add(owner: string | null, stored: StoredResponse): void {
-    const bytes = 2 * JSON.stringify([stored.response, stored.input]).length;
+    const bytes = bytesOf(stored.response) + stored.input.reduce((sum, item) => sum + bytesOf(item), 0);
     if (!this.keeps || bytes > this.#mostBytes) return;
     this.#all.set(keyOf(owner, stored.id), { stored, bytes });
     this.#bytes += bytes;
@@ -76,6 +76,15 @@ export class ResponseStore {
     this.#bytes -= this.#all.get(key)?.bytes ?? 0;
     return this.#all.delete(key);
   }
+}
+
+/** Sizes of items, which the responses that go on from one another share. */
+const sizes = new WeakMap<object, number>();
+
+function bytesOf(value: object): number {
+  const bytes = sizes.get(value) ?? 2 * JSON.stringify(value).length;
+  sizes.set(value, bytes);
+  return bytes;
 }
 
 function keyOf(owner: string | null, id: string): string {

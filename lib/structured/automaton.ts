@@ -71,7 +71,7 @@ const workBetweenPauses = 2 ** 12;
 /** Places for which a further state counts. */
 const stateWork = 64;
 
-/** For expressions that are repeated, the sets of plain characters of which they have all. */
+/** Tells for each repeated expression which sets of plain characters it contains as a whole. */
 const setsWithin = new WeakMap<Expression, readonly boolean[]>();
 const none: readonly number[] = plainCharacters.map(() => 0);
 

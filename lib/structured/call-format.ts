@@ -7,6 +7,9 @@ export const mostCalls = 32;
 /** Largest number of calls after the first one. */
 export const mostFurther = mostCalls - 1;
 
+/** Most characters before the arguments of a call: what is longer is no call. */
+export const longestHead = 400;
+
 /** Result of reading characters: what they add to a call, and how many of them belong to it. */
 export interface Scanned {
   readonly delta: ToolCallDelta | null;

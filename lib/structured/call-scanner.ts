@@ -1,7 +1,7 @@
 // Reads calls of tools that are JSON while they are being generated.
 import { randomInt } from "node:crypto";
 import type { ToolCallDelta } from "../tokenizer/tools.js";
-import type { Scanned, Scanner } from "./call-format.js";
+import { longestHead, type Scanned, type Scanner } from "./call-format.js";
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -137,9 +137,6 @@ function textOf(json: string): string {
     return json.trim();
   }
 }
-
-/** Most characters before the arguments of a call. */
-const longestHead = 400;
 
 /** Reads one call that is a text with the tool's name, and then the arguments. */
 export class NamedCallScanner implements Scanner {

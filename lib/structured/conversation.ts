@@ -84,6 +84,8 @@ class Adapted {
   messages: readonly ChatMessage[];
   readonly #source: string;
   readonly #abilities: TemplateAbilities;
+  /** Messages that are results of calls, written as the user's. */
+  readonly #results = new Set<ChatMessage>();
 
   constructor(template: ChatTemplate, abilities: TemplateAbilities, messages: readonly ChatMessage[]) {
     this.messages = messages;
@@ -115,7 +117,7 @@ class Adapted {
     const { calls, results } = this.#abilities;
     const written: ChatMessage[] = [];
     for (const message of this.messages) {
-      if (message.role === "tool" && !results) addResult(written, message);
+      if (message.role === "tool" && !results) this.#addResult(written, message);
       else if (!message.toolCalls || message.toolCalls.length === 0) written.push(message);
       else if (!calls) written.push(withWrittenCalls(message, format));
       else {
@@ -135,13 +137,24 @@ class Adapted {
     this.messages = written;
   }
 
+  /** Adds the result of a call as a message of the user, or to the results before it. */
+  #addResult(messages: ChatMessage[], { content }: ChatMessage): void {
+    const text = `<tool_response>\n${content ?? ""}\n</tool_response>`;
+    const last = messages.at(-1);
+    const joins = last !== undefined && this.#results.has(last);
+    const result = { role: "user", content: joins ? `${last.content}\n${text}` : text };
+    this.#results.add(result);
+    if (joins) messages.pop();
+    messages.push(result);
+  }
+
   /** Writes messages of the system that the template cannot show before the user's words that follow. */
   moveSystem(): void {
     const isMoved = (role: string, i: number): boolean =>
       role === "system" && !(i === 0 ? this.#abilities.system : this.#abilities.laterSystem);
     const moved: ChatMessage[] = [];
     let before: string[] = [];
-    let hasMoved = this.messages.some((message) => message.role === "user" && results.has(message));
+    let hasMoved = this.#results.size > 0;
     for (const [i, message] of this.messages.entries()) {
       if (isMoved(message.role, i)) {
         if (message.content) before.push(message.content);
@@ -161,20 +174,6 @@ class Adapted {
     if (before.length > 0) moved.push({ role: "user", content: before.join("\n\n") });
     if (hasMoved) this.messages = this.#abilities.severalUsers ? moved : joinedUsers(moved);
   }
-}
-
-/** Messages that are results of calls, written as the user's. */
-const results = new WeakSet<ChatMessage>();
-
-/** Adds the result of a call as a message of the user, or to the results before it. */
-function addResult(messages: ChatMessage[], { content }: ChatMessage): void {
-  const text = `<tool_response>\n${content ?? ""}\n</tool_response>`;
-  const last = messages.at(-1);
-  const joins = last !== undefined && results.has(last);
-  const result = { role: "user", content: joins ? `${last.content}\n${text}` : text };
-  results.add(result);
-  if (joins) messages.pop();
-  messages.push(result);
 }
 
 function withWrittenCalls({ toolCalls = [], content, ...rest }: ChatMessage, format: ToolFormat): ChatMessage {
@@ -199,12 +198,7 @@ function shownTool({ name, description = "", parameters = { type: "object", prop
 
 /** Returns a tool as JSON. */
 function jsonOf(tool: Tool): string {
-  try {
-    return JSON.stringify(shownTool(tool));
-  } catch (cause) {
-    const text = `tool ${JSON.stringify(tool.name)}: expected parameters that are JSON and nested less deeply: ${(cause as Error).message}`;
-    throw new HeedError("ERR_ARGUMENT", text, { cause });
-  }
+  return JSON.stringify(shownTool(tool));
 }
 
 /** Returns words that describe tools to a model, and how it calls them. */

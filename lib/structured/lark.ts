@@ -73,6 +73,8 @@ export function* larkExpression(source: string): Steps<Expression> {
 class Lark {
   readonly #tokens: Token[];
   #at = 0;
+  /** Number of brackets that are open. */
+  #depth = 0;
   readonly #rules = new Map<string, Rule>();
   readonly #defined = new Set<string>();
   readonly #ignored: Expression[] = [];
@@ -209,8 +211,6 @@ class Lark {
     }
   }
 
-  #depth = 0;
-
   *#atom(): Steps<Expression> {
     const token = this.#take();
     const { kind, text, line } = token;
@@ -229,9 +229,7 @@ class Lark {
     if (kind === "regex") {
       const [, pattern, flags] = /^\/([^]*)\/([a-z]*)$/.exec(text)!;
       if (/[^su]/.test(flags!)) throw fault(line, `expected a regular expression without flags, got ${describe(text)}`);
-      return this.#spaced(
-        yield* this.#pattern(flags!.includes("s") ? pattern!.replaceAll(/(?<!\\)\./g, "[^]") : pattern!, line),
-      );
+      return this.#spaced(yield* this.#pattern(flags!.includes("s") ? withAnyDots(pattern!) : pattern!, line));
     }
     if (kind !== "string") throw fault(line, `expected a part of a rule, got ${describe(text)}`);
     const own = this.#text(token);
@@ -274,8 +272,9 @@ class Lark {
       // Python has more escapes than JSON.
       const json = text
         .replace(/i$/, "")
-        .replaceAll(/\\x([0-9a-fA-F]{2})/g, "\\u00$1")
-        .replaceAll(/\\(?!["\\/bfnrtu])/g, "\\\\");
+        .replaceAll(/\\(?:x([0-9a-fA-F]{2})|([^]))/g, (escape, code?: string, one?: string) =>
+          code !== undefined ? `\\u00${code}` : '"\\/bfnrtu'.includes(one!) ? escape : `\\${escape}`,
+        );
       return JSON.parse(json) as string;
     } catch {
       throw fault(line, `expected a string, got ${describe(text)}`);
@@ -286,6 +285,11 @@ class Lark {
     const what = `grammar, line ${line}`;
     return yield* regularExpression(source.replaceAll("\\/", "/"), { character: oneOfCharacters, what });
   }
+}
+
+/** Returns a regular expression whose dots match line ends as well. Those of escapes and sets are no such dots. */
+function withAnyDots(pattern: string): string {
+  return pattern.replaceAll(/\\[^]|\[(?:\\[^]|[^\]\\])*\]|\./g, (part) => (part === "." ? "[^]" : part));
 }
 
 function nameOf(text: string): string {

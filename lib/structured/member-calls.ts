@@ -5,7 +5,7 @@
 import type { JsonSchema } from "../json-schema.js";
 import type { Tool } from "../tokenizer/tools.js";
 import type { Steps } from "../turns.js";
-import type { Scanned, Scanner } from "./call-format.js";
+import { longestHead, type Scanned, type Scanner } from "./call-format.js";
 import { callId } from "./call-scanner.js";
 import { jsonValue, membersOfJson, propertiesOf, requiredOf, resolved, valueOf } from "./call-values.js";
 import { anyOf, choice, choiceOf, empty, type Expression, literal, optionalPart, repeat, rule, type Rule, sequence } from "./expression.js"; // prettier-ignore
@@ -169,8 +169,6 @@ function written(value: unknown, form: MemberForm): string {
   );
   return `{${members.join(separator)}}`;
 }
-
-const longestHead = 400;
 
 /** Reads one call. A member is given when it is complete. */
 export class MemberCallScanner implements Scanner {

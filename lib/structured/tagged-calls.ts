@@ -11,7 +11,7 @@
 // and GLM, MiniMax and DeepSeek V3.2 have others.
 import type { Tool } from "../tokenizer/tools.js";
 import type { Steps } from "../turns.js";
-import { mostFurther, type Scanned, type Scanner, type ToolFormat } from "./call-format.js";
+import { longestHead, mostFurther, type Scanned, type Scanner, type ToolFormat } from "./call-format.js";
 import { callId } from "./call-scanner.js";
 import { jsonOf, jsonValue, membersOfJson, propertiesOf, propertiesOrNone, requiredOf, undeclared, type Value, valueOf, valueOrAnything } from "./call-values.js"; // prettier-ignore
 import { anyOf, empty, type Expression, literal, optionalPart, repeat, sequence, sequenceOf } from "./expression.js";
@@ -174,8 +174,7 @@ class TaggedCallScanner implements Scanner {
     if (!this.#named) {
       const [tag, name] = this.#tags.call.exec(this.#held) ?? [];
       if (tag === undefined) {
-        // What is long before it has a name is no call.
-        return { delta: null, length: text.length, rejected: this.#held.length > 400 };
+        return { delta: null, length: text.length, rejected: this.#held.length > longestHead };
       }
       this.#named = true;
       this.#held = this.#held.slice(tag.length);

@@ -7,6 +7,7 @@ import { ifThere, inFile, readJsonFile, readTextFile } from "../files.js";
 import { atOnce, inTurns, type Steps } from "../turns.js";
 import { type ChatMessage, type ChatOptions, ChatTemplate } from "./chat-template.js";
 import { renderChat } from "./chat-thread.js";
+import { rangesWithin } from "./jinja/ranges.js";
 import type { RenderedText } from "./jinja/template.js";
 import { firstIds, type IdParts, joinParts, joinPartsInTurns } from "./id-parts.js";
 import type { Piece, Templates } from "./post-processor.js";
@@ -245,12 +246,11 @@ export class HuggingFaceTokenizer {
       } = {},
   ): Promise<Int32Array> {
     const { maxLength, signal, continues = false, ...others } = options;
-    const own = continues ? { ...others, addGenerationPrompt: false } : others;
-    const rendered = await renderChat(this.#template, messages, own, signal);
-    return this.encodeRenderedAsync(
-      continues ? endingWith(rendered, messages.at(-1)?.content ?? "") : rendered,
-      maxLength,
-    );
+    if (!continues)
+      return this.encodeRenderedAsync(await renderChat(this.#template, messages, others, signal), maxLength);
+    const own = { ...others, addGenerationPrompt: false };
+    const rendered = await renderChat(this.#template, withMark(messages), own, signal);
+    return this.encodeRenderedAsync(upToMark(rendered), maxLength);
   }
 
   /** @internal Resolves to the ids of a conversation's text, at most `maxLength` of them. */
@@ -454,14 +454,26 @@ function templateOf(value: unknown): string | null {
   );
 }
 
-/** Returns the beginning of a conversation's text up to the end of its last message, whose content is this. */
-function endingWith({ text, untrusted }: RenderedText, content: string): RenderedText {
-  // Most templates remove white space around a content.
-  const written = text.includes(content) ? content : content.trim();
-  const at = text.lastIndexOf(written);
-  if (at >= 0 && written !== "") return { text: text.slice(0, at + written.length), untrusted };
+/** Text that marks where the content of a message ends in the text of a conversation. */
+const endOfContent = "heed:the-end-of-the-content";
+
+/** Returns the messages with a mark at the end of the last one. */
+function withMark(messages: readonly ChatMessage[]): ChatMessage[] {
+  const last = messages.at(-1);
+  if (typeof last?.content !== "string" || last.content.trim() === "")
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `encodeChat: expected a last message with a text that can be continued, got ${describe(last?.content)}`,
+    );
+  return [...messages.slice(0, -1), { ...last, content: last.content + endOfContent }];
+}
+
+/** Returns the beginning of a conversation's text up to the mark. */
+function upToMark({ text, untrusted }: RenderedText): RenderedText {
+  const at = text.lastIndexOf(endOfContent);
+  if (at >= 0) return { text: text.slice(0, at), untrusted: rangesWithin(untrusted, 0, at) };
   throw new HeedError(
     "ERR_ARGUMENT",
-    `encodeChat: expected a last message that can be continued, whose content the chat template writes, got ${describe(content)}`,
+    "encodeChat: expected a last message that can be continued, got one that the chat template does not write",
   );
 }

@@ -1,4 +1,4 @@
-/** How the text of a conversation ends: with the beginning of an answer, with nothing, or within the last message. */
+/** Tests that the text of a conversation ends with the beginning of an answer, with nothing, or within the last message. */
 import { expect, test } from "vitest";
 import { chatModel, start } from "./support.js";
 
@@ -18,6 +18,11 @@ test("the prompt begins an answer, or not, or ends within the last message", asy
   expect(await textOf({ messages: [user], add_generation_prompt: false })).toBe("user: Why?<|end|>");
   const continued = { messages: [user, begun], continue_final_message: true, add_generation_prompt: false };
   expect(await textOf(continued)).toBe("user: Why?<|end|>assistant: So it ");
+  // The template's own text after the message has the same letters.
+  for (const content of ["e", "n", ": ", "|>"]) {
+    const body = { ...continued, messages: [user, { role: "assistant", content }] };
+    expect(await textOf(body)).toBe(`user: Why?<|end|>assistant: ${content}`);
+  }
   const chat = { ...continued, max_tokens: 4, seed: 1, return_token_ids: true };
   const completion = {
     prompt: (await answer<{ tokens: number[] }>("/tokenize", continued)).tokens,

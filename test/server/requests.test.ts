@@ -32,7 +32,7 @@ interface Recorded {
   expect: Expected;
 }
 
-/** What must come back. */
+/** Answer that a request has to get. */
 interface Expected {
   status: number | number[];
   fields?: string[];
@@ -44,7 +44,7 @@ interface Expected {
   stream?: boolean;
 }
 
-/** What came back. */
+/** Answer that a request has got. */
 interface Answer {
   status: number;
   headers: Headers;

@@ -153,6 +153,22 @@ test.each([
   });
 });
 
+test.each([
+  [String.raw`start: /[.]\..\//s`, String.raw`^[.]\.[^]/$`],
+  [String.raw`start: "\\x" "\x41" "\\d" "\d"`, String.raw`^\\xA\\d\\d$`],
+])("escapes and dots of a grammar: %s", async (definition, pattern) => {
+  const openai = await client();
+  const format = { type: "grammar" as const, grammar: { syntax: "lark" as const, definition } };
+  const tools = [{ type: "custom" as const, custom: { name: "code", format } }];
+  for (const seed of [1, 2, 3]) {
+    const body = { model: "tiny", messages, tools, seed, parallel_tool_calls: false };
+    const { choices } = await openai.chat.completions.create({ ...body, tool_choice: "required" });
+    const [call] = choices[0]!.message.tool_calls!;
+    if (call?.type !== "custom") throw new Error("Expected a call of a custom tool.");
+    expect(call.custom.input).toMatch(new RegExp(pattern, "u"));
+  }
+});
+
 test("the text of a custom tool's call is read from any pieces", () => {
   const text = 'a "quoted"\\path\n\ttab é 😀 \ud83d';
   for (const json of [JSON.stringify({ input: text }), `{ "input" : ${JSON.stringify(text)} , "x": 1}`]) {

@@ -1,20 +1,17 @@
 /** Answers to conversations: how calls of tools and reasoning are written by each family, and read. */
 import { describe, expect, test } from "vitest";
-import { Engine } from "../../lib/engine/engine.js";
 import { AnswerParser, reasoningOf } from "../../lib/structured/answer.js";
 import type { Expression } from "../../lib/structured/expression.js";
-import { harmonyAnswers, HarmonyParser } from "../../lib/structured/harmony.js";
 import { mostCalls } from "../../lib/structured/call-format.js";
 import { answersWithCalls, generalFormat, toolFormatOf } from "../../lib/structured/tool-format.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { choosable, type Tool, type ToolCall, type ToolChoice } from "../../lib/tokenizer/tools.js";
 import { atOnce } from "../../lib/turns.js";
-import { smallGpt } from "../generate/models.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
-import { callTemplates as templates, read, readWith, type Whole } from "./call-templates.js";
-import { automatonOf, expressionOf } from "./support.js";
+import { callTemplates as templates, chatEngine, messages, read, readWith, time, tools, weather, type Whole } from "./call-templates.js"; // prettier-ignore
+import { automatonOf } from "./support.js";
 
 /** Warnings of all tests in this file. */
 const warnings: string[] = [];
@@ -22,8 +19,6 @@ process.on("warning", ({ name, message }) => {
   if (name === "HeedWarning") warnings.push(message);
 });
 
-const weather = { name: "weather", arguments: '{"city": "São Paulo {1}", "days": [1, 2]}' };
-const time = { name: "time", arguments: "{}" };
 const romeFor3 = { name: "weather", arguments: '{"city": "Rome", "days": 3}' };
 
 const recorded: [keyof typeof templates, string, Whole][] = [
@@ -248,26 +243,6 @@ test("reasoning that the prompt has begun", () => {
   expect(read(form, ["Hm", ".\n</thi", "nk>\n\nYes."])).toEqual({ text: "Yes.", reasoning: "Hm.", calls: [] });
 });
 
-const tools: Tool[] = [
-  {
-    name: "weather",
-    description: "Tells the weather.",
-    parameters: {
-      type: "object",
-      properties: { city: { enum: ["Rome", "Oslo"] }, days: { type: "integer", minimum: 1, maximum: 5 } },
-      required: ["city"],
-    },
-  },
-  { name: "time" },
-];
-const messages = [{ role: "user", content: "How is it?" }];
-
-function chatEngine(template: string, speaks = ""): Engine {
-  const chatTemplate = `{# ${template} #}{% for m in messages %}{{ m.role }}: {{ m.content }}{{ m.tool_calls | tojson if m.tool_calls else '' }}<|end|>{% endfor %}{{ tools | tojson if tools else '' }}assistant:${speaks}`;
-  const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" }, chatTemplate });
-  return new Engine(smallGpt("cpu", { vocabularySize: 272, contextLength: 1024 }), { tokenizer });
-}
-
 /** Returns the answers that a choice of tools demands. */
 function demanded(template: string, toolChoice: ToolChoice, several: boolean): Expression {
   const { tools: chosen, once } = choosable(tools, toolChoice);
@@ -425,95 +400,6 @@ test("values in tags are read by the types of their parameters", () => {
     const { calls } = read(form, Array.from(call));
     expect(JSON.parse(calls[0]!.arguments), `${name}: ${text}`).toEqual({ [name]: value });
   }
-});
-
-describe("harmony", () => {
-  const template = "{{ tools }}<|start|>assistant<|channel|>analysis<|message|>";
-  const call = (name: string, given: string) =>
-    `<|channel|>commentary to=functions.${name} <|constrain|>json<|message|>${given}`;
-
-  const written: [string, Whole][] = [
-    ["<|channel|>final<|message|>Hello <b>.", { text: "Hello <b>.", reasoning: "", calls: [] }],
-    [
-      "<|channel|>analysis<|message|>Hm, 1 <|2.<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|return|>",
-      { text: "Yes.", reasoning: "Hm, 1 <|2.", calls: [] },
-    ],
-    [
-      `<|channel|>analysis<|message|>I look.<|end|><|start|>assistant${call("weather", weather.arguments)}<|call|>`,
-      { text: "", reasoning: "I look.", calls: [weather] },
-    ],
-    [
-      `<|channel|>commentary<|message|>Let me see.<|end|><|start|>assistant to=functions.time<|channel|>commentary json<|message|>{}<|call|><|start|>assistant${call("weather", weather.arguments)}`,
-      { text: "Let me see.", reasoning: "", calls: [time, weather] },
-    ],
-    ["No format at all.", { text: "No format at all.", reasoning: "", calls: [] }],
-    ["assist", { text: "assist", reasoning: "", calls: [] }],
-  ];
-
-  test.each(written)("%j", (text, expected) => {
-    expect(readWith(new HarmonyParser(), [text])).toEqual(expected);
-    expect(readWith(new HarmonyParser(), Array.from(text))).toEqual(expected);
-    expect(readWith(new HarmonyParser(), text.match(/[^]{1,5}/g)!)).toEqual(expected);
-  });
-
-  test("an answer that is cut anywhere shows no marks", () => {
-    for (const [text, whole] of written)
-      for (let length = 0; length < text.length; length++) {
-        const given = text.slice(0, length);
-        for (const pieces of [[given], Array.from(given)]) {
-          const cut = readWith(new HarmonyParser(), pieces, true);
-          expect(whole.text.startsWith(cut.text), `${given}: ${cut.text}`).toBe(true);
-          expect(whole.reasoning.startsWith(cut.reasoning), `${given}: ${cut.reasoning}`).toBe(true);
-          for (const [i, { name, arguments: written }] of cut.calls.entries())
-            expect([whole.calls[i]!.name, whole.calls[i]!.arguments.startsWith(written)]).toEqual([name, true]);
-        }
-      }
-  });
-
-  test("the end of an answer that only looks like the beginning of a mark is kept", () => {
-    const final = "<|channel|>final<|message|>";
-    for (const text of ["1 <", "a <|", "b <|en", "<"])
-      for (const pieces of [[final + text], Array.from(final + text)]) {
-        expect(readWith(new HarmonyParser(), pieces).text).toBe(text);
-        expect(readWith(new HarmonyParser(), [...pieces, " 2"]).text).toBe(`${text} 2`);
-      }
-  });
-
-  test("answers follow the tools and the format", () => {
-    const automaton = automatonOf(new ByteTokenizer());
-    const follows = (root: Expression, text: string) =>
-      automaton.after(automaton.start(root), Buffer.from(text))?.accepts ?? null;
-    const analysis = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant";
-    const final = "<|channel|>final<|message|>";
-    const auto = atOnce(harmonyAnswers(null, tools, false));
-    const rome = call("weather", '{"city": "Rome"}');
-    for (const text of [
-      rome,
-      `${analysis}${rome}`,
-      `${analysis}<|channel|>commentary<|message|>I look.<|end|><|start|>assistant${rome}`,
-      `${analysis}${final}Any text.`,
-    ])
-      expect(follows(auto, text), text).toBe(true);
-    for (const wrong of [call("whether", "{"), call("weather", '{"city": "Bonn"'), `${rome} and`, "Any text."])
-      expect(follows(auto, wrong), wrong).toBeNull();
-    const demanded = atOnce(harmonyAnswers(null, [{ name: "time" }], true));
-    expect(follows(demanded, analysis + call("time", "{}"))).toBe(true);
-    expect([follows(demanded, rome), follows(demanded, final)]).toEqual([null, null]);
-    const choice = atOnce(harmonyAnswers(expressionOf({ type: "choice", choices: ["yes", "no"] }), [], false));
-    expect([follows(choice, `${analysis}${final}yes`), follows(choice, `${final}perhaps`)]).toEqual([true, null]);
-  });
-
-  test("a random model keeps to the form", async () => {
-    await using engine = chatEngine(template);
-    const format = { type: "choice", choices: ["yes", "no"] } as const;
-    const ask = (seed: number) =>
-      engine.generate({ messages, format, seed, temperature: 1.3, maxTokens: 60 }).then((answer) => answer);
-    const answers = await Promise.all([1, 2, 3, 4, 5, 6].map(ask));
-    for (const { text, reasoning = "", finishReason } of answers)
-      if (finishReason === "stop") expect(["yes", "no"]).toContain(text);
-      else expect([text, reasoning.length > 10]).toEqual(["", true]);
-    expect(new Set(answers.map(({ finishReason }) => finishReason))).toEqual(new Set(["stop", "length"]));
-  });
 });
 
 test("a format and tools together: an answer is one or the other", async () => {

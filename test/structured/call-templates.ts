@@ -1,6 +1,13 @@
-/** Beginnings of chat templates by which heed recognises how models write calls, and a reader of their answers. */
+/**
+ * Beginnings of chat templates by which heed recognises how models write calls, a reader of their answers, and a random model
+ * with such a template.
+ */
+import { Engine } from "../../lib/engine/engine.js";
 import { AnswerParser, type AnswerForm, type AnswerParts, type PartsParser } from "../../lib/structured/answer.js";
-import type { ToolCall } from "../../lib/tokenizer/tools.js";
+import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
+import type { Tool, ToolCall } from "../../lib/tokenizer/tools.js";
+import { smallGpt } from "../generate/models.js";
+import { byteLevelJson } from "../tokenizer/fixtures.js";
 
 export const callTemplates = {
   hermes: "{% for tool in tools %}{{ tool }}{% endfor %}<tool_call><think></think>",
@@ -27,7 +34,7 @@ export const callTemplates = {
   pythonList: "{{ tools }}[func_name1(params_name1=params_value1)]",
 };
 
-/** What an answer consists of, with the arguments as they were written. */
+/** Parts of an answer, with the arguments as they were written. */
 export interface Whole {
   text: string;
   reasoning: string;
@@ -49,4 +56,30 @@ export function readWith(parser: PartsParser, pieces: readonly string[], cut = f
   }
   const joined = (of: (part: AnswerParts) => string | undefined) => parts.map((part) => of(part) ?? "").join("");
   return { text: joined(({ text }) => text), reasoning: joined(({ reasoning }) => reasoning), calls };
+}
+
+/** Calls of the tools. */
+export const weather = { name: "weather", arguments: '{"city": "São Paulo {1}", "days": [1, 2]}' };
+export const time = { name: "time", arguments: "{}" };
+
+/** Tools that the tests offer. */
+export const tools: Tool[] = [
+  {
+    name: "weather",
+    description: "Tells the weather.",
+    parameters: {
+      type: "object",
+      properties: { city: { enum: ["Rome", "Oslo"] }, days: { type: "integer", minimum: 1, maximum: 5 } },
+      required: ["city"],
+    },
+  },
+  { name: "time" },
+];
+export const messages = [{ role: "user", content: "How is it?" }];
+
+/** Returns an engine of a random model; `speaks` is the beginning of its answers. */
+export function chatEngine(template: string, speaks = ""): Engine {
+  const chatTemplate = `{# ${template} #}{% for m in messages %}{{ m.role }}: {{ m.content }}{{ m.tool_calls | tojson if m.tool_calls else '' }}<|end|>{% endfor %}{{ tools | tojson if tools else '' }}assistant:${speaks}`;
+  const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" }, chatTemplate });
+  return new Engine(smallGpt("cpu", { vocabularySize: 272, contextLength: 1024 }), { tokenizer });
 }

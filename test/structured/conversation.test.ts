@@ -36,7 +36,7 @@ function shown(source: string, messages: readonly ChatMessage[], given: readonly
 }
 
 const chatml = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}\n{% endfor %}";
-/** As Gemma 2's: turns alternate, and the system says nothing. */
+/** Template like that of Gemma 2: turns alternate, and it refuses messages of the system. */
 const alternating =
   "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" +
   "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('turns') }}{% endif %}" +
