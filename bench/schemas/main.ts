@@ -14,6 +14,7 @@ import { device } from "heed";
 import { machineOf } from "../machine.js";
 import { publishSchemas } from "../publish.js";
 import { collectionsOf, type NamedSchema } from "./collections.js";
+import { Drawer } from "./draw.js";
 import { measured } from "./measure.js";
 import { line, type SchemasRow, type SchemasRun } from "./report.js";
 import { Tally } from "./tally.js";
@@ -48,12 +49,13 @@ const collections = flags.smoke
 const wanted = flags.only.split(",").filter((name) => name !== "");
 const all = new Tally("all");
 const rows: SchemasRow[] = [];
+const drawer = new Drawer();
 console.log(`heed on ${machineOf(device("cpu"))}, with ${vocabularyName}`);
 for (const [collection, schemas] of collections) {
   if (wanted.length > 0 && !wanted.includes(collection)) continue;
   const own = new Tally(collection);
   for (const one of schemas.filter((_, i) => i % every === 0)) {
-    const result = await measured(one, texts);
+    const result = await measured(one, texts, drawer);
     for (const tally of [own, all]) tally.add(one.name, result);
     if (flags.list && result.refusal !== null) console.log(`  ${one.name}: ${result.refusal.slice(0, 300)}`);
     for (const text of result.texts.invalid) console.log(`  ${one.name}: ajv refuses ${text.slice(0, 300)}`);
@@ -62,6 +64,7 @@ for (const [collection, schemas] of collections) {
   console.log(line(own.row));
   if (flags.list) console.log(`  slowest: ${JSON.stringify(own.row.notable)}`);
 }
+await drawer[Symbol.asyncDispose]();
 if (rows.length > 1) rows.push(all.row);
 console.log(line(all.row));
 const run: SchemasRun = {

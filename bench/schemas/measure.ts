@@ -1,13 +1,13 @@
 // What heed makes of one schema: if it accepts it, if ajv finds its texts valid, and the time that it takes.
+import { HeedError } from "../../lib/errors.js";
 import { Automaton } from "../../lib/structured/automaton.js";
 import { Constraint, writeAllowed } from "../../lib/structured/constraint.js";
 import type { Expression } from "../../lib/structured/expression.js";
 import { formatExpression } from "../../lib/structured/format-expression.js";
 import { nextTurn, type Steps, turnIsLong } from "../../lib/turns.js";
-import { sampler } from "../../test/structured/sample.js";
 import { Random } from "../../test/support/random.js";
 import type { NamedSchema } from "./collections.js";
-import { judgeOf } from "./judge.js";
+import type { Drawer } from "./draw.js";
 import { longestTokens, trie, vocabularySize } from "./vocabulary.js";
 
 /** Times of a piece of work, in milliseconds. */
@@ -27,8 +27,6 @@ export interface Measured {
   texts: { valid: number; unknown: number; invalid: string[] };
 }
 
-/** Number of bytes after which a drawn text ends as soon as it can. */
-const usualLength = 300;
 /** Number of tokens of a text that is made of any tokens that may follow. */
 const mostRandom = 100;
 
@@ -93,7 +91,7 @@ function automatonFor(): Automaton {
 }
 
 /** Measures a schema with a number of texts that are drawn of it, and as many of any tokens that may follow. */
-export async function measured({ name, schema }: NamedSchema, count: number): Promise<Measured> {
+export async function measured({ name, schema }: NamedSchema, count: number, drawer: Drawer): Promise<Measured> {
   const found: Measured = {
     ...{ refusal: null, compile: { total: 0, longest: 0 }, masks: [] },
     texts: { valid: 0, unknown: 0, invalid: [] },
@@ -109,19 +107,32 @@ export async function measured({ name, schema }: NamedSchema, count: number): Pr
   } finally {
     found.compile = watch.times;
   }
+  try {
+    await followTexts(root, { name, schema }, count, drawer, found);
+  } catch (error) {
+    // A place at which there are too many ways to go on ends an answer, so that the schema is not one that heed follows.
+    if (!(error instanceof HeedError && error.code === "ERR_ARGUMENT")) throw error;
+    found.refusal = error.message;
+  }
+  return found;
+}
+
+/** Follows texts that are drawn of a schema, and as many of any tokens that may follow. */
+async function followTexts(
+  root: Expression,
+  { name, schema }: NamedSchema,
+  count: number,
+  drawer: Drawer,
+  { texts, masks }: Measured,
+): Promise<void> {
   const automaton = automatonFor();
   const begin = (): Constraint => new Constraint(automaton, root);
-  const sample = sampler(root);
-  const judge = judgeOf(schema);
-  for (let seed = 0; seed < count; seed++) {
-    const text = sample(seed, seed === 0 && count > 1 ? 0 : usualLength);
-    const judgement = judge(text);
-    if (judgement === "invalid") found.texts.invalid.push(text);
-    else found.texts[judgement]++;
-    await follow(begin, found.masks, name, longestTokens(text));
+  for (const { text, judgement } of await drawer.draw(schema, count)) {
+    if (judgement === "invalid") texts.invalid.push(text);
+    else texts[judgement]++;
+    await follow(begin, masks, name, longestTokens(text));
   }
-  for (let seed = 0; seed < count; seed++) await follow(begin, found.masks, name, new Random(seed));
-  return found;
+  for (let seed = 0; seed < count; seed++) await follow(begin, masks, name, new Random(seed));
 }
 
 /** Follows a text, of tokens that are given or drawn, and adds the time of each place. */
