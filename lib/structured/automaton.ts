@@ -8,41 +8,17 @@
 // the tokens are found once for what is left of the rule, together with the places in the tree of tokens where the rule
 // ends; from these the walk goes on for each frame. Without this, every string of a schema would need a walk over the
 // whole vocabulary (compare Dong et al. 2024, arXiv:2411.15100).
-import { HeedError } from "../errors.js";
 import { atOnce, type Steps } from "../turns.js";
 import { countMemory, largestOther, mostTotal } from "./automaton-memory.js";
+import { bytesOfEdge, type Closure, closureOf, emptyClosure, itemsAfter, workBetweenPauses } from "./closure.js";
 import type { Expression } from "./expression.js";
 import { endOfText, type Frame, type Item, Places, type Rest, unknownCaller, withoutFewer } from "./places.js";
-import { addTo, bytesOf, compact, type OwnTokens, type TokenSet } from "./token-set.js";
 import { notPlain, plainCharacters } from "./plain-characters.js";
-import { tooMany, Visit } from "./visit.js";
+import { rowBytes, StateTable } from "./state-table.js";
+import { addTo, bytesOf, compact, type OwnTokens, type TokenSet } from "./token-set.js";
 import type { TokenTrie } from "./token-trie.js";
-
-/** Expression that comes next, what is left after it, and the caller of its rule. */
-interface Place {
-  readonly head: Expression;
-  readonly tail: Rest | null;
-  readonly frame: Frame;
-}
-
-/** Bytes with which a state goes on, and what is left after them. */
-interface Edge {
-  readonly low: number;
-  readonly high: number;
-  readonly tail: Rest | null;
-  readonly frame: Frame;
-}
-
-/** Ways in which the items of a state can begin. */
-interface Closure {
-  /** True if the text may end here. */
-  accepts: boolean;
-  /** True if the rule of an unknown caller may end here. */
-  open: boolean;
-  readonly edges: Edge[];
-  /** Number of places that were looked at. */
-  places: number;
-}
+import { dead, nodesAfter, walkTokens } from "./token-walk.js";
+import { tooMany, Visit } from "./visit.js";
 
 /** A state. */
 export interface State extends Readonly<Closure> {
@@ -50,24 +26,16 @@ export interface State extends Readonly<Closure> {
   readonly items: readonly Item[];
   /** Object of the automaton that has made the state, and has not forgotten it since. */
   readonly era: object;
-  /** Number of the state after each byte; 0 if it is not known, and 1 (`dead`) if there is none. */
-  next: Int32Array;
   allowed: TokenSet | null;
-  /** Numbers of characters of the two sets of plain ones that may follow, whichever they are; null until asked for. */
-  plain: readonly number[] | null;
 }
 
-const dead = 1;
-/** States after the bytes of a state that has not been left. */
-const noNext = new Int32Array(256);
-
-/** Largest number of ways in which a text can go on at one place, and of the places from which they are found. */
-const mostEdges = 8192;
-const mostPlaces = 2 ** 15;
 /** Number of nodes between two pauses. */
 const nodesBetweenPauses = 2 ** 14;
-/** Places that are looked at between two pauses. */
-const workBetweenPauses = 2 ** 12;
+/**
+ * Largest number of rests whose tokens are found one by one, to be kept for other states. Those of more, as of a number that
+ * may have ended in many ways, are found together.
+ */
+const mostAlone = 8;
 /** Places for which a further state counts. */
 const stateWork = 64;
 
@@ -90,6 +58,7 @@ export class Automaton {
   #era: object = {};
   #places = new Places();
   #states: State[] = [];
+  #table = new StateTable();
   #known = new Map<string, State>();
   #sets = new Map<string, TokenSet>();
   #formats = new Set<Expression>();
@@ -123,11 +92,11 @@ export class Automaton {
   /** Forgets all states. Texts that have begun go on: their states are made again. */
   forget(): void {
     [this.#era, this.#places, this.#states, this.#bytes] = [{}, new Places(), [], 0];
+    this.#table = new StateTable();
     [this.#known, this.#sets] = [new Map<string, State>(), new Map<string, TokenSet>()];
     this.#formats = new Set();
     // The numbers 0 and 1 have meanings of their own.
-    const nothing = { accepts: false, open: false, edges: [], places: 0 };
-    for (let i = 0; i < 2; i++) this.#states.push(this.#state([], nothing));
+    for (let i = 0; i < 2; i++) this.#states.push(this.#state([], emptyClosure()));
   }
 
   /** Returns the state before a text that has to match. */
@@ -145,7 +114,7 @@ export class Automaton {
     let at = this.adopt(state);
     let work = 0;
     for (const one of bytes) {
-      const known = at.next[one]!;
+      const known = this.#table.after(at.id, one);
       const next = known || atOnce(this.#next(at, one));
       if (next === dead) return null;
       at = this.#states[next]!;
@@ -176,7 +145,7 @@ export class Automaton {
       if (state.allowed) return state;
       const own = this.adopt(state);
       try {
-        own.allowed ??= yield* this.#find(own, new Visit(this.#era, this.bytes));
+        own.allowed ??= yield* this.#find(own, new Visit(this.#era, this.bytes, this.trie.longest));
         if (this.bytes > fewBytes) this.onLarge?.();
         return own;
       } catch (cause) {
@@ -197,7 +166,7 @@ export class Automaton {
     const known = this.#sets.get(key);
     if (known) return known;
     const bits = new Int32Array(this.#words);
-    for (const item of items) yield* this.#add(bits, item, visit);
+    yield* this.#add(bits, items, visit);
     // Another text may have found it meanwhile.
     const found = this.#sets.get(key) ?? compact(bits);
     this.#sets.set(key, found);
@@ -218,18 +187,38 @@ export class Automaton {
     visit.work = 0;
   }
 
-  /** Adds the tokens that may follow an item. */
-  *#add(bits: Int32Array, { rest, frame }: Item, visit: Visit): Steps<void> {
-    if (!rest) return;
+  /** Adds the tokens that may follow items. */
+  *#add(bits: Int32Array, items: readonly Item[], visit: Visit): Steps<void> {
+    const byRest = new Map<Rest, Frame[]>();
+    for (const { rest, frame } of items) {
+      if (!rest) continue;
+      const frames = byRest.get(rest);
+      if (frames) frames.push(frame);
+      else byRest.set(rest, [frame]);
+    }
+    const rests = [...byRest.keys()];
+    if (rests.filter(({ own }) => !own).length > mostAlone) {
+      const whole = { first: 0, end: this.trie.bytes.length, depth: 0 };
+      return yield* this.#walk(yield* this.#stateOf(items, visit), whole, bits, null, visit);
+    }
+    for (const [rest, frames] of byRest) yield* this.#addRest(bits, rest, frames, visit);
+  }
+
+  /** Adds the tokens that may follow what is left of a rule, for all of its callers. */
+  *#addRest(bits: Int32Array, rest: Rest, frames: readonly Frame[], visit: Visit): Steps<void> {
     const { tokens, ends, pops } = yield* this.#ownTokens(rest, visit);
     addTo(bits, tokens);
-    if (!frame.parent) return;
-    const caller = this.#places.item(frame.rest, frame.parent);
-    if (ends) yield* this.#add(bits, caller, visit);
-    const state = yield* this.#stateOf([caller], visit);
+    const callers = frames.filter(({ parent }) => parent).map((one) => this.#places.item(one.rest, one.parent!));
+    if (callers.length === 0) return;
+    if (ends) yield* this.#add(bits, callers, visit);
+    if (pops.length === 0) return;
+    const state = yield* this.#stateOf(callers, visit);
     const { ends: after, depths } = this.trie;
-    for (const [i, node] of pops.entries()) {
-      yield* this.#walk(state, { first: node + 1, end: after[node]!, depth: depths[node]! }, bits, null, visit);
+    // Most rules end at thousands of nodes, and few of these are followed by a byte with which a caller goes on.
+    const possible = nodesAfter(this.trie, pops, state.edges.flatMap(bytesOfEdge));
+    for (const [i, node] of (possible ?? pops).entries()) {
+      const [first, depth] = possible ? [node, depths[node]! - 1] : [node + 1, depths[node]!];
+      yield* this.#walk(state, { first, end: after[node]!, depth }, bits, null, visit);
       if (i % 1024 === 1023) yield* this.#pause(visit);
     }
   }
@@ -254,69 +243,35 @@ export class Automaton {
     pops: number[] | null,
     visit: Visit,
   ): Steps<void> {
-    const path: State[] = [];
-    path[depth] = start;
-    start.plain ??= yield* this.#plainOf(start, visit);
+    visit.path[depth] = start.id;
+    if (!this.#table.knowsPlain(start.id)) this.#table.setPlain(start.id, yield* this.#plainOf(start, visit));
     for (let node = first; node < end;) {
       const pause = Math.min(end, node + nodesBetweenPauses);
-      node = this.#run(path, node, pause, bits, pops, visit);
+      node = walkTokens(this.trie, this.#table, visit, { first: node, end: pause }, bits, pops);
       if (node < pause) {
         // A state that comes up for the first time.
-        const from = path[this.trie.depths[node]! - 1]!;
+        const from = this.#states[visit.path[this.trie.depths[node]! - 1]!]!;
         const one = this.trie.bytes[node]!;
-        const next = from.next[one]! || (yield* this.#next(from, one, visit));
+        const next = this.#table.after(from.id, one) || (yield* this.#next(from, one, visit));
         const to = this.#states[next]!;
-        if (next !== dead) to.plain ??= yield* this.#plainOf(to, visit);
+        if (next !== dead && !this.#table.knowsPlain(next)) this.#table.setPlain(next, yield* this.#plainOf(to, visit));
         if (visit.work > workBetweenPauses) yield* this.#pause(visit);
         visit.add(to);
       } else if (node < end) yield* this.#pause(visit);
     }
   }
 
-  /** Walks over nodes as far as all states are known, and returns the node at which it has stopped. */
-  #run(path: State[], first: number, end: number, bits: Int32Array, pops: number[] | null, visit: Visit): number {
-    const { bytes, depths, ends, firsts, ids } = this.trie;
-    const [free, letters] = this.trie.plain as [Uint8Array, Uint8Array];
-    const states = this.#states;
-    let node = first;
-    while (node < end) {
-      const level = depths[node]!;
-      const from = path[level - 1]!;
-      const after = ends[node]!;
-      // All tokens below consist of characters that may follow.
-      const isWhole = free[node]! <= from.plain![0]! || letters[node]! <= from.plain![1]!;
-      const last = firsts[isWhole ? after : node + 1]!;
-      let next = node + 1;
-      if (isWhole) next = after;
-      else {
-        const id = from.next[bytes[node]!]!;
-        if (id === dead) {
-          node = after;
-          continue;
-        }
-        if (id === 0 || !visit.has(id)) return node;
-        const to = states[id]!;
-        path[level] = to;
-        if (pops !== null && to.open && next < after) pops.push(node);
-      }
-      for (let i = firsts[node]!; i < last; i++) {
-        const id = ids[i]!;
-        bits[id >> 5]! |= 1 << (id & 31);
-      }
-      node = next;
-    }
-    return node;
-  }
-
-  /** Returns the numbers of plain characters that may follow a state, because one of its items repeats all of a set. */
+  /** Returns the numbers of plain characters that may follow a state, whichever they are, because of one of its items. */
   *#plainOf({ items }: State, visit: Visit): Steps<readonly number[]> {
     let most = none;
     for (const { rest } of items) {
-      if (rest?.head.kind !== "repeat") continue;
-      const { of, most: count } = rest.head;
-      const sets = yield* this.#setsWithin(of, visit);
-      const more = most.map((one, i) => (sets[i] ? Math.max(one, Math.min(count, notPlain - 1)) : one));
-      if (more.some((one, i) => one > most[i]!)) most = more;
+      if (!rest) continue;
+      let own = none;
+      if (rest.head.kind === "repeat") {
+        const { of, most: count } = rest.head;
+        own = (yield* this.#setsWithin(of, visit)).map((isWhole) => (isWhole ? Math.min(count, notPlain - 1) : 0));
+      } else if (rest.head.kind === "rule" && rest.head.plain) own = rest.head.plain;
+      if (own.some((one, i) => one > most[i]!)) most = most.map((one, i) => Math.max(one, own[i]!));
     }
     return most;
   }
@@ -343,7 +298,7 @@ export class Automaton {
     if (first.kind !== "byte") return false;
     const after = new Set<number>();
     for (let one = first.low; one <= first.high; one++) {
-      const next = state.next[one]! || (yield* this.#next(state, one, visit));
+      const next = this.#table.after(state.id, one) || (yield* this.#next(state, one, visit));
       if (next === dead) return false;
       after.add(next);
     }
@@ -352,16 +307,11 @@ export class Automaton {
   }
 
   *#next(state: State, one: number, visit: Visit | null = null): Steps<number> {
-    const items: Item[] = [];
-    for (const { low, high, tail, frame } of state.edges)
-      if (low <= one && one <= high) items.push(this.#places.item(tail, frame));
+    const items = itemsAfter(state, one, this.#places);
     if (visit) visit.work += items.length + state.edges.length / 16;
     const next = items.length === 0 ? dead : (yield* this.#stateOf(items, visit)).id;
-    if (state.next === noNext) {
-      state.next = new Int32Array(256);
-      this.#bytes += 1200;
-    }
-    return (state.next[one] = next);
+    if (this.#table.setAfter(state.id, one, next)) this.#bytes += rowBytes;
+    return next;
   }
 
   *#stateOf(items: readonly Item[], visit: Visit | null = null): Steps<State> {
@@ -370,7 +320,10 @@ export class Automaton {
     const key = sorted.map(({ id }) => id).join();
     const known = this.#known.get(key);
     if (known) return known;
-    const closure = yield* this.#closure(sorted, visit);
+    const steps = closureOf(sorted, this.#places, visit);
+    let step = steps.next();
+    for (; !step.done; step = steps.next()) yield* this.#pause(visit!);
+    const closure = step.value;
     // Another search may have made it meanwhile.
     const made = this.#known.get(key);
     if (made) return made;
@@ -383,63 +336,7 @@ export class Automaton {
   }
 
   #state(items: readonly Item[], closure: Closure): State {
-    return { id: this.#states.length, items, ...closure, era: this.#era, next: noNext, allowed: null, plain: null };
-  }
-
-  /** Returns what the items of a state can begin with. */
-  *#closure(items: readonly Item[], visit: Visit | null): Steps<Closure> {
-    const found: Closure = { accepts: false, open: false, edges: [], places: 0 };
-    const rests = new Map<Frame, Set<Rest>>();
-    const calls = new Map<Frame, Set<Rest>>();
-    /** Returns true if a rest is seen for the first time. */
-    const isNew = (seen: Map<Frame, Set<Rest>>, rest: Rest, frame: Frame): boolean => {
-      let those = seen.get(frame);
-      if (!those) seen.set(frame, (those = new Set<Rest>()));
-      const { size } = those;
-      return those.add(rest).size > size;
-    };
-    // A list instead of recursion, because rules may call each other thousands of times before the first byte.
-    const pending: Place[] = [];
-    const visitRest = (rest: Rest | null, frame: Frame): void => {
-      while (!rest && frame.parent) ({ rest, parent: frame } = frame as { rest: Rest; parent: Frame });
-      if (rest) {
-        if (isNew(rests, rest, frame)) pending.push({ head: rest.head, tail: rest.tail, frame });
-      } else if (frame === endOfText) found.accepts = true;
-      else found.open = true;
-    };
-    for (const { rest, frame } of items) visitRest(rest, frame);
-    for (let place = pending.pop(); place; place = pending.pop()) {
-      const { head, tail, frame } = place;
-      if (found.edges.length > mostEdges)
-        throw new HeedError(
-          "ERR_ARGUMENT",
-          `format: expected at most ${mostEdges} ways in which a text can go on at one place, got more`,
-        );
-      if (++found.places > mostPlaces) throw tooMany();
-      if (visit && ++visit.work > workBetweenPauses) yield* this.#pause(visit);
-      if (head.kind === "byte") found.edges.push({ low: head.low, high: head.high, tail, frame });
-      else if (head.kind === "choice") for (const option of head.options) pending.push({ head: option, tail, frame });
-      else if (head.kind === "sequence") {
-        const { parts } = head;
-        let after = tail;
-        for (let i = parts.length - 1; i >= 0; i--) after = this.#places.push(parts[i]!, after);
-        found.places += parts.length >> 3;
-        if (visit) visit.work += parts.length;
-        visitRest(after, frame);
-      } else if (isNew(calls, this.#places.push(head, tail), frame)) {
-        // Only repetitions and rules can come back to themselves.
-        if (head.kind === "rule") {
-          // A call at the end of a rule needs no frame.
-          const caller = tail ? this.#places.frame(tail, frame) : frame;
-          pending.push({ head: head.body, tail: null, frame: caller });
-          continue;
-        }
-        if (head.least === 0) visitRest(tail, frame);
-        if (head.most > 0)
-          pending.push({ head: head.of, tail: this.#places.push(this.#places.fewer(head), tail), frame });
-      }
-    }
-    return found;
+    return { id: this.#table.add(closure.open), items, ...closure, era: this.#era, allowed: null };
   }
 
   /**

@@ -105,7 +105,7 @@ class NonEmpty {
     if (known) return known;
     spend(1);
     if (one.kind === "rule") {
-      if (one.late) return lateRule(one.name, false, () => this.#withoutEmpty(one.body));
+      if (one.late) return lateRule(one.name, { nullable: false }, () => this.#withoutEmpty(one.body));
       const own = rule(one.name, never);
       this.#filled.set(one, own);
       own.body = this.#withoutEmpty(one.body);

@@ -44,16 +44,22 @@ export interface Rule {
    * only if `nullable` is true; what it can begin with are bytes.
    */
   readonly late?: { readonly nullable: boolean };
+  /** Numbers of plain characters of each set that may be its next ones, whichever they are; see plain-characters.ts. */
+  plain?: readonly number[] | undefined;
 }
 
 /**
  * Returns a rule whose body is made when it is needed; see `Rule.late`. A text may need very many of them, so that a body
  * is not kept: the rules and bytes in one that is made again have to be the same.
  */
-export function lateRule(name: string, nullable: boolean, make: () => Expression): Rule {
+export function lateRule(
+  name: string,
+  { nullable, plain }: { readonly nullable: boolean; readonly plain?: readonly number[] },
+  make: () => Expression,
+): Rule {
   let kept: WeakRef<Expression> | null = null;
   return {
-    ...{ kind: "rule", name, late: { nullable } },
+    ...{ kind: "rule", name, late: { nullable }, plain },
     get body() {
       const body = kept?.deref() ?? make();
       if (kept?.deref() !== body) kept = new WeakRef(body);

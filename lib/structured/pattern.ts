@@ -2,7 +2,8 @@
 import type { Steps } from "../turns.js";
 import { type Characters, allCharacters } from "./characters.js";
 import { anyOf, type Expression, repeat, sequenceOf } from "./expression.js";
-import type { Language, Languages } from "./text-language.js";
+import type { Language } from "./language.js";
+import type { Languages } from "./text-language.js";
 import { isPauseDue, spend } from "./work.js";
 
 /** A regular expression. */

@@ -66,6 +66,13 @@ export class Places {
     return found;
   }
 
+  /** Returns what is left of parts, from one of them on, with a tail after them. */
+  pushAll(parts: readonly Expression[], tail: Rest | null, from = 0): Rest | null {
+    let after = tail;
+    for (let i = parts.length - 1; i >= from; i--) after = this.push(parts[i]!, after);
+    return after;
+  }
+
   frame(rest: Rest, parent: Frame): Frame {
     const key = rest.id * mostIds + parent.id;
     let found = this.#frames.get(key);

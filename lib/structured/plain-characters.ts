@@ -2,7 +2,7 @@
 // characters of such a set, those tokens are known without a look at each of their bytes (compare the slices of llguidance
 // and Dong et al. 2024, arXiv:2411.15100).
 import { atOnce } from "../turns.js";
-import { type Characters, oneOfCharacters } from "./characters.js";
+import { type Characters, intersection, oneOfCharacters } from "./characters.js";
 import type { Expression } from "./expression.js";
 
 /** Sets of characters: those of free texts, without controls, line ends and JSON's escapes; and letters and digits. */
@@ -24,6 +24,18 @@ const sets: readonly Characters[] = [
 
 /** One character of each of the two sets, as its bytes. */
 export const plainCharacters: readonly Expression[] = sets.map((of) => atOnce(oneOfCharacters(of)));
+
+/** Number of characters of each set. */
+export const plainTotals: readonly number[] = sets.map(sizeOf);
+
+/** Returns the number of characters of each set that are among others. */
+export function plainCounts(of: Characters): readonly number[] {
+  return sets.map((set) => sizeOf(intersection(set, of)));
+}
+
+function sizeOf(of: Characters): number {
+  return of.reduce((sum, [low, high]) => sum + high - low + 1, 0);
+}
 
 /** Mark of a node that leads to a token with another character. */
 export const notPlain = 255;

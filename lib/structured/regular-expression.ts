@@ -13,7 +13,8 @@ import {
   wholeLanguage,
 } from "./pattern.js";
 import { placeName } from "./place-name.js";
-import { type Language, Languages } from "./text-language.js";
+import type { Language } from "./language.js";
+import { Languages } from "./text-language.js";
 import { findProperties, propertyCharacters } from "./unicode-properties.js";
 import { isPauseDue, spend, withoutPauses } from "./work.js";
 

@@ -6,7 +6,8 @@ import { languageOfSearch, readPattern } from "./regular-expression.js";
 import { isObject, type Located, type SchemaDocument, type SchemaNode, unsupported } from "./schema-document.js";
 import { typesOf } from "./schema-keywords.js";
 import { patternedFormats } from "./string-formats.js";
-import { type Language, Languages } from "./text-language.js";
+import type { Language } from "./language.js";
+import { Languages } from "./text-language.js";
 import { spend, withoutPauses } from "./work.js";
 
 /** Most schemas within schemas. */

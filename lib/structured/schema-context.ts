@@ -2,7 +2,8 @@ import type { Steps } from "../turns.js";
 import type { Expression } from "./expression.js";
 import type { SchemaCheck } from "./schema-check.js";
 import type { Located, SchemaDocument } from "./schema-document.js";
-import type { Language, Languages } from "./text-language.js";
+import type { Language } from "./language.js";
+import type { Languages } from "./text-language.js";
 
 /** Reader of schemas, as the demands on arrays and objects need it for the schemas of their parts. */
 export interface SchemaContext {

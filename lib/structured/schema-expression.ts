@@ -19,7 +19,8 @@ import { objectExpression } from "./schema-object.js";
 import { stringExpression, stringLanguage } from "./schema-string.js";
 import { constantsOf, type Term, typesOfTerm } from "./schema-term.js";
 import { SchemaTerms } from "./schema-terms.js";
-import type { Language, Languages } from "./text-language.js";
+import type { Language } from "./language.js";
+import type { Languages } from "./text-language.js";
 import { isPauseDue, spend } from "./work.js";
 
 /** Options of `schemaExpression`. */

@@ -7,7 +7,8 @@ import { languageOfSearch, readPattern } from "./regular-expression.js";
 import { type Located, type SchemaNode, unsupported } from "./schema-document.js";
 import type { SchemaContext } from "./schema-context.js";
 import { countsOf, placeOf } from "./schema-keywords.js";
-import { type Language, Languages } from "./text-language.js";
+import type { Language } from "./language.js";
+import { Languages } from "./text-language.js";
 import { isPauseDue, spend } from "./work.js";
 
 /** Most regular expressions for the names of properties. */

@@ -8,7 +8,8 @@ import { languageOfSearch, readPattern, withoutAnchors } from "./regular-express
 import { type SchemaNode, unsupported } from "./schema-document.js";
 import { countsOf, placeOf } from "./schema-keywords.js";
 import { knownFormats, patternedFormats } from "./string-formats.js";
-import { type Language, Languages } from "./text-language.js";
+import type { Language } from "./language.js";
+import { Languages } from "./text-language.js";
 
 /** A regular expression of a string, and the place that has it. */
 interface Source {

@@ -5,29 +5,11 @@ import { append } from "../append.js";
 import { HeedError } from "../errors.js";
 import type { Steps } from "../turns.js";
 import { allCharacters, type Characters, charactersOf, complement, intersection } from "./characters.js";
-import { choiceOf, empty, type Expression, lateRule, never, repeat, rule, type Rule, sequence } from "./expression.js";
+import { type Expression, never } from "./expression.js";
+import { isRepetition, type Language, type Step } from "./language.js";
 import { placeName } from "./place-name.js";
+import { rulesOf } from "./text-rules.js";
 import { isPauseDue, spend } from "./work.js";
-
-/** A set of texts. */
-export interface Language {
-  readonly id: number;
-  readonly kind: "characters" | "empty" | "sequence" | "either" | "both" | "not" | "repeat";
-  /** True if the empty text is in it. */
-  readonly nullable: boolean;
-  readonly parts: readonly Language[];
-  readonly of: Characters;
-  readonly least: number;
-  readonly most: number;
-  /** Sets of first characters after which the same is left, and what is left; null until it is asked for. */
-  steps: readonly Step[] | null;
-}
-
-/** Characters after which the same language is left. */
-interface Step {
-  readonly of: Characters;
-  readonly after: Language;
-}
 
 const noCharacters: Characters = [];
 
@@ -291,88 +273,6 @@ export class Languages {
     if (!(missing.get(root)! <= most)) return never;
     return yield* rulesOf(root, missing, character, most);
   }
-}
-
-/** A state of a text, as its rules need it: without the languages from which it was found. */
-interface TextState {
-  readonly nullable: boolean;
-  /** Number of characters after which a text can end, at the least. */
-  readonly missing: number;
-  readonly steps: { readonly of: Expression; readonly after: TextState }[];
-  /** Character that the state repeats, and how often; null if it does something else. */
-  repeats: { readonly of: Expression; readonly least: number; readonly most: number } | null;
-  /** Rules by the number of characters that are left. */
-  readonly rules: Map<number, Rule>;
-}
-
-/** Returns true for characters of a set that are repeated: to count them needs no states. */
-function isRepetition({ kind, parts }: Language): boolean {
-  return kind === "repeat" && parts[0]!.kind === "characters";
-}
-
-/** Most rules of a state that are kept; others are made again. */
-const mostRules = 256;
-
-/** Returns the texts of a state with at most `most` characters; `missing` has the states from which a text can end. */
-function* rulesOf(
-  root: Language,
-  missing: ReadonlyMap<Language, number>,
-  character: (of: Characters) => Steps<Expression>,
-  most: number,
-): Steps<Expression> {
-  const sets = new Map<string, Expression>();
-  const made = new Map<Language, TextState>();
-  for (const [state, count] of missing)
-    made.set(state, {
-      nullable: state.nullable,
-      missing: count,
-      steps: [],
-      repeats: null,
-      rules: new Map<number, Rule>(),
-    });
-  function* setOf(of: Characters): Steps<Expression> {
-    const key = of.join();
-    const set = sets.get(key) ?? (yield* character(of));
-    sets.set(key, set);
-    return set;
-  }
-  for (const [state, own] of made) {
-    if (isRepetition(state)) {
-      own.repeats = { of: yield* setOf(state.parts[0]!.of), least: state.least, most: state.most };
-      continue;
-    }
-    for (const { of, after } of state.steps!) {
-      spend(0, 1);
-      if (isPauseDue()) yield;
-      const to = made.get(after);
-      if (to) own.steps.push({ of: yield* setOf(of), after: to });
-    }
-  }
-  const ruleOf = (state: TextState, left: number): Expression => {
-    const { repeats } = state;
-    if (repeats) return repeat(repeats.of, repeats.least, Math.min(repeats.most, left));
-    let found = state.rules.get(left);
-    if (found) return found;
-    // Each state is another one for each number of characters that are left, and few of them are needed.
-    found = lateRule("a text", state.nullable, () => bodyOf(state, left));
-    if (state.rules.size >= mostRules) state.rules.clear();
-    state.rules.set(left, found);
-    return found;
-  };
-  const bodyOf = ({ nullable, steps }: TextState, left: number): Expression => {
-    const possible = steps.filter(({ after }) => after.missing < left);
-    const options = possible.map(({ of, after }) => sequence(of, ruleOf(after, left - 1)));
-    return choiceOf([...(nullable ? [empty] : []), ...options]);
-  };
-  if (most < Infinity) return ruleOf(made.get(root)!, most);
-  const rules = new Map(Array.from(made.values(), (state) => [state, rule("a text", empty)]));
-  for (const [state, own] of rules) state.rules.set(most, own);
-  for (const [state, own] of rules) {
-    spend(1 + state.steps.length);
-    if (isPauseDue()) yield;
-    own.body = bodyOf(state, most);
-  }
-  return ruleOf(made.get(root)!, most);
 }
 
 function contains(of: Characters, point: number): boolean {

@@ -17,6 +17,11 @@ export interface TokenTrie {
   readonly depths: Uint16Array;
   /** Index after the last node below each node. */
   readonly ends: Int32Array;
+  /** Node above each node; -1 for the nodes of first bytes. */
+  readonly parents: Int32Array;
+  /** Nodes sorted by their last bytes; those of a byte begin at its index of `byteStarts` and end where the next ones begin. */
+  readonly byByte: Int32Array;
+  readonly byteStarts: Int32Array;
   /** Index in `ids` of the first token of each node; those of the node end where those of the next one begin. */
   readonly firsts: Int32Array;
   readonly ids: Int32Array;
@@ -64,6 +69,7 @@ function* nodesOf(
   const depths = new Uint16Array(most);
   const ends = new Int32Array(most);
   const firsts = new Int32Array(most + 1);
+  const parents = new Int32Array(most);
   const path: number[] = [];
   let nodes = 0;
   let before = "";
@@ -77,6 +83,7 @@ function* nodesOf(
     for (let at = shared; at < key.length; at++) {
       bytes[nodes] = key.charCodeAt(at);
       depths[nodes] = at + 1;
+      parents[nodes] = path.at(-1) ?? -1;
       // A node has no tokens of its own unless it is the last of a key.
       firsts[nodes] = i;
       path.push(nodes++);
@@ -90,6 +97,17 @@ function* nodesOf(
   const plain = plainLengths(tree);
   return {
     ...{ size, tokens, longest, ...tree, depths: depths.slice(0, nodes), plain },
+    ...{ parents: parents.slice(0, nodes), ...sortedByByte(tree.bytes) },
     ids: Int32Array.from(sorted, ({ id }) => id),
   };
+}
+
+function sortedByByte(bytes: Uint8Array): { byByte: Int32Array; byteStarts: Int32Array } {
+  const byteStarts = new Int32Array(257);
+  for (const one of bytes) byteStarts[one + 1]!++;
+  for (let one = 0; one < 256; one++) byteStarts[one + 1]! += byteStarts[one]!;
+  const byByte = new Int32Array(bytes.length);
+  const places = byteStarts.slice();
+  for (let node = 0; node < bytes.length; node++) byByte[places[bytes[node]!]!++] = node;
+  return { byByte, byteStarts };
 }

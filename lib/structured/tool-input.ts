@@ -50,7 +50,7 @@ export function inJsonString(of: Expression, made = new Map<Rule, Rule>()): Expr
       const known = made.get(of);
       if (known) return known;
       if (of.late) {
-        const late = lateRule(`${of.name}, escaped`, of.late.nullable, () => inJsonString(of.body, made));
+        const late = lateRule(`${of.name}, escaped`, { nullable: of.late.nullable }, () => inJsonString(of.body, made));
         made.set(of, late);
         return late;
       }

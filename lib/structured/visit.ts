@@ -20,28 +20,28 @@ export class Visit {
   /** Bytes that were added so far, and those that the automaton had after the last pause. */
   added = 0;
   before: number;
-  #seen = new Uint8Array(1024);
+  /** States on the way to a node, by the number of bytes before them. */
+  readonly path: Int32Array;
+  /** 1 for each state that has been counted. */
+  seen = new Uint8Array(1024);
   #weight = 0;
 
-  constructor(era: object, bytes: number) {
+  /** Begins to count, for tokens of at most `longest` bytes. */
+  constructor(era: object, bytes: number, longest: number) {
     this.era = era;
     this.before = bytes;
-  }
-
-  /** Returns true if a state has been counted. */
-  has(id: number): boolean {
-    return this.#seen[id] === 1;
+    this.path = new Int32Array(longest + 1);
   }
 
   /** @throws ERR_ARGUMENT if there are too many. */
   add({ id, items, edges, places }: Visited): void {
-    if (id >= this.#seen.length) {
+    if (id >= this.seen.length) {
       const larger = new Uint8Array(2 * id);
-      larger.set(this.#seen);
-      this.#seen = larger;
+      larger.set(this.seen);
+      this.seen = larger;
     }
-    if (this.#seen[id] === 1) return;
-    this.#seen[id] = 1;
+    if (this.seen[id] === 1) return;
+    this.seen[id] = 1;
     this.#weight += 1 + (items.length + edges.length) / 4 + places / 32;
     if (this.#weight > mostVisited) throw tooMany();
   }

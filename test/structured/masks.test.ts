@@ -119,6 +119,27 @@ describe("masks are those of a look at each token", () => {
     ],
     ["a pattern somewhere in a short string", schema({ ...string, pattern: "[ab]1", maxLength: 9 })],
     ["a beginning, and any characters", schema({ ...string, pattern: "^a.*b" })],
+    [
+      "a pattern somewhere in a string of one length",
+      schema({ ...string, pattern: "[ab]+", minLength: 6, maxLength: 6 }),
+    ],
+    [
+      "words with a largest number and length",
+      schema({ ...string, pattern: "^(?:\\S+\\s+){0,3}\\S+$", maxLength: 14 }),
+    ],
+    ["an end that a short string must have", schema({ ...string, pattern: "aab1$", maxLength: 7 })],
+    ["letters and digits, but not everywhere", schema({ ...string, pattern: "^[a-zA-Z0-9]{0,5}_.*$", maxLength: 20 })],
+    ["any of many numbers", schema({ type: "number", minimum: -12345.678, maximum: 9876543.21 })],
+    [
+      "any of many objects",
+      schema({
+        anyOf: Array.from({ length: 12 }, (_, i) => ({
+          type: "object",
+          properties: { a: { ...string, maxLength: i }, b: { const: i } },
+          required: ["a"],
+        })),
+      }),
+    ],
     ["an expression that forbids an end", schema({ ...string, pattern: "^(?!.*b$)" })],
     ["all but line ends", { type: "regex", pattern: ".{2,12}" }],
     ["any characters and a mark", { type: "regex", pattern: "[^]*Z[^]{0,3}" }],
