@@ -1,6 +1,6 @@
-// Measures the peaks of this machine's cores: multiply-adds of f32, products of bf16 (if the machine has instructions
-// for them), and reading memory. `peaks THREADS` prints GFLOP/s and GB/s as JSON. Each is the best of some tries,
-// because other work can only slow a try down.
+// Measures the peaks of this machine's cores: multiply-adds of f32, products of bf16 and of bytes (if the machine has
+// vectors with instructions for them), and reading memory. `peaks THREADS` prints GFLOP/s, for bytes 10^9 operations a
+// second, and GB/s as JSON. Each is the best of some tries, because other work can only slow a try down.
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#ifdef __AVX512BF16__
+#if defined(__AVX512BF16__) || defined(__AVX512VNNI__)
 #include <immintrin.h>
 #endif
 
@@ -54,6 +54,19 @@ static void multiply_bf16(void *unused) {
   for (int i = 0; i < ROUNDS; i++)
 #pragma GCC unroll 12
     for (int j = 0; j < SUMS; j++) sums[j] = _mm512_dpbf16_ps(sums[j], a, a);
+  for (int j = 0; j < SUMS; j++) __asm__ volatile("" : : "m"(sums[j]));
+}
+#endif
+
+#ifdef __AVX512VNNI__
+static void multiply_bytes(void *unused) {
+  (void)unused;
+  __m512i a = _mm512_set1_epi8((char)(10 * factor));
+  __m512i sums[SUMS];
+  for (int j = 0; j < SUMS; j++) sums[j] = _mm512_set1_epi32(j);
+  for (int i = 0; i < ROUNDS; i++)
+#pragma GCC unroll 12
+    for (int j = 0; j < SUMS; j++) sums[j] = _mm512_dpbusd_epi32(sums[j], a, a);
   for (int j = 0; j < SUMS; j++) __asm__ volatile("" : : "m"(sums[j]));
 }
 #endif
@@ -116,6 +129,9 @@ int main(int count, char **words_) {
   printf("{\"f32\": %.1f", flops / seconds(multiply_f32, NULL, threads));
 #ifdef __AVX512BF16__
   printf(", \"bf16\": %.1f", 2 * flops / seconds(multiply_bf16, NULL, threads));
+#endif
+#ifdef __AVX512VNNI__
+  printf(", \"bytes\": %.1f", 4 * flops / seconds(multiply_bytes, NULL, threads));
 #endif
   printf(", \"read\": %.2f}\n", BYTES * (double)threads / 1e9 / seconds(read_memory, memory, threads));
   return 0;

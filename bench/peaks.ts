@@ -4,10 +4,14 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** Peaks in GFLOP/s (f32 and, if the machine has instructions for it, bf16) and GB/s (reading memory). */
+/**
+ * Peaks in GFLOP/s (f32 and, if the machine has vectors with instructions for it, bf16), 10^9 operations a second (bytes), and
+ * GB/s (reading memory).
+ */
 export interface Peaks {
   f32: number;
   bf16?: number;
+  bytes?: number;
   read: number;
 }
 

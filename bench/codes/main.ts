@@ -9,14 +9,16 @@
  * left, which must be of the same version of heed. --write renews the section of docs/benchmarks.md and the numbers in
  * bench/results; it needs all rows. --smoke runs a small model, for fractions of seconds.
  */
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { device, type GgufWritable, Llama, type LlamaConfig, loadGguf, saveGguf, threads } from "heed";
 import { machineOf } from "../machine.js";
 import { modelFile, removeModels } from "../models.js";
 import { publishCodes } from "../publish.js";
+import { PeakMeter } from "../peaks.js";
 import { takeTurns } from "../turns.js";
+import { workOf } from "./bounds.js";
 import { found, heed, llama, programs, type Task, verify } from "./contenders.js";
 import { byDefault, type CodesRow, type CodesRun, inEightBits, line } from "./report.js";
 
@@ -73,6 +75,9 @@ const run: CodesRun = {
   peers: {},
   rows: [],
 };
+const meter = flags.smoke ? null : PeakMeter.build();
+if (meter) run.peaks = meter.measure(run.threads);
+meter?.remove();
 const folders: [string, string][] = [];
 for (const one of programs)
   try {
@@ -103,7 +108,7 @@ for (const [name, file] of files) {
     const quick = flags.smoke || task.name === "callers";
     const times = await takeTurns(contenders, { seconds: Number(flags.seconds), rounds: run.rounds, quick });
     const row: CodesRow = {
-      ...{ file: name, given: others.includes(file), task },
+      ...{ file: name, given: others.includes(file), task, work: workOf(model.config, task, statSync(file).size) },
       results: Object.fromEntries(
         [...times].map(([who, result]) => [who, result instanceof Error ? { error: result.message } : result]),
       ),

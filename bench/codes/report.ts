@@ -1,5 +1,7 @@
 // The results of bench:codes as lines for the terminal and as a section of the page of benchmarks.
 import { daggerOf, rounded, type Statistics } from "../statistics.js";
+import type { Peaks } from "../peaks.js";
+import { boundOf, type Work } from "./bounds.js";
 import { type Task, tokensOf } from "./contenders.js";
 
 /** Milliseconds of a file and a task with each contender, or the reason why there are none. */
@@ -8,6 +10,7 @@ export interface CodesRow {
   /** True for a file that the caller has named: its model is another one. */
   given?: boolean;
   task: Task;
+  work?: Work;
   results: Record<string, Statistics | { error: string }>;
 }
 
@@ -19,6 +22,8 @@ export interface CodesRun {
   rounds: number;
   /** Model of the files that the program writes. */
   model: string;
+  /** Peaks of the machine. */
+  peaks?: Peaks;
   /** Version of each peer by its name, or the reason why it has no results. */
   peers: Record<string, { version: string } | { error: string }>;
   rows: CodesRow[];
@@ -78,6 +83,20 @@ function besideFloats(row: CodesRow, rows: readonly CodesRow[]): number | null {
   if (!floats || floats === row || row.given) return null;
   const [mine, theirs] = [rateOf(row, byDefault), rateOf(floats, byDefault)];
   return mine && theirs ? rounded(mine / theirs) : null;
+}
+
+/** Returns a line for each precision of heed in which a row misses a goal: what bounds it. */
+function boundLines(row: CodesRow, peaks: Peaks): string[] {
+  const { file, task, work, results } = row;
+  const ratios = ratiosOf(row);
+  return [byDefault, inEightBits].flatMap((name) => {
+    const missed = goals[task.name].some(({ ours, least }, i) => ours === name && (ratios[i] ?? Infinity) < least);
+    const result = results[name];
+    if (!missed || !work || !result || !("median" in result)) return [];
+    const digits = file === inFloats ? null : name === byDefault ? 2 : 1;
+    const bound = boundOf(task, work, result.median, digits, peaks);
+    return bound === null ? [] : [`- ${file}, ${taskText(task)}, ${name}: it ${bound}.`];
+  });
 }
 
 function taskText(task: Task): string {
@@ -143,11 +162,16 @@ export function codesSection(run: CodesRun): string {
   );
   const one = run.rows.filter(({ task }) => task.name !== "callers");
   const many = run.rows.filter(({ task }) => task.name === "callers");
+  const { peaks } = run;
+  const bounds = peaks ? run.rows.flatMap((row) => boundLines(row, peaks)) : [];
   const threads = `${run.threads} ${run.threads === 1 ? "thread" : "threads"}`;
   return [
     `### Files in codes on ${run.machine}`,
     `Measured on ${run.date} with ${threads}, ${run.rounds} turns each; ${versions.join("; ")}. ${run.model}`,
     table(one),
     ...(many.length ? [table(many)] : []),
+    ...(bounds.length > 0
+      ? [`What bounds the rows that miss a goal, in the same minutes:\n\n${bounds.join("\n")}`]
+      : []),
   ].join("\n\n");
 }

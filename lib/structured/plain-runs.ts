@@ -1,4 +1,5 @@
 // How many plain characters may follow at each state of a text, whichever they are; see plain-characters.ts.
+import { append } from "../append.js";
 import type { Steps } from "../turns.js";
 import { notPlain, plainTotals } from "./plain-characters.js";
 import { isPauseDue, spend } from "./work.js";
@@ -42,7 +43,7 @@ function* runsOf(states: readonly RunState[], set: number): Steps<PlainRun[]> {
     const { steps, repeats } = state;
     spend(0, 1 + steps.length / 4);
     if (isPauseDue()) yield;
-    const possible = (repeats ?? { plain: [] }).plain[set] ?? steps.reduce((sum, { plain }) => sum + plain[set]!, 0);
+    const possible = repeats ? repeats.plain[set]! : steps.reduce((sum, { plain }) => sum + plain[set]!, 0);
     if (possible < total) byLength[0]!.push(state);
     else if (repeats) (byLength[Math.min(repeats.most, longestRun)] ??= []).push(state);
     else
@@ -70,7 +71,7 @@ function* runsOf(states: readonly RunState[], set: number): Steps<PlainRun[]> {
       if (missing.has(state)) continue;
       missing.set(state, last.missing);
       spend(0, 1);
-      pending.push(...(before.get(state) ?? []));
+      append(pending, before.get(state) ?? []);
     }
     if (isPauseDue()) yield;
   }

@@ -3,6 +3,7 @@ import { chmodSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test, vi } from "vitest";
 import { batchedMilliseconds, found, llama } from "../../bench/codes/contenders.js";
+import { workOf } from "../../bench/codes/bounds.js";
 import { codesSection, type CodesRun, line, ratiosOf } from "../../bench/codes/report.js";
 import type { Statistics } from "../../bench/statistics.js";
 import { temporaryFolder } from "../support/folder.js";
@@ -79,4 +80,55 @@ test("the section has tokens a second, ratios and what they should be", () => {
   expect(first).toContain("heed ÷ llama.cpp 1.5 (goal 1.2, met)");
   expect(first).toContain("heed ÷ its own F16 1.25 (goal 1, met)");
   expect(line(run.rows[1]!, run.rows)).toContain("llama.cpp: ended");
+});
+
+test("a row that misses a goal says what bounds it", () => {
+  const times = (median: number): Statistics => ({ median, quartiles: [median, median], min: median, runs: 5 });
+  const sizes = { vocabularySize: 1000, width: 64, hidden: 128, heads: 4, kvHeads: 2, headSize: 16, layers: 3 };
+  const config = { ...sizes, contextLength: 64 };
+  const layer = 64 * 64 + 2 * 64 * 32 + 64 * 64 + 3 * 64 * 128;
+  const decode = { name: "decode", count: 10 } as const;
+  const callers = { name: "callers", callers: 8, prompt: 5, count: 7 } as const;
+  expect(workOf(config, decode, 500)).toEqual({ bytes: 500, products: 2 * 10 * (3 * layer + 64_000) });
+  expect(workOf(config, { name: "prefill", prompt: 9 }, 500).products).toBe(2 * (9 * 3 * layer + 64_000));
+  expect(workOf(config, callers, 500).products).toBe(2 * 8 * (11 * 3 * layer + 7 * 64_000));
+  const run: CodesRun = {
+    ...{
+      machine: "A (avx512vnni, 2 threads)",
+      date: "2026-01-02",
+      threads: 2,
+      rounds: 3,
+      model: "A model.",
+      peers: {},
+    },
+    peaks: { f32: 100, bytes: 400, read: 20 },
+    rows: [
+      {
+        ...{ file: "Q4_0", task: decode, work: { bytes: 1e9, products: 1 } },
+        results: { heed: times(1000), "heed, 8 bits": times(500), "llama.cpp": times(1000) },
+      },
+      {
+        ...{ file: "Q4_0", task: callers, work: { bytes: 1, products: 1e11 } },
+        results: { heed: times(1000), "heed, 8 bits": times(1000), "llama.cpp": times(1000) },
+      },
+      {
+        file: "F16",
+        task: callers,
+        work: { bytes: 1, products: 5e10 },
+        results: { heed: times(1000), "llama.cpp": times(1000) },
+      },
+    ],
+  };
+  const section = codesSection(run);
+  expect(section).toContain(
+    "- Q4_0, decode of 10, heed: it reads 10.0 GB of weights a second, 50 % of what the memory gives (20.0).",
+  );
+  expect(section).not.toContain("decode of 10, heed, 8 bits");
+  expect(section).toContain(
+    "8 callers, heed: it does 200·10⁹ operations a second with bytes, 2 for each activation, 50 %",
+  );
+  expect(section).toContain("8 callers, heed, 8 bits: it does 100·10⁹ operations a second with bytes, 25 %");
+  expect(section).toContain(
+    "F16, 8 callers, heed: it does 50·10⁹ operations a second with floats, 50 % of what the cores can do (100)",
+  );
 });
