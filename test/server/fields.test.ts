@@ -236,6 +236,18 @@ const routes: Record<string, { body: Record<string, unknown>; fields: Record<str
       ...idle,
     },
   },
+  "/pooling": {
+    body: { model: "minilm", input: "unaffable" },
+    fields: {
+      model: { changes: "cross" },
+      input: { changes: "cafe" },
+      task: { changes: "token_embed" },
+      encoding_format: { changes: "base64" },
+      truncate: { changes: true, beside: { input: "cafe ".repeat(20) } },
+      dimensions: { refused: 4 },
+      user: { nothing: "me" },
+    },
+  },
   "/v1/rerank": {
     body: { model: "cross", query: "cafe", documents: ["affa", "unaffable"] },
     fields: {
