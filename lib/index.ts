@@ -343,6 +343,7 @@ export { trainingReport } from "./report/training-report.js";
 // Embeddings and labels of texts
 export {
   embedTexts,
+  embedTokens,
   type EmbeddingRecipe,
   type EmbedTextsOptions,
   type EmbeddingEncoder,

@@ -45,7 +45,7 @@ export async function logitsOfTexts(
   op: string,
   model: BertForSequenceClassification,
   tokenizer: PairTokenizer,
-  texts: readonly (string | TextPair)[],
+  texts: readonly (string | TextPair | Int32Array)[],
   options: ClassifyOptions,
 ): Promise<Float32Array[]> {
   checkArray(op, "texts", texts);
@@ -69,7 +69,7 @@ export async function logitsOfTexts(
 }
 
 function checkText(op: string, name: string, text: unknown): void {
-  if (typeof text === "string") return;
+  if (typeof text === "string" || text instanceof Int32Array) return;
   if (Array.isArray(text) && text.length === 2 && text.every((part) => typeof part === "string")) return;
   throw new HeedError("ERR_ARGUMENT", `${op}: expected ${name} to be a string or two of them, got ${describe(text)}`);
 }

@@ -7,6 +7,8 @@ import { GPT } from "../models/gpt.js";
 import { Llama } from "../models/llama.js";
 import { checkPooling, pool, type Pooling } from "../nn/pooling.js";
 import { l2Normalize } from "../ops/l2-normalize.js";
+import { narrow, reshape } from "../ops/views.js";
+import type { FloatTensor, IntTensor } from "../tensor.js";
 import { untilAborted } from "../until-aborted.js";
 import { type EmbeddingTokenizer, encodeTexts } from "./encode-texts.js";
 import { finiteRow } from "./finite-row.js";
@@ -28,6 +30,8 @@ export interface EmbeddingRecipe {
    * numbers, or all (true). @default none
    */
   matryoshka?: readonly number[] | true;
+  /** Number of each vector's first numbers that are kept, before it is scaled. @default all */
+  dimensions?: number;
   /** Converts texts to lower case first, whatever the tokenizer does. @default false */
   lowercase?: boolean;
 }
@@ -67,16 +71,94 @@ export async function embedTexts(
   options: EmbedTextsOptions = {},
 ): Promise<Float32Array[]> {
   const op = "embedTexts";
+  const { pooling = "mean", normalize = false } = Object(options) as EmbedTextsOptions;
+  checkPooling(op, pooling);
+  const kept = dimensionsOf(op, model, options);
+  return computed(op, model, tokenizer, texts, options, {
+    key: ["embed", pooling, normalize, kept].join(),
+    compute({ ids, keyLengths, lengths }) {
+      const vectors = cut(pool(statesOf(model, ids, keyLengths), lengths, pooling), kept);
+      return normalize ? l2Normalize(vectors) : vectors;
+    },
+  });
+}
+
+/**
+ * Returns a vector for each token of each text, [C], special tokens included: what `embedTexts` pools, and what models of
+ * late interaction compare. With `normalize`, each of them has the length 1. `pooling` has no effect.
+ *
+ * @example
+ * const bert = new Bert({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16 });
+ * const [whale] = await embedTokens(bert, tokenizer, ["a whale"]);
+ * console.log(whale!.length, whale![0]!.length); // the number of tokens, and 16
+ *
+ * @throws as `embedTexts` does.
+ */
+export async function embedTokens(
+  model: EmbeddingEncoder,
+  tokenizer: EmbeddingTokenizer,
+  texts: readonly (string | Int32Array)[],
+  options: EmbedTextsOptions = {},
+): Promise<Float32Array[][]> {
+  const op = "embedTokens";
+  const { normalize = false } = Object(options) as EmbedTextsOptions;
+  const kept = dimensionsOf(op, model, options);
+  const rows = await computed(op, model, tokenizer, texts, options, {
+    key: ["embed tokens", normalize, kept].join(),
+    // Vectors of padding come last, and are left out when the row is read.
+    compute({ ids, keyLengths }) {
+      const states = cut(statesOf(model, ids, keyLengths).to("f32"), kept);
+      const vectors = normalize ? l2Normalize(states) : states;
+      return reshape(vectors, [ids.shape[0]!, -1]);
+    },
+    kept,
+  });
+  return rows.map((row) => Array.from({ length: row.length / kept }, (_, i) => row.slice(i * kept, (i + 1) * kept)));
+}
+
+/** Returns the state of each token, [B, T, C]. */
+function statesOf(model: EmbeddingEncoder, ids: IntTensor, keyLengths: IntTensor): FloatTensor {
+  return model instanceof Bert ? model.forward(ids, { keyLengths }) : model.states(ids, { keyLengths });
+}
+
+/** Returns the number of a vector's numbers that are kept. */
+function dimensionsOf(op: string, model: EmbeddingEncoder, options: EmbedTextsOptions): number {
   if (!(model instanceof Bert || model instanceof GPT || model instanceof Llama))
     throw new HeedError("ERR_ARGUMENT", `${op}: expected model to be a Bert, GPT or Llama, got ${describe(model)}`);
+  checkObject(op, "options", options);
+  const { width } = model.config;
+  const { dimensions = width } = options;
+  checkInteger(op, "dimensions", dimensions, 1, width);
+  return dimensions;
+}
+
+/** Returns the first numbers of each vector. */
+function cut(vectors: FloatTensor, dimensions: number): FloatTensor {
+  const { shape } = vectors;
+  return dimensions === shape.at(-1) ? vectors : narrow(vectors, shape.length - 1, 0, dimensions);
+}
+
+/** A computation of rows of numbers. */
+interface Computation extends Pick<SequenceTask, "key" | "compute"> {
+  /** Number of numbers that each token has in a row; null if rows have nothing for single tokens. @default null */
+  readonly kept?: number | null;
+}
+
+/** Resolves to the row of each text. */
+async function computed(
+  op: string,
+  model: EmbeddingEncoder,
+  tokenizer: EmbeddingTokenizer,
+  texts: readonly (string | Int32Array)[],
+  options: EmbedTextsOptions,
+  { kept = null, ...computation }: Computation,
+): Promise<Float32Array[]> {
   if (typeof (tokenizer as EmbeddingTokenizer | null)?.encode !== "function")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected a tokenizer, got ${describe(tokenizer)}`);
   checkArray(op, "texts", texts);
-  checkObject(op, "options", options);
   const { contextLength, vocabularySize } = model.config;
-  const { pooling = "mean", normalize = false, batchSize = 32, lowercase = false, signal, onTokens } = options;
+  const { batchSize = 32, lowercase = false, signal, onTokens } = options;
   const { maxLength = contextLength } = options;
-  checkPooling(op, pooling);
   checkInteger(op, "batchSize", batchSize, 1);
   checkInteger(op, "maxLength", maxLength, 1, contextLength);
   signal?.throwIfAborted();
@@ -86,21 +168,14 @@ export async function embedTexts(
     if (text instanceof Int32Array) return text;
     throw new HeedError("ERR_ARGUMENT", `${op}: expected texts[${i}] to be a string, got ${describe(text)}`);
   });
-  const task: SequenceTask = {
-    key: ["embed", pooling, normalize].join(),
-    batchSize,
-    compute({ ids, keyLengths, lengths }) {
-      const states = model instanceof Bert ? model.forward(ids, { keyLengths }) : model.states(ids, { keyLengths });
-      const vectors = pool(states, lengths, pooling);
-      return normalize ? l2Normalize(vectors) : vectors;
-    },
-  };
+  const task: SequenceTask = { ...computation, batchSize };
   const queue = SequenceQueue.of(model);
   const sequences = await encodeTexts(op, tokenizer, given, {
     ...{ maxLength, vocabularySize, tokenTypes: 0, signal, onTokens },
   });
-  const rows = sequences.map(async (sequence, i) =>
-    finiteRow(op, `texts[${i}]`, await queue.add(sequence, task, signal)),
-  );
+  const rows = sequences.map(async (sequence, i) => {
+    const row = await queue.add(sequence, task, signal);
+    return finiteRow(op, `texts[${i}]`, kept === null ? row : row.subarray(0, kept * sequence.ids.length));
+  });
   return untilAborted(Promise.all(rows), signal);
 }

@@ -55,6 +55,13 @@ export interface ConversationOptions extends Pick<ChatOptions, "variables" | "ra
   toolChoice?: ToolChoice;
   /** True if an answer may have more than one call of a tool. @default true */
   parallelToolCalls?: boolean;
+  /**
+   * Maximum number of tokens of reasoning, without the texts that mark it. After them, the text that ends reasoning in the
+   * chat template follows, and the model goes on with its answer. It has no effect on models that do not reason.
+   *
+   * @default no bound
+   */
+  thinkingBudget?: number | undefined;
 }
 
 /** A request to an `Engine`: a prompt, messages of a chat, or tokens, with options. */

@@ -161,7 +161,8 @@ export class Engine implements AsyncDisposable {
   generate(request: EngineRequest): Generation {
     checkObject("generate", "request", request);
     const { prompt, tokens: _, messages: __, tools = [], variables: ____, rawControlTokens: _____, ...asked } = request;
-    const { toolChoice = "auto", parallelToolCalls = true, chat = request.messages !== undefined, ...rest } = asked;
+    const { toolChoice = "auto", parallelToolCalls = true, thinkingBudget = null, ...further } = asked;
+    const { chat = request.messages !== undefined, ...rest } = further;
     const { n = 1, logprobs = null, priority = 0, deadline = Infinity, speculation = true, ...others } = rest;
     const { adapter, adapterHeld = false, cacheSalt, ...options } = others;
     checkInteger("generate", "n", n, 1, this.mostAnswers);
@@ -191,7 +192,7 @@ export class Engine implements AsyncDisposable {
       lease?.begin();
       return readPrompt();
     };
-    const answering = { format: given.format ?? null, tools, toolChoice, parallelToolCalls };
+    const answering = { format: given.format ?? null, tools, toolChoice, parallelToolCalls, thinkingBudget };
     const answers = chat ? answerRules(chatTokenizer(this.#tokenizer), answering) : null;
     const generation = generateFrom(this.#model, this.#tokenizer, read, given, prompt ?? null, { ...source, answers });
     const { adapter: name = this.activeAdapter } = request;

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { asHeedError, describe, HeedError } from "../errors.js";
 import { asFormatError } from "../structured/work.js";
 import type { BankedAdapter } from "../adapters/adapter-bank.js";
-import type { Constraint } from "../structured/constraint.js";
+import type { NextTokens } from "../structured/constraint.js";
 import type { Drawn } from "../generate/draws.js";
 import { LogprobRows } from "../generate/logprob-rows.js";
 import type { TokenSettings } from "../generate/options.js";
@@ -43,7 +43,7 @@ export class Request {
   readonly stream: number;
   readonly settings: RequestSettings;
   /** Form that the text has to have; null if it has none. */
-  readonly constraint: Constraint | null;
+  readonly constraint: NextTokens | null;
   /** Tokens that the request scores; null if it generates tokens. */
   readonly scoring: Scoring | null;
   /** Number of the request in the order of arrival. */

@@ -1,14 +1,14 @@
 import { zeros } from "../creation.js";
 import type { Device } from "../device.js";
 import { keep } from "../scope.js";
-import { type Constraint, writeAllowed } from "../structured/constraint.js";
+import { type NextTokens, writeAllowed } from "../structured/constraint.js";
 import type { TokenSet } from "../structured/token-set.js";
 import type { IntTensor } from "../tensor.js";
 
 /** Tokens that may follow in a row. */
 export interface AllowedRow {
   /** Form that the text has to have; null if it has none. */
-  readonly constraint: Constraint | null;
+  readonly constraint: NextTokens | null;
   readonly stopTokens: ReadonlySet<number>;
   /** True if the text may end, as far as its form allows it. */
   readonly mayStop: boolean;

@@ -7,7 +7,7 @@ import { narrow, reshape } from "../ops/views.js";
 import { keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { TokenLogprobs } from "./generation.js";
-import type { Constraint } from "../structured/constraint.js";
+import type { NextTokens } from "../structured/constraint.js";
 import { AllowedTokens } from "./allowed-tokens.js";
 import { logitBiases } from "./logit-rules.js";
 import type { TokenSettings } from "./options.js";
@@ -23,7 +23,7 @@ export interface DrawRow {
   readonly stream: number;
   readonly settings: DrawSettings;
   /** Form that the text has to have, which knows the generated tokens; null if it has none. */
-  readonly constraint: Constraint | null;
+  readonly constraint: NextTokens | null;
 }
 
 /** Options that determine how the tokens of a sequence are drawn. */

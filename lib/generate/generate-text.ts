@@ -7,6 +7,7 @@ import { Grammar } from "../structured/compile.js";
 import { readFormat, type UsedFormat } from "../structured/format-cache.js";
 import { checkFormat } from "../structured/format-expression.js";
 import type { OutputFormat } from "../structured/output-format.js";
+import { ThinkingBudget } from "../structured/thinking-budget.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
 import { warnOnce } from "../warn-once.js";
 import { byteStream, type TokenStream } from "../tokenizer/token-stream.js";
@@ -65,7 +66,7 @@ interface RuledSettings extends TextSettings {
 const cutThought =
   "an answer was cut while the model was thinking, so that it has no text: allow more tokens, give the model a longer context, or turn its thinking off with a variable of its chat template";
 
-const plain: AnswerRules = { allowed: null, shown: new Set(), parser: null };
+const plain: AnswerRules = { allowed: null, shown: new Set(), parser: null, reasoning: null };
 
 /**
  * Continues a prompt, which is a text or tokens (for example of a chat). By default the text ends with the tokenizer's
@@ -192,7 +193,7 @@ async function begunEvents(
   const rules = answers
     ? await answers(prompt, signal)
     : { ...plain, allowed: format && (await readFormat(format, signal)) };
-  const { allowed, shown } = rules;
+  const { allowed, shown, reasoning } = rules;
   if (allowed !== null)
     try {
       const grammar = await Grammar.for(tokenizer!, model.config.vocabularySize, allowed.root, shown);
@@ -200,6 +201,13 @@ async function begunEvents(
     } catch (error) {
       allowed[Symbol.dispose]();
       throw error;
+    }
+  // Where the end of the reasoning is a stop token, it ends the answer, and cannot be chosen for the model.
+  if (reasoning?.end.some((id) => settings.stopTokens.has(id)) === false)
+    for (const sequence of sequences) {
+      const stream = exactStream(tokenizer!, shown);
+      const textOf = (token: number): string => textOfToken(tokenizer, stream, token);
+      sequence.constraint = new ThinkingBudget(sequence.constraint, reasoning, textOf, model.config.vocabularySize);
     }
   const events = (given: TextSettings): AsyncGenerator<GenerationEvent, void, undefined>[] =>
     sequences.map((sequence) => {

@@ -1,6 +1,6 @@
 import { HeedError } from "../errors.js";
 import { describe } from "../ops/check.js";
-import type { Constraint } from "../structured/constraint.js";
+import type { NextTokens } from "../structured/constraint.js";
 import type { CausalModel } from "./causal-model.js";
 import { checkTokens } from "./options.js";
 
@@ -27,7 +27,7 @@ export interface Sequence {
   /** Index of its first random number in the seed's sequence. */
   readonly stream: number;
   /** Form that the text has to have; null if it has none. */
-  constraint: Constraint | null;
+  constraint: NextTokens | null;
   /** Number of the prompt's tokens whose keys and values were there already. */
   cached: number;
   finish: FinishReason | null;

@@ -14,7 +14,7 @@ import type { Inspection, PretrainedOptions } from "./pretrained-options.js";
 import { asking, type HubRequest, isMissing, isOutage, reasonOf } from "./request.js";
 
 const usualFiles =
-  /^((generation_|sentence_bert_)?config|tokenizer(_config)?|special_tokens_map|modules|1_Pooling\/config)\.json$|^chat_template\.jinja$|^model.*\.safetensors(\.index\.json)?$/;
+  /^((generation_|sentence_bert_)?config|config_sentence_transformers|tokenizer(_config)?|special_tokens_map|modules|\d+_Pooling\/config)\.json$|^chat_template\.jinja$|^model.*\.safetensors(\.index\.json)?$/;
 const weightFiles = /\.(safetensors|gguf|ggml|bin|onnx|onnx_data|pt|pth|h5|msgpack|ot)$/;
 
 /**

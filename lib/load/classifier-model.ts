@@ -73,9 +73,9 @@ export class ClassifierModel extends Loaded<BertForSequenceClassification> {
   }
 
   /**
-   * Returns all labels of each text with their scores, the likeliest first. An element of `texts` is a text, or a pair
-   * of texts for a model that compares two, such as a premise and a hypothesis. Texts of similar length share a batch,
-   * also those of other calls that run at the same time.
+   * Returns all labels of each text with their scores, the likeliest first. An element of `texts` is a text, its tokens
+   * with the special ones, or a pair of texts for a model that compares two, such as a premise and a hypothesis. Texts of
+   * similar length share a batch, also those of other calls that run at the same time.
    *
    * @example
    * const [labels] = await model.classify(["What a wonderful whale!"]);
@@ -85,7 +85,10 @@ export class ClassifierModel extends Loaded<BertForSequenceClassification> {
    * @throws ERR_ARGUMENT or ERR_RANGE if an argument is invalid, or the model has no tokenizer.
    * @throws The signal's reason if it is aborted.
    */
-  async classify(texts: readonly (string | TextPair)[], options: ClassifyOptions = {}): Promise<LabelScore[][]> {
+  async classify(
+    texts: readonly (string | TextPair | Int32Array)[],
+    options: ClassifyOptions = {},
+  ): Promise<LabelScore[][]> {
     checkObject("classify", "options", options);
     const { labels } = this.model;
     const { classify = labels.length === 1 ? "sigmoid" : "softmax" } = this.recipe;

@@ -3,6 +3,7 @@ import { checkObject } from "../check.js";
 import {
   type EmbeddingRecipe,
   embedTexts,
+  embedTokens,
   type EmbedTextsOptions,
   type EmbeddingEncoder,
 } from "../embed/embed-texts.js";
@@ -64,6 +65,24 @@ export class EmbeddingModel extends Loaded<EmbeddingEncoder> {
   async embed(texts: readonly (string | Int32Array)[], options: EmbedTextsOptions = {}): Promise<Float32Array[]> {
     checkObject("embed", "options", options);
     return embedTexts(this.model, this.tokenizer, texts, { ...this.recipe, ...definedOptions(options) });
+  }
+
+  /**
+   * Returns a vector for each token of each text, special tokens included; see the function `embedTokens`. Options that are
+   * not given come from `recipe`.
+   *
+   * @example
+   * const [whale] = await model.embedTokens(["a whale"]);
+   * console.log(whale!.length); // the number of tokens
+   *
+   * @throws as `embed` does.
+   */
+  async embedTokens(
+    texts: readonly (string | Int32Array)[],
+    options: EmbedTextsOptions = {},
+  ): Promise<Float32Array[][]> {
+    checkObject("embedTokens", "options", options);
+    return embedTokens(this.model, this.tokenizer, texts, { ...this.recipe, ...definedOptions(options) });
   }
 
   /**

@@ -46,12 +46,13 @@ export function chatWithHooks(
 ): Generation {
   checkAlone("chat", options);
   const { tools = [], toolChoice = "auto", parallelToolCalls = true, variables = {}, ...rest } = options;
-  const { rawControlTokens = false, ...given } = rest;
+  const { rawControlTokens = false, thinkingBudget = null, ...given } = rest;
   const text = { maxTokens: model.config.contextLength, ...given };
   checkBoolean("chat", "parallelToolCalls", parallelToolCalls);
   const conversation = { messages, tools, toolChoice, variables, rawControlTokens, signal: options.signal };
   const prompt = promptOf(conversation, tokenizer);
-  const answers = answerRules(tokenizer, { format: text.format ?? null, tools, toolChoice, parallelToolCalls });
+  const answering = { format: text.format ?? null, tools, toolChoice, parallelToolCalls, thinkingBudget };
+  const answers = answerRules(tokenizer, answering);
   const hooked = withHooks(model, hooks);
   return generateFrom(hooked, tokenizer, prompt, text, null, aloneSource(hooked, answers));
 }

@@ -11,6 +11,9 @@ import { checkFreeSpace } from "../formats/free-space.js";
 import { replaceFiles } from "../formats/replace-files.js";
 import { type SafetensorsInput, writeSafetensors } from "../formats/safetensors.js";
 import { tensorBytes } from "../formats/safetensors-header.js";
+import type { EmbeddingRecipe } from "../embed/embed-texts.js";
+import { Bert } from "../models/bert.js";
+import { CausalDecoder } from "../models/causal-decoder.js";
 import type { Module } from "../nn/module.js";
 import { quantizationOf } from "../nn/quantization.js";
 import { numel } from "../shape.js";
@@ -24,6 +27,7 @@ import { type GenerationDefaults, toGenerationConfig } from "./generation-config
 import { jsonParts } from "../json.js";
 import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
 import type { SaveProgress } from "./save-progress.js";
+import { ofRecipe, poolingFolder, type RecipeFiles, recipeFiles } from "./sentence-transformers.js";
 
 /** Options of `savePretrained`. */
 export interface SavePretrainedOptions {
@@ -31,6 +35,13 @@ export interface SavePretrainedOptions {
   tokenizer?: Tokenizer | null;
   /** Generation options to save with the model. @default {} */
   defaults?: GenerationDefaults;
+  /**
+   * Recipe by which the model makes vectors, such as that of an `EmbeddingModel`, in the files of sentence-transformers. It
+   * needs a model that makes vectors: a `Bert`, `GPT` or `Llama`.
+   *
+   * @default null
+   */
+  recipe?: EmbeddingRecipe | null;
   /** Dtype of the numbers in the file, except those of quantised weights. @default the dtype of the model */
   dtype?: FloatDType;
   /** Most bytes of tensors in one file. @default 5e9 */
@@ -72,13 +83,17 @@ export async function savePretrained(
   const { tokenizer = null, overwrite = false } = options;
   const saving = savingOf("savePretrained", model, { coded: true });
   const quantization = quantizationOf("savePretrained", model);
+  const present = await naming(folder, () => entriesOf(folder));
+  const recipe = options.recipe ? recipeOf(model, options.recipe, present ?? []) : null;
   const config = {
     ...saving.toConfig(model),
+    ...recipe?.config,
     ...(quantization && { quantization_config: quantizationEntry(quantization) }),
   };
   const texts = new Map<string, readonly string[]>([
     ...(tokenizer ? await tokenizerFiles(tokenizer) : []),
     ...generationFile(options.defaults ?? {}, tokenizer),
+    ...Array.from(recipe?.files ?? [], ([name, content]) => [name, json(content)] as const),
   ]);
   const dtype = options.dtype ?? [...model.namedParameters()][0]?.[1].modelDType ?? "f32";
   if (!Object.hasOwn(fileTypes, dtype))
@@ -88,7 +103,6 @@ export async function savePretrained(
   checkInteger("savePretrained", "shardBytes", shardBytes, 1);
 
   await naming(folder, async () => {
-    const present = await entriesOf(folder);
     if (present && present.length > 0 && !overwrite)
       throw new HeedError(
         "ERR_IO",
@@ -101,7 +115,10 @@ export async function savePretrained(
       await mkdir(temporary);
       await checkFreeSpace(temporary, bytesIn(tensors), folder);
       await writeWeights(temporary, tensors, shardBytes);
-      for (const [name, text] of texts) await writeTextAtomic(path.join(temporary, name), text);
+      for (const [name, text] of texts) {
+        await mkdir(path.dirname(path.join(temporary, name)), { recursive: true });
+        await writeTextAtomic(path.join(temporary, name), text);
+      }
       await writeTextAtomic(
         path.join(temporary, key),
         json({ ...config, ...tokenIds(tokenizer), torch_dtype: torchTypes[dtype] }),
@@ -117,9 +134,26 @@ export async function savePretrained(
     // the parent may be a folder that this process cannot read.
     await removeStaleTemporaries(parent, own).catch(() => undefined);
     if (!present) return syncPath(parent);
-    await replaceFiles(folder, temporary, { replaces: (name) => ofModel.test(name), key });
+    await replaceFiles(folder, temporary, { replaces: (name) => ofModel.test(name) || ofRecipe.test(name), key });
+    // Nothing names the folder of an earlier recipe any more.
+    const old = present.filter((name) => poolingFolder.test(name));
+    for (const name of old) await rm(path.join(folder, name), { recursive: true, force: true });
     await removeStaleTemporaries(folder);
   });
+}
+
+/** Returns the files of a recipe; those of the pooling step are in a folder that is not among `present`. */
+function recipeOf(model: Module, recipe: EmbeddingRecipe, present: readonly string[]): RecipeFiles {
+  checkObject("savePretrained", "recipe", recipe);
+  if (!(model instanceof Bert || model instanceof CausalDecoder))
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `savePretrained: expected a model that makes vectors for the option recipe, got ${describe(model)}`,
+    );
+  // A folder cannot be replaced in one step as a file can.
+  let number = 1;
+  while (present.includes(`${number}_Pooling`)) number++;
+  return recipeFiles("savePretrained", recipe, model.config, `${number}_Pooling`);
 }
 
 /**

@@ -1,11 +1,12 @@
-// Reads how a text becomes a vector from the files of sentence-transformers: modules.json lists the steps in order, and
-// each step has a folder with its options.
+// Reads and writes how a text becomes a vector in the files of sentence-transformers: modules.json lists the steps in
+// order, and each step has a folder with its options.
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
 import { exists, ifThere, inFile, readJsonFile } from "../files.js";
+import { checkBoolean, checkInteger } from "../check.js";
 import type { EmbeddingRecipe } from "../embed/embed-texts.js";
 import { booleanOf, positiveInteger } from "./families/huggingface-config.js";
-import type { Pooling } from "../nn/pooling.js";
+import { checkPooling, type Pooling } from "../nn/pooling.js";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -35,6 +36,8 @@ export async function readRecipe(folder: string): Promise<EmbeddingRecipe | null
   const steps = await inFile(file, () => stepsOf(modules));
   const optionsFile = path.join(folder, "sentence_bert_config.json");
   const options = await ifThere(optionsFile, readJsonFile);
+  const ownFile = path.join(folder, "config_sentence_transformers.json");
+  const own = await ifThere(ownFile, readJsonFile);
   const configFile = path.join(folder, "config.json");
   const config = await ifThere(configFile, readJsonFile);
   const poolingFile = path.join(folder, steps.pooling, "config.json");
@@ -44,8 +47,66 @@ export async function readRecipe(folder: string): Promise<EmbeddingRecipe | null
     normalize: steps.normalize,
     ...(await inFile(optionsFile, () => optionsOf(Object(options) as Json))),
     ...(await inFile(configFile, () => matryoshkaOf(Object(config) as Json))),
+    ...(await inFile(configFile, () => dimensionsOf(Object(config) as Json))),
+    ...(await inFile(ownFile, () => dimensionsOf(Object(own) as Json))),
   };
 }
+
+/** Returns the number of a vector's numbers that are kept, if the files say it. */
+function dimensionsOf(options: Json): Pick<EmbeddingRecipe, "dimensions"> {
+  return options.truncate_dim == null ? {} : { dimensions: positiveInteger(options, "truncate_dim") };
+}
+
+/** Files of a recipe by their names, and what it adds to the model's config.json. */
+export interface RecipeFiles {
+  readonly files: ReadonlyMap<string, object>;
+  readonly config: Json;
+}
+
+/**
+ * Returns the files of a recipe for a model of this size. `folder` is the name of the folder of the pooling step.
+ *
+ * @throws ERR_ARGUMENT or ERR_RANGE if the recipe is invalid.
+ */
+export function recipeFiles(
+  op: string,
+  recipe: EmbeddingRecipe,
+  { width, contextLength }: { width: number; contextLength: number },
+  folder: string,
+): RecipeFiles {
+  const { pooling = "mean", normalize = false, maxLength, matryoshka, lowercase = false, dimensions } = recipe;
+  checkPooling(op, pooling);
+  checkBoolean(op, "recipe.normalize", normalize);
+  checkBoolean(op, "recipe.lowercase", lowercase);
+  if (maxLength !== undefined) checkInteger(op, "recipe.maxLength", maxLength, 1, contextLength);
+  if (dimensions !== undefined) checkInteger(op, "recipe.dimensions", dimensions, 1, width);
+  const several = matryoshka === true ? [] : [...(matryoshka ?? [])];
+  for (const [i, one] of several.entries()) checkInteger(op, `recipe.matryoshka[${i}]`, one, 1, width);
+  const steps = ["Transformer", "Pooling", ...(normalize ? ["Normalize"] : [])];
+  const folders = ["", folder, "2_Normalize"];
+  const modules = steps.map((kind, idx) => ({
+    ...{ idx, name: String(idx), path: folders[idx], type: `sentence_transformers.models.${kind}` },
+  }));
+  const modes = Object.entries(poolings).map(([name, kind]) => [name, kind === pooling]);
+  return {
+    files: new Map<string, object>([
+      ["modules.json", modules],
+      [`${folder}/config.json`, { word_embedding_dimension: width, ...Object.fromEntries(modes) }],
+      ["sentence_bert_config.json", { max_seq_length: maxLength ?? null, do_lower_case: lowercase }],
+      ...(dimensions === undefined
+        ? []
+        : [["config_sentence_transformers.json", { truncate_dim: dimensions }] as const]),
+    ]),
+    config:
+      matryoshka === true ? { is_matryoshka: true } : several.length > 0 ? { matryoshka_dimensions: several } : {},
+  };
+}
+
+/** Names of a recipe's files in the folder of a model, but for the folder of the pooling step. */
+export const ofRecipe = /^(modules|sentence_bert_config|config_sentence_transformers)\.json$/;
+
+/** Names of the folders of pooling steps. */
+export const poolingFolder = /^\d+_Pooling$/;
 
 function optionsOf(options: Json): Pick<EmbeddingRecipe, "lowercase" | "maxLength"> {
   const lowercase = booleanOf(options, "do_lower_case", false);

@@ -23,7 +23,13 @@ import {
   toolChoiceSchema,
   toolsSchema,
 } from "./structured-output.js";
-import { type TemplateParameters, templateSchemas, templateVariables, conversationEnd } from "./template-variables.js";
+import {
+  conversationEnd,
+  type TemplateParameters,
+  templateSchemas,
+  templateVariables,
+  thinkingBudget,
+} from "./template-variables.js";
 import { checkPromptLogprobs, promptLogprobs, scorePrompts } from "./prompt-scores.js";
 import {
   fingerprint,
@@ -161,6 +167,7 @@ function answerOptionsOf(body: Body): ReturnType<typeof answerOptions> {
     ),
     toolChoice: chosen,
     parallelToolCalls: body.parallel_tool_calls,
+    thinkingBudget: thinkingBudget(body),
   });
 }
 

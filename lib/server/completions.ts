@@ -8,6 +8,7 @@ import { ApiError } from "./api-error.js";
 import { type Call, endpoint, EventStream } from "./endpoint.js";
 import { choiceEvents, doneText, eventText } from "./event-lines.js";
 import type { Items } from "./json-parts.js";
+import { knownTokens } from "./known-tokens.js";
 import { mostTokens, object, optional, textSchema, tokensSchema, unsupported } from "./json-schema.js";
 import { echoed, textLogprobs, TextOffsets } from "./logprobs.js";
 import { checkPromptLogprobs, type PromptScores, promptLogprobs, scorePrompts, withTop } from "./prompt-scores.js";
@@ -143,9 +144,12 @@ function promptsOf({ prompt }: Body): Prompt[] {
 
 async function promptTokens(prompts: readonly Prompt[], served: ServedLanguageModel): Promise<Int32Array[]> {
   return Promise.all(
-    prompts.map(async (one) =>
-      typeof one === "string" ? served.textTokens(one) : Int32Array.from(served.fitting(one, "prompt")),
-    ),
+    prompts.map(async (one, i) => {
+      if (typeof one === "string") return served.textTokens(one);
+      const place = prompts.length === 1 ? "prompt" : `prompt.${i}`;
+      const known = knownTokens(served.fitting(one, "prompt"), served.vocabularySize, "prompt", place);
+      return Int32Array.from(known);
+    }),
   );
 }
 

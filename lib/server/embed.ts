@@ -19,8 +19,19 @@ export function embed(
   texts: readonly (string | Int32Array)[],
   truncate: boolean | null | undefined,
   call: Call,
+  own: { dimensions?: number } = {},
 ): Promise<Read<Float32Array[]>> {
-  return read(served, truncate, call, (options) => served.model.embed(texts, options));
+  return read(served, truncate, call, (options) => served.model.embed(texts, { ...options, ...own }));
+}
+
+/** Returns the vectors of the tokens of texts; texts that are too long are cut as in `embed`. */
+export function embedTokens(
+  served: ServedEmbeddingModel,
+  texts: readonly (string | Int32Array)[],
+  truncate: boolean | null | undefined,
+  call: Call,
+): Promise<Read<Float32Array[][]>> {
+  return read(served, truncate, call, (options) => served.model.embedTokens(texts, options));
 }
 
 /** Returns the documents in the order in which they match a query; those that are too long are cut as in `embed`. */
@@ -57,7 +68,7 @@ export function scorePairs(
 /** Returns the probabilities of the model's labels for each text. */
 export function classify(
   served: ServedRankingModel,
-  texts: readonly string[],
+  texts: readonly (string | Int32Array)[],
   truncate: boolean | null | undefined,
   call: Call,
 ): Promise<Read<LabelScore[][]>> {

@@ -2,6 +2,7 @@ import { chatCompletions } from "./chat-completions.js";
 import { completions } from "./completions.js";
 import type { Endpoint } from "./endpoint.js";
 import { embeddings } from "./embeddings.js";
+import { pooling } from "./pooling.js";
 import { rerank } from "./rerank.js";
 import { classify, score } from "./score.js";
 import { inputTokens, responses } from "./responses.js";
@@ -14,6 +15,7 @@ export const endpoints: readonly Endpoint[] = [
   responses,
   inputTokens,
   embeddings,
+  pooling,
   rerank,
   score,
   classify,

@@ -23,7 +23,14 @@ import {
   type ToolParameter,
   toolsSchema,
 } from "./structured-output.js";
-import { type ReasoningEffort, reasoningSchema, templateVariables } from "./template-variables.js";
+import {
+  budgetSchemas,
+  type ReasoningEffort,
+  reasoningSchema,
+  type TemplateParameters,
+  templateVariables,
+  thinkingBudget,
+} from "./template-variables.js";
 
 interface Body extends SamplingParameters {
   model?: string | null;
@@ -45,6 +52,8 @@ interface Body extends SamplingParameters {
   tool_choice?: ToolChoiceParameter | null;
   parallel_tool_calls?: boolean | null;
   reasoning?: { effort?: ReasoningEffort | null; summary?: string | null } | null;
+  thinking_budget?: number | null;
+  thinking_token_budget?: number | null;
 }
 
 const logprobsName = "message.output_text.logprobs";
@@ -91,6 +100,7 @@ const schema = object(
       }),
     ),
     reasoning: reasoningSchema,
+    ...budgetSchemas,
     truncation: optional({
       ...{ type: "string", enum: ["auto", "disabled", null] },
       description:
@@ -127,9 +137,10 @@ async function prepared(body: Body, call: Call): Promise<Prepared> {
     tools: body.tools ?? [],
     toolChoice: body.tool_choice,
     parallelToolCalls: body.parallel_tool_calls,
+    thinkingBudget: thinkingBudget(thinkingOf(body)),
   });
   const { shown: tools } = choosable(answering.tools, answering.toolChoice);
-  const variables = templateVariables({ reasoning_effort: body.reasoning?.effort ?? null });
+  const variables = templateVariables(thinkingOf(body));
   const tokensOf = (from: number): Promise<Int32Array> => {
     const messages = inputMessages(withoutFirst(items, from), body.instructions ?? null);
     return served.chatTokens(chatMessages(messages), "input", { tools, variables }, call);
@@ -137,6 +148,11 @@ async function prepared(body: Body, call: Call): Promise<Prepared> {
   const most = served.contextLength - Math.min(body.max_output_tokens ?? Infinity, served.contextLength >> 2);
   const tokens = body.truncation === "auto" ? await fitting(items, tokensOf, most) : await tokensOf(0);
   return { served, items, tokens, answering, custom };
+}
+
+/** Returns the parameters of how much the model thinks. Others of a chat may be among the unread fields. */
+function thinkingOf({ reasoning, thinking_budget: own, thinking_token_budget: other }: Body): TemplateParameters {
+  return { reasoning_effort: reasoning?.effort ?? null, thinking_budget: own ?? other ?? null };
 }
 
 /** Returns the items without some of the oldest, of which those of the system stay; results go with their calls. */

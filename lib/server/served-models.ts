@@ -79,6 +79,11 @@ export class ServedLanguageModel {
     return this.engine.contextLength;
   }
 
+  /** Number of tokens that the model knows. */
+  get vocabularySize(): number {
+    return this.engine.model.config.vocabularySize;
+  }
+
   /** Adapters of the model now, each as a model of its own. The active one is the model itself. */
   get adapters(): ServedLanguageModel[] {
     const { engine, tokenizer, chat } = this;
@@ -198,7 +203,7 @@ function hasChatTemplate(tokenizer: Tokenizer): tokenizer is HuggingFaceTokenize
 /** A model that embeds, under the name that clients give. */
 export class ServedEmbeddingModel {
   /** Routes that the model answers. */
-  readonly routes = ["/v1/embeddings", "/v1/rerank", "/v1/score"];
+  readonly routes = ["/v1/embeddings", "/pooling", "/v1/rerank", "/v1/score"];
   /** Requests that run or wait: they share batches, so none waits for another. */
   readonly limit = new Limit(1024);
 
@@ -211,9 +216,14 @@ export class ServedEmbeddingModel {
   get contextLength(): number {
     return this.model.recipe.maxLength ?? this.model.model.config.contextLength;
   }
+
+  /** Number of tokens that the model knows. */
+  get vocabularySize(): number {
+    return this.model.model.config.vocabularySize;
+  }
 }
 
-/** A model that compares documents with a query, under the name that clients give. */
+/** A model that classifies texts, or that compares documents with a query, under the name that clients give. */
 export class ServedRankingModel {
   /** Routes that the model answers. */
   readonly routes: readonly string[];
@@ -223,13 +233,22 @@ export class ServedRankingModel {
     readonly id: string,
     readonly model: ClassifierModel,
   ) {
-    const ranks = model.model.labels.length === 1;
-    this.routes = [...(ranks ? ["/v1/rerank", "/v1/score"] : []), "/v1/classify"];
+    this.routes = [...(this.ranks ? ["/v1/rerank", "/v1/score"] : []), "/v1/classify", "/pooling"];
+  }
+
+  /** True if the model ranks documents, as one with a single label does. */
+  get ranks(): boolean {
+    return this.model.model.labels.length === 1;
   }
 
   /** Largest number of tokens of a query and a document together. */
   get contextLength(): number {
     return this.model.model.bert.config.contextLength;
+  }
+
+  /** Number of tokens that the model knows. */
+  get vocabularySize(): number {
+    return this.model.model.bert.config.vocabularySize;
   }
 }
 
@@ -298,7 +317,13 @@ export class ServedModels {
 
   /** Returns the model that a request names, or the first if it names none: one that ranks rather than one that embeds. */
   ranking(id: string | null | undefined): ServedRankingModel | ServedEmbeddingModel {
-    return this.#find([...this.#ranking, ...this.#embedding], id, "ranks or embeds text");
+    const ranking = this.#ranking.filter(({ ranks }) => ranks);
+    return this.#find([...ranking, ...this.#embedding], id, "ranks or embeds text");
+  }
+
+  /** Returns the model that a request names, or the first if it names none: one that embeds rather than one that classifies. */
+  pooling(id: string | null | undefined): ServedEmbeddingModel | ServedRankingModel {
+    return this.#find([...this.#embedding, ...this.#ranking], id, "embeds or classifies text");
   }
 
   /** Returns the model that a request names, or the first if it names none. */

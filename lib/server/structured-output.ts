@@ -197,6 +197,7 @@ export interface AnswerParameters {
   readonly tools: readonly (FunctionParameter & CustomParameter & { readonly type?: string })[];
   readonly toolChoice?: ToolChoiceParameter | null | undefined;
   readonly parallelToolCalls?: boolean | null | undefined;
+  readonly thinkingBudget?: number | undefined;
 }
 
 /** Returns the engine's options for the format and tools of a request. */
@@ -209,6 +210,7 @@ export function answerOptions(
     tools: given.tools.map((tool) => (tool.type === "custom" ? customTool(tool) : functionTool(tool))),
     toolChoice: toolChoiceOf(given.toolChoice),
     parallelToolCalls: given.parallelToolCalls ?? true,
+    thinkingBudget: given.thinkingBudget,
   };
 }
 

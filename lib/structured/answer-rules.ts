@@ -1,4 +1,5 @@
 // What the answers to a prompt may be, and how they are read.
+import { checkInteger } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import type { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import { choosable, type Choosable, type Tool, type ToolChoice } from "../tokenizer/tools.js";
@@ -9,8 +10,9 @@ import { mostCalls, type ToolFormat } from "./call-format.js";
 import { choice, type Expression } from "./expression.js";
 import { remembered, type UsedFormat } from "./format-cache.js";
 import { checkFormat, formatExpression } from "./format-expression.js";
-import { harmonyAnswers, harmonyNames, HarmonyParser, isHarmony } from "./harmony.js";
+import { harmonyAnswers, harmonyEnd, harmonyNames, HarmonyParser, isHarmony } from "./harmony.js";
 import type { OutputFormat } from "./output-format.js";
+import type { CountedReasoning } from "./thinking-budget.js";
 import { answersWithCalls, generalFormat, toolFormatOf, withoutSchema } from "./tool-format.js";
 
 /** Rules of the answers to a prompt. */
@@ -21,6 +23,8 @@ export interface AnswerRules {
   readonly shown: ReadonlySet<number>;
   /** Returns what separates an answer into its parts; null if it is a plain text. */
   readonly parser: (() => PartsParser) | null;
+  /** Bound on the reasoning; null if there is none. */
+  readonly reasoning: CountedReasoning | null;
 }
 
 /** Options of the answers to a conversation. */
@@ -29,6 +33,8 @@ export interface AnswerOptions {
   readonly tools: readonly Tool[];
   readonly toolChoice: ToolChoice;
   readonly parallelToolCalls: boolean;
+  /** Most tokens of reasoning; null for no bound. */
+  readonly thinkingBudget: number | null;
 }
 
 /** Finds the rules of the answers to a prompt. The signal ends the search. */
@@ -42,6 +48,7 @@ export type FindRules = (prompt: Int32Array, signal?: AbortSignal | null) => Pro
  */
 export function answerRules(tokenizer: HuggingFaceTokenizer, options: AnswerOptions): FindRules {
   checkTools(options);
+  if (options.thinkingBudget !== null) checkInteger("generate", "thinkingBudget", options.thinkingBudget, 0);
   if (options.format !== null) checkFormat(options.format);
   const template = tokenizer.chatTemplate?.source ?? "";
   const chosen = choosable(options.tools, options.toolChoice);
@@ -53,11 +60,13 @@ export function answerRules(tokenizer: HuggingFaceTokenizer, options: AnswerOpti
     tokenizer,
     names.filter((name) => name !== undefined),
   );
-  const most = mostCallsOf(options, chosen);
+  const calls = mostCallsOf(options, chosen);
+  const end = reasoning && tokensOf(tokenizer, reasoning.end);
   return async (prompt, signal) => {
     const open = reasoning !== null && isOpen(tokenizer, prompt, reasoning);
-    const parser = reasoning || tools ? () => new AnswerParser({ reasoning, open, tools, mostCalls: most }) : null;
-    const key = [tools?.marker, tools?.names, String(tools?.begin), options, reasoning?.begin, open];
+    const parser = reasoning || tools ? () => new AnswerParser({ reasoning, open, tools, mostCalls: calls }) : null;
+    const { thinkingBudget: most, ...followed } = options;
+    const key = [tools?.marker, tools?.names, String(tools?.begin), followed, reasoning?.begin, open];
     const allowed = allowsAll(options, chosen)
       ? null
       : await remembered(
@@ -68,18 +77,21 @@ export function answerRules(tokenizer: HuggingFaceTokenizer, options: AnswerOpti
           },
           signal,
         );
-    return { allowed, shown, parser };
+    if (end === null || most === null) return { allowed, shown, parser, reasoning: null };
+    const counter = (): PartsParser => new AnswerParser({ reasoning, open, tools: null });
+    return { allowed, shown, parser, reasoning: { parser: counter, end, most } };
   };
 }
 
 function harmonyRules(tokenizer: HuggingFaceTokenizer, options: AnswerOptions, chosen: Choosable): FindRules {
-  const { format } = options;
+  const { format, thinkingBudget: most, ...followed } = options;
   const shown = specialTokens(tokenizer, harmonyNames);
+  const end = tokensOf(tokenizer, harmonyEnd);
   return async (_, signal) => {
     const allowed = allowsAll(options, chosen)
       ? null
       : await remembered(
-          ["harmony", options],
+          ["harmony", format, followed],
           function* () {
             const text = format && (yield* formatExpression(format));
             const { tools, forced } = chosen;
@@ -88,7 +100,8 @@ function harmonyRules(tokenizer: HuggingFaceTokenizer, options: AnswerOptions, c
           },
           signal,
         );
-    return { allowed, shown, parser: () => new HarmonyParser(mostCallsOf(options, chosen)) };
+    const parser = (): PartsParser => new HarmonyParser(mostCallsOf(options, chosen));
+    return { allowed, shown, parser, reasoning: most === null ? null : { parser, end, most } };
   };
 }
 
@@ -102,6 +115,12 @@ function mostCallsOf({ parallelToolCalls }: AnswerOptions, { forced }: Choosable
 function specialTokens(tokenizer: HuggingFaceTokenizer, names: readonly string[]): Set<number> {
   const ids = names.map((name) => tokenizer.tokenId(name)).filter((id) => id !== null);
   return new Set(ids.filter((id) => tokenizer.isSpecial(id)));
+}
+
+/** Returns the tokens of a text that a model writes between two parts of its answer. */
+function tokensOf(tokenizer: HuggingFaceTokenizer, text: string): Int32Array {
+  const id = tokenizer.tokenId(text);
+  return id === null ? tokenizer.encode(text, { addSpecialTokens: false }) : Int32Array.of(id);
 }
 
 /** Returns true if a prompt ends within reasoning that it has begun. */

@@ -11,8 +11,26 @@ const none: TokenSet = { ids: new Int32Array(0) };
 /** Largest number of places that are looked at for a token: it is accepted without a pause. */
 const mostPlaces = 2 ** 16;
 
+/** Tokens that may follow in a text that is being generated. */
+export interface NextTokens {
+  /** True if the text may end here. */
+  readonly accepts: boolean;
+  /** True if the text can only end here. */
+  readonly ended: boolean;
+  /** Tokens that may follow. The same object stands for the same tokens. They are found now, unless they have been. */
+  readonly allowed: TokenSet;
+  /** True if it is known which tokens may follow, or nobody asks. */
+  readonly ready: boolean;
+  /** Goes on with a token, which must be allowed. */
+  accept(token: number): void;
+  /** Finds the tokens that may follow, in steps. */
+  findAllowed(): Steps<void>;
+  /** Ends the text: nobody asks any more how it could go on. */
+  leave(): void;
+}
+
 /** A text that has to match, of which some tokens have been generated. */
-export class Constraint {
+export class Constraint implements NextTokens {
   readonly #automaton: Automaton;
   readonly #root: Expression;
   #state: State;
@@ -88,7 +106,7 @@ export class Constraint {
 /** Writes the bits of tokens, and of the stop tokens if the text may end, into `words`. */
 export function writeAllowed(
   words: Int32Array,
-  { allowed, accepts }: Constraint,
+  { allowed, accepts }: NextTokens,
   stopTokens: ReadonlySet<number>,
   mayStop = true,
 ): void {

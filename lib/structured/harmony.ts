@@ -18,6 +18,9 @@ export const harmonyNames = [
   ...(["<|end|>", "<|call|>", "<|return|>"] as const),
 ];
 
+/** Text that ends a message, such as one of reasoning. */
+export const harmonyEnd = "<|end|>";
+
 /** Returns true if the model of a chat template answers in this format. */
 export function isHarmony(template: string): boolean {
   return template.includes("<|channel|>") && template.includes("<|message|>");
@@ -27,7 +30,7 @@ const further = literal("<|start|>assistant");
 
 /** Returns a message whose text is free, followed by another one. */
 function freeMessage(channel: string, after: Expression): Expression {
-  return sequence(literal(`<|channel|>${channel}<|message|>`), textUntil("<|end|>", sequence(further, after), false));
+  return sequence(literal(`<|channel|>${channel}<|message|>`), textUntil(harmonyEnd, sequence(further, after), false));
 }
 
 /**

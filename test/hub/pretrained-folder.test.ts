@@ -62,7 +62,10 @@ test("downloads the requested files, in folders too", async () => {
 
 test("downloads the additional files of sentence-transformers' models", async () => {
   await using hub = await start();
-  const more = ["modules.json", "sentence_bert_config.json", "1_Pooling/config.json"];
+  const more = [
+    ...["modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"],
+    ...["1_Pooling/config.json", "2_Pooling/config.json"],
+  ];
   for (const name of [...more, "2_Dense/model.safetensors"]) hub.files.set(name, { content: Buffer.from("{}") });
   const folder = await fetchFrom(hub);
   for (const name of more) expect(readFileSync(path.join(folder, name), "utf8")).toBe("{}");

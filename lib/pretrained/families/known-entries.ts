@@ -23,6 +23,8 @@ const harmless: ReadonlySet<string> = new Set([
   ...["task_specific_params", "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type"],
   ...["summary_use_proj", "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"],
   ...["pooler_size_per_head", "pooler_type", "is_encoder_decoder", "n_ctx", "n_special", "predict_special_tokens"],
+  // Numbers of a vector that stand for the whole, which the recipe reads (sentence-transformers.ts).
+  ...["matryoshka_dimensions", "is_matryoshka", "truncate_dim"],
   // First values and dropout in training.
   ...["initializer_range", "initializer_factor", "init_std", "classifier_dropout", "classif_dropout", "qa_dropout"],
   ...["seq_classif_dropout", "embd_pdrop", "attn_pdrop", "activation_dropout", "layerdrop", "encoder_layerdrop"],
