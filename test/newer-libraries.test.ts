@@ -8,6 +8,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { beforeAll, expect, test } from "vitest";
 import { savePretrained } from "../lib/pretrained/save-pretrained.js";
 import { chatModel, embeddingModel, rankingModel } from "./server/support.js";
+import { agentModel, cities, finalAnswer, question, toolName } from "./plugins/agent-model.js";
 import { expectChild } from "./support/child.js";
 import { dist } from "./support/dist.js";
 import { sharedFolder } from "./support/folder.js";
@@ -18,7 +19,7 @@ const node = path.join(nodes, "node22/bin/node");
 const url = (...parts: string[]): string => JSON.stringify(pathToFileURL(path.join(...parts)).href);
 
 const folder = sharedFolder();
-const folders = ["chat", "encoder", "classifier"].map((name) => JSON.stringify(path.join(folder, name)));
+const folders = ["chat", "encoder", "classifier", "agent"].map((name) => JSON.stringify(path.join(folder, name)));
 const models = { chat: chatModel(), encoder: embeddingModel(), classifier: rankingModel() };
 const messages = [{ role: "user", content: "Why?" }];
 const texts = ["cafe .", "unaffable", "aff"];
@@ -28,6 +29,8 @@ beforeAll(async () => {
   await savePretrained(path.join(folder, "chat"), chat.model, { tokenizer: chat.tokenizer });
   await savePretrained(path.join(folder, "encoder"), encoder.model, { tokenizer: encoder.tokenizer });
   await savePretrained(path.join(folder, "classifier"), classifier.model, { tokenizer: classifier.tokenizer });
+  const { model, tokenizer, defaults } = await agentModel();
+  await savePretrained(path.join(folder, "agent"), model, { tokenizer, defaults });
 });
 
 describeUnless(!existsSync(path.join(nodes, "ai")) && otherNodes)("Node 22 (npm ci --prefix test/nodes)", () => {
@@ -78,5 +81,85 @@ describeUnless(!existsSync(path.join(nodes, "ai")) && otherNodes)("Node 22 (npm 
     );
     const { text } = await models.chat.chat(messages, { maxTokens: 8, temperature: 0 });
     expect(JSON.parse(output)).toEqual([text, text, text]);
+  });
+
+  /** Declarations of a tool's function, which notes its calls. */
+  const weather = `const called = [];
+    const run = ({ city }) => (called.push(city), within?.(), city === "Oslo" ? "3 C" : "21 C");
+    let within = null;
+    const { z } = await import(${url(nodes, "zod/index.js")});
+    const place = z.object({ city: z.string() });`;
+
+  test("agents of ai 7", async () => {
+    const output = await expectChild(
+      `globalThis.AI_SDK_LOG_WARNINGS = false;
+      const { generateText, isStepCount, streamText, tool, ToolLoopAgent } = await import(${url(nodes, "ai/dist/index.js")});
+      const { heed: provider } = await import(${url(dist("plugins/ai/index.js"))});
+      ${weather}
+      const tools = { ${toolName}: tool({ inputSchema: place, execute: run }) };
+      const settings = { model: provider(${folders[3]}), tools, stopWhen: isStepCount(5) };
+      const prompt = ${JSON.stringify(question)};
+      const read = async (stream) => { let text = ""; for await (const part of stream) text += part; return text; };
+      const agent = new ToolLoopAgent(settings);
+      const texts = [
+        (await generateText({ ...settings, prompt })).text,
+        await read(streamText({ ...settings, prompt }).textStream),
+        (await agent.generate({ prompt })).text,
+        await read((await agent.stream({ prompt })).textStream),
+      ];
+      const whole = called.splice(0);
+      const leaving = new AbortController();
+      within = () => leaving.abort();
+      const ended = await generateText({ ...settings, prompt, abortSignal: leaving.signal }).then(() => "done", ({ name }) => name);
+      await provider.close();
+      console.log(JSON.stringify({ texts, whole, ended, called }));`,
+      ...([0, {}, [], node] as const),
+    );
+    expect(JSON.parse(output)).toEqual({
+      texts: Array(4).fill(finalAnswer),
+      whole: Array(4).fill(cities).flat(),
+      ...{ ended: "AbortError", called: cities.slice(0, 1) },
+    });
+  });
+
+  test("agents of openai 7", async () => {
+    const output = await expectChild(
+      `const { default: OpenAI } = await import(${url(nodes, "openai/index.mjs")});
+      const { createServer } = await import(${url(dist("server/index.js"))});
+      ${weather}
+      const model = await heed.load(${folders[3]}, { kind: "causal" });
+      const app = await createServer({ models: { agent: model } });
+      const openai = new OpenAI({ baseURL: await app.listen({ host: "127.0.0.1", port: 0 }) + "/v1", apiKey: "none", maxRetries: 0 });
+      const definition = { name: ${JSON.stringify(toolName)}, parameters: z.toJSONSchema(place) };
+      const runnable = { ...definition, function: run, parse: (text) => place.parse(JSON.parse(text)) };
+      const content = ${JSON.stringify(question)};
+      const body = { model: "agent", messages: [{ role: "user", content }], tools: [{ type: "function", function: runnable }] };
+      const texts = [];
+      for (const stream of [false, true])
+        texts.push(await openai.chat.completions.runTools({ ...body, stream }).finalContent());
+      let asked = { model: "agent", input: content, tools: [{ type: "function", strict: false, ...definition }] };
+      for (let turn = 0; turn < 5; turn++) {
+        const { id, output, output_text: text } = await openai.responses.create(asked);
+        const calls = output.filter(({ type }) => type === "function_call");
+        if (calls.length === 0) { texts.push(text); break; }
+        const resultOf = ({ call_id, arguments: given }) =>
+          ({ type: "function_call_output", call_id, output: run(JSON.parse(given)) });
+        asked = { ...asked, input: calls.map(resultOf), previous_response_id: id };
+      }
+      const whole = called.splice(0);
+      const leaving = new AbortController();
+      within = () => leaving.abort();
+      const runner = openai.chat.completions.runTools(body, { signal: leaving.signal });
+      const ended = await runner.finalContent().then(() => "done", (error) => error instanceof OpenAI.APIUserAbortError);
+      await app.close();
+      model.dispose();
+      console.log(JSON.stringify({ texts, whole, ended, called }));`,
+      ...([0, {}, [], node] as const),
+    );
+    expect(JSON.parse(output)).toEqual({
+      texts: Array(3).fill(finalAnswer),
+      whole: Array(3).fill(cities).flat(),
+      ...{ ended: true, called: cities.slice(0, 1) },
+    });
   });
 });
