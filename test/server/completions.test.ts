@@ -200,7 +200,7 @@ describe("refusals", () => {
     [400, text, { prompt: "a", max_tokens: 4, min_tokens: 5 }, "min_tokens", "invalid_value", "expected at most 4"],
     [400, text, { prompt: "a", logit_bias: { a: 1 } }, "logit_bias", "invalid_value", "property name"],
     [400, text, { prompt: "a", logit_bias: { "999": 1 } }, null, "invalid_value", "token ids below 272"],
-    [400, text, { prompt: [1, 2, 999] }, null, "invalid_value", "from 0 to 271"],
+    [400, text, { prompt: [1, 2, 999] }, "prompt", "invalid_value", "from 0 to 271"],
     [400, text, { prompt: [4294967296] }, "prompt.0", "invalid_value", "must be"],
     [400, text, { prompt: "a", echo: 1 }, "echo", "invalid_value", "must be boolean"],
     [400, text, { prompt: "a", best_of: 2 }, "best_of", "unsupported_parameter", "expected at most n, which is 1"],
