@@ -1,4 +1,4 @@
-// What bounds the speed of a row: the memory that its weights are read from, or the cores that multiply by them.
+// How near a row is to what the machine can do: the memory that its weights are read from, or the cores that multiply by them.
 import type { LlamaConfig } from "heed";
 import type { Peaks } from "../peaks.js";
 import type { Task } from "./contenders.js";
@@ -26,19 +26,26 @@ export function workOf(config: LlamaConfig, task: Task, bytes: number): Work {
   return { bytes, products: 2 * sequences * ((read + generated) * layers * layer + generated * head) };
 }
 
-/** Returns how much of a peak of the machine a task uses, in words; null if the peak is not known. */
-export function boundOf(
-  task: Task,
-  { bytes, products }: Work,
-  ms: number,
-  digits: number | null,
-  peaks: Peaks,
-): string | null {
+/** Machine of a run, bytes to which an activation is cut (null if floats are multiplied), and peaks. */
+interface Means {
+  machine: string;
+  digits: number | null;
+  peaks: Peaks;
+}
+
+/**
+ * Returns how much of a peak of the machine a task uses, in words; null if the peak is not known, as that of a matrix unit.
+ * Bytes are multiplied where the instruction set that the machine's name says has vectors of them.
+ */
+export function boundOf(task: Task, { bytes, products }: Work, ms: number, means: Means): string | null {
+  const { machine, peaks } = means;
   const share = (part: number, of: number): string => `${Math.round((100 * part) / of)} %`;
   if (task.name === "decode") {
     const read = (bytes * task.count) / ms / 1e6;
     return `reads ${read.toFixed(1)} GB of weights a second, ${share(read, peaks.read)} of what the memory gives (${peaks.read.toFixed(1)})`;
   }
+  if (machine.includes("amx")) return null;
+  const digits = /avx512(vnni|bf16)/.test(machine) ? means.digits : null;
   const peak = digits === null ? peaks.f32 : peaks.bytes;
   if (peak === undefined) return null;
   const done = ((digits ?? 1) * products) / ms / 1e6;

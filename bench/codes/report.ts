@@ -10,6 +10,7 @@ export interface CodesRow {
   /** True for a file that the caller has named: its model is another one. */
   given?: boolean;
   task: Task;
+  /** Missing in runs that did not note it. */
   work?: Work;
   results: Record<string, Statistics | { error: string }>;
 }
@@ -85,8 +86,8 @@ function besideFloats(row: CodesRow, rows: readonly CodesRow[]): number | null {
   return mine && theirs ? rounded(mine / theirs) : null;
 }
 
-/** Returns a line for each precision of heed in which a row misses a goal: what bounds it. */
-function boundLines(row: CodesRow, peaks: Peaks): string[] {
+/** Returns a line for each precision of heed in which a row misses a goal: how near it is to what the machine can do. */
+function boundLines(row: CodesRow, machine: string, peaks: Peaks): string[] {
   const { file, task, work, results } = row;
   const ratios = ratiosOf(row);
   return [byDefault, inEightBits].flatMap((name) => {
@@ -94,7 +95,7 @@ function boundLines(row: CodesRow, peaks: Peaks): string[] {
     const result = results[name];
     if (!missed || !work || !result || !("median" in result)) return [];
     const digits = file === inFloats ? null : name === byDefault ? 2 : 1;
-    const bound = boundOf(task, work, result.median, digits, peaks);
+    const bound = boundOf(task, work, result.median, { machine, digits, peaks });
     return bound === null ? [] : [`- ${file}, ${taskText(task)}, ${name}: it ${bound}.`];
   });
 }
@@ -137,7 +138,8 @@ minutes, on the same files. "heed" rounds activations to 16 bits where a weight 
 bits" has \`activations: 8\` and, for callers, \`kvType: "f16"\`, which is what the others do. A prefill reads a prompt into an empty cache. A decode generates
 after one token. Callers ask at once, each with a prompt of its own, and the tokens of their answers are divided by the whole
 time. Ratios are those of the medians, beside the least that is wanted; the last one compares heed with itself on the file in
-F16. A dagger (†) marks runs whose quartiles are more than 15 % of the median apart.
+F16. A dagger (†) marks runs whose quartiles are more than 15 % of the median apart. Peaks are what bench/peaks.c reaches in
+loops that do nothing else; a row far below them is not bounded by them.
 \`npm run bench:codes -- --write\` renews this section.`;
 
 function table(rows: readonly CodesRow[]): string {
@@ -163,7 +165,7 @@ export function codesSection(run: CodesRun): string {
   const one = run.rows.filter(({ task }) => task.name !== "callers");
   const many = run.rows.filter(({ task }) => task.name === "callers");
   const { peaks } = run;
-  const bounds = peaks ? run.rows.flatMap((row) => boundLines(row, peaks)) : [];
+  const bounds = peaks ? run.rows.flatMap((row) => boundLines(row, run.machine, peaks)) : [];
   const threads = `${run.threads} ${run.threads === 1 ? "thread" : "threads"}`;
   return [
     `### Files in codes on ${run.machine}`,
@@ -171,7 +173,7 @@ export function codesSection(run: CodesRun): string {
     table(one),
     ...(many.length ? [table(many)] : []),
     ...(bounds.length > 0
-      ? [`What bounds the rows that miss a goal, in the same minutes:\n\n${bounds.join("\n")}`]
+      ? [`How near the rows that miss a goal are to the peaks of the machine:\n\n${bounds.join("\n")}`]
       : []),
   ].join("\n\n");
 }

@@ -74,8 +74,9 @@ export const schemasHead = `## JSON schemas
 Schemas of JSONSchemaBench (Geng et al. 2025, arXiv:2501.10868): what heed accepts, if ajv finds texts of it valid, and
 the milliseconds that it takes to compile a schema and to find the tokens that may follow at one place of a text. Texts
 are drawn from each accepted schema at random. Tokens are found along these texts, and along texts of any tokens that may
-follow. What was found for a schema before is kept for the next one, as a server does. "Turn" is the longest time for
-which the event loop did not run. Where other programs had the processor, only heed's own time counts.
+follow. What was found for a schema before is kept for the next one, as a server does. A few made-up schemas come first and
+are not counted, so that V8 has compiled the code. "Turn" is the longest time for which the event loop did not run. Where
+other programs had the processor, only heed's own time counts.
 \`npm run bench:schemas -- --write\` renews this section.`;
 
 /** Returns the part of the section about one machine. */

@@ -15,7 +15,7 @@ export interface FirstBytes {
   readonly starts: readonly Start[];
   /** Options that begin with anything else. */
   readonly others: readonly Expression[];
-  /** Starts by their bytes, if there are many of them. */
+  /** Starts by their bytes, if there are many of them. Neighbours with the same ones share a list. */
   readonly byByte: readonly (readonly Start[])[] | null;
 }
 
@@ -45,8 +45,16 @@ function find({ options }: Choice): FirstBytes {
 }
 
 function sorted(starts: readonly Start[]): readonly (readonly Start[])[] {
-  const byByte: Start[][] = Array.from({ length: 256 }, () => []);
-  for (const start of starts) for (let one = start.low; one <= start.high; one++) byByte[one]!.push(start);
+  const changes = new Set(starts.flatMap(({ low, high }) => [low, high + 1]));
+  const lists: Start[][] = [[]];
+  const byByte = Array.from({ length: 256 }, (_, one) => {
+    if (changes.has(one)) lists.push([]);
+    return lists.at(-1)!;
+  });
+  // A list is filled once, at the first of its bytes.
+  for (const start of starts)
+    for (let one = start.low; one <= start.high; one++)
+      if (one === 0 || byByte[one] !== byByte[one - 1]) byByte[one]!.push(start);
   return byByte;
 }
 

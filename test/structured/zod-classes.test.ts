@@ -144,6 +144,8 @@ test("the tables have every class of zod", () => {
 
 test.each(Object.entries({ ...followed, ...partly }))("%s is followed", (name, [type, value]) => {
   const refused: string[] = [];
+  /** Schemas of the ways before; two of them may make the same one. */
+  const seen = new Set<string>();
   for (const [way, { of, wraps }] of Object.entries(ways)) {
     const asked = wraps ? z.object({ value: type }) : type;
     let schema: object;
@@ -154,6 +156,9 @@ test.each(Object.entries({ ...followed, ...partly }))("%s is followed", (name, [
       refused.push(way);
       continue;
     }
+    const key = JSON.stringify({ ...schema, $schema: null });
+    if (seen.has(key)) continue;
+    seen.add(key);
     const root = schemaOf(schema);
     expect(acceptedBy(automaton, root, JSON.stringify(wraps ? { value } : value)), way).toBe(true);
     const sample = sampler(root);
