@@ -1,7 +1,6 @@
 // What may be left of a text: lists of expressions, and the callers of rules, as in a stack machine. Equal ones are one
 // object with a number of its own.
 import type { Expression, Repeat } from "./expression.js";
-import { PairMap } from "./pair-map.js";
 import type { OwnTokens } from "./token-set.js";
 
 /** Rest of a rule: an expression, and what comes after it. */
@@ -35,15 +34,18 @@ export interface Item {
   readonly frame: Frame;
 }
 
+/** Numbers of rests, frames and items are below this one, so that two of them make one number. */
+const mostIds = 2 ** 26;
+
 /** Bytes of an object with its entry in a map, as measured. */
 const objectBytes = 120;
 
 /** Makes rests, frames and items. */
 export class Places {
   readonly #heads = new Map<Expression, number>();
-  readonly #rests = new PairMap<Rest>();
-  readonly #frames = new PairMap<Frame>();
-  readonly #items = new PairMap<Item>();
+  readonly #rests = new Map<number, Rest>();
+  readonly #frames = new Map<number, Frame>();
+  readonly #items = new Map<number, Item>();
   readonly #repeats = new Map<Expression, Map<string, Repeat>>();
   #repeatCount = 0;
 
@@ -58,12 +60,9 @@ export class Places {
     const head = given.kind === "repeat" ? this.repeat(given.of, given.least, given.most) : given;
     let number = this.#heads.get(head);
     if (number === undefined) this.#heads.set(head, (number = this.#heads.size));
-    const after = tail ? tail.id : 0;
-    let found = this.#rests.get(number, after);
-    if (!found) {
-      found = { id: this.#rests.size + 1, head, tail, own: null, clamped: null };
-      this.#rests.add(number, after, found);
-    }
+    const key = number * mostIds + (tail ? tail.id : 0);
+    let found = this.#rests.get(key);
+    if (!found) this.#rests.set(key, (found = { id: this.#rests.size + 1, head, tail, own: null, clamped: null }));
     return found;
   }
 
@@ -75,17 +74,18 @@ export class Places {
   }
 
   frame(rest: Rest, parent: Frame): Frame {
-    let found = this.#frames.get(rest.id, parent.id);
-    if (!found) this.#frames.add(rest.id, parent.id, (found = { id: this.#frames.size + 2, rest, parent }));
+    const key = rest.id * mostIds + parent.id;
+    let found = this.#frames.get(key);
+    if (!found) this.#frames.set(key, (found = { id: this.#frames.size + 2, rest, parent }));
     return found;
   }
 
   item(rest: Rest | null, frame: Frame): Item {
     // What comes after the end of a rule is left of its caller.
     while (!rest && frame.parent) ({ rest, parent: frame } = frame as { rest: Rest; parent: Frame });
-    const left = rest ? rest.id : 0;
-    let found = this.#items.get(left, frame.id);
-    if (!found) this.#items.add(left, frame.id, (found = { id: this.#items.size, rest, frame }));
+    const key = (rest ? rest.id : 0) * mostIds + frame.id;
+    let found = this.#items.get(key);
+    if (!found) this.#items.set(key, (found = { id: this.#items.size, rest, frame }));
     return found;
   }
 
