@@ -42,7 +42,7 @@ describe("serving", () => {
     const routes = Object.fromEntries(data.map(({ id, routes }) => [id, routes]));
     expect(routes.chatting).toContain("/v1/chat/completions");
     expect(routes.plain).toEqual(["/v1/completions", "/tokenize", "/detokenize"]);
-    expect(routes.vectors).toEqual(["/v1/embeddings", "/v1/rerank", "/v1/score"]);
+    expect(routes.vectors).toEqual(["/v1/embeddings", "/pooling", "/v1/rerank", "/v1/score"]);
   });
 });
 
