@@ -51,29 +51,6 @@ struct BlockMethod {
   }
 };
 
-// sums[r] = the sums of `count` rows from `first` on by the columns of one tile.
-template <int D>
-inline void multiply_rows(const BlockProduct& p, const BlockMethod<D>& method, const InputRows<D>& inputs,
-                          int64_t first, int64_t count, int64_t column, int64_t ahead, float (*sums)[kTileColumns]) {
-  CodePanel panels[kPanels];
-  const bool tiles = method.multiply_tiles && count >= kRegisterRows;
-  if (tiles) method.shape_tiles();
-  std::memset(sums, 0, static_cast<size_t>(count) * sizeof *sums);
-  TileSteps<kTileColumns> step(p, column, ahead);
-  for (int64_t i = 0; step.left > 0; step.go_on(method.step_bytes), i++) {
-    step.prefetch_later_tile(method.step_bytes);
-    method.fill_panels(step, panels);
-    const int64_t parts = min_of<int64_t>(kBlockDepth, step.left) / method.traits.part;
-    int64_t r = 0;
-    for (; tiles && r + kRegisterRows <= count; r += kRegisterRows)
-      method.multiply_tiles(inputs.row(first + r) + i, inputs.row_bytes(), panels, parts, sums + r);
-    for (int size = D == 1 ? 3 : 2; size >= 0; size--)
-      for (const int64_t rows = int64_t{1} << size; r + rows <= count; r += rows)
-        method.multiply_steps[size](inputs.row(first + r) + i, inputs.row_bytes(), panels, parts, sums + r);
-  }
-  if (tiles) release_tiles();
-}
-
 // Returns an element's sum over K in f32.
 inline float sum_of_floats(const BlockProduct& p, int64_t row, int64_t column) {
   const BlockLayout& w = p.weight;
@@ -97,6 +74,56 @@ inline void finish_columns(const BlockProduct& p, int64_t row, int64_t column, v
   finish(p, row, column, sum);
 }
 
+// Prefetches what finish_columns() reads and writes for a tile's columns of a row.
+inline void prefetch_outputs(const BlockProduct& p, int64_t row, int64_t column) {
+  const int64_t n = min_of(kTileColumns, p.weight.N - column), at = row * p.weight.N + column;
+  const auto lines = [&](const TensorView& x, auto write) {
+    const int64_t size = static_cast<int64_t>(size_of(x.dtype));
+    const char* const begin = x.ptr<char>() + at * size;
+    for (int64_t byte = 0; byte < n * size; byte += 64) __builtin_prefetch(begin + byte, write.value);
+  };
+  if (p.residual.data) lines(p.residual, std::integral_constant<int, 0>{});
+  lines(p.out, std::integral_constant<int, 1>{});
+}
+
+// Computes `count` rows from `first` on by the columns of one tile. A few rows are finished as soon as their sums are
+// complete, and what they read and write was prefetched while the rows before them were multiplied: the rows of a tile
+// lie so far apart in memory that each would miss the cache, and together they would push each other out of it.
+template <int D>
+inline void multiply_rows(const BlockProduct& p, const BlockMethod<D>& method, const InputRows<D>& inputs,
+                          int64_t first, int64_t count, int64_t column, int64_t ahead, float (*sums)[kTileColumns]) {
+  CodePanel panels[kPanels];
+  const bool tiles = method.multiply_tiles && count >= kRegisterRows;
+  if (tiles) method.shape_tiles();
+  std::memset(sums, 0, static_cast<size_t>(count) * sizeof *sums);
+  const auto finish_rows = [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++)
+      for (int64_t c = 0; c < kTileColumns && column + c < p.weight.N; c += 16)
+        finish_columns(p, first + r, column + c, load(sums[r] + c));
+  };
+  if (p.weight.K == 0) finish_rows(0, count);
+  TileSteps<kTileColumns> step(p, column, ahead);
+  for (int64_t i = 0; step.left > 0; step.go_on(method.step_bytes), i++) {
+    step.prefetch_later_tile(method.step_bytes);
+    method.fill_panels(step, panels);
+    const bool last = step.left <= kBlockDepth;
+    const int64_t parts = min_of<int64_t>(kBlockDepth, step.left) / method.traits.part;
+    int64_t r = 0;
+    const auto multiply_some = [&](typename BlockMethod<D>::MultiplyStep multiply, int64_t rows) {
+      for (; r + rows <= count; r += rows) {
+        if (last)
+          for (int64_t next = r + rows; next < min_of(r + 2 * rows, count); next++)
+            prefetch_outputs(p, first + next, column);
+        multiply(inputs.row(first + r) + i, inputs.row_bytes(), panels, parts, sums + r);
+        if (last) finish_rows(r, r + rows);
+      }
+    };
+    if (tiles) multiply_some(method.multiply_tiles, kRegisterRows);
+    for (int size = D == 1 ? 3 : 2; size >= 0; size--) multiply_some(method.multiply_steps[size], int64_t{1} << size);
+  }
+  if (tiles) release_tiles();
+}
+
 template <int D>
 inline void multiply_digits(const BlockProduct& p, char* memory) {
   const InputRows<D> inputs{p.rows, p.weight.K, memory};
@@ -114,9 +141,6 @@ inline void multiply_digits(const BlockProduct& p, char* memory) {
             [&](int64_t first, int64_t count, int64_t column, int64_t ahead) {
               alignas(64) float sums[kMostRows][kTileColumns];
               multiply_rows(p, method, inputs, first, count, column, ahead, sums);
-              for (int64_t r = 0; r < count; r++)
-                for (int64_t c = 0; c < kTileColumns && column + c < p.weight.N; c += 16)
-                  finish_columns(p, first + r, column + c, load(sums[r] + c));
             });
 }
 
