@@ -25,6 +25,7 @@ export class StopFilter {
   /** Takes the next piece and returns the text that is certain to come before any stop text. */
   push(piece: string): string {
     if (this.#stopped) return "";
+    if (this.#stops.isEmpty) return piece;
     for (let i = 0; i < piece.length; i++) {
       this.#state = this.#stops.next(this.#state, piece.charCodeAt(i));
       const length = this.#stops.complete(this.#state);

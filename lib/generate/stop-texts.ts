@@ -54,6 +54,11 @@ export class StopTexts {
     this.#link();
   }
 
+  /** True if there are no stop texts. */
+  get isEmpty(): boolean {
+    return this.#nodes === 1;
+  }
+
   /** Returns the state after a UTF-16 unit. */
   next(state: number, unit: number): number {
     for (let from = state; ; from = this.#fallback[from]!) {

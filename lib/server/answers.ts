@@ -92,9 +92,18 @@ class PromptAnswers implements Source<Part> {
     [this.#events, this.#generated] = [events, end];
   }
 
-  async next(): Promise<IteratorResult<Part, void>> {
-    if (this.#ended) return { done: true, value: undefined };
-    const { done, value } = await this.#events.next();
+  next(): Promise<IteratorResult<Part, void>> {
+    if (this.#ended) return Promise.resolve({ done: true, value: undefined });
+    return this.#events.next().then(this.#read);
+  }
+
+  async return(): Promise<void> {
+    this.#ended = true;
+    await this.#events.return();
+  }
+
+  // An async function would cost each part a promise more.
+  readonly #read = ({ done, value }: IteratorResult<GenerationEvent, void>): IteratorResult<Part, void> => {
     if (done) return this.#end();
     const { choice, text, reasoning, toolCalls, tokens, logprobs, finishReason } = value;
     this.usage.completionTokens += tokens.length;
@@ -103,12 +112,7 @@ class PromptAnswers implements Source<Part> {
     this.#said ||= finishReason !== undefined;
     const end = finishReason === undefined ? null : endOf(finishReason);
     return { value: { index: this.first + choice, text, tokens, reasoning, toolCalls, logprobs, finishReason: end } };
-  }
-
-  async return(): Promise<void> {
-    this.#ended = true;
-    await this.#events.return();
-  }
+  };
 
   #end(): IteratorResult<Part, void> {
     this.#ended = true;
@@ -182,24 +186,28 @@ export class Answers {
   }
 
   /** Resolves to the next part, or to null at the end. */
-  async next(): Promise<Part | null> {
+  next(): Promise<Part | null> {
     const first = this.#first;
     this.#first = null;
-    if (first || !this.#observation) return first;
-    try {
-      const { done, value } = await this.#parts.next();
-      if (done) this.#end();
-      else if (value.finishReason) this.#finishReasons.push(value.finishReason);
-      return value ?? null;
-    } catch (error) {
-      this.#end(error);
-      throw error;
-    }
+    if (first || !this.#observation) return Promise.resolve(first);
+    return this.#parts.next().then(this.#read, this.#fail);
   }
+
+  readonly #read = ({ done, value }: IteratorResult<Part, void>): Part | null => {
+    if (done) this.#end();
+    else if (value.finishReason) this.#finishReasons.push(value.finishReason);
+    return value ?? null;
+  };
+
+  readonly #fail = (error: unknown): never => {
+    this.#end(error);
+    throw error;
+  };
 
   /** Ends the answers, if they have not ended. Whoever reads them must call it when it reads no more. */
   async leave(): Promise<void> {
-    this.#end(new DOMException("Nobody waits for the answer any more.", "AbortError"));
+    // Most answers have ended, and an exception takes as long as some tokens.
+    if (this.#observation) this.#end(new DOMException("Nobody waits for the answer any more.", "AbortError"));
     await this.#parts.return();
   }
 

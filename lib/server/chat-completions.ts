@@ -213,8 +213,8 @@ async function* events(
   const chunk = { ...head, object: "chat.completion.chunk" };
   const eventOf = choiceEvents(chunk, continuous ? () => usageOf(answers.usageSoFar) : usage);
   const eventFor = ({ index, logprobs, tokens = [], finishReason }: Part, delta: object): string => {
-    const ids = prompt && { token_ids: tokens };
-    return eventOf({ index, delta, logprobs: chatLogprobs(tokenizer, logprobs), finish_reason: finishReason, ...ids });
+    const choice = { index, delta, logprobs: chatLogprobs(tokenizer, logprobs), finish_reason: finishReason };
+    return eventOf(prompt ? { ...choice, token_ids: tokens } : choice);
   };
   if (prompt) yield eventText({ ...chunk, choices: [], prompt_token_ids: [...prompt], ...(usage && { usage: null }) });
   const begun = new Set<number>();

@@ -270,8 +270,8 @@ async function* events(
     const { index, text, logprobs, tokens = [], finishReason } = part;
     if (text === "" && !logprobs && finishReason === null && !(withIds && tokens.length > 0)) continue;
     const probabilities = textLogprobs(tokenizer, logprobs, offsets[index]);
-    const ids = withIds ? { token_ids: tokens } : {};
-    yield eventOf({ index, text, logprobs: probabilities, finish_reason: finishReason, ...ids });
+    const choice = { index, text, logprobs: probabilities, finish_reason: finishReason };
+    yield eventOf(withIds ? { ...choice, token_ids: tokens } : choice);
   }
   if (usage) yield eventText({ ...head, choices: [], usage: usageOf(answers?.usage ?? usageOfPrompts(prompts)) });
   yield doneText;

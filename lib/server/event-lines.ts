@@ -19,8 +19,9 @@ function eventOf(json: string, name?: string): string {
 export function choiceEvents(head: object, usage: boolean | (() => object)): (choice: object) => string {
   const begin = `${JSON.stringify(head).slice(0, -1)},"choices":[`;
   const end = usage ? '],"usage":null}' : "]}";
-  const endNow = (): string => (typeof usage === "function" ? `],"usage":${JSON.stringify(usage())}}` : end);
-  return (choice) => eventOf(`${begin}${JSON.stringify(choice)}${endNow()}`);
+  if (typeof usage === "function")
+    return (choice) => eventOf(`${begin}${JSON.stringify(choice)}],"usage":${JSON.stringify(usage())}}`);
+  return (choice) => eventOf(begin + JSON.stringify(choice) + end);
 }
 
 /** Event that ends the streams of completions. */
@@ -32,19 +33,15 @@ export function eventLines(
   onError: (error: unknown) => void,
 ): AsyncIterable<string> & AsyncIterator<string, void> {
   let failed = false;
-  // An async generator around another one would cost each token some microtasks.
+  const fail = async (error: unknown): Promise<IteratorResult<string, void>> => {
+    onError(error);
+    failed = true;
+    await leave();
+    return { value: eventText(apiErrorOf(error).body) };
+  };
+  // An async generator or function around the events would cost each token some microtasks.
   return {
-    async next() {
-      if (failed) return ended;
-      try {
-        return await events.next();
-      } catch (error) {
-        onError(error);
-        failed = true;
-        await leave();
-        return { value: eventText(apiErrorOf(error).body) };
-      }
-    },
+    next: () => (failed ? Promise.resolve(ended) : events.next().catch(fail)),
     async return() {
       await events.return();
       // Events of which none has been read do nothing at their end.

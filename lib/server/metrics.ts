@@ -59,7 +59,15 @@ function countTokens(registry: Registry): {
   const common = { registers: [registry], labelNames: ["model"] };
   const counter = (name: string, help: string) => new Counter({ ...common, name, help });
   const prompts = counter("heed_prompt_tokens_total", "Tokens of prompts and of embedded texts.");
-  const completions = counter("heed_completion_tokens_total", "Tokens of answers that were sent.");
+  // Each token is counted, so they go to the counter only when somebody reads it.
+  const completed = new Map<string, number>();
+  const completions = new Counter({
+    ...{ ...common, name: "heed_completion_tokens_total", help: "Tokens of answers that were sent." },
+    collect() {
+      for (const [model, count] of completed) this.inc({ model }, count);
+      completed.clear();
+    },
+  });
   const failures = counter("heed_failures_total", "Requests to a model that failed or were aborted.");
   const answers = new Counter({
     ...{ ...common, name: "heed_answers_total", help: "Answers, by the reason why they ended." },
@@ -84,15 +92,16 @@ function countTokens(registry: Registry): {
     begin(_operation, model) {
       let last = performance.now();
       let begun = false;
+      const labels = { model };
       return {
         tokens(count) {
           const now = performance.now();
           const passed = (now - last) / 1000;
-          if (begun && count > 0) between.observe({ model }, passed / count);
-          else if (!begun) first.observe({ model }, passed);
+          if (begun && count > 0) between.observe(labels, passed / count);
+          else if (!begun) first.observe(labels, passed);
           begun = true;
           last = now;
-          completions.inc({ model }, count);
+          completed.set(model, (completed.get(model) ?? 0) + count);
         },
         end({ promptTokens, finishReasons }, error) {
           prompts.inc({ model }, promptTokens);

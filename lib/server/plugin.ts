@@ -12,6 +12,7 @@ import { lingerAfterAnswer } from "./connections.js";
 import { Drain, type DrainOptions } from "./drain.js";
 import { type Call, type Endpoint, EventStream, type RequestLimits } from "./endpoint.js";
 import { endpoints } from "./endpoints.js";
+import { EventBody } from "./event-body.js";
 import { eventLines } from "./event-lines.js";
 import { jsonParts } from "./json-parts.js";
 import { type Schema, validator } from "./json-schema.js";
@@ -166,7 +167,7 @@ function serve(
     return reply
       .headers({ "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache" })
       .header("x-accel-buffering", "no")
-      .send(Readable.from(lines, { objectMode: false }));
+      .send(new EventBody(lines));
   };
   app.post(url, { schema: { summary, body: schema }, bodyLimit }, handler);
   for (const alias of aliases) app.post(alias, { schema: { hide: true, body: schema }, bodyLimit }, handler);
