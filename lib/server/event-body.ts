@@ -11,7 +11,7 @@ export class EventBody extends Readable {
   #asks = false;
 
   constructor(lines: AsyncIterator<string, void>) {
-    super();
+    super({ highWaterMark: 1 });
     this.#lines = lines;
   }
 
