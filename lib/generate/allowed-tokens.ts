@@ -5,19 +5,12 @@ import { type NextTokens, writeAllowed } from "../structured/constraint.js";
 import type { TokenSet } from "../structured/token-set.js";
 import type { IntTensor } from "../tensor.js";
 
-/** Tokens that may follow in a row. */
-export interface AllowedRow {
-  /** Form that the text has to have; null if it has none. */
-  readonly constraint: NextTokens | null;
-  readonly stopTokens: ReadonlySet<number>;
-  /** True if the text may end, as far as its form allows it. */
-  readonly mayStop: boolean;
-}
-
 /** Facts from which the bits of a row follow. */
-interface Known extends Omit<AllowedRow, "constraint"> {
+interface Known {
   readonly tokens: TokenSet | null;
   readonly accepts: boolean;
+  readonly stopTokens: ReadonlySet<number>;
+  readonly mayStop: boolean;
 }
 
 const anyTokens: Known = { tokens: null, accepts: true, stopTokens: new Set(), mayStop: true };
@@ -26,34 +19,52 @@ const anyTokens: Known = { tokens: null, accepts: true, stopTokens: new Set(), m
 export class AllowedTokens {
   /** One bit for each token, i32 [R, ⌈V/32⌉]. */
   readonly bits: IntTensor;
-  #known: readonly Known[] = [];
+  /** The bits as they are to be uploaded. */
+  readonly #values: Int32Array;
+  readonly #known: Known[];
+  #changed = true;
 
   constructor(rows: number, vocabulary: number, device: Device) {
-    this.bits = keep(zeros([rows, Math.ceil(vocabulary / 32)], { dtype: "i32", device }));
+    const words = Math.ceil(vocabulary / 32);
+    this.bits = keep(zeros([rows, words], { dtype: "i32", device }));
+    this.#values = new Int32Array(rows * words).fill(-1);
+    this.#known = Array<Known>(rows).fill(anyTokens);
   }
 
-  /** Uploads the bits, if they have changed. Any token may follow in the rows that are not given. */
-  set(given: readonly AllowedRow[]): void {
-    const [rows, words] = this.bits.shape as [number, number];
-    const known = Array.from({ length: rows }, (_, row) => knownOf(given[row]));
-    if (this.#known.length > 0 && known.every((row, i) => isSame(row, this.#known[i]!))) return;
-    this.#known = known;
-    const values = new Int32Array(rows * words).fill(-1);
-    for (const [row, { constraint, stopTokens, mayStop }] of given.entries()) {
-      const own = values.subarray(row * words, (row + 1) * words);
-      if (constraint) writeAllowed(own, constraint, stopTokens, mayStop);
-      else if (!mayStop) for (const token of stopTokens) own[token >> 5]! &= ~(1 << (token & 31));
+  /**
+   * Notes which tokens may follow in a row: those of `constraint` if it is not null, and the stop tokens only if `mayStop` is
+   * true. A row that is as it was costs hardly anything.
+   */
+  note(row: number, constraint: NextTokens | null, stopTokens: ReadonlySet<number>, mayStop: boolean): void {
+    const tokens = constraint?.allowed ?? null;
+    const accepts = constraint?.accepts ?? true;
+    const known = this.#known[row]!;
+    const isSame = known.tokens === tokens && known.accepts === accepts;
+    if (isSame && known.stopTokens === stopTokens && known.mayStop === mayStop) return;
+    this.#known[row] = { tokens, accepts, stopTokens, mayStop };
+    this.#changed = true;
+    const own = this.#rowOf(row);
+    if (constraint) writeAllowed(own, constraint, stopTokens, mayStop);
+    else {
+      own.fill(-1);
+      if (!mayStop) for (const token of stopTokens) own[token >> 5]! &= ~(1 << (token & 31));
     }
-    this.bits.set(values);
   }
-}
 
-function knownOf(row: AllowedRow | undefined): Known {
-  if (!row) return anyTokens;
-  const { constraint, stopTokens, mayStop } = row;
-  return { tokens: constraint?.allowed ?? null, accepts: constraint?.accepts ?? true, stopTokens, mayStop };
-}
+  /** Uploads the bits, if they have changed. In the rows from `count` on any token may follow. */
+  upload(count: number): void {
+    for (let row = count; row < this.#known.length; row++) {
+      if (this.#known[row] === anyTokens) continue;
+      this.#known[row] = anyTokens;
+      this.#rowOf(row).fill(-1);
+      this.#changed = true;
+    }
+    if (this.#changed) this.bits.set(this.#values);
+    this.#changed = false;
+  }
 
-function isSame(a: Known, b: Known): boolean {
-  return a.tokens === b.tokens && a.accepts === b.accepts && a.stopTokens === b.stopTokens && a.mayStop === b.mayStop;
+  #rowOf(row: number): Int32Array {
+    const words = this.bits.shape[1]!;
+    return this.#values.subarray(row * words, (row + 1) * words);
+  }
 }

@@ -27,10 +27,7 @@ export interface DrawRow {
 }
 
 /** Options that determine how the tokens of a sequence are drawn. */
-export interface DrawSettings extends Pick<
-  TokenSettings,
-  "sampling" | "seed" | "minTokens" | "stopTokens" | "logitBias"
-> {
+export interface DrawSettings extends Pick<TokenSettings, "sampling" | "minTokens" | "stopTokens" | "logitBias"> {
   /** Number of most likely tokens whose log-probabilities are read too; null if none are read. @default null */
   readonly logprobs?: number | null;
 }
@@ -131,7 +128,7 @@ export class Draws implements Disposable {
     const all = <T>(of: (row: DrawRow) => T, idle: T): T[] => [...sequences.map(of), ...spare(idle)];
     const none: readonly number[] = [];
     this.inputs.set(all(({ tokens }) => tokens.at(-1)!, 0));
-    this.#sampling.set(all(({ settings: { sampling, seed } }) => ({ ...sampling, seed }), idle));
+    this.#sampling.set(all(({ settings }) => settings.sampling, idle));
     this.#history?.set(all((row) => (penalisesHistory(row) ? row.tokens : none), none));
     this.#generated?.set(all((row) => (penalisesGenerated(row) ? row.tokens.slice(row.prompt) : none), none));
     this.#bias?.set(
@@ -144,15 +141,15 @@ export class Draws implements Disposable {
 
   /** Sets what differs between draws. Call it before each `draw`, or before a recording of it is launched. */
   prepare(): void {
+    // This happens for each token, so nothing is made for a single row.
     const offsets = new Int32Array(this.rows);
-    for (const [i, { stream }] of this.#sequences.entries()) offsets[i] = stream + this.#before[i]! + this.#draws;
+    this.#sequences.forEach(({ stream, settings, constraint }, i) => {
+      const generated = this.#before[i]! + this.#draws;
+      offsets[i] = stream + generated;
+      this.#allowed?.note(i, constraint, settings.stopTokens, generated >= settings.minTokens);
+    });
     this.#offsets.set(offsets);
-    this.#allowed?.set(
-      this.#sequences.map(({ settings, constraint }, i) => ({
-        ...{ constraint, stopTokens: settings.stopTokens },
-        mayStop: this.#before[i]! + this.#draws >= settings.minTokens,
-      })),
-    );
+    this.#allowed?.upload(this.#sequences.length);
     this.#draws++;
   }
 

@@ -1,6 +1,6 @@
 import { HeedError } from "../errors.js";
 import { checkInteger, checkNumber, checkObject, describe, largestFloat } from "../ops/check.js";
-import { checkSampling, type SamplingOptions } from "../ops/sample.js";
+import { checkSampling, type RowSampling, type SamplingOptions } from "../ops/sample.js";
 import type { OutputFormat } from "../structured/output-format.js";
 import type { CausalModel } from "./causal-model.js";
 import type { TokenBiases } from "./logit-rules.js";
@@ -62,9 +62,8 @@ export interface TextOptions extends TokenOptions {
 
 /** The options after they have been checked and filled in with defaults. */
 export interface TokenSettings {
-  sampling: Required<SamplingOptions>;
+  sampling: Required<RowSampling>;
   maxTokens: number;
-  seed: number;
   stopTokens: ReadonlySet<number>;
   minTokens: number;
   /** Token ids and the numbers that are added to their logits. */
@@ -134,9 +133,8 @@ export function checkTokenOptions(op: string, model: CausalModel, options: Token
   checkSignal(op, signal);
   if (onToken !== undefined && typeof onToken !== "function") throw expected(op, "onToken to be a function", onToken);
   return {
-    sampling: checkSampling(op, options),
+    sampling: { ...checkSampling(op, options), seed },
     maxTokens,
-    seed,
     stopTokens: new Set(stopTokens),
     minTokens,
     logitBias: checkLogitBias(op, logitBias, model.config.vocabularySize),

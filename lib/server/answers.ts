@@ -215,13 +215,13 @@ export class Answers {
   async all(withTokens = false): Promise<Answer[]> {
     const answers: Answer[] = [];
     for (let part = await this.next(); part; part = await this.next()) {
-      const { index, text, tokens = [], reasoning, toolCalls, logprobs, finishReason } = part;
+      const { index, text, tokens, reasoning, toolCalls, logprobs, finishReason } = part;
       const answer = (answers[index] ??= { text: "", reasoning: "", toolCalls: [], finishReason: "stop" });
       answer.text += text;
-      answer.reasoning += reasoning ?? "";
-      for (const delta of toolCalls ?? []) addToolCallDelta(answer.toolCalls, delta);
-      for (const one of logprobs ?? []) (answer.logprobs ??= new LogprobRows()).push(one);
-      if (withTokens) (answer.tokens ??= []).push(...tokens);
+      if (reasoning) answer.reasoning += reasoning;
+      if (toolCalls) for (const delta of toolCalls) addToolCallDelta(answer.toolCalls, delta);
+      if (logprobs) for (const one of logprobs) (answer.logprobs ??= new LogprobRows()).push(one);
+      if (withTokens) (answer.tokens ??= []).push(...(tokens ?? []));
       if (finishReason) answer.finishReason = finishReason;
     }
     return answers;
