@@ -43,12 +43,9 @@ export class AllowedTokens {
     if (isSame && known.stopTokens === stopTokens && known.mayStop === mayStop) return;
     this.#known[row] = { tokens, accepts, stopTokens, mayStop };
     this.#changed = true;
-    const own = this.#rowOf(row);
+    const own = this.#rowOf(row).fill(-1);
     if (constraint) writeAllowed(own, constraint, stopTokens, mayStop);
-    else {
-      own.fill(-1);
-      if (!mayStop) for (const token of stopTokens) own[token >> 5]! &= ~(1 << (token & 31));
-    }
+    else if (!mayStop) for (const token of stopTokens) own[token >> 5]! &= ~(1 << (token & 31));
   }
 
   /** Uploads the bits, if they have changed. In the rows from `count` on any token may follow. */
