@@ -299,6 +299,18 @@ describe.each(devicesTested)("with everything around it, on $name", ({ device, s
     for (const used of [x, loss]) used.dispose();
   });
 
+  test("a weight without inputs adds nothing to the bias, in one row and in many", async () => {
+    select();
+    using weight = weightOn(device, make("Q8_0", 35, 0));
+    using bias = normals([35], "f32", 8);
+    const expected = Array.from(await bias.data());
+    for (const rows of [1, 3, 19]) {
+      using x = normals([rows, 0], "f32", 1);
+      using out = noGrad(() => quantizedLinear(x, weight, { bias }));
+      expect(Array.from(await out.data())).toEqual(Array.from({ length: rows }, () => expected).flat());
+    }
+  });
+
   test("refuses what does not fit", async () => {
     select();
     const made = make("Q6_K", 4, 256);
