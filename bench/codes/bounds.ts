@@ -34,7 +34,7 @@ interface Means {
 }
 
 /**
- * Returns how much of a peak of the machine a task uses, in words; null if the peak is not known, as that of a matrix unit.
+ * Returns how much of a peak of the machine a task uses, in words; null if the peak is not known.
  * Bytes are multiplied where the instruction set that the machine's name says has vectors of them.
  */
 export function boundOf(task: Task, { bytes, products }: Work, ms: number, means: Means): string | null {
@@ -44,7 +44,8 @@ export function boundOf(task: Task, { bytes, products }: Work, ms: number, means
     const read = (bytes * task.count) / ms / 1e6;
     return `reads ${read.toFixed(1)} GB of weights a second, ${share(read, peaks.read)} of what the memory gives (${peaks.read.toFixed(1)})`;
   }
-  if (machine.includes("amx")) return null;
+  // No loop measures what AVX2's products of small integers or the matrix unit can reach.
+  if (machine.includes("amx") || machine.includes("avx2")) return null;
   const digits = /avx512(vnni|bf16)/.test(machine) ? means.digits : null;
   const peak = digits === null ? peaks.f32 : peaks.bytes;
   if (peak === undefined) return null;

@@ -114,7 +114,7 @@ for (const [name, file] of files) {
       ),
     };
     run.rows.push(row);
-    console.log(line(row, run.rows));
+    console.log(line(row, run));
     if (flags.json) writeFileSync(flags.json, `${JSON.stringify(run, null, 2)}\n`);
   }
   model.dispose();

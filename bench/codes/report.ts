@@ -47,7 +47,7 @@ export interface CodesGoal {
   least: number;
 }
 
-/** The least ratios: of a task in the default precision, and with activations in 8 bits. */
+/** The least ratios with AVX-512: of a task in the default precision, and with activations in 8 bits. */
 const goals: Record<Task["name"], readonly CodesGoal[]> = {
   prefill: [
     { ours: byDefault, theirs: "llama.cpp", least: 1.2 },
@@ -65,6 +65,17 @@ const goals: Record<Task["name"], readonly CodesGoal[]> = {
     { ours: inEightBits, theirs: "ik_llama.cpp", least: 1.2 },
   ],
 };
+
+/** The least ratios of any task with AVX2. */
+const goalsOfAvx2: readonly CodesGoal[] = [
+  { ours: byDefault, theirs: "llama.cpp", least: 1 },
+  { ours: inEightBits, theirs: "llama.cpp", least: 1.2 },
+  { ours: inEightBits, theirs: "ik_llama.cpp", least: 1.2 },
+];
+
+function goalsOf(task: Task, machine: string): readonly CodesGoal[] {
+  return machine.includes("(avx2,") ? goalsOfAvx2 : goals[task.name];
+}
 
 /** Returns how many times as fast as a peer heed is in each comparison of a row; null where one of them is missing. */
 export function ratiosOf(row: CodesRow): (number | null)[] {
@@ -89,9 +100,9 @@ function besideFloats(row: CodesRow, rows: readonly CodesRow[]): number | null {
 /** Returns a line for each precision of heed in which a row misses a goal: how near it is to what the machine can do. */
 function boundLines(row: CodesRow, machine: string, peaks: Peaks): string[] {
   const { file, task, work, results } = row;
-  const ratios = ratiosOf(row);
+  const [ratios, least] = [ratiosOf(row), goalsOf(task, machine)];
   return [byDefault, inEightBits].flatMap((name) => {
-    const missed = goals[task.name].some(({ ours, least }, i) => ours === name && (ratios[i] ?? Infinity) < least);
+    const missed = least.some((goal, i) => goal.ours === name && (ratios[i] ?? Infinity) < goal.least);
     const result = results[name];
     if (!missed || !work || !result || !("median" in result)) return [];
     const digits = file === inFloats ? null : name === byDefault ? 2 : 1;
@@ -114,11 +125,11 @@ function cellOf(row: CodesRow, name: string): string {
 
 const names = [byDefault, inEightBits, ...peers];
 
-/** Returns a row as a line for the terminal. `rows` has the rows so far. */
-export function line(row: CodesRow, rows: readonly CodesRow[]): string {
+/** Returns a row as a line for the terminal. The run has the rows so far. */
+export function line(row: CodesRow, { machine, rows }: CodesRun): string {
   const rates = names.map((name) => `${name} ${cellOf(row, name)}`);
   const ratios = ratiosOf(row).map((ratio, i) => {
-    const { ours, theirs, least } = goals[row.task.name][i]!;
+    const { ours, theirs, least } = goalsOf(row.task, machine)[i]!;
     return ratio === null ? [] : [`${ours} ÷ ${theirs} ${ratio} (goal ${least}, ${ratio >= least ? "met" : "SHORT"})`];
   });
   const floats = besideFloats(row, rows);
@@ -142,9 +153,9 @@ F16. A dagger (†) marks runs whose quartiles are more than 15 % of the median 
 loops that do nothing else; a row far below them is not bounded by them.
 \`npm run bench:codes -- --write\` renews this section.`;
 
-function table(rows: readonly CodesRow[]): string {
+function table(rows: readonly CodesRow[], machine: string): string {
   const ratio = (row: CodesRow): string[] => [
-    ...ratiosOf(row).map((got, i) => (got === null ? "–" : `${got} (${goals[row.task.name][i]!.least})`)),
+    ...ratiosOf(row).map((got, i) => (got === null ? "–" : `${got} (${goalsOf(row.task, machine)[i]!.least})`)),
     besideFloats(row, rows)?.toString() ?? "–",
   ];
   return [
@@ -170,8 +181,8 @@ export function codesSection(run: CodesRun): string {
   return [
     `### Files in codes on ${run.machine}`,
     `Measured on ${run.date} with ${threads}, ${run.rounds} turns each; ${versions.join("; ")}. ${run.model}`,
-    table(one),
-    ...(many.length ? [table(many)] : []),
+    table(one, run.machine),
+    ...(many.length ? [table(many, run.machine)] : []),
     ...(bounds.length > 0
       ? [`How near the rows that miss a goal are to the peaks of the machine:\n\n${bounds.join("\n")}`]
       : []),

@@ -267,7 +267,8 @@ export interface QuantizedLinearOptions {
    * Bits to which x may be rounded. Where the processor multiplies bytes (AVX512-VNNI), x becomes integers of 1, 2 or 3
    * bytes, so that the products are exact and fewer bytes take less time. Neighbours share a step: 32 of them, or as many
    * as share a scale in heed's own codes. The error of a number is at most 2^-23, 2^-15 or 1/254 of the largest of these
-   * neighbours, for 24, 16 and 8 bits. Elsewhere, and on a GPU, x is not rounded. bf16 and f16 take 16 bits at most.
+   * neighbours, for 24, 16 and 8 bits. bf16 and f16 take 16 bits at most. With AVX2, x is rounded to 16 or 8 bits where the
+   * weight is in blocks of a GGUF file; 8 bits are 16 where codes have 8 bits. Elsewhere, and on a GPU, x is not rounded.
    * @default 24 while operations are recorded for a backward pass, else the weight's `activations`, else 16
    */
   activations?: ActivationBits;

@@ -40,9 +40,15 @@ interface Made {
   values: Float32Array;
 }
 
-function make(format: BlockFormat, outputs: number, inputs: number, half?: (random: Random) => number): Made {
+function make(
+  format: BlockFormat,
+  outputs: number,
+  inputs: number,
+  half?: (random: Random) => number,
+  draw?: Random,
+): Made {
   const { type, numbers, random } = blocks.find(({ name }) => name === format)!;
-  const generator = new Random(100 * type + outputs);
+  const generator = draw ?? new Random(100 * type + outputs);
   const made = Array.from({ length: (outputs * inputs) / numbers }, () => random(generator, half));
   return {
     ...{ format, outputs, inputs },
@@ -54,6 +60,17 @@ function make(format: BlockFormat, outputs: number, inputs: number, half?: (rand
 function weightOn(device: string, { format, outputs, inputs, bytes }: Made): BlockTensors & Disposable {
   const stored = tensor(bytes, [outputs, bytes.length / outputs], { device, dtype: "u8" });
   return { blocks: stored, format, outputs, inputs, [Symbol.dispose]: () => stored.dispose() };
+}
+
+/** Draws the same number always, so that integers are the least or the largest. */
+class Constant extends Random {
+  constructor(readonly value: number) {
+    super(0);
+  }
+
+  override uniform(): number {
+    return this.value;
+  }
 }
 
 const same = (a: number, b: number): boolean => a === b || (Number.isNaN(a) && Number.isNaN(b));
@@ -144,6 +161,39 @@ describe.each(productTargets)("on $name", ({ device, select }) => {
           }
         }
     }
+  });
+
+  test("the largest and the least codes by the largest inputs are added without an overflow", async () => {
+    select();
+    for (const format of formats)
+      for (const always of [0, 1 - 2 ** -32]) {
+        const inputs = inputsOf(format);
+        const made = make(
+          format,
+          17,
+          inputs,
+          () => (format === "MXFP4" ? 119 : halfBits(2 ** -9)),
+          new Constant(always),
+        );
+        using weight = weightOn(device, made);
+        const rows = 5;
+        const signs = [() => 1, () => -1, (k: number) => (k % 2 ? 1 : -1), (k: number) => (k % 4 < 2 ? 1 : -1)];
+        const x = Float32Array.from({ length: rows * inputs }, (_, i) =>
+          signs[Math.floor(i / inputs) % 4]!(i % inputs),
+        );
+        using input = tensor(x, [rows, inputs], { device });
+        for (const activations of device === "cpu" ? activationBits : [24 as const])
+          for (const count of [1, rows]) {
+            using some = narrow(input, 0, 0, count);
+            using out = noGrad(() => quantizedLinear(some, weight, { activations }));
+            const y = await out.data();
+            for (let r = 0; r < count; r++) {
+              const { exact, bound } = product(made, x, r, 0, halfStep(activations, "f32"));
+              const worst = Math.max(...Array.from({ length: 17 }, (_, n) => Math.abs(y[r * 17 + n]! - exact)));
+              expect(worst, `${format}, ${activations} bits, row ${r} of ${count}`).toBeLessThanOrEqual(bound);
+            }
+          }
+      }
   });
 });
 

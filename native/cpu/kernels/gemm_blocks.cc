@@ -1,9 +1,10 @@
 // gemm_blocks: out[M, N] = activation(a[M, K] · W + bias) + residual, with W in blocks of a GGUF file (core/blocks.h).
 // dequantize_blocks: rows of the file's matrix. gemm_blocks_backward: dinp[M, K] (+)= dout[M, N] · Wᵀ.
 //
-// A tile is some columns of the product, which are rows of the file. With AVX512-VNNI activations are cut into bytes
-// (gemm_blocks_int8.h); without it codes become floats (gemm_blocks_f32.h). An element is summed by one thread in an
-// order that does not depend on the rows beside it, so its bits depend neither on them nor on the number of threads.
+// A tile is some columns of the product, which are rows of the file. With AVX512-VNNI or AVX2 activations are cut into
+// bytes or numbers of 16 bits (gemm_blocks_int8.h); otherwise codes become floats (gemm_blocks_f32.h). An element is
+// summed by one thread in an order that does not depend on the rows beside it, so its bits depend neither on them nor
+// on the number of threads.
 #include "core/checks/blocks.h"
 #include "cpu/isa.h"
 #include "cpu/kernels/gemm_blocks_f32.h"
@@ -68,9 +69,9 @@ void HEED_ISA::gemm_blocks(Stream& stream, Out out, In a, In blocks, OptIn bias,
                        residual ? *residual : TensorView{},
                        preact ? *preact : TensorView{},
                        static_cast<Activation>(activation)};
-#ifdef HEED_INT8_DOT
-  if (int8_dot()) {
-    return with_digits(a, precision, [&](auto digits) {
+#ifdef HEED_DIGITS
+  if (const int64_t most = digits_of(p, precision)) {
+    return with_digits(most, [&](auto digits) {
       constexpr int D = digits.value;
       const int64_t bytes = p.rows * InputRows<D>{p.rows, weight.K, nullptr}.row_bytes();
       const Stream::Workspace memory(stream, op, static_cast<size_t>(bytes));

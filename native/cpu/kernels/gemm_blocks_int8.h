@@ -1,5 +1,5 @@
-// The product with a weight in blocks by AVX512-VNNI. Digits of the activations (digits.h), of 32 that share a step,
-// are multiplied by the codes of the blocks (block_codes.h) exactly.
+// The product with a weight in blocks by AVX512-VNNI or AVX2. Digits of the activations (digits.h), of 32 that share a
+// step, are multiplied by the codes of the blocks (block_codes.h) exactly.
 //
 // An element is defined by its parts, the 16 or 32 numbers that share a scale. The products of a part's codes with the
 // first two digits of its activations, and with the third, are two exact integers, which are one float together. What
@@ -7,49 +7,77 @@
 // row. The float times step · scale is added to the element, part after part in the order of K, and then the part's
 // minimum times the sum of its activations. Whether lanes hold K or columns makes no difference to the bits: one row is
 // multiplied by codes as they lie in the file (gemm_blocks_row.h), more rows by panels (gemm_blocks_panels.h), sixteen
-// by the matrix unit if there is one (gemm_blocks_tiles.h).
+// by the matrix unit if there is one (gemm_blocks_tiles.h). AVX2 has both ways in gemm_blocks_pairs.h, with the same
+// bits. It multiplies numbers of 16 bits as fast as bytes by codes of 8 bits, so that these have two digits at least;
+// three digits would be no faster than f32.
 //
 // An element that is infinite or NaN is computed again in f32, because only then do infinite scales and activations
 // meet their signs and zeros one by one.
 #pragma once
+#include "cpu/isa.h"
+#include "cpu/kernels/gemm_blocks_pairs.h"
 #include "cpu/kernels/gemm_blocks_tiles.h"
 
-#if defined(HEED_INT8_DOT)
+#if defined(HEED_DIGITS)
 
 namespace heed::cpu::HEED_ISA {
 namespace {
+
+// Returns how many digits the activations of a product in so many bits are cut into, or 0 if f32 is as fast.
+inline int64_t digits_of(const BlockProduct& p, int64_t bits) {
+  const int64_t digits = digits_of(p.a, bits);
+#if defined(HEED_INT8_DOT)
+  return int8_dot() ? digits : 0;
+#else
+  bool fits = false;
+  with_codes(p.weight.kind, [&](auto format) { fits = multiplies<decltype(format), 1>(); });
+  return digits == 3 ? 0 : fits ? digits : 2;
+#endif
+}
 
 // What a format has of its own.
 template <int D>
 struct BlockMethod {
   using MultiplyStep = void (*)(const InputStep<D>* in, int64_t stride, const CodePanel* panels, int64_t parts,
                                 float (*sums)[kTileColumns]);
-  static constexpr int kRows = D == 1 ? 8 : 4;  // as many as registers have room for
 
   CodeTraits traits;
   int64_t step_bytes;
   vf (*multiply_row)(const BlockProduct& p, const InputRows<D>& inputs, int64_t row, int64_t column, int64_t ahead);
   void (*fill_panels)(const TileSteps<kTileColumns>& step, CodePanel* panels);
-  MultiplyStep multiply_steps[4];  // of 1, 2, 4 and 8 rows
-  MultiplyStep multiply_tiles;     // of 16 rows; null if the machine has no matrix unit
-  void (*shape_tiles)();
+  MultiplyStep multiply_steps[4];         // of 1, 2, 4 and 8 rows
+  MultiplyStep multiply_tiles = nullptr;  // of 16 rows; null if the machine has no matrix unit
+  void (*shape_tiles)() = nullptr;
 
   explicit BlockMethod(BlockKind kind) {
     with_codes(kind, [&](auto format) {
       using Format = decltype(format);
-      traits = {Format::kZero, Format::kPart, Format::kMinima};
-      step_bytes = Format::kStepBytes;
-      multiply_row = &HEED_ISA::multiply_row<Format, D>;
-      fill_panels = &HEED_ISA::fill_panels<Format>;
-      multiply_steps[0] = &multiply_step<D, Format::kPart, Format::kMinima, 1>;
-      multiply_steps[1] = &multiply_step<D, Format::kPart, Format::kMinima, 2>;
-      multiply_steps[2] = &multiply_step<D, Format::kPart, Format::kMinima, 4>;
-      multiply_steps[3] = &multiply_step<D, Format::kPart, Format::kMinima, kRows>;
-      multiply_tiles = int8_tiles() ? &HEED_ISA::multiply_tiles<D, Format::kPart, Format::kMinima> : nullptr;
-      shape_tiles = &HEED_ISA::shape_tiles<D, Format::kPart>;
+      if constexpr (multiplies<Format, D>()) {
+        traits = {Format::kZero, Format::kPart, Format::kMinima};
+        step_bytes = Format::kStepBytes;
+        multiply_row = &HEED_ISA::multiply_row<Format, D>;
+        fill_panels = &HEED_ISA::fill_panels<Format, D>;
+        multiply_steps[0] = step_of<Format, D, 1>;
+        multiply_steps[1] = step_of<Format, D, 2>;
+        multiply_steps[2] = step_of<Format, D, 4>;
+        multiply_steps[3] = step_of<Format, D, kStepRows<D>>;
+#if defined(HEED_INT8_DOT)
+        multiply_tiles = int8_tiles() ? &HEED_ISA::multiply_tiles<D, Format::kPart, Format::kMinima> : nullptr;
+        shape_tiles = &HEED_ISA::shape_tiles<D, Format::kPart>;
+#endif
+      }
     });
   }
 };
+
+inline bool all_finite(vf x) {
+  const vf zeros = x - x;  // NaN if a number is not finite
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask((__m512)zeros, _mm512_setzero_ps(), _CMP_EQ_OQ) == 0xffff;
+#else
+  return _mm256_movemask_ps(_mm256_cmp_ps((__m256)zeros, _mm256_setzero_ps(), _CMP_EQ_OQ)) == 0xff;
+#endif
+}
 
 // Returns an element's sum over K in f32.
 inline float sum_of_floats(const BlockProduct& p, int64_t row, int64_t column) {
@@ -67,9 +95,8 @@ inline float sum_of_floats(const BlockProduct& p, int64_t row, int64_t column) {
 }
 
 inline void finish_columns(const BlockProduct& p, int64_t row, int64_t column, vf sum) {
-  const __mmask16 finite = _mm512_cmp_ps_mask((__m512)(sum - sum), _mm512_setzero_ps(), _CMP_EQ_OQ);
-  if (finite != 0xffff)
-    for (int64_t c = 0; c < min_of<int64_t>(16, p.weight.N - column); c++)
+  if (!all_finite(sum))
+    for (int64_t c = 0; c < min_of<int64_t>(kWidth, p.weight.N - column); c++)
       if (!std::isfinite(sum[c])) sum[c] = sum_of_floats(p, row, column + c);
   finish(p, row, column, sum);
 }
@@ -98,7 +125,7 @@ inline void multiply_rows(const BlockProduct& p, const BlockMethod<D>& method, c
   std::memset(sums, 0, static_cast<size_t>(count) * sizeof *sums);
   const auto finish_rows = [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++)
-      for (int64_t c = 0; c < kTileColumns && column + c < p.weight.N; c += 16)
+      for (int64_t c = 0; c < kTileColumns && column + c < p.weight.N; c += kWidth)
         finish_columns(p, first + r, column + c, load(sums[r] + c));
   };
   if (p.weight.K == 0) finish_rows(0, count);
@@ -119,7 +146,8 @@ inline void multiply_rows(const BlockProduct& p, const BlockMethod<D>& method, c
       }
     };
     if (tiles) multiply_some(method.multiply_tiles, kRegisterRows);
-    for (int size = D == 1 ? 3 : 2; size >= 0; size--) multiply_some(method.multiply_steps[size], int64_t{1} << size);
+    for (int size = kStepRows<D> == 8 ? 3 : 2; size >= 0; size--)
+      multiply_some(method.multiply_steps[size], int64_t{1} << size);
   }
   if (tiles) release_tiles();
 }
@@ -133,7 +161,7 @@ inline void multiply_digits(const BlockProduct& p, char* memory) {
     for (int64_t i = begin; i < end; i++) cut_chunk(p, method.traits, inputs, i / chunks, i % chunks);
   });
   if (p.rows == 1)
-    return over_runs(p, kRowColumns, 1, 1, inputs.row_bytes(), [&](int64_t, int64_t, int64_t column, int64_t ahead) {
+    return over_runs(p, kWidth, 1, 1, inputs.row_bytes(), [&](int64_t, int64_t, int64_t column, int64_t ahead) {
       finish_columns(p, 0, column, method.multiply_row(p, inputs, 0, column, ahead));
     });
   constexpr int64_t kMostRows = 256;

@@ -10,7 +10,15 @@ namespace heed::cpu::HEED_ISA {
 namespace {
 
 constexpr int kPanels = 2;  // of 16 columns, in a tile
-constexpr int64_t kTileColumns = kPanels * 16;
+constexpr int64_t kTileColumns = kPanels * kWidth;
+template <int D>
+constexpr int kStepRows = D == 1 ? 8 : 4;  // that are multiplied at once: as many as registers have room for
+
+// Any number of digits may be multiplied by the codes of any format.
+template <class Format, int D>
+constexpr bool multiplies() {
+  return true;
+}
 
 // A step of sixteen columns.
 struct alignas(64) CodePanel {
@@ -18,7 +26,7 @@ struct alignas(64) CodePanel {
   PanelScales scales;
 };
 
-template <class Format>
+template <class Format, int>
 void fill_panels(const TileSteps<kTileColumns>& step, CodePanel* panels) {
   for (int v = 0; v < kPanels; v++) {
     const uint8_t* const* columns = step.columns + 16 * v;
@@ -92,6 +100,9 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_step(const InputStep<D>
       }
   }
 }
+
+template <class Format, int D, int R>
+constexpr auto step_of = &multiply_step<D, Format::kPart, Format::kMinima, R>;
 
 }  // namespace
 }  // namespace heed::cpu::HEED_ISA

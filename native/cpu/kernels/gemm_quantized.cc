@@ -29,7 +29,7 @@ void HEED_ISA::gemm_quantized(Stream& stream, Out out, In a, In codes, In scales
                            static_cast<Activation>(activation)};
 #ifdef HEED_INT8_DOT
   if (int8_dot()) {
-    return with_digits(a, precision, [&](auto digits) {
+    return with_digits(digits_of(a, precision), [&](auto digits) {
       constexpr int D = digits.value;
       const Stream::Workspace memory(stream, op, static_cast<size_t>(Digits<D>::bytes(weight, p.rows)));
       stream.launch(op, [p, bytes = static_cast<char*>(memory.data())] {
