@@ -6,6 +6,10 @@
 // kMost, the largest code; kPart, the numbers that share a scale; kMinima, whether there are minima; the bytes of a
 // step), the scales of a step (of kWidth columns at once if kPacked, block_scales.h), and its codes in vectors of 64 in
 // the order of K. Scales and minima are the same floats as in blocks.h. AVX-512 and AVX2 have these functions.
+//
+// If the 64 codes of a vector come from whole bytes of the file, the format has these in kPieces pieces of 16 bytes,
+// from which codes may be taken after bytes of several columns have changed their places: piece_codes(bytes, part) are
+// codes of a piece, from word_of(piece, part) on, where a word is four of the 64 codes.
 #pragma once
 #include "cpu/kernels/block_bytes.h"
 #include "cpu/kernels/block_scales.h"
@@ -36,52 +40,50 @@ HEED_IN_LOOP StepScales load_scales(const float* scales, const float* minima) {
 template <BlockKind kind>
 struct ShortBlocks {
   static constexpr bool kMinima = false, kPacked = false;
-  static constexpr int kPart = 32;
+  static constexpr int kPart = 32, kPieces = 0;
   static constexpr int64_t kStepBytes = 8 * block_shape(kind).bytes;
 
   static HEED_IN_LOOP const uint8_t* at(const uint8_t* from, int i) { return from + i * block_shape(kind).bytes; }
 
-  template <class T>
-  static HEED_IN_LOOP uint64_t word(const uint8_t* from, int i) {
-    T bits;
-    __builtin_memcpy(&bits, at(from, i), sizeof bits);
-    uint64_t wide = bits;
-    __asm__("" : "+r"(wide));
-    return wide;
-  }
-  // The f16 at the beginning of each block. The words are put together outside vectors, which have enough to do.
+  // The f16 at the beginning of each block.
   static HEED_IN_LOOP StepScales scales(const uint8_t* from) {
-    const auto four = [&](int i) {
-      return word<uint16_t>(from, i) | word<uint16_t>(from, i + 1) << 16 | word<uint16_t>(from, i + 2) << 32 |
-             word<uint16_t>(from, i + 3) << 48;
-    };
-    const __m128i halves = _mm_set_epi64x(static_cast<int64_t>(four(4)), static_cast<int64_t>(four(0)));
-    return {{first_lanes(_mm256_cvtph_ps(halves))}};
+    __m128i first, second;
+    words_of_blocks<block_shape(kind).bytes>(from, first, second);
+    return {{first_lanes(_mm256_cvtph_ps(first))}};
   }
   // The two f16 at the beginning of each block.
   static HEED_IN_LOOP StepScales scales_and_minima(const uint8_t* from) {
-    const auto two = [&](int i) {
-      return static_cast<int64_t>(word<uint32_t>(from, i) | word<uint32_t>(from, i + 1) << 32);
-    };
-    const __m256i both = _mm256_set_epi64x(two(6), two(4), two(2), two(0));
-    __m256 first, second;
-    halves_of(both, first, second);
-    return {{first_lanes(first)}, {first_lanes(second)}};
+    __m128i first, second;
+    words_of_blocks<block_shape(kind).bytes>(from, first, second);
+    return {{first_lanes(_mm256_cvtph_ps(first))}, {first_lanes(_mm256_cvtph_ps(second))}};
   }
   static HEED_IN_LOOP Bytes half_bytes(const uint8_t* from, int i, int offset) {
     return half_bytes_of(at(from, 2 * i) + offset, at(from, 2 * i + 1) + offset);
   }
   // Adds the fifth bits, of which each block has 32.
   static HEED_IN_LOOP Bytes with_fifths(Bytes codes, const uint8_t* from, int i, int offset) {
-    return with_fifths_of(codes, word<uint32_t>(from + offset, 2 * i) | word<uint32_t>(from + offset, 2 * i + 1) << 32);
+    return with_fifths_of(
+        codes, read_word<uint32_t>(at(from, 2 * i) + offset) | read_word<uint32_t>(at(from, 2 * i + 1) + offset) << 32);
   }
+};
+
+// Formats of ShortBlocks whose codes are half bytes, from `offset` on in a block.
+template <BlockKind kind, int offset>
+struct HalfBytes : ShortBlocks<kind> {
+  static constexpr int kPieces = 2;
+  static HEED_IN_LOOP Bytes codes(const uint8_t* from, int i) { return ShortBlocks<kind>::half_bytes(from, i, offset); }
+  static HEED_IN_LOOP const uint8_t* piece(const uint8_t* from, int i, int piece) {
+    return ShortBlocks<kind>::at(from, 2 * i + piece) + offset;
+  }
+  static constexpr int word_of(int piece, int part) { return 8 * piece + 4 * part; }
+  static HEED_IN_LOOP Bytes piece_codes(Bytes piece, int part) { return half_bytes_at(piece, part); }
 };
 
 // A block of 256 numbers.
 template <BlockKind kind>
 struct LongBlock {
   static constexpr bool kMinima = false, kPacked = packs_scales(kind);
-  static constexpr int kPart = 32;
+  static constexpr int kPart = 32, kPieces = 0;
   static constexpr int64_t kStepBytes = block_shape(kind).bytes;
 
   static HEED_IN_LOOP void read_scales(const uint8_t* const* columns, PanelScales& to) {
@@ -112,17 +114,15 @@ template <BlockKind kind>
 struct BlockCodes;
 
 template <>
-struct BlockCodes<BlockKind::q4_0> : ShortBlocks<BlockKind::q4_0> {
+struct BlockCodes<BlockKind::q4_0> : HalfBytes<BlockKind::q4_0, 2> {
   static constexpr int kZero = 8, kMost = 15;
-  static HEED_IN_LOOP Bytes codes(const uint8_t* from, int i) { return half_bytes(from, i, 2); }
 };
 
 template <>
-struct BlockCodes<BlockKind::q4_1> : ShortBlocks<BlockKind::q4_1> {
+struct BlockCodes<BlockKind::q4_1> : HalfBytes<BlockKind::q4_1, 4> {
   static constexpr int kZero = 0, kMost = 15;
   static constexpr bool kMinima = true;
   static HEED_IN_LOOP StepScales scales(const uint8_t* from) { return scales_and_minima(from); }
-  static HEED_IN_LOOP Bytes codes(const uint8_t* from, int i) { return half_bytes(from, i, 4); }
 };
 
 template <>
@@ -145,7 +145,12 @@ struct BlockCodes<BlockKind::q5_1> : ShortBlocks<BlockKind::q5_1> {
 
 template <>
 struct BlockCodes<BlockKind::q8_0> : ShortBlocks<BlockKind::q8_0> {
-  static constexpr int kZero = 128, kMost = 255;
+  static constexpr int kZero = 128, kMost = 255, kPieces = 4;
+  static HEED_IN_LOOP const uint8_t* piece(const uint8_t* from, int i, int piece) {
+    return at(from, 2 * i + piece / 2) + 2 + piece % 2 * 16;
+  }
+  static constexpr int word_of(int piece, int) { return 4 * piece; }
+  static HEED_IN_LOOP Bytes piece_codes(Bytes piece, int) { return flipped(piece, 128); }
   static HEED_IN_LOOP Bytes codes(const uint8_t* from, int i) {
     const __m256i first = load32(at(from, 2 * i) + 2), second = load32(at(from, 2 * i + 1) + 2);
     return flipped(joined(first, second), 128);
@@ -180,8 +185,13 @@ struct BlockCodes<BlockKind::q3_k> : LongBlock<BlockKind::q3_k> {
 
 template <>
 struct BlockCodes<BlockKind::q4_k> : LongBlock<BlockKind::q4_k> {
-  static constexpr int kZero = 0, kMost = 15;
+  static constexpr int kZero = 0, kMost = 15, kPieces = 2;
   static constexpr bool kMinima = true;
+  static HEED_IN_LOOP const uint8_t* piece(const uint8_t* from, int i, int piece) {
+    return from + 16 + 32 * i + 16 * piece;
+  }
+  static constexpr int word_of(int piece, int part) { return 4 * piece + 8 * part; }
+  static HEED_IN_LOOP Bytes piece_codes(Bytes piece, int part) { return half_bytes_at(piece, part); }
   static HEED_IN_LOOP Bytes codes(const uint8_t* from, int i) { return half_bytes_of(from + 16 + 32 * i); }
 };
 
@@ -212,10 +222,13 @@ struct BlockCodes<BlockKind::q6_k> : LongBlock<BlockKind::q6_k> {
 };
 
 template <>
-struct BlockCodes<BlockKind::iq4_nl> : ShortBlocks<BlockKind::iq4_nl> {
+struct BlockCodes<BlockKind::iq4_nl> : HalfBytes<BlockKind::iq4_nl, 2> {
   static constexpr int kZero = 127, kMost = 240;
   static HEED_IN_LOOP Bytes codes(const uint8_t* from, int i) {
     return looked_up<kNonlinear, kZero>(half_bytes(from, i, 2));
+  }
+  static HEED_IN_LOOP Bytes piece_codes(Bytes piece, int part) {
+    return looked_up<kNonlinear, kZero>(half_bytes_at(piece, part));
   }
 };
 
@@ -242,17 +255,20 @@ struct BlockCodes<BlockKind::iq4_xs> : LongBlock<BlockKind::iq4_xs> {
 };
 
 template <>
-struct BlockCodes<BlockKind::mxfp4> : ShortBlocks<BlockKind::mxfp4> {
+struct BlockCodes<BlockKind::mxfp4> : HalfBytes<BlockKind::mxfp4, 1> {
   static constexpr int kZero = 12, kMost = 24;
   static HEED_IN_LOOP StepScales scales(const uint8_t* from) {
     uint64_t exponents = 0;
 #pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) exponents |= word<uint8_t>(from, i) << (8 * i);
+    for (int i = 0; i < 8; i++) exponents |= read_word<uint8_t>(at(from, i)) << (8 * i);
     const __m128i bytes = _mm_cvtsi64_si128(static_cast<int64_t>(exponents));
     return {{mxfp4_scales(widened(bytes))}};
   }
   static HEED_IN_LOOP Bytes codes(const uint8_t* from, int i) {
     return looked_up<kE2M1, kZero>(half_bytes(from, i, 1));
+  }
+  static HEED_IN_LOOP Bytes piece_codes(Bytes piece, int part) {
+    return looked_up<kE2M1, kZero>(half_bytes_at(piece, part));
   }
 };
 

@@ -91,6 +91,16 @@ struct PartBytes {
   }
 };
 
+// Widens the two f16 of each word.
+HEED_IN_LOOP void halves_of(__m256i words, __m256& first, __m256& second) {
+  // Four first ones and four second ones in each half; then all first ones and all second ones.
+  const __m256i fours =
+      _mm256_packus_epi32(_mm256_and_si256(words, _mm256_set1_epi32(0xffff)), _mm256_srli_epi32(words, 16));
+  const __m256i halves = _mm256_permute4x64_epi64(fours, 0xd8);
+  first = _mm256_cvtph_ps(_mm256_castsi256_si128(halves));
+  second = _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1));
+}
+
 // The two f16 at `offset` of each of eight columns.
 struct ColumnHalves {
   vf first, second;

@@ -26,6 +26,31 @@ struct alignas(64) CodePanel {
   PanelScales scales;
 };
 
+// Stores chunk i of sixteen columns with the columns in the lanes. The bytes of a format with pieces change their
+// places before codes are taken out of them, so that they are fewer.
+template <class Format>
+HEED_IN_LOOP void fill_chunk(const uint8_t* const* columns, int i, uint8_t (*to)[64]) {
+  if constexpr (Format::kPieces > 0) {
+#pragma GCC unroll 4
+    for (int piece = 0; piece < Format::kPieces; piece++) {
+      Bytes words[4];
+      turn_pieces(columns, [&](const uint8_t* from) { return Format::piece(from, i, piece); }, words);
+#pragma GCC unroll 4
+      for (int w = 0; w < 4; w++)
+#pragma GCC unroll 2
+        for (int part = 0; part < 4 / Format::kPieces; part++)
+          _mm512_store_si512(to[Format::word_of(piece, part) + w], Format::piece_codes(words[w], part));
+    }
+  } else {
+    vf words[16];
+#pragma GCC unroll 16
+    for (int c = 0; c < 16; c++) words[c] = (vf)Format::codes(columns[c], i);
+    transpose(words);
+#pragma GCC unroll 16
+    for (int w = 0; w < 16; w++) _mm512_store_ps(to[w], (__m512)words[w]);
+  }
+}
+
 template <class Format, int>
 void fill_panels(const TileSteps<kTileColumns>& step, CodePanel* panels) {
   for (int v = 0; v < kPanels; v++) {
@@ -34,12 +59,7 @@ void fill_panels(const TileSteps<kTileColumns>& step, CodePanel* panels) {
 #pragma GCC unroll 4
     for (int i = 0; i < kChunks; i++) {
       if (i * kChunkInputs >= step.left) break;
-      vf words[16];
-#pragma GCC unroll 16
-      for (int c = 0; c < 16; c++) words[c] = (vf)Format::codes(columns[c], i);
-      transpose(words);
-#pragma GCC unroll 16
-      for (int w = 0; w < 16; w++) _mm512_store_ps(panels[v].codes[16 * i + w], (__m512)words[w]);
+      fill_chunk<Format>(columns, i, panels[v].codes + 16 * i);
     }
   }
 }
