@@ -10,7 +10,15 @@
 // whole vocabulary (compare Dong et al. 2024, arXiv:2411.15100).
 import { atOnce, type Steps } from "../turns.js";
 import { countMemory, largestOther, mostTotal } from "./automaton-memory.js";
-import { bytesOfEdge, type Closure, closureOf, emptyClosure, itemsAfter, workBetweenPauses } from "./closure.js";
+import {
+  bytesAlike,
+  bytesOfEdge,
+  type Closure,
+  closureOf,
+  emptyClosure,
+  itemsAfter,
+  workBetweenPauses,
+} from "./closure.js";
 import type { Expression } from "./expression.js";
 import { endOfText, type Frame, type Item, Places, type Rest, unknownCaller, withoutFewer } from "./places.js";
 import { notPlain, plainCharacters } from "./plain-characters.js";
@@ -244,7 +252,7 @@ export class Automaton {
     visit: Visit,
   ): Steps<void> {
     visit.path[depth] = start.id;
-    if (!this.#table.knowsPlain(start.id)) this.#table.setPlain(start.id, yield* this.#plainOf(start, visit));
+    yield* this.#prepare(start, 0, visit);
     for (let node = first; node < end;) {
       const pause = Math.min(end, node + nodesBetweenPauses);
       node = walkTokens(this.trie, this.#table, visit, { first: node, end: pause }, bits, pops);
@@ -253,12 +261,27 @@ export class Automaton {
         const from = this.#states[visit.path[this.trie.depths[node]! - 1]!]!;
         const one = this.trie.bytes[node]!;
         const next = this.#table.after(from.id, one) || (yield* this.#next(from, one, visit));
-        const to = this.#states[next]!;
-        if (next !== dead && !this.#table.knowsPlain(next)) this.#table.setPlain(next, yield* this.#plainOf(to, visit));
+        if (next !== dead) yield* this.#prepare(this.#states[next]!, this.trie.further[node]!, visit);
         if (visit.work > workBetweenPauses) yield* this.#pause(visit);
-        visit.add(to);
+        visit.add(this.#states[next]!);
       } else if (node < end) yield* this.#pause(visit);
     }
+  }
+
+  /** Finds what a walk asks about a state, and about its twin if that one is the same for `further` bytes. */
+  *#prepare(state: State, further: number, visit: Visit): Steps<void> {
+    const table = this.#table;
+    if (!table.knowsPlain(state.id)) table.setPlain(state.id, yield* this.#plainOf(state, visit));
+    if (further === 0 || further > table.reach[state.id]!) return;
+    let twin = table.twins[state.id]!;
+    if (twin === 0) {
+      const items = state.items.map(({ rest, frame }) =>
+        this.#places.item(rest && this.#places.unlimited(rest), frame),
+      );
+      twin = table.twins[state.id] = (yield* this.#stateOf(items, visit)).id;
+    }
+    yield* this.#prepare(this.#states[twin]!, 0, visit);
+    visit.add(this.#states[twin]!);
   }
 
   /** Returns the numbers of plain characters that may follow a state, whichever they are, because of one of its items. */
@@ -310,7 +333,9 @@ export class Automaton {
     const items = itemsAfter(state, one, this.#places);
     if (visit) visit.work += items.length + state.edges.length / 16;
     const next = items.length === 0 ? dead : (yield* this.#stateOf(items, visit)).id;
-    if (this.#table.setAfter(state.id, one, next)) this.#bytes += rowBytes;
+    // Most characters of a set lead to the same state, which need not be found again for each of them.
+    const { low, high } = bytesAlike(state, one);
+    if (this.#table.setAfter(state.id, low, high, next)) this.#bytes += rowBytes;
     return next;
   }
 
@@ -336,12 +361,19 @@ export class Automaton {
   }
 
   #state(items: readonly Item[], closure: Closure): State {
-    return { id: this.#table.add(closure.open), items, ...closure, era: this.#era, allowed: null };
+    const reach = items.reduce((least, { rest }) => Math.min(least, rest?.reach ?? Infinity), Infinity);
+    return {
+      id: this.#table.add(closure.open, reach < Infinity ? reach : 0),
+      items,
+      ...closure,
+      era: this.#era,
+      allowed: null,
+    };
   }
 
   /**
-   * Returns the same with numbers of repetitions that no token can tell apart, so that the tokens of a long text with a
-   * limit are found once.
+   * Returns the same with numbers of repetitions and of characters that no token can tell apart, so that the tokens of a long
+   * text with a limit are found once.
    */
   *#clamped(rest: Rest, visit: Visit): Steps<Rest> {
     const longer: Rest[] = [];
@@ -349,14 +381,15 @@ export class Automaton {
     for (; one && !one.clamped; one = one.tail) longer.push(one);
     for (let after = one?.clamped ?? null, next = longer.pop(); next; next = longer.pop()) {
       if (++visit.work > workBetweenPauses) yield* this.#pause(visit);
-      after = next.clamped = this.#places.push(this.#fewRepeats(next.head), after);
+      after = next.clamped = this.#places.push(this.#clampedHead(next.head), after);
     }
     return rest.clamped!;
   }
 
-  #fewRepeats(head: Expression): Expression {
-    if (head.kind !== "repeat") return head;
+  #clampedHead(head: Expression): Expression {
     const { longest } = this.trie;
+    if (head.kind === "rule" && head.unlimited && head.unlimited.characters >= longest) return head.unlimited.rule();
+    if (head.kind !== "repeat") return head;
     return this.#places.repeat(head.of, Math.min(head.least, longest + 1), head.most > longest ? Infinity : head.most);
   }
 }

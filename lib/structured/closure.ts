@@ -2,7 +2,7 @@
 import { HeedError } from "../errors.js";
 import type { Steps } from "../turns.js";
 import type { Expression } from "./expression.js";
-import { type FirstBytes, firstBytes, startsAt } from "./first-bytes.js";
+import { type FirstBytes, firstBytes, narrow, narrowAlike, startsAt } from "./first-bytes.js";
 import { endOfText, type Frame, type Item, type Places, type Rest } from "./places.js";
 import { tooMany, type Visit } from "./visit.js";
 
@@ -51,6 +51,15 @@ export function emptyClosure(): Closure {
 /** Returns the bytes of an edge. */
 export function bytesOfEdge(edge: Edge): readonly { readonly low: number; readonly high: number }[] {
   return edge.options?.starts ?? [edge];
+}
+
+/** Returns the bytes around `one` after which the same is left as after it. */
+export function bytesAlike({ edges }: Readonly<Closure>, one: number): { low: number; high: number } {
+  const range = { low: 0, high: 255 };
+  for (const edge of edges)
+    if (edge.options) narrowAlike(edge.options, one, range);
+    else narrow(edge, one, range);
+  return range;
 }
 
 /** Returns what is left after a byte. */

@@ -46,6 +46,17 @@ export interface Rule {
   readonly late?: { readonly nullable: boolean };
   /** Numbers of plain characters of each set that may be its next ones, whichever they are; see plain-characters.ts. */
   plain?: readonly number[] | undefined;
+  /**
+   * Set for a rule of texts with a limit to their length: a rule without the limit, and the number of characters up to which
+   * both go on in the same ways.
+   */
+  unlimited?: Unlimited | undefined;
+}
+
+/** A rule that goes on as another one does for some characters, whichever they are. */
+export interface Unlimited {
+  readonly characters: number;
+  readonly rule: () => Rule;
 }
 
 /**
@@ -54,12 +65,12 @@ export interface Rule {
  */
 export function lateRule(
   name: string,
-  { nullable, plain }: { readonly nullable: boolean; readonly plain?: readonly number[] },
+  { nullable, plain, unlimited }: { readonly nullable: boolean } & Pick<Rule, "plain" | "unlimited">,
   make: () => Expression,
 ): Rule {
   let kept: WeakRef<Expression> | null = null;
   return {
-    ...{ kind: "rule", name, late: { nullable }, plain },
+    ...{ kind: "rule", name, late: { nullable }, plain, unlimited },
     get body() {
       const body = kept?.deref() ?? make();
       if (kept?.deref() !== body) kept = new WeakRef(body);

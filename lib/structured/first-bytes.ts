@@ -58,6 +58,29 @@ function sorted(starts: readonly Start[]): readonly (readonly Start[])[] {
   return byByte;
 }
 
+/** Narrows a range of bytes around `one` to those with which the same options begin as with `one`. */
+export function narrowAlike({ starts, byByte }: FirstBytes, one: number, range: { low: number; high: number }): void {
+  if (!byByte) {
+    for (const start of starts) narrow(start, one, range);
+    return;
+  }
+  const same = byByte[one];
+  let [low, high] = [one, one];
+  while (low > range.low && byByte[low - 1] === same) low--;
+  while (high < range.high && byByte[high + 1] === same) high++;
+  [range.low, range.high] = [low, high];
+}
+
+/** Narrows a range of bytes around `one` to those that are on the same side of the bounds of another range. */
+export function narrow(other: { low: number; high: number }, one: number, range: { low: number; high: number }): void {
+  if (one < other.low) range.high = Math.min(range.high, other.low - 1);
+  else if (one > other.high) range.low = Math.max(range.low, other.high + 1);
+  else {
+    range.low = Math.max(range.low, other.low);
+    range.high = Math.min(range.high, other.high);
+  }
+}
+
 /** Returns the starts among which are all those of a byte. */
 export function startsAt({ starts, byByte }: FirstBytes, one: number): readonly Start[] {
   return byByte ? byByte[one]! : starts;

@@ -8,6 +8,8 @@ export interface Rest {
   readonly id: number;
   readonly head: Expression;
   readonly tail: Rest | null;
+  /** Number of characters for which it goes on as without limits to the lengths of texts; Infinity if it has none. */
+  readonly reach: number;
   own: OwnTokens | null;
   /** Rest with numbers of repetitions that no token can tell apart instead of its own; null until it is asked for. */
   clamped: Rest | null;
@@ -62,8 +64,22 @@ export class Places {
     if (number === undefined) this.#heads.set(head, (number = this.#heads.size));
     const key = number * mostIds + (tail ? tail.id : 0);
     let found = this.#rests.get(key);
-    if (!found) this.#rests.set(key, (found = { id: this.#rests.size + 1, head, tail, own: null, clamped: null }));
+    if (!found) {
+      const own = head.kind === "rule" && head.unlimited ? head.unlimited.characters : Infinity;
+      const reach = Math.min(own, tail?.reach ?? Infinity);
+      this.#rests.set(key, (found = { id: this.#rests.size + 1, head, tail, reach, own: null, clamped: null }));
+    }
     return found;
+  }
+
+  /** Returns what is left of a rule without limits to the lengths of texts. */
+  unlimited(rest: Rest): Rest {
+    const limited: Rest[] = [];
+    let one: Rest | null = rest;
+    for (; one && one.reach < Infinity; one = one.tail) limited.push(one);
+    const open = ({ head }: Rest): Expression =>
+      head.kind === "rule" && head.unlimited ? head.unlimited.rule() : head;
+    return limited.reduceRight<Rest | null>((after, next) => this.push(open(next), after), one)!;
   }
 
   /** Returns what is left of parts, from one of them on, with a tail after them. */

@@ -2,27 +2,39 @@
 // characters of such a set, those tokens are known without a look at each of their bytes (compare the slices of llguidance
 // and Dong et al. 2024, arXiv:2411.15100).
 import { atOnce } from "../turns.js";
-import { type Characters, intersection, oneOfCharacters } from "./characters.js";
+import { type Characters, complement, intersection, oneOfCharacters } from "./characters.js";
 import type { Expression } from "./expression.js";
 
-/** Sets of characters: those of free texts, without controls, line ends and JSON's escapes; and letters and digits. */
-const sets: readonly Characters[] = [
-  [
-    [0x20, 0x21],
-    [0x23, 0x5b],
-    [0x5d, 0x7e],
-    [0xa0, 0x2027],
-    [0x202a, 0xd7ff],
-    [0xe000, 0x10ffff],
-  ],
-  [
-    [0x30, 0x39],
-    [0x41, 0x5a],
-    [0x61, 0x7a],
-  ],
+/** Characters of free texts: all but controls, line ends and JSON's escapes. */
+const free: Characters = [
+  [0x20, 0x21],
+  [0x23, 0x5b],
+  [0x5d, 0x7e],
+  [0xa0, 0x2027],
+  [0x202a, 0xd7ff],
+  [0xe000, 0x10ffff],
+];
+const lettersAndDigits: Characters = [
+  [0x30, 0x39],
+  [0x41, 0x5a],
+  [0x61, 0x7a],
+];
+/** White space among the characters of free texts, as patterns know it. */
+const spaces: Characters = [
+  [0x20, 0x20],
+  [0xa0, 0xa0],
+  [0x1680, 0x1680],
+  [0x2000, 0x200a],
+  [0x202f, 0x202f],
+  [0x205f, 0x205f],
+  [0x3000, 0x3000],
+  [0xfeff, 0xfeff],
 ];
 
-/** One character of each of the two sets, as its bytes. */
+/** Sets of characters: those of free texts, letters and digits, and those of words. */
+const sets: readonly Characters[] = [free, lettersAndDigits, intersection(free, complement(spaces))];
+
+/** One character of each of the sets, as its bytes. */
 export const plainCharacters: readonly Expression[] = sets.map((of) => atOnce(oneOfCharacters(of)));
 
 /** Number of characters of each set. */

@@ -11,6 +11,9 @@ export const rowBytes = 1200;
 export const pieceBits = 14;
 export const withinPiece = 2 ** pieceBits - 1;
 
+/** Number of the sets of plain characters. */
+export const plainSets = 3;
+
 /** Mark of a state of which nobody has asked for the plain characters. */
 const unknown = 255;
 
@@ -22,26 +25,33 @@ export class StateTable {
   readonly next: Int32Array[] = [new Int32Array(2 ** pieceBits)];
   /** 1 for a state at which the rule of an unknown caller may end. */
   open = new Uint8Array(1024);
-  /** Numbers of plain characters of the two sets, two for each state. */
-  plain = new Uint8Array(2048).fill(unknown);
+  /** Numbers of plain characters of the sets, a group for each state. */
+  plain = new Uint8Array(1024 * plainSets).fill(unknown);
+  /**
+   * Number of bytes for which each state goes on as its twin does, and the numbers of the twins, which many states share;
+   * 0 if there is none.
+   */
+  reach = new Uint8Array(1024);
+  twins = new Int32Array(1024);
   #count = 0;
   #rowCount = 1;
 
-  /** Adds a state and returns its number. */
-  add(isOpen: boolean): number {
+  /** Adds a state that goes on as its twin does for `reach` bytes, and returns its number. */
+  add(isOpen: boolean, reach: number): number {
     const id = this.#count++;
     if (id === this.rows.length) {
-      const [rows, open, plain] = [
-        new Int32Array(2 * id),
-        new Uint8Array(2 * id),
-        new Uint8Array(4 * id).fill(unknown),
-      ];
+      const [rows, twins] = [new Int32Array(2 * id), new Int32Array(2 * id)];
+      const [open, reaches] = [new Uint8Array(2 * id), new Uint8Array(2 * id)];
+      const plain = new Uint8Array(2 * id * plainSets).fill(unknown);
       rows.set(this.rows);
+      twins.set(this.twins);
       open.set(this.open);
+      reaches.set(this.reach);
       plain.set(this.plain);
-      [this.rows, this.open, this.plain] = [rows, open, plain];
+      [this.rows, this.twins, this.open, this.reach, this.plain] = [rows, twins, open, reaches, plain];
     }
     this.open[id] = Number(isOpen);
+    this.reach[id] = Math.max(0, Math.min(reach, 254));
     return id;
   }
 
@@ -51,26 +61,26 @@ export class StateTable {
     return this.next[row >> pieceBits]![(row & withinPiece) + one]!;
   }
 
-  /** Notes the state after a byte. Returns true if the state gets a row for it. */
-  setAfter(id: number, one: number, next: number): boolean {
+  /** Notes the state after each of the bytes from `low` to `high`. Returns true if the state gets a row for it. */
+  setAfter(id: number, low: number, high: number, next: number): boolean {
     let row = this.rows[id]!;
     const isFirst = row === 0;
     if (isFirst) {
       row = this.rows[id] = 256 * this.#rowCount++;
       if ((row & withinPiece) === 0) this.next.push(new Int32Array(2 ** pieceBits));
     }
-    this.next[row >> pieceBits]![(row & withinPiece) + one] = next;
+    const start = row & withinPiece;
+    this.next[row >> pieceBits]!.fill(next, start + low, start + high + 1);
     return isFirst;
   }
 
   /** Returns true if the plain characters that may follow a state are known. */
   knowsPlain(id: number): boolean {
-    return this.plain[2 * id] !== unknown;
+    return this.plain[id * plainSets] !== unknown;
   }
 
   /** Notes the numbers of plain characters that may follow a state, whichever they are. */
-  setPlain(id: number, [free, letters]: readonly number[]): void {
-    this.plain[2 * id] = free!;
-    this.plain[2 * id + 1] = letters!;
+  setPlain(id: number, counts: readonly number[]): void {
+    this.plain.set(counts, id * plainSets);
   }
 }

@@ -1,4 +1,5 @@
 // The texts of a language as rules: one for each of its states, and for each number of characters that may follow at most.
+import { largest } from "../largest.js";
 import type { Characters } from "./characters.js";
 import { choiceOf, empty, type Expression, lateRule, repeat, rule, type Rule, sequence } from "./expression.js";
 import { isRepetition, type Language } from "./language.js";
@@ -26,6 +27,8 @@ interface TextState extends RunState {
   } | null;
   /** Rules by the number of characters that are left. */
   readonly rules: Map<number, Rule>;
+  /** Rule without a limit; null until it is asked for. */
+  unlimited: Rule | null;
 }
 
 /** Most rules of a state that are kept; others are made again. */
@@ -48,6 +51,7 @@ export function* rulesOf(
       repeats: null,
       runs: [],
       rules: new Map<number, Rule>(),
+      unlimited: null,
     });
   function* setOf(of: Characters): Steps<StepCharacters> {
     const key = of.join();
@@ -71,17 +75,25 @@ export function* rulesOf(
     }
   }
   yield* findRuns([...made.values()]);
+  const mostMissing = largest([...missing.values()]);
   const ruleOf = (state: TextState, left: number): Expression => {
     const { repeats } = state;
     if (repeats) return repeat(repeats.of, repeats.least, Math.min(repeats.most, left));
+    if (left === Infinity) return unlimitedOf(state);
     let found = state.rules.get(left);
     if (found) return found;
     // Each state is another one for each number of characters that are left, and few of them are needed.
     const plain = state.runs.map((run) => lengthOf(run, left));
-    found = lateRule("a text", { nullable: state.nullable, plain }, () => bodyOf(state, left));
+    // While more characters are left than any state needs to its end, a limit leaves nothing out.
+    const unlimited = { characters: left - mostMissing, rule: () => unlimitedOf(state) };
+    found = lateRule("a text", { nullable: state.nullable, plain, unlimited }, () => bodyOf(state, left));
     if (state.rules.size >= mostRules) state.rules.clear();
     state.rules.set(left, found);
     return found;
+  };
+  const unlimitedOf = (state: TextState): Rule => {
+    const plain = state.runs.map(({ length }) => length);
+    return (state.unlimited ??= lateRule("a text", { nullable: state.nullable, plain }, () => bodyOf(state, Infinity)));
   };
   const bodyOf = ({ nullable, steps }: TextState, left: number): Expression => {
     const possible = steps.filter(({ after }) => after.missing < left);

@@ -15,6 +15,8 @@ export interface TokenTrie {
   readonly bytes: Uint8Array;
   /** Number of bytes of each node. */
   readonly depths: Uint16Array;
+  /** Largest number of bytes that a token has after each node, at most 255. */
+  readonly further: Uint8Array;
   /** Index after the last node below each node. */
   readonly ends: Int32Array;
   /** Node above each node; -1 for the nodes of first bytes. */
@@ -25,7 +27,7 @@ export interface TokenTrie {
   /** Index in `ids` of the first token of each node; those of the node end where those of the next one begin. */
   readonly firsts: Int32Array;
   readonly ids: Int32Array;
-  /** Largest number of characters of the tokens of each node from its own byte on, for two sets; see `plainLengths`. */
+  /** Largest number of characters of the tokens of each node from its own byte on, for each set; see `plainLengths`. */
   readonly plain: readonly Uint8Array[];
 }
 
@@ -95,8 +97,13 @@ function* nodesOf(
   const tree = { bytes: bytes.slice(0, nodes), ends: ends.slice(0, nodes), firsts: firsts.slice(0, nodes + 1) };
   yield;
   const plain = plainLengths(tree);
+  const further = new Uint8Array(nodes);
+  for (let node = nodes - 1; node >= 0; node--) {
+    const parent = parents[node]!;
+    if (parent >= 0) further[parent] = Math.max(further[parent]!, Math.min(255, further[node]! + 1));
+  }
   return {
-    ...{ size, tokens, longest, ...tree, depths: depths.slice(0, nodes), plain },
+    ...{ size, tokens, longest, ...tree, depths: depths.slice(0, nodes), further, plain },
     ...{ parents: parents.slice(0, nodes), ...sortedByByte(tree.bytes) },
     ids: Int32Array.from(sorted, ({ id }) => id),
   };

@@ -1,5 +1,5 @@
 // The walk over a vocabulary, as far as the states are known: most of the time that it takes to find tokens is spent here.
-import { pieceBits, type StateTable, withinPiece } from "./state-table.js";
+import { pieceBits, plainSets, type StateTable, withinPiece } from "./state-table.js";
 import type { TokenTrie } from "./token-trie.js";
 import type { Visit } from "./visit.js";
 
@@ -12,32 +12,40 @@ export const dead = 1;
  * Nodes at which the rule of an unknown caller may end are added to `pops`, unless all of their tokens may follow anyway.
  */
 export function walkTokens(
-  { bytes, depths, ends, firsts, ids, plain }: TokenTrie,
-  { next, rows, open, plain: mayFollow }: StateTable,
+  { bytes, depths, further, ends, firsts, ids, plain }: TokenTrie,
+  { next, rows, open, reach, twins, plain: mayFollow }: StateTable,
   { seen, path }: Visit,
   { first, end }: { readonly first: number; readonly end: number },
   bits: Int32Array,
   pops: number[] | null,
 ): number {
-  const [free, letters] = plain as [Uint8Array, Uint8Array];
+  const [free, letters, words] = plain as [Uint8Array, Uint8Array, Uint8Array];
   let node = first;
   while (node < end) {
     const level = depths[node]!;
     const from = path[level - 1]!;
     const after = ends[node]!;
     // All tokens below consist of characters that may follow.
-    const isWhole = free[node]! <= mayFollow[2 * from]! || letters[node]! <= mayFollow[2 * from + 1]!;
+    const counts = plainSets * from;
+    const isWhole =
+      free[node]! <= mayFollow[counts]! ||
+      letters[node]! <= mayFollow[counts + 1]! ||
+      words[node]! <= mayFollow[counts + 2]!;
     let last = after;
     if (!isWhole) {
       const row = rows[from]!;
-      const to = next[row >> pieceBits]![(row & withinPiece) + bytes[node]!]!;
+      let to = next[row >> pieceBits]![(row & withinPiece) + bytes[node]!]!;
       if (to === dead) {
         node = after;
         continue;
       }
       if (to === 0 || seen[to] !== 1) return node;
-      path[level] = to;
       last = node + 1;
+      if (last < after && further[node]! <= reach[to]!) {
+        to = twins[to]!;
+        if (to === 0 || seen[to] !== 1) return node;
+      }
+      path[level] = to;
       if (pops !== null && last < after && open[to] === 1) pops.push(node);
     }
     const lastId = firsts[last]!;

@@ -128,6 +128,11 @@ describe("masks are those of a look at each token", () => {
       schema({ ...string, pattern: "^(?:\\S+\\s+){0,3}\\S+$", maxLength: 14 }),
     ],
     ["an end that a short string must have", schema({ ...string, pattern: "aab1$", maxLength: 7 })],
+    [
+      "many words, in a text that is longer than most tokens",
+      schema({ ...string, pattern: "^(?:\\S+\\s+){0,9}\\S+$", minLength: 30, maxLength: 60 }),
+    ],
+    ["an end that a long string must have", schema({ ...string, pattern: "aab1$", maxLength: 45 })],
     ["letters and digits, but not everywhere", schema({ ...string, pattern: "^[a-zA-Z0-9]{0,5}_.*$", maxLength: 20 })],
     ["any of many numbers", schema({ type: "number", minimum: -12345.678, maximum: 9876543.21 })],
     [
