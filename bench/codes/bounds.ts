@@ -45,7 +45,7 @@ export function boundOf(task: Task, { bytes, products }: Work, ms: number, means
     return `reads ${read.toFixed(1)} GB of weights a second, ${share(read, peaks.read)} of what the memory gives (${peaks.read.toFixed(1)})`;
   }
   // No loop measures what AVX2's products of small integers or the matrix unit can reach.
-  if (machine.includes("amx") || machine.includes("avx2")) return null;
+  if (machine.includes("amx") || (machine.includes("avx2") && means.digits !== null)) return null;
   const digits = /avx512(vnni|bf16)/.test(machine) ? means.digits : null;
   const peak = digits === null ? peaks.f32 : peaks.bytes;
   if (peak === undefined) return null;

@@ -53,7 +53,7 @@ test("programs say their version and their times", async () => {
 test("the section has tokens a second, ratios and what they should be", () => {
   const times = (median: number): Statistics => ({ median, quartiles: [median, median], min: median, runs: 5 });
   const run: CodesRun = {
-    ...{ machine: "A (avx2, 2 threads)", date: "2026-01-02", threads: 2, rounds: 3, model: "A model." },
+    ...{ machine: "A (avx512vnni, 2 threads)", date: "2026-01-02", threads: 2, rounds: 3, model: "A model." },
     peers: { "llama.cpp": { version: "7" }, "ik_llama.cpp": { error: "none" } },
     rows: [
       {
@@ -76,10 +76,16 @@ test("the section has tokens a second, ratios and what they should be", () => {
   // Eight answers of 64 tokens in 2,048 ms
   expect(section).toContain("| Q4_0 | 8 callers | 250 | – | – | – | – | – | – | – |");
   expect(section).toContain("llama.cpp 7; without ik_llama.cpp (none)");
-  const first = line(run.rows[0]!, run.rows);
+  const first = line(run.rows[0]!, run);
   expect(first).toContain("heed ÷ llama.cpp 1.5 (goal 1.2, met)");
   expect(first).toContain("heed ÷ its own F16 1.25 (goal 1, met)");
-  expect(line(run.rows[1]!, run.rows)).toContain("llama.cpp: ended");
+  expect(line(run.rows[1]!, run)).toContain("llama.cpp: ended");
+  // With AVX2 less is wanted.
+  const other = { ...run, machine: "A (avx2, 2 threads)" };
+  expect(codesSection(other)).toContain(
+    "| Q4_0 | prefill of 512 | 256 | 512 | 171 | – | 1.5 (1) | 3 (1.2) | – | 1.25 |",
+  );
+  expect(line(run.rows[0]!, other)).toContain("heed ÷ llama.cpp 1.5 (goal 1, met)");
 });
 
 test("a row that misses a goal says what bounds it", () => {
@@ -124,9 +130,13 @@ test("a row that misses a goal says what bounds it", () => {
     "- Q4_0, decode of 10, heed: it reads 10.0 GB of weights a second, 50 % of what the memory gives (20.0).",
   );
   expect(section).not.toContain("decode of 10, heed, 8 bits");
-  // Without vectors of bytes, codes are multiplied as floats. What a matrix unit can do is not measured.
+  // Without vectors of bytes, codes are multiplied as floats. What AVX2's
+  // integers and a matrix unit can do is not measured.
   const elsewhere = (isa: string): string => codesSection({ ...run, machine: `A (${isa}, 2 threads)` });
-  expect(elsewhere("avx2")).toContain("Q4_0, 8 callers, heed: it does 100·10⁹ operations a second with floats, 100 %");
+  expect(elsewhere("avx512")).toContain(
+    "Q4_0, 8 callers, heed: it does 100·10⁹ operations a second with floats, 100 %",
+  );
+  expect(elsewhere("avx2")).not.toContain("Q4_0, 8 callers, heed");
   expect(elsewhere("avx512amx")).toContain("Q4_0, decode of 10, heed: it reads 10.0 GB");
   expect(elsewhere("avx512amx")).not.toContain("operations a second");
   expect(section).toContain(
