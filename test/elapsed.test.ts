@@ -15,12 +15,16 @@ describe.each(devicesTested)("elapsed on $name", (target) => {
     using a = randn([192, 192], { device: where, seed: 1 });
     const product = (): void => scope(() => void matmul(a, a));
     await where.elapsed(product);
-    const begin = performance.now();
-    for (let i = 0; i < 20; i++) product();
-    const one = await where.elapsed(product);
-    const all = performance.now() - begin;
-    expect(one).toBeGreaterThan(0);
-    expect(one).toBeLessThan(all / 2);
+    const shares: number[] = [];
+    // The system may halt the one product for longer than all others take, but hardly each time.
+    for (let attempt = 0; attempt < 5; attempt++) {
+      const begin = performance.now();
+      for (let i = 0; i < 20; i++) product();
+      const one = await where.elapsed(product);
+      expect(one).toBeGreaterThan(0);
+      shares.push(one / (performance.now() - begin));
+    }
+    expect(Math.min(...shares)).toBeLessThan(1 / 2);
   });
 
   test("of nothing is almost zero", async () => {
