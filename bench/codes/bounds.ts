@@ -34,8 +34,8 @@ interface Means {
 }
 
 /**
- * Returns how much of a peak of the machine a task uses, in words; null if the peak is not known.
- * Bytes are multiplied where the instruction set that the machine's name says has vectors of them.
+ * Returns how much of a peak of the machine a task uses, in words; null if the peak is not known. Bytes are multiplied where
+ * the instruction set that the machine's name says has vectors of them.
  */
 export function boundOf(task: Task, { bytes, products }: Work, ms: number, means: Means): string | null {
   const { machine, peaks } = means;

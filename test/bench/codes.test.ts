@@ -130,8 +130,7 @@ test("a row that misses a goal says what bounds it", () => {
     "- Q4_0, decode of 10, heed: it reads 10.0 GB of weights a second, 50 % of what the memory gives (20.0).",
   );
   expect(section).not.toContain("decode of 10, heed, 8 bits");
-  // Without vectors of bytes, codes are multiplied as floats. What AVX2's
-  // integers and a matrix unit can do is not measured.
+  // Without vectors of bytes, codes are multiplied as floats. What AVX2's integers and a matrix unit can do is not measured.
   const elsewhere = (isa: string): string => codesSection({ ...run, machine: `A (${isa}, 2 threads)` });
   expect(elsewhere("avx512")).toContain(
     "Q4_0, 8 callers, heed: it does 100·10⁹ operations a second with floats, 100 %",

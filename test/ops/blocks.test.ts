@@ -197,6 +197,33 @@ describe.each(productTargets)("on $name", ({ device, select }) => {
   });
 });
 
+const integersOfBoth = ["avx2", "avx512vnni"].every((isa) => native.supportsIsa(isa));
+
+testUnless(!integersOfBoth && "need AVX512-VNNI, with whose bits those of AVX2 are compared")(
+  "AVX2 and AVX512-VNNI give the same bits in 16 bits",
+  async () => {
+    for (const format of formats) {
+      const made = make(format, 21, inputsOf(format), smallFor(format));
+      using weight = weightOn("cpu", made);
+      const random = new Random(4);
+      using x = tensor(
+        Float32Array.from({ length: 6 * made.inputs }, () => random.normal()),
+        [6, made.inputs],
+        {
+          device: "cpu",
+        },
+      );
+      const results: Float32Array[] = [];
+      for (const isa of ["avx2", "avx512vnni"]) {
+        native.selectIsa(isa);
+        using out = noGrad(() => quantizedLinear(x, weight, { activations: 16 }));
+        results.push(Float32Array.from(await out.data()));
+      }
+      expect(results[0], format).toEqual(results[1]);
+    }
+  },
+);
+
 /** Draws scales of which some are zero, infinite or NaN; the others do not make products overflow in f16. */
 function someAwkward(random: Random): number {
   const bits = [0, 0x8000, 0x7c00, 0xfc00, 0x7e00];

@@ -95,11 +95,13 @@ HEED_IN_LOOP __m128i words_of(const uint8_t* from) {
     }
   };
   static constexpr Places places;
-  static_assert(first + (n - 1) * stride + 2 <= 128 && first % 2 == 0 && stride % 2 == 0, "the words are in the bytes");
+  static_assert(first + (n - 1) * stride + (n == 4 ? 4 : 2) <= 128 && first % 2 == 0 && stride % 2 == 0,
+                "the words are in the bytes");
   const __m512i chosen = _mm512_castsi128_si512(_mm_load_si128(reinterpret_cast<const __m128i*>(places.of)));
   return _mm512_castsi512_si128(_mm512_permutex2var_epi16(load64(from), chosen, load64(from + 64)));
 }
-// The first and the second words of 16 bits of eight blocks of so many bytes.
+// The first words of 16 bits of eight blocks of so many bytes, and the second ones, which are not read if the first
+// ones lie together in 128 bytes: such blocks have no second number.
 template <int bytes>
 HEED_IN_LOOP void words_of_blocks(const uint8_t* from, __m128i& first, __m128i& second) {
   if constexpr (7 * bytes + 2 <= 128) {
