@@ -8,6 +8,7 @@
 // the tokens are found once for what is left of the rule, together with the places in the tree of tokens where the rule
 // ends; from these the walk goes on for each frame. Without this, every string of a schema would need a walk over the
 // whole vocabulary (compare Dong et al. 2024, arXiv:2411.15100).
+import { append } from "../append.js";
 import { atOnce, type Steps } from "../turns.js";
 import { countMemory, largestOther, mostTotal } from "./automaton-memory.js";
 import {
@@ -21,10 +22,10 @@ import {
 } from "./closure.js";
 import type { Expression } from "./expression.js";
 import { endOfText, type Frame, type Item, Places, type Rest, unknownCaller, withoutFewer } from "./places.js";
-import { notPlain, plainCharacters } from "./plain-characters.js";
-import { rowBytes, StateTable } from "./state-table.js";
+import { isFree, notPlain, plainCharacters } from "./plain-characters.js";
+import { plainSets, rowBytes, StateTable } from "./state-table.js";
 import { addTo, bytesOf, compact, type OwnTokens, type TokenSet } from "./token-set.js";
-import type { TokenTrie } from "./token-trie.js";
+import type { TokenNodes, TokenTrie } from "./token-trie.js";
 import { dead, nodesAfter, walkTokens } from "./token-walk.js";
 import { tooMany, Visit } from "./visit.js";
 
@@ -37,6 +38,12 @@ export interface State extends Readonly<Closure> {
   allowed: TokenSet | null;
 }
 
+/**
+ * Marks of an expression and a set of characters: not all of them are a text of it, all of them are, or all of them are and
+ * nothing can follow them.
+ */
+const [notAll, canEnd, mustEnd] = [0, 1, 2] as const;
+
 /** Number of nodes between two pauses. */
 const nodesBetweenPauses = 2 ** 14;
 /**
@@ -47,8 +54,8 @@ const mostAlone = 8;
 /** Places for which a further state counts. */
 const stateWork = 64;
 
-/** Tells for each repeated expression which sets of plain characters it contains as a whole. */
-const setsWithin = new WeakMap<Expression, readonly boolean[]>();
+/** Tells for each repeated expression how it goes on with the characters of each set of plain ones. */
+const setsWithin = new WeakMap<Expression, readonly number[]>();
 const none: readonly number[] = plainCharacters.map(() => 0);
 
 /** Bytes that an automaton may take, of which the tokens at one place may add most, and those that are always kept. */
@@ -206,46 +213,78 @@ export class Automaton {
     }
     const rests = [...byRest.keys()];
     if (rests.filter(({ own }) => !own).length > mostAlone) {
-      const whole = { first: 0, end: this.trie.bytes.length, depth: 0 };
-      return yield* this.#walk(yield* this.#stateOf(items, visit), whole, bits, null, visit);
+      return yield* this.#walkAll(yield* this.#stateOf(items, visit), null, bits, null, visit);
     }
     for (const [rest, frames] of byRest) yield* this.#addRest(bits, rest, frames, visit);
   }
 
   /** Adds the tokens that may follow what is left of a rule, for all of its callers. */
   *#addRest(bits: Int32Array, rest: Rest, frames: readonly Frame[], visit: Visit): Steps<void> {
-    const { tokens, ends, pops } = yield* this.#ownTokens(rest, visit);
-    addTo(bits, tokens);
+    let own = yield* this.#ownTokens(rest, visit);
+    addTo(bits, own.tokens);
     const callers = frames.filter(({ parent }) => parent).map((one) => this.#places.item(one.rest, one.parent!));
     if (callers.length === 0) return;
-    if (ends) yield* this.#add(bits, callers, visit);
-    if (pops.length === 0) return;
+    if (own.ends) yield* this.#add(bits, callers, visit);
     const state = yield* this.#stateOf(callers, visit);
+    const next = state.edges.flatMap(bytesOfEdge);
+    if (own.lacksFree && next.some(beginsFree)) own = yield* this.#ownTokens(rest, visit, true);
+    const { pops } = own;
+    if (pops.length === 0) return;
     const { ends: after, depths } = this.trie;
     // Most rules end at thousands of nodes, and few of these are followed by a byte with which a caller goes on.
-    const possible = nodesAfter(this.trie, pops, state.edges.flatMap(bytesOfEdge));
+    const possible = nodesAfter(this.trie, pops, next);
     for (const [i, node] of (possible ?? pops).entries()) {
       const [first, depth] = possible ? [node, depths[node]! - 1] : [node + 1, depths[node]!];
-      yield* this.#walk(state, { first, end: after[node]!, depth }, bits, null, visit);
+      yield* this.#walk(state, this.trie, { first, end: after[node]!, depth }, bits, null, visit);
       if (i % 1024 === 1023) yield* this.#pause(visit);
     }
   }
 
-  *#ownTokens(rest: Rest, visit: Visit): Steps<OwnTokens> {
-    if (rest.own) return rest.own;
+  /** Returns the tokens of what is left of a rule; with all the nodes at which it may end, if `needsAll` is true. */
+  *#ownTokens(rest: Rest, visit: Visit, needsAll = false): Steps<OwnTokens> {
+    if (rest.own && !(needsAll && rest.own.lacksFree)) return rest.own;
     const bits = new Int32Array(this.#words);
     const pops: number[] = [];
     const state = yield* this.#stateOf([this.#places.item(rest, unknownCaller)], visit);
-    yield* this.#walk(state, { first: 0, end: this.trie.bytes.length, depth: 0 }, bits, pops, visit);
-    if (rest.own) return rest.own;
+    yield* this.#prepare(state, 0, visit);
+    const most = needsAll ? null : yield* this.#freeCharacters(state, rest, visit);
+    yield* this.#walkAll(state, most, bits, pops, visit);
+    if (rest.own && !(needsAll && rest.own.lacksFree)) return rest.own;
     const tokens = compact(bits);
     this.#bytes += bytesOf(tokens) + 4 * pops.length + 200;
-    return (rest.own = { tokens, ends: state.open, pops: Int32Array.from(pops) });
+    // With a tail that begins with another character it does not end within free texts.
+    const lacksFree = most !== null && most < this.trie.free.longest && rest.tail === null;
+    return (rest.own = { tokens, ends: state.open, pops: Int32Array.from(pops), lacksFree });
+  }
+
+  /** Walks over all tokens; over those of free texts only unless they are known to be those of at most `most` characters. */
+  *#walkAll(start: State, most: number | null, bits: Int32Array, pops: number[] | null, visit: Visit): Steps<void> {
+    const { free, others, origins } = this.trie;
+    const nodes = most === null ? this.trie : others;
+    if (most !== null) free.addTo(bits, most);
+    const found: number[] = [];
+    yield* this.#walk(start, nodes, { first: 0, end: nodes.bytes.length, depth: 0 }, bits, pops && found, visit);
+    if (pops) append(pops, most === null ? found : found.map((node) => origins[node]!));
+  }
+
+  /**
+   * Returns the largest number of characters of the tokens of free texts that what is left of a rule may have, if this
+   * number decides about each of these tokens; else null.
+   */
+  *#freeCharacters({ id }: State, { head, tail }: Rest, visit: Visit): Steps<number | null> {
+    const count = this.#table.plain[plainSets * id]!;
+    if (count >= this.trie.free.longest) return count;
+    if (count === 0 || (tail && !beginsWithOther(tail.head))) return null;
+    if (head.kind === "rule") return head.most === count ? count : null;
+    if (head.kind !== "repeat" || head.most !== count) return null;
+    const [after] = yield* this.#setsWithin(head.of, visit);
+    return after === mustEnd ? count : null;
   }
 
   /** Walks over the nodes from `first` to `end`, which are below one of `depth` bytes, as far as there are states. */
   *#walk(
     start: State,
+    nodes: TokenNodes,
     { first, end, depth }: { first: number; end: number; depth: number },
     bits: Int32Array,
     pops: number[] | null,
@@ -255,13 +294,13 @@ export class Automaton {
     yield* this.#prepare(start, 0, visit);
     for (let node = first; node < end;) {
       const pause = Math.min(end, node + nodesBetweenPauses);
-      node = walkTokens(this.trie, this.#table, visit, { first: node, end: pause }, bits, pops);
+      node = walkTokens(nodes, this.#table, visit, { first: node, end: pause }, bits, pops);
       if (node < pause) {
         // A state that comes up for the first time.
-        const from = this.#states[visit.path[this.trie.depths[node]! - 1]!]!;
-        const one = this.trie.bytes[node]!;
+        const from = this.#states[visit.path[nodes.depths[node]! - 1]!]!;
+        const one = nodes.bytes[node]!;
         const next = this.#table.after(from.id, one) || (yield* this.#next(from, one, visit));
-        if (next !== dead) yield* this.#prepare(this.#states[next]!, this.trie.further[node]!, visit);
+        if (next !== dead) yield* this.#prepare(this.#states[next]!, nodes.further[node]!, visit);
         if (visit.work > workBetweenPauses) yield* this.#pause(visit);
         visit.add(this.#states[next]!);
       } else if (node < end) yield* this.#pause(visit);
@@ -292,41 +331,50 @@ export class Automaton {
       let own = none;
       if (rest.head.kind === "repeat") {
         const { of, most: count } = rest.head;
-        own = (yield* this.#setsWithin(of, visit)).map((isWhole) => (isWhole ? Math.min(count, notPlain - 1) : 0));
+        own = (yield* this.#setsWithin(of, visit)).map((after) =>
+          after === notAll ? 0 : Math.min(count, notPlain - 1),
+        );
       } else if (rest.head.kind === "rule" && rest.head.plain) own = rest.head.plain;
       if (own.some((one, i) => one > most[i]!)) most = most.map((one, i) => Math.max(one, own[i]!));
     }
     return most;
   }
 
-  /** Returns for each set of plain characters if an expression has all of them. */
-  *#setsWithin(of: Expression, visit: Visit): Steps<readonly boolean[]> {
+  /** Returns for each set of plain characters how an expression goes on with all of them. */
+  *#setsWithin(of: Expression, visit: Visit): Steps<readonly number[]> {
     const known = setsWithin.get(of);
     if (known !== undefined) return known;
     const state = yield* this.#stateOf([this.#places.item(this.#places.push(of, null), unknownCaller)], visit);
-    const found: boolean[] = [];
-    for (const one of plainCharacters) found.push(yield* this.#goesOn(state, [one], visit));
+    const found: number[] = [];
+    for (const one of plainCharacters) found.push(yield* this.#afterAll(state, [one], visit));
     setsWithin.set(of, found);
     return found;
   }
 
-  /** Returns true if a rule can end after each text of some parts, which are made of bytes, sequences and choices. */
-  *#goesOn(state: State, [first, ...rest]: readonly Expression[], visit: Visit): Steps<boolean> {
-    if (!first) return state.open;
-    if (first.kind === "sequence") return yield* this.#goesOn(state, [...first.parts, ...rest], visit);
+  /** Returns what there is after each text of some parts, which are made of bytes, sequences and choices. */
+  *#afterAll(state: State, [first, ...rest]: readonly Expression[], visit: Visit): Steps<number> {
+    if (!first) return !state.open ? notAll : state.edges.length > 0 ? canEnd : mustEnd;
+    if (first.kind === "sequence") return yield* this.#afterAll(state, [...first.parts, ...rest], visit);
+    let least: number = mustEnd;
     if (first.kind === "choice") {
-      for (const option of first.options) if (!(yield* this.#goesOn(state, [option, ...rest], visit))) return false;
-      return true;
+      for (const option of first.options) {
+        least = Math.min(least, yield* this.#afterAll(state, [option, ...rest], visit));
+        if (least === notAll) break;
+      }
+      return least;
     }
-    if (first.kind !== "byte") return false;
+    if (first.kind !== "byte") return notAll;
     const after = new Set<number>();
     for (let one = first.low; one <= first.high; one++) {
       const next = this.#table.after(state.id, one) || (yield* this.#next(state, one, visit));
-      if (next === dead) return false;
+      if (next === dead) return notAll;
       after.add(next);
     }
-    for (const next of after) if (!(yield* this.#goesOn(this.#states[next]!, rest, visit))) return false;
-    return true;
+    for (const next of after) {
+      least = Math.min(least, yield* this.#afterAll(this.#states[next]!, rest, visit));
+      if (least === notAll) break;
+    }
+    return least;
   }
 
   *#next(state: State, one: number, visit: Visit | null = null): Steps<number> {
@@ -392,4 +440,17 @@ export class Automaton {
     if (head.kind !== "repeat") return head;
     return this.#places.repeat(head.of, Math.min(head.least, longest + 1), head.most > longest ? Infinity : head.most);
   }
+}
+
+/** Returns true if no text of an expression begins with a character of free texts. */
+function beginsWithOther(of: Expression): boolean {
+  if (of.kind === "sequence") return of.parts.length > 0 && beginsWithOther(of.parts[0]!);
+  return of.kind === "byte" && !beginsFree(of);
+}
+
+/** Returns true if a character of free texts may begin with one of the bytes. */
+function beginsFree({ low, high }: { readonly low: number; readonly high: number }): boolean {
+  if (high >= 0x80) return true;
+  for (let one = low; one <= high; one++) if (isFree(one)) return true;
+  return false;
 }

@@ -46,6 +46,8 @@ export interface Rule {
   readonly late?: { readonly nullable: boolean };
   /** Numbers of plain characters of each set that may be its next ones, whichever they are; see plain-characters.ts. */
   plain?: readonly number[] | undefined;
+  /** Largest number of characters of its texts, if it is known. */
+  most?: number | undefined;
   /**
    * Set for a rule of texts with a limit to their length: a rule without the limit, and the number of characters up to which
    * both go on in the same ways.
@@ -65,12 +67,12 @@ export interface Unlimited {
  */
 export function lateRule(
   name: string,
-  { nullable, plain, unlimited }: { readonly nullable: boolean } & Pick<Rule, "plain" | "unlimited">,
+  { nullable, plain, most, unlimited }: { readonly nullable: boolean } & Pick<Rule, "plain" | "most" | "unlimited">,
   make: () => Expression,
 ): Rule {
   let kept: WeakRef<Expression> | null = null;
   return {
-    ...{ kind: "rule", name, late: { nullable }, plain, unlimited },
+    ...{ kind: "rule", name, late: { nullable }, plain, most, unlimited },
     get body() {
       const body = kept?.deref() ?? make();
       if (kept?.deref() !== body) kept = new WeakRef(body);

@@ -56,6 +56,11 @@ function isIn(set: Characters, point: number): boolean {
   return set.some(([low, high]) => low <= point && point <= high);
 }
 
+/** Returns true for a character of free texts, the first of the sets. */
+export function isFree(point: number): boolean {
+  return isIn(free, point);
+}
+
 /** The nodes of a tree of tokens, as `TokenTrie` has them. */
 interface Nodes {
   readonly bytes: Uint8Array;

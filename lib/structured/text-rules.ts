@@ -86,7 +86,7 @@ export function* rulesOf(
     const plain = state.runs.map((run) => lengthOf(run, left));
     // While more characters are left than any state needs to its end, a limit leaves nothing out.
     const unlimited = { characters: left - mostMissing, rule: () => unlimitedOf(state) };
-    found = lateRule("a text", { nullable: state.nullable, plain, unlimited }, () => bodyOf(state, left));
+    found = lateRule("a text", { nullable: state.nullable, plain, most: left, unlimited }, () => bodyOf(state, left));
     if (state.rules.size >= mostRules) state.rules.clear();
     state.rules.set(left, found);
     return found;

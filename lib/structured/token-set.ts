@@ -9,6 +9,8 @@ export interface OwnTokens {
   /** True if the rule may end before the first token. */
   readonly ends: boolean;
   readonly pops: Int32Array;
+  /** True if `pops` lacks nodes after which no token has another character than those of free texts. */
+  readonly lacksFree: boolean;
 }
 
 /** Returns the number of bits of a word. */

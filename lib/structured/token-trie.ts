@@ -1,16 +1,12 @@
 // The tokens of a vocabulary, sorted by their bytes: tokens that begin alike are looked at together.
 import { append } from "../append.js";
+import { largest } from "../largest.js";
 import type { Steps } from "../turns.js";
 import { plainLengths } from "./plain-characters.js";
+import { PlainTokens, type TokenText } from "./plain-tokens.js";
 
 /** Tokens by their bytes. The nodes of the tree stand in the order of a walk: each before those below it. */
-export interface TokenTrie {
-  /** V, the number of tokens of the model, of which those without bytes are in no node. */
-  readonly size: number;
-  /** Bytes of each token; none for a token that no text contains. */
-  readonly tokens: readonly Uint8Array[];
-  /** Number of bytes of the longest token. */
-  readonly longest: number;
+export interface TokenNodes {
   /** Last byte of each node. */
   readonly bytes: Uint8Array;
   /** Number of bytes of each node. */
@@ -21,14 +17,28 @@ export interface TokenTrie {
   readonly ends: Int32Array;
   /** Node above each node; -1 for the nodes of first bytes. */
   readonly parents: Int32Array;
-  /** Nodes sorted by their last bytes; those of a byte begin at its index of `byteStarts` and end where the next ones begin. */
-  readonly byByte: Int32Array;
-  readonly byteStarts: Int32Array;
   /** Index in `ids` of the first token of each node; those of the node end where those of the next one begin. */
   readonly firsts: Int32Array;
   readonly ids: Int32Array;
   /** Largest number of characters of the tokens of each node from its own byte on, for each set; see `plainLengths`. */
   readonly plain: readonly Uint8Array[];
+}
+
+/** All tokens of a vocabulary. */
+export interface TokenTrie extends TokenNodes {
+  /** V, the number of tokens of the model, of which those without bytes are in no node. */
+  readonly size: number;
+  /** Bytes of each token; none for a token that no text contains. */
+  readonly tokens: readonly Uint8Array[];
+  /** Number of bytes of the longest token. */
+  readonly longest: number;
+  /** Nodes sorted by their last bytes; those of a byte begin at its index of `byteStarts` and end where the next ones begin. */
+  readonly byByte: Int32Array;
+  readonly byteStarts: Int32Array;
+  /** Tokens of free texts, and the tree of the others, with the node of the whole tree for each of its nodes. */
+  readonly free: PlainTokens;
+  readonly others: TokenNodes;
+  readonly origins: Int32Array;
 }
 
 /** Number of tokens between two pauses. */
@@ -37,7 +47,7 @@ const piece = 1024;
 /** Returns the tree of the tokens that have bytes. */
 export function* tokenTrie(bytesOf: (id: number) => Uint8Array, count: number, size: number): Steps<TokenTrie> {
   const tokens: Uint8Array[] = [];
-  const buckets = new Map<string, { key: string; id: number }[]>();
+  const buckets = new Map<string, TokenText[]>();
   for (let id = 0; id < size; id++) {
     const bytes = id < count ? bytesOf(id) : new Uint8Array(0);
     tokens.push(bytes);
@@ -51,21 +61,22 @@ export function* tokenTrie(bytesOf: (id: number) => Uint8Array, count: number, s
     else buckets.set(start, [{ key, id }]);
   }
   const starts = [...buckets.keys()].sort();
-  const sorted: { key: string; id: number }[] = [];
+  const sorted: TokenText[] = [];
   for (const start of starts) {
     const bucket = buckets.get(start)!;
     bucket.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.id - b.id));
     append(sorted, bucket);
     yield;
   }
-  return yield* nodesOf(sorted, tokens, size);
+  const { free, others: rest } = PlainTokens.from(sorted, size);
+  yield;
+  const longest = largest(sorted.map(({ key }) => key.length));
+  const [nodes, others] = [yield* nodesOf(sorted), yield* nodesOf(rest)];
+  const origins = nodesIn(nodes, others);
+  return { size, tokens, longest, ...nodes, ...sortedByByte(nodes.bytes), free, others, origins };
 }
 
-function* nodesOf(
-  sorted: readonly { key: string; id: number }[],
-  tokens: readonly Uint8Array[],
-  size: number,
-): Steps<TokenTrie> {
+function* nodesOf(sorted: readonly TokenText[]): Steps<TokenNodes> {
   const most = sorted.reduce((sum, { key }) => sum + key.length, 0);
   const bytes = new Uint8Array(most);
   const depths = new Uint16Array(most);
@@ -75,10 +86,8 @@ function* nodesOf(
   const path: number[] = [];
   let nodes = 0;
   let before = "";
-  let longest = 0;
   for (const [i, { key }] of sorted.entries()) {
     if (i % piece === 0) yield;
-    longest = Math.max(longest, key.length);
     let shared = 0;
     while (shared < before.length && shared < key.length && before[shared] === key[shared]) shared++;
     while (path.length > shared) ends[path.pop()!] = nodes;
@@ -103,10 +112,21 @@ function* nodesOf(
     if (parent >= 0) further[parent] = Math.max(further[parent]!, Math.min(255, further[node]! + 1));
   }
   return {
-    ...{ size, tokens, longest, ...tree, depths: depths.slice(0, nodes), further, plain },
-    ...{ parents: parents.slice(0, nodes), ...sortedByByte(tree.bytes) },
+    ...{ ...tree, depths: depths.slice(0, nodes), further, parents: parents.slice(0, nodes), plain },
     ids: Int32Array.from(sorted, ({ id }) => id),
   };
+}
+
+/** Returns the node of a tree for each node of one with some of its tokens. */
+function nodesIn(all: TokenNodes, some: TokenNodes): Int32Array {
+  const found = new Int32Array(some.bytes.length);
+  // Both are in the order of a walk, and what is between two nodes is passed with all that is below it.
+  let at = 0;
+  for (let node = 0; node < found.length; node++) {
+    while (all.depths[at] !== some.depths[node] || all.bytes[at] !== some.bytes[node]) at = all.ends[at]!;
+    found[node] = at++;
+  }
+  return found;
 }
 
 function sortedByByte(bytes: Uint8Array): { byByte: Int32Array; byteStarts: Int32Array } {

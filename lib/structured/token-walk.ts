@@ -1,6 +1,6 @@
 // The walk over a vocabulary, as far as the states are known: most of the time that it takes to find tokens is spent here.
 import { pieceBits, plainSets, type StateTable, withinPiece } from "./state-table.js";
-import type { TokenTrie } from "./token-trie.js";
+import type { TokenNodes, TokenTrie } from "./token-trie.js";
 import type { Visit } from "./visit.js";
 
 /** Number of a state that no text goes on from. */
@@ -12,7 +12,7 @@ export const dead = 1;
  * Nodes at which the rule of an unknown caller may end are added to `pops`, unless all of their tokens may follow anyway.
  */
 export function walkTokens(
-  { bytes, depths, further, ends, firsts, ids, plain }: TokenTrie,
+  { bytes, depths, further, ends, firsts, ids, plain }: TokenNodes,
   { next, rows, open, reach, twins, plain: mayFollow }: StateTable,
   { seen, path }: Visit,
   { first, end }: { readonly first: number; readonly end: number },

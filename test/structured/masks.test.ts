@@ -149,6 +149,26 @@ describe("masks are those of a look at each token", () => {
     ["all but line ends", { type: "regex", pattern: ".{2,12}" }],
     ["any characters and a mark", { type: "regex", pattern: "[^]*Z[^]{0,3}" }],
     ["a grammar", { type: "grammar", grammar: 'root ::= [^a]* "a" [^"]{0,4}' }],
+    [
+      "a rule with a limit, and a character that it may have, too",
+      { type: "grammar", grammar: 'root ::= text "a" text "b"\ntext ::= [^\\x00-\\x1f]{0,5}' },
+    ],
+    [
+      "a limit, and another limit",
+      { type: "grammar", grammar: 'root ::= [^\\x00-\\x1f]{0,3} "\\n" text text\ntext ::= [^\\x00-\\x1f"]{0,4}' },
+    ],
+    [
+      "a limit to what may be two characters",
+      { type: "grammar", grammar: 'root ::= ([^\\x00-\\x1f] "a"?){0,3} "\\n"' },
+    ],
+    [
+      "short strings of two lengths",
+      schema({ anyOf: [2, 5].map((maxLength) => ({ type: "array", items: { ...string, maxLength } })) }),
+    ],
+    [
+      "short strings of a pattern in a list",
+      schema({ type: "array", items: { ...string, pattern: "^[^]*$", maxLength: 6, minLength: 2 } }),
+    ],
     ["any JSON", { type: "json" }],
   ])("%s", (_, format) => {
     const root = expressionOf(format);
