@@ -159,7 +159,7 @@ describe("masks are those of a look at each token", () => {
     ],
     [
       "a limit to what may be two characters",
-      { type: "grammar", grammar: 'root ::= ([^\\x00-\\x1f] "a"?){0,3} "\\n"' },
+      { type: "grammar", grammar: 'root ::= "\\x00" ([^\\x00-\\x1f] "a"?){0,3} "\\n"' },
     ],
     [
       "short strings of two lengths",
