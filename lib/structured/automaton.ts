@@ -26,7 +26,7 @@ import { isFree, notPlain, plainCharacters } from "./plain-characters.js";
 import { plainSets, rowBytes, StateTable } from "./state-table.js";
 import { addTo, bytesOf, compact, type OwnTokens, type TokenSet } from "./token-set.js";
 import type { TokenNodes, TokenTrie } from "./token-trie.js";
-import { dead, nodesAfter, walkTokens } from "./token-walk.js";
+import { dead, partsBelow, type TreePart, walkTokens } from "./token-walk.js";
 import { tooMany, Visit } from "./visit.js";
 
 /** A state. */
@@ -70,6 +70,8 @@ class Forgotten extends Error {}
 export class Automaton {
   readonly trie: TokenTrie;
   readonly #words: number;
+  /** A mark for each node of the tokens, for a short time; null until it is needed. */
+  #marks: Uint8Array | null = null;
   #era: object = {};
   #places = new Places();
   #states: State[] = [];
@@ -215,27 +217,36 @@ export class Automaton {
     if (rests.filter(({ own }) => !own).length > mostAlone) {
       return yield* this.#walkAll(yield* this.#stateOf(items, visit), null, bits, null, visit);
     }
-    for (const [rest, frames] of byRest) yield* this.#addRest(bits, rest, frames, visit);
+    // Rules that have begun at different places of a text often have the same callers.
+    const groups = new Map<string, { callers: Item[]; rests: Rest[] }>();
+    for (const [rest, frames] of byRest) {
+      addTo(bits, (yield* this.#ownTokens(rest, visit)).tokens);
+      const callers = frames.filter(({ parent }) => parent).map((one) => this.#places.item(one.rest, one.parent!));
+      if (callers.length === 0) continue;
+      const key = callers.map(({ id }) => id).join();
+      const group = groups.get(key);
+      if (group) group.rests.push(rest);
+      else groups.set(key, { callers, rests: [rest] });
+    }
+    for (const { callers, rests } of groups.values()) yield* this.#addCallers(bits, callers, rests, visit);
   }
 
-  /** Adds the tokens that may follow what is left of a rule, for all of its callers. */
-  *#addRest(bits: Int32Array, rest: Rest, frames: readonly Frame[], visit: Visit): Steps<void> {
-    let own = yield* this.#ownTokens(rest, visit);
-    addTo(bits, own.tokens);
-    const callers = frames.filter(({ parent }) => parent).map((one) => this.#places.item(one.rest, one.parent!));
-    if (callers.length === 0) return;
-    if (own.ends) yield* this.#add(bits, callers, visit);
+  /** Adds the tokens with which the callers of rules go on after their ends, for what is left of each of these rules. */
+  *#addCallers(bits: Int32Array, callers: readonly Item[], rests: readonly Rest[], visit: Visit): Steps<void> {
+    let own: OwnTokens[] = [];
+    for (const rest of rests) own.push(yield* this.#ownTokens(rest, visit));
+    if (own.some(({ ends }) => ends)) yield* this.#add(bits, callers, visit);
+    if (own.every(({ pops, lacksFree }) => pops.length === 0 && !lacksFree)) return;
     const state = yield* this.#stateOf(callers, visit);
     const next = state.edges.flatMap(bytesOfEdge);
-    if (own.lacksFree && next.some(beginsFree)) own = yield* this.#ownTokens(rest, visit, true);
-    const { pops } = own;
-    if (pops.length === 0) return;
-    const { ends: after, depths } = this.trie;
-    // Most rules end at thousands of nodes, and few of these are followed by a byte with which a caller goes on.
-    const possible = nodesAfter(this.trie, pops, next);
-    for (const [i, node] of (possible ?? pops).entries()) {
-      const [first, depth] = possible ? [node, depths[node]! - 1] : [node + 1, depths[node]!];
-      yield* this.#walk(state, this.trie, { first, end: after[node]!, depth }, bits, null, visit);
+    if (next.some(beginsFree)) {
+      own = [];
+      for (const rest of rests) own.push(yield* this.#ownTokens(rest, visit, true));
+    }
+    this.#marks ??= new Uint8Array(this.trie.bytes.length);
+    const pops = own.map((one) => one.pops);
+    for (const [i, part] of partsBelow(this.trie, pops, next, this.#marks).entries()) {
+      yield* this.#walk(state, this.trie, part, bits, null, visit);
       if (i % 1024 === 1023) yield* this.#pause(visit);
     }
   }
@@ -285,7 +296,7 @@ export class Automaton {
   *#walk(
     start: State,
     nodes: TokenNodes,
-    { first, end, depth }: { first: number; end: number; depth: number },
+    { first, end, depth }: TreePart,
     bits: Int32Array,
     pops: number[] | null,
     visit: Visit,

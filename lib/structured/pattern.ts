@@ -111,6 +111,18 @@ export function lengthAhead(pattern: Pattern): Ahead | null {
   };
 }
 
+/**
+ * Returns parts that match the same, without a largest number of repetitions before any characters, which may be further
+ * ones: what has been repeated more often then stands for what has been repeated less often.
+ */
+function endless(parts: readonly Pattern[]): readonly Pattern[] {
+  return parts.map((part, i) => {
+    const next = parts[i + 1];
+    const isFree = next?.kind === "repeat" && next.of === anyPattern && next.least === 0 && next.most === Infinity;
+    return isFree && part.kind === "repeat" ? { ...part, most: Infinity } : part;
+  });
+}
+
 /** Returns an expression for a pattern without assertions. */
 export function* patternExpression(
   pattern: Pattern,
@@ -128,7 +140,7 @@ export function* patternExpression(
     }
     if (one.kind === "repeat") return repeat(yield* build(one.of), one.least, one.most);
     const parts: Expression[] = [];
-    for (const part of within(one)) parts.push(yield* build(part));
+    for (const part of one.kind === "sequence" ? endless(one.parts) : within(one)) parts.push(yield* build(part));
     return one.kind === "sequence" ? sequenceOf(parts) : yield* anyOf(parts);
   }
   return yield* build(pattern);

@@ -58,36 +58,43 @@ export function walkTokens(
   return node;
 }
 
+/** Part of a tree: the nodes from `first` to `end`, which are below one of `depth` bytes. */
+export interface TreePart {
+  readonly first: number;
+  readonly end: number;
+  readonly depth: number;
+}
+
 /**
- * Returns the nodes below some others at which a text may go on with one of the bytes, or null if it is faster to look at
- * all that is below them. `parents` are sorted.
+ * Returns the parts of a tree that are below some nodes, as far as a text may go on with one of the bytes there. `marks` has
+ * a 0 for each node, before and afterwards.
  */
-export function nodesAfter(
-  { byByte, byteStarts, parents: parentOf }: TokenTrie,
-  parents: Int32Array,
+export function partsBelow(
+  { byByte, byteStarts, parents, ends, depths }: TokenTrie,
+  nodes: readonly Int32Array[],
   ranges: readonly { readonly low: number; readonly high: number }[],
-): number[] | null {
+  marks: Uint8Array,
+): TreePart[] {
   const isPossible = new Uint8Array(256);
   for (const { low, high } of ranges) isPossible.fill(1, low, high + 1);
   let count = 0;
   for (let one = 0; one < 256; one++) if (isPossible[one]) count += byteStarts[one + 1]! - byteStarts[one]!;
-  if (count >= parents.length) return null;
-  const found: number[] = [];
-  for (let one = 0; one < 256; one++) {
+  const found: TreePart[] = [];
+  const isFast = count < nodes.reduce((sum, { length }) => sum + length, 0);
+  for (const list of nodes)
+    for (const node of list) {
+      if (!isFast && marks[node] === 0) found.push({ first: node + 1, end: ends[node]!, depth: depths[node]! });
+      marks[node] = 1;
+    }
+  // Most rules end at thousands of nodes, and few of these are followed by a byte with which a caller goes on.
+  for (let one = 0; isFast && one < 256; one++) {
     if (!isPossible[one]) continue;
-    for (let i = byteStarts[one]!; i < byteStarts[one + 1]!; i++)
-      if (isIn(parents, parentOf[byByte[i]!]!)) found.push(byByte[i]!);
+    for (let i = byteStarts[one]!; i < byteStarts[one + 1]!; i++) {
+      const node = byByte[i]!;
+      const parent = parents[node]!;
+      if (parent >= 0 && marks[parent] === 1) found.push({ first: node, end: ends[node]!, depth: depths[node]! - 1 });
+    }
   }
+  for (const list of nodes) for (const node of list) marks[node] = 0;
   return found;
-}
-
-/** Returns true if a sorted list has a number. */
-function isIn(sorted: Int32Array, one: number): boolean {
-  let [low, high] = [0, sorted.length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (sorted[middle]! < one) low = middle + 1;
-    else high = middle;
-  }
-  return low < sorted.length && sorted[low] === one;
 }

@@ -145,6 +145,8 @@ describe("masks are those of a look at each token", () => {
         })),
       }),
     ],
+    ["as many letters as that somewhere", schema({ ...string, pattern: "[a-zA-Z]{12}" })],
+    ["pairs somewhere", schema({ ...string, pattern: "(?:a1|[bZ]){2,3}" })],
     ["an expression that forbids an end", schema({ ...string, pattern: "^(?!.*b$)" })],
     ["all but line ends", { type: "regex", pattern: ".{2,12}" }],
     ["any characters and a mark", { type: "regex", pattern: "[^]*Z[^]{0,3}" }],
