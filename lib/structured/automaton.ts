@@ -47,10 +47,10 @@ const [notAll, canEnd, mustEnd] = [0, 1, 2] as const;
 /** Number of nodes between two pauses. */
 const nodesBetweenPauses = 2 ** 14;
 /**
- * Largest number of rests whose tokens are found one by one, to be kept for other states. Those of more, as of a number that
- * may have ended in many ways, are found together.
+ * Largest number of rests whose tokens are found by themselves for a state, to be kept for others. The tokens of more rests
+ * that are not known yet are found together, since one walk takes less time than two.
  */
-const mostAlone = 8;
+const mostAlone = 1;
 /** Places for which a further state counts. */
 const stateWork = 64;
 
@@ -215,7 +215,10 @@ export class Automaton {
     }
     const rests = [...byRest.keys()];
     if (rests.filter(({ own }) => !own).length > mostAlone) {
-      return yield* this.#walkAll(yield* this.#stateOf(items, visit), null, bits, null, visit);
+      const state = yield* this.#stateOf(items, visit);
+      yield* this.#prepare(state, 0, visit);
+      const most = this.#table.plain[plainSets * state.id]!;
+      return yield* this.#walkAll(state, most < this.trie.free.longest ? null : most, bits, null, visit);
     }
     // Rules that have begun at different places of a text often have the same callers.
     const groups = new Map<string, { callers: Item[]; rests: Rest[] }>();
