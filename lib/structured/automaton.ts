@@ -47,10 +47,10 @@ const [notAll, canEnd, mustEnd] = [0, 1, 2] as const;
 /** Number of nodes between two pauses. */
 const nodesBetweenPauses = 2 ** 14;
 /**
- * Largest number of rests whose tokens are found by themselves for a state, to be kept for others. The tokens of more rests
- * that are not known yet are found together, since one walk takes less time than two.
+ * Largest number of rests whose tokens are found one by one for a state, to be kept for others. If more are not known yet,
+ * all are found together: one walk takes less time than several, but nothing is kept that other states need.
  */
-const mostAlone = 1;
+const mostAlone = 8;
 /** Places for which a further state counts. */
 const stateWork = 64;
 
