@@ -68,8 +68,7 @@ export function* tokenTrie(bytesOf: (id: number) => Uint8Array, count: number, s
     append(sorted, bucket);
     yield;
   }
-  const { free, others: rest } = PlainTokens.from(sorted, size);
-  yield;
+  const { free, others: rest } = yield* PlainTokens.from(sorted, size);
   const longest = largest(sorted.map(({ key }) => key.length));
   const [nodes, others] = [yield* nodesOf(sorted), yield* nodesOf(rest)];
   const origins = nodesIn(nodes, others);
