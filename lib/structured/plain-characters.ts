@@ -1,7 +1,7 @@
 // Characters that many texts may have in any order, and the tokens that consist of them. Where a text may go on with any
 // characters of such a set, those tokens are known without a look at each of their bytes (compare the slices of llguidance
 // and Dong et al. 2024, arXiv:2411.15100).
-import { atOnce } from "../turns.js";
+import { atOnce, type Steps } from "../turns.js";
 import { type Characters, complement, intersection, oneOfCharacters } from "./characters.js";
 import type { Expression } from "./expression.js";
 
@@ -72,8 +72,13 @@ interface Nodes {
  * Returns for each of the sets and each node the largest number of characters that its tokens have from its own byte on,
  * or `notPlain` unless all of them consist of characters of the set from there on.
  */
-export function plainLengths(nodes: Nodes): readonly Uint8Array[] {
-  return sets.map((set) => lengthsWithin(set, nodes));
+export function* plainLengths(nodes: Nodes): Steps<readonly Uint8Array[]> {
+  const found: Uint8Array[] = [];
+  for (const set of sets) {
+    found.push(lengthsWithin(set, nodes));
+    yield;
+  }
+  return found;
 }
 
 function lengthsWithin(set: Characters, { bytes, ends, firsts }: Nodes): Uint8Array {

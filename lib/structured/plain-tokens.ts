@@ -27,9 +27,10 @@ export class PlainTokens {
 
   private constructor(byLength: readonly (readonly number[])[], size: number) {
     this.longest = byLength.length - 1;
-    this.#ids = Int32Array.from(byLength.flat());
     let end = 0;
     this.#ends = Int32Array.from(byLength, (ids) => (end += ids.length));
+    this.#ids = new Int32Array(end);
+    for (const [i, ids] of byLength.entries()) this.#ids.set(ids, this.#ends[i]! - ids.length);
     this.#all = new Int32Array(Math.ceil(size / 32));
     setBits(this.#all, this.#ids);
   }
@@ -47,6 +48,7 @@ export class PlainTokens {
         byLength[length]!.push(token.id);
       }
     }
+    yield;
     return { free: new PlainTokens(byLength, size), others };
   }
 

@@ -69,9 +69,12 @@ export function* tokenTrie(bytesOf: (id: number) => Uint8Array, count: number, s
     yield;
   }
   const { free, others: rest } = yield* PlainTokens.from(sorted, size);
+  yield;
   const longest = largest(sorted.map(({ key }) => key.length));
+  yield;
   const [nodes, others] = [yield* nodesOf(sorted), yield* nodesOf(rest)];
   const origins = nodesIn(nodes, others);
+  yield;
   return { size, tokens, longest, ...nodes, ...sortedByByte(nodes.bytes), free, others, origins };
 }
 
@@ -104,7 +107,7 @@ function* nodesOf(sorted: readonly TokenText[]): Steps<TokenNodes> {
   while (path.length > 0) ends[path.pop()!] = nodes;
   const tree = { bytes: bytes.slice(0, nodes), ends: ends.slice(0, nodes), firsts: firsts.slice(0, nodes + 1) };
   yield;
-  const plain = plainLengths(tree);
+  const plain = yield* plainLengths(tree);
   const further = new Uint8Array(nodes);
   for (let node = nodes - 1; node >= 0; node--) {
     const parent = parents[node]!;
