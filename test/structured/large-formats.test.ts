@@ -15,6 +15,7 @@ import { smallGpt } from "../generate/models.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { nightly } from "../support/nightly.js";
 import { expectNoPause } from "../support/pauses.js";
+import { expectLittleWork } from "../support/processor-time.js";
 import { Random } from "../support/random.js";
 import { ajvOf } from "./oracle.js";
 import { sampler } from "./sample.js";
@@ -224,10 +225,9 @@ const readSoon: Record<string, OutputFormat> = {
 };
 
 test.each(Object.entries(readSoon))("%s, which are read soon", (_, format) => {
-  const began = process.cpuUsage();
-  expect(bytes.start(expressionOf(format)).ways).toBeLessThan(10);
-  const { user, system } = process.cpuUsage(began);
-  expect((user + system) / 1000).toBeLessThan(nightly ? 2000 : 1000);
+  expectLittleWork(nightly ? 2000 : 1000, () => {
+    expect(bytes.start(expressionOf(format)).ways).toBeLessThan(10);
+  });
 });
 
 test.each([256, 1000])("%i properties of which none is required", (count) => {
@@ -237,24 +237,23 @@ test.each([256, 1000])("%i properties of which none is required", (count) => {
     properties: Object.fromEntries(each as [string, object][]),
     additionalProperties: false,
   };
-  const began = process.cpuUsage();
-  const found = expressionOf(schema(given));
-  const sample = sampler(found);
-  const valid = ajvOf(given)!;
-  for (let seed = 0; seed < 10; seed++) {
-    const text = sample(seed, 10 * seed);
-    expect(valid(JSON.parse(text)), text).toBe(true);
-  }
-  const some = Object.fromEntries(
-    many(count / 8, (i) => [`n${8 * i}`, (8 * i) % 3 === 0 ? "é" : i]) as [string, unknown][],
-  );
-  for (const value of [{}, { [`n${count - 1}`]: "é" }, some]) {
-    expect(valid(value)).toBe(true);
-    expect(matches(schema(given), JSON.stringify(value))).toBe(true);
-  }
-  expect(matches(schema(given), JSON.stringify({ [`n${count}`]: 1 }))).toBe(false);
-  const { user, system } = process.cpuUsage(began);
-  expect((user + system) / 1000).toBeLessThan(nightly ? 4000 : 2000);
+  expectLittleWork(nightly ? 4000 : 2000, () => {
+    const found = expressionOf(schema(given));
+    const sample = sampler(found);
+    const valid = ajvOf(given)!;
+    for (let seed = 0; seed < 10; seed++) {
+      const text = sample(seed, 10 * seed);
+      expect(valid(JSON.parse(text)), text).toBe(true);
+    }
+    const some = Object.fromEntries(
+      many(count / 8, (i) => [`n${8 * i}`, (8 * i) % 3 === 0 ? "é" : i]) as [string, unknown][],
+    );
+    for (const value of [{}, { [`n${count - 1}`]: "é" }, some]) {
+      expect(valid(value)).toBe(true);
+      expect(matches(schema(given), JSON.stringify(value))).toBe(true);
+    }
+    expect(matches(schema(given), JSON.stringify({ [`n${count}`]: 1 }))).toBe(false);
+  });
 });
 
 describe("a union of 1,000 similar objects", () => {
@@ -280,13 +279,12 @@ describe("a union of 1,000 similar objects", () => {
     ],
     ["that are equal", similar((i) => ({ ...value, title: `title ${i}` })), { id: 5 }, { id: "a" }],
   ])("%s", (_, given, good, bad) => {
-    const began = process.cpuUsage();
-    expect([matches(schema(given), JSON.stringify(good)), matches(schema(given), JSON.stringify(bad))]).toEqual([
-      true,
-      false,
-    ]);
-    const { user, system } = process.cpuUsage(began);
-    expect((user + system) / 1000).toBeLessThan(nightly ? 4000 : 2000);
+    expectLittleWork(nightly ? 4000 : 2000, () => {
+      expect([matches(schema(given), JSON.stringify(good)), matches(schema(given), JSON.stringify(bad))]).toEqual([
+        true,
+        false,
+      ]);
+    });
   });
 
   test("that begin alike is refused", () => {
@@ -295,30 +293,27 @@ describe("a union of 1,000 similar objects", () => {
       properties: { id: { type: "integer", minimum: i }, name: { type: "string", maxLength: i + 1 } },
       required: ["id", "name"],
     }));
-    const began = process.cpuUsage();
-    expectError(() => expressionOf(schema(given)), "ERR_ARGUMENT", /a union of 1000 schemas|is read in \d+ steps/);
-    const { user, system } = process.cpuUsage(began);
-    expect((user + system) / 1000).toBeLessThan(nightly ? 4000 : 2000);
+    expectLittleWork(nightly ? 4000 : 2000, () => {
+      expectError(() => expressionOf(schema(given)), "ERR_ARGUMENT", /a union of 1000 schemas|is read in \d+ steps/);
+    });
   });
 });
 
 describe("formats that are too large are refused soon", () => {
   test.each(Object.entries(tooLarge))("%s", (_, format) => {
-    const began = process.cpuUsage();
-    expectError(
-      () => expressionOf(format),
-      "ERR_ARGUMENT",
-      /format: expected one that is read in \d+ steps|heed does not support/,
-    );
-    const { user, system } = process.cpuUsage(began);
-    expect((user + system) / 1000).toBeLessThan(nightly ? 1000 : 400);
+    expectLittleWork(nightly ? 1000 : 400, () => {
+      expectError(
+        () => expressionOf(format),
+        "ERR_ARGUMENT",
+        /format: expected one that is read in \d+ steps|heed does not support/,
+      );
+    });
   });
 
   test("references that multiply", () => {
-    const began = process.cpuUsage();
-    expectError(() => expressionOf(schema(multiplying)), "ERR_ARGUMENT", /expected one that is read in \d+ steps/);
-    const { user, system } = process.cpuUsage(began);
-    expect((user + system) / 1000).toBeLessThan(nightly ? 4000 : 2000);
+    expectLittleWork(nightly ? 4000 : 2000, () => {
+      expectError(() => expressionOf(schema(multiplying)), "ERR_ARGUMENT", /expected one that is read in \d+ steps/);
+    });
   });
 
   test("a reference that is no URI", () => {
