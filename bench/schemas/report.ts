@@ -77,7 +77,7 @@ are drawn from each accepted schema at random. Tokens are found along these text
 follow. What was found for a schema before is kept for the next one, as a server does. A few made-up schemas come first and
 are not counted, so that V8 has compiled the code. "Turn" is the longest time for which the event loop did not run. Where
 other programs had the processor, only heed's own time counts. A schema with a place that took more than 5 ms is measured
-again, with nothing that was found before, and the lesser times count: a virtual machine may halt anywhere.
+again up to twice, with nothing that was found before, and the least times count: a virtual machine may halt anywhere.
 \`npm run bench:schemas -- --write\` renews this section.`;
 
 /** Returns the part of the section about one machine. */

@@ -51,6 +51,10 @@ const nodesBetweenPauses = 2 ** 14;
  * all are found together: one walk takes less time than several, but nothing is kept that other states need.
  */
 const mostAlone = 8;
+/** Steps at one place after which several rests whose tokens are not known yet are no longer looked at one by one. */
+const stepsAlone = 2 ** 15;
+/** Steps as which a state counts that comes up for the first time. */
+const stateSteps = 256;
 /** Places for which a further state counts. */
 const stateWork = 64;
 
@@ -213,12 +217,14 @@ export class Automaton {
       if (frames) frames.push(frame);
       else byRest.set(rest, [frame]);
     }
-    const rests = [...byRest.keys()];
-    if (rests.filter(({ own }) => !own).length > mostAlone) {
-      const state = yield* this.#stateOf(items, visit);
+    const unknown = [...byRest.keys()].filter(({ own }) => !own);
+    const together = unknown.length > mostAlone ? items : yield* this.#knowAlone(unknown, byRest, visit);
+    if (together.length > 0) {
+      const state = yield* this.#stateOf(together, visit);
       yield* this.#prepare(state, 0, visit);
       const most = this.#table.plain[plainSets * state.id]!;
-      return yield* this.#walkAll(state, most < this.trie.free.longest ? null : most, bits, null, visit);
+      yield* this.#walkAll(state, most < this.trie.free.longest ? null : most, bits, null, visit);
+      if (together === items) return;
     }
     // Rules that have begun at different places of a text often have the same callers.
     const groups = new Map<string, { callers: Item[]; rests: Rest[] }>();
@@ -232,6 +238,18 @@ export class Automaton {
       else groups.set(key, { callers, rests: [rest] });
     }
     for (const { callers, rests } of groups.values()) yield* this.#addCallers(bits, callers, rests, visit);
+  }
+
+  /**
+   * Finds the tokens of rests one by one, as long as this takes little. Removes the others from `byRest`, and returns their
+   * items.
+   */
+  *#knowAlone(unknown: Rest[], byRest: Map<Rest, Frame[]>, visit: Visit): Steps<readonly Item[]> {
+    while (unknown.length > 0 && (unknown.length === 1 || visit.steps < stepsAlone))
+      yield* this.#ownTokens(unknown.pop()!, visit);
+    const items = unknown.flatMap((rest) => byRest.get(rest)!.map((frame) => this.#places.item(rest, frame)));
+    for (const rest of unknown) byRest.delete(rest);
+    return items;
   }
 
   /** Adds the tokens with which the callers of rules go on after their ends, for what is left of each of these rules. */
@@ -311,6 +329,7 @@ export class Automaton {
       node = walkTokens(nodes, this.#table, visit, { first: node, end: pause }, bits, pops);
       if (node < pause) {
         // A state that comes up for the first time.
+        visit.steps += stateSteps;
         const from = this.#states[visit.path[nodes.depths[node]! - 1]!]!;
         const one = nodes.bytes[node]!;
         const next = this.#table.after(from.id, one) || (yield* this.#next(from, one, visit));

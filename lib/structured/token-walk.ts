@@ -14,14 +14,16 @@ export const dead = 1;
 export function walkTokens(
   { bytes, depths, further, ends, firsts, ids, plain }: TokenNodes,
   { next, rows, open, reach, twins, plain: mayFollow }: StateTable,
-  { seen, path }: Visit,
+  visit: Visit,
   { first, end }: { readonly first: number; readonly end: number },
   bits: Int32Array,
   pops: number[] | null,
 ): number {
+  const { seen, path } = visit;
   const [free, letters, words] = plain as [Uint8Array, Uint8Array, Uint8Array];
   let node = first;
-  while (node < end) {
+  let steps = 0;
+  for (; node < end; steps++) {
     const level = depths[node]!;
     const from = path[level - 1]!;
     const after = ends[node]!;
@@ -39,11 +41,11 @@ export function walkTokens(
         node = after;
         continue;
       }
-      if (to === 0 || seen[to] !== 1) return node;
+      if (to === 0 || seen[to] !== 1) break;
       last = node + 1;
       if (last < after && further[node]! <= reach[to]!) {
         to = twins[to]!;
-        if (to === 0 || seen[to] !== 1) return node;
+        if (to === 0 || seen[to] !== 1) break;
       }
       path[level] = to;
       if (pops !== null && last < after && open[to] === 1) pops.push(node);
@@ -55,6 +57,7 @@ export function walkTokens(
     }
     node = last;
   }
+  visit.steps += steps;
   return node;
 }
 

@@ -17,6 +17,8 @@ export class Visit {
   readonly era: object;
   /** Places that were looked at since the last pause. */
   work = 0;
+  /** Steps of all walks, about: nodes that were looked at, and more for states that were made. */
+  steps = 0;
   /** Bytes that were added so far, and those that the automaton had after the last pause. */
   added = 0;
   before: number;
