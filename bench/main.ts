@@ -53,7 +53,7 @@ const cases = all.filter(
 if (cases.length === 0) throw new Error(`--only: expected one of ${[...new Set(all.map((c) => c.name))].join(", ")}`);
 
 const { running, missing } = await startPeers(flags.peers, threads());
-const meter = where.kind === "cpu" && !flags.smoke ? PeakMeter.build() : null;
+const meter = where.kind === "cpu" && !flags.smoke ? PeakMeter.build(machineOf(where)) : null;
 const peaks: Peaks[] = [];
 const measurePeaks = (): void => {
   if (meter) peaks.push(meter.measure(threads()));

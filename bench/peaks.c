@@ -1,6 +1,7 @@
-// Measures the peaks of this machine's cores: multiply-adds of f32, products of bf16 and of bytes (if the machine has
-// vectors with instructions for them), and reading memory. `peaks THREADS` prints GFLOP/s, for bytes 10^9 operations a
-// second, and GB/s as JSON. Each is the best of some tries, because other work can only slow a try down.
+// Measures the peaks of this machine's cores: multiply-adds of f32, products of bf16, of bytes and of numbers of 16 bits
+// (if the machine has vectors with instructions for them), and reading memory. `peaks THREADS` prints GFLOP/s, for
+// integers 10^9 operations a second, and GB/s as JSON. Each is the best of some tries, because other work can only slow
+// a try down.
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -8,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#if defined(__AVX512BF16__) || defined(__AVX512VNNI__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -71,6 +72,24 @@ static void multiply_bytes(void *unused) {
 }
 #endif
 
+// AVX2 multiplies bytes in pairs, whose sums have 16 bits, and numbers of 16 bits in pairs, whose sums have 32 bits.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#define PAIRS(name, multiply, add)                                                  \
+  static void name(void *unused) {                                                  \
+    (void)unused;                                                                   \
+    __m256i a = _mm256_set1_epi8((char)(10 * factor)), sums[SUMS];                  \
+    for (int j = 0; j < SUMS; j++) sums[j] = _mm256_set1_epi32(j);                  \
+    for (int i = 0; i < ROUNDS; i++)                                                \
+      for (int j = 0; j < SUMS; j++) {                                              \
+        __asm__ volatile("" : "+x"(a));                                             \
+        sums[j] = add(sums[j], multiply(a, a));                                     \
+      }                                                                             \
+    for (int j = 0; j < SUMS; j++) __asm__ volatile("" : : "m"(sums[j]));           \
+  }
+PAIRS(multiply_bytes, _mm256_maddubs_epi16, _mm256_add_epi16)
+PAIRS(multiply_words, _mm256_madd_epi16, _mm256_add_epi32)
+#endif
+
 static void read_memory(void *from) {
   const words *p = from;
   words sums[8];
@@ -130,8 +149,11 @@ int main(int count, char **words_) {
 #ifdef __AVX512BF16__
   printf(", \"bf16\": %.1f", 2 * flops / seconds(multiply_bf16, NULL, threads));
 #endif
-#ifdef __AVX512VNNI__
+#if defined(__AVX512VNNI__)
   printf(", \"bytes\": %.1f", 4 * flops / seconds(multiply_bytes, NULL, threads));
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+  printf(", \"bytes\": %.1f", 4 * flops / seconds(multiply_bytes, NULL, threads));
+  printf(", \"words\": %.1f", 2 * flops / seconds(multiply_words, NULL, threads));
 #endif
   printf(", \"read\": %.2f}\n", BYTES * (double)threads / 1e9 / seconds(read_memory, memory, threads));
   return 0;

@@ -22,11 +22,13 @@ interface Kept {
 
 /**
  * Returns the name of a machine's results, "cpu-amd" or "nvidia-h100-80gb-hbm3". CPUs of one maker share a name, so that
- * a run replaces the last one of that maker and of no other.
+ * a run replaces the last one of that maker and of no other; those with AVX2 and no more, or told so, have one of their own.
  */
 export function resultsOf(machine: string, kind: Kind): string {
-  if (kind === "cpu")
-    return `cpu-${(/intel|amd|apple/i.exec(machine) ?? /[a-z]+/i.exec(machine) ?? ["unknown"])[0].toLowerCase()}`;
+  if (kind === "cpu") {
+    const maker = (/intel|amd|apple/i.exec(machine) ?? /[a-z]+/i.exec(machine) ?? ["unknown"])[0].toLowerCase();
+    return `cpu-${maker}${machine.includes("(avx2,") ? "-avx2" : ""}`;
+  }
   // "NVIDIA H100 80GB HBM3, 80 GiB, …" → "nvidia-h100-80gb-hbm3"
   return machine
     .split(",")[0]!
@@ -84,7 +86,7 @@ function keptOn(machine: string, kind: Kind, root: string): Kept[] {
       ? [resultsOf(machine, kind)]
       : readdirSync(folder)
           .sort()
-          .flatMap((file) => /^cpu-[a-z]+/.exec(file)?.[0] ?? []),
+          .flatMap((file) => /^cpu-[a-z]+(-avx2)?/.exec(file)?.[0] ?? []),
   );
   const read = (name: string): unknown => {
     const file = path.join(folder, `${name}.json`);

@@ -44,13 +44,16 @@ export function boundOf(task: Task, { bytes, products }: Work, ms: number, means
     const read = (bytes * task.count) / ms / 1e6;
     return `reads ${read.toFixed(1)} GB of weights a second, ${share(read, peaks.read)} of what the memory gives (${peaks.read.toFixed(1)})`;
   }
-  // No loop measures what AVX2's products of small integers or the matrix unit can reach.
-  if (machine.includes("amx") || (machine.includes("avx2") && means.digits !== null)) return null;
-  const digits = /avx512(vnni|bf16)/.test(machine) ? means.digits : null;
-  const peak = digits === null ? peaks.f32 : peaks.bytes;
+  // No loop measures what the matrix unit can reach.
+  if (machine.includes("amx")) return null;
+  const digits = /avx2|avx512(vnni|bf16)/.test(machine) ? means.digits : null;
+  // AVX2 has two digits in one number of 16 bits.
+  const words = machine.includes("avx2") && digits === 2;
+  const peak = digits === null ? peaks.f32 : words ? peaks.words : peaks.bytes;
   if (peak === undefined) return null;
-  const done = ((digits ?? 1) * products) / ms / 1e6;
-  const what = digits === null ? "floats" : digits === 1 ? "bytes" : `bytes, ${digits} for each activation`;
+  const done = ((words ? 1 : (digits ?? 1)) * products) / ms / 1e6;
+  const inBytes = digits === 1 ? "bytes" : `bytes, ${digits} for each activation`;
+  const what = digits === null ? "floats" : words ? "numbers of 16 bits" : inBytes;
   const rest =
     task.name === "callers" ? "; attention, its pages and the rest of a step take their time beside the products" : "";
   return `does ${Math.round(done)}·10⁹ operations a second with ${what}, ${share(done, peak)} of what the cores can do (${Math.round(peak)})${rest}`;

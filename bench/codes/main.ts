@@ -75,7 +75,7 @@ const run: CodesRun = {
   peers: {},
   rows: [],
 };
-const meter = flags.smoke ? null : PeakMeter.build();
+const meter = flags.smoke ? null : PeakMeter.build(run.machine);
 if (meter) run.peaks = meter.measure(run.threads);
 meter?.remove();
 const folders: [string, string][] = [];

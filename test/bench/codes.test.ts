@@ -130,12 +130,18 @@ test("a row that misses a goal says what bounds it", () => {
     "- Q4_0, decode of 10, heed: it reads 10.0 GB of weights a second, 50 % of what the memory gives (20.0).",
   );
   expect(section).not.toContain("decode of 10, heed, 8 bits");
-  // Without vectors of bytes, codes are multiplied as floats. What AVX2's integers and a matrix unit can do is not measured.
-  const elsewhere = (isa: string): string => codesSection({ ...run, machine: `A (${isa}, 2 threads)` });
+  // Without vectors of bytes, codes are multiplied as floats. What a matrix unit can do is not measured.
+  const elsewhere = (isa: string, rows = run.rows): string =>
+    codesSection({ ...run, rows, machine: `A (${isa}, 2 threads)`, peaks: { ...run.peaks!, words: 250 } });
   expect(elsewhere("avx512")).toContain(
     "Q4_0, 8 callers, heed: it does 100·10⁹ operations a second with floats, 100 %",
   );
-  expect(elsewhere("avx2")).not.toContain("Q4_0, 8 callers, heed");
+  // AVX2 multiplies two digits as one number of 16 bits, and codes of 8 bits by nothing else.
+  const slow = [{ ...run.rows[1]!, results: { ...run.rows[1]!.results, "llama.cpp": times(900) } }];
+  const avx2 = elsewhere("avx2", [...slow, { ...slow[0]!, file: "Q8_0" }]);
+  expect(avx2).toContain("Q4_0, 8 callers, heed: it does 100·10⁹ operations a second with numbers of 16 bits, 40 %");
+  expect(avx2).toContain("Q4_0, 8 callers, heed, 8 bits: it does 100·10⁹ operations a second with bytes, 25 %");
+  expect(avx2).toContain("Q8_0, 8 callers, heed, 8 bits: it does 100·10⁹ operations a second with numbers of 16 bits");
   expect(elsewhere("avx512amx")).toContain("Q4_0, decode of 10, heed: it reads 10.0 GB");
   expect(elsewhere("avx512amx")).not.toContain("operations a second");
   expect(section).toContain(

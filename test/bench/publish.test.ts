@@ -52,9 +52,9 @@ function emptyRoot(): string {
 
 test("results are kept by the maker of the cores, or by the card", () => {
   expect(resultsOf("AMD EPYC (avx512bf16, 2 threads)", "cpu")).toBe("cpu-amd");
-  expect(resultsOf("AMD Ryzen 7 (avx2, 16 threads)", "cpu")).toBe("cpu-amd");
+  expect(resultsOf("AMD Ryzen 7 (avx2, 16 threads)", "cpu")).toBe("cpu-amd-avx2");
   expect(resultsOf("Intel(R) Xeon(R) Processor (avx512vnni, 2 threads)", "cpu")).toBe("cpu-intel");
-  expect(resultsOf("12th Gen Intel(R) Core(TM) i7-1260P (avx2, 16 threads)", "cpu")).toBe("cpu-intel");
+  expect(resultsOf("12th Gen Intel(R) Core(TM) i7-1260P (avx2, 16 threads)", "cpu")).toBe("cpu-intel-avx2");
   expect(resultsOf("Apple M2 (portable, 8 threads)", "cpu")).toBe("cpu-apple");
   expect(resultsOf("unknown (portable, 4 threads)", "cpu")).toBe("cpu-unknown");
   expect(resultsOf("NVIDIA H100 80GB HBM3, 80 GiB", "cuda")).toBe("nvidia-h100-80gb-hbm3");
@@ -96,6 +96,15 @@ test("the page has medians, fastest runs and both ratios, and marks runs that sp
   expect([bestOf(row), bestOf(row, "min")]).toEqual([
     ...[{ name: "PyTorch", ratio: 1.5 }, { name: "PyTorch", ratio: 0.8 }], // prettier-ignore
   ]);
+});
+
+test("a run with AVX2 only is kept beside the maker's other one", async () => {
+  const root = emptyRoot();
+  for (const set of ["avx512bf16", "avx2", "avx2"]) await publish(runOn(`AMD EPYC (${set}, 2 threads)`), "cpu", root);
+  const page = readFileSync(path.join(root, "docs/benchmarks.md"), "utf8");
+  expect(page.match(/^### .*/gm)).toEqual(["### AMD EPYC (avx2, 2 threads)", "### AMD EPYC (avx512bf16, 2 threads)"]);
+  expect(page).toContain("(benchmarks-amd-avx2.svg)");
+  expect(readdirSync(path.join(root, "docs")).sort()).toContain("benchmarks-amd-avx2.svg");
 });
 
 test("a run of serving without callers has no chart", async () => {
