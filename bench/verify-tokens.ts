@@ -1,8 +1,8 @@
-import { type GPT, type Llama, narrow, noGrad, scope, tensor } from "heed";
+import { type CausalDecoder, narrow, noGrad, scope, tensor } from "heed";
 
 /** Throws unless the logit of each token after the prompt is within the margin of the highest one. */
 export async function verifyTokens(
-  model: GPT | Llama,
+  model: CausalDecoder,
   prompt: Int32Array,
   tokens: readonly number[],
   margin: number,

@@ -62,6 +62,16 @@ export { Embedding, type EmbeddingConfig } from "./nn/embedding.js";
 export { Dropout, DropoutSeeds } from "./nn/dropout.js";
 export type { AttentionContext, AttentionRules } from "./nn/attend.js";
 export { type Hook, Observer } from "./nn/observer.js";
+export type {
+  AttentionProjections,
+  Block,
+  BlockParts,
+  BlockStack,
+  FeedForwardProjections,
+  Projection,
+  StreamNorm,
+  StreamReader,
+} from "./nn/block-parts.js";
 export { Attention, type AttentionConfig } from "./nn/attention.js";
 export { FeedForward, type FeedForwardConfig } from "./nn/feed-forward.js";
 export { GatedFeedForward, type GatedFeedForwardConfig } from "./nn/gated-feed-forward.js";
@@ -85,16 +95,25 @@ export { KvCache, type KvCacheConfig } from "./nn/kv-cache.js";
 export type { SequenceMaskOptions } from "./models/sequence-mask.js";
 export { Model, type ModelOptions } from "./models/model.js";
 export type { ObserverOption, PassOptions } from "./models/pass.js";
-export { Bert, type BertForwardOptions } from "./models/bert.js";
+export { Bert } from "./models/bert.js";
 export type { BertConfig, BertFamily } from "./models/bert-config.js";
 export { fromHuggingFaceBertConfig, toHuggingFaceBertConfig } from "./pretrained/families/bert-config.js";
+export { BertForMaskedLM, BertForSequenceClassification, type ClassificationOptions } from "./models/bert-heads.js";
 export {
-  BertForMaskedLM,
-  BertForSequenceClassification,
-  type ClassificationOptions,
+  type CausalBlock,
+  CausalDecoder,
+  type DecoderForwardOptions,
+  type DecoderSizes,
+} from "./models/causal-decoder.js";
+export {
+  Encoder,
+  type EncoderForwardOptions,
+  EncoderHead,
+  type EncoderSizes,
   type MaskedForwardOptions,
-} from "./models/bert-heads.js";
-export type { DecoderForwardOptions } from "./models/causal-decoder.js";
+  MaskedLanguageModel,
+  TextClassifier,
+} from "./models/encoder.js";
 export { GPT, type GptForwardOptions } from "./models/gpt.js";
 export { fromHuggingFaceGptConfig, toHuggingFaceGptConfig } from "./pretrained/families/gpt-config.js";
 export { gpt2Sizes, type GptConfig, type Positions } from "./models/gpt-config.js";
@@ -102,7 +121,12 @@ export { Llama, LlamaBlock, type LlamaForwardOptions } from "./models/llama.js";
 export { fromHuggingFaceLlamaConfig, toHuggingFaceLlamaConfig } from "./pretrained/families/llama-config.js";
 export type { LayerType, LlamaConfig } from "./models/llama-config.js";
 export { EncoderDecoder } from "./models/encoder-decoder.js";
-export { type PairOptions, SequenceToSequence, type SourceOptions } from "./models/sequence-to-sequence.js";
+export {
+  type PairOptions,
+  type PairSizes,
+  SequenceToSequence,
+  type SourceOptions,
+} from "./models/sequence-to-sequence.js";
 export type { EncoderDecoderConfig } from "./models/encoder-decoder-config.js";
 export { type SourceModel, TargetDecoder } from "./models/target-decoder.js";
 export { T5 } from "./models/t5.js";
@@ -191,13 +215,17 @@ export { pretrainedFolder } from "./hub/pretrained-folder.js";
 export type { DownloadProgress, PretrainedOptions } from "./hub/pretrained-options.js";
 export { type GgufModel, loadGguf, type LoadGgufOptions } from "./pretrained/gguf/load-gguf.js";
 export type { SaveProgress } from "./pretrained/save-progress.js";
-export { saveLlama2c, type SaveLlama2cOptions } from "./pretrained/save-llama2c.js";
+export { saveLlama2c, type SaveLlama2cOptions } from "./pretrained/families/save-llama2c.js";
 export { savePretrained, type SavePretrainedOptions } from "./pretrained/save-pretrained.js";
 export { type InputImportance, inputImportance } from "./pretrained/input-importance.js";
 export { quantizeBySearch, type QuantizeBySearchOptions } from "./pretrained/gptq/quantize-by-search.js";
 export { type GgufFallback, saveGguf, type SaveGgufOptions } from "./pretrained/gguf/save-gguf.js";
-export { type CTranslate2Model, type CTranslate2Options, loadCTranslate2 } from "./pretrained/load-ctranslate2.js";
-export { loadLlama2c } from "./pretrained/load-llama2c.js";
+export {
+  type CTranslate2Model,
+  type CTranslate2Options,
+  loadCTranslate2,
+} from "./pretrained/families/load-ctranslate2.js";
+export { loadLlama2c } from "./pretrained/families/load-llama2c.js";
 export { loadTokenizer } from "./pretrained/load-tokenizer.js";
 export type { GenerationDefaults } from "./pretrained/generation-config.js";
 export type { PretrainedKinds } from "./pretrained/families/index.js";

@@ -20,8 +20,8 @@ function functionOf(node) {
     case "FunctionDeclaration":
     case "TSDeclareFunction":
     case "TSMethodSignature":
-    case "TSAbstractMethodDefinition":
       return true;
+    case "TSAbstractMethodDefinition":
     case "MethodDefinition":
       return node.kind === "method";
     case "VariableDeclaration":

@@ -10,6 +10,7 @@ import { readData } from "../lib/cli/run-data.js";
 import { defaults } from "../lib/cli/train-flags.js";
 import { device } from "../lib/device.js";
 import { generate } from "../lib/generate/generate-text.js";
+import type { CausalDecoder } from "../lib/models/causal-decoder.js";
 import { GPT } from "../lib/models/gpt.js";
 import { Llama } from "../lib/models/llama.js";
 import type { Module } from "../lib/nn/module.js";
@@ -19,9 +20,9 @@ import { rotaryTable } from "../lib/ops/rotary-table.js";
 import { GgufMetadata } from "../lib/pretrained/gguf/metadata.js";
 import { tokenizerOfGguf } from "../lib/pretrained/gguf/tokenizer.js";
 import { saveGguf } from "../lib/pretrained/gguf/save-gguf.js";
-import { loadCTranslate2 } from "../lib/pretrained/load-ctranslate2.js";
+import { loadCTranslate2 } from "../lib/pretrained/families/load-ctranslate2.js";
 import { loadModel, type LoadModelOptions } from "../lib/pretrained/load-model.js";
-import { saveLlama2c } from "../lib/pretrained/save-llama2c.js";
+import { saveLlama2c } from "../lib/pretrained/families/save-llama2c.js";
 import { savePretrained } from "../lib/pretrained/save-pretrained.js";
 import { ones } from "../lib/creation.js";
 import { setPieces } from "../lib/tensor-pieces.js";
@@ -98,7 +99,7 @@ describe("models", { timeout }, () => {
   test.each(["F32", "F16", "Q8_0", "Q4_0"] as const)("saved and loaded as GGUF of %s", async (type) => {
     const file = `${type}.gguf`;
     const model = type === "F16" ? makeLlama() : makeGpt(type === "Q4_0" ? sizeOfQ4 : size);
-    await withModel<GPT | Llama>(model, (model) => expectNoPause(() => saveGguf(at(file), model, { type })));
+    await withModel<CausalDecoder>(model, (model) => expectNoPause(() => saveGguf(at(file), model, { type })));
     await loads(file);
   });
 

@@ -127,9 +127,9 @@ translator.generate("x");
 void heed.load("x", { kind: "masked" });
 
 // The type of a pretrained model follows from the kind for which it is loaded.
-expectTypeOf(heed.loadPretrained("x", { kind: "encoder" })).resolves.toExtend<{ model: heed.Bert }>();
-expectTypeOf(heed.loadPretrained("x", { kind: "masked" })).resolves.toExtend<{ model: heed.BertForMaskedLM }>();
-expectTypeOf(heed.loadPretrained("x")).resolves.toExtend<{ model: heed.GPT | heed.Llama }>();
+expectTypeOf(heed.loadPretrained("x", { kind: "encoder" })).resolves.toExtend<{ model: heed.Encoder }>();
+expectTypeOf(heed.loadPretrained("x", { kind: "masked" })).resolves.toExtend<{ model: heed.MaskedLanguageModel }>();
+expectTypeOf(heed.loadPretrained("x")).resolves.toExtend<{ model: heed.CausalDecoder }>();
 // @ts-expect-error no such kind
 void heed.loadPretrained("x", { kind: "decoder" });
 

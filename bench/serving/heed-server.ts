@@ -1,4 +1,4 @@
-import { type Device, Engine, type EngineOptions, type GPT, type Llama } from "heed";
+import { type CausalDecoder, type Device, Engine, type EngineOptions } from "heed";
 import type { Server } from "./drive.js";
 import type { ServingRequest } from "./load.js";
 import { createModel, type Format, type ModelName } from "./models.js";
@@ -21,7 +21,7 @@ export const pageSize = 64;
 /** heed's engine. */
 export class HeedServer implements Server {
   private constructor(
-    readonly model: GPT | Llama,
+    readonly model: CausalDecoder,
     readonly engine: Engine,
   ) {}
 
@@ -50,12 +50,12 @@ export class HeedServer implements Server {
 }
 
 /** Returns the options of an engine with room for the requests. */
-export function engineOptions(model: GPT | Llama, { sequences, length }: ServerOptions): EngineOptions {
+export function engineOptions(model: CausalDecoder, { sequences, length }: ServerOptions): EngineOptions {
   return { maxSequences: sequences, pageSize, kvMemory: kvMemory(model, sequences, length) };
 }
 
 /** Returns the bytes for the keys and values of this many sequences; one of the whole context must fit. */
-function kvMemory({ config, dtype }: GPT | Llama, sequences: number, length: number): number {
+function kvMemory({ config, dtype }: CausalDecoder, sequences: number, length: number): number {
   const { layers, heads, width, contextLength } = config;
   const { kvHeads = heads, headSize = width / heads } = config as { kvHeads?: number; headSize?: number };
   const token = 2 * layers * kvHeads * headSize * (dtype === "f32" ? 4 : 2);

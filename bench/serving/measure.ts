@@ -1,5 +1,5 @@
 // Measures a plan: every contestant is checked, and then takes its turn with each load.
-import { generateTokens, type GPT, type Llama } from "heed";
+import { type CausalDecoder, generateTokens } from "heed";
 import { verifyTokens } from "../verify-tokens.js";
 import type { ContestantName } from "./child.js";
 import type { Figures } from "./figures.js";
@@ -111,7 +111,7 @@ async function verify(name: ContestantName, { model: subject, format, loads }: P
 
 async function verifyAnswer(
   name: ContestantName,
-  model: GPT | Llama,
+  model: CausalDecoder,
   { tokens: prompt, maxTokens }: ServingRequest,
   answer: number[],
   margin: number,

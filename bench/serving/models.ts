@@ -3,10 +3,11 @@ import { existsSync, mkdirSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import {
+  type CausalDecoder,
   type FloatDType,
   GPT,
-  Gpt2Tokenizer,
   gpt2Sizes,
+  Gpt2Tokenizer,
   Llama,
   type LlamaConfig,
   load,
@@ -22,7 +23,7 @@ export type Format = "f32" | "bf16" | "int8";
 export interface ServingModel {
   readonly vocabulary: number;
   /** Returns the model in f32 with the same weights every time. */
-  create: (device: string, dtype: FloatDType) => Promise<GPT | Llama>;
+  create: (device: string, dtype: FloatDType) => Promise<CausalDecoder>;
   /** Returns the tokenizer for files that llama.cpp reads; null if there is none. */
   tokenizer: (() => Promise<Tokenizer>) | null;
   /** True if the model can be made here. */
@@ -74,7 +75,7 @@ export const servingModels = {
 export type ModelName = keyof typeof servingModels;
 
 /** Returns a model with weights of a format. */
-export async function createModel(name: ModelName, format: Format, device: string): Promise<GPT | Llama> {
+export async function createModel(name: ModelName, format: Format, device: string): Promise<CausalDecoder> {
   const model = await servingModels[name].create(device, format === "int8" ? "bf16" : format);
   return format === "int8" ? model.quantize({ bits: 8 }) : model;
 }

@@ -10,7 +10,7 @@ import { quantizationOf } from "../nn/quantization.js";
 import type { groupSizes } from "../ops/quantize.js";
 import { quantizeBySearch, type QuantizeBySearchOptions } from "../pretrained/gptq/quantize-by-search.js";
 import { type LoadedParts, loadModel } from "../pretrained/load-model.js";
-import { saveLlama2c } from "../pretrained/save-llama2c.js";
+import { saveLlama2c } from "../pretrained/families/save-llama2c.js";
 import { savePretrained } from "../pretrained/save-pretrained.js";
 import { encodeText } from "../tokenizer/tokenizer.js";
 import { trainedOver } from "../train/checkpoint.js";

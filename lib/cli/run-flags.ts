@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { HeedError } from "../errors.js";
-import { Llama } from "../models/llama.js";
+import { decoderFamilies, familyOf } from "../models/decoder-families.js";
 import type { Checkpoint } from "../train/checkpoint.js";
 import { resolveData } from "./data-parts.js";
 import { UsageError } from "./failure.js";
@@ -191,11 +191,11 @@ function storedFlags({ path: at, model, state }: Checkpoint): Partial<RunFlags> 
   }
   if (stored.from !== undefined) return { ...stored, seed: state.seed };
   const { layers, heads, width, kvHeads, hidden, window, contextLength: context, dropout } = model.config;
-  const family = model instanceof Llama ? "llama" : "gpt";
-  const own = model instanceof Llama ? {} : { positions: model.config.positions };
+  const made = familyOf(model);
+  // Positions are a flag only where they can be chosen.
+  const own = made && (decoderFamilies[made.family].fixedPositions ? { family: made.family } : made);
   return {
     ...stored,
-    family,
     layers,
     heads,
     width,

@@ -2,8 +2,7 @@
 import { HeedError } from "../errors.js";
 import type { FolderLock } from "../formats/folder-lock.js";
 import { generate } from "../generate/generate-text.js";
-import type { GPT } from "../models/gpt.js";
-import type { Llama } from "../models/llama.js";
+import type { CausalDecoder } from "../models/causal-decoder.js";
 import { TensorBoard } from "../report/tensorboard.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { TrainerEvent } from "../train/events.js";
@@ -15,7 +14,7 @@ const sampleTokens = 100;
 
 /** Parts of a run that watching it needs. */
 export interface WatchedRun {
-  readonly model: GPT | Llama;
+  readonly model: CausalDecoder;
   readonly tokenizer: Tokenizer;
   /** Log of the run, to which samples are added. */
   readonly log: string;

@@ -1,3 +1,4 @@
+import type { DecoderFamilyName } from "../models/decoder-families.js";
 import type { Positions } from "../models/gpt-config.js";
 import { type optimizerTypes, usualRates } from "../train/optimizers.js";
 import type { scheduleTypes } from "../train/training-options.js";
@@ -6,8 +7,8 @@ import type { quantizedTypes } from "./inference-options.js";
 /** The tokenizers that a model can be trained with. */
 export const tokenizers = ["char", "byte", "gpt2"] as const;
 
-/** The kinds of models that `heed train` can make. */
-export const trainFamilies = ["gpt", "llama"] as const;
+/** The families whose models `heed train` can make. The list is written here so that `heed --help` loads no model. */
+export const trainFamilies = ["gpt", "llama"] as const satisfies readonly DecoderFamilyName[];
 
 /** The ways in which a GPT may represent the position of a token. */
 export const positionings = [
@@ -36,7 +37,7 @@ export interface RunFlags {
   beta: number;
   tokenizer: (typeof tokenizers)[number];
   documents: boolean;
-  family: (typeof trainFamilies)[number];
+  family: DecoderFamilyName;
   layers: number;
   heads: number;
   width: number;

@@ -3,8 +3,8 @@ import type { Collectives } from "../distributed/collectives.js";
 import { Ranks } from "../distributed/ranks.js";
 import { type FolderLock, lockFolder } from "../formats/folder-lock.js";
 import { listVersions } from "../formats/versioned-folder.js";
-import { GPT } from "../models/gpt.js";
-import { Llama } from "../models/llama.js";
+import type { CausalDecoder } from "../models/causal-decoder.js";
+import { decoderFamilies } from "../models/decoder-families.js";
 import { type Checkpoint, loadCheckpoint } from "../train/checkpoint.js";
 import { stepsOfEpochs } from "../train/epoch-steps.js";
 import { type OptimizerChoice, usualRates } from "../train/optimizers.js";
@@ -108,22 +108,21 @@ async function openRun(
   return checkpoint;
 }
 
-function createModel(flags: RunFlags, { tokenizer }: RunData, device = "auto"): GPT | Llama {
-  const { layers, heads, width, context: contextLength, dropout, seed } = flags;
+function createModel(flags: RunFlags, { tokenizer }: RunData, device = "auto"): CausalDecoder {
+  const { layers, heads, width, context: contextLength, dropout, seed, family } = flags;
   const { kvHeads = heads, hidden, positions, window } = flags;
+  const { fixedPositions, create } = decoderFamilies[family];
+  if (fixedPositions && positions !== defaults.positions)
+    throw new UsageError(
+      `--positions ${positions}: positions of the family ${family} are always ${fixedPositions}; leave this flag out`,
+    );
   const { vocabularySize } = tokenizer;
-  const size = { vocabularySize, contextLength, layers, heads, kvHeads, width, window, dropout };
-  if (flags.family === "gpt") return new GPT({ ...size, positions, hidden: hidden ?? 4 * width }, { seed, device });
-  if (positions !== defaults.positions)
-    throw new UsageError(`--positions ${positions}: a Llama's positions are always rotary; leave this flag out`);
-  // A gated feed-forward is two thirds as wide as one without a gate, so that both have the same number of parameters
-  // (Shazeer 2020). The width is rounded up to whole tiles.
-  const gated = Math.ceil((8 * width) / 3 / 32) * 32;
-  return new Llama({ ...size, hidden: hidden ?? gated }, { seed, device });
+  const sizes = { vocabularySize, contextLength, layers, heads, kvHeads, width, hidden, window, dropout, positions };
+  return create(sizes, { seed, device });
 }
 
 function createTrainer(run: {
-  model: GPT | Llama;
+  model: CausalDecoder;
   flags: RunFlags;
   data: RunData;
   checkpoint: Checkpoint | null;
@@ -131,11 +130,11 @@ function createTrainer(run: {
   lock: FolderLock | null;
   signal: AbortSignal;
   processes: Collectives | null;
-}): Trainer | TaskTrainer<GPT | Llama, readonly PreferencePair[]> {
+}): Trainer | TaskTrainer<CausalDecoder, readonly PreferencePair[]> {
   const { model, flags, data, checkpoint, out, lock, signal, processes } = run;
   const before = checkpoint?.state.options.hash;
   const { lr, minLr, steps, maxMinutes, warmup, seed, patience, peakTflops } = flags;
-  const options: TrainingOptions<GPT | Llama> & { model: GPT | Llama } = {
+  const options: TrainingOptions<CausalDecoder> & { model: CausalDecoder } = {
     model,
     dtype: flags.dtype,
     gradientCheckpointing: flags.gradientCheckpointing,
@@ -174,7 +173,7 @@ function createTrainer(run: {
   };
   if (isPairData(data)) {
     const { train, validation } = data;
-    return new TaskTrainer<GPT | Llama, readonly PreferencePair[]>({
+    return new TaskTrainer<CausalDecoder, readonly PreferencePair[]>({
       ...options,
       task: preferences({ beta: flags.beta }),
       data: pairBatches(train, {
@@ -224,7 +223,7 @@ function optimizerOf({ optimizer: type, weightDecay, momentum, beta2 }: RunFlags
 }
 
 function summary(
-  model: GPT | Llama,
+  model: CausalDecoder,
   { train, validation, targets = "targets" in train ? (train as PackedExamples).targets : undefined }: RunData,
   checkpoint: Checkpoint | null,
   processes: number,

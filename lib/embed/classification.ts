@@ -2,7 +2,7 @@
 // share batches.
 import { checkArray, checkInteger } from "../check.js";
 import { describe, HeedError } from "../errors.js";
-import type { BertForSequenceClassification } from "../models/bert-heads.js";
+import type { TextClassifier } from "../models/encoder.js";
 import { untilAborted } from "../until-aborted.js";
 import { encodeTexts, type PairTokenizer, type TextPair } from "./encode-texts.js";
 import { finiteRow } from "./finite-row.js";
@@ -43,14 +43,14 @@ export interface ClassifyOptions {
  */
 export async function logitsOfTexts(
   op: string,
-  model: BertForSequenceClassification,
+  model: TextClassifier,
   tokenizer: PairTokenizer,
   texts: readonly (string | TextPair | Int32Array)[],
   options: ClassifyOptions,
 ): Promise<Float32Array[]> {
   checkArray(op, "texts", texts);
   for (const [i, text] of texts.entries()) checkText(op, `texts[${i}]`, text);
-  const { contextLength } = model.bert.config;
+  const { contextLength } = model.encoder.config;
   const { maxLength = contextLength, batchSize = 32, signal, onTokens } = options;
   checkInteger(op, "batchSize", batchSize, 1);
   checkInteger(op, "maxLength", maxLength, 1, contextLength);
@@ -61,7 +61,7 @@ export async function logitsOfTexts(
     compute: ({ ids, tokenTypes, keyLengths }) => model.forward(ids, { tokenTypes, keyLengths }).to("f32"),
   };
   const queue = SequenceQueue.of(model);
-  const sequences = await encodeTexts(op, tokenizer, texts, { ...model.bert.config, maxLength, signal, onTokens });
+  const sequences = await encodeTexts(op, tokenizer, texts, { ...model.encoder.config, maxLength, signal, onTokens });
   const rows = sequences.map(async (sequence, i) =>
     finiteRow(op, `texts[${i}]`, await queue.add(sequence, task, signal)),
   );

@@ -2,9 +2,8 @@
 // states of each text's tokens into one vector, and scale it to length 1 if the recipe says so.
 import { checkArray, checkInteger, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
-import { Bert } from "../models/bert.js";
-import { GPT } from "../models/gpt.js";
-import { Llama } from "../models/llama.js";
+import { CausalDecoder } from "../models/causal-decoder.js";
+import { Encoder } from "../models/encoder.js";
 import { checkPooling, pool, type Pooling } from "../nn/pooling.js";
 import { l2Normalize } from "../ops/l2-normalize.js";
 import { narrow, reshape } from "../ops/views.js";
@@ -15,7 +14,7 @@ import { finiteRow } from "./finite-row.js";
 import { SequenceQueue, type SequenceTask } from "./sequence-queue.js";
 
 /** Model with a state for every token, from which a text's vector is computed. */
-export type EmbeddingEncoder = Bert | GPT | Llama;
+export type EmbeddingEncoder = Encoder | CausalDecoder;
 
 /** Options that determine how a text becomes a vector. */
 export interface EmbeddingRecipe {
@@ -118,13 +117,16 @@ export async function embedTokens(
 
 /** Returns the state of each token, [B, T, C]. */
 function statesOf(model: EmbeddingEncoder, ids: IntTensor, keyLengths: IntTensor): FloatTensor {
-  return model instanceof Bert ? model.forward(ids, { keyLengths }) : model.states(ids, { keyLengths });
+  return model instanceof Encoder ? model.forward(ids, { keyLengths }) : model.states(ids, { keyLengths });
 }
 
 /** Returns the number of a vector's numbers that are kept. */
 function dimensionsOf(op: string, model: EmbeddingEncoder, options: EmbedTextsOptions): number {
-  if (!(model instanceof Bert || model instanceof GPT || model instanceof Llama))
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected model to be a Bert, GPT or Llama, got ${describe(model)}`);
+  if (!(model instanceof Encoder || model instanceof CausalDecoder))
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected model to be an encoder or a decoder, such as a Bert or a Llama, got ${describe(model)}`,
+    );
   checkObject(op, "options", options);
   const { width } = model.config;
   const { dimensions = width } = options;

@@ -7,8 +7,6 @@ import type { Generation } from "../generate/generation.js";
 import type { TextOptions, TokenSettings } from "../generate/options.js";
 import type { FinishReason, Sequence } from "../generate/sequence.js";
 import { CausalDecoder } from "../models/causal-decoder.js";
-import type { GPT } from "../models/gpt.js";
-import type { Llama } from "../models/llama.js";
 import { checkKvType } from "../nn/kv-pages.js";
 import type { SavedTensor } from "../saved-tensor.js";
 import { answerRules } from "../structured/answer-rules.js";
@@ -63,7 +61,7 @@ export class Engine implements AsyncDisposable {
    * no room for a page.
    * @throws ERR_OOM if there is no memory of `kvMemory` bytes.
    */
-  constructor(model: GPT | Llama, options: EngineOptions = {}) {
+  constructor(model: CausalDecoder, options: EngineOptions = {}) {
     checkDecoder(model);
     checkObject("Engine", "options", options);
     const { tokenizer = null, defaults = {}, maxBatchTokens, maxSequences = 64, maxQueue = 1024 } = options;
@@ -243,7 +241,7 @@ export class Engine implements AsyncDisposable {
    * that fits into the engine's memory, is shorter. Requests that wait could then not be served.
    * @throws ERR_BUSY if a model is being replaced already, or the engine is closed.
    */
-  async replace(model: GPT | Llama, options: Pick<EngineOptions, "tokenizer" | "defaults"> = {}): Promise<void> {
+  async replace(model: CausalDecoder, options: Pick<EngineOptions, "tokenizer" | "defaults"> = {}): Promise<void> {
     checkDecoder(model);
     checkObject("replace", "options", options);
     const { tokenizer = this.#tokenizer, defaults = this.#defaults } = options;
@@ -440,7 +438,7 @@ export class Engine implements AsyncDisposable {
 
 function checkDecoder(model: unknown): asserts model is CausalDecoder {
   if (!(model instanceof CausalDecoder))
-    throw new HeedError("ERR_ARGUMENT", `Engine: expected a GPT or Llama, got ${describe(model)}`);
+    throw new HeedError("ERR_ARGUMENT", `Engine: expected a decoder, such as a GPT or Llama, got ${describe(model)}`);
 }
 
 /** Returns how many tokens a step computes, if the caller does not say it: enough to outweigh what a step itself costs. */

@@ -9,7 +9,7 @@ import type { RecordedSteps } from "./recorded-steps.js";
 /** Returns the bytes of a page of `pageSize` tokens. */
 export function bytesOfPage(model: CausalDecoder, { pageSize, kvType }: PageShape): number {
   const { layers, kvHeads } = model.config;
-  return 2 * layers * kvHeads * bytesOfHead(model.kvHeadSize, model.dtype, kvType) * pageSize;
+  return 2 * layers * kvHeads * bytesOfHead(model.headSize, model.dtype, kvType) * pageSize;
 }
 
 /** Content of a page. */

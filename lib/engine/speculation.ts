@@ -8,8 +8,6 @@ import type { Drawn } from "../generate/draws.js";
 import { checkBoolean, checkInteger } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { CausalDecoder } from "../models/causal-decoder.js";
-import type { GPT } from "../models/gpt.js";
-import type { Llama } from "../models/llama.js";
 import { DraftModel } from "./draft-model.js";
 import { DraftPolicy } from "./draft-policy.js";
 import type { Drafter, DraftLength, KvSizes } from "./drafter.js";
@@ -27,7 +25,7 @@ export interface SpeculationOptions {
    *
    * @default null
    */
-  draft?: GPT | Llama | null;
+  draft?: CausalDecoder | null;
   /** Largest number of tokens that are drafted for a request in a step. @default 5 */
   tokens?: number;
   /**
@@ -205,7 +203,7 @@ function checkDraft(model: CausalDecoder, draft: CausalDecoder): void {
   if (!(draft instanceof CausalDecoder))
     throw new HeedError(
       "ERR_ARGUMENT",
-      `Engine: expected speculation.draft to be a GPT or Llama, got ${describe(draft)}`,
+      `Engine: expected speculation.draft to be a decoder, such as a GPT or Llama, got ${describe(draft)}`,
     );
   const [size, own] = [model, draft].map(({ config }) => config.vocabularySize);
   if (size !== own)

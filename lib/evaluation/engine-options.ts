@@ -2,14 +2,13 @@ import { checkUsable } from "../adapters/adapter-uses.js";
 import { checkInteger, checkObject } from "../check.js";
 import { Engine } from "../engine/engine.js";
 import { describe, HeedError } from "../errors.js";
-import type { GPT } from "../models/gpt.js";
-import type { Llama } from "../models/llama.js";
+import type { CausalDecoder } from "../models/causal-decoder.js";
 import { checkSignal, type TextOptions } from "../generate/options.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 
 /** Model with its tokenizer. A `LanguageModel` is one. */
 export interface EvaluatedModel {
-  readonly model: GPT | Llama;
+  readonly model: CausalDecoder;
   readonly tokenizer: Tokenizer;
   /** Options of the model that say which tokens end a text. @default the tokenizer's end of text */
   readonly defaults?: Pick<TextOptions, "stopTokens">;

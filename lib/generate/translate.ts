@@ -19,8 +19,9 @@ export interface TranslationModel {
     readonly startToken: number;
     /** The token that ends a target. */
     readonly endToken: number;
-    // The vocabulary of sources, or the common vocabulary of sources and targets.
-  } & ({ readonly sourceVocabularySize: number } | { readonly vocabularySize: number });
+  };
+  /** Number of tokens in the source's vocabulary. */
+  readonly sourceVocabularySize: number;
   readonly device: Device;
   /** Returns a model that predicts the targets of these sources: ids i32 [B, S], lengths i32 [B]. */
   decoderFor(source: IntTensor, options: { lengths: IntTensor }): CausalModel & Disposable;
@@ -101,16 +102,15 @@ export async function translateEach(
 
 function checkSources(
   op: string,
-  { config }: TranslationModel,
+  { config, sourceVocabularySize }: TranslationModel,
   sources: readonly ArrayLike<number>[],
   name: string,
   least: number,
 ): void {
   if (!Array.isArray(sources))
     throw new HeedError("ERR_ARGUMENT", `${op}: expected an array of ${name}, got ${describe(sources)}`);
-  const vocabularySize = "sourceVocabularySize" in config ? config.sourceVocabularySize : config.vocabularySize;
   for (const [index, source] of (sources as ArrayLike<number>[]).entries()) {
-    checkTokens(op, `${name}[${index}]`, source, vocabularySize);
+    checkTokens(op, `${name}[${index}]`, source, sourceVocabularySize);
     if (source.length < least || source.length > config.contextLength)
       throw new HeedError(
         "ERR_RANGE",

@@ -7,7 +7,7 @@ import { sqrt } from "../ops/unary.js";
 import { reshape, transpose } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
-import type { InspectedStack } from "./hook-names.js";
+import { type InspectedStack, stackOf } from "./hook-names.js";
 import { headMatrices } from "./module-weights.js";
 
 const kinds = ["q", "k", "v"] as const;
@@ -68,7 +68,7 @@ export async function compositionScores(model: InspectedStack, options: Composit
 }
 
 function layersOf(model: InspectedStack): number {
-  return "bert" in model ? model.bert.config.layers : model.config.layers;
+  return stackOf(model).config.layers;
 }
 
 function headsOf(op: string, model: InspectedStack): number {

@@ -7,7 +7,7 @@ import { scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
 import { matrices, matrixFrom } from "./head-circuits.js";
 import type { InspectedDecoder } from "./hook-names.js";
-import { embeddingMatrix, finalNormOf, headMatrices, unembeddingMatrix, withNorm } from "./module-weights.js";
+import { embeddingMatrix, headMatrices, unembeddingMatrix, withNorm } from "./module-weights.js";
 
 /** Options of `copyingScores`. */
 export interface CopyingOptions {
@@ -49,7 +49,7 @@ function coresOf(op: string, model: InspectedDecoder, layer: number, foldNorm: b
   const { v, o } = headMatrices(op, model, { layer }, foldNorm);
   const embed = embeddingMatrix(model); // [V, C]
   const unembed = unembeddingMatrix(model); // [C, V]
-  const logits = foldNorm ? withNorm(unembed, finalNormOf(model)) : unembed;
+  const logits = foldNorm ? withNorm(unembed, model.finalNorm) : unembed;
   const cores = matmul(matmul(o, matmul(logits, embed)), v); // [H, D, D]
   const [heads, size] = cores.shape as [number, number];
   return Array.from({ length: heads }, (_, h) => reshape(narrow(cores, 0, h, 1), [size, size]));

@@ -3,13 +3,12 @@ import { noGrad } from "../autograd.js";
 import { checkInteger, checkObject, checkValues } from "../check.js";
 import { tensor } from "../creation.js";
 import { describe, HeedError } from "../errors.js";
-import { BertForMaskedLM, BertForSequenceClassification } from "../models/bert-heads.js";
 import { embedding } from "../ops/embedding.js";
 import { padSequences } from "../ops/pad-sequences.js";
 import { reshape } from "../ops/views.js";
 import { keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
-import { hookNames, type HookNameOf, type InspectedStack } from "./hook-names.js";
+import { hookNames, type HookNameOf, type InspectedStack, stackOf } from "./hook-names.js";
 import { runWithCache } from "./run.js";
 
 /** Texts as sequences of token ids, each of at most the model's context length. They may come as they are read. */
@@ -48,7 +47,7 @@ export async function* batchesOf(
 ): AsyncGenerator<CorpusBatch> {
   checkInteger(op, "batch", batch, 1);
   checkCorpus(op, corpus);
-  const { vocabularySize, contextLength } = configOf(model);
+  const { vocabularySize, contextLength } = stackOf(model).config;
   let sequences: ArrayLike<number>[] = [];
   let count = 0;
   for await (const sequence of corpus) {
@@ -74,11 +73,6 @@ function checkSequence(op: string, index: number, sequence: unknown, vocabulary:
   if (sequence.length === 0) throw new HeedError("ERR_ARGUMENT", `${op}: expected ${name} to have tokens, got none`);
   checkInteger(op, `the length of ${name}`, sequence.length, 1, context);
   for (let t = 0; t < sequence.length; t++) checkInteger(op, `${name}[${t}]`, sequence[t], 0, vocabulary - 1);
-}
-
-function configOf(model: InspectedStack): { vocabularySize: number; contextLength: number } {
-  if (model instanceof BertForMaskedLM || model instanceof BertForSequenceClassification) return model.bert.config;
-  return model.config;
 }
 
 /** Returns the ids of sequences as a pass takes them. */

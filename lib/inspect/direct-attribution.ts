@@ -1,7 +1,5 @@
 import { noGrad } from "../autograd.js";
-import { GPT } from "../models/gpt.js";
-import type { LlamaBlock } from "../models/llama.js";
-import type { TransformerBlock } from "../nn/transformer-block.js";
+import type { Block } from "../nn/block-parts.js";
 import { div, mul } from "../ops/binary.js";
 import { matmul } from "../ops/matmul.js";
 import { sum } from "../ops/reduce.js";
@@ -11,8 +9,7 @@ import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { ActivationCache } from "./activation-cache.js";
 import { type AttributionOptions, checkAttribution } from "./attribution.js";
 import type { DecoderHookName, InspectedDecoder } from "./hook-names.js";
-import { logitDirections, matrixOf } from "./module-weights.js";
-import { residualScaleOf } from "./residual-parts.js";
+import { logitDirections, projectionMatrix } from "./module-weights.js";
 import { runWithCache } from "./run.js";
 
 /**
@@ -28,10 +25,9 @@ import { runWithCache } from "./run.js";
  * @see Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
  */
 export function neuronAttribution(model: InspectedDecoder, ids: IntTensor, options: AttributionOptions): FloatTensor[] {
-  return attributed("neuronAttribution", model, ids, options, /mlp.hook_post$/, ({ at, directions, layer }) => {
+  return attributed("neuronAttribution", model, ids, options, /mlp.hook_post$/, ({ at, directions, layer, block }) => {
     const post = at(`blocks.${layer}.mlp.hook_post`); // [B, 1, F]
-    const { mlp } = layersOf(model)[layer]!;
-    const down = matrixOf("down_proj" in mlp ? mlp.down_proj : mlp.c_proj); // [F, C]
+    const down = projectionMatrix(block.parts.feedForward.down); // [F, C]
     const effects = matmul(directions, transpose(down)); // [B, F]
     return mul(reshape(post.to("f32"), effects.shape), effects);
   });
@@ -62,8 +58,7 @@ export function sourceAttribution(model: InspectedDecoder, ids: IntTensor, optio
       const values = cache.get(`blocks.${layer}.attn.hook_v`).to("f32"); // [B, S, Hkv, D]
       const [batch, heads, , sources] = pattern.shape as [number, number, number, number];
       const [, , kvHeads, size] = values.shape as [number, number, number, number];
-      const block = layersOf(model)[layer]!;
-      const out = matrixOf("attn" in block ? block.attn.c_proj : block.self_attn.o_proj); // [H·D, C]
+      const out = projectionMatrix(place.block.parts.attention.o); // [H·D, C]
       const effects = reshape(matmul(directions, transpose(out)), [batch, 1, kvHeads, heads / kvHeads, size]);
       const carried = sum(mul(reshape(values, [batch, sources, kvHeads, 1, size]), effects), { axes: [-1] });
       const weights = reshape(narrow(pattern, 2, position, 1).to("f32"), [batch, heads, sources]);
@@ -75,12 +70,16 @@ export function sourceAttribution(model: InspectedDecoder, ids: IntTensor, optio
 /** Values from which the contributions of a block follow. */
 interface Attributed {
   layer: number;
+  block: Block;
   /** Position of the logit, counted from the beginning. */
   position: number;
   cache: ActivationCache<DecoderHookName>;
   /** Returns a value at the position, [B, 1, …]. */
   at: (name: DecoderHookName) => FloatTensor;
-  /** Direction of each sequence's logit in the residual stream, divided by the last norm's scale, f32 [B, C]. */
+  /**
+   * Direction of each sequence's logit in what a part of the block returns: in the residual stream, divided by the last
+   * norm's scale and times the block's own, f32 [B, C].
+   */
   directions: FloatTensor;
 }
 
@@ -99,14 +98,11 @@ function attributed(
       using cache = runWithCache(model, ids, { ...rest, names });
       const value = (name: DecoderHookName): FloatTensor => narrow(cache.get(name), 1, at, 1);
       const scale = reshape(value("ln_final.hook_scale"), [-1, 1]); // [B, 1]
-      const directions = mul(div(logitDirections(model, tokens), scale), residualScaleOf(model));
-      return Array.from({ length: model.config.layers }, (_, layer) =>
-        contributions({ layer, position: at, cache, at: value, directions }),
-      );
+      const ofStream = div(logitDirections(model, tokens), scale);
+      return model.blocks.map((block, layer) => {
+        const directions = mul(ofStream, block.parts.residualScale);
+        return contributions({ layer, block, position: at, cache, at: value, directions });
+      });
     }),
   );
-}
-
-function layersOf(model: InspectedDecoder): readonly (TransformerBlock | LlamaBlock)[] {
-  return model instanceof GPT ? model.h : model.model.layers;
 }

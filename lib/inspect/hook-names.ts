@@ -1,21 +1,24 @@
 import { describe, HeedError } from "../errors.js";
-import { Bert } from "../models/bert.js";
-import { BertForMaskedLM, BertForSequenceClassification } from "../models/bert-heads.js";
-import { EncoderDecoder } from "../models/encoder-decoder.js";
-import { GPT } from "../models/gpt.js";
-import { Llama } from "../models/llama.js";
-import { T5 } from "../models/t5.js";
+import { CausalDecoder } from "../models/causal-decoder.js";
+import { Encoder, EncoderHead } from "../models/encoder.js";
+import { SequenceToSequence } from "../models/sequence-to-sequence.js";
+import type { BlockParts, BlockStack } from "../nn/block-parts.js";
 
 /** Decoder that predicts the next token. */
-export type InspectedDecoder = GPT | Llama;
+export type InspectedDecoder = CausalDecoder;
 /** Encoder of texts, alone or with a head. */
-export type InspectedEncoder = Bert | BertForMaskedLM | BertForSequenceClassification;
+export type InspectedEncoder = Encoder | EncoderHead;
 /** Encoder and decoder together. */
-export type InspectedPair = T5 | EncoderDecoder;
+export type InspectedPair = SequenceToSequence;
 /** Model of one stack of blocks: a decoder or an encoder. */
 export type InspectedStack = InspectedDecoder | InspectedEncoder;
 /** Model that can be looked into. */
 export type InspectedModel = InspectedDecoder | InspectedEncoder | InspectedPair;
+
+/** Returns the decoder or the encoder of a model of one stack, without its head. */
+export function stackOf(model: InspectedStack): CausalDecoder | Encoder {
+  return model instanceof EncoderHead ? model.encoder : model;
+}
 
 const norm = ["hook_scale", "hook_normalized"] as const;
 const attention = [
@@ -45,17 +48,18 @@ export type CrossBlockHookName =
   | In<"cross_attn", typeof attention>
   | Norm<"ln3">;
 
-/** Name of a value of a GPT or a Llama. */
+/** Name of a value of a decoder. */
 export type DecoderHookName = "hook_embed" | "hook_pos_embed" | `blocks.${number}.${BlockHookName}` | Norm<"ln_final">;
 
-/** Name of a value of a BERT. */
+/** Name of a value of an encoder. */
 export type EncoderHookName =
   | `embed.hook_${"embed" | "pos_embed" | "token_type_embed"}`
   | Norm<"embed.ln">
   | "hook_full_embed"
-  | `blocks.${number}.${EncoderBlockHookName}`;
+  | `blocks.${number}.${EncoderBlockHookName}`
+  | Norm<"ln_final">;
 
-/** Name of a value of a T5 or of an encoder–decoder. */
+/** Name of a value of an encoder–decoder. */
 export type PairHookName =
   | `${"encoder" | "decoder"}.hook_${"embed" | "pos_embed"}`
   | `encoder.${number}.${EncoderBlockHookName}`
@@ -72,19 +76,11 @@ export type HookNameOf<M extends InspectedModel> = M extends InspectedDecoder
     ? EncoderHookName
     : PairHookName;
 
-/** Parts that the blocks of a stack have beside those that all blocks have. */
-interface BlockParts {
-  rotary?: boolean;
-  gated?: boolean;
-  /** True if the sum after the feed-forward is normalised. */
-  post?: boolean;
-  cross?: boolean;
-}
-
 const within = (part: string, names: readonly string[]): string[] => names.map((name) => `${part}.${name}`);
 
 /** Returns the names of a block's values, in the order of the pass except that a part's own values come after it. */
-function blockNames({ rotary = false, gated = false, post = false, cross = false }: BlockParts): string[] {
+function blockNames({ rotary, norms, crossAttention, feedForward }: BlockParts): string[] {
+  const [gated, post, cross] = [feedForward.gate !== null, norms === "post", crossAttention !== null];
   const heads = attention.filter((name) => rotary || !name.startsWith("hook_rot"));
   const unrotated = attention.filter((name) => !name.startsWith("hook_rot"));
   const sum = cross ? ["hook_cross_attn_out", "hook_resid_mid_cross", ...within("cross_attn", unrotated)] : [];
@@ -99,39 +95,32 @@ function blockNames({ rotary = false, gated = false, post = false, cross = false
   ];
 }
 
-function stackNames(stack: string, layers: number, parts: BlockParts): string[] {
-  return Array.from({ length: layers }, (_, layer) => within(`${stack}.${layer}`, blockNames(parts))).flat();
+function stackNames(name: string, { blocks }: BlockStack): string[] {
+  return blocks.flatMap(({ parts }, layer) => within(`${name}.${layer}`, blockNames(parts)));
 }
 
 function decoderNames(model: InspectedDecoder): string[] {
-  const { config } = model;
-  const gpt = model instanceof GPT ? model : null;
-  const parts = gpt
-    ? { rotary: gpt.config.positions === "rotary", gated: gpt.config.gated }
-    : { rotary: true, gated: true };
-  const positions = gpt?.wpe ? ["hook_pos_embed"] : [];
-  return ["hook_embed", ...positions, ...stackNames("blocks", config.layers, parts), ...within("ln_final", norm)];
+  const positions = model.addsPositions ? ["hook_pos_embed"] : [];
+  return ["hook_embed", ...positions, ...stackNames("blocks", model), ...within("ln_final", norm)];
 }
 
-function encoderNames({ config }: Bert): string[] {
-  const types = config.tokenTypes > 0 ? ["hook_token_type_embed"] : [];
+function encoderNames(model: Encoder): string[] {
+  const positions = model.addsPositions ? ["hook_pos_embed"] : [];
+  const types = model.config.tokenTypes > 0 ? ["hook_token_type_embed"] : [];
   return [
-    ...within("embed", ["hook_embed", "hook_pos_embed", ...types, ...within("ln", norm)]),
-    ...["hook_full_embed", ...stackNames("blocks", config.layers, { post: true })],
+    ...within("embed", ["hook_embed", ...positions, ...types, ...within("ln", norm)]),
+    ...["hook_full_embed", ...stackNames("blocks", model)],
+    ...(model.finalNorm ? within("ln_final", norm) : []),
   ];
 }
 
-function pairNames(model: InspectedPair): string[] {
-  const { layers, decoderLayers } = model.config;
-  const parts = model instanceof T5 ? { gated: model.config.gated } : { post: model.config.norm === "post" };
-  const embedded = model instanceof T5 || model.config.positions === "none" ? [] : ["hook_pos_embed"];
-  const finalNorms = model instanceof T5 || model.config.finalNorms;
-  const last = (stack: string): string[] => (finalNorms ? within(`${stack}_final_ln`, norm) : []);
-  return [
-    ...[...within("encoder", ["hook_embed", ...embedded]), ...stackNames("encoder", layers, parts), ...last("encoder")],
-    ...within("decoder", ["hook_embed", ...embedded]),
-    ...[...stackNames("decoder", decoderLayers, { ...parts, cross: true }), ...last("decoder")],
+function pairNames({ encoder, decoder }: InspectedPair): string[] {
+  const names = (name: string, stack: BlockStack): string[] => [
+    ...within(name, ["hook_embed", ...(stack.addsPositions ? ["hook_pos_embed"] : [])]),
+    ...stackNames(name, stack),
+    ...(stack.finalNorm ? within(`${name}_final_ln`, norm) : []),
   ];
+  return [...names("encoder", encoder), ...names("decoder", decoder)];
 }
 
 /**
@@ -143,17 +132,17 @@ function pairNames(model: InspectedPair): string[] {
  * @throws ERR_ARGUMENT if the model is of another kind.
  */
 export function hookNames<M extends InspectedModel>(model: M): HookNameOf<M>[] {
-  const names = (given: InspectedModel): string[] => {
-    if (given instanceof GPT || given instanceof Llama) return decoderNames(given);
-    if (given instanceof BertForMaskedLM || given instanceof BertForSequenceClassification) return names(given.bert);
-    if (given instanceof Bert) return encoderNames(given);
-    if (given instanceof T5 || given instanceof EncoderDecoder) return pairNames(given);
+  const namesOf = (given: InspectedModel): string[] => {
+    if (given instanceof CausalDecoder) return decoderNames(given);
+    if (given instanceof Encoder || given instanceof EncoderHead)
+      return encoderNames(given instanceof EncoderHead ? given.encoder : given);
+    if (given instanceof SequenceToSequence) return pairNames(given);
     throw new HeedError(
       "ERR_ARGUMENT",
-      `hookNames: expected a GPT, Llama, Bert, T5 or EncoderDecoder, got ${describe(given)}`,
+      `hookNames: expected a decoder, an encoder or an encoder–decoder, such as a GPT, Bert or T5, got ${describe(given)}`,
     );
   };
-  return names(model) as HookNameOf<M>[];
+  return namesOf(model) as HookNameOf<M>[];
 }
 
 /** Names of values: one, several, those that match a pattern, or those for which a function returns true. */

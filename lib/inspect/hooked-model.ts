@@ -132,6 +132,11 @@ export class HookedPair<M extends InspectedPair> {
     return this.#model.device;
   }
 
+  /** Number of tokens in the source's vocabulary. */
+  get sourceVocabularySize(): number {
+    return this.#model.sourceVocabularySize;
+  }
+
   /** Returns a decoder of the targets of sources i32 [B, S]. Dispose it. */
   decoderFor(source: IntTensor, options: SourceOptions = {}): HookedDecoder {
     const observer = this.#observer;

@@ -2,6 +2,7 @@ import { noGrad } from "../autograd.js";
 import { checkChoice, checkFunction, checkInteger, checkObject } from "../check.js";
 import { randn } from "../creation.js";
 import { HeedError } from "../errors.js";
+import { Encoder, EncoderHead } from "../models/encoder.js";
 import { mul } from "../ops/binary.js";
 import { checkTensor } from "../ops/check.js";
 import { keep, scope } from "../scope.js";
@@ -12,9 +13,9 @@ import {
   type HookNameOf,
   hookNames,
   type InspectedDecoder,
-  type InspectedEncoder,
   type InspectedModel,
   type InspectedPair,
+  stackOf,
 } from "./hook-names.js";
 import { measure } from "./measure.js";
 import { type CacheOptions, type HooksOf, type InputOf, run, type RunOptions, runWithCache } from "./run.js";
@@ -181,15 +182,14 @@ export async function causalTrace<M extends InspectedModel>(
 
 /** Returns C, the width of a model's residual stream. */
 function widthOf(model: InspectedModel): number {
-  return "bert" in model ? model.bert.config.width : model.config.width;
+  return "decoderFor" in model ? model.config.width : stackOf(model).config.width;
 }
 
 /** Returns the name of the embedded tokens. */
 function embeddingOf(model: InspectedModel, stack: PairStack): string {
   const isPair = (given: InspectedModel): given is InspectedPair => "decoderFor" in given;
   if (isPair(model)) return `${stack}.hook_embed`;
-  const isEncoder = (given: InspectedModel): given is InspectedEncoder => "bert" in given || "embeddings" in given;
-  return isEncoder(model) ? "embed.hook_embed" : "hook_embed";
+  return model instanceof Encoder || model instanceof EncoderHead ? "embed.hook_embed" : "hook_embed";
 }
 
 /** Returns the blocks around a block, `window` of them where there are so many. */

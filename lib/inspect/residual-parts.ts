@@ -1,6 +1,5 @@
 // Takes the residual stream of a decoder apart into what its parts add, and the logits into what these contribute.
 import { zeros } from "../creation.js";
-import { GPT } from "../models/gpt.js";
 import { Observer } from "../nn/observer.js";
 import { add, mul, sub } from "../ops/binary.js";
 import { sum } from "../ops/reduce.js";
@@ -17,11 +16,6 @@ export interface StreamParts {
   added: FloatTensor;
 }
 
-/** Returns the factor of what each part of a block adds to the residual stream. */
-export function residualScaleOf(model: InspectedDecoder): number {
-  return model instanceof GPT ? model.config.residualScale : 1;
-}
-
 /**
  * Returns the parts of the residual stream after the last block. `at` returns a value [B, t, …] of `partNames`, at all
  * positions or some; N is B·t.
@@ -31,15 +25,14 @@ export function streamParts(
   at: (name: DecoderHookName) => FloatTensor,
   hasPositions: boolean,
 ): StreamParts[] {
-  const scale = residualScaleOf(model);
   /** Returns a single part, whose x [B, t, C] becomes [1, N, C]. */
   const one = (name: string, x: FloatTensor): StreamParts => ({
     names: [name],
     added: reshape(x, [1, -1, x.shape.at(-1)!]),
   });
-  const blocks = Array.from({ length: model.config.layers }, (_, layer) => {
+  const blocks = model.blocks.flatMap(({ parts }, layer) => {
     const block = `blocks.${layer}` as const;
-    const heads = mul(at(`${block}.attn.hook_result`), scale); // [B, t, H, C]
+    const heads = mul(at(`${block}.attn.hook_result`), parts.residualScale); // [B, t, H, C]
     const [batch, tokens, count, width] = heads.shape as [number, number, number, number];
     const bias = sub(at(`${block}.hook_attn_out`), sum(heads, { axes: [2] }));
     return [
@@ -50,7 +43,7 @@ export function streamParts(
       one(`${block}.attn.bias`, bias),
       one(`${block}.mlp`, at(`${block}.hook_mlp_out`)),
     ];
-  }).flat();
+  });
   const positions = hasPositions ? [one("pos_embed", at("hook_pos_embed"))] : [];
   return [one("embed", at("hook_embed")), ...positions, ...blocks];
 }

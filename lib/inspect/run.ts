@@ -1,11 +1,9 @@
 import { detach, noGrad } from "../autograd.js";
 import { checkInteger, checkObject } from "../check.js";
 import { HeedError } from "../errors.js";
-import type { BertForwardOptions } from "../models/bert.js";
-import type { EncoderDecoder } from "../models/encoder-decoder.js";
+import type { EncoderForwardOptions } from "../models/encoder.js";
 import { SequenceToSequence, type PairOptions } from "../models/sequence-to-sequence.js";
 import type { SequenceMaskOptions } from "../models/sequence-mask.js";
-import type { T5 } from "../models/t5.js";
 import { type Hook, Observer } from "../nn/observer.js";
 import { enterScope, keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
@@ -30,7 +28,7 @@ export type InputOf<M extends InspectedModel> = M extends InspectedDecoder | Ins
 type PassOf<M extends InspectedModel> = M extends InspectedDecoder
   ? SequenceMaskOptions
   : M extends InspectedEncoder
-    ? Omit<BertForwardOptions, "observer">
+    ? Omit<EncoderForwardOptions, "observer">
     : Omit<PairOptions, "observer">;
 
 /** Hooks by the names of the values that they listen to. */
@@ -145,7 +143,7 @@ export function inTurn(first: Hook | undefined, second: Hook): Hook {
 
 /** Adds the hook that stops the pass after this number of blocks. */
 function stopAfter(op: string, model: InspectedModel, layers: number, hooks: Map<string, Hook>): void {
-  if (isPair(model))
+  if (model instanceof SequenceToSequence)
     throw new HeedError("ERR_ARGUMENT", `${op}: expected stopAtLayer for a model of one stack, got an encoder–decoder`);
   const names = hookNames(model) as string[];
   checkInteger(op, "stopAtLayer", layers, 0, names.filter((name) => name.endsWith("hook_resid_pre")).length);
@@ -181,12 +179,8 @@ function inEvaluation<T>(model: InspectedModel, body: () => T): T {
   }
 }
 
-function isPair(model: InspectedModel): model is T5 | EncoderDecoder {
-  return model instanceof SequenceToSequence;
-}
-
 function forward<M extends InspectedModel>(op: string, model: M, input: InputOf<M>, options: object): FloatTensor {
-  if (!isPair(model)) return model.forward(input as IntTensor, options);
+  if (!(model instanceof SequenceToSequence)) return model.forward(input as IntTensor, options);
   checkObject(op, "input", input);
   const { source, target } = input as { source: IntTensor; target: IntTensor };
   return model.forward(source, target, options);

@@ -4,14 +4,14 @@ import { checkArray, checkInteger, checkObject } from "../check.js";
 import { type ClassificationRecipe, type ClassifyOptions, logitsOfTexts, scoresOf } from "../embed/classification.js";
 import type { TextPair } from "../embed/encode-texts.js";
 import { describe, HeedError } from "../errors.js";
-import type { BertForSequenceClassification } from "../models/bert-heads.js";
+import type { TextClassifier } from "../models/encoder.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { Loaded, needed, ofOtherKind } from "./loaded.js";
 
 /** Parts of a `ClassifierModel`. */
 export interface ClassifierModelParts {
   /** The classifier. The `ClassifierModel` owns it and disposes it. */
-  model: BertForSequenceClassification;
+  model: TextClassifier;
   /** Tokenizer of the model. Without one (null), the model cannot classify texts. */
   tokenizer: Tokenizer | null;
   /** Functions that turn the model's logits into scores. @default null */
@@ -49,7 +49,7 @@ export interface RankOptions extends ClassifyOptions {
  * using model = await load("cross-encoder/ms-marco-MiniLM-L6-v2", { kind: "classifier" });
  * const [best] = await model.rank("How long is a blue whale?", ["A blue whale is 30 m long.", "Cats purr."]);
  */
-export class ClassifierModel extends Loaded<BertForSequenceClassification> {
+export class ClassifierModel extends Loaded<TextClassifier> {
   /** Kind of the model. */
   readonly kind = "classifier";
   /** Functions that turn logits into scores, as far as the model's files specify them. */

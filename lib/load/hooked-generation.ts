@@ -8,8 +8,7 @@ import type { Generation } from "../generate/generation.js";
 import type { TextOptions } from "../generate/options.js";
 import { withHooks } from "../inspect/hooked-model.js";
 import type { HooksOf } from "../inspect/run.js";
-import type { GPT } from "../models/gpt.js";
-import type { Llama } from "../models/llama.js";
+import type { CausalDecoder } from "../models/causal-decoder.js";
 import { answerRules } from "../structured/answer-rules.js";
 import type { ChatMessage } from "../tokenizer/chat-template.js";
 import type { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
@@ -22,10 +21,10 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
  *   name.
  */
 export function generateWithHooks(
-  model: GPT | Llama,
+  model: CausalDecoder,
   tokenizer: Tokenizer | null,
   prompt: string | Int32Array,
-  hooks: HooksOf<GPT | Llama>,
+  hooks: HooksOf<CausalDecoder>,
   options: TextOptions & RequestOptions,
 ): Generation {
   checkAlone("generate", options);
@@ -38,10 +37,10 @@ export function generateWithHooks(
  * @throws ERR_ARGUMENT as `generateWithHooks` does, or if the tools are invalid.
  */
 export function chatWithHooks(
-  model: GPT | Llama,
+  model: CausalDecoder,
   tokenizer: HuggingFaceTokenizer,
   messages: readonly ChatMessage[],
-  hooks: HooksOf<GPT | Llama>,
+  hooks: HooksOf<CausalDecoder>,
   options: TextOptions & RequestOptions & ConversationOptions,
 ): Generation {
   checkAlone("chat", options);

@@ -8,8 +8,7 @@ import { describe, HeedError } from "../errors.js";
 import type { Generation } from "../generate/generation.js";
 import type { TextOptions } from "../generate/options.js";
 import type { HooksOf } from "../inspect/run.js";
-import type { GPT } from "../models/gpt.js";
-import type { Llama } from "../models/llama.js";
+import type { CausalDecoder } from "../models/causal-decoder.js";
 import type { GenerationDefaults } from "../pretrained/generation-config.js";
 import type { ChatMessage } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
@@ -20,7 +19,7 @@ import { definedOptions, Loaded, needed, ofOtherKind } from "./loaded.js";
 /** Parts of a `LanguageModel`. */
 export interface LanguageModelParts {
   /** The model. The `LanguageModel` owns it and disposes it. */
-  model: GPT | Llama;
+  model: CausalDecoder;
   /** Tokenizer of the model. Without one (null), prompts must be tokens. */
   tokenizer: Tokenizer | null;
   /** Generation options that suit the model, such as its stop tokens. @default {} */
@@ -41,7 +40,7 @@ export interface HookOptions {
    *
    * @default {}
    */
-  hooks?: HooksOf<GPT | Llama> | undefined;
+  hooks?: HooksOf<CausalDecoder> | undefined;
 }
 
 /** Options of `LanguageModel.generate`. */
@@ -58,7 +57,7 @@ export interface ChatGenerationOptions extends TextOptions, RequestOptions, Conv
  * using model = await load("Qwen/Qwen3-0.6B", { kind: "causal" });
  * const { text } = await model.generate("The whale", { maxTokens: 50 });
  */
-export class LanguageModel extends Loaded<GPT | Llama> {
+export class LanguageModel extends Loaded<CausalDecoder> {
   /** Kind of the model. */
   readonly kind = "causal";
   /** Generation options that came with the model: the tokens that end a text, and how to sample. */

@@ -4,15 +4,14 @@ import { describe, HeedError } from "../errors.js";
 import type { Hypothesis } from "../generate/beam.js";
 import { valuesOf } from "../generate/diverged.js";
 import { type TranslateOptions, translateEach } from "../generate/translate.js";
-import type { EncoderDecoder } from "../models/encoder-decoder.js";
-import type { T5 } from "../models/t5.js";
+import type { SequenceToSequence } from "../models/sequence-to-sequence.js";
 import type { TextCodec } from "../pretrained/load-model.js";
 import { Loaded, needed, ofOtherKind } from "./loaded.js";
 
 /** Parts of a `Translator`. */
 export interface TranslatorParts {
   /** The model. The `Translator` owns it and disposes it. */
-  model: EncoderDecoder | T5;
+  model: SequenceToSequence;
   /**
    * Conversion of texts to source tokens and of target tokens to texts. Without one (null), the model cannot translate
    * texts.
@@ -34,7 +33,7 @@ export interface Translation extends Hypothesis {
  * using model = await load("google-t5/t5-small", { kind: "encoder-decoder" });
  * const german = await model.translate("translate English to German: The whale is large.");
  */
-export class Translator extends Loaded<EncoderDecoder | T5> {
+export class Translator extends Loaded<SequenceToSequence> {
   /** Kind of the model. */
   readonly kind = "encoder-decoder";
   readonly #codec: TextCodec | null;

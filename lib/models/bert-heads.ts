@@ -1,12 +1,9 @@
 // Task heads on top of a BERT: masked language modelling, its pretraining task, and the classification of texts.
-import type { Device } from "../device.js";
-import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
-import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
+import { Dropout } from "../nn/dropout.js";
 import { Initializer } from "../nn/init.js";
 import { LayerNorm } from "../nn/layer-norm.js";
 import { Linear } from "../nn/linear.js";
-import { Module } from "../nn/module.js";
 import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
 import type { Activation } from "../ops/activation.js";
 import { checkInteger, checkNumber, checkObject, checkShapeIs, checkTensor, describe } from "../ops/check.js";
@@ -16,53 +13,24 @@ import { relu, tanh } from "../ops/unary.js";
 import { reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
-import { Bert, type BertForwardOptions, firstTokens } from "./bert.js";
+import { Bert, firstTokens } from "./bert.js";
 import { isRoberta } from "./bert-config.js";
+import {
+  type EncoderForwardOptions,
+  MaskedLanguageModel,
+  type MaskedForwardOptions,
+  TextClassifier,
+} from "./encoder.js";
 
-/** Base class of the heads: a module on top of an encoder. */
-abstract class BertHead extends Module {
-  readonly bert: Bert;
-
-  constructor(op: string, bert: Bert) {
-    super();
-    if (!(bert instanceof Bert))
-      throw new HeedError("ERR_ARGUMENT", `${op}: expected bert to be a Bert, got ${describe(bert)}`);
-    this.bert = bert;
-  }
-
-  /** Device that holds the encoder and the head. */
-  get device(): Device {
-    return this.bert.device;
-  }
-
-  /** Dtype of the encoder's activations; see `Model.dtype`. */
-  get dtype(): FloatDType {
-    return this.bert.dtype;
-  }
-
-  set dtype(dtype: FloatDType) {
-    this.bert.dtype = dtype;
-  }
-
-  /** Source of dropout's seeds, shared with the encoder. */
-  get dropoutSeeds(): DropoutSeeds {
-    return this.bert.dropoutSeeds;
-  }
+/** Checks that a head is put on a BERT. */
+function checkBert(op: string, bert: Bert): void {
+  if (!(bert instanceof Bert))
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected bert to be a Bert, got ${describe(bert)}`);
 }
 
 /** Returns an initializer for a head's parameters, with the encoder's device and dtype. */
 function initializerOf(bert: Bert, seed: number): Initializer {
   return new Initializer(seed, bert.device, bert.embeddings.word_embeddings.weight.modelDType);
-}
-
-/** Options of `BertForMaskedLM.forward`. */
-export interface MaskedForwardOptions extends BertForwardOptions {
-  /**
-   * Positions whose logits are computed, i32 [N]; b·T + t stands for token t of sequence b. This saves time,
-   * because the vocabulary is large and few tokens are masked.
-   * @default null (all positions)
-   */
-  positions?: IntTensor | null;
 }
 
 /**
@@ -75,7 +43,8 @@ export interface MaskedForwardOptions extends BertForwardOptions {
  * const { ids, positions, targets } = maskTokens([5, 17, 31, 8], { maskToken: 4, vocabularySize: 100, seed: 1 });
  * const loss = model.loss(tensor(ids, [1, 4]), tensor(targets), { positions: tensor(positions) });
  */
-export class BertForMaskedLM extends BertHead {
+export class BertForMaskedLM extends MaskedLanguageModel {
+  readonly bert: Bert;
   readonly dense: Linear;
   readonly LayerNorm: LayerNorm;
   /** Bias of the logits, [V]. The token embedding is the output projection. */
@@ -84,14 +53,20 @@ export class BertForMaskedLM extends BertHead {
   readonly activation: Activation;
 
   constructor(bert: Bert, options: { seed?: number } = {}) {
-    super("BertForMaskedLM", bert);
+    super();
+    checkBert("BertForMaskedLM", bert);
     checkObject("BertForMaskedLM", "options", options);
     const { width, eps, vocabularySize, family, activation } = bert.config;
     const init = initializerOf(bert, options.seed ?? 0);
+    this.bert = bert;
     this.dense = new Linear({ inputs: width, outputs: width }, init);
     this.LayerNorm = new LayerNorm({ width, eps }, init);
     this.bias = init.constant([vocabularySize], 0);
     this.activation = isRoberta(family) ? "geluErf" : activation;
+  }
+
+  get encoder(): Bert {
+    return this.bert;
   }
 
   /** Returns the logits [B, T, V] of ids i32 [B, T], or [N, V] with `positions`. */
@@ -152,7 +127,8 @@ export interface ClassificationOptions {
  * const logits = model.forward(tensor([[7, 8, 9]], [1, 3], { dtype: "i32" }));
  * model.labels[await argmax(logits).item()]; // "bad" or "good"
  */
-export class BertForSequenceClassification extends BertHead {
+export class BertForSequenceClassification extends TextClassifier {
+  readonly bert: Bert;
   /** Dense layer that takes the place of the pooler; null if the encoder's pooler is used, as in BERT itself. */
   readonly pre_classifier: Linear | null;
   readonly classifier: Linear;
@@ -162,7 +138,8 @@ export class BertForSequenceClassification extends BertHead {
 
   constructor(bert: Bert, options: ClassificationOptions) {
     const op = "BertForSequenceClassification";
-    super(op, bert);
+    super();
+    checkBert(op, bert);
     checkObject(op, "options", options);
     const { width, family, pooler } = bert.config;
     const { labels, seed = 0, dropout = bert.config.dropout } = options;
@@ -170,11 +147,16 @@ export class BertForSequenceClassification extends BertHead {
     checkNumber(op, "dropout", dropout, 0, 1);
     const init = initializerOf(bert, seed);
     const pooled = family === "bert" && pooler;
+    this.bert = bert;
     this.pre_classifier = pooled ? null : new Linear({ inputs: width, outputs: width }, init);
     this.classifier = new Linear({ inputs: width, outputs }, init);
     // Names are made after the classifier, which fails first if the number of labels is far too large.
     this.labels = typeof labels === "object" ? [...labels] : Array.from({ length: outputs }, (_, i) => `LABEL_${i}`);
     this.dropout = new Dropout(dropout, bert.dropoutSeeds);
+  }
+
+  get encoder(): Bert {
+    return this.bert;
   }
 
   /** @internal Names of the layers of the head, which are trained and saved with every adapter; see `addAdapter`. */
@@ -183,7 +165,7 @@ export class BertForSequenceClassification extends BertHead {
   }
 
   /** Returns the logits [B, labels] of ids i32 [B, T]. */
-  forward(ids: IntTensor, options: BertForwardOptions = {}): FloatTensor {
+  forward(ids: IntTensor, options: EncoderForwardOptions = {}): FloatTensor {
     return scope(() => this.classifier.forward(this.dropout.forward(this.#pooled(this.bert.forward(ids, options)))));
   }
 
@@ -192,7 +174,7 @@ export class BertForSequenceClassification extends BertHead {
    *
    * @throws ERR_ARGUMENT if the model has only one label.
    */
-  loss(ids: IntTensor, labels: IntTensor, options: BertForwardOptions & CrossEntropyOptions = {}): FloatTensor {
+  loss(ids: IntTensor, labels: IntTensor, options: EncoderForwardOptions & CrossEntropyOptions = {}): FloatTensor {
     const op = "BertForSequenceClassification";
     checkObject(op, "options", options);
     if (this.labels.length === 1)

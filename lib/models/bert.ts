@@ -1,6 +1,7 @@
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { attend, type AttentionContext, type AttentionRules } from "../nn/attend.js";
+import { type AttentionProjections, type Block, type BlockParts, wholeLayer } from "../nn/block-parts.js";
 import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { twoLayers } from "../nn/feed-forward.js";
@@ -20,19 +21,9 @@ import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { type BertConfig, checkBertConfig } from "./bert-config.js";
-import { checkPass, type ObserverOption } from "./pass.js";
-import { initializerOf, Model, type ModelOptions } from "./model.js";
-
-/** Options of `Bert.forward`. */
-export interface BertForwardOptions extends ObserverOption {
-  /** Type of each token, i32 [B, T], such as 0 in a first text and 1 in a second. @default null (all 0) */
-  tokenTypes?: IntTensor | null;
-  /**
-   * Number of real tokens in each sequence, i32 [B]; the rest is padding at its end, which no token sees.
-   * @default null (no padding)
-   */
-  keyLengths?: IntTensor | null;
-}
+import { Encoder, type EncoderForwardOptions } from "./encoder.js";
+import { checkPass } from "./pass.js";
+import { initializerOf, type ModelOptions } from "./model.js";
 
 type BertContext = Pick<AttentionContext, "keyLengths" | "observer">;
 
@@ -102,6 +93,12 @@ class BertSelfAttention extends Module implements AttentionRules {
     this.heads = heads;
   }
 
+  /** Projections by role, without that of the output, which is in another module. */
+  get projections(): Omit<AttentionProjections, "o"> {
+    const { query, key, value, heads } = this;
+    return { q: wholeLayer(query), k: wholeLayer(key), v: wholeLayer(value), heads, kvHeads: heads };
+  }
+
   /** Returns the attention [B, T, C] of x [B, T, C], before the output projection. */
   forward(x: FloatTensor, context: BertContext): FloatTensor {
     const [q, k, v] = [this.query, this.key, this.value].map((part) => splitHeads(part.forward(x), this.heads));
@@ -134,7 +131,7 @@ class BertAttention extends Module {
 }
 
 /** Layer of attention and feed-forward, each followed by a residual connection and a layer norm. */
-class BertLayer extends Module {
+class BertLayer extends Module implements Block {
   readonly attention: BertAttention;
   readonly intermediate: Dense;
   readonly output: BertOutput;
@@ -146,6 +143,20 @@ class BertLayer extends Module {
     this.intermediate = new Dense(config.width, config.hidden, init);
     this.output = new BertOutput(config.hidden, config, init, seeds);
     this.activation = config.activation;
+  }
+
+  /** Parts by role. */
+  get parts(): BlockParts {
+    const { self, output } = this.attention;
+    const [up, down] = [wholeLayer(this.intermediate.dense), wholeLayer(this.output.dense)];
+    return {
+      attention: { ...self.projections, o: wholeLayer(output.dense), norm: null },
+      crossAttention: null,
+      feedForward: { gate: null, up, down, norm: null },
+      rotary: false,
+      norms: "post",
+      residualScale: 1,
+    };
   }
 
   /** Returns the layer's output [B, T, C] for x [B, T, C]. */
@@ -235,13 +246,15 @@ class BertEncoder extends Module {
  *
  * @see https://arxiv.org/abs/1810.04805
  */
-export class Bert extends Model {
+export class Bert extends Encoder {
   readonly embeddings: BertEmbeddings;
   readonly encoder: BertEncoder;
   /** Dense layer of `pooled`; null if the configuration has no pooler. */
   readonly pooler: Dense | null;
   /** Complete configuration, with every default filled in. */
   readonly config: Required<BertConfig>;
+  readonly finalNorm = null;
+  readonly addsPositions = true;
 
   constructor(config: BertConfig, options: ModelOptions = {}) {
     super("Bert", options);
@@ -253,8 +266,12 @@ export class Bert extends Model {
     this.pooler = pooler ? new Dense(width, width, init) : null;
   }
 
-  protected get tokens(): Embedding {
+  get tokens(): Embedding {
     return this.embeddings.word_embeddings;
+  }
+
+  get blocks(): readonly Block[] {
+    return this.encoder.layer;
   }
 
   /**
@@ -263,7 +280,7 @@ export class Bert extends Model {
    * @throws ERR_SHAPE if T is 0 or above `contextLength`, or an option's shape does not fit.
    * @throws ERR_ARGUMENT if `tokenTypes` are given to a model without token types.
    */
-  forward(ids: IntTensor, options: BertForwardOptions = {}): FloatTensor {
+  forward(ids: IntTensor, options: EncoderForwardOptions = {}): FloatTensor {
     checkObject("Bert", "options", options);
     const { tokenTypes = null, keyLengths = null, observer = null } = options;
     checkPass("Bert", ids, { observer }, this.config.contextLength);

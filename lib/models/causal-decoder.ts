@@ -1,11 +1,10 @@
 import type { AttentionContext } from "../nn/attend.js";
 import type { AttentionCache } from "../nn/attention-cache.js";
+import type { Block, BlockStack, StreamNorm } from "../nn/block-parts.js";
 import { KvCache } from "../nn/kv-cache.js";
 import { KvPages, type KvType } from "../nn/kv-pages.js";
 import { lastTokens } from "../nn/last-tokens.js";
 import type { Linear } from "../nn/linear.js";
-import type { Module } from "../nn/module.js";
-import type { Observer } from "../nn/observer.js";
 import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
 import { checkInteger, checkObject } from "../ops/check.js";
 import { embedding } from "../ops/embedding.js";
@@ -21,24 +20,43 @@ import { sequenceMask, type SequenceMaskOptions } from "./sequence-mask.js";
 /** Options of a causal decoder's `forward`. */
 export interface DecoderForwardOptions extends SequenceMaskOptions, PassOptions<AttentionCache> {}
 
-/** Block of a decoder. */
-interface Block<Context> extends Module {
+/** Sizes that every decoder's configuration has. */
+export interface DecoderSizes {
+  readonly vocabularySize: number;
+  readonly contextLength: number;
+  readonly layers: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly width: number;
+  /** Width of the feed-forward network. */
+  readonly hidden: number;
+  /** Number of tokens that a token sees back from itself, itself included; 0 means all of them. */
+  readonly window: number;
+  /** Dropout probability. */
+  readonly dropout: number;
+}
+
+/** Block of a decoder-only model. */
+export interface CausalBlock<Context> extends Block {
   /** Returns the block's output [B, T, C] for x [B, T, C]. */
   forward(x: FloatTensor, context: Context): FloatTensor;
 }
 
 /**
  * Decoder-only model that predicts the next token: embeddings, blocks of causal attention, a norm and a projection to
- * logits. `Context` is the type of the description of a pass that its blocks receive.
+ * logits. All that trains, serves, adapts, inspects and saves decoders uses this class, whatever the family. `Context`
+ * is the type of the description of a pass that its blocks receive.
+ *
+ * @example
+ * const decoder: CausalDecoder = gpt;
+ * const { q, o } = decoder.blocks[0]!.parts.attention;
+ * [q.end - q.begin, o.layer.outputs]; // [16, 16]: the queries' and the attention's outputs
  */
-export abstract class CausalDecoder<Context extends AttentionContext = AttentionContext> extends Model {
-  abstract readonly config: {
-    readonly vocabularySize: number;
-    readonly contextLength: number;
-    readonly layers: number;
-    readonly width: number;
-    readonly kvHeads: number;
-  };
+export abstract class CausalDecoder<Context extends AttentionContext = AttentionContext>
+  extends Model
+  implements BlockStack
+{
+  abstract readonly config: DecoderSizes;
   /** Output projection; null if the token embedding is the output projection. */
   abstract readonly lm_head: Linear | null;
   /** True: generation may record a pass of one token and replay it; see `CausalModel.recordable`. */
@@ -51,11 +69,16 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
    */
   gradientCheckpointing = false;
 
-  protected abstract get blocks(): readonly Block<Context>[];
-  /** Returns the norm that follows the last block. */
-  protected abstract get finalNorm(): { forward(x: FloatTensor, observer?: Observer | null): FloatTensor };
-  /** Returns D, the size of a head of keys and values. */
-  protected abstract get headSize(): number;
+  /** Blocks, from the first to the last. */
+  abstract get blocks(): readonly CausalBlock<Context>[];
+  /** Norm that follows the last block. */
+  abstract get finalNorm(): StreamNorm;
+  /** Size of a head of keys and values (D). */
+  abstract get headSize(): number;
+  /** True if vectors of positions are added to the embedded tokens. */
+  abstract readonly addsPositions: boolean;
+  /** Factor of the embedded tokens. */
+  abstract readonly embeddingScale: number;
   /** Returns the input of the first block, [B, T, C], for ids i32 [B, T]. */
   protected abstract embed(ids: IntTensor, options: DecoderForwardOptions): FloatTensor;
   /** Returns the description of a pass that each block receives. */
@@ -99,11 +122,6 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
     const { layers, kvHeads: heads, contextLength } = this.config;
     checkInteger(this.name, "length", length, 1, contextLength);
     return new KvCache({ layers, batch, length, heads, headSize, device, dtype });
-  }
-
-  /** @internal Size of a head of keys and values. */
-  get kvHeadSize(): number {
-    return this.headSize;
   }
 
   /** @internal Returns memory for the keys and values of sequences in `pages` pages of `pageSize` tokens. */
@@ -179,7 +197,7 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
     return scope(() => this.finalNorm.forward(x));
   }
 
-  /** @internal Returns the layer that projects states to logits: the token table, or a layer of its own. */
+  /** Layer that projects states to logits: `lm_head`, or the embedding of the tokens. */
   get projection(): OutputProjection {
     return this.lm_head ?? this.tokens;
   }

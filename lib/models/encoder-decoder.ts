@@ -1,3 +1,4 @@
+import type { Block, BlockStack } from "../nn/block-parts.js";
 import type { EncodedSource } from "../nn/cross-memory.js";
 import { DecoderBlock } from "../nn/decoder-block.js";
 import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
@@ -22,7 +23,7 @@ import { type DecoderContext, SequenceToSequence } from "./sequence-to-sequence.
 type FullConfig = Required<EncoderDecoderConfig>;
 
 /** Base class of encoder and decoder: the positions before their blocks and the norm after them. */
-abstract class Stack extends Module {
+abstract class Stack extends Module implements BlockStack {
   /** Positions that are added to the embeddings; null if the model has none. */
   readonly positions: PositionEmbedding | null;
   readonly drop: Dropout;
@@ -35,6 +36,19 @@ abstract class Stack extends Module {
     this.positions = positions;
     this.drop = new Dropout(dropout, seeds);
     this.ln_f = finalNorms ? new LayerNorm({ width, bias, eps }, init) : null;
+  }
+
+  /** Blocks, from the first to the last. */
+  abstract get blocks(): readonly Block[];
+
+  /** Norm after the last block; null without `finalNorms`. */
+  get finalNorm(): LayerNorm | null {
+    return this.ln_f;
+  }
+
+  /** True if vectors of positions are added to the embedded tokens. */
+  get addsPositions(): boolean {
+    return this.positions !== null;
   }
 
   /** Returns the input of the first block, [B, T, C], for embedded words [B, T, C]. */
@@ -57,6 +71,10 @@ class Encoder extends Stack {
     this.h = Array.from({ length: config.layers }, () => new TransformerBlock(block, init, seeds));
   }
 
+  get blocks(): readonly TransformerBlock[] {
+    return this.h;
+  }
+
   /** Returns the last block's output [B, S, C] for embedded words [B, S, C]. */
   forward(words: FloatTensor, keyLengths: IntTensor | null, listening: Observer | null): FloatTensor {
     let x = this.place(words, null, listening);
@@ -76,6 +94,10 @@ class Decoder extends Stack {
     const { decoderLayers } = config;
     const block = blockOf(config, decoderLayers);
     this.h = Array.from({ length: decoderLayers }, () => new DecoderBlock(block, init, seeds));
+  }
+
+  get blocks(): readonly DecoderBlock[] {
+    return this.h;
   }
 
   /** Returns the keys and values that each block attends to, for an encoded source [B, S, C]. */
@@ -163,15 +185,19 @@ export class EncoderDecoder extends SequenceToSequence {
     this.suppressed = suppressedTokens.length > 0 ? keep(tensor(mask, [mask.length], { device: init.device })) : null;
   }
 
-  protected get tokens(): Embedding {
+  get tokens(): Embedding {
     return this.source;
   }
 
-  protected get projection(): OutputProjection {
+  get projection(): OutputProjection {
     return this.head ?? this.target;
   }
 
-  protected get targetVocabularySize(): number {
+  get sourceVocabularySize(): number {
+    return this.config.sourceVocabularySize;
+  }
+
+  get targetVocabularySize(): number {
     return this.config.targetVocabularySize;
   }
 

@@ -1,12 +1,11 @@
 import type { AttentionContext } from "../nn/attend.js";
+import type { StreamNorm } from "../nn/block-parts.js";
 import { Dropout } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { checkComputed } from "../nn/init.js";
-import type { LayerNorm } from "../nn/layer-norm.js";
 import { Linear } from "../nn/linear.js";
 import { see } from "../nn/observer.js";
 import { PositionEmbedding } from "../nn/position-embedding.js";
-import type { RmsNorm } from "../nn/rms-norm.js";
 import { normOf, TransformerBlock } from "../nn/transformer-block.js";
 import { mul } from "../ops/binary.js";
 import { rotaryTable } from "../ops/rotary-table.js";
@@ -38,7 +37,7 @@ export class GPT extends CausalDecoder {
   readonly wpe: PositionEmbedding | null;
   readonly drop: Dropout;
   readonly h: TransformerBlock[];
-  readonly ln_f: LayerNorm | RmsNorm;
+  readonly ln_f: StreamNorm;
   /** Output projection; null if the token embedding is the output projection. */
   readonly lm_head: Linear | null;
   /** Complete configuration, with every default filled in. */
@@ -79,20 +78,28 @@ export class GPT extends CausalDecoder {
     this.lm_head = this.config.tied ? null : new Linear({ inputs: width, outputs: vocabularySize, bias: false }, init);
   }
 
-  protected get tokens(): Embedding {
+  get tokens(): Embedding {
     return this.wte;
   }
 
-  protected get blocks(): readonly TransformerBlock[] {
+  get blocks(): readonly TransformerBlock[] {
     return this.h;
   }
 
-  protected get finalNorm(): LayerNorm | RmsNorm {
+  get finalNorm(): StreamNorm {
     return this.ln_f;
   }
 
-  protected get headSize(): number {
+  get headSize(): number {
     return this.config.width / this.config.heads;
+  }
+
+  get addsPositions(): boolean {
+    return this.wpe !== null;
+  }
+
+  get embeddingScale(): number {
+    return this.config.embeddingScale;
   }
 
   protected contextOf(pass: AttentionContext): AttentionContext {
@@ -101,7 +108,7 @@ export class GPT extends CausalDecoder {
 
   protected embed(ids: IntTensor, { cache = null, documents = null, observer = null }: GptForwardOptions): FloatTensor {
     const { dtype, wte, wpe, drop } = this;
-    const { embeddingScale: scale } = this.config;
+    const { embeddingScale: scale } = this;
     const embedded = wte.forward(ids, { dtype }); // [B, T, C]
     const words = see(observer, "hook_embed", scale === 1 ? embedded : mul(embedded, scale));
     return drop.forward(wpe ? wpe.forward(words, { cache, documents, observer }) : words);

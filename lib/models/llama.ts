@@ -1,4 +1,5 @@
 import type { AttentionContext } from "../nn/attend.js";
+import type { Block, BlockParts } from "../nn/block-parts.js";
 import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { GatedFeedForward } from "../nn/gated-feed-forward.js";
@@ -28,7 +29,7 @@ export type LlamaForwardOptions = DecoderForwardOptions;
  * const block: LlamaBlock = model.layers[0]!;
  * block.forward(randn([2, 5, 16], { seed: 1 }), { table: model.table }).shape; // [2, 5, 16]
  */
-export class LlamaBlock extends Module {
+export class LlamaBlock extends Module implements Block {
   readonly input_layernorm: RmsNorm;
   readonly self_attn: GroupedAttention;
   readonly post_attention_layernorm: RmsNorm;
@@ -56,6 +57,19 @@ export class LlamaBlock extends Module {
     this.post_attention_layernorm = new RmsNorm({ width, eps }, init);
     this.mlp = new GatedFeedForward({ width, hidden, activation, bias: feedForwardBias, outputStd }, init);
     this.residualDropout = new Dropout(config.dropout, seeds);
+  }
+
+  /** Parts by role. */
+  get parts(): BlockParts {
+    const { input_layernorm, self_attn, post_attention_layernorm, mlp } = this;
+    return {
+      attention: { ...self_attn.projections, norm: input_layernorm },
+      crossAttention: null,
+      feedForward: { ...mlp.projections, norm: post_attention_layernorm },
+      rotary: true,
+      norms: "pre",
+      residualScale: 1,
+    };
   }
 
   /** Returns the block's output [B, T, C] for x [B, T, C]. */
@@ -110,6 +124,8 @@ export class Llama extends CausalDecoder<GroupedAttentionContext> {
   readonly drop: Dropout;
   /** Complete configuration, with every default filled in. */
   readonly config: Required<LlamaConfig>;
+  readonly addsPositions = false;
+  readonly embeddingScale = 1;
 
   constructor(config: LlamaConfig, options: ModelOptions = {}) {
     super("Llama", options);
@@ -121,19 +137,19 @@ export class Llama extends CausalDecoder<GroupedAttentionContext> {
     this.lm_head = tied ? null : new Linear({ inputs: width, outputs: vocabularySize, bias: false }, init);
   }
 
-  protected get tokens(): Embedding {
+  get tokens(): Embedding {
     return this.model.embed_tokens;
   }
 
-  protected get blocks(): readonly LlamaBlock[] {
+  get blocks(): readonly LlamaBlock[] {
     return this.model.layers;
   }
 
-  protected get finalNorm(): RmsNorm {
+  get finalNorm(): RmsNorm {
     return this.model.norm;
   }
 
-  protected get headSize(): number {
+  get headSize(): number {
     return this.config.headSize;
   }
 

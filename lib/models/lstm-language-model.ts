@@ -66,7 +66,7 @@ export class LstmLanguageModel extends Model {
     this.head = tied ? null : new Linear({ inputs: size, outputs: vocabularySize, std: 1 / Math.sqrt(size) }, init);
   }
 
-  protected get tokens(): Embedding {
+  get tokens(): Embedding {
     return this.embed;
   }
 

@@ -41,8 +41,8 @@ export abstract class Model extends Module {
     this.dropoutSeeds = new DropoutSeeds(options.seed ?? 0);
   }
 
-  /** Returns the token embedding, whose device and dtype are those of all parameters. */
-  protected abstract get tokens(): Embedding;
+  /** Embedding of the tokens, whose device and dtype are those of all parameters. */
+  abstract get tokens(): Embedding;
 
   /** Device that holds the model. */
   get device(): Device {

@@ -1,12 +1,13 @@
 import type { AttentionContext } from "../nn/attend.js";
+import type { BlockStack } from "../nn/block-parts.js";
 import type { EncodedSource } from "../nn/cross-memory.js";
+import { lastTokens } from "../nn/last-tokens.js";
 import { type Observer, see } from "../nn/observer.js";
 import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
 import { checkObject, checkShapeIs } from "../ops/check.js";
 import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
-import { lastTokens } from "../nn/last-tokens.js";
 import { Model } from "./model.js";
 import { checkLengths, checkPass, type ObserverOption, type PassOptions } from "./pass.js";
 import { checkSources, TargetDecoder } from "./target-decoder.js";
@@ -28,8 +29,23 @@ export interface PairOptions extends ObserverOption {
 /** Description of a pass that a decoder receives: the cache, the lengths of the targets and the observer. */
 export type DecoderContext = Pick<AttentionContext, "cache" | "keyLengths" | "observer">;
 
+/** Sizes that every encoder–decoder's configuration has. */
+export interface PairSizes {
+  readonly contextLength: number;
+  /** Number of the encoder's blocks. */
+  readonly layers: number;
+  /** Number of the decoder's blocks. */
+  readonly decoderLayers: number;
+  readonly heads: number;
+  readonly width: number;
+  /** The token that every target begins after. */
+  readonly startToken: number;
+  /** The token that ends a target. */
+  readonly endToken: number;
+}
+
 /** Blocks of a decoder, which attend to an encoded source. */
-interface DecoderStack {
+interface DecoderStack extends BlockStack {
   /** Returns the keys and values that each block attends to, for an encoded source [B, S, C]. */
   remember(encoded: FloatTensor, lengths: IntTensor | null): EncodedSource;
   /** Returns the last block's output [B, T, C] for embedded words [B, T, C]. */
@@ -47,13 +63,16 @@ interface DecoderStack {
  * model.encode(source).shape; // [1, 4, 16]
  */
 export abstract class SequenceToSequence extends Model {
-  abstract readonly config: { readonly contextLength: number };
+  abstract readonly config: PairSizes;
+  abstract readonly encoder: BlockStack;
   abstract readonly decoder: DecoderStack;
 
-  /** Returns V, the number of tokens in the target's vocabulary. */
-  protected abstract get targetVocabularySize(): number;
-  /** Returns the projection to logits. */
-  protected abstract get projection(): OutputProjection;
+  /** Number of tokens in the source's vocabulary. */
+  abstract get sourceVocabularySize(): number;
+  /** Number of tokens in the target's vocabulary (V). */
+  abstract get targetVocabularySize(): number;
+  /** Layer that projects states to logits. */
+  abstract get projection(): OutputProjection;
   /** Returns the input of the encoder, [B, S, C], for source ids i32 [B, S]. */
   protected abstract embedSource(ids: IntTensor): FloatTensor;
   /** Returns the input of the decoder, [B, T, C], for target ids i32 [B, T]. */

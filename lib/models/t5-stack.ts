@@ -5,6 +5,14 @@ import { isRecording } from "../autograd.js";
 import { tensor } from "../creation.js";
 import type { FloatDType } from "../dtype.js";
 import { attend, type AttentionContext, type AttentionRules, wantsScores } from "../nn/attend.js";
+import {
+  type AttentionProjections,
+  type Block,
+  type BlockParts,
+  type BlockStack,
+  type FeedForwardProjections,
+  wholeLayer,
+} from "../nn/block-parts.js";
 import type { CrossSource } from "../nn/cross-attention.js";
 import type { EncodedSource } from "../nn/cross-memory.js";
 import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
@@ -65,6 +73,12 @@ class T5Attention extends Module implements AttentionRules {
     this.heads = heads;
   }
 
+  /** Projections by role. */
+  get projections(): AttentionProjections {
+    const { q, k, v, o, heads } = this;
+    return { q: wholeLayer(q), k: wholeLayer(k), v: wholeLayer(v), o: wholeLayer(o), heads, kvHeads: heads };
+  }
+
   /** Returns the self-attention [B, T, C] of x [B, T, C], plus `residual` if there is one. */
   self(x: FloatTensor, context: SelfContext, residual: Residual): FloatTensor {
     const [q, k, v] = [this.#split(this.q, x), this.#split(this.k, x), this.#split(this.v, x)];
@@ -114,6 +128,14 @@ class T5Dense extends Module {
     this.wo = new Linear({ inputs: hidden, outputs: width, bias: false, std: hidden ** -0.5 }, init);
     this.dropout = new Dropout(dropout, seeds);
     this.activation = activation;
+  }
+
+  /** Projections by role. */
+  get projections(): FeedForwardProjections {
+    const { wi, wi_0, wi_1, wo } = this;
+    const down = wholeLayer(wo);
+    if (wi) return { gate: null, up: wholeLayer(wi), down };
+    return { gate: wholeLayer(wi_0!), up: wholeLayer(wi_1!), down };
   }
 
   /** Returns the output [B, T, C] for x [B, T, C], plus `residual` if there is one. */
@@ -205,7 +227,7 @@ class T5FeedForward extends T5Part {
   }
 }
 
-class T5Block extends Module {
+class T5Block extends Module implements Block {
   readonly layer: [T5SelfAttention, T5FeedForward] | [T5SelfAttention, T5CrossAttention, T5FeedForward];
 
   constructor(
@@ -219,6 +241,21 @@ class T5Block extends Module {
     const attend = new T5SelfAttention(config, bias, init, seeds);
     const cross = decoder ? ([new T5CrossAttention(config, init, seeds)] as const) : ([] as const);
     this.layer = [attend, ...cross, new T5FeedForward(config, init, seeds)];
+  }
+
+  /** Parts by role. */
+  get parts(): BlockParts {
+    const [self, crossing] = this.layer;
+    const cross = crossing instanceof T5CrossAttention ? crossing : null;
+    const last = this.layer.at(-1) as T5FeedForward;
+    return {
+      attention: { ...self.SelfAttention.projections, norm: self.layer_norm },
+      crossAttention: cross && { ...cross.EncDecAttention.projections, norm: cross.layer_norm },
+      feedForward: { ...last.DenseReluDense.projections, norm: last.layer_norm },
+      rotary: false,
+      norms: "pre",
+      residualScale: 1,
+    };
   }
 
   /** Returns the keys and values that a decoder's block attends to, for an encoded source [B, S, C]. */
@@ -250,10 +287,12 @@ export interface T5Context extends DecoderContext {
 }
 
 /** Encoder or decoder of a T5: its blocks and the norm after them. */
-export class T5Stack extends Module {
+export class T5Stack extends Module implements BlockStack {
   readonly block: T5Block[];
   readonly final_layer_norm: RmsNorm;
   readonly dropout: Dropout;
+  /** False, because positions are biases of the scores. */
+  readonly addsPositions = false;
   /** True if a token does not see the tokens after it. */
   readonly #causal: boolean;
 
@@ -267,6 +306,14 @@ export class T5Stack extends Module {
     });
     this.final_layer_norm = new RmsNorm({ width, eps }, init);
     this.dropout = new Dropout(dropout, seeds);
+  }
+
+  get blocks(): readonly T5Block[] {
+    return this.block;
+  }
+
+  get finalNorm(): RmsNorm {
+    return this.final_layer_norm;
   }
 
   /** Returns the keys and values that each of a decoder's blocks attends to, for an encoded source [B, S, C]. */

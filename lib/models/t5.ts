@@ -47,15 +47,19 @@ export class T5 extends SequenceToSequence {
     this.lm_head = tied ? null : new Linear(head, init);
   }
 
-  protected get tokens(): Embedding {
+  get tokens(): Embedding {
     return this.shared;
   }
 
-  protected get projection(): OutputProjection {
+  get projection(): OutputProjection {
     return this.lm_head ?? this.shared;
   }
 
-  protected get targetVocabularySize(): number {
+  get sourceVocabularySize(): number {
+    return this.config.vocabularySize;
+  }
+
+  get targetVocabularySize(): number {
     return this.config.vocabularySize;
   }
 

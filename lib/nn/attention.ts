@@ -4,6 +4,7 @@ import { checkFloat, checkInteger, checkNumber, checkShapeIs, largestFloat } fro
 import { keep } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
 import { type AttentionContext, type AttentionRules, attendPacked } from "./attend.js";
+import { type AttentionProjections, packedLayer, wholeLayer } from "./block-parts.js";
 import { Dropout, type DropoutSeeds } from "./dropout.js";
 import { headSizeOf, type HeadsConfig } from "./heads.js";
 import type { Initializer } from "./init.js";
@@ -104,6 +105,16 @@ export class Attention extends Module implements AttentionRules {
     this.q_norm = qkNorm ? new RmsNorm({ width: headSize, eps }, init) : null;
     this.k_norm = qkNorm ? new RmsNorm({ width: headSize, eps }, init) : null;
     this.slopes = alibi ? keep(alibiSlopes(heads, { device: init.device })) : null;
+  }
+
+  /** Projections by role. */
+  get projections(): AttentionProjections {
+    const { heads, kvHeads, headSize } = this;
+    const [q, k, v] = packedLayer(
+      this.c_attn,
+      [heads, kvHeads, kvHeads].map((count) => count * headSize),
+    );
+    return { q: q!, k: k!, v: v!, o: wholeLayer(this.c_proj), heads, kvHeads };
   }
 
   /** Returns the attention's output [B, T, C] for x [B, T, C], plus `residual` [B, T, C] if one is given. */

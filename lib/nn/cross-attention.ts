@@ -1,6 +1,7 @@
 import { checkFloat, checkObject, checkShapeIs } from "../ops/check.js";
 import type { FloatTensor } from "../tensor.js";
 import { type AttentionContext, type AttentionRules, attend } from "./attend.js";
+import { type AttentionProjections, packedLayer, wholeLayer } from "./block-parts.js";
 import { Dropout, type DropoutSeeds } from "./dropout.js";
 import { cutHeads, headSizeOf, type HeadsConfig, splitHeads } from "./heads.js";
 import type { Initializer } from "./init.js";
@@ -59,6 +60,13 @@ export class CrossAttention extends Module implements AttentionRules {
     this.c_attn = new Linear({ inputs: width, outputs: 2 * width, bias, std }, init);
     this.c_proj = new Linear({ inputs: width, outputs: width, bias, std: outputStd }, init);
     this.dropout = new Dropout(dropout, seeds);
+  }
+
+  /** Projections by role. */
+  get projections(): AttentionProjections {
+    const { heads, headSize, q_attn, c_attn, c_proj } = this;
+    const [k, v] = packedLayer(c_attn, [heads * headSize, heads * headSize]);
+    return { q: wholeLayer(q_attn), k: k!, v: v!, o: wholeLayer(c_proj), heads, kvHeads: heads };
   }
 
   /** Returns the keys and values [B, S, H, D] of an encoded source [B, S, C], for use with every target token. */

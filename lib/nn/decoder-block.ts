@@ -2,6 +2,7 @@ import { scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
 import type { AttentionContext } from "./attend.js";
 import { Attention, type AttentionConfig } from "./attention.js";
+import type { Block, BlockParts } from "./block-parts.js";
 import { CrossAttention, type CrossSource } from "./cross-attention.js";
 import { Dropout, type DropoutSeeds } from "./dropout.js";
 import { FeedForward, type FeedForwardConfig } from "./feed-forward.js";
@@ -41,7 +42,7 @@ export interface DecoderContext extends AttentionContext {
  *
  * @see https://arxiv.org/abs/1706.03762
  */
-export class DecoderBlock extends Module {
+export class DecoderBlock extends Module implements Block {
   readonly ln_1: LayerNorm;
   readonly attn: Attention;
   readonly ln_cross: LayerNorm;
@@ -62,6 +63,20 @@ export class DecoderBlock extends Module {
     this.ln_2 = new LayerNorm(norm, init);
     this.mlp = new FeedForward(config, init);
     this.residualDropout = new Dropout(config.residualDropout ?? 0, seeds);
+  }
+
+  /** Parts by role. */
+  get parts(): BlockParts {
+    const { attn, cross, mlp, norm, ln_1, ln_cross, ln_2 } = this;
+    const pre = norm === "pre";
+    return {
+      attention: { ...attn.projections, norm: pre ? ln_1 : null },
+      crossAttention: { ...cross.projections, norm: pre ? ln_cross : null },
+      feedForward: { ...mlp.projections, norm: pre ? ln_2 : null },
+      rotary: attn.rotaryTable !== null,
+      norms: norm,
+      residualScale: 1,
+    };
   }
 
   /** Returns the block's output [B, T, C] for x [B, T, C]. */

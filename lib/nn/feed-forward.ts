@@ -3,6 +3,7 @@ import { feedForward } from "../ops/feed-forward.js";
 import { gated, packedGated } from "../ops/gated.js";
 import { contiguous, narrow } from "../ops/views.js";
 import type { FloatTensor } from "../tensor.js";
+import { type FeedForwardProjections, packedLayer, wholeLayer } from "./block-parts.js";
 import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
@@ -94,6 +95,15 @@ export class FeedForward extends Module {
     this.gated = gated;
     this.c_fc = new Linear({ inputs: width, outputs: gated ? 2 * hidden : hidden, bias, std, layout }, init);
     this.c_proj = new Linear({ inputs: hidden, outputs: width, bias, std: config.outputStd ?? std, layout }, init);
+  }
+
+  /** Projections by role. */
+  get projections(): FeedForwardProjections {
+    const { c_fc, c_proj } = this;
+    const down = wholeLayer(c_proj);
+    if (!this.gated) return { gate: null, up: wholeLayer(c_fc), down };
+    const [gate, up] = packedLayer(c_fc, [c_proj.inputs, c_proj.inputs]);
+    return { gate: gate!, up: up!, down };
   }
 
   /**

@@ -1,6 +1,7 @@
 import type { Activation } from "../ops/activation.js";
 import { checkInteger, checkObject } from "../ops/check.js";
 import type { FloatTensor } from "../tensor.js";
+import { type FeedForwardProjections, wholeLayer } from "./block-parts.js";
 import { gatedLayers } from "./feed-forward.js";
 import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";
@@ -48,6 +49,12 @@ export class GatedFeedForward extends Module {
     this.gate_proj = new Linear({ inputs: width, outputs: hidden, bias, std }, init);
     this.up_proj = new Linear({ inputs: width, outputs: hidden, bias, std }, init);
     this.down_proj = new Linear({ inputs: hidden, outputs: width, bias, std: outputStd }, init);
+  }
+
+  /** Projections by role. */
+  get projections(): FeedForwardProjections {
+    const { gate_proj, up_proj, down_proj } = this;
+    return { gate: wholeLayer(gate_proj), up: wholeLayer(up_proj), down: wholeLayer(down_proj) };
   }
 
   /**

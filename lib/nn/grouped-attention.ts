@@ -1,6 +1,7 @@
 import { checkFloat, checkInteger, checkObject, checkShapeIs } from "../ops/check.js";
 import type { FloatTensor } from "../tensor.js";
 import { type AttentionContext, attend } from "./attend.js";
+import { type AttentionProjections, wholeLayer } from "./block-parts.js";
 import { Dropout, DropoutSeeds } from "./dropout.js";
 import { headSizeOf, type HeadsConfig, splitHeads } from "./heads.js";
 import type { Initializer } from "./init.js";
@@ -83,6 +84,13 @@ export class GroupedAttention extends Module {
     this.o_proj = new Linear({ inputs: heads * headSize, outputs: width, bias: outputBias, std: outputStd }, init);
     this.q_norm = qkNorm ? new RmsNorm({ width: headSize, eps }, init) : null;
     this.k_norm = qkNorm ? new RmsNorm({ width: headSize, eps }, init) : null;
+  }
+
+  /** Projections by role. */
+  get projections(): AttentionProjections {
+    const { q_proj, k_proj, v_proj, o_proj, heads, kvHeads } = this;
+    const [q, k, v, o] = [wholeLayer(q_proj), wholeLayer(k_proj), wholeLayer(v_proj), wholeLayer(o_proj)];
+    return { q, k, v, o, heads, kvHeads };
   }
 
   /** Returns the attention's output [B, T, C] for x [B, T, C], plus `residual` [B, T, C] if one is given. */

@@ -3,6 +3,7 @@ import { scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
 import type { AttentionContext } from "./attend.js";
 import { Attention, type AttentionConfig } from "./attention.js";
+import type { Block, BlockParts, StreamNorm } from "./block-parts.js";
 import { Dropout, type DropoutSeeds } from "./dropout.js";
 import { FeedForward, type FeedForwardConfig } from "./feed-forward.js";
 import type { Initializer } from "./init.js";
@@ -38,7 +39,7 @@ export function normOf(
   normalization: Normalization,
   { width, bias, eps }: { width: number; bias: boolean; eps: number },
   init: Initializer,
-): LayerNorm | RmsNorm {
+): StreamNorm {
   return normalization === "rms" ? new RmsNorm({ width, eps }, init) : new LayerNorm({ width, bias, eps }, init);
 }
 
@@ -50,10 +51,10 @@ export function normOf(
  * const block = new TransformerBlock(config, new Initializer(1, device()), new DropoutSeeds(0));
  * block.forward(randn([2, 5, 16], { seed: 1 })).shape; // [2, 5, 16]
  */
-export class TransformerBlock extends Module {
-  readonly ln_1: LayerNorm | RmsNorm;
+export class TransformerBlock extends Module implements Block {
+  readonly ln_1: StreamNorm;
   readonly attn: Attention;
-  readonly ln_2: LayerNorm | RmsNorm;
+  readonly ln_2: StreamNorm;
   readonly mlp: FeedForward;
   readonly norm: "pre" | "post";
   readonly residualDropout: Dropout;
@@ -66,12 +67,26 @@ export class TransformerBlock extends Module {
     checkNumber("TransformerBlock", "residualScale", residualScale);
     this.norm = norm;
     this.residualScale = residualScale;
-    const makeNorm = (): LayerNorm | RmsNorm => normOf(normalization, { width: config.width, bias, eps }, init);
+    const makeNorm = (): StreamNorm => normOf(normalization, { width: config.width, bias, eps }, init);
     this.ln_1 = makeNorm();
     this.attn = new Attention(config, init, seeds);
     this.ln_2 = makeNorm();
     this.mlp = new FeedForward(config, init);
     this.residualDropout = new Dropout(config.residualDropout ?? 0, seeds);
+  }
+
+  /** Parts by role. */
+  get parts(): BlockParts {
+    const { attn, mlp, norm, ln_1, ln_2, residualScale } = this;
+    const pre = norm === "pre";
+    return {
+      attention: { ...attn.projections, norm: pre ? ln_1 : null },
+      crossAttention: null,
+      feedForward: { ...mlp.projections, norm: pre ? ln_2 : null },
+      rotary: attn.rotaryTable !== null,
+      norms: norm,
+      residualScale,
+    };
   }
 
   /** Returns the block's output [B, T, C] for x [B, T, C]. */

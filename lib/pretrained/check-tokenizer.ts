@@ -1,6 +1,6 @@
 import { HeedError } from "../errors.js";
-import { BertForMaskedLM, BertForSequenceClassification } from "../models/bert-heads.js";
-import { EncoderDecoder } from "../models/encoder-decoder.js";
+import { EncoderHead } from "../models/encoder.js";
+import { SequenceToSequence } from "../models/sequence-to-sequence.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { PretrainedKinds } from "./families/index.js";
 
@@ -25,7 +25,6 @@ export function checkTokenizer(
 
 /** Returns the number of tokens in the vocabulary of a model. */
 function rowsOf(model: PretrainedKinds[keyof PretrainedKinds]): number {
-  if (model instanceof EncoderDecoder) return model.config.sourceVocabularySize;
-  const headed = model instanceof BertForMaskedLM || model instanceof BertForSequenceClassification;
-  return (headed ? model.bert : model).config.vocabularySize;
+  if (model instanceof SequenceToSequence) return model.sourceVocabularySize;
+  return (model instanceof EncoderHead ? model.encoder : model).config.vocabularySize;
 }

@@ -2,8 +2,7 @@ import { checkArray } from "../check.js";
 import { HeedError } from "../errors.js";
 import { noGrad } from "../autograd.js";
 import { tensor, zeros } from "../creation.js";
-import type { GPT } from "../models/gpt.js";
-import type { Llama } from "../models/llama.js";
+import type { CausalDecoder } from "../models/causal-decoder.js";
 import { Linear, LinearAdapter, type LinearForwardOptions } from "../nn/linear.js";
 import { ops } from "../native.js";
 import { add } from "../ops/binary.js";
@@ -47,7 +46,7 @@ class SquaredInputs extends LinearAdapter {
  * @throws ERR_ARGUMENT if there is no text, or a layer has an adapter.
  * @see Lin et al. 2023, "AWQ", §3.1, https://arxiv.org/abs/2306.00978
  */
-export async function inputImportance(model: GPT | Llama, texts: readonly Int32Array[]): Promise<InputImportance> {
+export async function inputImportance(model: CausalDecoder, texts: readonly Int32Array[]): Promise<InputImportance> {
   const op = "inputImportance";
   checkArray(op, "texts", texts);
   const layers = [...model.modules()].filter((entry): entry is [string, Linear] => entry[1] instanceof Linear);

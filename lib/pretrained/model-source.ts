@@ -12,7 +12,7 @@ import { NoSuchModelError } from "../no-such-model-error.js";
 import { inspectedFolder } from "../hub/pretrained-folder.js";
 import type { Inspection, PretrainedOptions } from "../hub/pretrained-options.js";
 import { adapterFiles } from "./peft.js";
-import { isCTranslate2 } from "./load-ctranslate2.js";
+import { isCTranslate2 } from "./families/load-ctranslate2.js";
 
 /** Place and format of a model. */
 export type ModelSource =

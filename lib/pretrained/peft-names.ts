@@ -2,7 +2,7 @@
 // the layer's name in Hugging Face's transformers.
 import { Linear } from "../nn/linear.js";
 import type { Module } from "../nn/module.js";
-import { HeedError } from "../errors.js";
+import { describe, HeedError } from "../errors.js";
 import type { FamilySaving } from "./families/family.js";
 import { savingOf } from "./families/saving.js";
 
@@ -52,7 +52,7 @@ export function peftNames(op: string, model: Module): PeftNames {
   if (!saving.layerInTransformers)
     throw new HeedError(
       "ERR_ARGUMENT",
-      `${op}: expected a GPT or a model of the Llama family, or a BertForSequenceClassification, got ${model.constructor.name}, whose layers differ from those in PEFT's files`,
+      `${op}: expected a model whose layers PEFT's files can name, such as a GPT, a Llama or a BertForSequenceClassification, got ${describe(model)}`,
     );
   const layers = [...model.modules()].filter((entry): entry is [string, Linear] => entry[1] instanceof Linear);
   const layerInFile = (layer: string): string => saving.layerInTransformers!(layer, model);

@@ -12,8 +12,8 @@ import { replaceFiles } from "../formats/replace-files.js";
 import { type SafetensorsInput, writeSafetensors } from "../formats/safetensors.js";
 import { tensorBytes } from "../formats/safetensors-header.js";
 import type { EmbeddingRecipe } from "../embed/embed-texts.js";
-import { Bert } from "../models/bert.js";
 import { CausalDecoder } from "../models/causal-decoder.js";
+import { Encoder } from "../models/encoder.js";
 import type { Module } from "../nn/module.js";
 import { quantizationOf } from "../nn/quantization.js";
 import { numel } from "../shape.js";
@@ -145,7 +145,7 @@ export async function savePretrained(
 /** Returns the files of a recipe; those of the pooling step are in a folder that is not among `present`. */
 function recipeOf(model: Module, recipe: EmbeddingRecipe, present: readonly string[]): RecipeFiles {
   checkObject("savePretrained", "recipe", recipe);
-  if (!(model instanceof Bert || model instanceof CausalDecoder))
+  if (!(model instanceof Encoder || model instanceof CausalDecoder))
     throw new HeedError(
       "ERR_ARGUMENT",
       `savePretrained: expected a model that makes vectors for the option recipe, got ${describe(model)}`,

@@ -243,12 +243,12 @@ export class ServedRankingModel {
 
   /** Largest number of tokens of a query and a document together. */
   get contextLength(): number {
-    return this.model.model.bert.config.contextLength;
+    return this.model.model.encoder.config.contextLength;
   }
 
   /** Number of tokens that the model knows. */
   get vocabularySize(): number {
-    return this.model.model.bert.config.vocabularySize;
+    return this.model.model.encoder.config.vocabularySize;
   }
 }
 

@@ -5,8 +5,7 @@ import { noGrad } from "../autograd.js";
 import { checkArray, checkNumber, checkObject } from "../check.js";
 import { tensor } from "../creation.js";
 import { HeedError } from "../errors.js";
-import type { GPT } from "../models/gpt.js";
-import type { Llama } from "../models/llama.js";
+import type { CausalDecoder } from "../models/causal-decoder.js";
 import { inModes } from "../nn/training-modes.js";
 import { abs, exp, log, neg } from "../ops/unary.js";
 import { add, maximum, mul, sub } from "../ops/binary.js";
@@ -45,7 +44,7 @@ export interface PreferencePair {
  * @see Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290.
  */
 export function dpoLoss(
-  model: GPT | Llama,
+  model: CausalDecoder,
   pairs: readonly PreferencePair[],
   options: { beta?: number } = {},
 ): FloatTensor {
@@ -80,7 +79,7 @@ export function dpoLoss(
 }
 
 /** Returns the log-probability of the counted tokens of each example, f32 [] each. */
-function logProbabilitiesOf(model: GPT | Llama, examples: readonly TrainingExample[]): FloatTensor[] {
+function logProbabilitiesOf(model: CausalDecoder, examples: readonly TrainingExample[]): FloatTensor[] {
   const { device } = model;
   const { inputs, targets, lengths, counts, shape } = paddedExamples("dpoLoss", examples);
   if (counts.includes(0))

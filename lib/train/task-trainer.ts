@@ -1,10 +1,8 @@
 import { activeAdapter } from "../adapters/adapters.js";
 import { checkDistributed } from "../distributed/options.js";
-import { BertForSequenceClassification } from "../models/bert-heads.js";
-import { GPT } from "../models/gpt.js";
-import { Llama } from "../models/llama.js";
 import { Module } from "../nn/module.js";
 import { orderOf, orderVersion } from "../permutation.js";
+import { savesAdapters } from "../pretrained/families/saving.js";
 import { type BatchData, BatchFeed, batchSourceOf, everyNth } from "./batch-feed.js";
 import { alone } from "./feed.js";
 import { isBatchPosition } from "./position.js";
@@ -69,11 +67,10 @@ function planOf<M extends Module, B>(options: TaskTrainerOptions<M, B>): Plan<M,
   const task = typeof options.task === "function" ? { loss: options.task } : (options.task as Task<M, B> | undefined);
   if (typeof task?.loss !== "function")
     throw expectedOption(op, "task to be a task or a function that returns a loss", options.task);
-  const saved = [GPT, Llama, BertForSequenceClassification].some((family) => model instanceof family);
-  if (options.checkpoint && !saved && activeAdapter(model) !== null)
+  if (options.checkpoint && !savesAdapters(model) && activeAdapter(model) !== null)
     throw expectedOption(
       op,
-      "checkpoint to be left out, because adapters are saved for GPT and Llama alone, and for BertForSequenceClassification",
+      "checkpoint to be left out, because adapters are saved only for models whose layers PEFT's files can name",
       model,
     );
   const { shuffle = true } = options;

@@ -12,6 +12,7 @@ import { noGrad } from "../../lib/autograd.js";
 import { randn, tensor } from "../../lib/creation.js";
 import { Bert } from "../../lib/models/bert.js";
 import { BertForSequenceClassification } from "../../lib/models/bert-heads.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
@@ -50,7 +51,7 @@ onEachDevice((device) => {
     ["T5", () => withPair(new T5({ ...sizes, headSize: 4, hidden: 16 }, { device, seed: 1 }))],
     ["encoder-decoder", () => withPair(new EncoderDecoder(pair, { device, seed: 1 }))],
   ];
-  function withIds(model: GPT | Llama | BertForSequenceClassification) {
+  function withIds(model: CausalDecoder | BertForSequenceClassification) {
     model.eval();
     return { model, forward: () => model.forward(ids()) };
   }

@@ -4,8 +4,7 @@ import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { HeedError } from "../../lib/errors.js";
-import type { GPT } from "../../lib/models/gpt.js";
-import type { Llama } from "../../lib/models/llama.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { families } from "../../lib/pretrained/families/index.js";
 import { fromPeftConfig } from "../../lib/pretrained/peft-config.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
@@ -96,7 +95,7 @@ const folders = root
   : [];
 
 /** Returns the model that an adapter was made for, or null if heed does not have its family. */
-async function baseOf(folder: string): Promise<GPT | Llama | null> {
+async function baseOf(folder: string): Promise<CausalDecoder | null> {
   const base = path.join(
     root!,
     "..",

@@ -17,6 +17,7 @@ import { tokenData } from "../../lib/train/token-data.js";
 import { editJson } from "../support/edit-json.js";
 import { expectError } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
+import { instanceOf } from "../support/instance.js";
 
 /** Returns sequences of two tokens that say which source they are from, and which number they have in it. */
 function source(part: number, sequences: number, contextLength = 2): SequenceSource {
@@ -203,7 +204,7 @@ test("a trainer resumes in the middle of an epoch with the losses of an uninterr
   using other = new GPT(config, { seed: 1 });
   const before = await losses({ model: other, steps: 3, checkpoint: { folder } });
   const resume = await loadCheckpoint(folder);
-  using again = resume.model as GPT;
+  using again = instanceOf(GPT, resume.model);
   expect(resume.state.position).toMatchObject({ sequences: 12, sequencesPerEpoch: 14 });
   expect([...before, ...(await losses({ model: again, steps: 6, resume }))]).toEqual(whole);
 });
@@ -250,7 +251,7 @@ describe("a checkpoint knows the order of its data", () => {
       ...(source.withOrder && { withOrder: (version) => watched(source.withOrder!(version)) }),
     });
     const resume = resumed ? await loadCheckpoint(folder) : null;
-    using model = resume ? (resume.model as GPT) : new GPT(tiny, { seed: 1 });
+    using model = resume ? instanceOf(GPT, resume.model) : new GPT(tiny, { seed: 1 });
     using trainer = new Trainer({
       model,
       data: watched(data),

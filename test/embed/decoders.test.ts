@@ -6,6 +6,7 @@ import { noGrad } from "../../lib/autograd.js";
 import { tensor } from "../../lib/creation.js";
 import { readSafetensors, writeSafetensors } from "../../lib/formats/safetensors.js";
 import { load } from "../../lib/load/load.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
@@ -44,7 +45,7 @@ async function folderOf(kind: keyof typeof decoders): Promise<string> {
 }
 
 /** Returns the state of a text's last token by definition, from the text alone, at length 1. */
-async function vectorOf(model: GPT | Llama, ids: Int32Array): Promise<number[]> {
+async function vectorOf(model: CausalDecoder, ids: Int32Array): Promise<number[]> {
   const { device } = model;
   using states = noGrad(() => scope(() => model.states(tensor(ids, [1, ids.length], { device }))));
   const last = Array.from((await states.data()).slice(-size.width));
@@ -63,7 +64,7 @@ onEachDevice((device) => {
       const vectors = await model.embed(texts);
       for (const [i, text] of texts.entries()) {
         const ids = tokenizer.encode(text, { maxLength: size.contextLength });
-        const expected = await vectorOf(model.model as GPT | Llama, ids);
+        const expected = await vectorOf(model.model as CausalDecoder, ids);
         expectClose(`text ${i}`, vectors[i]!, expected, { relative: 64, absolute: 64 });
       }
       const mean = await model.embed(texts, { pooling: "mean" });

@@ -6,6 +6,7 @@ import { device as deviceOf } from "../../lib/device.js";
 import { embedTexts } from "../../lib/embed/embed-texts.js";
 import { writeSafetensors } from "../../lib/formats/safetensors.js";
 import { Bert } from "../../lib/models/bert.js";
+import type { Encoder } from "../../lib/models/encoder.js";
 import { toHuggingFaceBertConfig } from "../../lib/pretrained/families/bert-config.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { scope } from "../../lib/scope.js";
@@ -31,7 +32,7 @@ function bertOf(device: string): Bert {
 }
 
 /** Computes one vector by definition: from the text alone, without padding. */
-async function vectorOf(model: Bert, ids: Int32Array, pooling: "cls" | "mean" | "max", normalize: boolean) {
+async function vectorOf(model: Encoder, ids: Int32Array, pooling: "cls" | "mean" | "max", normalize: boolean) {
   model.eval();
   const { device } = model;
   using states = noGrad(() => scope(() => model.forward(tensor(ids, [1, ids.length], { device }))));

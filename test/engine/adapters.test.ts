@@ -8,8 +8,8 @@ import type { EngineOptions } from "../../lib/engine/engine-options.js";
 import type { EngineRequest } from "../../lib/engine/engine-request.js";
 import type { GenerationResult } from "../../lib/generate/generation.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { Llama } from "../../lib/models/llama.js";
-import type { GPT } from "../../lib/models/gpt.js";
 import { loadAdapter, saveAdapter } from "../../lib/pretrained/peft.js";
 import { shakeAdapter } from "../adapters/support.js";
 import { devices, smallGpt, someTokens } from "../generate/models.js";
@@ -22,7 +22,7 @@ import { begun, engineFor } from "./support.js";
 const names = ["wide", "dora", "few", "half"];
 
 /** Gives a model adapters that differ in rank, kind and layers, and leaves none active. */
-function adapted<M extends GPT | Llama>(model: M): M {
+function adapted<M extends CausalDecoder>(model: M): M {
   addAdapter(model, { name: "wide", rank: 5, alpha: 7, targets: /./, active: false });
   addAdapter(model, { name: "dora", rank: 2, dora: true, seed: 2, active: false });
   addAdapter(model, { name: "few", rank: 1, seed: 3, targets: /c_fc|gate_proj|q_proj/, active: false });
@@ -40,7 +40,7 @@ function smallLlama(device: string): Llama {
   return model;
 }
 
-const kinds: Record<string, (device: string) => GPT | Llama> = {
+const kinds: Record<string, (device: string) => CausalDecoder> = {
   GPT: (device) => smallGpt(device, { tied: false, contextLength: 32 }),
   Llama: smallLlama,
   "Llama in bf16": (device) => smallLlama(device).to("bf16"),

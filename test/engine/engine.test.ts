@@ -15,8 +15,8 @@ import { Random } from "../support/random.js";
 import { begun, engineFor } from "./support.js";
 
 /** Bytes of `pages` pages of a small model's KV memory. */
-const bytesOf = ({ config, kvHeadSize }: GPT, pages: number, pageSize: number, kvType: KvType | null = null): number =>
-  2 * config.layers * config.kvHeads * bytesOfHead(kvHeadSize, kvType) * pages * pageSize;
+const bytesOf = ({ config, headSize }: GPT, pages: number, pageSize: number, kvType: KvType | null = null): number =>
+  2 * config.layers * config.kvHeads * bytesOfHead(headSize, kvType) * pages * pageSize;
 
 function bytesOfHead(size: number, kvType: KvType | null): number {
   return kvType === "int8" ? size + 4 : size * (kvType === null ? 4 : 2);
@@ -265,7 +265,7 @@ describe("Engine", () => {
 
   test("bad arguments", async () => {
     using model = bytes();
-    expect(() => new Engine({} as never)).toThrow(/expected a GPT or Llama, got an object/);
+    expect(() => new Engine({} as never)).toThrow(/expected a decoder, such as a GPT or Llama, got an object/);
     expect(() => new Engine(model, { maxBatchTokens: 0 })).toThrow(/maxBatchTokens to be an integer from 1/);
     expect(() => new Engine(model, { kvMemory: 10 })).toThrow(/expected kvMemory of at least \d+ bytes/);
     expect(() => new Engine(model, { kvType: "int4" as never })).toThrow(

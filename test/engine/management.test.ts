@@ -7,8 +7,7 @@ import { Engine } from "../../lib/engine/engine.js";
 import { PageTable } from "../../lib/engine/page-table.js";
 import { Scheduler } from "../../lib/engine/scheduler.js";
 import { WeightsWatch } from "../../lib/engine/weights-watch.js";
-import type { GPT } from "../../lib/models/gpt.js";
-import type { Llama } from "../../lib/models/llama.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { Linear } from "../../lib/nn/linear.js";
 import { loadAdapter, saveAdapter } from "../../lib/pretrained/peft.js";
 import { shakeAdapter } from "../adapters/support.js";
@@ -25,7 +24,7 @@ const prompt = someTokens(9, 3);
 const settings = { temperature: 0, maxTokens: 12 };
 
 /** Adds an adapter whose weights are one of two versions. */
-function add(model: GPT | Llama, version: number, name = "a"): void {
+function add(model: CausalDecoder, version: number, name = "a"): void {
   addAdapter(model, { name, rank: 3, seed: 7 + 3 * version, active: false });
   shakeAdapter(model, name);
 }
@@ -74,7 +73,7 @@ test("an adapter that is loaded again under its name has no request fail", async
 });
 
 /** Saves both versions of the adapter in folders. */
-async function savedVersions(model: GPT | Llama): Promise<string[]> {
+async function savedVersions(model: CausalDecoder): Promise<string[]> {
   const root = temporaryFolder();
   const folders = [0, 1].map((version) => path.join(root, String(version)));
   for (const [version, folder] of folders.entries()) {

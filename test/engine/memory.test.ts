@@ -15,8 +15,8 @@ import { LanguageModel } from "../../lib/load/language-model.js";
 import { engineFor } from "./support.js";
 
 /** Bytes of the keys and values of `tokens` tokens. */
-const bytesOf = ({ config, kvHeadSize }: GPT, tokens: number): number =>
-  2 * config.layers * config.kvHeads * kvHeadSize * 4 * tokens;
+const bytesOf = ({ config, headSize }: GPT, tokens: number): number =>
+  2 * config.layers * config.kvHeads * headSize * 4 * tokens;
 
 describe("the context", () => {
   test("option: prompts up to it are answered, longer ones are refused, and texts end with it", async () => {

@@ -41,7 +41,7 @@ describe.for(devices)("Engine.score on %s", (device) => {
     const expected = [];
     for (const request of requests) expected.push(await alone.score(request));
     // Few and small pages: texts come in pieces, share their beginnings, and lose their pages to others.
-    const kvMemory = 2 * model.config.layers * model.config.kvHeads * model.kvHeadSize * 4 * 11 * 4;
+    const kvMemory = 2 * model.config.layers * model.config.kvHeads * model.headSize * 4 * 11 * 4;
     const engine = engineFor(model, { pageSize: 4, kvMemory, maxBatchTokens: 11, maxSequences: 6 });
     const options = { tokens: [1, 2, 3], maxTokens: device === "cpu" ? 35 : 6, seed: 1 };
     // It begins first, so that the others give it their pages.

@@ -269,7 +269,7 @@ describe("speculation", () => {
   test("drafts keep to the budget of a step and take no pages from others", async () => {
     using model = roteGpt(circle(4), { contextLength: 32 });
     const { layers, kvHeads } = model.config;
-    const kvMemory = 2 * layers * kvHeads * model.kvHeadSize * 4 * 36;
+    const kvMemory = 2 * layers * kvHeads * model.headSize * 4 * 36;
     await using engine = new Engine(model, { speculation: always, pageSize: 4, kvMemory, maxBatchTokens: 7 });
     const forward = model.forward.bind(model);
     let most = 0;
@@ -352,7 +352,9 @@ describe("speculation", () => {
     expect(() => create("magic")).toThrow(/expected speculation to be "ngram", an object or null, got/);
     expect(() => create({ tokens: 0 })).toThrow(/speculation.tokens to be an integer from 1/);
     expect(() => create({ adaptive: 1 })).toThrow(/speculation.adaptive to be a boolean/);
-    expect(() => create({ draft: {} })).toThrow(/speculation.draft to be a GPT or Llama, got an object/);
+    expect(() => create({ draft: {} })).toThrow(
+      /speculation.draft to be a decoder, such as a GPT or Llama, got an object/,
+    );
     expect(() => create({ draft: other })).toThrow(/vocabulary of the model, 256 tokens, got 61/);
     const engine = create("ngram");
     expect(() => engine.generate({ tokens: [1], speculation: "no" } as never)).toThrow(/speculation to be a boolean/);

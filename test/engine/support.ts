@@ -2,11 +2,10 @@ import { onTestFinished } from "vitest";
 import { Engine } from "../../lib/engine/engine.js";
 import type { EngineOptions } from "../../lib/engine/engine-options.js";
 import type { Generation, GenerationResult } from "../../lib/generate/generation.js";
-import type { GPT } from "../../lib/models/gpt.js";
-import type { Llama } from "../../lib/models/llama.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 
 /** Returns an engine that is closed when the test has ended. */
-export function engineFor(model: GPT | Llama, options: EngineOptions = {}): Engine {
+export function engineFor(model: CausalDecoder, options: EngineOptions = {}): Engine {
   const engine = new Engine(model, options);
   // A hook of this file would belong to the first of the test files that share a process.
   onTestFinished(() => engine.close());

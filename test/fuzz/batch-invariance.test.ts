@@ -9,6 +9,7 @@ import { noGrad } from "../../lib/autograd.js";
 import { tensor } from "../../lib/creation.js";
 import { setThreads, threads } from "../../lib/device.js";
 import type { FloatDType } from "../../lib/dtype.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
 import { native } from "../../lib/native.js";
@@ -20,7 +21,7 @@ import { shaken } from "../support/shaken.js";
 import { bestIsa, productTargets } from "../support/targets.js";
 import { fuzz } from "./fuzz.js";
 
-type Model = GPT | Llama;
+type Model = CausalDecoder;
 const draw = fc.record({
   family: fc.constantFrom("gpt", "llama"),
   layers: fc.integer({ min: 1, max: 2 }),

@@ -10,6 +10,7 @@ import { detach, noGrad } from "../../lib/autograd.js";
 import type { FloatDType } from "../../lib/dtype.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import type { TokenOptions } from "../../lib/generate/options.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { GPT } from "../../lib/models/gpt.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
 import { Llama } from "../../lib/models/llama.js";
@@ -27,7 +28,7 @@ import { devicesTested } from "../support/targets.js";
 import { fuzz } from "./fuzz.js";
 
 type Config = { family: "gpt"; config: GptConfig } | { family: "llama"; config: LlamaConfig };
-type AnyModel = GPT | Llama;
+type AnyModel = CausalDecoder;
 
 const sizes = {
   layers: fc.integer({ min: 1, max: 2 }),

@@ -18,7 +18,7 @@ import { load } from "../../lib/load/load.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
-import { saveLlama2c } from "../../lib/pretrained/save-llama2c.js";
+import { saveLlama2c } from "../../lib/pretrained/families/save-llama2c.js";
 import { scope } from "../../lib/scope.js";
 import { tensor } from "../../lib/creation.js";
 import type { FloatTensor, IntTensor } from "../../lib/tensor.js";

@@ -15,6 +15,7 @@ import {
 import type { Grid, PageData } from "../../lib/inspect/page/data.js";
 import { Bert } from "../../lib/models/bert.js";
 import { BertForMaskedLM, BertForSequenceClassification } from "../../lib/models/bert-heads.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
@@ -58,7 +59,7 @@ onEachDevice((device) => {
     ["GPT", () => new GPT({ ...sizes, residualScale: 0.5 }, { device })],
     ["Llama", () => new Llama({ ...sizes, kvHeads: 2, hidden: 12 }, { device })],
   ] as const)("%s", async (_name, make) => {
-    using model: GPT | Llama = shaken<GPT | Llama>(make());
+    using model: CausalDecoder = shaken<CausalDecoder>(make());
     using ids = tensor(tokens, [1, tokens.length], { device });
     const passes: number[][] = [];
     const page = await inspectionPage(model, ids, { textOf, neurons: 3, onProgress: (...done) => passes.push(done) });

@@ -17,7 +17,7 @@ import {
 } from "../../lib/inspect/index.js";
 import type { Llama } from "../../lib/models/llama.js";
 import { mul } from "../../lib/ops/binary.js";
-import { loadLlama2c } from "../../lib/pretrained/load-llama2c.js";
+import { loadLlama2c } from "../../lib/pretrained/families/load-llama2c.js";
 import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
 import { nightly } from "../support/nightly.js";
 import { noShared, sharedModel } from "../support/shared.js";

@@ -57,7 +57,7 @@ async function logitsOf({ model }: ClassifierModel, given: string | readonly [st
     typeof given === "string"
       ? { ids: tokenizer.encode(given, { maxLength: 16 }), tokenTypes: null }
       : tokenizer.encodePair(...given, { maxLength: 16 });
-  const typed = tokenTypes && model.bert.config.tokenTypes > 1;
+  const typed = tokenTypes && model.encoder.config.tokenTypes > 1;
   const { device } = model;
   const onDevice = (values: Int32Array) => tensor(values, [1, values.length], { device });
   using logits = noGrad(() =>

@@ -10,7 +10,7 @@ import { tensor } from "../../lib/creation.js";
 import { elementBytes } from "../../lib/dtype.js";
 import { load } from "../../lib/load/load.js";
 import { Bert } from "../../lib/models/bert.js";
-import type { GPT } from "../../lib/models/gpt.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { Llama } from "../../lib/models/llama.js";
 import { BlockWeight } from "../../lib/nn/quantized-weight.js";
 import { WeightLayer } from "../../lib/nn/weight-layer.js";
@@ -25,7 +25,7 @@ import { smallGpt, someTokens } from "../generate/models.js";
 import { sharedFolder } from "../support/folder.js";
 import { devicesTested } from "../support/targets.js";
 
-type Decoder = GPT | Llama;
+type Decoder = CausalDecoder;
 const folder = sharedFolder();
 const at = (...names: string[]): string => path.join(folder, ...names);
 const kind = "causal";

@@ -19,7 +19,7 @@ import { Llama } from "../../lib/models/llama.js";
 import { T5 } from "../../lib/models/t5.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";
-import { saveLlama2c } from "../../lib/pretrained/save-llama2c.js";
+import { saveLlama2c } from "../../lib/pretrained/families/save-llama2c.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";

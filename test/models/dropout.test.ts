@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { tensor } from "../../lib/creation.js";
 import { Bert } from "../../lib/models/bert.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
 import { T5 } from "../../lib/models/t5.js";
@@ -131,7 +132,7 @@ onEachDevice((device) => {
         parameter.set(Float32Array.from({ length: parameter.size }, () => Math.sin(++seed * seed) / 4));
     return model;
   };
-  const logitsOf = async (model: GPT | Llama): Promise<Float32Array> => {
+  const logitsOf = async (model: CausalDecoder): Promise<Float32Array> => {
     using out = noGrad(() => model.forward(ids()));
     return await out.data();
   };

@@ -19,6 +19,7 @@ import { saveCheckpoint } from "../../lib/train/checkpoint.js";
 import { expectClose } from "../support/close.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
+import { instanceOf } from "../support/instance.js";
 import { Random } from "../support/random.js";
 import { bestIsa, targets } from "../support/targets.js";
 import { expectPackedIsAlone, logitsOf } from "./packed-documents.js";
@@ -225,7 +226,7 @@ test.each(scales)("%j: scores are scaled as if the queries were, and a saved fol
   const folder = path.join(temporaryFolder(), "saved");
   await savePretrained(folder, model);
   const { model: loaded } = await loadModel(folder, { device: "cpu" });
-  using again = loaded as GPT;
+  using again = instanceOf(GPT, loaded);
   expect(again.config).toEqual(model.config);
   expect(await logitsOf(again, values, 2)).toEqual(await logitsOf(model, values, 2));
   const written: unknown = JSON.parse(await readFile(path.join(folder, "config.json"), "utf8"));
@@ -244,7 +245,7 @@ test.each(configs)("%j survives saving and loading; plain readers of GPT-2 refus
   expect(written).toMatchObject({ model_type: "heed_gpt" });
   const { model: loaded } = await loadModel(folder, { device: "cpu" });
   expect(loaded).toBeInstanceOf(GPT);
-  using again = loaded as GPT;
+  using again = instanceOf(GPT, loaded);
   expect(again.config).toEqual(model.config);
   const values = tokens(20);
   expect(await logitsOf(again, values, 1)).toEqual(await logitsOf(model, values, 1));

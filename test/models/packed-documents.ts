@@ -1,6 +1,6 @@
 import { noGrad } from "../../lib/autograd.js";
-import type { GPT, GptForwardOptions } from "../../lib/models/gpt.js";
-import type { Llama } from "../../lib/models/llama.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
+import type { GptForwardOptions } from "../../lib/models/gpt.js";
 import { tensor } from "../../lib/creation.js";
 import type { IntTensor } from "../../lib/tensor.js";
 import { expectClose, type Tolerance } from "../support/close.js";
@@ -9,7 +9,7 @@ const idsOf = (values: Int32Array, batch: number, device: string): IntTensor =>
   tensor(values, [batch, values.length / batch], { device });
 
 export async function logitsOf(
-  model: GPT | Llama,
+  model: CausalDecoder,
   values: Int32Array,
   batch: number,
   options: GptForwardOptions = {},
@@ -24,7 +24,7 @@ export async function logitsOf(
  * `tokens` makes documents.
  */
 export async function expectPackedIsAlone(
-  model: GPT | Llama,
+  model: CausalDecoder,
   tokens: (count: number) => Int32Array,
   tolerance: { logits: Tolerance; gradient: Tolerance },
 ): Promise<void> {

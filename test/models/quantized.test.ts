@@ -8,6 +8,7 @@ import type { FloatDType } from "../../lib/dtype.js";
 import { generate } from "../../lib/generate/generate-text.js";
 import { Bert } from "../../lib/models/bert.js";
 import { BertForMaskedLM } from "../../lib/models/bert-heads.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
 import { GPT } from "../../lib/models/gpt.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
@@ -23,7 +24,7 @@ import { tokenData } from "../../lib/train/token-data.js";
 import { dequantize, quantizedBits } from "../../lib/ops/quantize.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";
-import { saveLlama2c } from "../../lib/pretrained/save-llama2c.js";
+import { saveLlama2c } from "../../lib/pretrained/families/save-llama2c.js";
 import { tensor } from "../../lib/creation.js";
 import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { Trainer } from "../../lib/train/trainer.js";
@@ -46,7 +47,7 @@ interface Kind {
   run: (model: never, device: string) => FloatTensor;
 }
 
-const causal = (model: GPT | Llama, device: string): FloatTensor => {
+const causal = (model: CausalDecoder, device: string): FloatTensor => {
   using tokens = ids(device, 3);
   return model.forward(tokens);
 };

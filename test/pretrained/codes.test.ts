@@ -12,6 +12,7 @@ import { tensor } from "../../lib/creation.js";
 import { readSafetensors, type SafetensorsInput, writeSafetensors } from "../../lib/formats/safetensors.js";
 import { load } from "../../lib/load/load.js";
 import { Bert } from "../../lib/models/bert.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
@@ -32,6 +33,7 @@ import { tokenData } from "../../lib/train/token-data.js";
 import { someTokens } from "../generate/models.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
+import { instanceOf } from "../support/instance.js";
 import { expectNoPause } from "../support/pauses.js";
 import { numpy } from "../support/python.js";
 import { shaken } from "../support/shaken.js";
@@ -54,8 +56,8 @@ interface Kind<K extends keyof PretrainedKinds = keyof PretrainedKinds> {
   run: (model: never, ids: IntTensor) => FloatTensor;
 }
 
-const causal = (name: string, make: (device: string) => GPT | Llama): Kind => {
-  return { name, kind: "causal", make, run: (model: GPT | Llama, ids) => model.forward(ids) };
+const causal = (name: string, make: (device: string) => CausalDecoder): Kind => {
+  return { name, kind: "causal", make, run: (model: CausalDecoder, ids) => model.forward(ids) };
 };
 const pair = (name: string, make: (device: string) => T5 | EncoderDecoder): Kind => {
   return { name, kind: "encoder-decoder", make, run: (model: T5 | EncoderDecoder, ids) => model.forward(ids, ids) };
@@ -177,7 +179,7 @@ test("a model whose pairs of rotary positions are neighbours has the rows of its
   using made = shaken(new Llama(llamaSize, { device: "cpu" }));
   await saveGguf(file, made);
   const { model } = await loadGguf(file, { device: "cpu" });
-  expect((model as Llama).config.interleaved).toBe(true);
+  expect(instanceOf(Llama, model).config.interleaved).toBe(true);
   using plain = await loadPretrained(await savedAs("plain", model), { device: "cpu" }).then(({ model }) => model);
   model.quantize({ bits: 4 });
   using read = await loadPretrained(await savedAs("codes", model), { device: "cpu" }).then(({ model }) => model);

@@ -9,6 +9,7 @@ import { type BlockFormat, blockFormats } from "../../lib/block-formats.js";
 import { tensor } from "../../lib/creation.js";
 import { readGguf } from "../../lib/formats/gguf.js";
 import { ggufWritable, type GgufWritable } from "../../lib/formats/write-gguf.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { GPT } from "../../lib/models/gpt.js";
 import type { LlamaConfig } from "../../lib/models/llama-config.js";
 import { Llama } from "../../lib/models/llama.js";
@@ -135,9 +136,10 @@ onEachDevice((device) => {
     addAdapter(model, { rank: 2 });
     expectNear("with a new adapter", await logits(model, device), expected, 2e-5);
     await expectRejection(saveGguf(file, plain.quantize()), "ERR_ARGUMENT", /a model that is not quantised/);
-    const values = async (some: Llama) => (await some.model.layers[0]!.mlp.up_proj.weight.data()).subarray(0, 300);
+    const values = async ({ blocks: [first] }: CausalDecoder) =>
+      (await first!.parts.feedForward.up.layer.weight.data()).subarray(0, 300);
     const { model: again } = await loadGguf(from, { device, quantize: false });
-    expect(await values((model as Llama).dequantize())).toEqual(await values(again as Llama));
+    expect(await values(model.dequantize())).toEqual(await values(again));
     for (const used of [plain, model, half, again]) used.dispose();
   });
 });

@@ -8,6 +8,7 @@ import { addAdapter } from "../../lib/adapters/adapters.js";
 import { noGrad } from "../../lib/autograd.js";
 import { tensor } from "../../lib/creation.js";
 import { Bert } from "../../lib/models/bert.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
 import { quantizationOf } from "../../lib/nn/quantization.js";
@@ -203,7 +204,7 @@ describe.each(devices)("on %s", (device) => {
   test.each(Object.entries(kinds))("%s: calibration makes other texts more exact", async (_, make) => {
     // The software device is slow.
     const texts = Array.from({ length: device === "cpu" ? 24 : 10 }, (_, i) => Int32Array.from(someTokens(20, i)));
-    const made = (): Llama | GPT => {
+    const made = (): CausalDecoder => {
       const model = make();
       const shake = new Random(5);
       for (const [, weight] of model.namedParameters())
@@ -211,7 +212,7 @@ describe.each(devices)("on %s", (device) => {
           weight.set(Array.from({ length: weight.size }, () => 0.1 * shake.normal() + 0.01));
       return model.train();
     };
-    const outputs = async (model: Llama | GPT): Promise<Float32Array> => {
+    const outputs = async (model: CausalDecoder): Promise<Float32Array> => {
       model.eval();
       using ids = tensor(Int32Array.from(someTokens(100, 99)), [5, 20], { device });
       using out = noGrad(() => scope(() => model.forward(ids)));
@@ -220,7 +221,7 @@ describe.each(devices)("on %s", (device) => {
     };
     using plain = made();
     const exact = await outputs(plain);
-    const errorOf = async (model: Llama | GPT): Promise<number> => {
+    const errorOf = async (model: CausalDecoder): Promise<number> => {
       const got = await outputs(model);
       return got.reduce((sum, y, i) => sum + (y - exact[i]!) ** 2, 0);
     };

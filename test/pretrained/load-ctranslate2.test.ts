@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
-import { isCTranslate2, loadCTranslate2 } from "../../lib/pretrained/load-ctranslate2.js";
+import { isCTranslate2, loadCTranslate2 } from "../../lib/pretrained/families/load-ctranslate2.js";
 import { modelFile, variable } from "../support/ctranslate2.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";

@@ -9,7 +9,7 @@ import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
 import { saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";
 import { loadModel, type LoadModelOptions } from "../../lib/pretrained/load-model.js";
-import { saveLlama2c } from "../../lib/pretrained/save-llama2c.js";
+import { saveLlama2c } from "../../lib/pretrained/families/save-llama2c.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { nightly } from "../support/nightly.js";
 import { expectChild, patience } from "../support/child.js";

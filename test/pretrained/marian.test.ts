@@ -13,6 +13,7 @@ import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { decode, type FixtureArray, readFixture } from "../support/fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
+import { instanceOf } from "../support/instance.js";
 
 const fixture = readFixture("models/marian") as {
   config: Record<string, unknown>;
@@ -149,7 +150,7 @@ test("a config.json is interpreted correctly, or refused if it is not understood
 
 test("is saved with the shapes that Hugging Face's tools expect; other encoder–decoders are refused", async () => {
   const { model } = await loadPretrained(await folderOf(fixture.weights), options);
-  using marian = model as EncoderDecoder;
+  using marian = instanceOf(EncoderDecoder, model);
   const folder = path.join(temporaryFolder(), "saved");
   await savePretrained(folder, marian, { shardBytes: 2000 });
   await using weights = await readShardedSafetensors(path.join(folder, "model.safetensors.index.json"));

@@ -7,7 +7,7 @@ import { Llama } from "../../lib/models/llama.js";
 import { loadGguf } from "../../lib/pretrained/gguf/load-gguf.js";
 import { saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";
 import { tokenizerToGguf } from "../../lib/pretrained/gguf/write-tokenizer.js";
-import { saveLlama2c } from "../../lib/pretrained/save-llama2c.js";
+import { saveLlama2c } from "../../lib/pretrained/families/save-llama2c.js";
 import { Gpt2Tokenizer } from "../../lib/tokenizer/gpt2-tokenizer.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
 import { generate } from "../../lib/generate/generate-text.js";
-import { loadLlama2c } from "../../lib/pretrained/load-llama2c.js";
+import { loadLlama2c } from "../../lib/pretrained/families/load-llama2c.js";
 import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
 import { devices } from "../generate/models.js";
 import { noShared, sharedModel } from "../support/shared.js";

@@ -18,7 +18,7 @@ import { fromGenerationConfig } from "../../lib/pretrained/generation-config.js"
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { readRecipe } from "../../lib/pretrained/sentence-transformers.js";
-import { loadLlama2c } from "../../lib/pretrained/load-llama2c.js";
+import { loadLlama2c } from "../../lib/pretrained/families/load-llama2c.js";
 import { loadGguf } from "../../lib/pretrained/gguf/load-gguf.js";
 import type { PretrainedKinds } from "../../lib/pretrained/families/index.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";

@@ -12,6 +12,7 @@ import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { scope } from "../../lib/scope.js";
 import { expectNear } from "../support/close.js";
 import { temporaryFolder } from "../support/folder.js";
+import { instanceOf } from "../support/instance.js";
 import { shaken } from "../support/shaken.js";
 
 const width = 8;
@@ -30,7 +31,7 @@ async function logitsOf(model: T5): Promise<Float32Array> {
 async function loaded<T>(folder: string, use: (model: T5) => Promise<T>): Promise<T> {
   const { model } = await loadPretrained(folder, { kind: "encoder-decoder", device: "cpu" });
   try {
-    return await use(model as T5);
+    return await use(instanceOf(T5, model));
   } finally {
     model.dispose();
   }

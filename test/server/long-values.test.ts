@@ -155,7 +155,7 @@ describe("a vector that is not finite", () => {
   /** Returns a client, and a word that makes the model diverge. */
   async function spoiled(): Promise<{ client: Client; embedding: ReturnType<typeof embeddingModel> }> {
     const [embedding, ranking] = [embeddingModel(), rankingModel()];
-    for (const { model } of [embedding, { model: ranking.model.bert }]) {
+    for (const { model } of [embedding, { model: ranking.model.encoder }]) {
       const [, table] = [...model.namedParameters()].find(([name]) => name.includes("word_embeddings"))!;
       const values = await table.data();
       const id = embedding.tokenizer.encode("cafe").at(1)!;

@@ -10,7 +10,7 @@ const encoder = embeddingModel();
 const ranker = rankingModel();
 const labels = ["no", "yes", "perhaps"];
 const classifier = new ClassifierModel({
-  model: new BertForSequenceClassification(new Bert(ranker.model.bert.config, { device: "cpu", seed: 3 }), {
+  model: new BertForSequenceClassification(new Bert(ranker.model.encoder.config, { device: "cpu", seed: 3 }), {
     ...{ labels, seed: 4 },
   }),
   tokenizer: ranker.tokenizer,

@@ -11,7 +11,7 @@ import { EmbeddingModel } from "../../lib/load/embedding-model.js";
 import { LanguageModel } from "../../lib/load/language-model.js";
 import { Bert } from "../../lib/models/bert.js";
 import { Llama } from "../../lib/models/llama.js";
-import { loadLlama2c } from "../../lib/pretrained/load-llama2c.js";
+import { loadLlama2c } from "../../lib/pretrained/families/load-llama2c.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
 import { noReference, noShared, sharedModel, sharedReference } from "../support/shared.js";

@@ -9,7 +9,7 @@ import { chatModel, type Client, embeddingModel, type ErrorBody, rankingModel, s
 const encoder = embeddingModel();
 const ranker = rankingModel();
 const labels = ["no", "yes", "perhaps"];
-const bert = new Bert(ranker.model.bert.config, { device: "cpu", seed: 3 });
+const bert = new Bert(ranker.model.encoder.config, { device: "cpu", seed: 3 });
 const classifier = new ClassifierModel({
   ...{ model: new BertForSequenceClassification(bert, { labels, seed: 4 }), tokenizer: ranker.tokenizer },
 });

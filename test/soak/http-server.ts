@@ -115,7 +115,7 @@ const failedSteps =
 const brokenWeights =
   ({ model }: LanguageModel): Fault =>
   async () => {
-    const { weight } = (model as GPT).wte;
+    const { weight } = model.tokens;
     const values = await weight.data();
     weight.set(new Float32Array(values.length).fill(NaN));
     return async () => {

@@ -71,7 +71,7 @@ describe.each(devices)("on %s", (device) => {
     // Two texts of this length do not fit into 18 pages, so that they take them from each other. The software device is
     // too slow to compute so much again.
     const { layers, kvHeads } = model.config;
-    const few = { kvMemory: 18 * 8 * 2 * layers * kvHeads * model.kvHeadSize * 4 };
+    const few = { kvMemory: 18 * 8 * 2 * layers * kvHeads * model.headSize * 4 };
     const pages = { pageSize: 8, ...(device === "cpu" && few) };
     await using engine = new Engine(model, { tokenizer, speculation: "ngram", maxSequences: 6, ...pages });
     const body = { prompt: "abcabcabcabcabc", n: 3, seed: 1, format: person, ...sampled };

@@ -5,6 +5,7 @@ import { describe, expect, test, vi } from "vitest";
 import { addAdapter } from "../../lib/adapters/adapters.js";
 import { noGrad } from "../../lib/autograd.js";
 import { tensor } from "../../lib/creation.js";
+import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
 import { freeze } from "../../lib/nn/freeze.js";
@@ -411,7 +412,7 @@ onEachDevice((device) => {
     expect([...begun.slice(0, resume.state.step), ...losses(await collect(rest.run()))]).toEqual(expected);
     expect(await values(resume.model)).toEqual(await values(one));
 
-    const refused = (model: Llama | GPT, options: object, pattern: RegExp) =>
+    const refused = (model: CausalDecoder, options: object, pattern: RegExp) =>
       expectError(
         () => new Trainer({ data: packExamples(examples, size), steps: 1, model, ...options }),
         "ERR_ARGUMENT",

@@ -4,7 +4,6 @@
 // `logitAttribution` computes the same for one position, through the logits of the whole vocabulary.
 import { detach, noGrad } from "../../autograd.js";
 import { tensor } from "../../creation.js";
-import { GPT } from "../../models/gpt.js";
 import { mul } from "../../ops/binary.js";
 import { embedding } from "../../ops/embedding.js";
 import { sum } from "../../ops/reduce.js";
@@ -50,13 +49,12 @@ export async function directAttribution(
       const product = noGrad(() => scope(() => mul(sum(mul(value, spread), { axes: [-1] }).to("f32"), factor)));
       readings.set(name, keep(product));
     };
-  const scale = model instanceof GPT ? model.config.residualScale : 1;
   const hooks: { -readonly [Name in keyof HooksOf<InspectedDecoder>]: HooksOf<InspectedDecoder>[Name] } = {
     hook_embed: reading("embed"),
   };
-  if (model instanceof GPT && model.wpe) hooks.hook_pos_embed = reading("pos_embed");
-  for (let layer = 0; layer < layers; layer++) {
-    hooks[`blocks.${layer}.attn.hook_result`] = reading(`${layer}.heads`, scale);
+  if (model.addsPositions) hooks.hook_pos_embed = reading("pos_embed");
+  for (const [layer, { parts }] of model.blocks.entries()) {
+    hooks[`blocks.${layer}.attn.hook_result`] = reading(`${layer}.heads`, parts.residualScale);
     hooks[`blocks.${layer}.hook_attn_out`] = reading(`${layer}.attn`);
     hooks[`blocks.${layer}.hook_mlp_out`] = reading(`${layer}.mlp`);
   }

@@ -1,8 +1,7 @@
 // What attribution and ablation measure in a model's output: log-probabilities of tokens or of labels, or, for an encoder
 // without a head, how far the state of each token turns.
 import { HeedError } from "../../errors.js";
-import { BertForSequenceClassification, BertForMaskedLM } from "../../models/bert-heads.js";
-import { Bert } from "../../models/bert.js";
+import { Encoder, MaskedLanguageModel, TextClassifier } from "../../models/encoder.js";
 import { add, div, mul, sub } from "../../ops/binary.js";
 import { crossEntropy } from "../../ops/cross-entropy.js";
 import { sum } from "../../ops/reduce.js";
@@ -48,14 +47,14 @@ export interface GoalTexts {
 
 /** Resolves to what is measured in a model's output, given its output without any change. */
 export async function goalOf(model: InspectedModel, output: FloatTensor, texts: GoalTexts): Promise<Goal> {
-  if (model instanceof BertForSequenceClassification) return await labelGoal(model, output);
-  if (model instanceof Bert) return stateGoal(output, texts);
+  if (model instanceof TextClassifier) return await labelGoal(model, output);
+  if (model instanceof Encoder) return stateGoal(output, texts);
   const { sequence, ids, textOf } = texts;
   using best = noGrad(() => argmax(output)); // [1, T]
   const likeliest = await best.data();
   // A model of masked tokens predicts each token itself, all others the token after it.
   const targets =
-    model instanceof BertForMaskedLM ? likeliest : Int32Array.from(likeliest, (id, t) => ids[t + 1] ?? id);
+    model instanceof MaskedLanguageModel ? likeliest : Int32Array.from(likeliest, (id, t) => ids[t + 1] ?? id);
   const count = targets.length;
   return {
     unit: "nats",
@@ -75,7 +74,7 @@ function targetsOn({ device }: FloatTensor, targets: Int32Array, shape: number[]
   return tensor(targets, shape, { device });
 }
 
-async function labelGoal({ labels }: BertForSequenceClassification, output: FloatTensor): Promise<Goal> {
+async function labelGoal({ labels }: TextClassifier, output: FloatTensor): Promise<Goal> {
   const values = await output.data();
   const best = values.indexOf(Math.max(...values));
   if (labels.length === 1)

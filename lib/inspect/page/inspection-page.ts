@@ -4,13 +4,12 @@ import { readFile } from "node:fs/promises";
 import { checkBoolean, checkFunction, checkInteger, checkObject } from "../../check.js";
 import { noGrad } from "../../autograd.js";
 import { HeedError } from "../../errors.js";
-import { GPT } from "../../models/gpt.js";
-import { Llama } from "../../models/llama.js";
+import { CausalDecoder } from "../../models/causal-decoder.js";
 import { SequenceToSequence } from "../../models/sequence-to-sequence.js";
 import { checkShapeIs, checkTensor } from "../../ops/check.js";
 import { scope } from "../../scope.js";
 import type { IntTensor } from "../../tensor.js";
-import { hookNames, type InspectedModel } from "../hook-names.js";
+import { hookNames, type InspectedModel, stackOf } from "../hook-names.js";
 import { type InputOf, runWithCache } from "../run.js";
 import { ablationsOf } from "./ablation.js";
 import { attentionOf } from "./attention.js";
@@ -137,7 +136,7 @@ async function collect(
   using cache = runWithCache<InspectedModel>(model, input, { names: (name) => name.search(wanted) >= 0 });
   const attention = [];
   for (const stack of stacks) attention.push(await attentionOf(stack, cache, blobs));
-  const isDecoder = model instanceof GPT || model instanceof Llama;
+  const isDecoder = model instanceof CausalDecoder;
   const lens = isDecoder ? await lensOf(model, cache, texts.textOf) : null;
   const layers = [];
   for (const stack of neurons > 0 ? stacks.filter(({ hasMlp }) => hasMlp) : [])
@@ -166,7 +165,7 @@ async function attributionOf(
   { targets, columns, sequence, objective, predicted, unit }: Goal,
   { stacks, heads }: { stacks: Stack[]; heads: number[] },
 ): Promise<EffectData | null> {
-  if ((model instanceof GPT || model instanceof Llama) && targets) {
+  if (model instanceof CausalDecoder && targets) {
     const { contributions, logits } = await directAttribution(model, input as IntTensor, targets);
     return {
       note: "Each number is what the part adds to the logit of the token that is named. Together they are the logit.",
@@ -189,7 +188,7 @@ async function attributionOf(
 }
 
 function factsOf(model: InspectedModel, texts: readonly Text[]): PageData["facts"] {
-  const { layers, heads, width } = ("bert" in model ? model.bert : model).config;
+  const { layers, heads, width } = (model instanceof SequenceToSequence ? model : stackOf(model)).config;
   return [
     ["Model", model.constructor.name],
     ["Layers", String(layers)],

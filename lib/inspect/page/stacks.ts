@@ -1,9 +1,6 @@
 // The attention of each kind of model, by the names of its values.
-import type { HookName, InspectedModel } from "../hook-names.js";
 import { SequenceToSequence } from "../../models/sequence-to-sequence.js";
-import type { EncoderDecoder } from "../../models/encoder-decoder.js";
-import type { T5 } from "../../models/t5.js";
-import { BertForMaskedLM, BertForSequenceClassification } from "../../models/bert-heads.js";
+import { type HookName, type InspectedModel, stackOf } from "../hook-names.js";
 
 /** Attention of one kind in all layers. */
 export interface Stack {
@@ -34,19 +31,13 @@ export function stacksOf(model: InspectedModel): Stack[] {
       },
     ];
   }
-  const { layers } = configOf(model);
+  const { layers } = stackOf(model).config;
   return [
     {
       ...{ title: "Self-attention", prefix: "blocks", part: "attn", layers },
       ...{ queries: 0, keys: 0, hasMlp: true },
     },
   ];
-}
-
-/** Returns the configuration of a model of one stack. */
-export function configOf(model: Exclude<InspectedModel, T5 | EncoderDecoder>): { layers: number; width: number } {
-  const isHead = model instanceof BertForMaskedLM || model instanceof BertForSequenceClassification;
-  return isHead ? model.bert.config : model.config;
 }
 
 /** Returns the name of a value in a block of a stack. */

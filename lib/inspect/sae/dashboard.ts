@@ -10,7 +10,7 @@ import { keep, scope } from "../../scope.js";
 import type { FloatTensor } from "../../tensor.js";
 import { activationsOf, type CorpusOptions, rowsAt, type StackHookName, type TokenSequences } from "../corpus.js";
 import type { InspectedDecoder } from "../hook-names.js";
-import { finalNormOf, unembeddingMatrix, withNorm } from "../module-weights.js";
+import { unembeddingMatrix, withNorm } from "../module-weights.js";
 import { type TopActivation, TopCollector } from "../top-activations.js";
 import type { SparseAutoencoder } from "./sparse-autoencoder.js";
 
@@ -120,7 +120,7 @@ async function effectsOf(
   const kept = Math.min(count, model.config.vocabularySize);
   const reads = noGrad(() =>
     scope(() => {
-      const logits = withNorm(unembeddingMatrix(model), finalNormOf(model));
+      const logits = withNorm(unembeddingMatrix(model), model.finalNorm);
       const effects = matmul(rowsAt(contiguous(sae.W_dec), units), logits); // [units, V]
       const most = (x: FloatTensor): { ids: Promise<Int32Array>; values: Promise<Float32Array> } => {
         const { ids, values } = topk(x, kept);

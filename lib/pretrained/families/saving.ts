@@ -49,6 +49,13 @@ export function savingOf(op: string, model: Module, options: Savable = {}): Fami
   throw new HeedError("ERR_ARGUMENT", `${op}: expected a model of a family that can be saved, got ${given}`);
 }
 
+/** Returns true if the adapters of a model can be saved, because its layers are those of Hugging Face's transformers. */
+export function savesAdapters(model: Module): boolean {
+  return Object.values(families).some((list) =>
+    list.some(({ saving }) => saving?.layerInTransformers !== undefined && saving.owns(model)),
+  );
+}
+
 /**
  * Yields numbers of a parameter as they are stored in the file, in pieces: `size` numbers that begin at number `from`.
  * `tensor` has the numbers, and may be another tensor of the same size, such as an average of the parameter.

@@ -1,7 +1,8 @@
 import type { GgufWeights } from "../../formats/gguf-parts.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
-import type { Module } from "../../nn/module.js";
+import type { CausalDecoder } from "../../models/causal-decoder.js";
 import type { ModelOptions } from "../../models/model.js";
+import type { Module } from "../../nn/module.js";
 import type { GgufMetadata } from "./metadata.js";
 
 /** A parameter of a model as a GGUF file stores it. */
@@ -12,7 +13,7 @@ export interface GgufParameter {
 }
 
 /** Rules by which models of one kind are read from GGUF files and written to them. */
-export interface GgufArchitecture<M extends Module = Module> {
+export interface GgufArchitecture<M extends CausalDecoder = CausalDecoder> {
   /** Values of "general.architecture" that this architecture reads. */
   readonly names: readonly string[];
   /** Reads and checks the sizes in the metadata. Returns a function that makes models of these sizes. */

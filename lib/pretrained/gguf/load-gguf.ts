@@ -1,8 +1,7 @@
 // Loads a model, its tokenizer and its generation options from a GGUF file.
 import { type GgufWeights, openGguf } from "../../formats/gguf-parts.js";
 import { inFile } from "../../files.js";
-import type { GPT } from "../../models/gpt.js";
-import type { Llama } from "../../models/llama.js";
+import type { CausalDecoder } from "../../models/causal-decoder.js";
 import type { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer.js";
 import type { ModelOptions } from "../../models/model.js";
 import type { GenerationDefaults } from "../generation-config.js";
@@ -25,7 +24,7 @@ export interface LoadGgufOptions extends ModelOptions, LoadQuantizedOptions, Sto
 /** A model from a GGUF file, with its tokenizer. */
 export interface GgufModel {
   /** The model. Dispose it to free its memory. */
-  model: GPT | Llama;
+  model: CausalDecoder;
   /** Tokenizer of the model, or null if the file has none or it was not read. */
   tokenizer: HuggingFaceTokenizer | null;
   /** Options of `generate` that came with the model. */
@@ -68,7 +67,7 @@ async function modelOf(
   metadata: GgufMetadata,
   file: GgufWeights,
   options: LoadGgufOptions,
-): Promise<GPT | Llama> {
+): Promise<CausalDecoder> {
   const quantize = quantizeOptionsOf("loadGguf", options);
   const make = await inFile(file.path, () => architecture.read(metadata, file));
   const width = metadata.size("embedding_length");
@@ -92,5 +91,5 @@ async function modelOf(
       keepHalves: options.storedDtype ?? false,
     }),
   );
-  return model as GPT | Llama;
+  return model;
 }

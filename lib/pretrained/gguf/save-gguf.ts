@@ -9,8 +9,6 @@ import {
   writeGguf,
 } from "../../formats/write-gguf.js";
 import { blockFormats, isBlockFormat } from "../../block-formats.js";
-import type { GPT } from "../../models/gpt.js";
-import type { Llama } from "../../models/llama.js";
 import type { Module } from "../../nn/module.js";
 import { transposed } from "../../ops/views.js";
 import type { FloatTensor } from "../../tensor.js";
@@ -80,14 +78,15 @@ export interface GgufFallback {
 export async function saveGguf(path: string, model: Module, options: SaveGgufOptions = {}): Promise<void> {
   const { tokenizer = null, defaults = {}, type = "F32", importance, name, onFallback, onProgress } = options;
   const architecture = architectures.find((candidate) => candidate.owns(model));
-  if (!architecture) throw new HeedError("ERR_ARGUMENT", `saveGguf: expected a GPT or a Llama, got ${describe(model)}`);
+  if (!architecture?.owns(model))
+    throw new HeedError("ERR_ARGUMENT", `saveGguf: expected a GPT or a Llama, got ${describe(model)}`);
   if (!ggufWritable.includes(type))
     throw new HeedError("ERR_ARGUMENT", `saveGguf: expected type to be ${oneOf(ggufWritable)}, got ${describe(type)}`);
   if (importance !== undefined && typeof (importance as InputImportance | null)?.get !== "function")
     throw new HeedError("ERR_ARGUMENT", `saveGguf: expected importance to be a Map, got ${describe(importance)}`);
   checkSavable("saveGguf", model);
   const output = architecture.write(model);
-  const { vocabularySize } = (model as GPT | Llama).config;
+  const { vocabularySize } = model.config;
   const metadata = new Map<string, GgufInputValue>([
     ["general.architecture", { type: "string", value: output.architecture }],
     ...(name === undefined ? [] : [["general.name", { type: "string", value: name }] as const]),

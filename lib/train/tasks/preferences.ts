@@ -1,6 +1,5 @@
 import { checkObject } from "../../check.js";
-import type { GPT } from "../../models/gpt.js";
-import type { Llama } from "../../models/llama.js";
+import type { CausalDecoder } from "../../models/causal-decoder.js";
 import { dpoLoss, type PreferencePair } from "../dpo.js";
 import type { Task } from "../task.js";
 
@@ -18,7 +17,7 @@ import type { Task } from "../task.js";
  *
  * @see Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290.
  */
-export function preferences(options: { beta?: number } = {}): Task<GPT | Llama, readonly PreferencePair[]> {
+export function preferences(options: { beta?: number } = {}): Task<CausalDecoder, readonly PreferencePair[]> {
   checkObject("preferences", "options", options);
   return {
     loss: (model, pairs) => dpoLoss(model, pairs, options),

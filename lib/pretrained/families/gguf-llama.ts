@@ -8,8 +8,8 @@ import { checkLlamaConfig, type LlamaConfig, windowsOf } from "../../models/llam
 import { Llama } from "../../models/llama.js";
 import { halvesToNeighbours, neighboursToHalves } from "../../models/rotary-pairs.js";
 import { rotaryFrequencies, type RotaryScaling, stretchedBase } from "../../ops/rotary-table.js";
-import type { GgufArchitecture, GgufOutput } from "./architecture.js";
-import type { GgufMetadata } from "./metadata.js";
+import type { GgufArchitecture, GgufOutput } from "../gguf/architecture.js";
+import type { GgufMetadata } from "../gguf/metadata.js";
 
 /** Modules of a layer, with their names in the file. */
 const layerNames: Record<string, string> = {

@@ -3,23 +3,23 @@
 // reordered.
 import { readdir } from "node:fs/promises";
 import path from "node:path";
-import { describe, HeedError } from "../errors.js";
-import { naming } from "../files.js";
-import { writeFileAtomic } from "../formats/atomic-file.js";
-import { isLlama2cTokenizer } from "../formats/llama2c.js";
-import { writeLlama2c } from "../formats/write-llama2c.js";
-import type { LlamaConfig } from "../models/llama-config.js";
-import { Llama } from "../models/llama.js";
-import { halvesToNeighbours } from "../models/rotary-pairs.js";
-import type { Module } from "../nn/module.js";
-import { readPieces } from "../tensor-pieces.js";
-import { Llama2cTokenizer, unmergeable } from "../tokenizer/llama2c-tokenizer.js";
-import { sentencePiecesOf, wordBoundary } from "../tokenizer/sentencepiece-json.js";
-import { bpeJson, faultOf } from "../tokenizer/tokenizer-json.js";
-import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { checkSavable } from "./families/saving.js";
-import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
-import type { SaveProgress } from "./save-progress.js";
+import { describe, HeedError } from "../../errors.js";
+import { naming } from "../../files.js";
+import { writeFileAtomic } from "../../formats/atomic-file.js";
+import { isLlama2cTokenizer } from "../../formats/llama2c.js";
+import { writeLlama2c } from "../../formats/write-llama2c.js";
+import type { LlamaConfig } from "../../models/llama-config.js";
+import { Llama } from "../../models/llama.js";
+import { halvesToNeighbours } from "../../models/rotary-pairs.js";
+import type { Module } from "../../nn/module.js";
+import { readPieces } from "../../tensor-pieces.js";
+import { Llama2cTokenizer, unmergeable } from "../../tokenizer/llama2c-tokenizer.js";
+import { sentencePiecesOf, wordBoundary } from "../../tokenizer/sentencepiece-json.js";
+import { bpeJson, faultOf } from "../../tokenizer/tokenizer-json.js";
+import type { Tokenizer } from "../../tokenizer/tokenizer.js";
+import { checkSavable } from "./saving.js";
+import { toHuggingFaceTokenizer } from "../to-huggingface-tokenizer.js";
+import type { SaveProgress } from "../save-progress.js";
 
 /** Options of `saveLlama2c`. */
 export interface SaveLlama2cOptions {

@@ -1,17 +1,17 @@
 // Loads Transformers of CTranslate2 as OpenNMT trained them: with a norm before each part, and sinusoidal positions in
 // halves that begin at position 1.
 import path from "node:path";
-import { checkObject } from "../check.js";
-import { HeedError, oneOf } from "../errors.js";
-import { exists, inFile } from "../files.js";
-import { type CTranslate2File, readCTranslate2 } from "../formats/ctranslate2.js";
-import { EncoderDecoder } from "../models/encoder-decoder.js";
-import type { EncoderDecoderConfig } from "../models/encoder-decoder-config.js";
-import { CharacterList } from "../tokenizer/character-list.js";
-import type { ModelOptions } from "../models/model.js";
-import { loadFrom } from "./load-weights.js";
-import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
-import { type StoredDTypeOptions, withStoredDtype } from "./stored-dtype.js";
+import { checkObject } from "../../check.js";
+import { HeedError, oneOf } from "../../errors.js";
+import { exists, inFile } from "../../files.js";
+import { type CTranslate2File, readCTranslate2 } from "../../formats/ctranslate2.js";
+import { EncoderDecoder } from "../../models/encoder-decoder.js";
+import type { EncoderDecoderConfig } from "../../models/encoder-decoder-config.js";
+import { CharacterList } from "../../tokenizer/character-list.js";
+import type { ModelOptions } from "../../models/model.js";
+import { loadFrom } from "../load-weights.js";
+import { type LoadQuantizedOptions, quantizeOptionsOf } from "../quantize-options.js";
+import { type StoredDTypeOptions, withStoredDtype } from "../stored-dtype.js";
 
 /** A model of CTranslate2 with its vocabularies. */
 export interface CTranslate2Model {

@@ -2,9 +2,9 @@
 import { HeedError } from "../../errors.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
 import { checkGptConfig } from "../../models/gpt-config.js";
-import { toHuggingFaceGptConfig } from "../families/gpt-config.js";
+import { toHuggingFaceGptConfig } from "./gpt-config.js";
 import { GPT } from "../../models/gpt.js";
-import type { GgufArchitecture } from "./architecture.js";
+import type { GgufArchitecture } from "../gguf/architecture.js";
 
 /** Modules of a block, with their names in the file. */
 const blockNames: Record<string, string> = {

@@ -1,9 +1,9 @@
-import type { Device } from "../device.js";
-import type { FloatDType } from "../dtype.js";
-import { readLlama2c } from "../formats/llama2c.js";
-import { Llama } from "../models/llama.js";
-import { loadFrom } from "./load-weights.js";
-import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
+import type { Device } from "../../device.js";
+import type { FloatDType } from "../../dtype.js";
+import { readLlama2c } from "../../formats/llama2c.js";
+import { Llama } from "../../models/llama.js";
+import { loadFrom } from "../load-weights.js";
+import { type LoadQuantizedOptions, quantizeOptionsOf } from "../quantize-options.js";
 
 /**
  * Loads a model of llama2.c for inference. Its tokenizer is a separate file: see `Llama2cTokenizer.fromFile`.
