@@ -3,8 +3,8 @@
  *
  * @module heed
  */
-export { type ErrorCode, HeedError } from "./errors.js";
-export type { WarmUpModel, WarmUpOptions, WarmUpProgress } from "./kernel-images.js";
+export { type ErrorCode, HeedError } from "./util/errors.js";
+export type { WarmUpModel, WarmUpOptions, WarmUpProgress } from "./core/kernel-images.js";
 export {
   type Device,
   device,
@@ -15,12 +15,12 @@ export {
   setThreads,
   tf32,
   threads,
-} from "./device.js";
-export type { DLPackTensor, LaunchEnvironment, MemoryStats, NativeInterface, NativeTensor } from "./native.js";
-export { type DataOf, type DType, dtypes, type FloatDType } from "./dtype.js";
-export type { Shape } from "./shape.js";
-export { type FloatTensor, type IntTensor, type NestedArray, Tensor } from "./tensor.js";
-export { empty, full, ones, randn, tensor, type TensorOptions, uniform, zeros } from "./creation.js";
+} from "./core/device.js";
+export type { DLPackTensor, LaunchEnvironment, MemoryStats, NativeInterface, NativeTensor } from "./core/native.js";
+export { type DataOf, type DType, dtypes, type FloatDType } from "./core/dtype.js";
+export type { Shape } from "./core/shape.js";
+export { type FloatTensor, type IntTensor, type NestedArray, Tensor } from "./core/tensor.js";
+export { empty, full, ones, randn, tensor, type TensorOptions, uniform, zeros } from "./core/creation.js";
 export {
   type BufferSource,
   fromBuffer,
@@ -32,14 +32,14 @@ export {
   toDLPack,
   type ToDLPackOptions,
   toNative,
-} from "./foreign.js";
-export type { SavedTensor } from "./saved-tensor.js";
-export { keep, scope } from "./scope.js";
-export { detach, isRecording, noGrad, parameter, recompute, setRecompute } from "./autograd.js";
-export { gradientCheckpoint } from "./gradient-checkpoint.js";
+} from "./core/foreign.js";
+export type { SavedTensor } from "./core/saved-tensor.js";
+export { keep, scope } from "./core/scope.js";
+export { detach, isRecording, noGrad, parameter, recompute, setRecompute } from "./core/autograd.js";
+export { gradientCheckpoint } from "./core/gradient-checkpoint.js";
 
 // Operations
-export type { BlockFormat } from "./block-formats.js";
+export type { BlockFormat } from "./core/block-formats.js";
 export * from "./ops/index.js";
 
 // Modules
@@ -380,7 +380,7 @@ export type { EmbeddingTokenizer, TextPair } from "./embed/encode-texts.js";
 export type { ClassificationRecipe, ClassifyOptions, ScoreFunction } from "./embed/classification.js";
 
 // Generation
-export type { JsonSchema } from "./json-schema.js";
+export type { JsonSchema } from "./util/json-schema.js";
 export type { OutputFormat } from "./structured/output-format.js";
 export type { Hypothesis } from "./generate/beam.js";
 export { beamSearch, type BeamSearchOptions, wuPenalty } from "./generate/beam-search.js";

@@ -1,4 +1,4 @@
-// Writes the TypeScript side of native/core: lib/native-kinds.ts has the numbers of kinds.def, and lib/native-ops.ts the
+// Writes the TypeScript side of native/core: lib/core/native-kinds.ts has the numbers of kinds.def, and lib/core/native-ops.ts the
 // operations of ops.def, so that a call that does not fit its kernel does not type-check. Both are in
 // native/include/heed_operations.h for C. Every build runs this script, and so do the tests before they start. The results
 // are not committed.
@@ -43,7 +43,7 @@ ${members(macro)
 } as const`;
 
 write(
-  "lib/native-kinds.ts",
+  "lib/core/native-kinds.ts",
   `// Generated from native/core/kinds.def by scripts/generate-ops.mjs. Do not edit.
 
 /** Element types. The number of a dtype on the native side is its place in the list. */
@@ -120,7 +120,7 @@ const wrapper = ({ name, parameters }) =>
     },`;
 
 write(
-  "lib/native-ops.ts",
+  "lib/core/native-ops.ts",
   `// Generated from native/core/ops.def by scripts/generate-ops.mjs. Do not edit.
 import { nativeActivations } from "./native-kinds.js";
 

@@ -1,6 +1,6 @@
 /** A worker in the background computes what it always does. That it gives way: test/native/thread_pool_test.cc. */
 import { expect, test } from "vitest";
-import { setBackground } from "../lib/device.js";
+import { setBackground } from "../lib/core/device.js";
 import { expectChild } from "./support/child.js";
 import { noCuda } from "./support/cuda.js";
 import { testUnless } from "./support/skip.js";

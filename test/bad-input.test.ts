@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { device, setThreads, threads } from "../lib/device.js";
-import { HeedError } from "../lib/errors.js";
+import { device, setThreads, threads } from "../lib/core/device.js";
+import { HeedError } from "../lib/util/errors.js";
 import * as heed from "../lib/index.js";
-import { Tensor } from "../lib/tensor.js";
+import { Tensor } from "../lib/core/tensor.js";
 import { type Call, callsOn } from "./support/calls.js";
 import { expectError, expectRejection } from "./support/errors.js";
 import { onEachDevice } from "./support/targets.js";

@@ -1,12 +1,12 @@
 /** The synchronous read, which interfaces of other libraries promise. */
 import { expect, test } from "vitest";
-import { tensor } from "../lib/creation.js";
+import { tensor } from "../lib/core/creation.js";
 import { add, mul } from "../lib/ops/binary.js";
 import { embedding } from "../lib/ops/embedding.js";
 import { sum } from "../lib/ops/reduce.js";
 import { transpose } from "../lib/ops/views.js";
-import { scope } from "../lib/scope.js";
-import type { FloatTensor } from "../lib/tensor.js";
+import { scope } from "../lib/core/scope.js";
+import type { FloatTensor } from "../lib/core/tensor.js";
 import { devicesTested } from "./support/targets.js";
 
 test.for(devicesTested)("dataSync returns what data resolves to on $name", async ({ device }) => {

@@ -1,11 +1,11 @@
 /** Tests Device.elapsed, the device's time between two points of its queue. */
 import { performance } from "node:perf_hooks";
 import { expect, describe, test } from "vitest";
-import { device } from "../lib/device.js";
-import { Graph } from "../lib/graph.js";
+import { device } from "../lib/core/device.js";
+import { Graph } from "../lib/core/graph.js";
 import { matmul } from "../lib/ops/matmul.js";
-import { scope } from "../lib/scope.js";
-import { randn } from "../lib/creation.js";
+import { scope } from "../lib/core/scope.js";
+import { randn } from "../lib/core/creation.js";
 import { devicesTested, orCpu } from "./support/targets.js";
 
 describe.each(devicesTested)("elapsed on $name", (target) => {

@@ -1,13 +1,13 @@
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { noGrad } from "../lib/autograd.js";
-import { setThreads } from "../lib/device.js";
+import { noGrad } from "../lib/core/autograd.js";
+import { setThreads } from "../lib/core/device.js";
 import { GPT } from "../lib/models/gpt.js";
 import { matmul } from "../lib/ops/matmul.js";
 import { AdamW } from "../lib/optim/adamw.js";
-import { scope } from "../lib/scope.js";
-import { randn, tensor } from "../lib/creation.js";
+import { scope } from "../lib/core/scope.js";
+import { randn, tensor } from "../lib/core/creation.js";
 import { onEachDevice } from "./support/targets.js";
 
 /** Returns the 99th percentile of the event loop's delay while `work` runs, in milliseconds. */

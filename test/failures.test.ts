@@ -2,17 +2,17 @@
  * An error is reported to the readers of the tensors that the failed operation should have written, and to no others.
  */
 import { expect, test } from "vitest";
-import { device as deviceOf } from "../lib/device.js";
-import { Graph } from "../lib/graph.js";
-import { ops } from "../lib/native.js";
-import { binaryKinds } from "../lib/native-kinds.js";
+import { device as deviceOf } from "../lib/core/device.js";
+import { Graph } from "../lib/core/graph.js";
+import { ops } from "../lib/core/native.js";
+import { binaryKinds } from "../lib/core/native-kinds.js";
 import { add, mul } from "../lib/ops/binary.js";
 import { cacheWrite } from "../lib/ops/cache-write.js";
 import { embedding } from "../lib/ops/embedding.js";
 import { narrow, reshape } from "../lib/ops/views.js";
-import { scope } from "../lib/scope.js";
-import { full, ones, tensor, zeros } from "../lib/creation.js";
-import type { FloatTensor, IntTensor } from "../lib/tensor.js";
+import { scope } from "../lib/core/scope.js";
+import { full, ones, tensor, zeros } from "../lib/core/creation.js";
+import type { FloatTensor, IntTensor } from "../lib/core/tensor.js";
 import { noCuda } from "./support/cuda.js";
 import { expectRejection } from "./support/errors.js";
 import { describeUnless } from "./support/skip.js";

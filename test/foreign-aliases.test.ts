@@ -1,15 +1,15 @@
 /** Tensors that share memory through an External or an ArrayBuffer: what one of them writes is new for all of them. */
 import { expect, test } from "vitest";
-import { fromBuffer, fromDLPack, fromNative, markWritten, toDLPack, toNative } from "../lib/foreign.js";
-import { ones, tensor } from "../lib/creation.js";
-import { device as deviceOf } from "../lib/device.js";
+import { fromBuffer, fromDLPack, fromNative, markWritten, toDLPack, toNative } from "../lib/core/foreign.js";
+import { ones, tensor } from "../lib/core/creation.js";
+import { device as deviceOf } from "../lib/core/device.js";
 import { Engine } from "../lib/engine/engine.js";
 import { generateTokens } from "../lib/generate/generate-tokens.js";
 import { Initializer } from "../lib/nn/init.js";
 import { Linear } from "../lib/nn/linear.js";
-import { parameter } from "../lib/autograd.js";
+import { parameter } from "../lib/core/autograd.js";
 import { mul, sum } from "../lib/ops/index.js";
-import type { FloatTensor } from "../lib/tensor.js";
+import type { FloatTensor } from "../lib/core/tensor.js";
 import { smallGpt } from "./generate/models.js";
 import { expectError } from "./support/errors.js";
 import { onEachDevice } from "./support/targets.js";

@@ -1,14 +1,14 @@
 /** Tests `fromBuffer`: which memory a tensor may share, that it does share it, and how long the memory lives. */
 import { describe, expect, test } from "vitest";
-import { parameter } from "../lib/autograd.js";
-import { device } from "../lib/device.js";
-import { bitsOf, type DType } from "../lib/dtype.js";
-import { type BufferSource, fromBuffer, markWritten } from "../lib/foreign.js";
-import { Graph } from "../lib/graph.js";
-import { native, ops } from "../lib/native.js";
+import { parameter } from "../lib/core/autograd.js";
+import { device } from "../lib/core/device.js";
+import { bitsOf, type DType } from "../lib/core/dtype.js";
+import { type BufferSource, fromBuffer, markWritten } from "../lib/core/foreign.js";
+import { Graph } from "../lib/core/graph.js";
+import { native, ops } from "../lib/core/native.js";
 import { mul } from "../lib/ops/binary.js";
 import { sum } from "../lib/ops/reduce.js";
-import { zeros } from "../lib/creation.js";
+import { zeros } from "../lib/core/creation.js";
 import { expectChild } from "./support/child.js";
 import { expectError } from "./support/errors.js";
 import { collectGarbage } from "./support/gc.js";

@@ -2,21 +2,21 @@
  * Tests recorded operations: they compute the same as the operations themselves, keep their memory, and give it back.
  */
 import { describe, expect, test, vi } from "vitest";
-import { detach, isRecording } from "../lib/autograd.js";
-import { device as deviceOf } from "../lib/device.js";
+import { detach, isRecording } from "../lib/core/autograd.js";
+import { device as deviceOf } from "../lib/core/device.js";
 import { generateTokens } from "../lib/generate/generate-tokens.js";
 import type { TokenOptions } from "../lib/generate/options.js";
-import { Graph } from "../lib/graph.js";
+import { Graph } from "../lib/core/graph.js";
 import type { GPT } from "../lib/models/gpt.js";
-import { native, ops } from "../lib/native.js";
+import { native, ops } from "../lib/core/native.js";
 import { add, mul } from "../lib/ops/binary.js";
 import { embedding } from "../lib/ops/embedding.js";
 import { matmul } from "../lib/ops/matmul.js";
 import { softmax } from "../lib/ops/softmax.js";
 import { AdamW } from "../lib/optim/adamw.js";
-import { scope } from "../lib/scope.js";
-import { ones, tensor, zeros } from "../lib/creation.js";
-import type { Tensor } from "../lib/tensor.js";
+import { scope } from "../lib/core/scope.js";
+import { ones, tensor, zeros } from "../lib/core/creation.js";
+import type { Tensor } from "../lib/core/tensor.js";
 import { smallGpt, someTokens } from "./generate/models.js";
 import { expectError, expectRejection } from "./support/errors.js";
 import { collectGarbage } from "./support/gc.js";

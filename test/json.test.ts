@@ -1,8 +1,8 @@
 /** Large JSON, which is processed in pieces, must give the same results as JSON.parse and JSON.stringify. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { jsonParts, parseJson } from "../lib/json.js";
-import { atOnce } from "../lib/turns.js";
+import { jsonParts, parseJson } from "../lib/util/json.js";
+import { atOnce } from "../lib/util/turns.js";
 
 const jsonText = (value: unknown): string => atOnce(jsonParts(value)).join("");
 

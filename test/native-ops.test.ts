@@ -1,9 +1,16 @@
 /** Tests that the TypeScript generated from ops.def and kinds.def agrees with the addon. */
 import { expect, test } from "vitest";
-import { zeros } from "../lib/creation.js";
-import { native, ops } from "../lib/native.js";
-import { binaryKinds, blockKinds, dtypes, nativeActivations, reduceKinds, unaryKinds } from "../lib/native-kinds.js";
-import { type Handle, namedOps, type NativeOps, type View } from "../lib/native-ops.js";
+import { zeros } from "../lib/core/creation.js";
+import { native, ops } from "../lib/core/native.js";
+import {
+  binaryKinds,
+  blockKinds,
+  dtypes,
+  nativeActivations,
+  reduceKinds,
+  unaryKinds,
+} from "../lib/core/native-kinds.js";
+import { type Handle, namedOps, type NativeOps, type View } from "../lib/core/native-ops.js";
 import { expectError } from "./support/errors.js";
 
 test("named operands arrive at their places in ops.def; omitted ones arrive as nothing, false and no activation", () => {

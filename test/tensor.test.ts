@@ -1,12 +1,12 @@
 import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
-import { device, devices, setThreads, threads } from "../lib/device.js";
-import { dtypes, isFloat } from "../lib/dtype.js";
+import { device, devices, setThreads, threads } from "../lib/core/device.js";
+import { dtypes, isFloat } from "../lib/core/dtype.js";
 import { add } from "../lib/ops/binary.js";
 import { narrow, reshape, transpose } from "../lib/ops/views.js";
-import { keep, scope } from "../lib/scope.js";
-import { empty, full, ones, tensor, zeros } from "../lib/creation.js";
-import type { Tensor } from "../lib/tensor.js";
+import { keep, scope } from "../lib/core/scope.js";
+import { empty, full, ones, tensor, zeros } from "../lib/core/creation.js";
+import type { Tensor } from "../lib/core/tensor.js";
 import { expectError, expectRejection } from "./support/errors.js";
 import { collectGarbage } from "./support/gc.js";
 import { onEachDevice } from "./support/targets.js";

@@ -1,14 +1,14 @@
 // Tests tensors and modules in another dtype or on another device.
 import { describe, expect, test } from "vitest";
-import { noGrad, parameter } from "../lib/autograd.js";
-import { device as deviceOf } from "../lib/device.js";
+import { noGrad, parameter } from "../lib/core/autograd.js";
+import { device as deviceOf } from "../lib/core/device.js";
 import { Initializer } from "../lib/nn/init.js";
 import { Linear } from "../lib/nn/linear.js";
 import { mul } from "../lib/ops/binary.js";
 import { sum } from "../lib/ops/reduce.js";
 import { transpose } from "../lib/ops/views.js";
-import { scope } from "../lib/scope.js";
-import { ones, randn, tensor } from "../lib/creation.js";
+import { scope } from "../lib/core/scope.js";
+import { ones, randn, tensor } from "../lib/core/creation.js";
 import { expectError } from "./support/errors.js";
 import { devicesTested } from "./support/targets.js";
 

@@ -3,7 +3,7 @@ import path from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Batches } from "../lib/train/batches.js";
-import { Permutation } from "../lib/permutation.js";
+import { Permutation } from "../lib/util/permutation.js";
 import { TokenFile, splitSource, tokenData, type TokenSource } from "../lib/train/token-data.js";
 import { sharedFolder } from "./support/folder.js";
 

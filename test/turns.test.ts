@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { inTurns, nextTurn, type Steps, turnWithRoom } from "../lib/turns.js";
+import { inTurns, nextTurn, type Steps, turnWithRoom } from "../lib/util/turns.js";
 import { expectNoPause } from "./support/pauses.js";
 import { busy } from "./support/turns.js";
 

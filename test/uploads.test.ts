@@ -3,10 +3,10 @@
  * unchanged.
  */
 import { expect, test, vi } from "vitest";
-import { device } from "../lib/device.js";
+import { device } from "../lib/core/device.js";
 import { matmul } from "../lib/ops/matmul.js";
-import { empty, ones } from "../lib/creation.js";
-import type { FloatTensor } from "../lib/tensor.js";
+import { empty, ones } from "../lib/core/creation.js";
+import type { FloatTensor } from "../lib/core/tensor.js";
 import { expectChild } from "./support/child.js";
 import { onEachDevice } from "./support/targets.js";
 

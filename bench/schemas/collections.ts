@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
 import { gunzipSync } from "node:zlib";
-import type { JsonSchema } from "../../lib/json-schema.js";
+import type { JsonSchema } from "../../lib/util/json-schema.js";
 
 /** A schema and its name, which begins with that of its collection: "Github_easy/o1.json". */
 export interface NamedSchema {

@@ -2,9 +2,9 @@
 // megabytes, whose collection would hold up what is measured.
 import { once } from "node:events";
 import { isMainThread, parentPort, Worker } from "node:worker_threads";
-import type { JsonSchema } from "../../lib/json-schema.js";
+import type { JsonSchema } from "../../lib/util/json-schema.js";
 import { formatExpression } from "../../lib/structured/format-expression.js";
-import { atOnce } from "../../lib/turns.js";
+import { atOnce } from "../../lib/util/turns.js";
 import { sampler } from "../../test/structured/sample.js";
 import { type Judgement, judgeOf } from "./judge.js";
 

@@ -1,7 +1,7 @@
 // ajv as the judge of texts, with a limit to its time: some expressions take it longer than anyone can wait.
 import { createContext, runInContext } from "node:vm";
 import type { ValidateFunction } from "ajv";
-import type { JsonSchema } from "../../lib/json-schema.js";
+import type { JsonSchema } from "../../lib/util/json-schema.js";
 import { ajvOf } from "../../test/structured/oracle.js";
 
 /** Milliseconds that ajv has to read a schema, and to judge a text. */

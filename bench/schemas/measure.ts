@@ -1,10 +1,10 @@
 // What heed makes of one schema: if it accepts it, if ajv finds its texts valid, and the time that it takes.
-import { HeedError } from "../../lib/errors.js";
+import { HeedError } from "../../lib/util/errors.js";
 import { Automaton } from "../../lib/structured/automaton.js";
 import { Constraint, writeAllowed } from "../../lib/structured/constraint.js";
 import type { Expression } from "../../lib/structured/expression.js";
 import { formatExpression } from "../../lib/structured/format-expression.js";
-import { nextTurn, type Steps, turnIsLong } from "../../lib/turns.js";
+import { nextTurn, type Steps, turnIsLong } from "../../lib/util/turns.js";
 import { Random } from "../../test/support/random.js";
 import type { NamedSchema } from "./collections.js";
 import type { Drawer } from "./draw.js";

@@ -2,7 +2,7 @@
 // same way. Texts are cut into the longest tokens, which needs no merges.
 import ranks from "gpt-tokenizer/bpeRanks/o200k_base";
 import { tokenTrie, type TokenTrie } from "../../lib/structured/token-trie.js";
-import { atOnce } from "../../lib/turns.js";
+import { atOnce } from "../../lib/util/turns.js";
 
 /** Number of tokens, as Qwen 3 has them. */
 export const vocabularySize = 151_936;

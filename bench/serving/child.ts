@@ -3,10 +3,11 @@ import { setThreads } from "heed";
 import { settled } from "../memory.js";
 import { drive, type Load, type Server } from "./drive.js";
 import type { Figures } from "./figures.js";
+import type { Finding } from "./finding.js";
 import { HeedServer, type ServerOptions } from "./heed-server.js";
 import { LlamaServer, llamaVersion } from "./llama-server.js";
 import type { ServingRequest } from "./load.js";
-import { type Finding, play, type Scenario } from "./scenarios.js";
+import { play, type Scenario } from "./scenarios.js";
 
 /** Names of the contestants. */
 export type ContestantName = "heed" | "llama.cpp";

@@ -7,11 +7,11 @@ import { fileURLToPath } from "node:url";
 import { ByteTokenizer, Engine, LanguageModel } from "heed";
 import { createServer } from "heed/server";
 import { rounded, statistics } from "../statistics.js";
+import type { Finding } from "./finding.js";
 import { engineOptions, type ServerOptions } from "./heed-server.js";
 import type { ClientOrder } from "./http-client.js";
 import { requestsOf, type ServingRequest, type Traffic } from "./load.js";
 import { createModel, servingModels } from "./models.js";
-import type { Finding } from "./scenarios.js";
 
 /** Callers that have one request each at a time. */
 export interface HttpScenario {

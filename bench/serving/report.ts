@@ -2,7 +2,7 @@
 import type { ContestantName } from "./child.js";
 import type { Figures, Times } from "./figures.js";
 import type { Format } from "./models.js";
-import { type Finding, isMet } from "./scenarios.js";
+import { type Finding, isMet } from "./finding.js";
 import { rounded } from "../statistics.js";
 
 /** Results of all contestants under a load. */

@@ -1,6 +1,7 @@
 // What the engine promises about a batch, a long prompt and a shared one.
 import { generateTokens } from "heed";
 import { rounded, statistics } from "../statistics.js";
+import type { Finding } from "./finding.js";
 import { HeedServer, pageSize, type ServerOptions } from "./heed-server.js";
 import { compareHttp, type HttpScenario } from "./http.js";
 import { firstRequests, longest, type ServingRequest } from "./load.js";
@@ -15,20 +16,6 @@ export type Scenario =
   | { readonly kind: "shared prompt"; requests: number; shared: number }
   /** Compares callers over HTTP with callers in the process. */
   | HttpScenario;
-
-/** A figure and its goal. */
-export interface Finding {
-  text: string;
-  got: number;
-  unit: string;
-  /** Least or largest value that is wanted; null if there is no goal. */
-  goal: { least: number } | { most: number } | null;
-}
-
-/** Returns true if a goal is reached, or if there is none. */
-export function isMet({ got, goal }: Finding): boolean {
-  return goal === null || ("least" in goal ? got >= goal.least : got <= goal.most);
-}
 
 /** Returns the most sequences, and the most tokens of one, that a scenario has. */
 function roomFor(scenario: Scenario): Pick<ServerOptions, "sequences" | "length"> {

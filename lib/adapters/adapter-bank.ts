@@ -1,7 +1,7 @@
 // The adapters of a model that the requests of an engine use at the same time.
 import type { Model } from "../models/model.js";
 import type { Linear } from "../nn/linear.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { activeAdapter, checkName, lorasOf } from "./adapters.js";
 import { LayerAdapters } from "./layer-adapters.js";
 import { LayerRows, type RowsOfPass } from "./layer-rows.js";

@@ -1,5 +1,5 @@
 // Which adapters of a model requests use, so that an adapter can be removed when the last of them has ended.
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { Module } from "../nn/module.js";
 import { adapterNames, checkName, detachAdapter, removeAdapter } from "./adapters.js";
 

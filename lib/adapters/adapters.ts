@@ -1,14 +1,14 @@
 // Adapters of a model: small trained changes of its linear layers. A model may have several, of which one or none is
 // active. Choosing another copies nothing.
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import { DropoutSeeds } from "../nn/dropout.js";
 import { freeze } from "../nn/freeze.js";
 import { Initializer } from "../nn/init.js";
 import { Linear } from "../nn/linear.js";
 import { checkModule, type Module, type StateDict } from "../nn/module.js";
 import { matchingNames } from "../nn/name-pattern.js";
-import { checkBoolean, checkFunction, checkInteger } from "../check.js";
-import type { FloatTensor } from "../tensor.js";
+import { checkBoolean, checkFunction, checkInteger } from "../util/check.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { LayerAdapters } from "./layer-adapters.js";
 import { Lora } from "./lora.js";
 import { type LoraOptions, loraSettings } from "./lora-options.js";

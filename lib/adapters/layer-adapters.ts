@@ -2,8 +2,8 @@ import { activate } from "../ops/activation.js";
 import { add } from "../ops/binary.js";
 import { type Linear, LinearAdapter, type LinearForwardOptions } from "../nn/linear.js";
 import type { Module } from "../nn/module.js";
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 import type { Lora } from "./lora.js";
 import type { LayerRows } from "./layer-rows.js";
 

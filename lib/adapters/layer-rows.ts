@@ -4,16 +4,16 @@
 //
 // A row has the same bits whatever the other rows are. One without an adapter has those of the layer alone: a change of
 // -0 changes no number that it is added to, and if an activation follows, the row is computed by the fused product.
-import { noGrad } from "../autograd.js";
-import { full } from "../creation.js";
-import type { FloatDType } from "../dtype.js";
-import { ops } from "../native.js";
+import { noGrad } from "../core/autograd.js";
+import { full } from "../core/creation.js";
+import type { FloatDType } from "../core/dtype.js";
+import { ops } from "../core/native.js";
 import type { Linear, LinearForwardOptions } from "../nn/linear.js";
 import { activate } from "../ops/activation.js";
 import { add, mul } from "../ops/binary.js";
 import { contiguous, narrow, reshape } from "../ops/views.js";
-import { keep, scope } from "../scope.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { keep, scope } from "../core/scope.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 import type { Lora } from "./lora.js";
 
 /** Rows side by side that have the same adapter. */

@@ -1,17 +1,17 @@
-import { noGrad } from "../autograd.js";
+import { noGrad } from "../core/autograd.js";
 import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
 import type { Initializer } from "../nn/init.js";
 import type { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
-import { ops } from "../native.js";
+import { ops } from "../core/native.js";
 import { add, div, mul, sub } from "../ops/binary.js";
 import { linear } from "../ops/linear.js";
 import { dequantize } from "../ops/quantize.js";
 import { sum } from "../ops/reduce.js";
 import { sqrt, square } from "../ops/unary.js";
 import { reshape, transpose } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 import type { LoraSettings } from "./lora-options.js";
 
 /**

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from "commander";
-import { largestFloat } from "../check.js";
+import { largestFloat } from "../util/check.js";
 
 /** Returns a parser that reads a flag's value as an integer in the given range. */
 export function integer(low: number, high = Number.MAX_SAFE_INTEGER): (text: string) => number {

@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import type { BatchLock } from "../server/batch-output.js";
 import type { BatchFlags } from "./batch-flags.js";
 import { UsageError } from "./failure.js";

@@ -1,4 +1,4 @@
-import { bytesText } from "../bytes-text.js";
+import { bytesText } from "../util/bytes-text.js";
 import type { ServedSummary } from "../server/served-models.js";
 
 /** Returns a line that says what was chosen for a model. */

@@ -2,7 +2,7 @@ import { mkdir, readdir } from "node:fs/promises";
 import path from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { activeAdapter, mergeAdapter } from "../adapters/adapters.js";
-import { readTextFile } from "../files.js";
+import { readTextFile } from "../util/files.js";
 import { type InputImportance, inputImportance } from "../pretrained/input-importance.js";
 import { type GgufFallback, saveGguf } from "../pretrained/gguf/save-gguf.js";
 import type { Module } from "../nn/module.js";

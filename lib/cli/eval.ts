@@ -1,14 +1,14 @@
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
-import { setThreads } from "../device.js";
-import { FileWriter } from "../file-writer.js";
+import { setThreads } from "../core/device.js";
+import { FileWriter } from "../util/file-writer.js";
 import { evaluateTask, type TaskResult } from "../evaluation/evaluate-task.js";
 import { perplexity, type PerplexityResult } from "../evaluation/perplexity.js";
 import { readTask } from "../evaluation/task.js";
-import { naming, readTextFile } from "../files.js";
+import { naming, readTextFile } from "../util/files.js";
 import type { LanguageModel } from "../load/language-model.js";
 import { load } from "../load/load.js";
-import { version } from "../version.js";
+import { version } from "../util/version.js";
 import type { EvalFlags } from "./eval-flags.js";
 import { UsageError, usageOf } from "./failure.js";
 import { typeOptions } from "./inference-options.js";

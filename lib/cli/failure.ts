@@ -1,5 +1,5 @@
 import { CommanderError } from "commander";
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { complain } from "./output.js";
 
 /** Error about a flag or an argument that is invalid. */

@@ -1,5 +1,5 @@
 import { Command, Option } from "commander";
-import { largestFloat, smallestFloat } from "../check.js";
+import { largestFloat, smallestFloat } from "../util/check.js";
 import { integer, number, repeatable, text } from "./arguments.js";
 import { type GenerateFlags, samplingDefaults } from "./generate-flags.js";
 import { inferenceOptions } from "./inference-options.js";

@@ -1,9 +1,9 @@
 import { text } from "node:stream/consumers";
-import { setThreads } from "../device.js";
+import { setThreads } from "../core/device.js";
 import type { Generation } from "../generate/generation.js";
 import type { ChatGenerationOptions, LanguageModel } from "../load/language-model.js";
 import { load } from "../load/load.js";
-import { withoutMark } from "../files.js";
+import { withoutMark } from "../util/files.js";
 import { UsageError, usageOf } from "./failure.js";
 import { type GenerateFlags, samplingDefaults } from "./generate-flags.js";
 import { type EngineFlags, engineOptions, typeOptions } from "./inference-options.js";

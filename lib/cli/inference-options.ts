@@ -1,5 +1,5 @@
 import { Option } from "commander";
-import type { FloatDType } from "../dtype.js";
+import type { FloatDType } from "../core/dtype.js";
 import { type KvType, kvTypes } from "../nn/kv-pages.js";
 import type { LoadOptions } from "../load/load.js";
 import { type ActivationBits, activationBits } from "../ops/quantize.js";

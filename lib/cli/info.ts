@@ -1,16 +1,16 @@
 import { arch, cpus, release } from "node:os";
-import { bytesText } from "../bytes-text.js";
-import { devices, threads } from "../device.js";
-import { native } from "../native.js";
+import { bytesText } from "../util/bytes-text.js";
+import { devices, threads } from "../core/device.js";
+import { native } from "../core/native.js";
 import { ServedModels } from "../server/served-models.js";
-import { systemMemory } from "../system-memory.js";
+import { systemMemory } from "../util/system-memory.js";
 import { chosenLine } from "./chosen.js";
 import { usageOf } from "./failure.js";
 import { type EngineFlags, engineOptions } from "./inference-options.js";
 import type { InfoFlags } from "./info-flags.js";
 import { print } from "./output.js";
 import { loadServed, type ServedFlags, servedNames } from "./served-models.js";
-import { version } from "../version.js";
+import { version } from "../util/version.js";
 
 const isas = ["portable", "avx2", "avx512", "avx512vnni", "avx512bf16", "avx512amx"];
 

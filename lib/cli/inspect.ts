@@ -1,9 +1,9 @@
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { text } from "node:stream/consumers";
-import { tensor } from "../creation.js";
-import { setThreads } from "../device.js";
-import { HeedError } from "../errors.js";
+import { tensor } from "../core/creation.js";
+import { setThreads } from "../core/device.js";
+import { HeedError } from "../util/errors.js";
 import { inspectionPage, type InspectionPageOptions } from "../inspect/index.js";
 import { load, type ModelKinds } from "../load/load.js";
 import type { Translator } from "../load/translator.js";

@@ -12,7 +12,7 @@ import { reportCommand } from "./report-command.js";
 import { trainCommand } from "./train-command.js";
 import { serveCommand } from "./serve-command.js";
 import { translateCommand } from "./translate-command.js";
-import { version } from "../version.js";
+import { version } from "../util/version.js";
 
 /** Returns the command line. Each command loads the native addon only when it runs and needs it. */
 export function createProgram(): Command {

@@ -1,5 +1,5 @@
 import { writeFile } from "node:fs/promises";
-import { naming } from "../files.js";
+import { naming } from "../util/files.js";
 import { readRun } from "../report/read-run.js";
 import { trainingReport } from "../report/training-report.js";
 import { print } from "./output.js";

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { decoderFamilies, familyOf } from "../models/decoder-families.js";
 import type { Checkpoint } from "../train/checkpoint.js";
 import { resolveData } from "./data-parts.js";

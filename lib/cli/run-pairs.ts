@@ -2,8 +2,8 @@
 import { createHash } from "node:crypto";
 import { readPairs } from "../data/read-pairs.js";
 import { TokenShards } from "../data/token-shards.js";
-import { HeedError } from "../errors.js";
-import { orderOf, Permutation, type OrderVersion, orderVersion } from "../permutation.js";
+import { HeedError } from "../util/errors.js";
+import { orderOf, Permutation, type OrderVersion, orderVersion } from "../util/permutation.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { BatchSource } from "../train/batch-feed.js";
 import type { PreferencePair } from "../train/dpo.js";

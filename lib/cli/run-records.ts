@@ -1,7 +1,7 @@
 // The records of a run: lines of JSON, JSON arrays, and rows of CSV or Parquet, as examples to train on.
 import { locatedRecords } from "../data/read-records.js";
 import { checkKind } from "../data/records.js";
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { withChatTemplate } from "../train/chat-examples.js";
 import { type ExampleRecord, recordExamples } from "../train/example-record.js";

@@ -1,5 +1,5 @@
 // What a training run writes for its reader besides checkpoints: event files of TensorBoard, and samples.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import type { FolderLock } from "../formats/folder-lock.js";
 import { generate } from "../generate/generate-text.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { readTextFile } from "../files.js";
+import { readTextFile } from "../util/files.js";
 import type { CreateServerOptions } from "../server/app.js";
 import { exposedWarning, isExposed } from "../server/exposure.js";
 import type { ServedSummary } from "../server/served-models.js";

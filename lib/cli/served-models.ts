@@ -1,6 +1,6 @@
 import path from "node:path";
-import { setThreads } from "../device.js";
-import { HeedError } from "../errors.js";
+import { setThreads } from "../core/device.js";
+import { HeedError } from "../util/errors.js";
 import { LanguageModel } from "../load/language-model.js";
 import { load } from "../load/load.js";
 import { loadAdapter } from "../pretrained/peft.js";

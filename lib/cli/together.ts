@@ -1,7 +1,7 @@
 // The processes that a launcher has started for one command.
 import { availableParallelism, cpus } from "node:os";
 import { setTimeout } from "node:timers/promises";
-import { device, devices, setThreads } from "../device.js";
+import { device, devices, setThreads } from "../core/device.js";
 import { Collectives } from "../distributed/collectives.js";
 import { launched } from "../distributed/launch.js";
 import { report } from "./failure.js";

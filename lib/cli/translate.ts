@@ -1,6 +1,6 @@
-import { setThreads } from "../device.js";
-import { linesOf } from "../lines.js";
-import { HeedError } from "../errors.js";
+import { setThreads } from "../core/device.js";
+import { linesOf } from "../util/lines.js";
+import { HeedError } from "../util/errors.js";
 import { DivergedError } from "../generate/diverged.js";
 import type { TranslateOptions } from "../generate/translate.js";
 import { load } from "../load/load.js";

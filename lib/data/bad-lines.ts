@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 
 /** Input that was left out, and why. */
 export interface BadLine {

@@ -2,8 +2,8 @@
 import { createReadStream } from "node:fs";
 import { pipeline, type Transform } from "node:stream";
 import * as zlib from "node:zlib";
-import { HeedError } from "../errors.js";
-import { naming } from "../files.js";
+import { HeedError } from "../util/errors.js";
+import { naming } from "../util/files.js";
 import type { DataFile } from "./inputs.js";
 import { unzstd } from "./zstd.js";
 

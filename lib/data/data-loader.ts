@@ -1,6 +1,6 @@
-import { checkObject } from "../check.js";
-import { describe, HeedError } from "../errors.js";
-import { orderOf, type OrderVersion, orderVersion } from "../permutation.js";
+import { checkObject } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
+import { orderOf, type OrderVersion, orderVersion } from "../util/permutation.js";
 import { type Batch, Batches, type BatchOptions } from "../train/batches.js";
 import type { SequenceSource } from "../train/sequence-source.js";
 import type { TokenSource } from "../train/token-data.js";

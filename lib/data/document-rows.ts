@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { valuesOf } from "./block-text.js";
 import { blocksOf } from "./blocks.js";
 import type { BadLine } from "./bad-lines.js";

@@ -1,6 +1,6 @@
 // Turns blocks of input into tokens. It runs in worker threads, and needs nothing but the block and the settings.
-import { append } from "../append.js";
-import { HeedError } from "../errors.js";
+import { append } from "../util/append.js";
+import { HeedError } from "../util/errors.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import { Llama2cTokenizer } from "../tokenizer/llama2c-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";

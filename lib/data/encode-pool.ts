@@ -1,6 +1,6 @@
 // Encodes blocks in worker threads. What is encoded does not depend on their number.
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { WorkerThread } from "../worker-thread.js";
+import { WorkerThread } from "../util/worker-thread.js";
 import type { Block } from "./blocks.js";
 import { BlockEncoder, type EncodedBlock, type EncodingSettings } from "./encode-block.js";
 

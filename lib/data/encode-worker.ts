@@ -1,7 +1,7 @@
 // Worker thread that encodes blocks (encode-pool.ts).
 import { workerData } from "node:worker_threads";
 import { tokenizerFromJSON } from "../tokenizer/from-json.js";
-import { carryOut } from "../worker-thread.js";
+import { carryOut } from "../util/worker-thread.js";
 import type { Block } from "./blocks.js";
 import { BlockEncoder, type EncodingSettings } from "./encode-block.js";
 

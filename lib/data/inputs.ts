@@ -1,8 +1,8 @@
 // Finds the files of a data set: files, folders, patterns, and data sets of the hub.
 import { stat } from "node:fs/promises";
 import path from "node:path";
-import { describe, HeedError, oneOf } from "../errors.js";
-import { naming } from "../files.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
+import { naming } from "../util/files.js";
 import type { PretrainedOptions } from "../hub/pretrained-options.js";
 import { datasetFolder } from "../hub/dataset-folder.js";
 import { isShardFolder } from "./shard-index.js";

@@ -1,7 +1,7 @@
 // The lines of files of JSON. A .json file may have a record in each line. It may also be one JSON document: an array of
 // records, an object in which there is one such array, or a single record. A document is turned into lines of JSON without
 // parsing its values, so that numbers keep their spelling.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { bytesOf, skipBytes } from "./bytes.js";
 import type { DataFile } from "./inputs.js";
 import { recordColumns } from "./records.js";

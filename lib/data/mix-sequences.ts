@@ -4,10 +4,10 @@
 // Numbers are dealt in rounds of 2^14. In a round, every source gets its share of the numbers, at places that a
 // permutation chooses. The sequences of a source come in the order of their numbers, epoch after epoch, each epoch in a
 // permutation of its own.
-import { checkArray, checkInteger, checkNumber, checkObject } from "../check.js";
-import { describe, HeedError } from "../errors.js";
-import { hash } from "../hash.js";
-import { orderOf, Permutation, type OrderVersion, orderVersion } from "../permutation.js";
+import { checkArray, checkInteger, checkNumber, checkObject } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
+import { hash } from "../util/hash.js";
+import { orderOf, Permutation, type OrderVersion, orderVersion } from "../util/permutation.js";
 import type { SequenceSource, TrainingSequence } from "../train/sequence-source.js";
 
 /** Source of sequences with its share of a mixture. */

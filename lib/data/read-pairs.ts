@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { PreferencePair } from "../train/dpo.js";
 import { preferencePair } from "./preference-pair.js";

@@ -1,5 +1,5 @@
-import { checkInteger, checkObject } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkInteger, checkObject } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import { type BadLine, tooManyBadLines } from "./bad-lines.js";
 import { documentsOf, valuesOf } from "./block-text.js";
 import { blocksOf } from "./blocks.js";

@@ -1,6 +1,6 @@
 // The records of training data. They come from JSON lines, or from the rows of tables, whose columns have the same names.
 import { isDeepStrictEqual } from "node:util";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { ChatMessage } from "../tokenizer/chat-template.js";
 import { checkMessages, type Exchange, exchangeOf } from "../train/conversation.js";
 import { exampleRecord, type ExampleRecord, toolsOf } from "../train/example-record.js";

@@ -10,7 +10,7 @@
 // The shards contain one stream of tokens, so that a document may begin in one shard and end in another.
 import { existsSync } from "node:fs";
 import path from "node:path";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { TokenDType } from "../train/token-data.js";
 import { type DataKind, dataKinds } from "./records.js";
 

@@ -3,8 +3,8 @@
 import { createHash } from "node:crypto";
 import { type FileHandle, open, readdir, rm } from "node:fs/promises";
 import path from "node:path";
-import { HeedError } from "../errors.js";
-import { naming } from "../files.js";
+import { HeedError } from "../util/errors.js";
+import { naming } from "../util/files.js";
 import { writeFileAtomic } from "../formats/atomic-file.js";
 import type { FolderLock } from "../formats/folder-lock.js";
 import { asBytes, writeFully } from "../formats/whole-io.js";

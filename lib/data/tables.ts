@@ -1,14 +1,14 @@
 // The rows of tables: CSV by csv-parse, and Parquet by hyparquet. Both packages are optional peer dependencies.
 import { Readable } from "node:stream";
 import type { CompressionCodec, SchemaTree } from "hyparquet";
-import { HeedError } from "../errors.js";
-import { naming } from "../files.js";
+import { HeedError } from "../util/errors.js";
+import { naming } from "../util/files.js";
 import type { BadLine } from "./bad-lines.js";
 import { bytesOf } from "./bytes.js";
 import type { DataFile } from "./inputs.js";
 import type { PageLevels } from "./parquet-delta.js";
 import { boundedCompressors, checkFooter, codecsOf, type PageReading, rowsAtOnce } from "./parquet-limits.js";
-import { optionalPackage } from "../optional-package.js";
+import { optionalPackage } from "../util/optional-package.js";
 import { recordColumns } from "./records.js";
 
 /** Row of a table. */

@@ -1,8 +1,8 @@
 // Reads the shards of a tokenised data set by position. Their tokens form one stream, which documents divide.
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { checkInteger } from "../check.js";
-import { HeedError } from "../errors.js";
+import { checkInteger } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import { tokenizerFromFile } from "../tokenizer/from-json.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { PreferencePair } from "../train/dpo.js";

@@ -3,9 +3,9 @@
 import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
 import path from "node:path";
-import { checkChoice, checkInteger, checkNumber, checkObject } from "../check.js";
-import { describe, HeedError } from "../errors.js";
-import { exists, readJsonFile } from "../files.js";
+import { checkChoice, checkInteger, checkNumber, checkObject } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
+import { exists, readJsonFile } from "../util/files.js";
 import { writeFileAtomic } from "../formats/atomic-file.js";
 import { type FolderLock, lockFolder } from "../formats/folder-lock.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";

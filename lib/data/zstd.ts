@@ -2,7 +2,7 @@
 // 128 KiB, however few bytes describe it, and is decompressed only when the blocks before it have been read: a small file
 // of gigabytes never takes more memory than its window, which has a limit too.
 import { Decompress } from "fzstd";
-import { pauseIfLong } from "../turns.js";
+import { pauseIfLong } from "../util/turns.js";
 
 /** Largest window in bytes, as that of the zstd program unless it is told otherwise. */
 export const mostWindow = 2 ** 27;

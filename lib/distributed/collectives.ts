@@ -1,10 +1,10 @@
-import { checkChoice, checkInteger, checkNumber, checkObject } from "../check.js";
-import { describe, HeedError } from "../errors.js";
-import { type CollectivesInfo, native } from "../native.js";
+import { checkChoice, checkInteger, checkNumber, checkObject } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
+import { type CollectivesInfo, native } from "../core/native.js";
 import { checkTensor } from "../ops/check.js";
-import { formatShape } from "../shape.js";
-import type { FloatTensor } from "../tensor.js";
-import { version } from "../version.js";
+import { formatShape } from "../core/shape.js";
+import type { FloatTensor } from "../core/tensor.js";
+import { version } from "../util/version.js";
 import { kinds, type Reduction, reductions, wires } from "./kinds.js";
 import { PendingCollective } from "./pending-collective.js";
 

@@ -2,11 +2,11 @@
 // its gradients are complete, while the backward pass computes those of earlier layers.
 //
 // See Li et al. 2020, "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", arXiv:2006.15704.
-import { noGrad } from "../autograd.js";
-import { withFinalGradients } from "../final-gradients.js";
-import { ops } from "../native.js";
-import { contiguousStrides, numel } from "../shape.js";
-import { allocate, type FloatTensor, type Tensor } from "../tensor.js";
+import { noGrad } from "../core/autograd.js";
+import { withFinalGradients } from "../core/final-gradients.js";
+import { ops } from "../core/native.js";
+import { contiguousStrides, numel } from "../core/shape.js";
+import { allocate, type FloatTensor, type Tensor } from "../core/tensor.js";
 import type { Collectives } from "./collectives.js";
 import type { PendingCollective } from "./pending-collective.js";
 

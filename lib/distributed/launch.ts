@@ -1,4 +1,4 @@
-import { type LaunchEnvironment, native } from "../native.js";
+import { type LaunchEnvironment, native } from "../core/native.js";
 
 /**
  * Returns what a launcher such as `mpirun` or `srun` says about this process, or null if it was started without one. It

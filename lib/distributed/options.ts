@@ -1,5 +1,5 @@
-import { checkBoolean, checkChoice, checkInteger, checkObject } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkBoolean, checkChoice, checkInteger, checkObject } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import { Collectives } from "./collectives.js";
 
 /** Options of processes that train one model together. */

@@ -1,5 +1,5 @@
-import { type CollectiveHandle, native } from "../native.js";
-import type { Tensor } from "../tensor.js";
+import { type CollectiveHandle, native } from "../core/native.js";
+import type { Tensor } from "../core/tensor.js";
 
 /**
  * Collective operation on a tensor that has begun. Do not use its output before `wait()`; its inputs must not be written

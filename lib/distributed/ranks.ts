@@ -1,4 +1,4 @@
-import { type ErrorCode, HeedError } from "../errors.js";
+import { type ErrorCode, HeedError } from "../util/errors.js";
 import type { Collectives } from "./collectives.js";
 
 /** Failure as the processes tell each other of it. */

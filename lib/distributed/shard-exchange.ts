@@ -2,11 +2,11 @@
 // others have updated.
 //
 // See Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models", arXiv:1910.02054.
-import { noGrad } from "../autograd.js";
-import { ops } from "../native.js";
+import { noGrad } from "../core/autograd.js";
+import { ops } from "../core/native.js";
 import type { Entry } from "../optim/entry.js";
 import type { Optimizer } from "../optim/optimizer.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 import type { Collectives } from "./collectives.js";
 
 /** Number of elements of each process that are exchanged at once: 4 MiB. */

@@ -1,9 +1,9 @@
 // Computes the logits of a classifier for texts and pairs of texts, and turns them into scores. Calls for the same model
 // share batches.
-import { checkArray, checkInteger } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkArray, checkInteger } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { TextClassifier } from "../models/encoder.js";
-import { untilAborted } from "../until-aborted.js";
+import { untilAborted } from "../util/until-aborted.js";
 import { encodeTexts, type PairTokenizer, type TextPair } from "./encode-texts.js";
 import { finiteRow } from "./finite-row.js";
 import { SequenceQueue, type SequenceTask } from "./sequence-queue.js";

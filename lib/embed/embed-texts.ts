@@ -1,14 +1,14 @@
 // Turns texts into vectors with an encoder (Reimers & Gurevych 2019) or a decoder: tokenize, run the model, combine the
 // states of each text's tokens into one vector, and scale it to length 1 if the recipe says so.
-import { checkArray, checkInteger, checkObject } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkArray, checkInteger, checkObject } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import { CausalDecoder } from "../models/causal-decoder.js";
 import { Encoder } from "../models/encoder.js";
 import { checkPooling, pool, type Pooling } from "../nn/pooling.js";
 import { l2Normalize } from "../ops/l2-normalize.js";
 import { narrow, reshape } from "../ops/views.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
-import { untilAborted } from "../until-aborted.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
+import { untilAborted } from "../util/until-aborted.js";
 import { type EmbeddingTokenizer, encodeTexts } from "./encode-texts.js";
 import { finiteRow } from "./finite-row.js";
 import { SequenceQueue, type SequenceTask } from "./sequence-queue.js";

@@ -1,7 +1,7 @@
 // Turns the texts of a call into tokens before they join the queue of a model, without blocking the event loop.
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { EncodedPair } from "../tokenizer/text-pair.js";
-import { pauseIfLong } from "../turns.js";
+import { pauseIfLong } from "../util/turns.js";
 import type { TokenSequence } from "./sequence-queue.js";
 
 /** The methods of a tokenizer that `embedTexts` calls. */

@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 
 /**
  * Returns the numbers that a model has computed for a text, which `name` names.

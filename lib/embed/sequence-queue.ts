@@ -1,12 +1,12 @@
 // Sequences that wait for a model, from all calls that run at the same time: texts to embed, classify or rank.
 // Sequences of similar length share a batch, whichever call they come from, so that a batch has little padding and many
 // small calls cost little more than a large one.
-import { noGrad } from "../autograd.js";
-import { tensor } from "../creation.js";
-import type { Device } from "../device.js";
+import { noGrad } from "../core/autograd.js";
+import { tensor } from "../core/creation.js";
+import type { Device } from "../core/device.js";
 import type { Module } from "../nn/module.js";
-import { keep, scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { keep, scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 
 /** A model with a queue of its own. */
 export type QueuedModel = Module & { readonly device: Device };

@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 
 /**
  * Error (ERR_BUSY) of a request that an engine refuses because too many wait already.

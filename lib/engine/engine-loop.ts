@@ -10,9 +10,9 @@ import { lengthOf, Scheduler, type StepLimits, type Work } from "./scheduler.js"
 import { acceptTokens, type Speculation } from "./speculation.js";
 import { Statistics } from "./statistics.js";
 import { noScores, runStep, type StepOutput } from "./step.js";
-import { asHeedError, HeedError } from "../errors.js";
+import { asHeedError, HeedError } from "../util/errors.js";
 import { asFormatError } from "../structured/work.js";
-import { inTurns, pauseIfLong } from "../turns.js";
+import { inTurns, pauseIfLong } from "../util/turns.js";
 import { tokensToVerify } from "./verification.js";
 import { WeightsWatch } from "./weights-watch.js";
 

@@ -1,14 +1,14 @@
 import { activeAdapter } from "../adapters/adapters.js";
 import { checkUsable, usableAdapters, useAdapter } from "../adapters/adapter-uses.js";
-import { checkBoolean, checkFunction, checkInteger, checkNumber, checkObject } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkBoolean, checkFunction, checkInteger, checkNumber, checkObject } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import { type DrawnToken, generateFrom } from "../generate/generate-text.js";
 import type { Generation } from "../generate/generation.js";
 import type { TextOptions, TokenSettings } from "../generate/options.js";
 import type { FinishReason, Sequence } from "../generate/sequence.js";
 import { CausalDecoder } from "../models/causal-decoder.js";
 import { checkKvType } from "../nn/kv-pages.js";
-import type { SavedTensor } from "../saved-tensor.js";
+import type { SavedTensor } from "../core/saved-tensor.js";
 import { answerRules } from "../structured/answer-rules.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { AdapterLease } from "./adapter-lease.js";

@@ -1,7 +1,7 @@
 // How much memory an engine has for keys and values, how many tokens a sequence can have with it, and the memory itself.
-import { checkInteger, checkNumber } from "../check.js";
-import type { FloatDType } from "../dtype.js";
-import { HeedError } from "../errors.js";
+import { checkInteger, checkNumber } from "../util/check.js";
+import type { FloatDType } from "../core/dtype.js";
+import { HeedError } from "../util/errors.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import { bytesOfHead, type KvPages, type KvType, storedType } from "../nn/kv-pages.js";
 import type { RecordedSteps } from "./recorded-steps.js";

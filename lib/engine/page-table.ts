@@ -1,6 +1,6 @@
 // Which pages of KV memory are in use, and by how many requests; and which pages hold the keys and values of which
 // tokens, so that requests with the same beginning share them. This file knows no tensors.
-import { append } from "../append.js";
+import { append } from "../util/append.js";
 
 /** A full page whose tokens are known, in a tree by prefixes: its parent holds the tokens before it. */
 interface CachedPage {

@@ -1,11 +1,11 @@
-import { checkBoolean } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkBoolean } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import { encodePrompt } from "../generate/generate-text.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { encodeConversation } from "../structured/conversation.js";
 import { choosable } from "../tokenizer/tools.js";
-import { warnOnce } from "../warn-once.js";
+import { warnOnce } from "../util/warn-once.js";
 import type { EngineRequest } from "./engine-request.js";
 
 /** Note for whoever runs a model that is told of its tools in a form that it may not have learnt. */

@@ -1,4 +1,4 @@
-import { tensor } from "../creation.js";
+import { tensor } from "../core/creation.js";
 import { infer } from "../generate/causal-model.js";
 import { tokenLosses } from "../generate/token-losses.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
@@ -6,7 +6,7 @@ import type { TokenLogprob } from "../generate/token-logprobs.js";
 import { argmax, topk } from "../ops/choose.js";
 import { logProbabilities } from "../ops/sample.js";
 import { narrow } from "../ops/views.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 
 /** Losses of tokens in nats, and the model's first choices in their places. */
 export interface Losses {

@@ -1,6 +1,6 @@
 import { AdapterBank, type BankedAdapter, isCurrent } from "../adapters/adapter-bank.js";
 import type { RowRun } from "../adapters/layer-rows.js";
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import type { Request } from "./request.js";
 import type { WeightsWatch } from "./weights-watch.js";

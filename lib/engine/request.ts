@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { asHeedError, describe, HeedError } from "../errors.js";
+import { asHeedError, describe, HeedError } from "../util/errors.js";
 import { asFormatError } from "../structured/work.js";
 import type { BankedAdapter } from "../adapters/adapter-bank.js";
 import type { NextTokens } from "../structured/constraint.js";

@@ -2,7 +2,7 @@
 // that generate, then a piece of the prompt for the others in the order of priority and arrival, as far as the budget of
 // tokens goes. Then waiting requests join. If pages run out, the last running request gives its pages back and
 // waits; what it had is computed again later, unless the prefix cache still has it.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import type { PageTable } from "./page-table.js";
 import { freePages, reservePages, reusePages, sharePages } from "./paged-sequence.js";
 import type { PromptBudget } from "./prompt-budget.js";

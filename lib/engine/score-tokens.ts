@@ -1,7 +1,7 @@
 // Requests to score tokens, from their check to their result.
 import { checkUsable } from "../adapters/adapter-uses.js";
-import { checkInteger, checkNumber, checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
+import { checkInteger, checkNumber, checkObject } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import { divergence } from "../generate/diverged.js";
 import { checkSignal, checkTokenOptions, checkTokens } from "../generate/options.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";

@@ -3,10 +3,10 @@
 // is drawn after each of them, with the random number of its own position. As long as the drawn token is the draft, the
 // draft was right; the first one that differs is the real next token, and what was computed after it is discarded. So
 // the tokens are those that the model draws without drafts.
-import { largest } from "../largest.js";
+import { largest } from "../util/largest.js";
 import type { Drawn } from "../generate/draws.js";
-import { checkBoolean, checkInteger } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkBoolean, checkInteger } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import { CausalDecoder } from "../models/causal-decoder.js";
 import { DraftModel } from "./draft-model.js";
 import { DraftPolicy } from "./draft-policy.js";

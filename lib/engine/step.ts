@@ -1,15 +1,15 @@
 // Runs the work of a step on the device: one forward pass over the tokens of all requests, and draws for each request
 // whose last token is among them: one after its last token, and one after each of its drafts. Requests that score tokens
 // get the losses of those that follow the step's.
-import { largest } from "../largest.js";
-import { tensor } from "../creation.js";
-import type { Device } from "../device.js";
+import { largest } from "../util/largest.js";
+import { tensor } from "../core/creation.js";
+import type { Device } from "../core/device.js";
 import { infer } from "../generate/causal-model.js";
 import { type DrawRow, type Drawn, Draws, drawShape } from "../generate/draws.js";
 import type { CausalDecoder, DecoderForwardOptions } from "../models/causal-decoder.js";
 import { type KvPages, PagedPass, type PassGroup } from "../nn/kv-pages.js";
 import { narrow } from "../ops/views.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { type Losses, noLosses, readLosses } from "./read-losses.js";
 import type { RequestAdapters } from "./request-adapters.js";
 import type { Request } from "./request.js";

@@ -1,5 +1,5 @@
 // Which steps that verify drafts are recorded: those of a few tokens of each request, if little is computed in vain.
-import { largest } from "../largest.js";
+import { largest } from "../util/largest.js";
 import { rowsFor } from "./decode-steps.js";
 import { lengthOf, type Work } from "./scheduler.js";
 

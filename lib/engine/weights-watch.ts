@@ -1,6 +1,6 @@
 import { baseParameters } from "../adapters/adapters.js";
 import type { Model } from "../models/model.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 
 /** Notices that weights have changed with which keys and values of earlier steps were computed, so that these are outdated. */
 export class WeightsWatch {

@@ -1,6 +1,6 @@
 // Types of the columns of documents, as Hugging Face's datasets finds them: a column has one type in all documents. So
 // integers beside floats are floats, and the cells of a CSV file are numbers if all of them are.
-import { pauseIfLong } from "../turns.js";
+import { pauseIfLong } from "../util/turns.js";
 import { PythonFloat } from "../tokenizer/jinja/convert.js";
 
 type Document = Readonly<Record<string, unknown>>;

@@ -2,9 +2,9 @@
 import { documentRows } from "../data/document-rows.js";
 import { floatColumns } from "../data/tables.js";
 import { formatOf } from "../data/inputs.js";
-import { describe, HeedError } from "../errors.js";
-import { readTextFile } from "../files.js";
-import { pauseIfLong } from "../turns.js";
+import { describe, HeedError } from "../util/errors.js";
+import { readTextFile } from "../util/files.js";
+import { pauseIfLong } from "../util/turns.js";
 import { withCsvTypes, withFloatColumns } from "./column-types.js";
 import { parsePythonJson } from "./python-json.js";
 

@@ -1,5 +1,5 @@
 // Tokens of texts whose likelihood is asked for.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
 import { stripEnd } from "./python-strings.js";

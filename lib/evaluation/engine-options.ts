@@ -1,7 +1,7 @@
 import { checkUsable } from "../adapters/adapter-uses.js";
-import { checkInteger, checkObject } from "../check.js";
+import { checkInteger, checkObject } from "../util/check.js";
 import { Engine } from "../engine/engine.js";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import { checkSignal, type TextOptions } from "../generate/options.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";

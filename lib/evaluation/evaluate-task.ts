@@ -1,6 +1,6 @@
-import { checkFunction, checkInteger } from "../check.js";
+import { checkFunction, checkInteger } from "../util/check.js";
 import type { Engine } from "../engine/engine.js";
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { encodePrompt } from "../generate/generate-text.js";
 import { concurrently } from "./concurrently.js";
 import type { TaskDocument } from "./documents.js";

@@ -1,5 +1,5 @@
 // Reads the fields of a task file one after the other. Fields that nobody has read are refused by their names.
-import { describe, HeedError, oneOf } from "../errors.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
 
 /** Python code in a task file, which heed does not run. */
 export class PythonCode {

@@ -1,7 +1,7 @@
 // Finds the files of a split of a data set on the hub.
 import path from "node:path";
 import { findInputs } from "../data/inputs.js";
-import { describe, HeedError, oneOf } from "../errors.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
 import type { PretrainedOptions } from "../hub/pretrained-options.js";
 import type { TaskDataset } from "./task-fields.js";
 

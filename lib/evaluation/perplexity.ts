@@ -1,5 +1,5 @@
-import { checkInteger } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkInteger } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import { concurrently } from "./concurrently.js";
 import { encodeWhole } from "./encode.js";
 import { concurrencyOf, engineFor, type EvaluatedModel, type EvaluationSettings } from "./engine-options.js";

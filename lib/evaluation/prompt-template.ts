@@ -1,7 +1,7 @@
 // The templates of a task, which make prompts and answers from the fields of a document. They are in Jinja's language and
 // run under the limits of chat templates. White space stays as it is written, values are written as Python writes them,
 // and a value that does not exist is an error.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { JinjaTemplate } from "../tokenizer/jinja/template.js";
 
 /** The settings of lm-evaluation-harness. */

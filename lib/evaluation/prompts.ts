@@ -1,7 +1,7 @@
 // The prompts and answers of a task's documents, with the examples that a few-shot prompt begins with. The text is put
 // together as lm-evaluation-harness does it, so that prompts are the same.
 import { isDeepStrictEqual } from "node:util";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { TaskDocument } from "./documents.js";
 import { PythonFloat } from "../tokenizer/jinja/convert.js";
 import { PythonRandom } from "./python-random.js";

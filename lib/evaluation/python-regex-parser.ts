@@ -1,6 +1,6 @@
 // Parses the regular expressions of Python's module re, as of Python 3.11, into a tree. What Python refuses is refused with
 // its reason.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { caseVariants } from "./python-case.js";
 import { pythonSpaces, pythonWords } from "./python-strings.js";
 

@@ -6,7 +6,7 @@
 // Expressions come from files of strangers, so an instruction that has failed at a place of the text is not tried there
 // again: without references to groups, it would fail again whatever came before (regex-failures.ts). The work is then
 // proportional to the text. With references, it is not, and is given up after a number of steps.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { type CodeTest, type Part, parsePythonRegex, type Place, widthOf } from "./python-regex-parser.js";
 import { Failures, type LoopState } from "./regex-failures.js";
 

@@ -1,5 +1,5 @@
 // Values of metrics over documents, with their standard errors.
-import { hash } from "../hash.js";
+import { hash } from "../util/hash.js";
 
 /** A value and its standard error; null if there are too few documents to know it. */
 export interface Estimate {

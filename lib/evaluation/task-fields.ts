@@ -1,6 +1,6 @@
 // The fields of a task file: a declarative part of those of lm-evaluation-harness, under the same names. A field that is
 // not one of these is refused by its name, so that no task is evaluated otherwise than it says.
-import { HeedError, oneOf } from "../errors.js";
+import { HeedError, oneOf } from "../util/errors.js";
 import { FieldReader, list, record, refused } from "./field-reader.js";
 import { PythonRegex } from "./python-regex.js";
 

@@ -1,8 +1,8 @@
 import path from "node:path";
-import { describe, HeedError } from "../errors.js";
-import { inFile, readTextFile } from "../files.js";
+import { describe, HeedError } from "../util/errors.js";
+import { inFile, readTextFile } from "../util/files.js";
 import type { PretrainedOptions } from "../hub/pretrained-options.js";
-import { optionalPackage } from "../optional-package.js";
+import { optionalPackage } from "../util/optional-package.js";
 import { documentOf, readDocuments, type TaskDocument } from "./documents.js";
 import type { EvaluationTask } from "./evaluation-task.js";
 import { PythonCode } from "./field-reader.js";

@@ -5,7 +5,7 @@
 import { randomBytes } from "node:crypto";
 import { constants, copyFile, type FileHandle, link, open, readdir, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
-import { naming } from "../files.js";
+import { naming } from "../util/files.js";
 import { checkFreeSpace } from "./free-space.js";
 import { isRunning } from "./processes.js";
 

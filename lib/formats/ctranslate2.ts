@@ -9,8 +9,8 @@
 // A string is its length in bytes (u16), which includes a final zero byte, and its bytes. Weights in I8 and I16 are the
 // numbers times a scale for each row or for the whole weight. The scale is the variable "<name>_scale".
 import type { FileHandle } from "node:fs/promises";
-import { HeedError, oneOf } from "../errors.js";
-import { formatShape, maxRank, numel } from "../shape.js";
+import { HeedError, oneOf } from "../util/errors.js";
+import { formatShape, maxRank, numel } from "../core/shape.js";
 import { F32File, type Place } from "./f32-file.js";
 import { opening, readFully } from "./whole-io.js";
 import { asFloats, type Encoding, entryOf, type PieceMemory, readBlocks, type StoredPiece } from "./weights.js";

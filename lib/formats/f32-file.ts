@@ -1,6 +1,6 @@
 // Base class for formats that store f32 tensors one after another. The formats differ only in their headers.
 import type { FileHandle } from "node:fs/promises";
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import {
   asFloats,
   entryOf,

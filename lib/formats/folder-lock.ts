@@ -10,8 +10,8 @@ import { randomBytes } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
 import { type FileHandle, mkdir, open, readFile, rm, rmdir, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { HeedError } from "../errors.js";
-import { exists, naming } from "../files.js";
+import { HeedError } from "../util/errors.js";
+import { exists, naming } from "../util/files.js";
 import { linkOrCopy, removeStaleTemporaries, temporaryName } from "./atomic-file.js";
 import { host, isRunning, startOf } from "./processes.js";
 

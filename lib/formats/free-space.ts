@@ -1,5 +1,5 @@
 import { statfs } from "node:fs/promises";
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 
 /**
  * Checks that the disk of `folder` has at least `bytes` bytes free, before anything is written. The check is no

@@ -1,7 +1,7 @@
 // Number types of GGUF files (github.com/ggml-org/ggml, docs/gguf.md and ggml-common.h): plain numbers, and blocks of
 // small integers q with shared scales, whose layouts and formulas native/core/blocks.h describes.
-import { type BlockFormat, blockFormats } from "../block-formats.js";
-import { bitsOf } from "../dtype.js";
+import { type BlockFormat, blockFormats } from "../core/block-formats.js";
+import { bitsOf } from "../core/dtype.js";
 import { decodeBlocks } from "./gguf-decode.js";
 import { encodeBlocks, isEncoded } from "./gguf-encode.js";
 import type { Encoding } from "./weights.js";

@@ -1,6 +1,6 @@
-import { type BlockFormat, blockFormats } from "../block-formats.js";
-import { fromBuffer } from "../foreign.js";
-import { native, ops } from "../native.js";
+import { type BlockFormat, blockFormats } from "../core/block-formats.js";
+import { fromBuffer } from "../core/foreign.js";
+import { native, ops } from "../core/native.js";
 
 /**
  * Decodes whole blocks into `out`, with the kernel of the CPU that reads rows of weights in blocks. Neither array may

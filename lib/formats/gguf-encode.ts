@@ -1,8 +1,8 @@
 // Encodes numbers as blocks of GGUF files. Scales are searched: of several candidates, each improved by least squares
 // for the codes that it gives, the one with the least sum of squared errors is taken. The errors are weighted by the
 // importance of the numbers, if it is known.
-import { blockFormats } from "../block-formats.js";
-import { bitsOf, halfTable } from "../dtype.js";
+import { blockFormats } from "../core/block-formats.js";
+import { bitsOf, halfTable } from "../core/dtype.js";
 
 /** Formats of blocks that heed writes. */
 export const encodedFormats = ["Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K"] as const;

@@ -6,7 +6,7 @@
 //
 // The bytes of the tensors follow, aligned. A file from elsewhere is not trusted: every inconsistency is an ERR_FORMAT
 // that names the fault.
-import { describe, oneOf } from "../errors.js";
+import { describe, oneOf } from "../util/errors.js";
 import { ggmlTypes, type GgmlType } from "./gguf-blocks.js";
 import { Cursor, type GgufValue } from "./gguf-values.js";
 import type { WeightEntry } from "./weights.js";

@@ -1,7 +1,7 @@
 // Reads a GGUF model from several files, the form in which llama.cpp's gguf-split writes large models:
 // name-00001-of-00003.gguf and so on. The first file has the metadata of the whole model. Each file has its number
 // ("split.no", from 0), the number of files ("split.count"), and some of the tensors.
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import { type GgufFile, readGguf } from "./gguf.js";
 import type { GgufEntry } from "./gguf-header.js";
 import type { GgufValue } from "./gguf-values.js";

@@ -1,5 +1,5 @@
 // Reads the values in the header of a GGUF file from front to back. Every inconsistency is an ERR_FORMAT.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 
 /** A value of the metadata. A 64-bit integer is a number if a number holds it exactly, otherwise a bigint. */
 export type GgufValue = string | number | bigint | boolean | GgufArray;

@@ -1,8 +1,8 @@
 // Reads GGUF files, the format of llama.cpp: metadata (the model's sizes, its tokenizer) and tensors, many of them
 // quantised. Opening a file reads only its header; the bytes of a tensor are read when they are requested.
 import type { FileHandle } from "node:fs/promises";
-import { HeedError, oneOf } from "../errors.js";
-import { naming } from "../files.js";
+import { HeedError, oneOf } from "../util/errors.js";
+import { naming } from "../util/files.js";
 import { readableTypes } from "./gguf-blocks.js";
 import { type GgufEntry, type GgufHeader, GgufHeaderReader } from "./gguf-header.js";
 import { type GgufValue, HeaderCut } from "./gguf-values.js";

@@ -7,9 +7,9 @@
 // positions in the file are not used. Tensors have the names that Hugging Face gives the parameters of a Llama. Rotary
 // positions rotate pairs of neighbouring dimensions.
 import type { FileHandle } from "node:fs/promises";
-import { mostLayers } from "../check.js";
-import { HeedError } from "../errors.js";
-import { numel } from "../shape.js";
+import { mostLayers } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
+import { numel } from "../core/shape.js";
 import { F32File, type Place } from "./f32-file.js";
 import { asBytes, opening, readFully } from "./whole-io.js";
 

@@ -12,8 +12,8 @@
 //   folder/replacing/before/         the old files, as long as the key may be missing
 import { lstat, mkdir, readdir, readlink, rename, rm, rmdir, symlink } from "node:fs/promises";
 import path from "node:path";
-import { HeedError } from "../errors.js";
-import { exists } from "../files.js";
+import { HeedError } from "../util/errors.js";
+import { exists } from "../util/files.js";
 import { linkOrCopy, syncPath, temporaryName } from "./atomic-file.js";
 import { type FolderLock, lockFolder } from "./folder-lock.js";
 

@@ -5,7 +5,7 @@
 //
 // The tensors' bytes follow, row-major and little-endian, without gaps. A file from elsewhere is not trusted: names are
 // kept in Maps, never in objects, and every inconsistency is an ERR_FORMAT that names the fault.
-import { HeedError, oneOf } from "../errors.js";
+import { HeedError, oneOf } from "../util/errors.js";
 import { parseStrictJson } from "./strict-json.js";
 
 /** Number of bytes of an element, for each dtype of the format. */

@@ -2,8 +2,8 @@
 // are requested, directly into the given memory. Writing streams one tensor after another and replaces an old file
 // atomically.
 import type { FileHandle } from "node:fs/promises";
-import { HeedError } from "../errors.js";
-import { naming } from "../files.js";
+import { HeedError } from "../util/errors.js";
+import { naming } from "../util/files.js";
 import { writeFileAtomic } from "./atomic-file.js";
 import { asBytes, opening, readFully, writeFully } from "./whole-io.js";
 import {

@@ -1,8 +1,8 @@
 // Reads a model from several safetensors files, the format of large models on Hugging Face. The "weight_map" in
 // model.safetensors.index.json maps the name of each tensor to its file.
 import path from "node:path";
-import { describe, HeedError } from "../errors.js";
-import { readJsonFile } from "../files.js";
+import { describe, HeedError } from "../util/errors.js";
+import { readJsonFile } from "../util/files.js";
 import { readSafetensors, type SafetensorsFile } from "./safetensors.js";
 import type { SafetensorsEntry } from "./safetensors-header.js";
 import { entryOf, type PieceMemory, type StoredPiece, type WeightFile } from "./weights.js";

@@ -14,8 +14,8 @@
 //   checkpoints/step-000200/
 import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { HeedError } from "../errors.js";
-import { exists, naming } from "../files.js";
+import { HeedError } from "../util/errors.js";
+import { exists, naming } from "../util/files.js";
 import { removeStaleTemporaries, syncPath, temporaryName, temporaryOwner, writeFileAtomic } from "./atomic-file.js";
 import { checkFreeSpace } from "./free-space.js";
 

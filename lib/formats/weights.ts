@@ -1,10 +1,10 @@
 // Defines the interface that files of weights have in all formats: named tensors, whose values are read on request.
 import type { FileHandle } from "node:fs/promises";
-import { floatsOf, Halves } from "../dtype.js";
-import { describe, HeedError } from "../errors.js";
-import { naming } from "../files.js";
-import { numel } from "../shape.js";
-import { joined, pieceLength } from "../turns.js";
+import { floatsOf, Halves } from "../core/dtype.js";
+import { describe, HeedError } from "../util/errors.js";
+import { naming } from "../util/files.js";
+import { numel } from "../core/shape.js";
+import { joined, pieceLength } from "../util/turns.js";
 import { asBytes, readFully } from "./whole-io.js";
 
 /** Dtype and shape of a tensor in a file of weights. */

@@ -1,7 +1,7 @@
 // Opens files, and reads and writes parts of them completely: one system call may transfer fewer bytes than requested.
 import { type FileHandle, open } from "node:fs/promises";
-import { HeedError } from "../errors.js";
-import { naming } from "../files.js";
+import { HeedError } from "../util/errors.js";
+import { naming } from "../util/files.js";
 
 /** Most bytes that one call reads or writes; Node's limit is 2 GiB. */
 const chunk = 1 << 30;

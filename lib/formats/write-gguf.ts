@@ -1,9 +1,9 @@
 // Writes GGUF files of version 3; gguf-header.ts describes the format. Tensors are streamed, one in memory at a time,
 // and the new file replaces an old one only when it is complete.
 import type { FileHandle } from "node:fs/promises";
-import { describe, HeedError, oneOf } from "../errors.js";
-import { numel, type Shape } from "../shape.js";
-import { inPieces, pauseIfLong } from "../turns.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
+import { numel, type Shape } from "../core/shape.js";
+import { inPieces, pauseIfLong } from "../util/turns.js";
 import { writeFileAtomic } from "./atomic-file.js";
 import { ggmlTypes } from "./gguf-blocks.js";
 import { encodeBlocks, encodedFormats, type EncodedFormat, type Importance, isEncoded } from "./gguf-encode.js";

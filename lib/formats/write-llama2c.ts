@@ -1,7 +1,7 @@
 // Writes files of llama2.c; llama2c.ts describes the format. Tensors are streamed, one in memory at a time, and the new
 // file replaces an old one only when it is complete.
-import { HeedError } from "../errors.js";
-import { numel } from "../shape.js";
+import { HeedError } from "../util/errors.js";
+import { numel } from "../core/shape.js";
 import { writeFileAtomic } from "./atomic-file.js";
 import { type Llama2cConfig, llama2cOrder } from "./llama2c.js";
 import { asBytes, writeFully } from "./whole-io.js";

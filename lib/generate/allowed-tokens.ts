@@ -1,9 +1,9 @@
-import { zeros } from "../creation.js";
-import type { Device } from "../device.js";
-import { keep } from "../scope.js";
+import { zeros } from "../core/creation.js";
+import type { Device } from "../core/device.js";
+import { keep } from "../core/scope.js";
 import { type NextTokens, writeAllowed } from "../structured/constraint.js";
 import type { TokenSet } from "../structured/token-set.js";
-import type { IntTensor } from "../tensor.js";
+import type { IntTensor } from "../core/tensor.js";
 
 /** Facts from which the bits of a row follow. */
 interface Known {

@@ -1,17 +1,17 @@
-import { largest } from "../largest.js";
+import { largest } from "../util/largest.js";
 import type { KvCache } from "../nn/kv-cache.js";
 import { checkBoolean, checkInteger, checkNumber } from "../ops/check.js";
 import { topk } from "../ops/choose.js";
 import { narrow, reshape } from "../ops/views.js";
-import { scope } from "../scope.js";
-import { tensor } from "../creation.js";
+import { scope } from "../core/scope.js";
+import { tensor } from "../core/creation.js";
 import { Beam, type BeamSettings, type Hypothesis } from "./beam.js";
 import { type CausalModel, infer } from "./causal-model.js";
 import { type Outcome, valuesOf } from "./diverged.js";
 import { checkModel, checkOptions, checkSignal, checkTokens } from "./options.js";
 import { type Sequence, sequencesOf } from "./sequence.js";
 import { tokenLosses } from "./token-losses.js";
-import { untilAborted } from "../until-aborted.js";
+import { untilAborted } from "../util/until-aborted.js";
 
 /** Options of a beam search. */
 export interface BeamSearchOptions {

@@ -1,9 +1,9 @@
-import { noGrad } from "../autograd.js";
-import type { Device } from "../device.js";
+import { noGrad } from "../core/autograd.js";
+import type { Device } from "../core/device.js";
 import type { PassOptions } from "../models/pass.js";
 import type { KvCache } from "../nn/kv-cache.js";
-import { keep, scope } from "../scope.js";
-import type { FloatTensor, IntTensor, Tensor } from "../tensor.js";
+import { keep, scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor, Tensor } from "../core/tensor.js";
 
 /** A model that predicts the next token, as generation and scoring use it. `GPT` is one. */
 export interface CausalModel {

@@ -2,7 +2,7 @@ import type { CausalModel } from "./causal-model.js";
 import { DecodingBatch } from "./decoding-batch.js";
 import type { TokenSettings } from "./options.js";
 import type { Sequence } from "./sequence.js";
-import { untilAborted } from "../until-aborted.js";
+import { untilAborted } from "../util/until-aborted.js";
 
 /**
  * Decodes sequences together until each has ended. After every step it yields the sequences that got a token, which is

@@ -1,10 +1,10 @@
-import { largest } from "../largest.js";
+import { largest } from "../util/largest.js";
 import type { KvCache } from "../nn/kv-cache.js";
-import { Graph } from "../graph.js";
+import { Graph } from "../core/graph.js";
 import { reshape } from "../ops/views.js";
-import { tensor } from "../creation.js";
-import { atOnce } from "../turns.js";
-import type { IntTensor } from "../tensor.js";
+import { tensor } from "../core/creation.js";
+import { atOnce } from "../util/turns.js";
+import type { IntTensor } from "../core/tensor.js";
 import { type CausalModel, infer } from "./causal-model.js";
 import { type DrawRow, Draws, drawShape } from "./draws.js";
 import type { TokenSettings } from "./options.js";

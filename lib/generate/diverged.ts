@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 
 /**
  * Error (ERR_DIVERGED) of a call for several sequences when the model has diverged on some of them: the logits of a

@@ -1,11 +1,11 @@
-import { empty, zeros } from "../creation.js";
-import type { Device } from "../device.js";
-import { ops } from "../native.js";
+import { empty, zeros } from "../core/creation.js";
+import type { Device } from "../core/device.js";
+import { ops } from "../core/native.js";
 import { topk } from "../ops/choose.js";
 import { logProbabilitiesInto, type RowSampling, sampleInto, SamplingTensors } from "../ops/sample.js";
 import { narrow, reshape } from "../ops/views.js";
-import { keep, scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { keep, scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import type { TokenLogprobs } from "./generation.js";
 import type { NextTokens } from "../structured/constraint.js";
 import { AllowedTokens } from "./allowed-tokens.js";

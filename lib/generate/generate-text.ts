@@ -1,5 +1,5 @@
 import { setMaxListeners } from "node:events";
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { describe } from "../ops/check.js";
 import type { AnswerParts } from "../structured/answer.js";
 import type { AnswerRules, FindRules } from "../structured/answer-rules.js";
@@ -9,7 +9,7 @@ import { checkFormat } from "../structured/format-expression.js";
 import type { OutputFormat } from "../structured/output-format.js";
 import { ThinkingBudget } from "../structured/thinking-budget.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
-import { warnOnce } from "../warn-once.js";
+import { warnOnce } from "../util/warn-once.js";
 import { byteStream, type TokenStream } from "../tokenizer/token-stream.js";
 import type { CausalModel } from "./causal-model.js";
 import { decode } from "./decode.js";

@@ -1,6 +1,6 @@
 // The value that `generate` returns: a promise of the whole text that is also an iterator over its parts.
-import { append } from "../append.js";
-import { HeedError } from "../errors.js";
+import { append } from "../util/append.js";
+import { HeedError } from "../util/errors.js";
 import type { ToolCall, ToolCallDelta } from "../tokenizer/tools.js";
 import { EventReader, type EventsOf } from "./event-reader.js";
 import { LogprobRows } from "./logprob-rows.js";

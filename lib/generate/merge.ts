@@ -1,4 +1,4 @@
-import { nextTurn, turnIsLong } from "../turns.js";
+import { nextTurn, turnIsLong } from "../util/turns.js";
 
 /** Values that come one after the other, and that a reader can leave early. */
 export interface Source<T> {

@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { checkInteger, checkNumber, checkObject, describe, largestFloat } from "../ops/check.js";
 import { checkSampling, type RowSampling, type SamplingOptions } from "../ops/sample.js";
 import type { OutputFormat } from "../structured/output-format.js";

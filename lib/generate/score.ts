@@ -1,14 +1,14 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import type { KvCache } from "../nn/kv-cache.js";
 import { reshape } from "../ops/views.js";
-import { tensor } from "../creation.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { tensor } from "../core/creation.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { type CausalModel, infer } from "./causal-model.js";
 import { divergence } from "./diverged.js";
 import { checkModel, checkOptions, checkSignal, checkTokens } from "./options.js";
 import { keptTokens } from "./sequence.js";
 import { tokenLosses } from "./token-losses.js";
-import { untilAborted } from "../until-aborted.js";
+import { untilAborted } from "../util/until-aborted.js";
 
 /** The likelihood of a text under a model. */
 export interface Score {

@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { describe } from "../ops/check.js";
 import type { NextTokens } from "../structured/constraint.js";
 import type { CausalModel } from "./causal-model.js";

@@ -1,6 +1,6 @@
 // Texts before which an answer ends, found by an automaton (Aho and Corasick, "Efficient string matching", 1975): each
 // character of the answer is read once, however many stop texts there are and however long they are.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { describe } from "../ops/check.js";
 
 /** Largest number of stop texts of a request. */

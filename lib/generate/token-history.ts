@@ -1,9 +1,9 @@
-import { empty } from "../creation.js";
-import type { Device } from "../device.js";
-import { ops } from "../native.js";
+import { empty } from "../core/creation.js";
+import type { Device } from "../core/device.js";
+import { ops } from "../core/native.js";
 import { narrow, reshape } from "../ops/views.js";
-import { keep, scope } from "../scope.js";
-import type { IntTensor } from "../tensor.js";
+import { keep, scope } from "../core/scope.js";
+import type { IntTensor } from "../core/tensor.js";
 import { latestTokens } from "./logit-rules.js";
 
 /**

@@ -1,8 +1,8 @@
 import { mul } from "../ops/binary.js";
 import { logProbabilities } from "../ops/sample.js";
 import { reshape } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 
 /**
  * Returns −log p(target) in nats for each row: logits [..., V], targets [...] → f32 [...]. A value is NaN if and only

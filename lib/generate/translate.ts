@@ -1,9 +1,9 @@
-import type { Device } from "../device.js";
-import { HeedError } from "../errors.js";
+import type { Device } from "../core/device.js";
+import { HeedError } from "../util/errors.js";
 import { checkInteger, describe } from "../ops/check.js";
 import { padSequences } from "../ops/pad-sequences.js";
-import { scope } from "../scope.js";
-import type { IntTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { IntTensor } from "../core/tensor.js";
 import type { Hypothesis } from "./beam.js";
 import { type BeamSearchOptions, searchBeams } from "./beam-search.js";
 import type { CausalModel } from "./causal-model.js";

@@ -13,7 +13,7 @@
 import { copyFile, lstat, mkdir, readlink, rename, rm, stat, symlink } from "node:fs/promises";
 import path from "node:path";
 import { getHFHubCachePath } from "@huggingface/hub";
-import { exists, ifThere, naming, readTextFile } from "../files.js";
+import { exists, ifThere, naming, readTextFile } from "../util/files.js";
 import { temporaryName, writeFileAtomic } from "../formats/atomic-file.js";
 
 /** A file of a model, as the hub lists it. */

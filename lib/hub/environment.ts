@@ -1,6 +1,6 @@
 // Settings of requests to the hub, from options or from the environment variables of Hugging Face's tools. The
 // variables are read at every call, so that a program can set them after it has loaded heed.
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { PretrainedOptions } from "./pretrained-options.js";
 
 /** Returns true if HF_HUB_OFFLINE forbids requests: if it is "1", "true", "yes" or "on", in upper or lower case. */

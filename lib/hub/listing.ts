@@ -7,8 +7,8 @@
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 import type { ListFileEntry } from "@huggingface/hub";
-import { describe, HeedError } from "../errors.js";
-import { exists, ifThere, readTextFile } from "../files.js";
+import { describe, HeedError } from "../util/errors.js";
+import { exists, ifThere, readTextFile } from "../util/files.js";
 import type { HubFile, ModelCache } from "./cache.js";
 
 const version = 1;

@@ -11,7 +11,7 @@ import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { naming } from "../files.js";
+import { naming } from "../util/files.js";
 import { isRunning } from "../formats/processes.js";
 
 const host = createHash("sha256").update(hostname()).digest("hex").slice(0, 8);

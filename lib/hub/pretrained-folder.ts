@@ -1,7 +1,7 @@
 // Finds the folder of a pretrained model: a folder of the user, or a model of the hub (huggingface.co), which is
 // downloaded into the cache that Hugging Face's libraries share.
 import { stat } from "node:fs/promises";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import { replacedFolder } from "../formats/replace-files.js";
 import type { Inspection, PretrainedOptions } from "./pretrained-options.js";
 

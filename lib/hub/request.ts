@@ -1,7 +1,7 @@
 // Requests to the hub. They carry the user's token, which only the hub itself receives, and are given up if the hub
 // falls silent.
 import { HubApiError } from "@huggingface/hub";
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 
 /** Settings that all requests for a model share. */
 export interface HubRequest {

@@ -2,14 +2,14 @@
 // so that weights are downloaded only if heed can load the model.
 import { mkdir, statfs } from "node:fs/promises";
 import { datasetInfo, listFiles, type ListFileEntry, modelInfo } from "@huggingface/hub";
-import { describe, HeedError } from "../errors.js";
-import { naming } from "../files.js";
+import { describe, HeedError } from "../util/errors.js";
+import { naming } from "../util/files.js";
 import { type HubFile, isCommit, ModelCache } from "./cache.js";
 import { downloadBlob } from "./download.js";
 import { hubAddress, hubToken, isOffline, patience } from "./environment.js";
 import { hubFile, isInside, keepListing, missingFile } from "./listing.js";
 import { partialSize } from "./partial.js";
-import { NoSuchModelError } from "../no-such-model-error.js";
+import { NoSuchModelError } from "../util/no-such-model-error.js";
 import type { Inspection, PretrainedOptions } from "./pretrained-options.js";
 import { asking, type HubRequest, isMissing, isOutage, reasonOf } from "./request.js";
 

@@ -1,4 +1,4 @@
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { NamedTensors } from "./named-tensors.js";
 
 /**

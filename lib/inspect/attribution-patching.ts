@@ -1,11 +1,11 @@
-import { noGrad } from "../autograd.js";
-import { checkChoice, checkFunction, checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
+import { noGrad } from "../core/autograd.js";
+import { checkChoice, checkFunction, checkObject } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import { mul, sub } from "../ops/binary.js";
 import { sum } from "../ops/reduce.js";
-import { scope } from "../scope.js";
-import { formatShape, sameShape } from "../shape.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import { formatShape, sameShape } from "../core/shape.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { checkOfTokens } from "./corpus.js";
 import { type GradientOptions, runWithGradients } from "./gradients.js";
 import { type HookNameOf, type HookSelection, type InspectedModel, selectNames } from "./hook-names.js";

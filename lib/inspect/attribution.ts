@@ -1,10 +1,10 @@
-import { noGrad } from "../autograd.js";
-import { checkArray, checkInteger, checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
+import { noGrad } from "../core/autograd.js";
+import { checkArray, checkInteger, checkObject } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import { checkTensor } from "../ops/check.js";
 import { narrow } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import type { DecoderHookName, InspectedDecoder } from "./hook-names.js";
 import { partLogits, partNames, streamParts } from "./residual-parts.js";
 import { type RunOptions, runWithCache } from "./run.js";

@@ -1,10 +1,10 @@
-import { noGrad } from "../autograd.js";
-import { checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
+import { noGrad } from "../core/autograd.js";
+import { checkObject } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
 import { narrow } from "../ops/views.js";
-import { keep, scope } from "../scope.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { keep, scope } from "../core/scope.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 import { activationsOf, type CorpusOptions, type StackHookName, type TokenSequences } from "./corpus.js";
 import type { InspectedStack } from "./hook-names.js";
 

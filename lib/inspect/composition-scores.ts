@@ -1,12 +1,12 @@
-import { noGrad } from "../autograd.js";
-import { checkBoolean, checkChoice, checkObject } from "../check.js";
+import { noGrad } from "../core/autograd.js";
+import { checkBoolean, checkChoice, checkObject } from "../util/check.js";
 import { div, maximum, mul } from "../ops/binary.js";
 import { matmul } from "../ops/matmul.js";
 import { sum } from "../ops/reduce.js";
 import { sqrt } from "../ops/unary.js";
 import { reshape, transpose } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { type InspectedStack, stackOf } from "./hook-names.js";
 import { headMatrices } from "./module-weights.js";
 

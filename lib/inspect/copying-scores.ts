@@ -1,10 +1,10 @@
 import type { EigenvalueDecomposition } from "ml-matrix";
-import { noGrad } from "../autograd.js";
-import { checkBoolean, checkObject } from "../check.js";
+import { noGrad } from "../core/autograd.js";
+import { checkBoolean, checkObject } from "../util/check.js";
 import { matmul } from "../ops/matmul.js";
 import { narrow, reshape } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { matrices, matrixFrom } from "./head-circuits.js";
 import type { InspectedDecoder } from "./hook-names.js";
 import { embeddingMatrix, headMatrices, unembeddingMatrix, withNorm } from "./module-weights.js";

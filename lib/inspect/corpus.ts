@@ -1,13 +1,13 @@
 // Streams the activations of a corpus: a batch of sequences at a time, so that memory does not grow with the corpus.
-import { noGrad } from "../autograd.js";
-import { checkInteger, checkObject, checkValues } from "../check.js";
-import { tensor } from "../creation.js";
-import { describe, HeedError } from "../errors.js";
+import { noGrad } from "../core/autograd.js";
+import { checkInteger, checkObject, checkValues } from "../util/check.js";
+import { tensor } from "../core/creation.js";
+import { describe, HeedError } from "../util/errors.js";
 import { embedding } from "../ops/embedding.js";
 import { padSequences } from "../ops/pad-sequences.js";
 import { reshape } from "../ops/views.js";
-import { keep, scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { keep, scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { hookNames, type HookNameOf, type InspectedStack, stackOf } from "./hook-names.js";
 import { runWithCache } from "./run.js";
 

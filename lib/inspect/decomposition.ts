@@ -1,12 +1,12 @@
-import { noGrad } from "../autograd.js";
-import { checkNumber } from "../check.js";
-import { HeedError } from "../errors.js";
+import { noGrad } from "../core/autograd.js";
+import { checkNumber } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import { abs } from "../ops/unary.js";
 import { add, sub } from "../ops/binary.js";
 import { max } from "../ops/reduce.js";
 import { narrow, reshape } from "../ops/views.js";
-import { keep, scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { keep, scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import type { InspectedDecoder } from "./hook-names.js";
 import { partLogits, partNames, streamParts } from "./residual-parts.js";
 import { type RunOptions, runWithCache } from "./run.js";

@@ -1,11 +1,11 @@
-import { noGrad } from "../autograd.js";
+import { noGrad } from "../core/autograd.js";
 import type { Block } from "../nn/block-parts.js";
 import { div, mul } from "../ops/binary.js";
 import { matmul } from "../ops/matmul.js";
 import { sum } from "../ops/reduce.js";
 import { narrow, reshape, transpose } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import type { ActivationCache } from "./activation-cache.js";
 import { type AttributionOptions, checkAttribution } from "./attribution.js";
 import type { DecoderHookName, InspectedDecoder } from "./hook-names.js";

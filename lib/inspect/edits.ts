@@ -1,13 +1,13 @@
-import { noGrad, record } from "../autograd.js";
-import { checkArray, checkInteger, checkNumber, checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
+import { noGrad, record } from "../core/autograd.js";
+import { checkArray, checkInteger, checkNumber, checkObject } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
 import type { Hook } from "../nn/observer.js";
 import { checkFloat } from "../ops/check.js";
 import { narrow } from "../ops/views.js";
-import { scope } from "../scope.js";
-import { broadcastShapes, formatShape, sameShape } from "../shape.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import { broadcastShapes, formatShape, sameShape } from "../core/shape.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 
 /** Part of a value that a hook changes. A negative index counts from the end. */
 export interface EditPlace {

@@ -1,11 +1,11 @@
-import { detach, isRecording, parameter, record } from "../autograd.js";
-import { checkFunction, checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
+import { detach, isRecording, parameter, record } from "../core/autograd.js";
+import { checkFunction, checkObject } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import type { Module } from "../nn/module.js";
 import type { Hook } from "../nn/observer.js";
 import { checkFloat, checkShapeIs } from "../ops/check.js";
-import { keep, scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { keep, scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { ActivationCache } from "./activation-cache.js";
 import { checkNames, type HookNameOf, hookNames, type InspectedModel, selectNames } from "./hook-names.js";
 import { type CacheOptions, type HooksOf, type InputOf, pass, type RunOptions } from "./run.js";

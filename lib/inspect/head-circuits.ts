@@ -1,10 +1,10 @@
 import type { Matrix } from "ml-matrix";
-import { noGrad } from "../autograd.js";
-import { checkBoolean, checkChoice, checkInteger, checkObject } from "../check.js";
-import { optionalPackage } from "../optional-package.js";
+import { noGrad } from "../core/autograd.js";
+import { checkBoolean, checkChoice, checkInteger, checkObject } from "../util/check.js";
+import { optionalPackage } from "../util/optional-package.js";
 import { contiguous, narrow, reshape, transpose } from "../ops/views.js";
-import { keep, scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { keep, scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 import type { InspectedModel } from "./hook-names.js";
 import { type AttentionPlace, headMatrices } from "./module-weights.js";
 

@@ -1,6 +1,6 @@
-import { checkBoolean, checkChoice, checkObject } from "../check.js";
+import { checkBoolean, checkChoice, checkObject } from "../util/check.js";
 import { checkTensor } from "../ops/check.js";
-import type { IntTensor } from "../tensor.js";
+import type { IntTensor } from "../core/tensor.js";
 import type { InspectedDecoder } from "./hook-names.js";
 import { type RunOptions, runWithCache } from "./run.js";
 

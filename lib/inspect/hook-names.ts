@@ -1,4 +1,4 @@
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import { CausalDecoder } from "../models/causal-decoder.js";
 import { Encoder, EncoderHead } from "../models/encoder.js";
 import { SequenceToSequence } from "../models/sequence-to-sequence.js";

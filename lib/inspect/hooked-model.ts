@@ -1,12 +1,12 @@
-import type { Device } from "../device.js";
+import type { Device } from "../core/device.js";
 import type { PassOptions } from "../models/pass.js";
 import type { SourceOptions } from "../models/sequence-to-sequence.js";
 import type { KvCache } from "../nn/kv-cache.js";
 import { lastTokens } from "../nn/last-tokens.js";
 import { type Hook, Observer } from "../nn/observer.js";
-import { checkObject } from "../check.js";
-import { scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { checkObject } from "../util/check.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { checkNames, hookNames, type InspectedDecoder, type InspectedPair } from "./hook-names.js";
 import type { HooksOf } from "./run.js";
 

@@ -1,8 +1,8 @@
-import { noGrad } from "../autograd.js";
-import { checkInteger, checkObject } from "../check.js";
+import { noGrad } from "../core/autograd.js";
+import { checkInteger, checkObject } from "../util/check.js";
 import { add, mul, sub } from "../ops/binary.js";
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { replaceWith } from "./edits.js";
 import { type GradientOptions, runWithGradients } from "./gradients.js";
 import type { HookNameOf, InspectedModel } from "./hook-names.js";

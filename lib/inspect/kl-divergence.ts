@@ -1,10 +1,10 @@
-import { detach, noGrad } from "../autograd.js";
+import { detach, noGrad } from "../core/autograd.js";
 import { add, mul, sub } from "../ops/binary.js";
 import { max, mean, sum } from "../ops/reduce.js";
 import { softmax } from "../ops/softmax.js";
 import { exp, log } from "../ops/unary.js";
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 
 /**
  * Returns the mean over rows of KL(softmax(target) ‖ softmax(logits)), in nats: logits [N, V] of both → f32 []. Gradients

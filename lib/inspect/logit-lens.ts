@@ -1,6 +1,6 @@
-import { noGrad } from "../autograd.js";
-import { scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { noGrad } from "../core/autograd.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import type { InspectedDecoder } from "./hook-names.js";
 import { type RunOptions, runWithCache } from "./run.js";
 

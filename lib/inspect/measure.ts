@@ -1,8 +1,8 @@
-import { noGrad } from "../autograd.js";
-import { HeedError } from "../errors.js";
+import { noGrad } from "../core/autograd.js";
+import { HeedError } from "../util/errors.js";
 import { checkFloat } from "../ops/check.js";
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 
 /**
  * Resolves to the one number that `body` computes.

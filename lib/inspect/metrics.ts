@@ -1,12 +1,12 @@
-import { tensor } from "../creation.js";
-import { checkArray, checkInteger } from "../check.js";
-import { HeedError } from "../errors.js";
+import { tensor } from "../core/creation.js";
+import { checkArray, checkInteger } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import { mul } from "../ops/binary.js";
 import { checkFloat, checkShapeIs } from "../ops/check.js";
 import { sum } from "../ops/reduce.js";
 import { narrow } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 
 /**
  * Returns how much larger the logits of some tokens are than those of others, at one position of each sequence, as a mean

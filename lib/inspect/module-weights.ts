@@ -1,8 +1,8 @@
 // Gives the weights of any family as plain f32 matrices that rows multiply from the left, [in, out].
-import { noGrad } from "../autograd.js";
-import { checkChoice, checkInteger } from "../check.js";
-import { tensor } from "../creation.js";
-import { HeedError } from "../errors.js";
+import { noGrad } from "../core/autograd.js";
+import { checkChoice, checkInteger } from "../util/check.js";
+import { tensor } from "../core/creation.js";
+import { HeedError } from "../util/errors.js";
 import { SequenceToSequence } from "../models/sequence-to-sequence.js";
 import type { AttentionProjections, Block, Projection, StreamNorm } from "../nn/block-parts.js";
 import { LayerNorm } from "../nn/layer-norm.js";
@@ -11,8 +11,8 @@ import { mul, sub } from "../ops/binary.js";
 import { embedding } from "../ops/embedding.js";
 import { mean } from "../ops/reduce.js";
 import { narrow, reshape, transpose } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { type InspectedDecoder, type InspectedModel, stackOf } from "./hook-names.js";
 import type { PairStack } from "./patching.js";
 

@@ -1,5 +1,5 @@
-import { HeedError } from "../errors.js";
-import type { FloatTensor } from "../tensor.js";
+import { HeedError } from "../util/errors.js";
+import type { FloatTensor } from "../core/tensor.js";
 
 /** Tensors by the names of values. They belong to this object, which frees them when it is disposed. */
 export class NamedTensors<Name extends string = string> implements Disposable, Iterable<[Name, FloatTensor]> {

@@ -1,13 +1,13 @@
-import { noGrad } from "../autograd.js";
-import { checkChoice, checkFunction, checkInteger, checkObject } from "../check.js";
-import { randn } from "../creation.js";
-import { HeedError } from "../errors.js";
+import { noGrad } from "../core/autograd.js";
+import { checkChoice, checkFunction, checkInteger, checkObject } from "../util/check.js";
+import { randn } from "../core/creation.js";
+import { HeedError } from "../util/errors.js";
 import { Encoder, EncoderHead } from "../models/encoder.js";
 import { mul } from "../ops/binary.js";
 import { checkTensor } from "../ops/check.js";
-import { keep, scope } from "../scope.js";
-import { formatShape, sameShape } from "../shape.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { keep, scope } from "../core/scope.js";
+import { formatShape, sameShape } from "../core/shape.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { addTo, type EditPlace, replaceWith } from "./edits.js";
 import {
   type HookNameOf,

@@ -1,10 +1,10 @@
-import { noGrad } from "../autograd.js";
-import { checkArray, checkBoolean, checkChoice, checkFunction, checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
+import { noGrad } from "../core/autograd.js";
+import { checkArray, checkBoolean, checkChoice, checkFunction, checkObject } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import type { Hook } from "../nn/observer.js";
 import { checkTensor } from "../ops/check.js";
-import { formatShape, sameShape } from "../shape.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { formatShape, sameShape } from "../core/shape.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import type { ActivationCache } from "./activation-cache.js";
 import type { StackHookName } from "./corpus.js";
 import { type EditPlace, replaceWith } from "./edits.js";

@@ -1,9 +1,9 @@
-import { noGrad, parameter } from "../autograd.js";
-import { checkInteger, checkNumber, checkObject, checkValues } from "../check.js";
-import { tensor, zeros } from "../creation.js";
-import { HeedError } from "../errors.js";
-import { hash } from "../hash.js";
-import { largest } from "../largest.js";
+import { noGrad, parameter } from "../core/autograd.js";
+import { checkInteger, checkNumber, checkObject, checkValues } from "../util/check.js";
+import { tensor, zeros } from "../core/creation.js";
+import { HeedError } from "../util/errors.js";
+import { hash } from "../util/hash.js";
+import { largest } from "../util/largest.js";
 import { Module } from "../nn/module.js";
 import { argmax } from "../ops/choose.js";
 import { add, div, maximum, mul, sub } from "../ops/binary.js";
@@ -13,9 +13,9 @@ import { linear } from "../ops/linear.js";
 import { mean, sum } from "../ops/reduce.js";
 import { sqrt, square } from "../ops/unary.js";
 import { AdamW } from "../optim/adamw.js";
-import { Permutation } from "../permutation.js";
-import { scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { Permutation } from "../util/permutation.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { rowsAt } from "./corpus.js";
 
 /** Options of `trainProbe`. */

@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 
 /**
  * Yields the items of one pass over a corpus after another. It ends if a later pass gives nothing, as that over a generator

@@ -1,10 +1,10 @@
 // Takes the residual stream of a decoder apart into what its parts add, and the logits into what these contribute.
-import { zeros } from "../creation.js";
+import { zeros } from "../core/creation.js";
 import { Observer } from "../nn/observer.js";
 import { add, mul, sub } from "../ops/binary.js";
 import { sum } from "../ops/reduce.js";
 import { reshape, transpose } from "../ops/views.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import type { DecoderHookName, InspectedDecoder } from "./hook-names.js";
 
 /** Names of the values from which the parts follow, and of the last norm's scale. */

@@ -1,12 +1,12 @@
-import { detach, noGrad } from "../autograd.js";
-import { checkInteger, checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
+import { detach, noGrad } from "../core/autograd.js";
+import { checkInteger, checkObject } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import type { EncoderForwardOptions } from "../models/encoder.js";
 import { SequenceToSequence, type PairOptions } from "../models/sequence-to-sequence.js";
 import type { SequenceMaskOptions } from "../models/sequence-mask.js";
 import { type Hook, Observer } from "../nn/observer.js";
-import { enterScope, keep, scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { enterScope, keep, scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { ActivationCache } from "./activation-cache.js";
 import {
   checkNames,

@@ -1,8 +1,8 @@
-import { noGrad } from "../autograd.js";
-import { checkInteger, checkObject } from "../check.js";
-import { tensor } from "../creation.js";
-import { HeedError } from "../errors.js";
-import type { FloatTensor } from "../tensor.js";
+import { noGrad } from "../core/autograd.js";
+import { checkInteger, checkObject } from "../util/check.js";
+import { tensor } from "../core/creation.js";
+import { HeedError } from "../util/errors.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { meanActivations } from "./ablation.js";
 import { activationsOf, type CorpusOptions, rowsAt, type StackHookName, type TokenSequences } from "./corpus.js";
 import type { InspectedStack } from "./hook-names.js";

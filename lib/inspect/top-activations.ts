@@ -1,10 +1,10 @@
-import { noGrad } from "../autograd.js";
-import { checkArray, checkInteger, checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
+import { noGrad } from "../core/autograd.js";
+import { checkArray, checkInteger, checkObject } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import { topk } from "../ops/choose.js";
 import { contiguous, transpose } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { type ActivationBatch, activationsOf, type CorpusBatch } from "./corpus.js";
 import { type CorpusOptions, rowsAt, type StackHookName, type TokenSequences } from "./corpus.js";
 import type { InspectedStack } from "./hook-names.js";

@@ -1,9 +1,9 @@
-import { noGrad } from "../autograd.js";
-import { checkInteger, checkNumber, checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
+import { noGrad } from "../core/autograd.js";
+import { checkInteger, checkNumber, checkObject } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import { AdamW } from "../optim/adamw.js";
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { activationsOf, type CorpusOptions, type StackHookName, type TokenSequences } from "./corpus.js";
 import { frozen } from "./gradients.js";
 import type { InspectedDecoder } from "./hook-names.js";

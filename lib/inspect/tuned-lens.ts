@@ -1,16 +1,16 @@
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
-import { noGrad } from "../autograd.js";
-import { checkInteger, checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
-import { inFile, readJsonFile } from "../files.js";
+import { noGrad } from "../core/autograd.js";
+import { checkInteger, checkObject } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
+import { inFile, readJsonFile } from "../util/files.js";
 import { writeTextAtomic } from "../formats/atomic-file.js";
 import { readSafetensors, type SafetensorsInput, writeSafetensors } from "../formats/safetensors.js";
 import { initializerOf, type ModelOptions } from "../models/model.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
-import { scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import type { InspectedDecoder } from "./hook-names.js";
 import { type RunOptions, runWithCache } from "./run.js";
 

@@ -1,9 +1,9 @@
 // The class that `load` returns for classifiers: labels of texts and pairs of texts, and documents in the order in which
 // they match a query.
-import { checkArray, checkInteger, checkObject } from "../check.js";
+import { checkArray, checkInteger, checkObject } from "../util/check.js";
 import { type ClassificationRecipe, type ClassifyOptions, logitsOfTexts, scoresOf } from "../embed/classification.js";
 import type { TextPair } from "../embed/encode-texts.js";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { TextClassifier } from "../models/encoder.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { Loaded, needed, ofOtherKind } from "./loaded.js";

@@ -1,5 +1,5 @@
 // The class that `load` returns for encoders: `embedTexts` with the model's own tokenizer and recipe.
-import { checkObject } from "../check.js";
+import { checkObject } from "../util/check.js";
 import {
   type EmbeddingRecipe,
   embedTexts,

@@ -1,8 +1,8 @@
 // Texts that a loaded model generates with hooks: alone, outside of the batch of its engine.
-import { checkBoolean } from "../check.js";
+import { checkBoolean } from "../util/check.js";
 import type { ConversationOptions, RequestOptions } from "../engine/engine-request.js";
 import { promptOf } from "../engine/prompt.js";
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { aloneSource, generate, generateFrom } from "../generate/generate-text.js";
 import type { Generation } from "../generate/generation.js";
 import type { TextOptions } from "../generate/options.js";

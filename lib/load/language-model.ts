@@ -1,10 +1,10 @@
 // The class that `load` returns for causal models: `generate` with the model's own tokenizer, defaults and chat
 // template.
-import { checkObject } from "../check.js";
+import { checkObject } from "../util/check.js";
 import { Engine } from "../engine/engine.js";
 import type { EngineOptions } from "../engine/engine-options.js";
 import type { ConversationOptions, RequestOptions } from "../engine/engine-request.js";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { Generation } from "../generate/generation.js";
 import type { TextOptions } from "../generate/options.js";
 import type { HooksOf } from "../inspect/run.js";

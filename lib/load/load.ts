@@ -1,5 +1,5 @@
 // Loads a published or trained model, ready for use, from any source.
-import { checkObject } from "../check.js";
+import { checkObject } from "../util/check.js";
 import type { LoadedParts, LoadModelOptions, ModelKind } from "../pretrained/load-model.js";
 import { loadParts } from "../pretrained/load-model.js";
 import { ClassifierModel } from "./classifier-model.js";

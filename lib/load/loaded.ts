@@ -1,5 +1,5 @@
 // Base of the classes that `load` returns.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import type { Module } from "../nn/module.js";
 
 /**

@@ -1,6 +1,6 @@
 // The class that `load` returns for encoder–decoder models: `translate` for texts instead of tokens.
-import { checkArray, checkObject } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkArray, checkObject } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { Hypothesis } from "../generate/beam.js";
 import { valuesOf } from "../generate/diverged.js";
 import { type TranslateOptions, translateEach } from "../generate/translate.js";

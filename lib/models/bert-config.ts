@@ -1,6 +1,6 @@
 // Configurations of the BERT family, with the defaults in which its members differ.
-import { checkBoolean, checkChoice, checkInteger, checkNumber, checkObject, mostLayers } from "../check.js";
-import { HeedError } from "../errors.js";
+import { checkBoolean, checkChoice, checkInteger, checkNumber, checkObject, mostLayers } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 
 /** Members of the family: they differ in their positions, their task heads and the parameter names in their files. */

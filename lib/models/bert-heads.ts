@@ -1,5 +1,5 @@
 // Task heads on top of a BERT: masked language modelling, its pretraining task, and the classification of texts.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { Dropout } from "../nn/dropout.js";
 import { Initializer } from "../nn/init.js";
 import { LayerNorm } from "../nn/layer-norm.js";
@@ -11,8 +11,8 @@ import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js"
 import { embedding } from "../ops/embedding.js";
 import { relu, tanh } from "../ops/unary.js";
 import { reshape } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { Bert, firstTokens } from "./bert.js";
 import { isRoberta } from "./bert-config.js";
 import {

@@ -1,5 +1,5 @@
-import type { FloatDType } from "../dtype.js";
-import { HeedError } from "../errors.js";
+import type { FloatDType } from "../core/dtype.js";
+import { HeedError } from "../util/errors.js";
 import { attend, type AttentionContext, type AttentionRules } from "../nn/attend.js";
 import { type AttentionProjections, type Block, type BlockParts, wholeLayer } from "../nn/block-parts.js";
 import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
@@ -18,8 +18,8 @@ import { add, mul } from "../ops/binary.js";
 import { checkDType, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
 import { tanh } from "../ops/unary.js";
 import { narrow, reshape } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { type BertConfig, checkBertConfig } from "./bert-config.js";
 import { Encoder, type EncoderForwardOptions } from "./encoder.js";
 import { checkPass } from "./pass.js";

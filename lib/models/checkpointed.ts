@@ -1,10 +1,10 @@
-import { gradientCheckpoint } from "../gradient-checkpoint.js";
+import { gradientCheckpoint } from "../core/gradient-checkpoint.js";
 import type { DropoutSeeds } from "../nn/dropout.js";
 import type { AttentionContext } from "../nn/attend.js";
 import type { Module } from "../nn/module.js";
 import { inModes, presentModes } from "../nn/training-modes.js";
 import type { BlockMask } from "../ops/attention.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 
 interface Checkpointing {
   gradientCheckpointing: boolean;

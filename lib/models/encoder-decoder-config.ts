@@ -1,5 +1,13 @@
-import { checkArray, checkBoolean, checkChoice, checkInteger, checkNumber, checkObject, mostLayers } from "../check.js";
-import { HeedError } from "../errors.js";
+import {
+  checkArray,
+  checkBoolean,
+  checkChoice,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  mostLayers,
+} from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 import { checkSinusoids, type Sinusoids } from "../ops/sinusoidal-table.js";
 

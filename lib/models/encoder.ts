@@ -1,11 +1,11 @@
 // The contracts of encoders, in which all tokens of a text see each other, and of the heads on top of them.
-import type { Device } from "../device.js";
-import type { FloatDType } from "../dtype.js";
+import type { Device } from "../core/device.js";
+import type { FloatDType } from "../core/dtype.js";
 import type { Block, BlockStack, StreamNorm } from "../nn/block-parts.js";
 import type { DropoutSeeds } from "../nn/dropout.js";
 import { Module } from "../nn/module.js";
 import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { Model } from "./model.js";
 import type { ObserverOption } from "./pass.js";
 

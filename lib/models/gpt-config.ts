@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 import {
   checkBoolean,

@@ -1,6 +1,6 @@
 // Configurations of the Llama family, whose options cover the differences between its members.
-import { checkArray, checkChoice, checkInteger, checkNumber, checkObject, mostLayers } from "../check.js";
-import { HeedError } from "../errors.js";
+import { checkArray, checkChoice, checkInteger, checkNumber, checkObject, mostLayers } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 import { rotaryFrequencies, type RotaryScaling } from "../ops/rotary-table.js";
 

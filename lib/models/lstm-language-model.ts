@@ -1,4 +1,4 @@
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import { Dropout } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { KvCache } from "../nn/kv-cache.js";
@@ -8,8 +8,8 @@ import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projec
 import { checkBoolean, checkInteger, checkNumber, checkObject } from "../ops/check.js";
 import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { transpose } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { checkPass, type PassOptions } from "./pass.js";
 import { lastTokens } from "../nn/last-tokens.js";
 import { initializerOf, Model, type ModelOptions } from "./model.js";

@@ -1,5 +1,5 @@
-import { type Device, device as deviceOf } from "../device.js";
-import type { FloatDType } from "../dtype.js";
+import { type Device, device as deviceOf } from "../core/device.js";
+import type { FloatDType } from "../core/dtype.js";
 import { DropoutSeeds } from "../nn/dropout.js";
 import type { Embedding } from "../nn/embedding.js";
 import { Initializer } from "../nn/init.js";

@@ -1,10 +1,10 @@
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { AttentionCache } from "../nn/attention-cache.js";
 import { KvCache } from "../nn/kv-cache.js";
 import { PagedPass } from "../nn/kv-pages.js";
 import { Observer } from "../nn/observer.js";
 import { checkDType, checkInteger, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
-import type { IntTensor } from "../tensor.js";
+import type { IntTensor } from "../core/tensor.js";
 
 /** Option to observe a forward pass. */
 export interface ObserverOption {

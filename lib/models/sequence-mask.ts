@@ -1,13 +1,13 @@
 // Options of a decoder's forward pass that change which tokens a token sees: padding, packed documents, prefixes and
 // block masks. By default a token sees all tokens before it in its sequence.
-import type { Device } from "../device.js";
-import { HeedError } from "../errors.js";
+import type { Device } from "../core/device.js";
+import { HeedError } from "../util/errors.js";
 import type { AttentionCache } from "../nn/attention-cache.js";
 import { KvCache } from "../nn/kv-cache.js";
 import type { BlockMask } from "../ops/attention.js";
 import { documentRanges, prefixRanges } from "../ops/attention-masks.js";
 import { checkArray, checkObject } from "../ops/check.js";
-import type { IntTensor } from "../tensor.js";
+import type { IntTensor } from "../core/tensor.js";
 
 /** Options that change which tokens a token sees. */
 export interface SequenceMaskOptions {

@@ -1,5 +1,5 @@
-import { checkBoolean, checkInteger, checkNumber, checkObject, mostLayers } from "../check.js";
-import { HeedError } from "../errors.js";
+import { checkBoolean, checkInteger, checkNumber, checkObject, mostLayers } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 
 /** Size and options of a T5. */

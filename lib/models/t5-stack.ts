@@ -1,9 +1,9 @@
 // Blocks of T5's encoder and decoder (Raffel et al. 2020). Classes and parameters have the names of Hugging Face's
 // files.
-import { largest } from "../largest.js";
-import { isRecording } from "../autograd.js";
-import { tensor } from "../creation.js";
-import type { FloatDType } from "../dtype.js";
+import { largest } from "../util/largest.js";
+import { isRecording } from "../core/autograd.js";
+import { tensor } from "../core/creation.js";
+import type { FloatDType } from "../core/dtype.js";
 import { attend, type AttentionContext, type AttentionRules, wantsScores } from "../nn/attend.js";
 import {
   type AttentionProjections,
@@ -30,8 +30,8 @@ import { add, less } from "../ops/binary.js";
 import { gated } from "../ops/gated.js";
 import { log } from "../ops/unary.js";
 import { reshape } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import type { KvCache } from "../nn/kv-cache.js";
 import type { DecoderContext } from "./sequence-to-sequence.js";
 import type { T5Config } from "./t5-config.js";

@@ -3,7 +3,7 @@ import { Linear } from "../nn/linear.js";
 import type { Observer } from "../nn/observer.js";
 import type { OutputProjection } from "../nn/output-projection.js";
 import { mul } from "../ops/binary.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { checkT5Config, type T5Config } from "./t5-config.js";
 import { T5Stack } from "./t5-stack.js";
 import { initializerOf, type ModelOptions } from "./model.js";

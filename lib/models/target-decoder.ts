@@ -1,12 +1,12 @@
-import { noGrad } from "../autograd.js";
-import type { Device } from "../device.js";
-import type { FloatDType } from "../dtype.js";
-import { HeedError } from "../errors.js";
+import { noGrad } from "../core/autograd.js";
+import type { Device } from "../core/device.js";
+import type { FloatDType } from "../core/dtype.js";
+import { HeedError } from "../util/errors.js";
 import { CrossMemory, type EncodedSource } from "../nn/cross-memory.js";
 import { KvCache } from "../nn/kv-cache.js";
 import { checkInteger } from "../ops/check.js";
-import { scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import type { PassOptions } from "./pass.js";
 
 /** Model with a decoder that attends to encoded sources. */

@@ -5,8 +5,8 @@
 import { attention, type BlockMask, packedAttention } from "../ops/attention.js";
 import { rotary } from "../ops/rotary.js";
 import { unfusedAttention, type UnfusedAttentionOptions } from "../ops/unfused-attention.js";
-import { zeros } from "../creation.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { zeros } from "../core/creation.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import type { Dropout } from "./dropout.js";
 import { cutHeads, joinHeads } from "./heads.js";
 import type { AttentionCache } from "./attention-cache.js";

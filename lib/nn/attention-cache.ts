@@ -1,5 +1,5 @@
 import type { AttentionOptions } from "../ops/attention.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 
 /** Keys and values of one attention layer, [B, S, Hkv, D] each. */
 export interface LayerCache {

@@ -1,8 +1,8 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { alibiSlopes } from "../ops/attention-masks.js";
 import { checkFloat, checkInteger, checkNumber, checkShapeIs, largestFloat } from "../ops/check.js";
-import { keep } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { keep } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { type AttentionContext, type AttentionRules, attendPacked } from "./attend.js";
 import { type AttentionProjections, packedLayer, wholeLayer } from "./block-parts.js";
 import { Dropout, type DropoutSeeds } from "./dropout.js";

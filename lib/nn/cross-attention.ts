@@ -1,5 +1,5 @@
 import { checkFloat, checkObject, checkShapeIs } from "../ops/check.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { type AttentionContext, type AttentionRules, attend } from "./attend.js";
 import { type AttentionProjections, packedLayer, wholeLayer } from "./block-parts.js";
 import { Dropout, type DropoutSeeds } from "./dropout.js";

@@ -1,10 +1,10 @@
-import { noGrad } from "../autograd.js";
-import { ops } from "../native.js";
+import { noGrad } from "../core/autograd.js";
+import { ops } from "../core/native.js";
 import { embedding } from "../ops/embedding.js";
 import { contiguous, narrow, reshape } from "../ops/views.js";
-import { keep, scope } from "../scope.js";
-import { tensor } from "../creation.js";
-import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
+import { keep, scope } from "../core/scope.js";
+import { tensor } from "../core/creation.js";
+import { allocate, type FloatTensor, type IntTensor } from "../core/tensor.js";
 
 /** Encoded sources in the form that a decoder's layers attend to. */
 export interface EncodedSource {

@@ -1,5 +1,5 @@
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 import type { AttentionContext } from "./attend.js";
 import { Attention, type AttentionConfig } from "./attention.js";
 import type { Block, BlockParts } from "./block-parts.js";

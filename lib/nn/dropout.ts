@@ -1,7 +1,7 @@
 import { add, mul } from "../ops/binary.js";
 import { checkInteger, checkNumber } from "../ops/check.js";
 import { dropout } from "../ops/dropout.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { Module } from "./module.js";
 
 /**

@@ -1,8 +1,8 @@
 import { checkInteger, checkObject } from "../ops/check.js";
 import { embedding, type EmbeddingOptions } from "../ops/embedding.js";
 import { quantizedEmbedding } from "../ops/quantize.js";
-import type { Device } from "../device.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { Device } from "../core/device.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import type { Initializer } from "./init.js";
 import { WeightLayer } from "./weight-layer.js";
 

@@ -2,7 +2,7 @@ import { activate, type Activation } from "../ops/activation.js";
 import { feedForward } from "../ops/feed-forward.js";
 import { gated, packedGated } from "../ops/gated.js";
 import { contiguous, narrow } from "../ops/views.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { type FeedForwardProjections, packedLayer, wholeLayer } from "./block-parts.js";
 import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";

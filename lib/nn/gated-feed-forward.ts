@@ -1,6 +1,6 @@
 import type { Activation } from "../ops/activation.js";
 import { checkInteger, checkObject } from "../ops/check.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { type FeedForwardProjections, wholeLayer } from "./block-parts.js";
 import { gatedLayers } from "./feed-forward.js";
 import type { Initializer } from "./init.js";

@@ -1,5 +1,5 @@
 import { checkFloat, checkInteger, checkObject, checkShapeIs } from "../ops/check.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { type AttentionContext, attend } from "./attend.js";
 import { type AttentionProjections, wholeLayer } from "./block-parts.js";
 import { Dropout, DropoutSeeds } from "./dropout.js";

@@ -1,7 +1,7 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { checkInteger } from "../ops/check.js";
 import { narrow, reshape } from "../ops/views.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 
 /** Numbers and sizes of the heads of an attention module. */
 export interface HeadsConfig {

@@ -1,11 +1,11 @@
-import { parameter } from "../autograd.js";
-import { checkInteger } from "../check.js";
-import type { Device } from "../device.js";
-import type { FloatDType } from "../dtype.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { numel, type Shape } from "../shape.js";
-import { allocate, allocateLater, type FloatTensor } from "../tensor.js";
+import { parameter } from "../core/autograd.js";
+import { checkInteger } from "../util/check.js";
+import type { Device } from "../core/device.js";
+import type { FloatDType } from "../core/dtype.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { numel, type Shape } from "../core/shape.js";
+import { allocate, allocateLater, type FloatTensor } from "../core/tensor.js";
 
 /** Limits on the size of a model, which follow from the file that its parameters will be read from. */
 export interface Room {

@@ -1,15 +1,15 @@
-import { checkChoice, checkInteger, checkObject } from "../check.js";
-import { type Device, device as deviceOf } from "../device.js";
-import { type DType, elementBytes, type FloatDType } from "../dtype.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
+import { checkChoice, checkInteger, checkObject } from "../util/check.js";
+import { type Device, device as deviceOf } from "../core/device.js";
+import { type DType, elementBytes, type FloatDType } from "../core/dtype.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
 import { attentionInto, type AttentionOptions } from "../ops/attention.js";
 import { cacheWriteInto } from "../ops/cache-write.js";
 import { type StoredKeys, tensorsOf } from "../ops/quantized-keys.js";
 import { narrow } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { Shape } from "../shape.js";
-import { allocate, type FloatTensor, type IntTensor, type Tensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { Shape } from "../core/shape.js";
+import { allocate, type FloatTensor, type IntTensor, type Tensor } from "../core/tensor.js";
 import type { AttentionCache } from "./attention-cache.js";
 
 /** Configuration of `KvPages`. */

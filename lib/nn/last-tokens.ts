@@ -1,7 +1,7 @@
 import { embedding } from "../ops/embedding.js";
 import { reshape } from "../ops/views.js";
-import { tensor } from "../creation.js";
-import type { FloatTensor } from "../tensor.js";
+import { tensor } from "../core/creation.js";
+import type { FloatTensor } from "../core/tensor.js";
 
 /**
  * Returns the state of each sequence's last real token, [B, C], from the states x [B, T, C]. Sequence b has counts[b]

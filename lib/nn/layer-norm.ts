@@ -2,7 +2,7 @@ import { add, mul, sub } from "../ops/binary.js";
 import { checkInteger, checkNumber, checkObject } from "../ops/check.js";
 import { addLayerNorm, layerNorm } from "../ops/layer-norm.js";
 import { mean } from "../ops/reduce.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import type { Initializer } from "./init.js";
 import { Module } from "./module.js";
 import { scaled } from "./observed-norm.js";

@@ -1,11 +1,11 @@
-import { type Device, device as deviceOf } from "../device.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
+import { type Device, device as deviceOf } from "../core/device.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
 import { checkFloat, checkInteger, checkObject, checkShapeIs } from "../ops/check.js";
 import { type FeatureMap, linearAttention, type LinearState, retentionDecay } from "../ops/linear-attention.js";
-import { keep } from "../scope.js";
-import { zeros } from "../creation.js";
-import type { FloatTensor } from "../tensor.js";
+import { keep } from "../core/scope.js";
+import { zeros } from "../core/creation.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { cutHeads, headSizeOf, joinHeads } from "./heads.js";
 import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";

@@ -1,7 +1,7 @@
 import { checkInteger, checkObject } from "../ops/check.js";
 import { linear, type LinearOptions } from "../ops/linear.js";
 import { quantizedLinear } from "../ops/quantize.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import type { Initializer } from "./init.js";
 import { Module } from "./module.js";
 import { WeightLayer } from "./weight-layer.js";

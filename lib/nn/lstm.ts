@@ -1,11 +1,11 @@
-import { ops } from "../native.js";
+import { ops } from "../core/native.js";
 import { mul } from "../ops/binary.js";
 import { checkInteger, checkObject, checkShapeIs } from "../ops/check.js";
 import { linear } from "../ops/linear.js";
 import { lstm, type LstmState } from "../ops/lstm.js";
 import { reshape, transpose } from "../ops/views.js";
-import { tensor } from "../creation.js";
-import type { FloatTensor } from "../tensor.js";
+import { tensor } from "../core/creation.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { Dropout, type DropoutSeeds } from "./dropout.js";
 import type { Initializer } from "./init.js";
 import type { KvCache } from "./kv-cache.js";

@@ -1,10 +1,10 @@
-import type { Device } from "../device.js";
-import { dtypes, elementBytes, type FloatDType } from "../dtype.js";
-import { describe, HeedError } from "../errors.js";
-import { checkObject } from "../check.js";
+import type { Device } from "../core/device.js";
+import { dtypes, elementBytes, type FloatDType } from "../core/dtype.js";
+import { describe, HeedError } from "../util/errors.js";
+import { checkObject } from "../util/check.js";
 import { type ActivationBits, checkActivations, checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
-import { checkSaved, type SavedTensor } from "../saved-tensor.js";
-import { type FloatTensor, Tensor } from "../tensor.js";
+import { checkSaved, type SavedTensor } from "../core/saved-tensor.js";
+import { type FloatTensor, Tensor } from "../core/tensor.js";
 
 /** Returns true if the value is a parameter; a weight that was quantised is disposed and no longer one. */
 function isParameter(value: unknown): value is FloatTensor {

@@ -1,4 +1,4 @@
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 
 /**
  * Pattern for the dotted names of modules and parameters. A string matches a name that contains its parts one after

@@ -1,7 +1,7 @@
 import { add, div } from "../ops/binary.js";
 import { mean } from "../ops/reduce.js";
 import { sqrt, square } from "../ops/unary.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import type { Observer } from "./observer.js";
 
 /** Returns x [..., C] divided by its root mean square over C, which the observer sees as hook_scale [..., 1]. */

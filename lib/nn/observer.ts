@@ -1,7 +1,7 @@
-import { checkFunction } from "../check.js";
+import { checkFunction } from "../util/check.js";
 import { checkFloat, checkObject, checkShapeIs } from "../ops/check.js";
 import { reshape } from "../ops/views.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 
 /**
  * Function that receives a value of a forward pass and its name. If it returns a tensor of the same shape and dtype,

@@ -4,7 +4,7 @@ import { linear } from "../ops/linear.js";
 import { linearCrossEntropy, type LinearCrossEntropyOptions } from "../ops/linear-cross-entropy.js";
 import { quantizedLinear } from "../ops/quantize.js";
 import { quantizedLinearCrossEntropy } from "../ops/quantized-cross-entropy.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import type { Embedding } from "./embedding.js";
 import { Linear } from "./linear.js";
 

@@ -1,9 +1,9 @@
-import { tensor } from "../creation.js";
+import { tensor } from "../core/creation.js";
 import { cacheWrite } from "../ops/cache-write.js";
 import { embedding } from "../ops/embedding.js";
 import { reshape } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import type { LayerCache } from "./attention-cache.js";
 import { KvPages, type KvPagesConfig } from "./kv-pages.js";
 

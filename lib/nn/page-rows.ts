@@ -1,6 +1,6 @@
-import { tensor } from "../creation.js";
+import { tensor } from "../core/creation.js";
 import { narrow } from "../ops/views.js";
-import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
+import { allocate, type FloatTensor, type IntTensor } from "../core/tensor.js";
 import type { LayerCache } from "./attention-cache.js";
 import type { KvPages, KvPagesConfig } from "./kv-pages.js";
 import { type PageCopy, PagePool, tokensAt } from "./page-pool.js";

@@ -1,13 +1,13 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { add, div } from "../ops/binary.js";
 import { checkChoice, checkFloat, checkInteger, checkObject, checkShapeIs } from "../ops/check.js";
 import { matmul } from "../ops/matmul.js";
 import { max } from "../ops/reduce.js";
 import { narrow, reshape } from "../ops/views.js";
-import { scope } from "../scope.js";
-import { tensor } from "../creation.js";
+import { scope } from "../core/scope.js";
+import { tensor } from "../core/creation.js";
 import { lastTokens } from "./last-tokens.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 
 /**
  * Way to make one vector of the states of a text's tokens: "cls" takes the first token's, "last" the last token's, "mean"

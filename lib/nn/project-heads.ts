@@ -1,8 +1,8 @@
 import { add, mul, sub } from "../ops/binary.js";
 import { sum } from "../ops/reduce.js";
 import { reshape } from "../ops/views.js";
-import { tensor } from "../creation.js";
-import type { FloatTensor } from "../tensor.js";
+import { tensor } from "../core/creation.js";
+import type { FloatTensor } from "../core/tensor.js";
 import type { Linear } from "./linear.js";
 import type { Observer } from "./observer.js";
 

@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import type { QuantizeOptions } from "../ops/quantize.js";
 import type { Module } from "./module.js";
 import { QuantizedWeight } from "./quantized-weight.js";

@@ -1,6 +1,6 @@
-import { keep } from "../scope.js";
-import type { BlockFormat } from "../block-formats.js";
-import type { Device } from "../device.js";
+import { keep } from "../core/scope.js";
+import type { BlockFormat } from "../core/block-formats.js";
+import type { Device } from "../core/device.js";
 import {
   type ActivationBits,
   type BlockTensors,
@@ -10,7 +10,7 @@ import {
   type QuantizedTensors,
   type QuantizeOptions,
 } from "../ops/quantize.js";
-import type { Tensor } from "../tensor.js";
+import type { Tensor } from "../core/tensor.js";
 import { Module } from "./module.js";
 
 /** A weight in codes, with the bits to which its products may round activations. */

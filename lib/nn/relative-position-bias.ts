@@ -1,13 +1,13 @@
-import { HeedError } from "../errors.js";
-import { largest } from "../largest.js";
+import { HeedError } from "../util/errors.js";
+import { largest } from "../util/largest.js";
 import { checkInteger, checkObject } from "../ops/check.js";
 import { embedding } from "../ops/embedding.js";
 import { add } from "../ops/binary.js";
 import { contiguous, transpose } from "../ops/views.js";
-import { keep, scope } from "../scope.js";
-import type { FloatDType } from "../dtype.js";
-import { tensor } from "../creation.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { keep, scope } from "../core/scope.js";
+import type { FloatDType } from "../core/dtype.js";
+import { tensor } from "../core/creation.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import type { Initializer } from "./init.js";
 import { Module } from "./module.js";
 

@@ -1,4 +1,4 @@
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import type { Dropout } from "./dropout.js";
 import { type Observer, see } from "./observer.js";
 

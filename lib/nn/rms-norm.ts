@@ -1,7 +1,7 @@
 import { mul } from "../ops/binary.js";
 import { checkInteger, checkNumber, checkObject } from "../ops/check.js";
 import { addRmsNorm, rmsNorm } from "../ops/rms-norm.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import type { Initializer } from "./init.js";
 import { Module } from "./module.js";
 import { scaled } from "./observed-norm.js";

@@ -1,8 +1,8 @@
-import { noGrad, parameter } from "../autograd.js";
+import { noGrad, parameter } from "../core/autograd.js";
 import { dequantize, quantize, type QuantizeOptions } from "../ops/quantize.js";
 import { contiguous, transpose } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { Module } from "./module.js";
 import { type BlockWeight, QuantizedWeight } from "./quantized-weight.js";
 

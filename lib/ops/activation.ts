@@ -1,6 +1,6 @@
-import { checkChoice } from "../check.js";
-import { nativeActivations } from "../native-kinds.js";
-import type { FloatTensor } from "../tensor.js";
+import { checkChoice } from "../util/check.js";
+import { nativeActivations } from "../core/native-kinds.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { checkFloat } from "./check.js";
 import { gelu, relu, sigmoid, silu, unaryBackward, unaryOf } from "./unary.js";
 

@@ -1,7 +1,7 @@
 /** Block masks for `attention`: patterns whose cost grows more slowly than the square of the sequence length. */
-import { HeedError } from "../errors.js";
-import { Permutation } from "../permutation.js";
-import { tensor } from "../creation.js";
+import { HeedError } from "../util/errors.js";
+import { Permutation } from "../util/permutation.js";
+import { tensor } from "../core/creation.js";
 import type { BlockMask } from "./attention.js";
 import type { MaskOptions } from "./attention-masks.js";
 import { checkInteger, checkObject } from "./check.js";

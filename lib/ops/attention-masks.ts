@@ -1,9 +1,9 @@
 /** Tensors for the options of `attention`. They are computed on the host, once for each batch. */
-import type { Device } from "../device.js";
-import { HeedError } from "../errors.js";
-import { largest } from "../largest.js";
-import { tensor } from "../creation.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { Device } from "../core/device.js";
+import { HeedError } from "../util/errors.js";
+import { largest } from "../util/largest.js";
+import { tensor } from "../core/creation.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { checkArray, checkInteger, checkObject } from "./check.js";
 
 /** Largest number of i32, the dtype of ranges. */

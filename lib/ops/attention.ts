@@ -1,9 +1,9 @@
-import { needsGrad, record } from "../autograd.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import type { DType } from "../dtype.js";
-import { formatShape } from "../shape.js";
-import { allocate, type FloatTensor, type IntTensor, Tensor } from "../tensor.js";
+import { needsGrad, record } from "../core/autograd.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import type { DType } from "../core/dtype.js";
+import { formatShape } from "../core/shape.js";
+import { allocate, type FloatTensor, type IntTensor, Tensor } from "../core/tensor.js";
 import {
   checkDType,
   checkFloat,

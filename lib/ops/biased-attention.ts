@@ -1,6 +1,6 @@
-import { HeedError } from "../errors.js";
-import { broadcastShapes, formatShape, sameShape } from "../shape.js";
-import type { FloatTensor } from "../tensor.js";
+import { HeedError } from "../util/errors.js";
+import { broadcastShapes, formatShape, sameShape } from "../core/shape.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { checkFloat, checkNumber, checkObject, checkShapeIs } from "./check.js";
 import { unfusedAttention } from "./unfused-attention.js";
 

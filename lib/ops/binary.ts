@@ -1,10 +1,10 @@
-import { attach, needsGrad } from "../autograd.js";
-import { ops } from "../native.js";
-import { binaryKinds } from "../native-kinds.js";
-import { broadcastShapes } from "../shape.js";
-import { full } from "../creation.js";
-import { allocate, type FloatTensor, Tensor } from "../tensor.js";
-import { scope } from "../scope.js";
+import { attach, needsGrad } from "../core/autograd.js";
+import { ops } from "../core/native.js";
+import { binaryKinds } from "../core/native-kinds.js";
+import { broadcastShapes } from "../core/shape.js";
+import { full } from "../core/creation.js";
+import { allocate, type FloatTensor, Tensor } from "../core/tensor.js";
+import { scope } from "../core/scope.js";
 import { contribute, expand, wide } from "./broadcast.js";
 import { checkFloat, checkNumber, checkTensor } from "./check.js";
 import { log, neg } from "./unary.js";

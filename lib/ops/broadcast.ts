@@ -1,8 +1,8 @@
-import type { Backward } from "../autograd.js";
-import { ops } from "../native.js";
-import { reduceKinds } from "../native-kinds.js";
-import { contiguousStrides, sameShape, type Shape } from "../shape.js";
-import { allocate, type FloatTensor, type Tensor } from "../tensor.js";
+import type { Backward } from "../core/autograd.js";
+import { ops } from "../core/native.js";
+import { reduceKinds } from "../core/native-kinds.js";
+import { contiguousStrides, sameShape, type Shape } from "../core/shape.js";
+import { allocate, type FloatTensor, type Tensor } from "../core/tensor.js";
 
 /**
  * @internal Returns `x` if it has the shape, otherwise a view of it that is stretched by strides of 0, which the caller

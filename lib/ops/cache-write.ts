@@ -1,5 +1,5 @@
-import { ops } from "../native.js";
-import { type FloatTensor, type IntTensor, Tensor } from "../tensor.js";
+import { ops } from "../core/native.js";
+import { type FloatTensor, type IntTensor, Tensor } from "../core/tensor.js";
 import { checkDType, checkFloat, checkShapeIs, checkTensor } from "./check.js";
 import type { StoredKeys } from "./quantized-keys.js";
 

@@ -1,7 +1,7 @@
-import { type DType, isFloat } from "../dtype.js";
-import { describe, HeedError } from "../errors.js";
-import { formatShape, type Shape } from "../shape.js";
-import { Tensor } from "../tensor.js";
+import { type DType, isFloat } from "../core/dtype.js";
+import { describe, HeedError } from "../util/errors.js";
+import { formatShape, type Shape } from "../core/shape.js";
+import { Tensor } from "../core/tensor.js";
 
 export {
   checkArray,
@@ -13,7 +13,7 @@ export {
   largestFloat,
   mostLayers,
   smallestFloat,
-} from "../check.js";
+} from "../util/check.js";
 export { describe };
 
 /**

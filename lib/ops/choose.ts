@@ -1,5 +1,5 @@
-import { ops } from "../native.js";
-import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
+import { ops } from "../core/native.js";
+import { allocate, type FloatTensor, type IntTensor } from "../core/tensor.js";
 import { checkFloat, checkInteger, checkRank } from "./check.js";
 import { contiguous } from "./views.js";
 

@@ -1,9 +1,9 @@
 /** The cross-entropy of a projection's logits in chunks of rows, for every kind of weight. */
-import { type GradientSlot, needsGrad, record } from "../autograd.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { formatShape, numel, sameShape } from "../shape.js";
-import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
+import { type GradientSlot, needsGrad, record } from "../core/autograd.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { formatShape, numel, sameShape } from "../core/shape.js";
+import { allocate, type FloatTensor, type IntTensor } from "../core/tensor.js";
 import { checkDType, checkInteger, checkNumber, checkTensor } from "./check.js";
 import { type CrossEntropyOptions, lossScale, passScaled } from "./cross-entropy.js";
 import { contiguous } from "./views.js";

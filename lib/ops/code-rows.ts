@@ -4,10 +4,10 @@
 //
 // A row has a byte for each input in 8 bits, a signed integer. In 4 bits it has a byte for two inputs, the low half
 // first; a half is the code plus 8. If the number of inputs is odd, the last half is that of the code 0.
-import { bitsOf, type DataOf, Halves } from "../dtype.js";
-import type { Tensor } from "../tensor.js";
-import { setPart } from "../tensor-pieces.js";
-import { pauseIfLong, pieceLength } from "../turns.js";
+import { bitsOf, type DataOf, Halves } from "../core/dtype.js";
+import type { Tensor } from "../core/tensor.js";
+import { setPart } from "../core/tensor-pieces.js";
+import { pauseIfLong, pieceLength } from "../util/turns.js";
 import { panelOutputs, type QuantizedTensors } from "./quantize.js";
 
 /** Returns the bytes of a row of codes. */

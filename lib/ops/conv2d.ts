@@ -1,5 +1,5 @@
-import { ops } from "../native.js";
-import type { FloatTensor } from "../tensor.js";
+import { ops } from "../core/native.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { checkFloat, checkObject, checkParameter, checkRank, checkShapeIs } from "./check.js";
 import {
   type ConvolutionKernels,

@@ -2,12 +2,12 @@
  * Autograd of all kinds of convolution. A convolution is linear in the image and in the filter, so each of its
  * three kernels (the convolution, and its gradients by image and by filter) has the other two as its gradients.
  */
-import { needsGrad, record } from "../autograd.js";
-import type { Ops } from "../native-ops.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { needsGrad, record } from "../core/autograd.js";
+import type { Ops } from "../core/native-ops.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 import { type Activation, activationBackward, activationIndex } from "./activation.js";
 import { checkParameter, checkShapeIs } from "./check.js";
-import { ops } from "../native.js";
+import { ops } from "../core/native.js";
 import { rounded } from "./precision.js";
 import { contiguous } from "./views.js";
 import { checkImages, slide, type WindowOptions } from "./windows.js";

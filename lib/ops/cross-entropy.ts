@@ -1,10 +1,10 @@
-import { type Backward, needsGrad, record } from "../autograd.js";
-import type { FloatDType } from "../dtype.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { binaryKinds } from "../native-kinds.js";
-import { formatShape, sameShape } from "../shape.js";
-import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
+import { type Backward, needsGrad, record } from "../core/autograd.js";
+import type { FloatDType } from "../core/dtype.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { binaryKinds } from "../core/native-kinds.js";
+import { formatShape, sameShape } from "../core/shape.js";
+import { allocate, type FloatTensor, type IntTensor } from "../core/tensor.js";
 import { mul } from "./binary.js";
 import { checkDType, checkFloat, checkInteger, checkNumber, checkObject, checkRank, checkTensor } from "./check.js";
 import { contiguous } from "./views.js";

@@ -1,7 +1,7 @@
-import { record } from "../autograd.js";
-import { ops } from "../native.js";
-import { checkAxis, contiguousStrides, numel } from "../shape.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { record } from "../core/autograd.js";
+import { ops } from "../core/native.js";
+import { checkAxis, contiguousStrides, numel } from "../core/shape.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 import { checkBoolean, checkFloat, checkObject } from "./check.js";
 import { contiguous } from "./views.js";
 

@@ -1,9 +1,9 @@
-import { ones } from "../creation.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { scope } from "../scope.js";
-import { formatShape } from "../shape.js";
-import type { FloatTensor } from "../tensor.js";
+import { ones } from "../core/creation.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { scope } from "../core/scope.js";
+import { formatShape } from "../core/shape.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { mul } from "./binary.js";
 import { checkFloat, checkObject, checkParameter, checkRank } from "./check.js";
 import {

@@ -1,6 +1,6 @@
-import { record } from "../autograd.js";
-import { ops } from "../native.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { record } from "../core/autograd.js";
+import { ops } from "../core/native.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 import { checkFloat, checkInteger, checkNumber } from "./check.js";
 import { contiguous } from "./views.js";
 

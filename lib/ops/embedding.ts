@@ -1,9 +1,9 @@
-import { record } from "../autograd.js";
-import type { FloatDType } from "../dtype.js";
-import { ops } from "../native.js";
-import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
+import { record } from "../core/autograd.js";
+import type { FloatDType } from "../core/dtype.js";
+import { ops } from "../core/native.js";
+import { allocate, type FloatTensor, type IntTensor } from "../core/tensor.js";
 import { checkDType, checkFloat, checkObject, checkShapeIs, checkTensor } from "./check.js";
-import { scope } from "../scope.js";
+import { scope } from "../core/scope.js";
 import { checkRounding, writeGradient } from "./precision.js";
 import { contiguous } from "./views.js";
 

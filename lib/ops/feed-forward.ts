@@ -1,6 +1,6 @@
-import { needsGrad, record } from "../autograd.js";
-import { ops } from "../native.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { needsGrad, record } from "../core/autograd.js";
+import { ops } from "../core/native.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 import { activated, type Activation, activationIndex } from "./activation.js";
 import { checkFloat, checkObject, checkRank } from "./check.js";
 import { checkProjection, checkResidual, type Layout, projectionGradients } from "./projection.js";

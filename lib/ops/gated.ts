@@ -1,8 +1,8 @@
-import { type Backward, record } from "../autograd.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { formatShape, sameShape } from "../shape.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { type Backward, record } from "../core/autograd.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { formatShape, sameShape } from "../core/shape.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 import { type Activation, activationIndex } from "./activation.js";
 import { checkFloat, checkRank } from "./check.js";
 import { contiguous } from "./views.js";

@@ -1,6 +1,6 @@
-import { noGrad, record } from "../autograd.js";
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { noGrad, record } from "../core/autograd.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { div, greater, maximum, mul, sub } from "./binary.js";
 import { checkFloat, checkRank } from "./check.js";
 import { sum } from "./reduce.js";

@@ -1,10 +1,10 @@
-import { needsGrad, record } from "../autograd.js";
-import type { FloatDType } from "../dtype.js";
-import { describe, HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { scope } from "../scope.js";
-import { full, tensor } from "../creation.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { needsGrad, record } from "../core/autograd.js";
+import type { FloatDType } from "../core/dtype.js";
+import { describe, HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { scope } from "../core/scope.js";
+import { full, tensor } from "../core/creation.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 import { add, div } from "./binary.js";
 import { checkDType, checkFloat, checkInteger, checkNumber, checkObject, checkShapeIs, checkTensor } from "./check.js";
 import { matmul } from "./matmul.js";

@@ -1,7 +1,7 @@
-import type { GradientSlot } from "../autograd.js";
-import { ops } from "../native.js";
-import { numel } from "../shape.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { GradientSlot } from "../core/autograd.js";
+import { ops } from "../core/native.js";
+import { numel } from "../core/shape.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { checkFloat, checkObject, checkRank } from "./check.js";
 import { checkChunked, chunkedCrossEntropy } from "./chunked-cross-entropy.js";
 import type { CrossEntropyOptions } from "./cross-entropy.js";

@@ -1,9 +1,9 @@
-import { record } from "../autograd.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { formatShape } from "../shape.js";
-import { scope } from "../scope.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { record } from "../core/autograd.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { formatShape } from "../core/shape.js";
+import { scope } from "../core/scope.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 import { checkFloat, checkObject, checkShapeIs } from "./check.js";
 import { rounded } from "./precision.js";
 import { checkProjection, projectionGradients } from "./projection.js";

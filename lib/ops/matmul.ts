@@ -1,9 +1,9 @@
-import { record } from "../autograd.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { reduceKinds } from "../native-kinds.js";
-import { broadcastShapes, contiguousStrides, formatShape, sameShape, type Shape } from "../shape.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { record } from "../core/autograd.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { reduceKinds } from "../core/native-kinds.js";
+import { broadcastShapes, contiguousStrides, formatShape, sameShape, type Shape } from "../core/shape.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 import { checkFloat, checkRank } from "./check.js";
 import { transposed } from "./views.js";
 

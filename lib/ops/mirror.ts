@@ -1,8 +1,8 @@
-import { tensor } from "../creation.js";
-import { describe, HeedError } from "../errors.js";
-import { scope } from "../scope.js";
-import { checkAxis, formatShape, numel } from "../shape.js";
-import type { FloatTensor } from "../tensor.js";
+import { tensor } from "../core/creation.js";
+import { describe, HeedError } from "../util/errors.js";
+import { scope } from "../core/scope.js";
+import { checkAxis, formatShape, numel } from "../core/shape.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { checkArray, checkChoice, checkFloat, checkInteger } from "./check.js";
 import { embedding } from "./embedding.js";
 import { reshape } from "./views.js";

@@ -1,9 +1,9 @@
 /** Code that layer norm and RMS norm share. */
-import { type Backward, needsGrad, record } from "../autograd.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { formatShape, sameShape } from "../shape.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { type Backward, needsGrad, record } from "../core/autograd.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { formatShape, sameShape } from "../core/shape.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 import { checkFloat, checkNumber, checkObject, checkParameter, checkRank, checkShapeIs } from "./check.js";
 import { contiguous } from "./views.js";
 

@@ -1,8 +1,8 @@
 /** Token ids of several sequences as one tensor. It is built on the host, once for each batch. */
-import type { Device } from "../device.js";
-import { largest } from "../largest.js";
-import { tensor } from "../creation.js";
-import type { IntTensor } from "../tensor.js";
+import type { Device } from "../core/device.js";
+import { largest } from "../util/largest.js";
+import { tensor } from "../core/creation.js";
+import type { IntTensor } from "../core/tensor.js";
 import { checkArray, checkInteger, checkObject } from "./check.js";
 
 /** Options of `padSequences`. */

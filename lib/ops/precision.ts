@@ -6,13 +6,13 @@
  * The opposite serves inference: activations in f32 beside a weight that is kept in the 16 bits of its file. Products
  * read such a weight as it is, because its numbers are numbers in f32 too.
  */
-import { type GradientSlot, isRecording } from "../autograd.js";
-import type { FloatDType } from "../dtype.js";
-import { HeedError } from "../errors.js";
-import { Graph } from "../graph.js";
-import { ops } from "../native.js";
-import { Rounding } from "../rounding.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { type GradientSlot, isRecording } from "../core/autograd.js";
+import type { FloatDType } from "../core/dtype.js";
+import { HeedError } from "../util/errors.js";
+import { Graph } from "../core/graph.js";
+import { ops } from "../core/native.js";
+import { Rounding } from "../core/rounding.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 
 /**
  * Checks that activations of `dtype` can be combined with parameters of dtype `parameters`.

@@ -1,9 +1,9 @@
 /** Code that the projections share: checks of their operands, and the gradients of their parameters. */
-import type { Backward, GradientSlot } from "../autograd.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { formatShape, numel, sameShape } from "../shape.js";
-import type { FloatTensor } from "../tensor.js";
+import type { Backward, GradientSlot } from "../core/autograd.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { formatShape, numel, sameShape } from "../core/shape.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { checkChoice, checkFloat, checkParameter, checkShapeIs, checkTensor } from "./check.js";
 import { writeGradient } from "./precision.js";
 import { transposed } from "./views.js";

@@ -1,11 +1,11 @@
-import { isRecording, needsGrad, record } from "../autograd.js";
-import { type BlockFormat, blockFormats } from "../block-formats.js";
-import type { Device } from "../device.js";
-import type { DType, FloatDType } from "../dtype.js";
-import { describe, HeedError, oneOf } from "../errors.js";
-import { ops } from "../native.js";
-import { formatShape } from "../shape.js";
-import { allocate, type FloatTensor, type IntTensor, type Tensor } from "../tensor.js";
+import { isRecording, needsGrad, record } from "../core/autograd.js";
+import { type BlockFormat, blockFormats } from "../core/block-formats.js";
+import type { Device } from "../core/device.js";
+import type { DType, FloatDType } from "../core/dtype.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { formatShape } from "../core/shape.js";
+import { allocate, type FloatTensor, type IntTensor, type Tensor } from "../core/tensor.js";
 import { type Activation, activationBackward, activationIndex } from "./activation.js";
 import {
   checkChoice,

@@ -1,5 +1,5 @@
-import type { GradientSlot } from "../autograd.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { GradientSlot } from "../core/autograd.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { checkObject } from "./check.js";
 import { checkChunked, type ChunkOptions, chunkedCrossEntropy } from "./chunked-cross-entropy.js";
 import { writeProjectionGradients } from "./projection.js";

@@ -1,4 +1,4 @@
-import { type FloatTensor, Tensor } from "../tensor.js";
+import { type FloatTensor, Tensor } from "../core/tensor.js";
 
 /**
  * Keys or values in 8 bits, for inference. Each head of a token has D int8 codes, which are stored as u8, and a scale. A

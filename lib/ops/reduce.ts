@@ -1,10 +1,10 @@
-import { record } from "../autograd.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { reduceKinds } from "../native-kinds.js";
-import { scope } from "../scope.js";
-import { checkAxis, contiguousStrides, numel } from "../shape.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { record } from "../core/autograd.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { reduceKinds } from "../core/native-kinds.js";
+import { scope } from "../core/scope.js";
+import { checkAxis, contiguousStrides, numel } from "../core/shape.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 import { equal, mul } from "./binary.js";
 import { checkArray, checkFloat, checkObject } from "./check.js";
 import { reciprocal } from "./unary.js";

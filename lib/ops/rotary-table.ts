@@ -1,8 +1,8 @@
-import { checkArray, checkBoolean, checkInteger, checkNumber, checkObject } from "../check.js";
-import { type Device, device as deviceOf } from "../device.js";
-import { describe, HeedError } from "../errors.js";
-import { tensor } from "../creation.js";
-import type { Tensor } from "../tensor.js";
+import { checkArray, checkBoolean, checkInteger, checkNumber, checkObject } from "../util/check.js";
+import { type Device, device as deviceOf } from "../core/device.js";
+import { describe, HeedError } from "../util/errors.js";
+import { tensor } from "../core/creation.js";
+import type { Tensor } from "../core/tensor.js";
 
 /**
  * Method by which a model reads positions beyond those it was trained on: the `rope_scaling` of checkpoints.

@@ -1,8 +1,8 @@
-import { record } from "../autograd.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { formatShape } from "../shape.js";
-import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
+import { record } from "../core/autograd.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { formatShape } from "../core/shape.js";
+import { allocate, type FloatTensor, type IntTensor } from "../core/tensor.js";
 import { checkDType, checkFloat, checkObject, checkShapeIs, checkTensor } from "./check.js";
 import { contiguous } from "./views.js";
 

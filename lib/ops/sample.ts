@@ -1,8 +1,8 @@
-import { empty } from "../creation.js";
-import type { Device } from "../device.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
+import { empty } from "../core/creation.js";
+import type { Device } from "../core/device.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { allocate, type FloatTensor, type IntTensor } from "../core/tensor.js";
 import {
   checkDType,
   checkFloat,
@@ -14,7 +14,7 @@ import {
   largestFloat,
   smallestFloat,
 } from "./check.js";
-import { keep } from "../scope.js";
+import { keep } from "../core/scope.js";
 import { contiguous } from "./views.js";
 
 /** Options that say how the next token is chosen from the logits. They are applied in this order. */

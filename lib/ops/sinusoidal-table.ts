@@ -1,8 +1,8 @@
-import { checkBoolean, checkChoice, checkInteger, checkObject } from "../check.js";
-import { type Device, device as deviceOf } from "../device.js";
-import { HeedError } from "../errors.js";
-import { tensor } from "../creation.js";
-import type { Tensor } from "../tensor.js";
+import { checkBoolean, checkChoice, checkInteger, checkObject } from "../util/check.js";
+import { type Device, device as deviceOf } from "../core/device.js";
+import { HeedError } from "../util/errors.js";
+import { tensor } from "../core/creation.js";
+import type { Tensor } from "../core/tensor.js";
 
 /**
  * Variant of sinusoidal positions. Pair i of the C/2 pairs of dimensions turns by 10000^(−exponent) at each position,

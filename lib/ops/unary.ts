@@ -1,8 +1,8 @@
-import { record } from "../autograd.js";
-import { describe, HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { unaryKinds } from "../native-kinds.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { record } from "../core/autograd.js";
+import { describe, HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { unaryKinds } from "../core/native-kinds.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 import { checkFloat } from "./check.js";
 
 type UnaryKind = keyof typeof unaryKinds;

@@ -1,6 +1,6 @@
-import { scope } from "../scope.js";
-import { tensor } from "../creation.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import { tensor } from "../core/creation.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 import { type AttentionOptions, type BlockMask, checkAttention } from "./attention.js";
 import { add, div, greater, less, mul, sub } from "./binary.js";
 import { dropout as drop } from "./dropout.js";

@@ -1,9 +1,9 @@
-import { record } from "../autograd.js";
-import { ops } from "../native.js";
-import { describe, HeedError, oneOf } from "../errors.js";
-import { checkAxis, contiguousStrides, formatShape, resolveShape, type Shape } from "../shape.js";
-import { allocate, type FloatTensor, type Tensor } from "../tensor.js";
-import { type DType, dtypes, isFloat } from "../dtype.js";
+import { record } from "../core/autograd.js";
+import { ops } from "../core/native.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
+import { checkAxis, contiguousStrides, formatShape, resolveShape, type Shape } from "../core/shape.js";
+import { allocate, type FloatTensor, type Tensor } from "../core/tensor.js";
+import { type DType, dtypes, isFloat } from "../core/dtype.js";
 import { checkArray, checkInteger, checkTensor } from "./check.js";
 
 /** Records a view of a floating tensor. Other tensors have no gradients to record. */

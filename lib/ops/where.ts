@@ -1,11 +1,11 @@
-import { attach, needsGrad } from "../autograd.js";
-import { full } from "../creation.js";
-import { isFloat } from "../dtype.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { scope } from "../scope.js";
-import { broadcastShapes, type Shape } from "../shape.js";
-import { allocate, type FloatTensor, Tensor } from "../tensor.js";
+import { attach, needsGrad } from "../core/autograd.js";
+import { full } from "../core/creation.js";
+import { isFloat } from "../core/dtype.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
+import { scope } from "../core/scope.js";
+import { broadcastShapes, type Shape } from "../core/shape.js";
+import { allocate, type FloatTensor, Tensor } from "../core/tensor.js";
 import { contribute, expand } from "./broadcast.js";
 import { checkDType, checkTensor, describe } from "./check.js";
 

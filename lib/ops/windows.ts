@@ -2,9 +2,9 @@
  * Windows that slide over images [B, H, W, C]: the options of convolutions and pooling, as the kernels take
  * them.
  */
-import { HeedError } from "../errors.js";
-import { formatShape, type Shape } from "../shape.js";
-import type { FloatTensor } from "../tensor.js";
+import { HeedError } from "../util/errors.js";
+import { formatShape, type Shape } from "../core/shape.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { checkInteger, checkObject, describe } from "./check.js";
 
 /** A number for both directions, or [vertical, horizontal]. */

@@ -1,4 +1,4 @@
-import { ops } from "../native.js";
+import { ops } from "../core/native.js";
 import { checkNumber, checkObject } from "../ops/check.js";
 import type { Entry } from "./entry.js";
 import { Optimizer, type OptimizerOptions, type SharedNumbers } from "./optimizer.js";

@@ -4,7 +4,7 @@ import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
 import { PositionEmbedding } from "../nn/position-embedding.js";
 import { RelativePositionBias } from "../nn/relative-position-bias.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import type { Trained } from "./parameter-groups.js";
 
 /** Names of embeddings and of layers that project to logits, as heed's and Hugging Face's models call them. */

@@ -1,6 +1,6 @@
-import { noGrad } from "../autograd.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
+import { noGrad } from "../core/autograd.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
 import {
   checkBoolean,
   checkChoice,
@@ -10,9 +10,9 @@ import {
   describe,
   largestFloat,
 } from "../ops/check.js";
-import { scope } from "../scope.js";
-import { numel } from "../shape.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import { numel } from "../core/shape.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 import { type AdamWNumbers, checkAdamW, updateAdamW } from "./adamw.js";
 import { hiddenMatrices, type HiddenMatrices } from "./hidden-matrices.js";
 import { newtonSchulz } from "./newton-schulz.js";

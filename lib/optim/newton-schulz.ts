@@ -1,10 +1,10 @@
-import { ops } from "../native.js";
+import { ops } from "../core/native.js";
 import { add, div, mul } from "../ops/binary.js";
 import { sum } from "../ops/reduce.js";
 import { sqrt, square } from "../ops/unary.js";
 import { transpose } from "../ops/views.js";
-import { scope } from "../scope.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
 
 /** Coefficients of the polynomial a·x + b·x³ + c·x⁵, which Keller Jordan chose for a steep slope at 0. */
 const [a, b, c] = [3.4445, -4.775, 2.0315] as const;

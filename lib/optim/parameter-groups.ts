@@ -1,10 +1,10 @@
 // The parameters of an optimiser, and the groups of them that have settings of their own.
-import { checkArray, checkNumber, checkObject } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkArray, checkNumber, checkObject } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import { Module } from "../nn/module.js";
 import { matchingNames, type NamePattern } from "../nn/name-pattern.js";
 import { checkDType, checkTensor } from "../ops/check.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 
 /** Settings of some of the parameters, which replace those of the optimiser. */
 export interface ParameterGroup {

@@ -1,5 +1,5 @@
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
 import { checkBoolean, checkNumber, checkObject } from "../ops/check.js";
 import type { Entry } from "./entry.js";
 import { Optimizer, type OptimizerOptions, type SharedNumbers } from "./optimizer.js";

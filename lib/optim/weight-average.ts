@@ -1,11 +1,11 @@
-import { checkBoolean, checkFunction, checkInteger, checkNumber, checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
+import { checkBoolean, checkFunction, checkInteger, checkNumber, checkObject } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
+import { ops } from "../core/native.js";
 import { Module } from "../nn/module.js";
-import { checkSaved, type SavedTensor } from "../saved-tensor.js";
-import { allocate, type FloatTensor } from "../tensor.js";
-import { setPieces } from "../tensor-pieces.js";
-import { inPieces } from "../turns.js";
+import { checkSaved, type SavedTensor } from "../core/saved-tensor.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
+import { setPieces } from "../core/tensor-pieces.js";
+import { inPieces } from "../util/turns.js";
 
 /** Options of `WeightAverage`. */
 export interface WeightAverageOptions {

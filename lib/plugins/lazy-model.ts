@@ -1,8 +1,8 @@
 // The model of a plugin: one that the caller has loaded, or the name of one, which is loaded when it is first used.
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import { load, type LoadOptions, type ModelKinds } from "../load/load.js";
 import { Loaded } from "../load/loaded.js";
-import { untilAborted } from "../until-aborted.js";
+import { untilAborted } from "../util/until-aborted.js";
 import { checkNames } from "./option-names.js";
 
 /** Kinds of models that plugins use. */

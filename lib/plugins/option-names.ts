@@ -1,5 +1,5 @@
-import { checkObject } from "../check.js";
-import { HeedError, oneOf } from "../errors.js";
+import { checkObject } from "../util/check.js";
+import { HeedError, oneOf } from "../util/errors.js";
 
 /**
  * Checks that all options are among those with these names. Their values are checked where they are used.

@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { EncoderHead } from "../models/encoder.js";
 import { SequenceToSequence } from "../models/sequence-to-sequence.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";

@@ -2,8 +2,8 @@
 // cross-encoders of sentence-transformers name the activation function of their only logit.
 import path from "node:path";
 import type { ClassificationRecipe, ScoreFunction } from "../embed/classification.js";
-import { describe, HeedError, oneOf } from "../errors.js";
-import { inFile, readJsonFile } from "../files.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
+import { inFile, readJsonFile } from "../util/files.js";
 
 type Json = Readonly<Record<string, unknown>>;
 

@@ -10,11 +10,11 @@
 //
 // A number is code * scale, where a code of 8 bits is a signed integer. One of 4 bits is half of a byte less 8, and the
 // low half comes first.
-import { describe, HeedError, oneOf } from "../errors.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
 import type { PieceMemory, StoredPiece, WeightEntry, WeightFile } from "../formats/weights.js";
 import { codeBytes } from "../ops/code-rows.js";
 import { groupSizes, quantizedBits, type QuantizeOptions } from "../ops/quantize.js";
-import { formatShape, sameShape, type Shape } from "../shape.js";
+import { formatShape, sameShape, type Shape } from "../core/shape.js";
 
 /** Number of bits and size of the groups in which all weights of a folder are quantised. */
 export type Quantization = Required<QuantizeOptions>;

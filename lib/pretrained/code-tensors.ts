@@ -5,7 +5,7 @@ import type { Module } from "../nn/module.js";
 import { QuantizedWeight } from "../nn/quantized-weight.js";
 import { WeightLayer } from "../nn/weight-layer.js";
 import { codeBytes, readCodeRows, readScaleRows } from "../ops/code-rows.js";
-import { pauseIfLong } from "../turns.js";
+import { pauseIfLong } from "../util/turns.js";
 import { codeTypes, scaleName } from "./code-file.js";
 import type { FamilySaving } from "./families/family.js";
 

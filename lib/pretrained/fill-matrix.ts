@@ -1,15 +1,15 @@
 // Fills matrices of a model whose numbers a file stores in another order or precision than the model needs.
 import type { StoredPiece } from "../formats/weights.js";
-import { type BlockFormat, blockFormats } from "../block-formats.js";
+import { type BlockFormat, blockFormats } from "../core/block-formats.js";
 import { BlockWeight, QuantizedWeight } from "../nn/quantized-weight.js";
 import type { WeightLayer } from "../nn/weight-layer.js";
-import { ops } from "../native.js";
+import { ops } from "../core/native.js";
 import { setCodeRows, setScaleRows } from "../ops/code-rows.js";
 import { emptyQuantized, quantizePart, type QuantizeOptions, rowsTogether } from "../ops/quantize.js";
 import { transposed as view } from "../ops/views.js";
-import { allocate, type FloatTensor } from "../tensor.js";
-import { setPart, setPieces } from "../tensor-pieces.js";
-import { pieceLength } from "../turns.js";
+import { allocate, type FloatTensor } from "../core/tensor.js";
+import { setPart, setPieces } from "../core/tensor-pieces.js";
+import { pieceLength } from "../util/turns.js";
 
 /**
  * Quantises the weight of a layer from the pieces of a matrix, which is the weight or its transpose. Only a few rows of

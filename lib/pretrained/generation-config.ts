@@ -1,7 +1,7 @@
 // Reads and writes generation_config.json: the generation options that the authors of a model recommend.
 import path from "node:path";
-import { describe, HeedError } from "../errors.js";
-import { ifThere, inFile, readJsonFile } from "../files.js";
+import { describe, HeedError } from "../util/errors.js";
+import { ifThere, inFile, readJsonFile } from "../util/files.js";
 
 /** Generation options that came with a model; see `generate`. */
 export interface GenerationDefaults {

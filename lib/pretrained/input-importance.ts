@@ -1,16 +1,16 @@
-import { checkArray } from "../check.js";
-import { HeedError } from "../errors.js";
-import { noGrad } from "../autograd.js";
-import { tensor, zeros } from "../creation.js";
+import { checkArray } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
+import { noGrad } from "../core/autograd.js";
+import { tensor, zeros } from "../core/creation.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import { Linear, LinearAdapter, type LinearForwardOptions } from "../nn/linear.js";
-import { ops } from "../native.js";
+import { ops } from "../core/native.js";
 import { add } from "../ops/binary.js";
 import { sum } from "../ops/reduce.js";
 import { square } from "../ops/unary.js";
 import { reshape } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 
 /** Importance of the inputs of a model's matrices, by the names of the parameters: f32 numbers of at least 0. */
 export type InputImportance = ReadonlyMap<string, Float32Array>;

@@ -1,8 +1,8 @@
 // Loads a model from a folder in Hugging Face's format: config.json names the model's family, and model.safetensors,
 // which may be split into shards, has the weights.
 import path from "node:path";
-import { describe, HeedError, oneOf } from "../errors.js";
-import { ifThere, inFile, readJsonFile } from "../files.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
+import { ifThere, inFile, readJsonFile } from "../util/files.js";
 import { readSafetensors } from "../formats/safetensors.js";
 import { readShardedSafetensors } from "../formats/sharded-safetensors.js";
 import type { WeightFile } from "../formats/weights.js";

@@ -1,12 +1,12 @@
 // Loads models from any source, together with their tokenizers.
 import path from "node:path";
 import { adapterNames } from "../adapters/adapters.js";
-import { checkBoolean, checkChoice, checkObject } from "../check.js";
+import { checkBoolean, checkChoice, checkObject } from "../util/check.js";
 import type { ClassificationRecipe } from "../embed/classification.js";
 import type { EmbeddingEncoder, EmbeddingRecipe } from "../embed/embed-texts.js";
-import { describe, HeedError } from "../errors.js";
-import { exists } from "../files.js";
-import { NoSuchModelError } from "../no-such-model-error.js";
+import { describe, HeedError } from "../util/errors.js";
+import { exists } from "../util/files.js";
+import { NoSuchModelError } from "../util/no-such-model-error.js";
 import type { PretrainedOptions } from "../hub/pretrained-options.js";
 import type { ModelOptions } from "../models/model.js";
 import { tokenizerFromFile } from "../tokenizer/from-json.js";

@@ -1,9 +1,9 @@
 // Loads published models from a folder or from the hub.
 import path from "node:path";
-import { checkObject } from "../check.js";
+import { checkObject } from "../util/check.js";
 import type { EmbeddingRecipe } from "../embed/embed-texts.js";
-import { describe, HeedError, oneOf } from "../errors.js";
-import { ifThere } from "../files.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
+import { ifThere } from "../util/files.js";
 import { inspectedFolder } from "../hub/pretrained-folder.js";
 import type { PretrainedOptions } from "../hub/pretrained-options.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";

@@ -1,6 +1,6 @@
 import path from "node:path";
-import { HeedError } from "../errors.js";
-import { exists } from "../files.js";
+import { HeedError } from "../util/errors.js";
+import { exists } from "../util/files.js";
 import { readGguf } from "../formats/gguf.js";
 import { replacedFolder } from "../formats/replace-files.js";
 import type { PretrainedOptions } from "../hub/pretrained-options.js";

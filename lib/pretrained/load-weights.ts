@@ -1,16 +1,16 @@
 // Fills the parameters of a model from a file of weights in any format. Options say how the names and layouts in the
 // file differ from the model's. Before memory is allocated, the sizes in the configuration are compared with the file,
 // so that a malformed configuration cannot exhaust the memory.
-import { type BlockFormat, isBlockFormat } from "../block-formats.js";
-import { HeedError } from "../errors.js";
+import { type BlockFormat, isBlockFormat } from "../core/block-formats.js";
+import { HeedError } from "../util/errors.js";
 import { PieceMemory, type StoredPiece, type WeightFile } from "../formats/weights.js";
 import { type Room, within } from "../nn/init.js";
 import type { Module } from "../nn/module.js";
 import { WeightLayer } from "../nn/weight-layer.js";
 import { type ActivationBits, checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
-import { formatShape, numel, sameShape, type Shape } from "../shape.js";
-import type { FloatTensor } from "../tensor.js";
-import { setPieces } from "../tensor-pieces.js";
+import { formatShape, numel, sameShape, type Shape } from "../core/shape.js";
+import type { FloatTensor } from "../core/tensor.js";
+import { setPieces } from "../core/tensor-pieces.js";
 import { CodeFile } from "./code-file.js";
 import { rowsAreOutputs, setBlocks, setCodes, setQuantized, setTransposed } from "./fill-matrix.js";
 import { halvesOf } from "./stored-dtype.js";

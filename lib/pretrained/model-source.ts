@@ -2,13 +2,13 @@
 // model of the hub or a GGUF file in one, a GGUF file, or a file of llama2.c.
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
-import { describe, HeedError } from "../errors.js";
-import { exists, naming } from "../files.js";
+import { describe, HeedError } from "../util/errors.js";
+import { exists, naming } from "../util/files.js";
 import { partsOfGguf } from "../formats/gguf-parts.js";
 import { isLlama2cTokenizer } from "../formats/llama2c.js";
 import { replacedFolder } from "../formats/replace-files.js";
 import { latestVersion } from "../formats/versioned-folder.js";
-import { NoSuchModelError } from "../no-such-model-error.js";
+import { NoSuchModelError } from "../util/no-such-model-error.js";
 import { inspectedFolder } from "../hub/pretrained-folder.js";
 import type { Inspection, PretrainedOptions } from "../hub/pretrained-options.js";
 import { adapterFiles } from "./peft.js";

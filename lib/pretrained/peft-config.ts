@@ -1,6 +1,6 @@
 // Reads and writes adapter_config.json, PEFT's description of an adapter.
 import type { LoraSettings } from "../adapters/lora-options.js";
-import { describe, HeedError, oneOf } from "../errors.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
 import { booleanOf, expectEntry, numberOf, positiveInteger } from "./families/huggingface-config.js";
 
 /** Contents of an adapter_config.json, as far as heed uses them. */

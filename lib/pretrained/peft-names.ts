@@ -2,7 +2,7 @@
 // the layer's name in Hugging Face's transformers.
 import { Linear } from "../nn/linear.js";
 import type { Module } from "../nn/module.js";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { FamilySaving } from "./families/family.js";
 import { savingOf } from "./families/saving.js";
 

@@ -13,16 +13,16 @@ import {
   setAdapter,
 } from "../adapters/adapters.js";
 import type { Lora } from "../adapters/lora.js";
-import { checkBoolean, checkObject } from "../check.js";
-import { describe, HeedError } from "../errors.js";
-import { inFile, naming, readJsonFile } from "../files.js";
+import { checkBoolean, checkObject } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
+import { inFile, naming, readJsonFile } from "../util/files.js";
 import { writeTextAtomic } from "../formats/atomic-file.js";
 import { readSafetensors, type SafetensorsFile, writeSafetensors } from "../formats/safetensors.js";
 import { freeze } from "../nn/freeze.js";
 import { Linear } from "../nn/linear.js";
 import { checkModule, type Module } from "../nn/module.js";
-import { formatShape, sameShape, type Shape } from "../shape.js";
-import type { FloatTensor } from "../tensor.js";
+import { formatShape, sameShape, type Shape } from "../core/shape.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { fromPeftConfig, type PeftConfig, toPeftConfig } from "./peft-config.js";
 import { type PeftNames, peftNames, type PeftPart } from "./peft-names.js";
 

@@ -1,4 +1,4 @@
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import {
   type ActivationBits,
   checkActivations,

@@ -1,12 +1,12 @@
 // Tensors that a checkpoint has for the parameters of its model: the state of the optimiser, and averages.
 import path from "node:path";
-import { HeedError } from "../errors.js";
-import { ifThere } from "../files.js";
+import { HeedError } from "../util/errors.js";
+import { ifThere } from "../util/files.js";
 import { readSafetensors } from "../formats/safetensors.js";
 import type { Module } from "../nn/module.js";
-import { sameShape, type Shape } from "../shape.js";
-import { setPieces } from "../tensor-pieces.js";
-import { inPieces } from "../turns.js";
+import { sameShape, type Shape } from "../core/shape.js";
+import { setPieces } from "../core/tensor-pieces.js";
+import { inPieces } from "../util/turns.js";
 import { partOfParameter, peftNames } from "./peft-names.js";
 
 /** Tensors read from a file, by name. */

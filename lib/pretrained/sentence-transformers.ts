@@ -1,9 +1,9 @@
 // Reads and writes how a text becomes a vector in the files of sentence-transformers: modules.json lists the steps in
 // order, and each step has a folder with its options.
 import path from "node:path";
-import { describe, HeedError } from "../errors.js";
-import { exists, ifThere, inFile, readJsonFile } from "../files.js";
-import { checkBoolean, checkInteger } from "../check.js";
+import { describe, HeedError } from "../util/errors.js";
+import { exists, ifThere, inFile, readJsonFile } from "../util/files.js";
+import { checkBoolean, checkInteger } from "../util/check.js";
 import type { EmbeddingRecipe } from "../embed/embed-texts.js";
 import { booleanOf, positiveInteger } from "./families/huggingface-config.js";
 import { checkPooling, type Pooling } from "../nn/pooling.js";

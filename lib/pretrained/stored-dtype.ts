@@ -1,6 +1,6 @@
-import type { FloatDType } from "../dtype.js";
+import type { FloatDType } from "../core/dtype.js";
 import type { WeightFile } from "../formats/weights.js";
-import { numel } from "../shape.js";
+import { numel } from "../core/shape.js";
 
 /** Option of the functions that load a model. */
 export interface StoredDTypeOptions {

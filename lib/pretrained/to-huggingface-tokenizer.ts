@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 

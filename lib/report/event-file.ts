@@ -3,7 +3,7 @@
 // killed process leaves at most one unfinished record, which TensorBoard skips.
 import { hostname } from "node:os";
 import path from "node:path";
-import { FileWriter } from "../file-writer.js";
+import { FileWriter } from "../util/file-writer.js";
 import { crc32c } from "./crc32c.js";
 import { bytesField, doubleField, integerField } from "./protobuf.js";
 

@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 
 /** Distribution of numbers, as TensorFlow's HistogramProto holds it. */
 export interface Histogram {

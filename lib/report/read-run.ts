@@ -1,9 +1,9 @@
 // Reads what a training run has logged: the file log.jsonl of `heed train --out`, or the one of a trainer's option `log`.
 import { stat } from "node:fs/promises";
 import path from "node:path";
-import { HeedError } from "../errors.js";
-import { naming } from "../files.js";
-import { linesOf } from "../lines.js";
+import { HeedError } from "../util/errors.js";
+import { naming } from "../util/files.js";
+import { linesOf } from "../util/lines.js";
 import type { TrainingRun } from "./training-run.js";
 
 /** Line of a log. */

@@ -1,5 +1,5 @@
-import { checkInteger, checkNumber, checkValues } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkInteger, checkNumber, checkValues } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { StepEvent, TrainerEvent } from "../train/events.js";
 import { EventFile } from "./event-file.js";
 import { histogramOf } from "./histogram.js";

@@ -1,7 +1,7 @@
 // The report of training runs: the page of web/, which the build puts into dist/ as one file, with the runs' data inside.
 import { readFileSync } from "node:fs";
-import { HeedError } from "../errors.js";
-import { version } from "../version.js";
+import { HeedError } from "../util/errors.js";
+import { version } from "../util/version.js";
 import type { TrainingRun } from "./training-run.js";
 import { thinned } from "./thinned.js";
 

@@ -2,7 +2,7 @@
 import cors from "@fastify/cors";
 import rateLimit from "@fastify/rate-limit";
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import { checkBoolean, checkInteger } from "../check.js";
+import { checkBoolean, checkInteger } from "../util/check.js";
 import { ApiError } from "./api-error.js";
 import { ApiKeys, givenKeys } from "./api-keys.js";
 

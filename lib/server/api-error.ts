@@ -1,6 +1,6 @@
 // Errors in OpenAI's form: {"error": {"message", "type", "param", "code"}} with an HTTP status.
 import { BusyError } from "../engine/busy-error.js";
-import { type ErrorCode, HeedError, shortened } from "../errors.js";
+import { type ErrorCode, HeedError, shortened } from "../util/errors.js";
 
 /** Fields of an `ApiError` besides its message. */
 export interface ApiErrorFields {

@@ -2,8 +2,8 @@
 // or error contains one.
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
-import { describe, HeedError } from "../errors.js";
-import { readTextFile } from "../files.js";
+import { describe, HeedError } from "../util/errors.js";
+import { readTextFile } from "../util/files.js";
 
 /** Keys of which a client must give one. */
 export class ApiKeys {

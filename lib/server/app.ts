@@ -3,8 +3,8 @@ import fastify, { type FastifyInstance, type FastifyServerOptions } from "fastif
 import { randomUUID } from "node:crypto";
 import { isIP } from "node:net";
 import type { SecureContextOptions } from "node:tls";
-import { checkInteger, checkNumber } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkInteger, checkNumber } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import { closeIdleConnections } from "./connections.js";
 import { guardKeyless, type HostOptions } from "./exposure.js";
 import { standardLogOutput } from "./log-output.js";

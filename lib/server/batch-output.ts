@@ -2,8 +2,8 @@
 // first removes an unfinished last line, and what it appends would be read as requests.
 import { type FileHandle, open, realpath, rmdir, stat } from "node:fs/promises";
 import path from "node:path";
-import { HeedError } from "../errors.js";
-import { naming } from "../files.js";
+import { HeedError } from "../util/errors.js";
+import { naming } from "../util/files.js";
 import { type FolderLock, lockFolder } from "../formats/folder-lock.js";
 
 /** Lock of the output of a batch, which `lockBatch` returns. */

@@ -4,11 +4,11 @@
 import { randomUUID } from "node:crypto";
 import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import { checkBoolean, checkInteger } from "../check.js";
-import { describe, HeedError, oneOf } from "../errors.js";
-import { naming } from "../files.js";
-import { linesOf, longestLine } from "../lines.js";
-import { warnOnce } from "../warn-once.js";
+import { checkBoolean, checkInteger } from "../util/check.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
+import { naming } from "../util/files.js";
+import { linesOf, longestLine } from "../util/lines.js";
+import { warnOnce } from "../util/warn-once.js";
 import { ApiError, apiErrorOf, isBusy } from "./api-error.js";
 import { type BatchLock, BatchOutput, lockBatch } from "./batch-output.js";
 import type { Call, Endpoint } from "./endpoint.js";

@@ -1,8 +1,8 @@
 // Bodies of requests. JSON is parsed and checked in one turn of the event loop, and how long that takes depends on the
 // number of values more than on the number of bytes. So the values are counted before, as the body arrives.
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import { describe } from "../errors.js";
-import { turnWithRoom } from "../turns.js";
+import { describe } from "../util/errors.js";
+import { turnWithRoom } from "../util/turns.js";
 import { ApiError } from "./api-error.js";
 import { JsonCounter } from "./json-counter.js";
 

@@ -1,6 +1,6 @@
 // POST /v1/chat/completions: answers a conversation.
 import { randomUUID } from "node:crypto";
-import type { JsonSchema } from "../json-schema.js";
+import type { JsonSchema } from "../util/json-schema.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { choosable, type ToolCall, type ToolCallDelta } from "../tokenizer/tools.js";
 import { type Answer, Answers, type Part } from "./answers.js";

@@ -1,6 +1,6 @@
 // POST /v1/completions: continues texts.
 import { randomUUID } from "node:crypto";
-import type { JsonSchema } from "../json-schema.js";
+import type { JsonSchema } from "../util/json-schema.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { TokenLogprobs } from "../generate/generation.js";
 import { type Answer, Answers, type Usage } from "./answers.js";

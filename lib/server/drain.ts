@@ -2,7 +2,7 @@
 import type { FastifyInstance, FastifyReply } from "fastify";
 import { setMaxListeners } from "node:events";
 import { Socket } from "node:net";
-import { checkNumber } from "../check.js";
+import { checkNumber } from "../util/check.js";
 import { ApiError } from "./api-error.js";
 import { endConnection, onConnection, patience } from "./connections.js";
 

@@ -3,7 +3,7 @@
 // were its own. Such a request has the page's name in the header "Host".
 import type { FastifyInstance } from "fastify";
 import { BlockList, isIP } from "node:net";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import { ApiError } from "./api-error.js";
 
 /** Options that say by which names a server without API keys may be asked. */

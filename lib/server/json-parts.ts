@@ -1,6 +1,6 @@
 // Answers as JSON, in parts. Thousands of vectors or of log-probabilities would hold the event loop for long if they became
 // one text at once.
-import { nextTurn, turnIsLong } from "../turns.js";
+import { nextTurn, turnIsLong } from "../util/turns.js";
 
 /** An array, or what is read like one. */
 export interface Items<T> extends Iterable<T> {

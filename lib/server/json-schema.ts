@@ -1,7 +1,7 @@
 // JSON schemas of the bodies. The server documents them (OpenAPI) and refuses what does not match them, by the name of
 // the first parameter that is wrong. Fields that they do not know are ignored by name, unless the server is strict.
 import { Ajv, type ErrorObject, type ValidateFunction } from "ajv";
-import { describe, shortened } from "../errors.js";
+import { describe, shortened } from "../util/errors.js";
 import { mostWork } from "../structured/work.js";
 import { ApiError } from "./api-error.js";
 

@@ -1,6 +1,6 @@
 // What the memory of the process consists of, in numbers whose sum is about what the system says that it takes.
 import { readFileSync } from "node:fs";
-import { device } from "../device.js";
+import { device } from "../core/device.js";
 import type { ServedModels } from "./served-models.js";
 
 /** Bytes of memory of the process, by what they are for. */

@@ -2,9 +2,9 @@
 import swagger from "@fastify/swagger";
 import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from "fastify";
 import { Readable } from "node:stream";
-import { checkBoolean, checkFunction, checkInteger } from "../check.js";
-import { describe } from "../errors.js";
-import { version } from "../version.js";
+import { checkBoolean, checkFunction, checkInteger } from "../util/check.js";
+import { describe } from "../util/errors.js";
+import { version } from "../util/version.js";
 import { type AccessOptions, type Clients, open, restrictAccess } from "./access.js";
 import { ApiError, apiErrorOf } from "./api-error.js";
 import { limitBodies } from "./body.js";

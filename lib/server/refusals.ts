@@ -4,7 +4,7 @@ import type { FastifyInstance } from "fastify";
 import { randomUUID } from "node:crypto";
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
 import type { Duplex } from "node:stream";
-import { describe, oneOf, shortened } from "../errors.js";
+import { describe, oneOf, shortened } from "../util/errors.js";
 import { ApiError } from "./api-error.js";
 import { endConnection } from "./connections.js";
 

@@ -1,6 +1,6 @@
 // The input of a response: messages, and calls of functions and custom tools with their results.
 import { randomUUID } from "node:crypto";
-import { describe } from "../errors.js";
+import { describe } from "../util/errors.js";
 import { inputName } from "../structured/tool-input.js";
 import { ApiError } from "./api-error.js";
 import { contentSchema, type MessageParameter, rolesSchema } from "./chat-messages.js";

@@ -1,6 +1,6 @@
 // POST /v1/responses: answers to conversations, which may go on from stored ones; and the routes of those that are stored.
 import { randomUUID } from "node:crypto";
-import type { JsonSchema } from "../json-schema.js";
+import type { JsonSchema } from "../util/json-schema.js";
 import { choosable } from "../tokenizer/tools.js";
 import { Answers } from "./answers.js";
 import { ApiError, apiErrorOf } from "./api-error.js";

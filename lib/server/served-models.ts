@@ -1,9 +1,9 @@
 // The models of a server by the names that clients give, with an engine for each that generates.
 import { Engine } from "../engine/engine.js";
 import type { EngineMetrics, EngineOptions } from "../engine/engine-options.js";
-import { checkObject } from "../check.js";
-import type { FloatDType } from "../dtype.js";
-import { describe, HeedError } from "../errors.js";
+import { checkObject } from "../util/check.js";
+import type { FloatDType } from "../core/dtype.js";
+import { describe, HeedError } from "../util/errors.js";
 import { encodePrompt } from "../generate/generate-text.js";
 import { ClassifierModel } from "../load/classifier-model.js";
 import { EmbeddingModel } from "../load/embedding-model.js";

@@ -1,6 +1,6 @@
 // Divides the memory for keys and values among the models of a server.
-import { checkInteger } from "../check.js";
-import { HeedError } from "../errors.js";
+import { checkInteger } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import type { EngineOptions } from "../engine/engine-options.js";
 import { bytesOfPage, usualShare } from "../engine/kv-memory.js";
 import { LanguageModel } from "../load/language-model.js";

@@ -1,6 +1,6 @@
 // Parameters and fields of answers that several endpoints share.
 import type { Usage } from "./answers.js";
-import { version } from "../version.js";
+import { version } from "../util/version.js";
 import { ApiError } from "./api-error.js";
 import { idle, nameSchema, object, optional, type Schema } from "./json-schema.js";
 

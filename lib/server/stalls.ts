@@ -1,7 +1,7 @@
 // Clients that take nothing of an answer: each holds a connection, and what has been generated for it.
 import type { FastifyInstance } from "fastify";
 import { Socket } from "node:net";
-import { checkNumber } from "../check.js";
+import { checkNumber } from "../util/check.js";
 
 /** Options of the sending of answers. */
 export interface SendOptions {

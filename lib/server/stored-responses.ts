@@ -1,6 +1,6 @@
 // Routes of stored responses: GET and DELETE /v1/responses/{id}, and GET /v1/responses/{id}/input_items.
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import { describe } from "../errors.js";
+import { describe } from "../util/errors.js";
 import { ApiError } from "./api-error.js";
 import type { ResponseStore, StoredResponse } from "./response-store.js";
 

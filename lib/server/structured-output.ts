@@ -1,6 +1,6 @@
 // The parameters of a request that say what an answer has to be: formats and tools.
 import type { ConversationOptions } from "../engine/engine-request.js";
-import type { JsonSchema } from "../json-schema.js";
+import type { JsonSchema } from "../util/json-schema.js";
 import type { OutputFormat } from "../structured/output-format.js";
 import type { Tool, ToolChoice } from "../tokenizer/tools.js";
 import { inputName } from "../structured/tool-input.js";

@@ -1,6 +1,6 @@
 // What an expression has in it: rules that never end, that begin with themselves, or that the empty text matches.
-import { HeedError } from "../errors.js";
-import type { Steps } from "../turns.js";
+import { HeedError } from "../util/errors.js";
+import type { Steps } from "../util/turns.js";
 import { withoutEmptyRepeats } from "./empty-repeats.js";
 import type { Expression, Repeat, Rule } from "./expression.js";
 import { placeName } from "./place-name.js";

@@ -1,9 +1,9 @@
 // What the answers to a prompt may be, and how they are read.
-import { checkInteger } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkInteger } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import { choosable, type Choosable, type Tool, type ToolChoice } from "../tokenizer/tools.js";
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { AnswerParser, type PartsParser, type ReasoningMarks, reasoningOf, withReasoning } from "./answer.js";
 import { checkedExpression } from "./analysis.js";
 import { mostCalls, type ToolFormat } from "./call-format.js";

@@ -8,8 +8,8 @@
 // the tokens are found once for what is left of the rule, together with the places in the tree of tokens where the rule
 // ends; from these the walk goes on for each frame. Without this, every string of a schema would need a walk over the
 // whole vocabulary (compare Dong et al. 2024, arXiv:2411.15100).
-import { append } from "../append.js";
-import { atOnce, type Steps } from "../turns.js";
+import { append } from "../util/append.js";
+import { atOnce, type Steps } from "../util/turns.js";
 import { countMemory, largestOther, mostTotal } from "./automaton-memory.js";
 import {
   bytesAlike,

@@ -1,5 +1,5 @@
 import type { Tool, ToolCallDelta } from "../tokenizer/tools.js";
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import type { Expression } from "./expression.js";
 
 /** Largest number of calls of an answer, so that a model that never stops calling comes to an end. */

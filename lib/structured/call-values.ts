@@ -1,7 +1,7 @@
 // What the schema of a tool says about how the values of its parameters are written, for formats in which they are not JSON.
-import type { JsonSchema } from "../json-schema.js";
+import type { JsonSchema } from "../util/json-schema.js";
 import type { Tool } from "../tokenizer/tools.js";
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import type { Expression } from "./expression.js";
 import { schemaExpression } from "./schema-expression.js";
 import { SchemaDocument } from "./schema-document.js";

@@ -1,5 +1,5 @@
 // Sets of characters, and the bytes of UTF-8 that they become.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { byte, choiceOf, type Expression, sequence } from "./expression.js";
 import { isPauseDue, spend } from "./work.js";
 

@@ -1,6 +1,6 @@
 // How a text can go on at one place: the bytes with which what is left of its rules can begin.
-import { HeedError } from "../errors.js";
-import type { Steps } from "../turns.js";
+import { HeedError } from "../util/errors.js";
+import type { Steps } from "../util/turns.js";
 import type { Expression } from "./expression.js";
 import { type FirstBytes, firstBytes, narrow, narrowAlike, startsAt } from "./first-bytes.js";
 import { endOfText, type Frame, type Item, type Places, type Rest } from "./places.js";

@@ -1,6 +1,6 @@
 // Vocabularies are prepared once, and kept for further texts.
-import { HeedError } from "../errors.js";
-import { inTurns } from "../turns.js";
+import { HeedError } from "../util/errors.js";
+import { inTurns } from "../util/turns.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { Automaton } from "./automaton.js";
 import { Constraint } from "./constraint.js";

@@ -1,6 +1,6 @@
 // What a text may still become while it is generated.
-import { HeedError } from "../errors.js";
-import type { Steps } from "../turns.js";
+import { HeedError } from "../util/errors.js";
+import type { Steps } from "../util/turns.js";
 import type { Automaton, State } from "./automaton.js";
 import type { Expression } from "./expression.js";
 import type { TokenSet } from "./token-set.js";

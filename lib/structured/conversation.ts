@@ -1,7 +1,7 @@
 // Conversations as a chat template can show them. What it cannot show is written as text in messages that it does: tools in
 // the system message, calls in the answers that made them, results and the system's messages in those of the user.
-import { checkLevels } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkLevels } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { ChatMessage, ChatTemplate } from "../tokenizer/chat-template.js";
 import { TemplateAbilities } from "../tokenizer/template-abilities.js";

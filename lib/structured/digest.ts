@@ -1,8 +1,8 @@
 // A name for a value such as a format, by which an equal one is found again: schemas may have megabytes, so that they are
 // not kept as keys themselves.
 import { createHash } from "node:crypto";
-import type { Steps } from "../turns.js";
-import { HeedError } from "../errors.js";
+import type { Steps } from "../util/turns.js";
+import { HeedError } from "../util/errors.js";
 import { isPauseDue, spend } from "./work.js";
 
 /** Characters that are hashed at a time. */

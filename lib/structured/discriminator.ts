@@ -1,5 +1,5 @@
 // How the options of a union are told apart without comparing each with each, since there may be thousands.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { isObject } from "./schema-document.js";
 import { constantsOf, type Term } from "./schema-term.js";
 import { isPauseDue, spend } from "./work.js";

@@ -1,7 +1,7 @@
 // Grammars in EBNF as llama.cpp writes it (GBNF): rules `name ::= …` with texts in quotes, sets of characters, groups,
 // alternatives, and the repetitions *, +, ? and {least,most}.
-import { HeedError } from "../errors.js";
-import type { Steps } from "../turns.js";
+import { HeedError } from "../util/errors.js";
+import type { Steps } from "../util/turns.js";
 import { type Characters, charactersOf, complement, oneOfCharacters } from "./characters.js";
 import { anyOf, empty, type Expression, literal, repeat, rule, type Rule, sequenceOf } from "./expression.js";
 import { anyCharacter } from "./json-expressions.js";

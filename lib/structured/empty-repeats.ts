@@ -1,6 +1,6 @@
 // Expressions in which nothing is repeated that may be empty. To repeat the empty text makes no difference, but an automaton
 // would try all numbers of repetitions: of those in (?:(?:a?){0,400}){0,400} there are 160,000.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import {
   choiceOf,
   empty,

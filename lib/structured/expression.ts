@@ -1,7 +1,7 @@
 // Expressions over bytes: what a grammar, a regular expression and a JSON schema become. They are never compiled as a
 // whole; see automaton.ts.
-import { append } from "../append.js";
-import type { Steps } from "../turns.js";
+import { append } from "../util/append.js";
+import type { Steps } from "../util/turns.js";
 import { isPauseDue, spend } from "./work.js";
 
 /** A set of texts, as bytes of UTF-8. */

@@ -1,8 +1,8 @@
 // Formats are read one after another, in turns of some milliseconds, and kept for further texts: as long as requests use
 // them, and then as long as there is room. All that are in memory have a limit together, with which automata come to at
 // most 64 MiB.
-import { HeedError } from "../errors.js";
-import { inTurns, type Steps } from "../turns.js";
+import { HeedError } from "../util/errors.js";
+import { inTurns, type Steps } from "../util/turns.js";
 import { partsWithin } from "./analysis.js";
 import { automata } from "./automaton-memory.js";
 import { digestOf } from "./digest.js";

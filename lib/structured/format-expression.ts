@@ -1,6 +1,6 @@
-import { describe, HeedError, oneOf } from "../errors.js";
-import type { JsonSchema } from "../json-schema.js";
-import type { Steps } from "../turns.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
+import type { JsonSchema } from "../util/json-schema.js";
+import type { Steps } from "../util/turns.js";
 import { checkedExpression } from "./analysis.js";
 import { oneOfCharacters } from "./characters.js";
 import { ebnfExpression } from "./ebnf.js";

@@ -3,7 +3,7 @@
 //   <|channel|>analysis<|message|>Reasoning.<|end|><|start|>assistant<|channel|>final<|message|>Text.<|return|>
 //   <|channel|>commentary to=functions.weather <|constrain|>json<|message|>{"city": "Rome"}<|call|>
 import type { Tool } from "../tokenizer/tools.js";
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import type { AnswerParts, PartsParser } from "./answer.js";
 import { mostCalls } from "./call-format.js";
 import { callId } from "./call-scanner.js";

@@ -1,5 +1,5 @@
 // Expressions for the parts of JSON. They are the same for all schemas, so the automaton's work for them is done once.
-import { atOnce, type Steps } from "../turns.js";
+import { atOnce, type Steps } from "../util/turns.js";
 import { allCharacters, type Characters, intersection, oneOfCharacters } from "./characters.js";
 import {
   byte,

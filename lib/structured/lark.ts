@@ -1,7 +1,7 @@
 // Grammars in Lark's language (https://lark-parser.readthedocs.io/en/stable/grammar.html), whose first rule is `start`: what
 // OpenAI's custom tools use. Priorities, aliases and the marks that shape a tree change no text, and are left out.
-import { describe, HeedError } from "../errors.js";
-import type { Steps } from "../turns.js";
+import { describe, HeedError } from "../util/errors.js";
+import type { Steps } from "../util/turns.js";
 import { checkedExpression } from "./analysis.js";
 import { oneOfCharacters } from "./characters.js";
 import { choiceOf, empty, type Expression, literal, optionalPart, repeat, rule, type Rule, sequenceOf } from "./expression.js"; // prettier-ignore

@@ -2,9 +2,9 @@
 //
 //   weather(city="Rome", days=3)                     LFM, and others in Python's form
 //   call:weather{city:<|"|>Rome<|"|>,days:3}         Gemma, whose strings stand between two tokens as they are
-import type { JsonSchema } from "../json-schema.js";
+import type { JsonSchema } from "../util/json-schema.js";
 import type { Tool } from "../tokenizer/tools.js";
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { longestHead, type Scanned, type Scanner } from "./call-format.js";
 import { callId } from "./call-scanner.js";
 import { jsonValue, membersOfJson, propertiesOf, requiredOf, resolved, valueOf } from "./call-values.js";

@@ -1,6 +1,6 @@
 // Numbers between two bounds, digit by digit. A bound is compared as a decimal number; numbers have so few digits that
 // two different ones are different in JavaScript, too.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import {
   byte,
   choice,

@@ -1,6 +1,6 @@
 // The members of an object, in their order. The size of what they become grows with their number, and not with the number
 // of ways in which some of them can be left out.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import {
   choice,
   choiceOf,

@@ -1,4 +1,4 @@
-import type { JsonSchema } from "../json-schema.js";
+import type { JsonSchema } from "../util/json-schema.js";
 
 /**
  * Form that a generated text has to have.

@@ -1,5 +1,5 @@
 // The parts of a regular expression, and the language that they stand for.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { type Characters, allCharacters } from "./characters.js";
 import { anyOf, type Expression, repeat, sequenceOf } from "./expression.js";
 import type { Language } from "./language.js";

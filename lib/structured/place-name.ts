@@ -1,4 +1,4 @@
-import { shortened } from "../errors.js";
+import { shortened } from "../util/errors.js";
 
 /**
  * Returns a place for a message, such as "schema at #/properties/name": long names in it are shortened, and so is a long

@@ -1,7 +1,7 @@
 // Characters that many texts may have in any order, and the tokens that consist of them. Where a text may go on with any
 // characters of such a set, those tokens are known without a look at each of their bytes (compare the slices of llguidance
 // and Dong et al. 2024, arXiv:2411.15100).
-import { atOnce, type Steps } from "../turns.js";
+import { atOnce, type Steps } from "../util/turns.js";
 import { type Characters, complement, intersection, oneOfCharacters } from "./characters.js";
 import type { Expression } from "./expression.js";
 

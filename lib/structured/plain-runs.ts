@@ -1,6 +1,6 @@
 // How many plain characters may follow at each state of a text, whichever they are; see plain-characters.ts.
-import { append } from "../append.js";
-import type { Steps } from "../turns.js";
+import { append } from "../util/append.js";
+import type { Steps } from "../util/turns.js";
 import { notPlain, plainTotals } from "./plain-characters.js";
 import { isPauseDue, spend } from "./work.js";
 

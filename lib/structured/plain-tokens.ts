@@ -1,6 +1,6 @@
 // The tokens that consist of the characters of free texts. At most places of most formats they may follow if they are not
 // too long, so that nearly all of a vocabulary needs no walk: of 151,936 tokens of o200k_base 147,083 are of this kind.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { isFree } from "./plain-characters.js";
 
 /** A token, with a character for each of its bytes. */

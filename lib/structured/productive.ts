@@ -1,6 +1,6 @@
 // Expressions without the parts that no text matches, such as an object that has to contain itself: a text that had begun
 // with one could not end.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { analysed } from "./analysis.js";
 import { choiceOf, type Expression, never, repeat, rule, type Rule, sequenceOf } from "./expression.js";
 import { isPauseDue, spend } from "./work.js";

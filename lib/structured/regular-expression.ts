@@ -1,7 +1,7 @@
 // Regular expressions in JavaScript's syntax, with the flag "u". Those that JavaScript reads only without it are read as
 // it does: real schemas have many, such as "[\\w-.]" and "\\-".
-import { HeedError } from "../errors.js";
-import type { Steps } from "../turns.js";
+import { HeedError } from "../util/errors.js";
+import type { Steps } from "../util/turns.js";
 import { allCharacters, type Characters, charactersOf, complement, intersection } from "./characters.js";
 import type { Expression } from "./expression.js";
 import {

@@ -1,5 +1,5 @@
 // The arrays that several schemas allow together.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import {
   choice,
   choiceOf,

@@ -1,6 +1,6 @@
 // Whether a value matches a schema. The values of "const" and "enum" are checked against all other keywords with it.
-import { HeedError } from "../errors.js";
-import type { JsonSchema } from "../json-schema.js";
+import { HeedError } from "../util/errors.js";
+import type { JsonSchema } from "../util/json-schema.js";
 import { placeName } from "./place-name.js";
 import { languageOfSearch, readPattern } from "./regular-expression.js";
 import { isObject, type Located, type SchemaDocument, type SchemaNode, unsupported } from "./schema-document.js";

@@ -1,4 +1,4 @@
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import type { Expression } from "./expression.js";
 import type { SchemaCheck } from "./schema-check.js";
 import type { Located, SchemaDocument } from "./schema-document.js";

@@ -1,7 +1,7 @@
 // The parts of a schema, and the places that references name: by a JSON pointer, an anchor or the "$id" of a part.
-import { describe, HeedError } from "../errors.js";
-import type { JsonSchema } from "../json-schema.js";
-import type { Steps } from "../turns.js";
+import { describe, HeedError } from "../util/errors.js";
+import type { JsonSchema } from "../util/json-schema.js";
+import type { Steps } from "../util/turns.js";
 import { placeName } from "./place-name.js";
 import { isPauseDue, spend } from "./work.js";
 

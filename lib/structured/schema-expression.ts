@@ -3,9 +3,9 @@
 //
 // Schemas that all have to match one value are read together: `SchemaTerms` finds the alternatives that their keywords
 // allow, and what is left of an alternative are demands on the values of each type, which are joined here.
-import { HeedError } from "../errors.js";
-import type { JsonSchema } from "../json-schema.js";
-import type { Steps } from "../turns.js";
+import { HeedError } from "../util/errors.js";
+import type { JsonSchema } from "../util/json-schema.js";
+import type { Steps } from "../util/turns.js";
 import { anyOf, empty, type Expression, isText, likeness, never, oneOfTexts, rule, type Rule } from "./expression.js";
 import { anyValue, boolean, jsonLiteral, nullValue } from "./json-expressions.js";
 import { withoutEndless } from "./productive.js";

@@ -1,6 +1,6 @@
 // The keywords of JSON Schema: which of them say nothing about a value, and what form the values of the others have.
-import { describe, HeedError } from "../errors.js";
-import type { JsonSchema } from "../json-schema.js";
+import { describe, HeedError } from "../util/errors.js";
+import type { JsonSchema } from "../util/json-schema.js";
 import { placeName } from "./place-name.js";
 import { invalid, isObject, type SchemaDocument, type SchemaNode, unsupported } from "./schema-document.js";
 import { knownFormats, unsupportedFormats } from "./string-formats.js";

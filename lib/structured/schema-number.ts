@@ -1,5 +1,5 @@
 // The numbers that several schemas allow together.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { choiceOf, type Expression, never, oneOfTexts } from "./expression.js";
 import { integer, naturalNumber, number } from "./json-expressions.js";
 import { type Bound, integersBetween, numbersBetween } from "./number-range.js";

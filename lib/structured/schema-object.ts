@@ -1,5 +1,5 @@
 // The objects that several schemas allow together. Their properties come in the order of the schemas.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { choiceOf, type Expression, never, sequence } from "./expression.js";
 import { anyObject, anyString, anyValue, colon, objectOf, quoted, stringCharacter } from "./json-expressions.js";
 import { type Member, membersOf, mostOptional, otherName } from "./object-members.js";

@@ -1,5 +1,5 @@
 // The strings that several schemas allow together.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { allCharacters } from "./characters.js";
 import { type Expression, never } from "./expression.js";
 import { quoted, stringCharacter, stringOf } from "./json-expressions.js";

@@ -1,5 +1,5 @@
 // One of a schema's alternatives: what its schemas say together.
-import type { JsonSchema } from "../json-schema.js";
+import type { JsonSchema } from "../util/json-schema.js";
 import type { SchemaNode } from "./schema-document.js";
 import { commonTypes, type Type, types, typesOf } from "./schema-keywords.js";
 import { spend } from "./work.js";

@@ -1,9 +1,9 @@
 // What keywords such as "anyOf" and "$ref" make of a schema: alternatives, each a list of schemas that all have to match
 // and that have none of these keywords. So the keywords beside them, and those of several, are joined in one place.
-import { append } from "../append.js";
-import { HeedError } from "../errors.js";
-import type { JsonSchema } from "../json-schema.js";
-import type { Steps } from "../turns.js";
+import { append } from "../util/append.js";
+import { HeedError } from "../util/errors.js";
+import type { JsonSchema } from "../util/json-schema.js";
+import type { Steps } from "../util/turns.js";
 import { discriminated } from "./discriminator.js";
 import { placeName } from "./place-name.js";
 import {

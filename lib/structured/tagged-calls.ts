@@ -10,7 +10,7 @@
 //
 // and GLM, MiniMax and DeepSeek V3.2 have others.
 import type { Tool } from "../tokenizer/tools.js";
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { longestHead, mostFurther, type Scanned, type Scanner, type ToolFormat } from "./call-format.js";
 import { callId } from "./call-scanner.js";
 import { jsonOf, jsonValue, membersOfJson, propertiesOf, propertiesOrNone, requiredOf, undeclared, type Value, valueOf, valueOrAnything } from "./call-values.js"; // prettier-ignore

@@ -1,9 +1,9 @@
 // Regular languages of texts that are closed under intersection and complement, by derivatives: what is left of a
 // language after a character is again a language (Brzozowski 1964; Owens, Reppy and Turon 2009). Equal nodes are one
 // object, so that the derivatives of a language are finitely many states.
-import { append } from "../append.js";
-import { HeedError } from "../errors.js";
-import type { Steps } from "../turns.js";
+import { append } from "../util/append.js";
+import { HeedError } from "../util/errors.js";
+import type { Steps } from "../util/turns.js";
 import { allCharacters, type Characters, charactersOf, complement, intersection } from "./characters.js";
 import { type Expression, never } from "./expression.js";
 import { isRepetition, type Language, type Step } from "./language.js";

@@ -1,11 +1,11 @@
 // The texts of a language as rules: one for each of its states, and for each number of characters that may follow at most.
-import { largest } from "../largest.js";
+import { largest } from "../util/largest.js";
 import type { Characters } from "./characters.js";
 import { choiceOf, empty, type Expression, lateRule, repeat, rule, type Rule, sequence } from "./expression.js";
 import { isRepetition, type Language } from "./language.js";
 import { findRuns, type PlainRun, type RunState } from "./plain-runs.js";
 import { plainCounts } from "./plain-characters.js";
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { isPauseDue, spend } from "./work.js";
 
 /** Characters of a step: how they are written, and how many of each set of plain ones are among them. */

@@ -1,6 +1,6 @@
 // A bound on the reasoning of an answer. When the reasoning has as many tokens as it may have, the only token that may
 // follow is the next one of the text that ends it; the model then goes on with its answer.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import type { PartsParser } from "./answer.js";
 import type { NextTokens } from "./constraint.js";
 import type { TokenSet } from "./token-set.js";

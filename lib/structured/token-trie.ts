@@ -1,7 +1,7 @@
 // The tokens of a vocabulary, sorted by their bytes: tokens that begin alike are looked at together.
-import { append } from "../append.js";
-import { largest } from "../largest.js";
-import type { Steps } from "../turns.js";
+import { append } from "../util/append.js";
+import { largest } from "../util/largest.js";
+import type { Steps } from "../util/turns.js";
 import { plainLengths } from "./plain-characters.js";
 import { PlainTokens, type TokenText } from "./plain-tokens.js";
 

@@ -1,6 +1,6 @@
 // How models write calls of tools, by their chat templates.
 import type { Tool } from "../tokenizer/tools.js";
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { mostFurther, type ToolFormat, type WrittenCall } from "./call-format.js";
 import { CallScanner, NamedCallScanner } from "./call-scanner.js";
 import { byte, choiceOf, empty, type Expression, literal, optionalPart, repeat, sequence } from "./expression.js";

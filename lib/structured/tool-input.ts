@@ -1,7 +1,7 @@
 // Tools that take a text instead of arguments: OpenAI's custom tools. Models call them like others, with an argument that is
 // the text.
 import type { Tool } from "../tokenizer/tools.js";
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { oneOfCharacters } from "./characters.js";
 import {
   byte,

@@ -1,6 +1,6 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import type { Tool } from "../tokenizer/tools.js";
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { type Expression, literal, sequence } from "./expression.js";
 import { colon, objectOf, quoted } from "./json-expressions.js";
 import { schemaExpression } from "./schema-expression.js";

@@ -1,5 +1,5 @@
 // The characters of Unicode's properties, such as \p{L}, as JavaScript's engine knows them.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { allCharacters, type Characters, charactersOf } from "./characters.js";
 import { isPauseDue, spend } from "./work.js";
 

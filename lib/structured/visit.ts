@@ -1,5 +1,5 @@
 // The work of finding the tokens that may follow at one place, and the limits to it.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 
 /** Largest number of states that the tokens at one place lead to; one with many ways to go on counts as several. */
 const mostVisited = 2 ** 16;

@@ -1,7 +1,7 @@
 // A limit to the work that a format may take. Formats may come from strangers. They are read on the JavaScript thread, by
 // generators that yield wherever enough steps have been counted since the last pause.
-import { HeedError } from "../errors.js";
-import { atOnce, type Steps } from "../turns.js";
+import { HeedError } from "../util/errors.js";
+import { atOnce, type Steps } from "../util/turns.js";
 
 /** Most steps for a format, or for all tools of a request: they take about a tenth of a second. */
 export const mostWork = 200_000;

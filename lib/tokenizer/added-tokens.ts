@@ -4,8 +4,8 @@
 //   lstrip       the token includes the white space before it
 //   rstrip       the token includes the white space after it
 //   normalized   the token is searched for in the normalized text instead of the original text
-import { describe, HeedError } from "../errors.js";
-import type { Steps } from "../turns.js";
+import { describe, HeedError } from "../util/errors.js";
+import type { Steps } from "../util/turns.js";
 import { noRanges, overlaps, type Ranges } from "./jinja/ranges.js";
 import { PairTable } from "./pair-table.js";
 

@@ -1,6 +1,6 @@
 // The byte-pair encoding of a tokenizer.json. In contrast to GPT-2's format, the file lists explicitly which two tokens
 // merge, in order of priority.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import type { IdList, IdSink } from "./id-parts.js";
 import { mergeParts } from "./merge-parts.js";
 import { PairTable } from "./pair-table.js";

@@ -1,7 +1,7 @@
 // Writes byte-level byte-pair encodings (GPT-2's and those derived from it) as a tokenizer.json. The way in which text
 // is cut into pieces before the merges has the name that GGUF files use for it ("tokenizer.ggml.pre").
-import { describe, HeedError, oneOf } from "../errors.js";
-import type { Steps } from "../turns.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
+import type { Steps } from "../util/turns.js";
 import { addedTokenJson } from "./added-tokens.js";
 import { individualDigits, known } from "./byte-level-pieces.js";
 import { byteLevel } from "./token-decoder.js";

@@ -1,6 +1,6 @@
 // GPT-2's byte-pair encoding: the rank of a merge is the id of the token that it makes. Bytes are written as strings of
 // the characters U+0000 to U+00FF, so that they can be keys of a Map.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { mergeParts } from "./merge-parts.js";
 
 /** Maps the bytes of each token to its rank, which is also its id. Every single byte has a rank. */

@@ -1,4 +1,4 @@
-import { atOnce } from "../turns.js";
+import { atOnce } from "../util/turns.js";
 import { byteLevelJson } from "./byte-level-json.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
 import { type IdParts, joinParts, joinPartsInTurns, slicesOf } from "./id-parts.js";

@@ -1,5 +1,5 @@
-import { HeedError } from "../errors.js";
-import { pauseIfLong } from "../turns.js";
+import { HeedError } from "../util/errors.js";
+import { pauseIfLong } from "../util/turns.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
 import { type IdParts, joinParts, joinPartsInTurns, slicesOf } from "./id-parts.js";
 import { checkId, decodeAll, type TokenStream } from "./token-stream.js";

@@ -1,5 +1,5 @@
-import { HeedError } from "../errors.js";
-import { inFile, readTextFile } from "../files.js";
+import { HeedError } from "../util/errors.js";
+import { inFile, readTextFile } from "../util/files.js";
 
 /** Matches tokens that stand for no text, such as <s>. */
 const special = /^<.+>$/su;

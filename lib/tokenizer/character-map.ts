@@ -3,7 +3,7 @@
 // trie is a double array (Aoe 1989; Yata's Darts-clone): the node that byte b leads to is at `node ^ b`. As Hugging
 // Face's Rust library does, a short grapheme is looked up as a whole, and other characters one by one; the shortest
 // beginning that the trie has decides.
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });

@@ -1,6 +1,6 @@
 // Turns a conversation into the text form that a model was trained on. The form is a Jinja template that comes with the
 // model; it gives the text that Python's Jinja2 gives with the settings of Hugging Face's transformers.
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import { LongWork } from "./jinja/bounds.js";
 import { Untrusted } from "./jinja/convert.js";
 import { appendRanges, rangesWithin } from "./jinja/ranges.js";

@@ -1,7 +1,7 @@
 // Renders long conversations in a thread of their own: the interpreter of templates cannot pause, and thousands of messages
 // would hold the event loop for half a second.
-import { HeedError } from "../errors.js";
-import { WorkerThread } from "../worker-thread.js";
+import { HeedError } from "../util/errors.js";
+import { WorkerThread } from "../util/worker-thread.js";
 import type { ChatMessage, ChatOptions, ChatTemplate } from "./chat-template.js";
 import type { RenderedText } from "./jinja/template.js";
 

@@ -1,5 +1,5 @@
 // Worker thread that renders conversations (chat-thread.ts).
-import { carryOut } from "../worker-thread.js";
+import { carryOut } from "../util/worker-thread.js";
 import { ChatTemplate } from "./chat-template.js";
 import type { RenderOrder } from "./chat-thread.js";
 

@@ -1,5 +1,5 @@
-import { describe, HeedError } from "../errors.js";
-import { ifThere, inFile, readJsonFile } from "../files.js";
+import { describe, HeedError } from "../util/errors.js";
+import { ifThere, inFile, readJsonFile } from "../util/files.js";
 import { ByteTokenizer } from "./byte-tokenizer.js";
 import { CharTokenizer } from "./char-tokenizer.js";
 import { Gpt2Tokenizer } from "./gpt2-tokenizer.js";

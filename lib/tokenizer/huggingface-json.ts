@@ -1,7 +1,7 @@
 // Reads a tokenizer.json (huggingface.co/docs/tokenizers): its vocabulary, its added tokens, its model, and how it
 // normalizes and cuts a text.
-import { describe, HeedError } from "../errors.js";
-import type { Steps } from "../turns.js";
+import { describe, HeedError } from "../util/errors.js";
+import type { Steps } from "../util/turns.js";
 import { type AddedToken, isId, parseAddedTokens } from "./added-tokens.js";
 import { BpeModel, equalRanks, type Merges } from "./bpe-model.js";
 import { mostRanks } from "./merge-parts.js";

@@ -1,10 +1,10 @@
 // The tokenizers of published models: a tokenizer.json, as Hugging Face's libraries write it, with a BPE, WordPiece or
 // Unigram model, and the special tokens and the chat template that lie beside it.
 import path from "node:path";
-import { checkInteger } from "../check.js";
-import { describe, HeedError } from "../errors.js";
-import { ifThere, inFile, readJsonFile, readTextFile } from "../files.js";
-import { atOnce, inTurns, type Steps } from "../turns.js";
+import { checkInteger } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
+import { ifThere, inFile, readJsonFile, readTextFile } from "../util/files.js";
+import { atOnce, inTurns, type Steps } from "../util/turns.js";
 import { type ChatMessage, type ChatOptions, ChatTemplate } from "./chat-template.js";
 import { renderChat } from "./chat-thread.js";
 import { rangesWithin } from "./jinja/ranges.js";

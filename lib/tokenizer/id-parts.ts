@@ -1,6 +1,6 @@
 // The ids of a text come in short parts, each of which takes little time to compute. They are joined at once, or in
 // turns between which the event loop runs; the result is the same.
-import { nextTurn, pauseIfLong, turnIsLong } from "../turns.js";
+import { nextTurn, pauseIfLong, turnIsLong } from "../util/turns.js";
 
 /** Ids in order, and undefined whenever the caller may pause the work. */
 export type IdParts = Iterable<ArrayLike<number> | undefined>;

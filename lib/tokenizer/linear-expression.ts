@@ -4,7 +4,7 @@
 // would fail there again, whatever came before, and is not tried twice. This does not hold for back references, nor for
 // a repeated part that may be empty, which JavaScript matches depending on what came before; both are refused. See
 // Davis, Servant and Lee, "Using Selective Memoization to Defeat Regular Expression Denial of Service" (2021).
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { CharacterSet, type Instruction, LinearSearch, quoted } from "./linear-search.js";
 import { parseExpression, type Tree } from "./parse-expression.js";
 

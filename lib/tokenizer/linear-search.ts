@@ -1,5 +1,5 @@
 // Searches one text for a linear expression (see linear-expression.ts).
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 
 /** Maximum memory, in bytes, for remembering which steps have failed at which position of a text. */
 const maxBytes = 2 ** 28;

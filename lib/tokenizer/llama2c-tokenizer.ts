@@ -5,9 +5,9 @@
 //
 // Layout of the file, little-endian: the length of the longest token as int32; then for each token its score as
 // float32, its length as int32, and its bytes.
-import { HeedError } from "../errors.js";
-import { readSmallFile } from "../files.js";
-import { atOnce, inTurns, type Steps } from "../turns.js";
+import { HeedError } from "../util/errors.js";
+import { readSmallFile } from "../util/files.js";
+import { atOnce, inTurns, type Steps } from "../util/turns.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
 import { IdList, type IdParts, joinParts, joinPartsInTurns, partLength } from "./id-parts.js";
 import { mergeParts } from "./merge-parts.js";

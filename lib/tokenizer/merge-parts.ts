@@ -2,7 +2,7 @@
 // neighbouring parts, the pair whose union has the lowest rank is merged, the leftmost first, until no union has a
 // rank. Parts form a linked list and candidates a heap, so that a long piece (a page without a space) takes n log n
 // steps instead of n².
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 
 /**
  * The rules by which parts of a piece merge. A part is named by the index of its first symbol. The second part of a

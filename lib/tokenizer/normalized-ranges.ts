@@ -1,6 +1,6 @@
 // Where the untrusted parts of a text lie in its normalized form. Normalizers are functions of texts that do not say where
 // a character has gone, but most treat the parts of a text one by one.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import type { Ranges } from "./jinja/ranges.js";
 import type { Normalizer } from "./normalizer.js";
 

@@ -2,9 +2,9 @@
 // common form before it is cut into pieces. A long text is normalized in slices, with the same result as if it were
 // normalized as a whole. A pattern may match across any two slices, so every step goes through the whole text before
 // the next step begins.
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import { CharacterMap } from "./character-map.js";
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import { type LibraryNormalizer, libraryParts } from "./library-parts.js";
 import {
   expressionPattern,

@@ -1,6 +1,6 @@
 // Parses JavaScript's regular expressions (ECMA-262, "Patterns", flag u) to trees, for linear-expression.ts. The engine
 // has accepted the expression before, so it is correct, and only what the tree needs is examined.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 
 /** A regular expression as a tree. */
 export type Tree =

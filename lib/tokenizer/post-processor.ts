@@ -1,6 +1,6 @@
 // The "post_processor" of a tokenizer.json (huggingface.co/docs/tokenizers, "Post-processors"): the tokens that it puts
 // around a text or between the two texts of a pair, and the type of each token.
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 
 /** Piece of what a model reads: a token that the post-processor adds, or a text (0 for the first, 1 for the second). */
 export type Piece<Token> =

@@ -1,6 +1,6 @@
 // The "pre_tokenizer" of a tokenizer.json (huggingface.co/docs/tokenizers, "Pre-tokenizers"): how a text is cut into
 // the pieces that the model encodes. The pieces come one by one.
-import { describe, HeedError, oneOf } from "../errors.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
 import {
   expressionPattern,
   joinTexts,

@@ -1,7 +1,7 @@
 // The parts of a tokenizer that are computed from its tokenizer.json, and the ids of a text by them. A text is
 // normalized, cut into pieces and encoded in steps; the encoding of a long text can pause between two steps.
-import { HeedError } from "../errors.js";
-import type { Steps } from "../turns.js";
+import { HeedError } from "../util/errors.js";
+import type { Steps } from "../util/turns.js";
 import { type AddedToken, type Section, TokenFinder } from "./added-tokens.js";
 import { parseTokenizerJson, type TokenizerDefinition } from "./huggingface-json.js";
 import { IdList, type IdParts, joinParts, partLength } from "./id-parts.js";

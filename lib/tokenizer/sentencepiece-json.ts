@@ -3,8 +3,8 @@
 // them if several have it. A list of merges has no equal ones, so a tokenizer.json alone cannot say the latter; heed
 // keeps the ranks of the scores beside it (`equalRanks`). Spaces are written as U+2581; characters that are not
 // in the vocabulary are encoded as their UTF-8 bytes.
-import { describe, HeedError } from "../errors.js";
-import { atOnce, type Steps } from "../turns.js";
+import { describe, HeedError } from "../util/errors.js";
+import { atOnce, type Steps } from "../util/turns.js";
 import { addedTokenJson } from "./added-tokens.js";
 import { equalRanks } from "./bpe-model.js";
 import { templateOf } from "./template-processing.js";

@@ -1,6 +1,6 @@
 // What a chat template can show. Templates say it nowhere, so that each is tried with a small conversation of marked texts:
 // what does not appear in the prompt, or makes the template fail, is what it cannot show.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import type { ChatMessage, ChatTemplate } from "./chat-template.js";
 
 const mark = (name: string): string => `heed${name}mark`;

@@ -1,7 +1,7 @@
 // The patterns that a tokenizer.json searches a text for: a literal text, or a regular expression in the syntax of
 // Oniguruma, which Hugging Face's own library uses. Matches come one by one, so that a search of a long text can pause
 // between them.
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import { isKnownExpression } from "./known-expressions.js";
 import { LinearExpression } from "./linear-expression.js";
 import { libraryParts } from "./library-parts.js";

@@ -1,8 +1,8 @@
 // How the tokens of a tokenizer.json become text (huggingface.co/docs/tokenizers, "Decoders"). Tokens are decoded one
 // by one: each gives bytes of UTF-8, which a stream joins into characters, so that a text can be shown while it is
 // generated. The bytes depend only on the token and on whether it begins the text.
-import { describe, HeedError } from "../errors.js";
-import { atOnce } from "../turns.js";
+import { describe, HeedError } from "../util/errors.js";
+import { atOnce } from "../util/turns.js";
 import { isKnownExpression } from "./known-expressions.js";
 import { LinearExpression } from "./linear-expression.js";
 import { replaceMatches } from "./text-pattern.js";

@@ -1,6 +1,6 @@
 // The interface that the models of a tokenizer.json share: they cut pieces of text into tokens of one vocabulary.
-import { HeedError } from "../errors.js";
-import type { Steps } from "../turns.js";
+import { HeedError } from "../util/errors.js";
+import type { Steps } from "../util/turns.js";
 import type { IdList } from "./id-parts.js";
 
 /** A model that cuts pieces of text into tokens. */

@@ -1,6 +1,6 @@
 // The decoding that all tokenizers share. Ids become bytes, and bytes become text as soon as they form complete
 // characters, so that a stream of tokens never shows half a character.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 
 /**
  * Decoder of ids that come one by one. The texts of all calls, joined, are the result of `decode`.

@@ -1,6 +1,6 @@
 // Reads a tokenizer.json that is to be written in another format, and refuses rules that formats with only a vocabulary
 // and merges cannot express.
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import { type AddedToken, parseAddedTokens } from "./added-tokens.js";
 
 /** A part of a tokenizer.json, such as a normalizer. */

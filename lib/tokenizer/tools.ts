@@ -1,5 +1,5 @@
 // Tools that a model may call, and its calls.
-import type { JsonSchema } from "../json-schema.js";
+import type { JsonSchema } from "../util/json-schema.js";
 import { parseJson } from "./jinja/parse-json.js";
 
 /** A tool that a model may call: the caller runs it, and sends its result as a message of the role "tool". */

@@ -1,6 +1,6 @@
 // A Unigram language model (Kudo 2018, arXiv:1804.10959). Among all ways to cut a piece into tokens it finds the one
 // with the largest sum of log probabilities, by the Viterbi algorithm.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import type { IdList, IdSink } from "./id-parts.js";
 import { PairTable } from "./pair-table.js";
 import { byteIds, remember, type TokenModel, type Vocabulary, type WordCache } from "./token-model.js";

@@ -1,6 +1,6 @@
 // WordPiece (Schuster & Nakajima 2012), BERT's model: a word is cut from left to right, each time at the end of the
 // longest token that continues it. If no token continues it, the whole word is unknown.
-import type { Steps } from "../turns.js";
+import type { Steps } from "../util/turns.js";
 import type { IdList } from "./id-parts.js";
 import { remember, type TokenModel, type Vocabulary, type WordCache } from "./token-model.js";
 

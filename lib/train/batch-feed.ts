@@ -1,6 +1,6 @@
 // Batches that the caller makes. An epoch is one iteration over them. A run that resumes skips those that it has had.
-import { describe, HeedError } from "../errors.js";
-import { orderOf, orderVersion, Permutation } from "../permutation.js";
+import { describe, HeedError } from "../util/errors.js";
+import { orderOf, orderVersion, Permutation } from "../util/permutation.js";
 import { alone, type Feed, type Share } from "./feed.js";
 import { type BatchPosition, checkOrder, isBatchPosition, type ResumedRun } from "./position.js";
 

@@ -1,5 +1,5 @@
-import { tensor } from "../creation.js";
-import type { FloatTensor } from "../tensor.js";
+import { tensor } from "../core/creation.js";
+import type { FloatTensor } from "../core/tensor.js";
 import type { Batch } from "./batches.js";
 import { ignored } from "./sequence-source.js";
 import type { TrainableModel } from "./trainable-model.js";

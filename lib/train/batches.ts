@@ -1,5 +1,5 @@
-import { HeedError } from "../errors.js";
-import { orderOf, type OrderVersion, orderVersion, Permutation } from "../permutation.js";
+import { HeedError } from "../util/errors.js";
+import { orderOf, type OrderVersion, orderVersion, Permutation } from "../util/permutation.js";
 import { documentsIn } from "./documents.js";
 import { type SequenceSource, type TrainingSequence, windowsOf } from "./sequence-source.js";
 import type { TokenSource } from "./token-data.js";

@@ -4,7 +4,7 @@
 // messages before it, the time would grow with the square of the number of turns. Most templates write each turn in the
 // same way wherever it stands; their answers are found from the text of the first turns and the one turn. Each piece is
 // compared with the text of the whole conversation, and a template that fails to write it so is asked the long way.
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { ChatMessage } from "../tokenizer/chat-template.js";
 
 /** Text with which an answer's generation begins: the first `common` characters of the conversation's text, and `rest`. */

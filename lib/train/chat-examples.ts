@@ -1,6 +1,6 @@
 // Turns conversations and texts into examples to train on. Of a conversation, the model learns the assistant's tokens
 // alone.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { toHuggingFaceTokenizer } from "../pretrained/to-huggingface-tokenizer.js";
 import { type ChatMessage, type ChatOptions, type ChatTemplate, renderMarked } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";

@@ -1,7 +1,7 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { writeTextAtomic } from "../formats/atomic-file.js";
-import { jsonParts } from "../json.js";
-import { inTurns } from "../turns.js";
+import { jsonParts } from "../util/json.js";
+import { inTurns } from "../util/turns.js";
 
 /** Writes a value as JSON: to a temporary file first, which then replaces `file`. */
 export async function writeJsonFile(file: string, value: unknown): Promise<void> {

@@ -1,6 +1,6 @@
 // Conversations in the records of training data: their form, and how a prompt and an answer make one.
 import { isDeepStrictEqual } from "node:util";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { ChatMessage } from "../tokenizer/chat-template.js";
 
 /**

@@ -1,7 +1,7 @@
 // Digests of data to train on, by which processes notice that they do not have the same. Of much data, samples are
 // digested: the processes would otherwise read all of it before the first step.
 import { createHash, type Hash } from "node:crypto";
-import { pauseIfLong } from "../turns.js";
+import { pauseIfLong } from "../util/turns.js";
 import type { SequenceSource } from "./sequence-source.js";
 import type { TokenSource } from "./token-data.js";
 

@@ -5,10 +5,10 @@ import { GradientBuckets } from "../distributed/gradient-buckets.js";
 import type { DistributedOptions } from "../distributed/options.js";
 import { Ranks } from "../distributed/ranks.js";
 import { ShardExchange } from "../distributed/shard-exchange.js";
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import type { Module } from "../nn/module.js";
 import type { Optimizer, SavedState } from "../optim/optimizer.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { type AgreedOptions, checkAgreement } from "./run-agreement.js";
 
 /** State of a run on which the decisions of all processes depend. */

@@ -1,18 +1,18 @@
 // Direct preference optimisation: trains an adapter to prefer one answer over another, with the model without the adapter
 // as the reference.
 import { activeAdapter, withAdapter } from "../adapters/adapters.js";
-import { noGrad } from "../autograd.js";
-import { checkArray, checkNumber, checkObject } from "../check.js";
-import { tensor } from "../creation.js";
-import { HeedError } from "../errors.js";
+import { noGrad } from "../core/autograd.js";
+import { checkArray, checkNumber, checkObject } from "../util/check.js";
+import { tensor } from "../core/creation.js";
+import { HeedError } from "../util/errors.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import { inModes } from "../nn/training-modes.js";
 import { abs, exp, log, neg } from "../ops/unary.js";
 import { add, maximum, mul, sub } from "../ops/binary.js";
 import { crossEntropy } from "../ops/cross-entropy.js";
 import { narrow } from "../ops/views.js";
-import { scope } from "../scope.js";
-import type { FloatTensor } from "../tensor.js";
+import { scope } from "../core/scope.js";
+import type { FloatTensor } from "../core/tensor.js";
 import type { TrainingExample } from "./pack-examples.js";
 import { paddedExamples } from "./tasks/padded.js";
 

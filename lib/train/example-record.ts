@@ -1,5 +1,5 @@
 // Records of examples to train on: what a line of a file may contain, and the examples in it.
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { ChatMessage } from "../tokenizer/chat-template.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { chatExamples, textExample } from "./chat-examples.js";

@@ -1,9 +1,9 @@
 // How many operations training takes, and how many a card can do, for the share of them that a run uses (MFU).
-import { type Device, devices } from "../device.js";
-import type { FloatDType } from "../dtype.js";
+import { type Device, devices } from "../core/device.js";
+import type { FloatDType } from "../core/dtype.js";
 import { Linear } from "../nn/linear.js";
 import type { Module } from "../nn/module.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 
 /**
  * Returns the floating-point operations that training takes per token, without those of recomputed activations: 2 for

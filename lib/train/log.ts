@@ -2,7 +2,7 @@
 // can therefore log to one file one after the other, and a killed process loses at most the line that it was writing.
 import { closeSync, fstatSync, ftruncateSync, mkdirSync, openSync, readSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 
 /** Number of bytes at the end of a file that are searched for its last line; no line is longer. */
 const tailLength = 1 << 16;

@@ -1,4 +1,4 @@
-import { checkInteger, checkNumber, checkObject } from "../check.js";
+import { checkInteger, checkNumber, checkObject } from "../util/check.js";
 
 /** Options of the scale of the loss, with which f16 trains. */
 export interface LossScaleOptions {

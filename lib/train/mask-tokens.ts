@@ -1,6 +1,6 @@
-import { checkArray, checkInteger, checkNumber, checkObject, checkValues } from "../check.js";
-import { HeedError } from "../errors.js";
-import { hash } from "../hash.js";
+import { checkArray, checkInteger, checkNumber, checkObject, checkValues } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
+import { hash } from "../util/hash.js";
 
 /** Options of `maskTokens`. */
 export interface MaskingOptions {

@@ -1,8 +1,8 @@
-import { noGrad } from "../autograd.js";
-import type { Device } from "../device.js";
-import { HeedError } from "../errors.js";
+import { noGrad } from "../core/autograd.js";
+import type { Device } from "../core/device.js";
+import { HeedError } from "../util/errors.js";
 import type { Module } from "../nn/module.js";
-import { scope } from "../scope.js";
+import { scope } from "../core/scope.js";
 import { alone, type Share } from "./feed.js";
 import type { Task, TaskContext } from "./task.js";
 

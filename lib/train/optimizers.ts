@@ -1,5 +1,5 @@
-import { checkChoice } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkChoice } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { Module } from "../nn/module.js";
 import { AdamW, type AdamWOptions } from "../optim/adamw.js";
 import { Lion, type LionOptions } from "../optim/lion.js";

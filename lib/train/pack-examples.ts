@@ -1,6 +1,6 @@
 // Packs examples of different lengths into sequences of one length. Examples in the same sequence do not see each other.
-import { checkChoice, checkInteger, checkBoolean, checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
+import { checkChoice, checkInteger, checkBoolean, checkObject } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import { ignored, type SequenceSource, type TrainingSequence } from "./sequence-source.js";
 
 /** Tokens of a text or conversation to train on. */

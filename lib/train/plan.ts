@@ -1,4 +1,4 @@
-import type { Device } from "../device.js";
+import type { Device } from "../core/device.js";
 import type { DistributedOptions } from "../distributed/options.js";
 import type { Module } from "../nn/module.js";
 import type { Feed } from "./feed.js";

@@ -1,6 +1,6 @@
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { describe } from "../ops/check.js";
-import { orderOf, type OrderVersion, orderVersion } from "../permutation.js";
+import { orderOf, type OrderVersion, orderVersion } from "../util/permutation.js";
 import type { Batches } from "./batches.js";
 
 /** Position of a run in its data. */

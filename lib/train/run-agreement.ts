@@ -2,7 +2,7 @@
 // other forever, or train models that differ, and no error would say so.
 import { createHash } from "node:crypto";
 import type { Collectives } from "../distributed/collectives.js";
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import type { Module } from "../nn/module.js";
 import { dataDigest } from "./data-digest.js";
 import type { Plan } from "./plan.js";

@@ -1,5 +1,5 @@
 // The checkpoints of a run: when a save may fail, which old checkpoints make room, and to which the run may return.
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import type { FolderLock } from "../formats/folder-lock.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { type CheckpointContent, saveCheckpoint } from "./checkpoint.js";

@@ -1,5 +1,5 @@
-import { HeedError } from "../errors.js";
-import type { OrderVersion } from "../permutation.js";
+import { HeedError } from "../util/errors.js";
+import type { OrderVersion } from "../util/permutation.js";
 import type { TokenSource } from "./token-data.js";
 
 /** Target of a position that does not count for the loss. */

@@ -1,4 +1,4 @@
-import { checkInteger, checkNumber, checkObject } from "../check.js";
+import { checkInteger, checkNumber, checkObject } from "../util/check.js";
 
 /** Options of the detection of spikes in the loss. */
 export interface SpikeOptions {

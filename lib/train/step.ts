@@ -1,5 +1,5 @@
 // What the loop of a training run knows about a step on its way through the device.
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import type { TaskContext } from "./task.js";
 
 /** Step whose update is enqueued on the device and whose result has not been read. */

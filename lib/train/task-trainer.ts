@@ -1,7 +1,7 @@
 import { activeAdapter } from "../adapters/adapters.js";
 import { checkDistributed } from "../distributed/options.js";
 import { Module } from "../nn/module.js";
-import { orderOf, orderVersion } from "../permutation.js";
+import { orderOf, orderVersion } from "../util/permutation.js";
 import { savesAdapters } from "../pretrained/families/saving.js";
 import { type BatchData, BatchFeed, batchSourceOf, everyNth } from "./batch-feed.js";
 import { alone } from "./feed.js";

@@ -1,6 +1,6 @@
-import type { Device } from "../device.js";
+import type { Device } from "../core/device.js";
 import type { Module } from "../nn/module.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 
 /** Circumstances in which a task computes a loss. */
 export interface TaskContext {

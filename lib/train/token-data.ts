@@ -1,7 +1,7 @@
 // Token ids to train on, in memory or in a file that may be larger than memory. A file is read window by window, with
 // positional reads into one buffer: Node cannot map files, and the system's page cache makes repeated reads as cheap.
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 
 /** Sequence of token ids that is read in windows. */
 export interface TokenSource {

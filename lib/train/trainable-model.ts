@@ -1,9 +1,9 @@
-import type { Device } from "../device.js";
-import type { FloatDType } from "../dtype.js";
+import type { Device } from "../core/device.js";
+import type { FloatDType } from "../core/dtype.js";
 import type { DropoutSeeds } from "../nn/dropout.js";
 import type { Module } from "../nn/module.js";
 import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { FloatTensor, IntTensor } from "../core/tensor.js";
 
 /** Model that `Trainer` can train: one that predicts the next token, such as `GPT` or `Llama`. */
 export interface TrainableModel extends Module {

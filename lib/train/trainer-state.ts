@@ -1,6 +1,6 @@
 // The state of a training run, and its form in the file trainer.json.
-import { type FloatDType, isFloat } from "../dtype.js";
-import { HeedError } from "../errors.js";
+import { type FloatDType, isFloat } from "../core/dtype.js";
+import { HeedError } from "../util/errors.js";
 import { describe } from "../ops/check.js";
 import { checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
 import { families, type PretrainedKinds } from "../pretrained/families/index.js";

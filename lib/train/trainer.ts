@@ -1,5 +1,5 @@
 import { checkDistributed } from "../distributed/options.js";
-import type { FloatTensor } from "../tensor.js";
+import type { FloatTensor } from "../core/tensor.js";
 import { type Batch, Batches } from "./batches.js";
 import { spread } from "./evaluate.js";
 import { alone } from "./feed.js";

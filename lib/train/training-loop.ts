@@ -1,11 +1,11 @@
 // The loop that all trainers share: steps, evaluations, checkpoints, and what happens when a run goes wrong.
 import path from "node:path";
-import { HeedError } from "../errors.js";
+import { HeedError } from "../util/errors.js";
 import { type FolderLock, lockFolder } from "../formats/folder-lock.js";
 import type { Module } from "../nn/module.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { WeightAverage } from "../optim/weight-average.js";
-import { scope } from "../scope.js";
+import { scope } from "../core/scope.js";
 import { Best } from "./best.js";
 import { type Checkpoint, type CheckpointContent, restoreCheckpoint } from "./checkpoint.js";
 import { type Consensus, DataParallel } from "./data-parallel.js";
@@ -23,8 +23,8 @@ import { agreedOptions } from "./run-agreement.js";
 import { RunCheckpoints } from "./run-checkpoints.js";
 import { SpikeDetector } from "./spikes.js";
 import { type Differentiated, isSkipped, type Micro, type PendingStep, unawaited } from "./step.js";
-import type { FloatTensor } from "../tensor.js";
-import { pauseIfLong } from "../turns.js";
+import type { FloatTensor } from "../core/tensor.js";
+import { pauseIfLong } from "../util/turns.js";
 import { trainingResult } from "./training-result.js";
 import type { TrainerState } from "./trainer-state.js";
 

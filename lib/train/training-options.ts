@@ -1,7 +1,7 @@
 // Options that all trainers have, and their checks.
 import { activeAdapter, baseParameters } from "../adapters/adapters.js";
 import type { DistributedOptions } from "../distributed/options.js";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import type { FolderLock } from "../formats/folder-lock.js";
 import { Module } from "../nn/module.js";
 import { quantizationOf } from "../nn/quantization.js";

@@ -8,8 +8,8 @@ import {
   setAdapter,
   withAdapter,
 } from "../../lib/adapters/adapters.js";
-import { noGrad } from "../../lib/autograd.js";
-import { randn, tensor } from "../../lib/creation.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { randn, tensor } from "../../lib/core/creation.js";
 import { Bert } from "../../lib/models/bert.js";
 import { BertForSequenceClassification } from "../../lib/models/bert-heads.js";
 import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
@@ -22,8 +22,8 @@ import type { Module } from "../../lib/nn/module.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { saveAdapter } from "../../lib/pretrained/peft.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { expectNear } from "../support/close.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";

@@ -5,7 +5,7 @@
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { activeAdapter, mergeAdapter, setAdapter, withAdapter } from "../../lib/adapters/adapters.js";
-import { noGrad } from "../../lib/autograd.js";
+import { noGrad } from "../../lib/core/autograd.js";
 import { readSafetensors } from "../../lib/formats/safetensors.js";
 import type { PretrainedKinds } from "../../lib/pretrained/families/index.js";
 import { AdamW } from "../../lib/optim/adamw.js";

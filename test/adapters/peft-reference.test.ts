@@ -2,8 +2,8 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { HeedError } from "../../lib/errors.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { HeedError } from "../../lib/util/errors.js";
 import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { families } from "../../lib/pretrained/families/index.js";
 import { fromPeftConfig } from "../../lib/pretrained/peft-config.js";

@@ -4,9 +4,9 @@
  */
 import { describe, expect, test } from "vitest";
 import { addAdapter, lorasOf, mergeAdapter } from "../../lib/adapters/adapters.js";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
-import { device as deviceOf } from "../../lib/device.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
+import { device as deviceOf } from "../../lib/core/device.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import type { PretrainedKinds } from "../../lib/pretrained/families/index.js";

@@ -15,15 +15,15 @@ import {
 } from "../../bench/experiments/linear-tasks.js";
 import { fitLine, fitLossLaw, lossBy } from "../../bench/experiments/power-law.js";
 import { clearSign } from "../../bench/experiments/seeds.js";
-import { noGrad } from "../../lib/autograd.js";
-import { randn } from "../../lib/creation.js";
-import { native, ops } from "../../lib/native.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { randn } from "../../lib/core/creation.js";
+import { native, ops } from "../../lib/core/native.js";
 import { add } from "../../lib/ops/binary.js";
 import { lstm } from "../../lib/ops/lstm.js";
 import { matmul } from "../../lib/ops/matmul.js";
 import { exp } from "../../lib/ops/unary.js";
 import { narrow } from "../../lib/ops/views.js";
-import { scope } from "../../lib/scope.js";
+import { scope } from "../../lib/core/scope.js";
 
 test("least squares is exact once there are as many examples as dimensions, and as good as theory says before", () => {
   const prompts = drawPrompts({ rows: 1500, points: 6, dimensions: 3 }, drawFrom(5));

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import type { DLPackTensor, NativeInterface, NativeTensor } from "../../lib/native.js";
+import type { DLPackTensor, NativeInterface, NativeTensor } from "../../lib/core/native.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const require = createRequire(import.meta.url);

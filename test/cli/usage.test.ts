@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
-import { devices } from "../../lib/device.js";
+import { devices } from "../../lib/core/device.js";
 import { noKernels } from "../support/cuda.js";
 import { temporaryFolder } from "../support/folder.js";
 import { heed, heedHere } from "./support.js";

@@ -1,6 +1,6 @@
 /** Without CUDA, its tests are skipped. This test fails then if HEED_TEST_CUDA=1 demands them. */
 import { expect, test } from "vitest";
-import { devices } from "../../lib/device.js";
+import { devices } from "../../lib/core/device.js";
 import { noCuda } from "../support/cuda.js";
 import { targets } from "../support/targets.js";
 

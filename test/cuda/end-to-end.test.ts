@@ -2,14 +2,14 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, expect, test } from "vitest";
-import type { FloatDType } from "../../lib/dtype.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
 import { infer } from "../../lib/generate/causal-model.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { argmax } from "../../lib/ops/choose.js";
 import { AdamW } from "../../lib/optim/adamw.js";
-import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/creation.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor } from "../../lib/core/creation.js";
 import { smallGpt, someTokens } from "../generate/models.js";
 import { expectChild } from "../support/child.js";
 import { expectClose } from "../support/close.js";

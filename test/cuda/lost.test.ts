@@ -4,7 +4,7 @@
  */
 import { pathToFileURL } from "node:url";
 import { expect, test } from "vitest";
-import { native } from "../../lib/native.js";
+import { native } from "../../lib/core/native.js";
 import { runChild } from "../support/child.js";
 import { needsSimulator, noCuda } from "../support/cuda.js";
 import { dist } from "../support/dist.js";

@@ -4,15 +4,15 @@
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { expect, test, vi } from "vitest";
-import { device } from "../../lib/device.js";
+import { device } from "../../lib/core/device.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { matmul } from "../../lib/ops/matmul.js";
 import { AdamW } from "../../lib/optim/adamw.js";
-import { scope } from "../../lib/scope.js";
-import { setPieces } from "../../lib/tensor-pieces.js";
+import { scope } from "../../lib/core/scope.js";
+import { setPieces } from "../../lib/core/tensor-pieces.js";
 import { narrow } from "../../lib/ops/views.js";
-import { empty, ones, tensor } from "../../lib/creation.js";
-import { inPieces } from "../../lib/turns.js";
+import { empty, ones, tensor } from "../../lib/core/creation.js";
+import { inPieces } from "../../lib/util/turns.js";
 import { needsSimulator, noCuda } from "../support/cuda.js";
 import { expectNoPause } from "../support/pauses.js";
 import { describeUnless } from "../support/skip.js";

@@ -1,16 +1,16 @@
 /** Tests tensors, modules and gradients in transit between the host and several devices. */
 import { expect, test, vi } from "vitest";
-import { noGrad, parameter } from "../../lib/autograd.js";
-import { device as deviceOf } from "../../lib/device.js";
-import { type DType, dtypes, isFloat } from "../../lib/dtype.js";
+import { noGrad, parameter } from "../../lib/core/autograd.js";
+import { device as deviceOf } from "../../lib/core/device.js";
+import { type DType, dtypes, isFloat } from "../../lib/core/dtype.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { add, mul } from "../../lib/ops/binary.js";
 import { matmul } from "../../lib/ops/matmul.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { narrow, transpose } from "../../lib/ops/views.js";
-import { scope } from "../../lib/scope.js";
-import { ones, randn, tensor } from "../../lib/creation.js";
-import type { FloatTensor, Tensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { ones, randn, tensor } from "../../lib/core/creation.js";
+import type { FloatTensor, Tensor } from "../../lib/core/tensor.js";
 import { expectChild } from "../support/child.js";
 import { cudas, needsSimulator, noCuda } from "../support/cuda.js";
 import { collectGarbage } from "../support/gc.js";

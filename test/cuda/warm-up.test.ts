@@ -8,12 +8,12 @@ vi.hoisted(() => {
   process.env.HEED_SIMULATOR_LOAD_TIME = "150000"; // microseconds; read when the driver is opened
 });
 
-import { device } from "../../lib/device.js";
-import { randn, tensor } from "../../lib/creation.js";
-import { neededImages, type WarmUpProgress } from "../../lib/kernel-images.js";
+import { device } from "../../lib/core/device.js";
+import { randn, tensor } from "../../lib/core/creation.js";
+import { neededImages, type WarmUpProgress } from "../../lib/core/kernel-images.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { AdamW } from "../../lib/optim/adamw.js";
-import { native } from "../../lib/native.js";
+import { native } from "../../lib/core/native.js";
 import { DropoutSeeds } from "../../lib/nn/dropout.js";
 import { Initializer } from "../../lib/nn/init.js";
 import { TransformerBlock } from "../../lib/nn/transformer-block.js";

@@ -2,15 +2,15 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
 import { readSafetensors, writeSafetensors } from "../../lib/formats/safetensors.js";
 import { load } from "../../lib/load/load.js";
 import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
-import { scope } from "../../lib/scope.js";
+import { scope } from "../../lib/core/scope.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { expectClose } from "../support/close.js";
 import { expectRejection } from "../support/errors.js";

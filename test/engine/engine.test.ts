@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { tensor } from "../../lib/creation.js";
+import { tensor } from "../../lib/core/creation.js";
 import { Engine } from "../../lib/engine/engine.js";
 import type { EngineOptions } from "../../lib/engine/engine-options.js";
 import type { EngineRequest } from "../../lib/engine/engine-request.js";

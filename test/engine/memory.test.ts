@@ -1,13 +1,13 @@
 /** Tests the limits of an engine's context and memory: what fits is answered as ever, and what never can is refused. */
 import { describe, expect, test, vi } from "vitest";
-import { device as deviceOf } from "../../lib/device.js";
+import { device as deviceOf } from "../../lib/core/device.js";
 import { Engine } from "../../lib/engine/engine.js";
 import { KvMemory } from "../../lib/engine/kv-memory.js";
 import { RecordedSteps } from "../../lib/engine/recorded-steps.js";
-import { HeedError } from "../../lib/errors.js";
+import { HeedError } from "../../lib/util/errors.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import type { GPT } from "../../lib/models/gpt.js";
-import { ops } from "../../lib/native.js";
+import { ops } from "../../lib/core/native.js";
 import { KvPages } from "../../lib/nn/kv-pages.js";
 import { narrow } from "../../lib/ops/views.js";
 import { devices, smallGpt, someTokens } from "../generate/models.js";

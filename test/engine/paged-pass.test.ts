@@ -1,12 +1,12 @@
 /** A token's logits do not depend on the texts that are computed in the same pass, bit for bit. */
 import { expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
-import type { FloatDType } from "../../lib/dtype.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { PagedPass } from "../../lib/nn/kv-pages.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { devices, someTokens } from "../generate/models.js";
 import { shaken } from "../support/shaken.js";
 

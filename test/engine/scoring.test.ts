@@ -1,6 +1,6 @@
 /** Scores of known tokens by the engine: those of a slow computation, alone and in any batch. */
 import { describe, expect, test } from "vitest";
-import { tensor } from "../../lib/creation.js";
+import { tensor } from "../../lib/core/creation.js";
 import { infer } from "../../lib/generate/causal-model.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import { logSoftmax } from "../support/functions.js";

@@ -1,10 +1,10 @@
 /** Tests of deadlines, refusals, failures beside an engine, other models, and memory that grows. */
 import { describe, expect, test, vi } from "vitest";
-import { tensor } from "../../lib/creation.js";
+import { tensor } from "../../lib/core/creation.js";
 import { BusyError } from "../../lib/engine/busy-error.js";
 import type { EngineRequest } from "../../lib/engine/engine-request.js";
 import type { RequestSummary } from "../../lib/engine/statistics.js";
-import { HeedError } from "../../lib/errors.js";
+import { HeedError } from "../../lib/util/errors.js";
 import type { GenerationResult } from "../../lib/generate/generation.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { embedding } from "../../lib/ops/embedding.js";

@@ -7,7 +7,7 @@ import { Request } from "../../lib/engine/request.js";
 import { StepTimes } from "../../lib/engine/step-times.js";
 import { generate } from "../../lib/generate/generate-text.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
-import { Graph } from "../../lib/graph.js";
+import { Graph } from "../../lib/core/graph.js";
 import { GPT } from "../../lib/models/gpt.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";

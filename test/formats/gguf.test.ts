@@ -2,7 +2,7 @@ import { truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { HeedError } from "../../lib/errors.js";
+import { HeedError } from "../../lib/util/errors.js";
 import { readGguf } from "../../lib/formats/gguf.js";
 import { GgufHeaderReader, parseGgufHeader } from "../../lib/formats/gguf-header.js";
 import { type GgufArray, HeaderCut } from "../../lib/formats/gguf-values.js";

@@ -1,11 +1,11 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
-import { bitsOf, floatsOf } from "../../lib/dtype.js";
+import { bitsOf, floatsOf } from "../../lib/core/dtype.js";
 import { readGguf } from "../../lib/formats/gguf.js";
 import { ggmlTypes } from "../../lib/formats/gguf-blocks.js";
 import { type GgufInputValue, type GgufTensorInput, writeGguf } from "../../lib/formats/write-gguf.js";
-import { tensor } from "../../lib/creation.js";
+import { tensor } from "../../lib/core/creation.js";
 import { plainMetadata } from "../support/gguf.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";

@@ -5,17 +5,17 @@
  */
 import fc from "fast-check";
 import { afterAll, describe, expect } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
-import { setThreads, threads } from "../../lib/device.js";
-import type { FloatDType } from "../../lib/dtype.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
+import { setThreads, threads } from "../../lib/core/device.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
 import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
-import { native } from "../../lib/native.js";
+import { native } from "../../lib/core/native.js";
 import { narrow } from "../../lib/ops/views.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { nightly } from "../support/nightly.js";
 import { shaken } from "../support/shaken.js";
 import { bestIsa, productTargets } from "../support/targets.js";

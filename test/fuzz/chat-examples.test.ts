@@ -1,7 +1,7 @@
 /** Compares the examples of long conversations with those of the definition: the text and the tokens up to each answer. */
 import fc from "fast-check";
 import { expect } from "vitest";
-import { HeedError } from "../../lib/errors.js";
+import { HeedError } from "../../lib/util/errors.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import type { ChatMessage } from "../../lib/tokenizer/chat-template.js";
 import { type AnsweredText, answeredTextsSlowly } from "../../lib/train/chat-answers.js";

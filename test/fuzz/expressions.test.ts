@@ -4,7 +4,7 @@ import { expect } from "vitest";
 import { HeedError } from "../../lib/index.js";
 import { LinearExpression } from "../../lib/tokenizer/linear-expression.js";
 import { replaceMatches } from "../../lib/tokenizer/text-pattern.js";
-import { atOnce } from "../../lib/turns.js";
+import { atOnce } from "../../lib/util/turns.js";
 import { fuzz } from "./fuzz.js";
 
 const character = fc.constantFrom(

@@ -4,15 +4,15 @@
  */
 import fc from "fast-check";
 import { expect } from "vitest";
-import { device as deviceOf } from "../../lib/device.js";
-import { Graph } from "../../lib/graph.js";
-import { ops } from "../../lib/native.js";
+import { device as deviceOf } from "../../lib/core/device.js";
+import { Graph } from "../../lib/core/graph.js";
+import { ops } from "../../lib/core/native.js";
 import { add, maximum } from "../../lib/ops/binary.js";
 import { embedding } from "../../lib/ops/embedding.js";
 import { narrow } from "../../lib/ops/views.js";
-import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/creation.js";
-import type { FloatTensor, Tensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { FloatTensor, Tensor } from "../../lib/core/tensor.js";
 import { devicesHere, onEachDevice } from "../support/targets.js";
 import { fuzz } from "./fuzz.js";
 

@@ -6,8 +6,8 @@
  */
 import fc from "fast-check";
 import { describe, expect } from "vitest";
-import { detach, noGrad } from "../../lib/autograd.js";
-import type { FloatDType } from "../../lib/dtype.js";
+import { detach, noGrad } from "../../lib/core/autograd.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import type { TokenOptions } from "../../lib/generate/options.js";
 import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
@@ -18,9 +18,9 @@ import type { LlamaConfig } from "../../lib/models/llama-config.js";
 import { sample } from "../../lib/ops/sample.js";
 import { narrow } from "../../lib/ops/views.js";
 import { AdamW } from "../../lib/optim/adamw.js";
-import { scope } from "../../lib/scope.js";
-import { tensor, zeros } from "../../lib/creation.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { roundoff } from "../support/dtypes.js";
 import { Random } from "../support/random.js";
 import { settled } from "../support/settled.js";

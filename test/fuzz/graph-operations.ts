@@ -1,6 +1,6 @@
 // The operations of random graphs: each in heed and in float64, with arguments that are valid for it.
-import { detach } from "../../lib/autograd.js";
-import type { FloatDType } from "../../lib/dtype.js";
+import { detach } from "../../lib/core/autograd.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
 import { add, div, maximum, minimum, mul, type Operand, pow, sub } from "../../lib/ops/binary.js";
 import { crossEntropy } from "../../lib/ops/cross-entropy.js";
 import { embedding } from "../../lib/ops/embedding.js";
@@ -14,9 +14,9 @@ import { addRmsNorm, rmsNorm } from "../../lib/ops/rms-norm.js";
 import { softmax } from "../../lib/ops/softmax.js";
 import * as unary from "../../lib/ops/unary.js";
 import { cast, contiguous, narrow, reshape, transpose } from "../../lib/ops/views.js";
-import { broadcastShapes, numel, sameShape, type Shape } from "../../lib/shape.js";
-import { tensor } from "../../lib/creation.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { broadcastShapes, numel, sameShape, type Shape } from "../../lib/core/shape.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { geluErf, geluTanh, logSoftmax, relu, sigmoid, silu } from "../support/functions.js";
 import * as nd from "../support/nd.js";
 import type { Nd } from "../support/nd.js";

@@ -6,11 +6,11 @@
  * point at which they are computed: the rounding error of a 16-bit type is added as it was there, and the results of
  * `detach` and `noGrad` stay the same.
  */
-import { noGrad } from "../../lib/autograd.js";
-import { gradientCheckpoint } from "../../lib/gradient-checkpoint.js";
-import type { FloatDType } from "../../lib/dtype.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { gradientCheckpoint } from "../../lib/core/gradient-checkpoint.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
 import { mul } from "../../lib/ops/binary.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { roundoff, roundTo } from "../support/dtypes.js";
 import * as nd from "../support/nd.js";
 import { map, type Nd } from "../support/nd.js";

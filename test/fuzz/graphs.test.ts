@@ -1,12 +1,12 @@
 /** Compares gradients of random graphs, on every device, with central differences of the same graph in float64. */
 import fc from "fast-check";
 import { expect } from "vitest";
-import { device } from "../../lib/device.js";
+import { device } from "../../lib/core/device.js";
 import { add, mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
-import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/creation.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { roundoff, roundTo } from "../support/dtypes.js";
 import { dot, map, maxAbs, type Nd, normal } from "../support/nd.js";
 import { expectWithin } from "../support/close.js";

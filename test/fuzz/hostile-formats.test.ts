@@ -4,14 +4,14 @@
  */
 import fc from "fast-check";
 import { expect } from "vitest";
-import { HeedError } from "../../lib/errors.js";
-import type { JsonSchema } from "../../lib/json-schema.js";
+import { HeedError } from "../../lib/util/errors.js";
+import type { JsonSchema } from "../../lib/util/json-schema.js";
 import { Automaton } from "../../lib/structured/automaton.js";
 import { Constraint } from "../../lib/structured/constraint.js";
 import { formatExpression } from "../../lib/structured/format-expression.js";
 import type { OutputFormat } from "../../lib/structured/output-format.js";
 import { tokenTrie } from "../../lib/structured/token-trie.js";
-import { atOnce, inTurns } from "../../lib/turns.js";
+import { atOnce, inTurns } from "../../lib/util/turns.js";
 import { idsAllowed } from "../structured/support.js";
 import { expectNoPause } from "../support/pauses.js";
 import { Random } from "../support/random.js";

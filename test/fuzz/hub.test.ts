@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import fc from "fast-check";
 import { afterEach, expect, vi } from "vitest";
-import { HeedError } from "../../lib/errors.js";
+import { HeedError } from "../../lib/util/errors.js";
 import { pretrainedFolder } from "../../lib/hub/pretrained-folder.js";
 import { HubServer, type Spoilt } from "../hub/server.js";
 import { fuzz } from "./fuzz.js";

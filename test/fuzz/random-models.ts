@@ -1,6 +1,6 @@
 /** Small models of random configurations, with weights that make every part matter. */
 import fc from "fast-check";
-import { noGrad } from "../../lib/autograd.js";
+import { noGrad } from "../../lib/core/autograd.js";
 import { Bert } from "../../lib/models/bert.js";
 import { BertForMaskedLM, BertForSequenceClassification } from "../../lib/models/bert-heads.js";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
@@ -11,9 +11,9 @@ import { T5 } from "../../lib/models/t5.js";
 import type { Module } from "../../lib/nn/module.js";
 import { activations } from "../../lib/ops/activation.js";
 import type { PretrainedKinds } from "../../lib/pretrained/families/index.js";
-import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/creation.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { shaken } from "../support/shaken.js";
 
 /** Draws one value after the other: a value of `fc.gen()`. */

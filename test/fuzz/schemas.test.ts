@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect } from "vitest";
 import { HeedError } from "../../lib/index.js";
-import type { JsonSchema } from "../../lib/json-schema.js";
+import type { JsonSchema } from "../../lib/util/json-schema.js";
 import type { Expression } from "../../lib/structured/expression.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { ajvOf } from "../structured/oracle.js";

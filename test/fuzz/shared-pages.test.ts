@@ -5,14 +5,14 @@
  */
 import fc from "fast-check";
 import { afterAll, describe, expect } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
 import { LstmLanguageModel } from "../../lib/models/lstm-language-model.js";
-import { native } from "../../lib/native.js";
+import { native } from "../../lib/core/native.js";
 import type { KvCache } from "../../lib/nn/kv-cache.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { nightly } from "../support/nightly.js";
 import { shaken } from "../support/shaken.js";
 import { bestIsa, targets } from "../support/targets.js";

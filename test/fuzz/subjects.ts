@@ -1,7 +1,7 @@
 /** Small valid files of every format that heed reads, and what a program does with them. */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { noGrad } from "../../lib/autograd.js";
+import { noGrad } from "../../lib/core/autograd.js";
 import { embedTexts } from "../../lib/embed/embed-texts.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { Bert } from "../../lib/models/bert.js";
@@ -19,9 +19,9 @@ import { loadModel } from "../../lib/pretrained/load-model.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { saveLlama2c } from "../../lib/pretrained/families/save-llama2c.js";
-import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/creation.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
 import { tokenizerFromFile } from "../../lib/tokenizer/from-json.js";

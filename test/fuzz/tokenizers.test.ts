@@ -17,7 +17,7 @@ import {
   wordPieceJson,
   wordPieceTokenizer,
 } from "../support/random-tokenizers.js";
-import { HeedError } from "../../lib/errors.js";
+import { HeedError } from "../../lib/util/errors.js";
 import { type GgufInputValue, writeGguf } from "../../lib/formats/write-gguf.js";
 import type { GgufValue } from "../../lib/formats/gguf-values.js";
 import { GgufMetadata } from "../../lib/pretrained/gguf/metadata.js";

@@ -1,14 +1,14 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { infer } from "../../lib/generate/causal-model.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
-import { native } from "../../lib/native.js";
+import { native } from "../../lib/core/native.js";
 import { argmax } from "../../lib/ops/choose.js";
 import { reshape } from "../../lib/ops/views.js";
-import { tensor } from "../../lib/creation.js";
-import { noGrad } from "../../lib/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
+import { noGrad } from "../../lib/core/autograd.js";
 import { T5 } from "../../lib/models/t5.js";
 import type { KvCache } from "../../lib/nn/kv-cache.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { expectClose, type Tolerance } from "../support/close.js";
 import { shaken } from "../support/shaken.js";
 import { bestIsa, targets } from "../support/targets.js";

@@ -3,9 +3,9 @@
  * is unaffected until it gets that token; if the projection is another tensor, no other sequence is affected.
  */
 import { describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import type { FloatDType } from "../../lib/dtype.js";
-import { HeedError } from "../../lib/errors.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import { HeedError } from "../../lib/util/errors.js";
 import { beamSearch } from "../../lib/generate/beam-search.js";
 import { DivergedError } from "../../lib/generate/diverged.js";
 import { generate } from "../../lib/generate/generate-text.js";
@@ -16,7 +16,7 @@ import { translate } from "../../lib/generate/translate.js";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import { narrow } from "../../lib/ops/views.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { Random } from "../support/random.js";
 import { settled } from "../support/settled.js";

@@ -2,17 +2,17 @@
  * Models for the tests of generation: a small GPT whose next token depends on all tokens before it, and a model whose
  * next token is fixed.
  */
-import { isRecording } from "../../lib/autograd.js";
+import { isRecording } from "../../lib/core/autograd.js";
 import type { CausalModel } from "../../lib/generate/causal-model.js";
 import type { PassOptions } from "../../lib/models/pass.js";
-import { type Device, device as deviceOf } from "../../lib/device.js";
+import { type Device, device as deviceOf } from "../../lib/core/device.js";
 import { GPT } from "../../lib/models/gpt.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
 import { KvCache } from "../../lib/nn/kv-cache.js";
 import { embedding } from "../../lib/ops/embedding.js";
 import { reshape } from "../../lib/ops/views.js";
-import { tensor, zeros } from "../../lib/creation.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";
 

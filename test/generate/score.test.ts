@@ -3,7 +3,7 @@ import { infer } from "../../lib/generate/causal-model.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { score } from "../../lib/generate/score.js";
 import type { GPT } from "../../lib/models/gpt.js";
-import { tensor } from "../../lib/creation.js";
+import { tensor } from "../../lib/core/creation.js";
 import { logSoftmax } from "../support/functions.js";
 import { circle, devices, RoteModel, smallGpt, someTokens } from "./models.js";
 

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { device as deviceOf } from "../../lib/device.js";
+import { device as deviceOf } from "../../lib/core/device.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { translate } from "../../lib/generate/translate.js";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
 import { padSequences } from "../../lib/ops/pad-sequences.js";
-import { tensor } from "../../lib/creation.js";
+import { tensor } from "../../lib/core/creation.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { collectGarbage } from "../support/gc.js";
 import { Random } from "../support/random.js";

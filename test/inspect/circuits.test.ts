@@ -1,7 +1,7 @@
 /** Compares patching by gradient and by path, direct attribution and circuits with PyTorch: test/fixtures/circuits.py. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
 import {
   activationPatching,
   attributionPatching,
@@ -25,8 +25,8 @@ import { matmul } from "../../lib/ops/matmul.js";
 import { add, mul, sub } from "../../lib/ops/binary.js";
 import { mean, sum } from "../../lib/ops/reduce.js";
 import { narrow } from "../../lib/ops/views.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { expectNear } from "../support/close.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { decode, decodeInts, type FixtureArray, readFixture } from "../support/fixtures.js";

@@ -1,8 +1,8 @@
 /** Tools that read a corpus, compared with the same computed text by text and in f64. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
-import { device as deviceOf } from "../../lib/device.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
+import { device as deviceOf } from "../../lib/core/device.js";
 import {
   addTo,
   collectActivations,
@@ -23,7 +23,7 @@ import {
 import { Bert } from "../../lib/models/bert.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { reshape } from "../../lib/ops/views.js";
-import type { IntTensor } from "../../lib/tensor.js";
+import type { IntTensor } from "../../lib/core/tensor.js";
 import { expectNear } from "../support/close.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";

@@ -1,7 +1,7 @@
 /** Hooks in generation: cached passes see and give what a pass over the whole text does. */
 import { beforeAll, describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { randn, tensor } from "../../lib/creation.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { randn, tensor } from "../../lib/core/creation.js";
 import { beamSearch } from "../../lib/generate/beam-search.js";
 import { generate } from "../../lib/generate/generate-text.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
@@ -15,7 +15,7 @@ import { Llama } from "../../lib/models/llama.js";
 import { T5 } from "../../lib/models/t5.js";
 import type { Hook } from "../../lib/nn/observer.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { expectNear } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { shaken } from "../support/shaken.js";

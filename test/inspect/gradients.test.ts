@@ -1,7 +1,7 @@
 /** Compares the gradients of all activations with slopes of the passes that hooks.test.ts compares with PyTorch. */
 import { expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
 import {
   type GradientOptions,
   hookNames,
@@ -12,8 +12,8 @@ import {
 } from "../../lib/inspect/index.js";
 import { add, mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { Random } from "../support/random.js";
 import { onEachDevice } from "../support/targets.js";
 import { onEachFamily } from "./models.js";

@@ -1,8 +1,8 @@
 /** Compares every named activation, and what follows from replacing it, with PyTorch: test/fixtures/activations.py. */
 import { expect, test, vi } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor, zeros } from "../../lib/creation.js";
-import { device as deviceOf } from "../../lib/device.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import { device as deviceOf } from "../../lib/core/device.js";
 import { addTo, hookNames, type HooksOf, replaceWith, run, runWithCache } from "../../lib/inspect/index.js";
 import { Bert } from "../../lib/models/bert.js";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
@@ -10,12 +10,12 @@ import { GPT } from "../../lib/models/gpt.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
 import { Llama } from "../../lib/models/llama.js";
 import { T5 } from "../../lib/models/t5.js";
-import { ops } from "../../lib/native.js";
+import { ops } from "../../lib/core/native.js";
 import type { Hook } from "../../lib/nn/observer.js";
 import { add, mul } from "../../lib/ops/binary.js";
 import { narrow } from "../../lib/ops/views.js";
-import { keep, scope } from "../../lib/scope.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { keep, scope } from "../../lib/core/scope.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { expectClose, expectNear, expectWithin } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { decode } from "../support/fixtures.js";

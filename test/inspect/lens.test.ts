@@ -1,13 +1,13 @@
 /** Compares the logits of a tuned lens with weights, and the gradient of its loss, with equations in f64. */
 import { expect, test } from "vitest";
-import { parameter } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
+import { parameter } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
 import { runWithCache, TunedLens } from "../../lib/inspect/index.js";
 import { klDivergence } from "../../lib/inspect/kl-divergence.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { expectNear } from "../support/close.js";
 import { Random } from "../support/random.js";
 import { shaken } from "../support/shaken.js";

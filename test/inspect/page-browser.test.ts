@@ -4,7 +4,7 @@ import path from "node:path";
 import { pathToFileURL } from "node:url";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
-import { tensor } from "../../lib/creation.js";
+import { tensor } from "../../lib/core/creation.js";
 import { inspectionPage, runWithCache } from "../../lib/inspect/index.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { T5 } from "../../lib/models/t5.js";

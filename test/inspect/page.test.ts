@@ -1,8 +1,8 @@
 /** The data in a page of `heed inspect`, compared with the tools, with definitions and with finite differences. */
 import { inflateRawSync } from "node:zlib";
 import { beforeAll, describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
 import {
   inspectionPage,
   type InspectedModel,
@@ -23,8 +23,8 @@ import { T5 } from "../../lib/models/t5.js";
 import { mul } from "../../lib/ops/binary.js";
 import { logProbabilities } from "../../lib/ops/sample.js";
 import { reshape } from "../../lib/ops/views.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { dist } from "../support/dist.js";
 import { expectRejection } from "../support/errors.js";
 import { shaken } from "../support/shaken.js";

@@ -2,9 +2,9 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { noGrad, parameter } from "../../lib/autograd.js";
-import { randn, tensor } from "../../lib/creation.js";
-import { device as deviceOf } from "../../lib/device.js";
+import { noGrad, parameter } from "../../lib/core/autograd.js";
+import { randn, tensor } from "../../lib/core/creation.js";
+import { device as deviceOf } from "../../lib/core/device.js";
 import {
   evaluateSparseAutoencoder,
   featureDashboards,
@@ -21,7 +21,7 @@ import { resampleDead } from "../../lib/inspect/sae/resample.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { log } from "../../lib/ops/unary.js";
-import { scope } from "../../lib/scope.js";
+import { scope } from "../../lib/core/scope.js";
 import { expectNear } from "../support/close.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { decode, decodeFloats, type FixtureArray, readFixture } from "../support/fixtures.js";

@@ -1,8 +1,8 @@
 /** Tools of heed/inspect on trained weights: stories260K, and texts that it writes. */
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { score } from "../../lib/generate/score.js";
 import {

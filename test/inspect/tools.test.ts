@@ -1,8 +1,8 @@
 /** Compares the tools of heed/inspect with PyTorch (tools() in test/fixtures/activations.py) and with definitions. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { randn, tensor } from "../../lib/creation.js";
-import { device as deviceOf } from "../../lib/device.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { randn, tensor } from "../../lib/core/creation.js";
+import { device as deviceOf } from "../../lib/core/device.js";
 import {
   activationPatching,
   causalTrace,
@@ -19,8 +19,8 @@ import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
 import { add, mul, sub } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { expectNear } from "../support/close.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { decode, decodeInts, type FixtureArray, readFixture } from "../support/fixtures.js";

@@ -2,8 +2,8 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { randn } from "../../lib/creation.js";
-import { device as deviceOf } from "../../lib/device.js";
+import { randn } from "../../lib/core/creation.js";
+import { device as deviceOf } from "../../lib/core/device.js";
 import { embedTexts } from "../../lib/embed/embed-texts.js";
 import { DivergedError } from "../../lib/generate/diverged.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";

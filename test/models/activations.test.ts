@@ -2,12 +2,12 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
-import { noGrad, parameter } from "../../lib/autograd.js";
-import { randn, tensor, zeros } from "../../lib/creation.js";
+import { noGrad, parameter } from "../../lib/core/autograd.js";
+import { randn, tensor, zeros } from "../../lib/core/creation.js";
 import { perplexity } from "../../lib/evaluation/perplexity.js";
 import { load } from "../../lib/load/load.js";
 import { GPT } from "../../lib/models/gpt.js";
-import { native } from "../../lib/native.js";
+import { native } from "../../lib/core/native.js";
 import { type ActivationBits, quantize, quantizedLinear } from "../../lib/ops/quantize.js";
 import { quantizedLinearCrossEntropy } from "../../lib/ops/quantized-cross-entropy.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { device as deviceOf } from "../../lib/device.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { device as deviceOf } from "../../lib/core/device.js";
 import { Bert } from "../../lib/models/bert.js";
 import { type BertConfig, checkBertConfig } from "../../lib/models/bert-config.js";
 import { fromHuggingFaceBertConfig, toHuggingFaceBertConfig } from "../../lib/pretrained/families/bert-config.js";
@@ -8,9 +8,9 @@ import { BertForMaskedLM, BertForSequenceClassification } from "../../lib/models
 import { mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { narrow } from "../../lib/ops/views.js";
-import { scope } from "../../lib/scope.js";
-import { randn, tensor } from "../../lib/creation.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { randn, tensor } from "../../lib/core/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { expectClose } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { shaken } from "../support/shaken.js";

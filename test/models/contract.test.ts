@@ -4,8 +4,8 @@
  */
 import { describe, expect, test } from "vitest";
 import { addAdapter, mergeAdapter } from "../../lib/adapters/adapters.js";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
 import { tokenData } from "../../lib/train/token-data.js";
 import { Engine } from "../../lib/engine/engine.js";
 import {
@@ -44,8 +44,8 @@ import { rotaryTable } from "../../lib/ops/rotary-table.js";
 import { sub } from "../../lib/ops/binary.js";
 import { contiguous, narrow, reshape } from "../../lib/ops/views.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
-import { keep, scope } from "../../lib/scope.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { keep, scope } from "../../lib/core/scope.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import { shakeAdapter } from "../adapters/support.js";
 import { someTokens } from "../generate/models.js";

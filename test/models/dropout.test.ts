@@ -1,7 +1,7 @@
 /** Models of each family drop where transformers' models of the same config.json do. */
 import { describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
 import { Bert } from "../../lib/models/bert.js";
 import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import { GPT } from "../../lib/models/gpt.js";

@@ -4,7 +4,7 @@
  */
 import path from "node:path";
 import { describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
+import { noGrad } from "../../lib/core/autograd.js";
 import { readSafetensors } from "../../lib/formats/safetensors.js";
 import type { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
 import type { T5 } from "../../lib/models/t5.js";
@@ -13,8 +13,8 @@ import { AdamW } from "../../lib/optim/adamw.js";
 import type { PretrainedKinds } from "../../lib/pretrained/families/index.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { expectWithin } from "../support/close.js";
 import { decode, decodeInts, type FixtureArray, readFixture } from "../support/fixtures.js";
 import { folderOfModel, type FixtureWeights } from "../support/fixture-model.js";

@@ -1,11 +1,11 @@
 import { afterAll, describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { native } from "../../lib/native.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { native } from "../../lib/core/native.js";
 import { GPT } from "../../lib/models/gpt.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
 import { AdamW, type AdamWOptions } from "../../lib/optim/adamw.js";
-import { tensor } from "../../lib/creation.js";
-import type { IntTensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { IntTensor } from "../../lib/core/tensor.js";
 import { expectClose } from "../support/close.js";
 import {
   decode,

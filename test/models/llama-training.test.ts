@@ -1,11 +1,11 @@
 /** Tests the training of a Llama: packed documents, prefixes, dropout, and activations in bf16. */
 import { describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
+import { noGrad } from "../../lib/core/autograd.js";
 import { Llama } from "../../lib/models/llama.js";
 import type { LlamaConfig } from "../../lib/models/llama-config.js";
-import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/creation.js";
-import type { IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { IntTensor } from "../../lib/core/tensor.js";
 import { expectNear } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { Random } from "../support/random.js";

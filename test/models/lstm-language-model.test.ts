@@ -1,13 +1,13 @@
 import { afterAll, describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
+import { noGrad } from "../../lib/core/autograd.js";
 import { beamSearch } from "../../lib/generate/beam-search.js";
 import { infer } from "../../lib/generate/causal-model.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { LstmLanguageModel, type LstmLanguageModelConfig } from "../../lib/models/lstm-language-model.js";
-import { native } from "../../lib/native.js";
+import { native } from "../../lib/core/native.js";
 import { argmax } from "../../lib/ops/choose.js";
 import { AdamW } from "../../lib/optim/adamw.js";
-import { tensor } from "../../lib/creation.js";
+import { tensor } from "../../lib/core/creation.js";
 import { expectClose, expectNear } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { decode, decodeInts, type FixtureArray, readFixture } from "../support/fixtures.js";

@@ -1,7 +1,7 @@
 // Compares what an observer sees of each family's attention with a computation in float64 and with the modules
 // themselves.
 import { describe, expect, test, vi } from "vitest";
-import { detach, noGrad } from "../../lib/autograd.js";
+import { detach, noGrad } from "../../lib/core/autograd.js";
 import { Bert } from "../../lib/models/bert.js";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
 import { GPT } from "../../lib/models/gpt.js";
@@ -9,13 +9,13 @@ import { Llama } from "../../lib/models/llama.js";
 import { T5 } from "../../lib/models/t5.js";
 import type { Linear } from "../../lib/nn/linear.js";
 import { Observer } from "../../lib/nn/observer.js";
-import { ops } from "../../lib/native.js";
+import { ops } from "../../lib/core/native.js";
 import { mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { narrow } from "../../lib/ops/views.js";
-import { keep, scope } from "../../lib/scope.js";
-import { tensor, zeros } from "../../lib/creation.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { keep, scope } from "../../lib/core/scope.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { expectClose } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { dot, nd, type Nd } from "../support/nd.js";

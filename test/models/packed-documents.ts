@@ -1,8 +1,8 @@
-import { noGrad } from "../../lib/autograd.js";
+import { noGrad } from "../../lib/core/autograd.js";
 import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
 import type { GptForwardOptions } from "../../lib/models/gpt.js";
-import { tensor } from "../../lib/creation.js";
-import type { IntTensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { IntTensor } from "../../lib/core/tensor.js";
 import { expectClose, type Tolerance } from "../support/close.js";
 
 const idsOf = (values: Int32Array, batch: number, device: string): IntTensor =>

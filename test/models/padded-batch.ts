@@ -1,9 +1,9 @@
 import { expect } from "vitest";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
 import type { T5 } from "../../lib/models/t5.js";
-import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/creation.js";
-import type { IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { IntTensor } from "../../lib/core/tensor.js";
 import { expectClose, type Tolerance } from "../support/close.js";
 
 /** A source sequence and its target; there are as many labels as target tokens. */

@@ -3,15 +3,15 @@
  * the same bits whatever is beside them, whatever the chunks, and whether a step is recorded or not.
  */
 import { afterAll, describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
 import type { SequenceToSequence } from "../../lib/models/sequence-to-sequence.js";
 import { T5 } from "../../lib/models/t5.js";
-import { native } from "../../lib/native.js";
-import type { FloatDType } from "../../lib/dtype.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { native } from "../../lib/core/native.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { shaken } from "../support/shaken.js";
 import { bestIsa, productTargets } from "../support/targets.js";
 

@@ -1,16 +1,16 @@
 // families.test.ts compares logits, gradients and training with PyTorch.
 import { describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { device as deviceOf } from "../../lib/device.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { device as deviceOf } from "../../lib/core/device.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { translate } from "../../lib/generate/translate.js";
 import { T5 } from "../../lib/models/t5.js";
 import { checkT5Config, type T5Config } from "../../lib/models/t5-config.js";
 import { fromHuggingFaceT5Config, toHuggingFaceT5Config } from "../../lib/pretrained/families/t5-config.js";
 import { AdamW } from "../../lib/optim/adamw.js";
-import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/creation.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { expectClose } from "../support/close.js";
 import { roundoff } from "../support/dtypes.js";
 import { expectError, expectRejection } from "../support/errors.js";

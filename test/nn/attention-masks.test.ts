@@ -3,8 +3,8 @@
  * sequences.
  */
 import { afterAll, describe, expect, test } from "vitest";
-import { device as deviceOf } from "../../lib/device.js";
-import { native } from "../../lib/native.js";
+import { device as deviceOf } from "../../lib/core/device.js";
+import { native } from "../../lib/core/native.js";
 import type { AttentionContext } from "../../lib/nn/attend.js";
 import { DropoutSeeds } from "../../lib/nn/dropout.js";
 import { Initializer } from "../../lib/nn/init.js";
@@ -16,9 +16,9 @@ import { sum } from "../../lib/ops/reduce.js";
 import { softmax } from "../../lib/ops/softmax.js";
 import { tanh } from "../../lib/ops/unary.js";
 import { narrow, reshape, transpose } from "../../lib/ops/views.js";
-import { scope } from "../../lib/scope.js";
-import { randn, tensor } from "../../lib/creation.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { randn, tensor } from "../../lib/core/creation.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { expectClose } from "../support/close.js";
 import { bestIsa, targets } from "../support/targets.js";
 

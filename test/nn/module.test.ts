@@ -1,12 +1,12 @@
 import { describe, expect, test } from "vitest";
-import { device } from "../../lib/device.js";
-import { HeedError } from "../../lib/errors.js";
+import { device } from "../../lib/core/device.js";
+import { HeedError } from "../../lib/util/errors.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Embedding } from "../../lib/nn/embedding.js";
 import { Initializer } from "../../lib/nn/init.js";
 import { KvCache } from "../../lib/nn/kv-cache.js";
 import { Linear } from "../../lib/nn/linear.js";
-import { randn } from "../../lib/creation.js";
+import { randn } from "../../lib/core/creation.js";
 import { onEachDevice } from "../support/targets.js";
 
 onEachDevice((name) => {

@@ -1,6 +1,6 @@
 import { test } from "vitest";
 import { pool, type Pooling } from "../../lib/nn/pooling.js";
-import { zeros } from "../../lib/creation.js";
+import { zeros } from "../../lib/core/creation.js";
 import { expectError } from "../support/errors.js";
 import { type Nd, normal } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import { device as deviceOf } from "../../lib/device.js";
+import { device as deviceOf } from "../../lib/core/device.js";
 import { Initializer } from "../../lib/nn/init.js";
 import { RelativePositionBias, relativePositionBucket } from "../../lib/nn/relative-position-bias.js";
-import { scope } from "../../lib/scope.js";
+import { scope } from "../../lib/core/scope.js";
 import { expectError } from "../support/errors.js";
 import { onEachDevice } from "../support/targets.js";
 

@@ -1,9 +1,9 @@
 import { afterAll, describe, expect, test, vi } from "vitest";
-import { native, ops } from "../../lib/native.js";
+import { native, ops } from "../../lib/core/native.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { narrow } from "../../lib/ops/views.js";
-import type { FloatTensor } from "../../lib/tensor.js";
-import { tensor } from "../../lib/creation.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
+import { tensor } from "../../lib/core/creation.js";
 import {
   decode,
   decodeFloats,

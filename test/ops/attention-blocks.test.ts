@@ -1,10 +1,10 @@
 /** Tests attention under block masks, and the patterns that make such masks. */
 import { expect, test } from "vitest";
-import { device as deviceOf } from "../../lib/device.js";
+import { device as deviceOf } from "../../lib/core/device.js";
 import { attention, packedAttention } from "../../lib/ops/attention.js";
 import { localBlocks, stridedBlocks } from "../../lib/ops/attention-blocks.js";
 import { sum } from "../../lib/ops/reduce.js";
-import { ones, randn, zeros } from "../../lib/creation.js";
+import { ones, randn, zeros } from "../../lib/core/creation.js";
 import {
   largeHeads,
   masked,

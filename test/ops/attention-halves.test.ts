@@ -1,11 +1,11 @@
 /** Keys and values in 16 bits beside queries in f32: what is written, and attention to it. */
 import { expect, test } from "vitest";
-import { randn, tensor, zeros } from "../../lib/creation.js";
+import { randn, tensor, zeros } from "../../lib/core/creation.js";
 import { attention } from "../../lib/ops/attention.js";
 import { alibiSlopes } from "../../lib/ops/attention-masks.js";
 import { cacheWrite } from "../../lib/ops/cache-write.js";
-import { keep, scope } from "../../lib/scope.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { keep, scope } from "../../lib/core/scope.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { reference } from "../support/attention.js";
 import { expectNear } from "../support/close.js";
 import { nd } from "../support/nd.js";

@@ -3,13 +3,13 @@
  * never touched. Within the range, hidden values may reach queries near to one that sees them, but none beyond.
  */
 import { describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
+import { noGrad } from "../../lib/core/autograd.js";
 import { attention } from "../../lib/ops/attention.js";
 import { mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
-import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/creation.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { inputsOf, optionsOf, type Sizes, type Visible } from "../support/attention.js";
 import type { Nd } from "../support/nd.js";
 import { productTargets, type Target } from "../support/targets.js";

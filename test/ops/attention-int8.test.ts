@@ -1,14 +1,14 @@
 /** Keys and values in 8 bits: what is written, and attention to it, compared with the numbers that the codes stand for. */
 import { expect, test } from "vitest";
-import { randn, tensor, zeros } from "../../lib/creation.js";
-import type { FloatDType } from "../../lib/dtype.js";
-import { ops } from "../../lib/native.js";
+import { randn, tensor, zeros } from "../../lib/core/creation.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import { ops } from "../../lib/core/native.js";
 import { attentionInto } from "../../lib/ops/attention.js";
 import { alibiSlopes } from "../../lib/ops/attention-masks.js";
 import { cacheWriteInto } from "../../lib/ops/cache-write.js";
 import type { QuantizedKeys } from "../../lib/ops/quantized-keys.js";
-import { keep, scope } from "../../lib/scope.js";
-import { allocate, type FloatTensor, type IntTensor } from "../../lib/tensor.js";
+import { keep, scope } from "../../lib/core/scope.js";
+import { allocate, type FloatTensor, type IntTensor } from "../../lib/core/tensor.js";
 import { reference } from "../support/attention.js";
 import { expectNear } from "../support/close.js";
 import { nd } from "../support/nd.js";

@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
-import { randn, tensor, zeros } from "../../lib/creation.js";
-import type { FloatDType } from "../../lib/dtype.js";
+import { randn, tensor, zeros } from "../../lib/core/creation.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
 import { attention, type AttentionOptions } from "../../lib/ops/attention.js";
 import { alibiSlopes } from "../../lib/ops/attention-masks.js";
 import { cacheWrite } from "../../lib/ops/cache-write.js";
-import { keep, scope } from "../../lib/scope.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { keep, scope } from "../../lib/core/scope.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { Random } from "../support/random.js";
 import { type Target, targets } from "../support/targets.js";
 

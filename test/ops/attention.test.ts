@@ -5,10 +5,10 @@ import { softmax } from "../../lib/ops/softmax.js";
 import { mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { reshape, transpose } from "../../lib/ops/views.js";
-import { formatShape } from "../../lib/shape.js";
-import { scope } from "../../lib/scope.js";
-import { full, tensor, zeros } from "../../lib/creation.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { formatShape } from "../../lib/core/shape.js";
+import { scope } from "../../lib/core/scope.js";
+import { full, tensor, zeros } from "../../lib/core/creation.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import {
   inputsOf,
   ints,

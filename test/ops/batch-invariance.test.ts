@@ -3,11 +3,11 @@
  * instruction set and on CUDA.
  */
 import { afterAll, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { type BlockFormat, blockFormats } from "../../lib/block-formats.js";
-import { randn, tensor } from "../../lib/creation.js";
-import type { FloatDType } from "../../lib/dtype.js";
-import { native } from "../../lib/native.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { type BlockFormat, blockFormats } from "../../lib/core/block-formats.js";
+import { randn, tensor } from "../../lib/core/creation.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import { native } from "../../lib/core/native.js";
 import { alibiSlopes } from "../../lib/ops/attention-masks.js";
 import { attention, type AttentionOptions } from "../../lib/ops/attention.js";
 import { mul } from "../../lib/ops/binary.js";
@@ -16,8 +16,8 @@ import { quantize, quantizedLinear } from "../../lib/ops/quantize.js";
 import { softmax } from "../../lib/ops/softmax.js";
 import { layerNorm } from "../../lib/ops/layer-norm.js";
 import { narrow } from "../../lib/ops/views.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { blocksOn } from "../support/block-weight.js";
 import { Random } from "../support/random.js";
 import { bestIsa, productTargets } from "../support/targets.js";

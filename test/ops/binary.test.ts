@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
-import type { FloatTensor } from "../../lib/tensor.js";
-import { ones, tensor, zeros } from "../../lib/creation.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
+import { ones, tensor, zeros } from "../../lib/core/creation.js";
 import * as binary from "../../lib/ops/binary.js";
 import { max, mean, sum } from "../../lib/ops/reduce.js";
 import { abs } from "../../lib/ops/unary.js";
-import { scope } from "../../lib/scope.js";
-import { formatShape } from "../../lib/shape.js";
+import { scope } from "../../lib/core/scope.js";
+import { formatShape } from "../../lib/core/shape.js";
 import { roundTo } from "../support/dtypes.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { generate, map, type Nd, nonZero, normal, positive, zip } from "../support/nd.js";

@@ -3,11 +3,11 @@
  * CUDA, and products with them against sums in float64.
  */
 import { afterAll, describe, expect, test } from "vitest";
-import { noGrad, parameter } from "../../lib/autograd.js";
-import { type BlockFormat, blockFormats } from "../../lib/block-formats.js";
-import { tensor } from "../../lib/creation.js";
-import type { FloatDType } from "../../lib/dtype.js";
-import { native, ops } from "../../lib/native.js";
+import { noGrad, parameter } from "../../lib/core/autograd.js";
+import { type BlockFormat, blockFormats } from "../../lib/core/block-formats.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import { native, ops } from "../../lib/core/native.js";
 import {
   type ActivationBits,
   activationBits,
@@ -19,7 +19,7 @@ import {
 import { quantizedLinearCrossEntropy } from "../../lib/ops/quantized-cross-entropy.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { narrow } from "../../lib/ops/views.js";
-import { allocate, type FloatTensor } from "../../lib/tensor.js";
+import { allocate, type FloatTensor } from "../../lib/core/tensor.js";
 import { awkwardHalf, blocks, halfBits } from "../formats/gguf-blocks.js";
 import { leastRoundoff, roundoff, roundTo } from "../support/dtypes.js";
 import { expectError, expectRejection } from "../support/errors.js";

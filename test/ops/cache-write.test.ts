@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
 import { cacheWrite } from "../../lib/ops/cache-write.js";
-import { ops } from "../../lib/native.js";
+import { ops } from "../../lib/core/native.js";
 import { transpose } from "../../lib/ops/views.js";
-import { tensor, zeros } from "../../lib/creation.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { normal } from "../support/nd.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { argmax, topk } from "../../lib/ops/choose.js";
 import { transpose } from "../../lib/ops/views.js";
-import { full, tensor } from "../../lib/creation.js";
+import { full, tensor } from "../../lib/core/creation.js";
 import { normal } from "../support/nd.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";

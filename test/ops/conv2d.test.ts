@@ -1,7 +1,7 @@
 import { afterAll, expect, test } from "vitest";
-import { noGrad, parameter } from "../../lib/autograd.js";
-import { tensor, zeros } from "../../lib/creation.js";
-import { native } from "../../lib/native.js";
+import { noGrad, parameter } from "../../lib/core/autograd.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import { native } from "../../lib/core/native.js";
 import { mul } from "../../lib/ops/binary.js";
 import { conv2d, conv2dFilterGradient, convTranspose2d } from "../../lib/ops/conv2d.js";
 import {
@@ -11,8 +11,8 @@ import {
 } from "../../lib/ops/depthwise-conv2d.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { narrow } from "../../lib/ops/views.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { expectClose } from "../support/close.js";
 import { map, type Nd, normal } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";

@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
 import { crossEntropy, type CrossEntropyOptions } from "../../lib/ops/cross-entropy.js";
 import { linearCrossEntropy } from "../../lib/ops/linear-cross-entropy.js";
-import { ones, tensor, zeros } from "../../lib/creation.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
-import { formatShape } from "../../lib/shape.js";
+import { ones, tensor, zeros } from "../../lib/core/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
+import { formatShape } from "../../lib/core/shape.js";
 import { expectWithin, u } from "../support/close.js";
 import { leastRoundoff, roundoff, roundTo } from "../support/dtypes.js";
 import { fixtureTest } from "../support/fixtures.js";

@@ -1,8 +1,8 @@
 import { afterAll, expect, test } from "vitest";
-import { tensor, zeros } from "../../lib/creation.js";
-import { native } from "../../lib/native.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import { native } from "../../lib/core/native.js";
 import { cumprod, cumsum, type CumulativeOptions } from "../../lib/ops/cumulative.js";
-import { numel } from "../../lib/shape.js";
+import { numel } from "../../lib/core/shape.js";
 import { expectClose } from "../support/close.js";
 import { type Nd, normal } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { dropout } from "../../lib/ops/dropout.js";
-import { formatShape, numel } from "../../lib/shape.js";
-import { ones, tensor } from "../../lib/creation.js";
+import { formatShape, numel } from "../../lib/core/shape.js";
+import { ones, tensor } from "../../lib/core/creation.js";
 import { type Nd, nd, normal, zip } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { draws, philoxWords, uniform01 } from "../support/philox.js";

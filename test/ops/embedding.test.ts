@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
-import { parameter } from "../../lib/autograd.js";
+import { parameter } from "../../lib/core/autograd.js";
 import { mul } from "../../lib/ops/binary.js";
 import { embedding } from "../../lib/ops/embedding.js";
 import { sum } from "../../lib/ops/reduce.js";
-import { scope } from "../../lib/scope.js";
-import { ones, tensor } from "../../lib/creation.js";
-import { formatShape } from "../../lib/shape.js";
+import { scope } from "../../lib/core/scope.js";
+import { ones, tensor } from "../../lib/core/creation.js";
+import { formatShape } from "../../lib/core/shape.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { roundTo } from "../support/dtypes.js";
 import { expectError } from "../support/errors.js";

@@ -2,9 +2,9 @@
  * If several numbers are out of range, the error names the one at the lowest position, separately for each operation.
  */
 import { expect, test } from "vitest";
-import { device as deviceOf } from "../../lib/device.js";
-import { Graph } from "../../lib/graph.js";
-import { ops } from "../../lib/native.js";
+import { device as deviceOf } from "../../lib/core/device.js";
+import { Graph } from "../../lib/core/graph.js";
+import { ops } from "../../lib/core/native.js";
 import { attention } from "../../lib/ops/attention.js";
 import { cacheWrite } from "../../lib/ops/cache-write.js";
 import { sample } from "../../lib/ops/sample.js";
@@ -12,9 +12,9 @@ import { crossEntropy } from "../../lib/ops/cross-entropy.js";
 import { embedding } from "../../lib/ops/embedding.js";
 import { quantize, quantizedEmbedding } from "../../lib/ops/quantize.js";
 import { rotary } from "../../lib/ops/rotary.js";
-import { scope } from "../../lib/scope.js";
-import { tensor, zeros } from "../../lib/creation.js";
-import type { IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import type { IntTensor } from "../../lib/core/tensor.js";
 import { Random } from "../support/random.js";
 import { devicesTested } from "../support/targets.js";
 

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { type Activation, activations } from "../../lib/ops/activation.js";
 import { gated, packedGated } from "../../lib/ops/gated.js";
-import { formatShape } from "../../lib/shape.js";
-import { tensor } from "../../lib/creation.js";
+import { formatShape } from "../../lib/core/shape.js";
+import { tensor } from "../../lib/core/creation.js";
 import { byActivation } from "../support/functions.js";
 import { generate, map, mapRows, type Nd, nonZero, normal, zip } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";

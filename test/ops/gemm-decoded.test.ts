@@ -7,11 +7,11 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { type BlockFormat, blockFormats } from "../../lib/block-formats.js";
-import { tensor, zeros } from "../../lib/creation.js";
-import { device as deviceOf, setTf32 } from "../../lib/device.js";
-import type { FloatDType } from "../../lib/dtype.js";
-import { ops } from "../../lib/native.js";
+import { type BlockFormat, blockFormats } from "../../lib/core/block-formats.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import { device as deviceOf, setTf32 } from "../../lib/core/device.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import { ops } from "../../lib/core/native.js";
 import {
   type CompressedTensors,
   dequantize,
@@ -19,8 +19,8 @@ import {
   quantizedBits,
   type QuantizedTensors,
 } from "../../lib/ops/quantize.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { blocksOn } from "../support/block-weight.js";
 import { expectChild } from "../support/child.js";
 import { noSimulator } from "../support/cuda.js";

@@ -1,9 +1,9 @@
 // Products of activations in f32 by a b in 16 bits, as of a model that computes in f32 with the weights that its file
 // stores. The oracles are the product by the same numbers in f32, whose bits it must have, and sums in float64.
 import { afterAll, describe, expect, test } from "vitest";
-import { tensor, zeros } from "../../lib/creation.js";
-import { native, ops } from "../../lib/native.js";
-import { nativeActivations } from "../../lib/native-kinds.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import { native, ops } from "../../lib/core/native.js";
+import { nativeActivations } from "../../lib/core/native-kinds.js";
 import { expectError } from "../support/errors.js";
 import { Random } from "../support/random.js";
 import { bestIsa, devicesTested, productTargets, targets } from "../support/targets.js";

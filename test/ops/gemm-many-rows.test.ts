@@ -3,12 +3,12 @@
  * packed in several ranges: each row has the bits that it has among few, and single elements are those in float64.
  */
 import { expect, test } from "vitest";
-import { randn } from "../../lib/creation.js";
+import { randn } from "../../lib/core/creation.js";
 import { linear } from "../../lib/ops/linear.js";
 import { cast, contiguous, narrow, reshape, transpose } from "../../lib/ops/views.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatDType } from "../../lib/dtype.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";
 

@@ -1,8 +1,8 @@
 // Products of activations in 16 bits and a b in f32, which the operation rounds. The oracle is the product by a copy of b
 // that was rounded before, which gemm.test.ts compares with float64.
 import { afterAll, describe, expect, test } from "vitest";
-import { tensor, zeros } from "../../lib/creation.js";
-import { native, ops } from "../../lib/native.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import { native, ops } from "../../lib/core/native.js";
 import { expectError } from "../support/errors.js";
 import { Random } from "../support/random.js";
 import { bestIsa, devicesTested, productTargets, targets } from "../support/targets.js";

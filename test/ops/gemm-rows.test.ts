@@ -4,12 +4,12 @@
 // Values are multiples of 1/16 up to 1, whose products and sums are exact in f32 in any order and which every dtype can
 // represent. Results are f32, so that they must be exactly equal to those in float64.
 import { expect, test } from "vitest";
-import { tensor, zeros } from "../../lib/creation.js";
-import { ops } from "../../lib/native.js";
-import { nativeActivations } from "../../lib/native-kinds.js";
-import { scope } from "../../lib/scope.js";
-import { numel } from "../../lib/shape.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import { ops } from "../../lib/core/native.js";
+import { nativeActivations } from "../../lib/core/native-kinds.js";
+import { scope } from "../../lib/core/scope.js";
+import { numel } from "../../lib/core/shape.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { expectError } from "../support/errors.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";

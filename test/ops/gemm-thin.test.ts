@@ -8,11 +8,11 @@
  * operand is NaN.
  */
 import { afterAll, describe, expect, test } from "vitest";
-import { tensor, zeros } from "../../lib/creation.js";
-import type { FloatDType } from "../../lib/dtype.js";
-import { native, ops } from "../../lib/native.js";
-import type { FloatTensor } from "../../lib/tensor.js";
-import { scope } from "../../lib/scope.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import { native, ops } from "../../lib/core/native.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
+import { scope } from "../../lib/core/scope.js";
 import { Random } from "../support/random.js";
 import { bestIsa, productTargets } from "../support/targets.js";
 

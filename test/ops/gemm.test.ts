@@ -7,13 +7,13 @@
  * All memory between and around the elements of an operand is NaN.
  */
 import { afterAll, describe, expect, test, vi } from "vitest";
-import type { FloatDType } from "../../lib/dtype.js";
-import { native, ops } from "../../lib/native.js";
-import { nativeActivations } from "../../lib/native-kinds.js";
-import { scope } from "../../lib/scope.js";
-import { contiguousStrides } from "../../lib/shape.js";
-import { tensor, zeros } from "../../lib/creation.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import { native, ops } from "../../lib/core/native.js";
+import { nativeActivations } from "../../lib/core/native-kinds.js";
+import { scope } from "../../lib/core/scope.js";
+import { contiguousStrides } from "../../lib/core/shape.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { expectChild } from "../support/child.js";
 import { noCuda } from "../support/cuda.js";
 import { erf, geluErf, geluTanh, sigmoid, silu } from "../support/functions.js";

@@ -1,13 +1,13 @@
 /** One seed serves a model's first weights, its dropout and its sampling, and the draws of each must be independent. */
 import { expect, test } from "vitest";
-import { device as deviceOf } from "../../lib/device.js";
+import { device as deviceOf } from "../../lib/core/device.js";
 import { Dropout, DropoutSeeds } from "../../lib/nn/dropout.js";
 import { Initializer } from "../../lib/nn/init.js";
 import { attention } from "../../lib/ops/attention.js";
 import { sample } from "../../lib/ops/sample.js";
 import { dropout } from "../../lib/ops/dropout.js";
-import { ones, randn, tensor, uniform, zeros } from "../../lib/creation.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { ones, randn, tensor, uniform, zeros } from "../../lib/core/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { targets } from "../support/targets.js";
 
 const seed = 1;

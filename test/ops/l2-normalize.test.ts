@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
 import { l2Normalize } from "../../lib/ops/l2-normalize.js";
-import { formatShape } from "../../lib/shape.js";
+import { formatShape } from "../../lib/core/shape.js";
 import { mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
-import { scope } from "../../lib/scope.js";
-import { parameter } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
+import { scope } from "../../lib/core/scope.js";
+import { parameter } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
 import { expectWithin, u } from "../support/close.js";
 import { leastRoundoff, roundoff, roundTo } from "../support/dtypes.js";
 import { expectError } from "../support/errors.js";

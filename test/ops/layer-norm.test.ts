@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { addLayerNorm, layerNorm } from "../../lib/ops/layer-norm.js";
-import { full, tensor } from "../../lib/creation.js";
-import { formatShape } from "../../lib/shape.js";
+import { full, tensor } from "../../lib/core/creation.js";
+import { formatShape } from "../../lib/core/shape.js";
 import { expectClose } from "../support/close.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { add, mapRows, type Nd, normal, zip } from "../support/nd.js";

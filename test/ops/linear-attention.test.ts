@@ -1,12 +1,12 @@
 /** Tests linear attention in chunks, token by token, and against its definition. */
 import { expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
+import { noGrad } from "../../lib/core/autograd.js";
 import { type FeatureMap, linearAttention, type LinearState, retentionDecay } from "../../lib/ops/linear-attention.js";
-import { formatShape } from "../../lib/shape.js";
+import { formatShape } from "../../lib/core/shape.js";
 import { narrow } from "../../lib/ops/views.js";
-import { scope } from "../../lib/scope.js";
-import { ones, randn, tensor, zeros } from "../../lib/creation.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { ones, randn, tensor, zeros } from "../../lib/core/creation.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { expectClose, expectNear } from "../support/close.js";
 import { roundTo } from "../support/dtypes.js";
 import { expectError } from "../support/errors.js";

@@ -1,7 +1,7 @@
 import { type Activation, activate, activations } from "../../lib/ops/activation.js";
 import { add } from "../../lib/ops/binary.js";
 import { linear } from "../../lib/ops/linear.js";
-import { formatShape } from "../../lib/shape.js";
+import { formatShape } from "../../lib/core/shape.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { byActivation } from "../support/functions.js";
 import { add as plus, map, matmul, type Nd, normal, reshape, transpose } from "../support/nd.js";

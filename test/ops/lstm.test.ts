@@ -1,12 +1,12 @@
 import { expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { ops } from "../../lib/native.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { ops } from "../../lib/core/native.js";
 import { lstm } from "../../lib/ops/lstm.js";
 import { narrow } from "../../lib/ops/views.js";
-import { formatShape } from "../../lib/shape.js";
-import { scope } from "../../lib/scope.js";
-import { tensor, zeros } from "../../lib/creation.js";
-import type { FloatTensor, Tensor } from "../../lib/tensor.js";
+import { formatShape } from "../../lib/core/shape.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import type { FloatTensor, Tensor } from "../../lib/core/tensor.js";
 import { expectClose } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { sigmoid } from "../support/functions.js";

@@ -3,7 +3,7 @@
  * must have the same bits as if they were computed alone, and so must their gradients.
  */
 import { expect, test } from "vitest";
-import { tensor } from "../../lib/creation.js";
+import { tensor } from "../../lib/core/creation.js";
 import { mul } from "../../lib/ops/binary.js";
 import { packedGated } from "../../lib/ops/gated.js";
 import { layerNorm } from "../../lib/ops/layer-norm.js";
@@ -14,8 +14,8 @@ import { rotaryTable } from "../../lib/ops/rotary-table.js";
 import { softmax } from "../../lib/ops/softmax.js";
 import { gelu } from "../../lib/ops/unary.js";
 import { cast, narrow, reshape } from "../../lib/ops/views.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { type Nd, nd, normal } from "../support/nd.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";

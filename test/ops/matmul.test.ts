@@ -1,6 +1,6 @@
 import { matmul } from "../../lib/ops/matmul.js";
 import { transpose } from "../../lib/ops/views.js";
-import { formatShape } from "../../lib/shape.js";
+import { formatShape } from "../../lib/core/shape.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { matmul as reference, normal, transpose as swap } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";

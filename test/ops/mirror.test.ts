@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { tensor, zeros } from "../../lib/creation.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
 import { mirrorPad, reverse } from "../../lib/ops/mirror.js";
-import { contiguousStrides, numel } from "../../lib/shape.js";
+import { contiguousStrides, numel } from "../../lib/core/shape.js";
 import { type Nd, normal } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";

@@ -1,13 +1,13 @@
 /** The kernels of the optimisers: ten steps beside PyTorch on every target, and lists of every shape. */
 import { afterAll, describe, test } from "vitest";
-import { tensor } from "../../lib/creation.js";
-import { native, ops } from "../../lib/native.js";
+import { tensor } from "../../lib/core/creation.js";
+import { native, ops } from "../../lib/core/native.js";
 import { Lion } from "../../lib/optim/lion.js";
 import { Muon } from "../../lib/optim/muon.js";
 import type { OptimizerOptions } from "../../lib/optim/optimizer.js";
 import { SGD } from "../../lib/optim/sgd.js";
 import { narrow } from "../../lib/ops/views.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { expectClose } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import {

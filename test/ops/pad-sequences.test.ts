@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { KvCache } from "../../lib/nn/kv-cache.js";
-import { device } from "../../lib/device.js";
+import { device } from "../../lib/core/device.js";
 import { padSequences } from "../../lib/ops/pad-sequences.js";
 
 test("more sequences than a call takes arguments", async () => {

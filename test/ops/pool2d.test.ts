@@ -1,10 +1,10 @@
 import { afterAll, expect, test } from "vitest";
-import { parameter } from "../../lib/autograd.js";
-import { tensor, zeros } from "../../lib/creation.js";
-import { native } from "../../lib/native.js";
+import { parameter } from "../../lib/core/autograd.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import { native } from "../../lib/core/native.js";
 import { avgPool2d, avgPool2dGradient, maxPool2d, maxPool2dGradient } from "../../lib/ops/pool2d.js";
 import { sum } from "../../lib/ops/reduce.js";
-import { scope } from "../../lib/scope.js";
+import { scope } from "../../lib/core/scope.js";
 import { distinct, normal } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";

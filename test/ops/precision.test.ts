@@ -1,19 +1,19 @@
 /** A weight of f32 beside 16-bit activations: its rounded copy must always match its current value. */
 import { describe, expect, test } from "vitest";
-import { detach, noGrad, parameter } from "../../lib/autograd.js";
-import { device as deviceOf } from "../../lib/device.js";
-import { Graph } from "../../lib/graph.js";
+import { detach, noGrad, parameter } from "../../lib/core/autograd.js";
+import { device as deviceOf } from "../../lib/core/device.js";
+import { Graph } from "../../lib/core/graph.js";
 import { Initializer } from "../../lib/nn/init.js";
 import { Linear } from "../../lib/nn/linear.js";
-import { ops } from "../../lib/native.js";
+import { ops } from "../../lib/core/native.js";
 import { add } from "../../lib/ops/binary.js";
 import { linear } from "../../lib/ops/linear.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { narrow, reshape, transpose } from "../../lib/ops/views.js";
 import { AdamW } from "../../lib/optim/adamw.js";
-import { keep, scope } from "../../lib/scope.js";
-import { ones, tensor, zeros } from "../../lib/creation.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { keep, scope } from "../../lib/core/scope.js";
+import { ones, tensor, zeros } from "../../lib/core/creation.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { expectError } from "../support/errors.js";
 import { collectGarbage } from "../support/gc.js";
 import { devicesHere, devicesTested, orCpu } from "../support/targets.js";

@@ -1,8 +1,8 @@
 import { afterAll, expect, test } from "vitest";
-import { noGrad, parameter } from "../../lib/autograd.js";
-import { device as deviceOf } from "../../lib/device.js";
-import type { FloatDType } from "../../lib/dtype.js";
-import { native } from "../../lib/native.js";
+import { noGrad, parameter } from "../../lib/core/autograd.js";
+import { device as deviceOf } from "../../lib/core/device.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import { native } from "../../lib/core/native.js";
 import type { Activation } from "../../lib/ops/activation.js";
 import {
   activationBits,
@@ -19,9 +19,9 @@ import {
 } from "../../lib/ops/quantize.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { narrow, reshape } from "../../lib/ops/views.js";
-import { scope } from "../../lib/scope.js";
-import { tensor, zeros } from "../../lib/creation.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { roundoff, roundTo } from "../support/dtypes.js";
 import { expectError } from "../support/errors.js";
 import { byActivation } from "../support/functions.js";

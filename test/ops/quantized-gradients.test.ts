@@ -4,9 +4,9 @@
  * which has the same bits.
  */
 import { afterAll, describe, expect, test } from "vitest";
-import { parameter } from "../../lib/autograd.js";
-import type { FloatDType } from "../../lib/dtype.js";
-import { native } from "../../lib/native.js";
+import { parameter } from "../../lib/core/autograd.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import { native } from "../../lib/core/native.js";
 import { type Activation, activations } from "../../lib/ops/activation.js";
 import { crossEntropy } from "../../lib/ops/cross-entropy.js";
 import { linear } from "../../lib/ops/linear.js";
@@ -21,10 +21,10 @@ import {
 } from "../../lib/ops/quantize.js";
 import { quantizedLinearCrossEntropy } from "../../lib/ops/quantized-cross-entropy.js";
 import { sum } from "../../lib/ops/reduce.js";
-import { scope } from "../../lib/scope.js";
-import { formatShape } from "../../lib/shape.js";
-import { tensor } from "../../lib/creation.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { formatShape } from "../../lib/core/shape.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { expectNear } from "../support/close.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { decode, decodeFloats, type FixtureCase, fixtureTest, readFixture } from "../support/fixtures.js";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { randn, uniform } from "../../lib/creation.js";
+import { randn, uniform } from "../../lib/core/creation.js";
 import { u } from "../support/close.js";
 import { roundTo } from "../support/dtypes.js";
 import { philox, philoxWords, uniform01 } from "../support/philox.js";

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { max, mean, type ReduceOptions, sum } from "../../lib/ops/reduce.js";
 import { transpose as transposed } from "../../lib/ops/views.js";
-import { numel, formatShape } from "../../lib/shape.js";
-import { full, tensor } from "../../lib/creation.js";
+import { numel, formatShape } from "../../lib/core/shape.js";
+import { full, tensor } from "../../lib/core/creation.js";
 import { expectClose } from "../support/close.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { distinct, type Nd, normal, reshape, transpose } from "../support/nd.js";

@@ -1,5 +1,5 @@
 import { addRmsNorm, rmsNorm } from "../../lib/ops/rms-norm.js";
-import { formatShape } from "../../lib/shape.js";
+import { formatShape } from "../../lib/core/shape.js";
 import { add, mapRows, type Nd, normal, zip } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";

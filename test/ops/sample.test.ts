@@ -9,9 +9,9 @@ import {
   type SamplingOptions,
   SamplingTensors,
 } from "../../lib/ops/sample.js";
-import { full, tensor } from "../../lib/creation.js";
-import type { DType } from "../../lib/dtype.js";
-import type { Tensor } from "../../lib/tensor.js";
+import { full, tensor } from "../../lib/core/creation.js";
+import type { DType } from "../../lib/core/dtype.js";
+import type { Tensor } from "../../lib/core/tensor.js";
 import { draws, philox } from "../support/philox.js";
 import { Random } from "../support/random.js";
 import { type Target, targets } from "../support/targets.js";

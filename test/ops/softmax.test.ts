@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { softmax } from "../../lib/ops/softmax.js";
-import { tensor } from "../../lib/creation.js";
-import { formatShape } from "../../lib/shape.js";
+import { tensor } from "../../lib/core/creation.js";
+import { formatShape } from "../../lib/core/shape.js";
 import { expectClose } from "../support/close.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { mapRows, type Nd, normal } from "../support/nd.js";

@@ -3,17 +3,17 @@
  * ones keep their accuracy. References are in float64; no exact probability is so near to 2⁻¹²⁶ that rounding decides.
  */
 import { describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
-import type { FloatDType } from "../../lib/dtype.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
 import { attention, type AttentionOptions } from "../../lib/ops/attention.js";
 import { mul } from "../../lib/ops/binary.js";
 import { crossEntropy } from "../../lib/ops/cross-entropy.js";
 import { linearAttention } from "../../lib/ops/linear-attention.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { softmax } from "../../lib/ops/softmax.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { expectWithin, u } from "../support/close.js";
 import { leastRoundoff, roundoff, roundTo } from "../support/dtypes.js";
 import { productTargets, targets } from "../support/targets.js";

@@ -3,10 +3,10 @@
  * covers every layout and tile, sums of an operand, which are not rounded, and that tf32 is used only on request.
  */
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { setTf32, tf32 } from "../../lib/device.js";
-import { ops } from "../../lib/native.js";
-import { tensor, zeros } from "../../lib/creation.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { setTf32, tf32 } from "../../lib/core/device.js";
+import { ops } from "../../lib/core/native.js";
+import { tensor, zeros } from "../../lib/core/creation.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { expectChild } from "../support/child.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import type { FloatTensor } from "../../lib/tensor.js";
-import { tensor } from "../../lib/creation.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
+import { tensor } from "../../lib/core/creation.js";
 import * as unary from "../../lib/ops/unary.js";
-import { formatShape } from "../../lib/shape.js";
+import { formatShape } from "../../lib/core/shape.js";
 import { u } from "../support/close.js";
 import { fixtureTest } from "../support/fixtures.js";
 import * as f64 from "../support/functions.js";

@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
-import { full, ones, tensor, zeros } from "../../lib/creation.js";
+import { full, ones, tensor, zeros } from "../../lib/core/creation.js";
 import { greater } from "../../lib/ops/binary.js";
 import { log } from "../../lib/ops/unary.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { where } from "../../lib/ops/where.js";
-import { scope } from "../../lib/scope.js";
-import { formatShape } from "../../lib/shape.js";
+import { scope } from "../../lib/core/scope.js";
+import { formatShape } from "../../lib/core/shape.js";
 import { expectError } from "../support/errors.js";
 import { integers, type Nd, normal, zip } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";

@@ -3,13 +3,13 @@
  * are only a few rows, so that the software device needs only seconds.
  */
 import { expect, test } from "vitest";
-import { ops } from "../../lib/native.js";
+import { ops } from "../../lib/core/native.js";
 import { attention } from "../../lib/ops/attention.js";
 import { embedding } from "../../lib/ops/embedding.js";
 import { narrow } from "../../lib/ops/views.js";
-import { ones, tensor, zeros } from "../../lib/creation.js";
-import { allocate } from "../../lib/tensor.js";
-import { device as deviceOf } from "../../lib/device.js";
+import { ones, tensor, zeros } from "../../lib/core/creation.js";
+import { allocate } from "../../lib/core/tensor.js";
+import { device as deviceOf } from "../../lib/core/device.js";
 import { expectError } from "../support/errors.js";
 import { devicesTested } from "../support/targets.js";
 

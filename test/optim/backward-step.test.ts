@@ -1,9 +1,9 @@
 import { afterEach, describe, expect, test } from "vitest";
-import { detach, parameter } from "../../lib/autograd.js";
-import { withFinalGradients } from "../../lib/final-gradients.js";
-import { randn, tensor, zeros } from "../../lib/creation.js";
-import { device as deviceOf } from "../../lib/device.js";
-import { gradientCheckpoint } from "../../lib/gradient-checkpoint.js";
+import { detach, parameter } from "../../lib/core/autograd.js";
+import { withFinalGradients } from "../../lib/core/final-gradients.js";
+import { randn, tensor, zeros } from "../../lib/core/creation.js";
+import { device as deviceOf } from "../../lib/core/device.js";
+import { gradientCheckpoint } from "../../lib/core/gradient-checkpoint.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { freeze } from "../../lib/nn/freeze.js";
 import { add, mul } from "../../lib/ops/binary.js";
@@ -16,8 +16,8 @@ import { Lion } from "../../lib/optim/lion.js";
 import { Muon } from "../../lib/optim/muon.js";
 import type { Optimizer } from "../../lib/optim/optimizer.js";
 import { SGD } from "../../lib/optim/sgd.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor, Tensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor, Tensor } from "../../lib/core/tensor.js";
 import { expectError } from "../support/errors.js";
 import { onEachDevice } from "../support/targets.js";
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { tensor } from "../../lib/creation.js";
+import { tensor } from "../../lib/core/creation.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { freeze, unfreeze } from "../../lib/nn/freeze.js";
 import { AdamW } from "../../lib/optim/adamw.js";
@@ -9,7 +9,7 @@ import { Muon } from "../../lib/optim/muon.js";
 import { newtonSchulz } from "../../lib/optim/newton-schulz.js";
 import type { Optimizer, OptimizerOptions } from "../../lib/optim/optimizer.js";
 import { SGD } from "../../lib/optim/sgd.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { expectError } from "../support/errors.js";
 import { Random } from "../support/random.js";
 import { oneDevice, testUnless } from "../support/skip.js";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { HeedError } from "../../lib/errors.js";
+import { HeedError } from "../../lib/util/errors.js";
 import { cosineSchedule, linearSchedule, noamSchedule, wsdSchedule } from "../../lib/optim/schedule.js";
 
 describe("cosineSchedule", () => {

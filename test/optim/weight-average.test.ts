@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { tensor } from "../../lib/creation.js";
+import { tensor } from "../../lib/core/creation.js";
 import { freeze } from "../../lib/nn/freeze.js";
 import { WeightAverage } from "../../lib/optim/weight-average.js";
 import { expectError, expectRejection } from "../support/errors.js";

@@ -4,9 +4,9 @@
  */
 import path from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { type BlockFormat, blockFormats } from "../../lib/block-formats.js";
-import { tensor } from "../../lib/creation.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { type BlockFormat, blockFormats } from "../../lib/core/block-formats.js";
+import { tensor } from "../../lib/core/creation.js";
 import { readGguf } from "../../lib/formats/gguf.js";
 import { ggufWritable, type GgufWritable } from "../../lib/formats/write-gguf.js";
 import type { CausalDecoder } from "../../lib/models/causal-decoder.js";
@@ -19,8 +19,8 @@ import { BlockWeight } from "../../lib/nn/quantized-weight.js";
 import { loadGguf } from "../../lib/pretrained/gguf/load-gguf.js";
 import { type GgufFallback, saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";
 import { inputImportance } from "../../lib/pretrained/input-importance.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { blocks, halfBits, halfOf } from "../formats/gguf-blocks.js";
 import { expectNear } from "../support/close.js";
 import { expectRejection } from "../support/errors.js";

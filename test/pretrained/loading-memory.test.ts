@@ -4,7 +4,7 @@
  */
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { device as deviceOf } from "../../lib/device.js";
+import { device as deviceOf } from "../../lib/core/device.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
 import { saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";

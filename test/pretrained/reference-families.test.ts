@@ -2,13 +2,13 @@
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
 import { families } from "../../lib/pretrained/families/index.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { expectNear } from "../support/close.js";
 import { temporaryFolder } from "../support/folder.js";
 import { type Oracle, readOracle } from "../support/oracle.js";

@@ -1,13 +1,13 @@
 import path from "node:path";
 import { beforeEach, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
+import { noGrad } from "../../lib/core/autograd.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
 import type { LlamaConfig } from "../../lib/models/llama-config.js";
 import { loadLlama2c } from "../../lib/pretrained/families/load-llama2c.js";
 import { saveLlama2c } from "../../lib/pretrained/families/save-llama2c.js";
-import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/creation.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor } from "../../lib/core/creation.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { expectNear } from "../support/close.js";
 import { expectRejection } from "../support/errors.js";

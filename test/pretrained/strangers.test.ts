@@ -5,7 +5,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
-import { device } from "../../lib/device.js";
+import { device } from "../../lib/core/device.js";
 import { writeSafetensors } from "../../lib/formats/safetensors.js";
 import { Bert } from "../../lib/models/bert.js";
 import { toHuggingFaceBertConfig } from "../../lib/pretrained/families/bert-config.js";

@@ -2,14 +2,14 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
+import { noGrad } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
 import { readSafetensors, writeSafetensors } from "../../lib/formats/safetensors.js";
 import { T5 } from "../../lib/models/t5.js";
 import type { T5Config } from "../../lib/models/t5-config.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
-import { scope } from "../../lib/scope.js";
+import { scope } from "../../lib/core/scope.js";
 import { expectNear } from "../support/close.js";
 import { temporaryFolder } from "../support/folder.js";
 import { instanceOf } from "../support/instance.js";

@@ -6,7 +6,7 @@ import { readCTranslate2 } from "../../lib/formats/ctranslate2.js";
 import { score } from "../../lib/generate/score.js";
 import { translate } from "../../lib/generate/translate.js";
 import { loadCTranslate2 } from "../../lib/pretrained/families/load-ctranslate2.js";
-import { tensor } from "../../lib/creation.js";
+import { tensor } from "../../lib/core/creation.js";
 import { devices } from "../generate/models.js";
 import { encoderDecoderReference } from "../models/encoder-decoder-reference.js";
 import { logSoftmax } from "../support/functions.js";

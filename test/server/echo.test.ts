@@ -1,6 +1,6 @@
 /** Log-probabilities of prompts over HTTP: `echo`, `prompt_logprobs`, and the tokens of prompts and answers. */
 import { describe, expect, test } from "vitest";
-import { tensor } from "../../lib/creation.js";
+import { tensor } from "../../lib/core/creation.js";
 import { infer } from "../../lib/generate/causal-model.js";
 import type { LanguageModel } from "../../lib/load/language-model.js";
 import { chatModel, type Client, contextLength, type ErrorBody, eventsOf, start } from "./support.js";

@@ -7,7 +7,7 @@ import { ok } from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Random } from "../support/random.js";
 import { apiKeys, bodyLimit } from "./http-settings.js";
-import type { Client, Lane } from "./http-clients.js";
+import type { Client, Lane } from "./http-lane.js";
 import { pick } from "./world.js";
 
 /** Longest answer that refuses a request, in characters: it must not repeat what the client sent. */

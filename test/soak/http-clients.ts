@@ -5,22 +5,10 @@ import { type IncomingMessage, request as httpRequest } from "node:http";
 import { connect } from "node:net";
 import { text as textOf } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Random } from "../support/random.js";
-import { apiKeys, type Begun, bodyLimit, type Question } from "./http-settings.js";
+import { apiKeys, bodyLimit, type Question } from "./http-settings.js";
 import { attack } from "./hostile.js";
+import type { Client, Lane } from "./http-lane.js";
 import { pick } from "./world.js";
-
-/** Surroundings of a client. */
-export interface Lane extends Begun {
-  random: Random;
-  /** True while a fault lasts: requests to models that generate may then fail as those of a broken device do. */
-  broken: () => boolean;
-  /** Counts refused and failed requests. */
-  refused: (code: string) => void;
-}
-
-/** Resolves if everything was as it should be. */
-export type Client = (lane: Lane) => Promise<void>;
 
 interface ErrorBody {
   error: { message: string; type: string; code: string | null };

@@ -7,7 +7,7 @@ import { answersWithCalls, generalFormat, toolFormatOf } from "../../lib/structu
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { choosable, type Tool, type ToolCall, type ToolChoice } from "../../lib/tokenizer/tools.js";
-import { atOnce } from "../../lib/turns.js";
+import { atOnce } from "../../lib/util/turns.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 import { callTemplates as templates, chatEngine, messages, read, readWith, time, tools, weather, type Whole } from "./call-templates.js"; // prettier-ignore

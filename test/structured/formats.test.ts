@@ -2,7 +2,7 @@
 import { Ajv2020 } from "ajv/dist/2020.js";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { JsonSchema } from "../../lib/json-schema.js";
+import type { JsonSchema } from "../../lib/util/json-schema.js";
 import type { OutputFormat } from "../../lib/structured/output-format.js";
 import { Constraint } from "../../lib/structured/constraint.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import type { Expression } from "../../lib/structured/expression.js";
 import { harmonyAnswers, HarmonyParser } from "../../lib/structured/harmony.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
-import { atOnce } from "../../lib/turns.js";
+import { atOnce } from "../../lib/util/turns.js";
 import { chatEngine, messages, readWith, time, tools, weather, type Whole } from "./call-templates.js";
 import { automatonOf, expressionOf } from "./support.js";
 

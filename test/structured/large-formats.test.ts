@@ -10,7 +10,7 @@ import { readFormat } from "../../lib/structured/format-cache.js";
 import { tokenTrie } from "../../lib/structured/token-trie.js";
 import { byteStream } from "../../lib/tokenizer/token-stream.js";
 import type { Tokenizer } from "../../lib/tokenizer/tokenizer.js";
-import { atOnce, inTurns } from "../../lib/turns.js";
+import { atOnce, inTurns } from "../../lib/util/turns.js";
 import { smallGpt } from "../generate/models.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { nightly } from "../support/nightly.js";

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { formatExpression } from "../../lib/structured/format-expression.js";
 import type { OutputFormat } from "../../lib/structured/output-format.js";
-import { inTurns } from "../../lib/turns.js";
+import { inTurns } from "../../lib/util/turns.js";
 
 const long = `begin${"x".repeat(50_000)}end`;
 /** Names of rules have at most 200 characters. */

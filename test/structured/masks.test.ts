@@ -1,6 +1,6 @@
 /** The tokens that may follow, compared with a look at each token: with tokens that end within characters and names. */
 import { describe, expect, test } from "vitest";
-import { atOnce } from "../../lib/turns.js";
+import { atOnce } from "../../lib/util/turns.js";
 import { Automaton } from "../../lib/structured/automaton.js";
 import { Constraint } from "../../lib/structured/constraint.js";
 import type { Expression } from "../../lib/structured/expression.js";

@@ -9,7 +9,7 @@ import { formatExpression } from "../../lib/structured/format-expression.js";
 import type { OutputFormat } from "../../lib/structured/output-format.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { tokenTrie } from "../../lib/structured/token-trie.js";
-import { atOnce, inTurns } from "../../lib/turns.js";
+import { atOnce, inTurns } from "../../lib/util/turns.js";
 import { smallGpt } from "../generate/models.js";
 import { expectRejection } from "../support/errors.js";
 import { collectGarbage } from "../support/gc.js";

@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import { gunzipSync } from "node:zlib";
 import { expect, test } from "vitest";
-import type { JsonSchema } from "../../lib/json-schema.js";
+import type { JsonSchema } from "../../lib/util/json-schema.js";
 import type { Expression } from "../../lib/structured/expression.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { nightly } from "../support/nightly.js";

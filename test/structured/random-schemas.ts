@@ -1,6 +1,6 @@
 /** Random JSON schemas whose values are short, so that a random text of them ends. */
 import fc from "fast-check";
-import type { JsonSchema } from "../../lib/json-schema.js";
+import type { JsonSchema } from "../../lib/util/json-schema.js";
 
 const name = fc.constantFrom("a", "b", "name", "näme", "x y", 'q"t', "age", "1");
 const word = fc.string({ maxLength: 5, unit: "grapheme" });

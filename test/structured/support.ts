@@ -1,5 +1,5 @@
 /** Texts that are generated without a model: each token is drawn from those that are allowed. */
-import { atOnce } from "../../lib/turns.js";
+import { atOnce } from "../../lib/util/turns.js";
 import { Automaton } from "../../lib/structured/automaton.js";
 import { Constraint, writeAllowed } from "../../lib/structured/constraint.js";
 import type { Expression } from "../../lib/structured/expression.js";

@@ -1,9 +1,9 @@
 /** Attention in float64, in which masks are applied pair by pair, and the allowed errors of tests of attention. */
-import type { Device } from "../../lib/device.js";
+import type { Device } from "../../lib/core/device.js";
 import { attention, type AttentionOptions } from "../../lib/ops/attention.js";
-import { formatShape } from "../../lib/shape.js";
-import { tensor } from "../../lib/creation.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { formatShape } from "../../lib/core/shape.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import type { Tolerance } from "./close.js";
 import { type Nd, nd, normal } from "./nd.js";
 import { Random } from "./random.js";

@@ -1,6 +1,6 @@
 /** Weights of random blocks, for tests of products with them. */
-import { type BlockFormat } from "../../lib/block-formats.js";
-import { tensor } from "../../lib/creation.js";
+import { type BlockFormat } from "../../lib/core/block-formats.js";
+import { tensor } from "../../lib/core/creation.js";
 import type { BlockTensors } from "../../lib/ops/quantize.js";
 import { blocks, halfBits } from "../formats/gguf-blocks.js";
 import type { Random } from "./random.js";

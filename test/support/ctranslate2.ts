@@ -1,5 +1,5 @@
 /** Writes CTranslate2 files of binary versions 2 and 4, only from the description in lib/formats/ctranslate2.ts. */
-import { bitsOf } from "../../lib/dtype.js";
+import { bitsOf } from "../../lib/core/dtype.js";
 
 export interface Variable {
   name: string;

@@ -4,7 +4,7 @@
  */
 import path from "node:path";
 import { type TestContext } from "vitest";
-import { devices } from "../../lib/device.js";
+import { devices } from "../../lib/core/device.js";
 
 const found = devices().filter(({ name }) => name.startsWith("cuda"));
 

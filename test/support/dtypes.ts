@@ -1,7 +1,7 @@
 /**
  * Float types as tests define them, independently of heed: the distance of their numbers, and rounding by definition.
  */
-import type { FloatDType } from "../../lib/dtype.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
 
 interface Format {
   /** Bits of the significand, including the leading one. */

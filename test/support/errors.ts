@@ -1,5 +1,5 @@
 import { expect } from "vitest";
-import { type ErrorCode, HeedError } from "../../lib/errors.js";
+import { type ErrorCode, HeedError } from "../../lib/util/errors.js";
 
 /**
  * Expects that `body` throws a HeedError with this code and a message that says what was expected and what was given.

@@ -7,12 +7,12 @@
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { afterAll, describe, expect, test } from "vitest";
-import { native } from "../../lib/native.js";
+import { native } from "../../lib/core/native.js";
 import { add, mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
-import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/creation.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { u } from "./close.js";
 import { maxAbs } from "./nd.js";
 import { bestIsa, targets } from "./targets.js";

@@ -1,5 +1,5 @@
 /** Arrays in float64 and the few operations that references need: slow, plain, and independent of heed. */
-import { broadcastShapes, contiguousStrides, numel, sameShape, type Shape } from "../../lib/shape.js";
+import { broadcastShapes, contiguousStrides, numel, sameShape, type Shape } from "../../lib/core/shape.js";
 import type { Random } from "./random.js";
 
 export interface Nd {

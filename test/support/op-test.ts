@@ -18,16 +18,16 @@
  * random walk.
  */
 import { afterAll, describe, expect, test } from "vitest";
-import { device as deviceOf, setThreads, threads } from "../../lib/device.js";
-import type { FloatDType } from "../../lib/dtype.js";
-import { native } from "../../lib/native.js";
+import { device as deviceOf, setThreads, threads } from "../../lib/core/device.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import { native } from "../../lib/core/native.js";
 import { add, mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { narrow, transpose } from "../../lib/ops/views.js";
-import { scope } from "../../lib/scope.js";
-import { numel } from "../../lib/shape.js";
-import { tensor } from "../../lib/creation.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { numel } from "../../lib/core/shape.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { bound, expectWithin, type Tolerance } from "./close.js";
 import { leastRoundoff, roundoff, roundTo } from "./dtypes.js";
 import { dot, map, maxAbs, type Nd, normal } from "./nd.js";

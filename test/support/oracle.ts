@@ -1,7 +1,7 @@
 /** Tensors of a reference file: floats, and ids as i32. */
-import { tensor } from "../../lib/creation.js";
+import { tensor } from "../../lib/core/creation.js";
 import { readSafetensors } from "../../lib/formats/safetensors.js";
-import type { IntTensor } from "../../lib/tensor.js";
+import type { IntTensor } from "../../lib/core/tensor.js";
 
 export interface Oracle {
   has(name: string): boolean;

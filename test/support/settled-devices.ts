@@ -4,7 +4,7 @@
  * frees during a test change the memory that the test measures.
  */
 import { beforeAll } from "vitest";
-import { device, devices, type Device } from "../../lib/device.js";
+import { device, devices, type Device } from "../../lib/core/device.js";
 import { collectGarbage } from "./gc.js";
 
 beforeAll(async () => {

@@ -1,6 +1,6 @@
 /** The targets on which every operation is tested: each device, and each instruction set of the CPU. */
 import { afterAll, beforeAll, describe } from "vitest";
-import { native } from "../../lib/native.js";
+import { native } from "../../lib/core/native.js";
 import { cudas, noCuda } from "./cuda.js";
 
 export interface Target {

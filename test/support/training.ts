@@ -1,6 +1,6 @@
 import type { AdamW, AdamWOptions } from "../../lib/optim/adamw.js";
-import { scope } from "../../lib/scope.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 
 /**
  * Options of every training in test/fixtures/families.py and lstm.py: `adamw_options` of support.py, and their

@@ -11,7 +11,7 @@ import { libraryParts } from "../../lib/tokenizer/library-parts.js";
 import { CharacterMap } from "../../lib/tokenizer/character-map.js";
 import { beginsAnew, normalizerOf } from "../../lib/tokenizer/normalizer.js";
 import { expressionPattern } from "../../lib/tokenizer/text-pattern.js";
-import { atOnce } from "../../lib/turns.js";
+import { atOnce } from "../../lib/util/turns.js";
 import { byteLevelJson, unigramJson } from "./fixtures.js";
 
 const forms = ["NFC", "NFD", "NFKC", "NFKD"];

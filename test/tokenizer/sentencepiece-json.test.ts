@@ -8,7 +8,7 @@ import { expect, test } from "vitest";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
 import { type Piece, sentencePieceJson } from "../../lib/tokenizer/sentencepiece-json.js";
-import { atOnce } from "../../lib/turns.js";
+import { atOnce } from "../../lib/util/turns.js";
 import { noShared, sharedModel } from "../support/shared.js";
 import { describeUnless } from "../support/skip.js";
 import { expectError } from "../support/errors.js";

@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
 import { type Piece, sentencePieceJson } from "../../lib/tokenizer/sentencepiece-json.js";
-import { atOnce } from "../../lib/turns.js";
+import { atOnce } from "../../lib/util/turns.js";
 import { tokenizerFromFile } from "../../lib/tokenizer/from-json.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";

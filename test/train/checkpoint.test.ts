@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
-import { HeedError } from "../../lib/errors.js";
+import { HeedError } from "../../lib/util/errors.js";
 import * as safetensors from "../../lib/formats/safetensors.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";

@@ -2,13 +2,13 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
+import { noGrad } from "../../lib/core/autograd.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
-import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/creation.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor } from "../../lib/core/creation.js";
 import { loadCheckpoint } from "../../lib/train/checkpoint.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import { expectError, expectRejection } from "../support/errors.js";

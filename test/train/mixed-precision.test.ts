@@ -1,12 +1,12 @@
 // Training with activations in bf16: parameters, gradients and checkpoints stay f32, the copies that matrix products
 // read follow the parameters, and the losses follow those of f32.
 import { describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
+import { noGrad } from "../../lib/core/autograd.js";
 import { readSafetensors } from "../../lib/formats/safetensors.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import { AdamW } from "../../lib/optim/adamw.js";
-import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/creation.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor } from "../../lib/core/creation.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { roundoff } from "../support/dtypes.js";

@@ -5,15 +5,15 @@
  * models' computations on each device.)
  */
 import { expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
+import { noGrad } from "../../lib/core/autograd.js";
 import { Bert } from "../../lib/models/bert.js";
 import { BertForMaskedLM, BertForSequenceClassification } from "../../lib/models/bert-heads.js";
 import type { Module } from "../../lib/nn/module.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { argmax } from "../../lib/ops/choose.js";
-import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/creation.js";
-import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { scope } from "../../lib/core/scope.js";
+import { tensor } from "../../lib/core/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { maskTokens } from "../../lib/train/mask-tokens.js";
 import { Random } from "../support/random.js";
 import { trainedLosses } from "../support/training.js";

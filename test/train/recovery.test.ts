@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
-import { ops } from "../../lib/native.js";
+import { ops } from "../../lib/core/native.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import { loadParts } from "../../lib/pretrained/load-model.js";
 import { SGD } from "../../lib/optim/sgd.js";
@@ -13,7 +13,7 @@ import { LossScale } from "../../lib/train/loss-scale.js";
 import { SpikeDetector } from "../../lib/train/spikes.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import type { TrainerOptions } from "../../lib/train/trainer-options.js";
-import { device } from "../../lib/device.js";
+import { device } from "../../lib/core/device.js";
 import { editJson } from "../support/edit-json.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";

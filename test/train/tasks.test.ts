@@ -2,8 +2,8 @@
    Llama, too: the rule does not know that Task is contravariant */
 import { describe, expect, test } from "vitest";
 import { addAdapter } from "../../lib/adapters/adapters.js";
-import { parameter } from "../../lib/autograd.js";
-import { tensor } from "../../lib/creation.js";
+import { parameter } from "../../lib/core/autograd.js";
+import { tensor } from "../../lib/core/creation.js";
 import { Bert } from "../../lib/models/bert.js";
 import { BertForMaskedLM, BertForSequenceClassification } from "../../lib/models/bert-heads.js";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
@@ -15,7 +15,7 @@ import { add, mul, sub } from "../../lib/ops/binary.js";
 import { matmul } from "../../lib/ops/matmul.js";
 import { mean } from "../../lib/ops/reduce.js";
 import { square } from "../../lib/ops/unary.js";
-import type { FloatTensor } from "../../lib/tensor.js";
+import type { FloatTensor } from "../../lib/core/tensor.js";
 import { type BatchData, everyNth } from "../../lib/train/batch-feed.js";
 import { loadCheckpoint } from "../../lib/train/checkpoint.js";
 import type { TrainingExample } from "../../lib/train/pack-examples.js";

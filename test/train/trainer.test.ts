@@ -1,8 +1,8 @@
 import { readdirSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
-import { device } from "../../lib/device.js";
-import { HeedError } from "../../lib/errors.js";
+import { device } from "../../lib/core/device.js";
+import { HeedError } from "../../lib/util/errors.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import { evaluate } from "../../lib/train/evaluate.js";
 import { add, mul } from "../../lib/ops/binary.js";

@@ -1,5 +1,5 @@
-import { noGrad } from "../../autograd.js";
-import { scope } from "../../scope.js";
+import { noGrad } from "../../core/autograd.js";
+import { scope } from "../../core/scope.js";
 import { replaceWith } from "../edits.js";
 import type { InspectedModel } from "../hook-names.js";
 import { type HooksOf, type InputOf, run } from "../run.js";

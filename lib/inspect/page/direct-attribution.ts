@@ -2,14 +2,14 @@
 // the last norm is fixed, so that one backward pass, without a gradient of that scale, gives the direction of the stream
 // that raises the logit at each position. A part contributes the product of what it adds with that direction.
 // `logitAttribution` computes the same for one position, through the logits of the whole vocabulary.
-import { detach, noGrad } from "../../autograd.js";
-import { tensor } from "../../creation.js";
+import { detach, noGrad } from "../../core/autograd.js";
+import { tensor } from "../../core/creation.js";
 import { mul } from "../../ops/binary.js";
 import { embedding } from "../../ops/embedding.js";
 import { sum } from "../../ops/reduce.js";
 import { reshape } from "../../ops/views.js";
-import { keep, scope } from "../../scope.js";
-import type { FloatTensor, IntTensor } from "../../tensor.js";
+import { keep, scope } from "../../core/scope.js";
+import type { FloatTensor, IntTensor } from "../../core/tensor.js";
 import { runWithGradients } from "../gradients.js";
 import type { DecoderHookName, InspectedDecoder } from "../hook-names.js";
 import { type HooksOf, run } from "../run.js";

@@ -1,6 +1,6 @@
 // What attribution and ablation measure in a model's output: log-probabilities of tokens or of labels, or, for an encoder
 // without a head, how far the state of each token turns.
-import { HeedError } from "../../errors.js";
+import { HeedError } from "../../util/errors.js";
 import { Encoder, MaskedLanguageModel, TextClassifier } from "../../models/encoder.js";
 import { add, div, mul, sub } from "../../ops/binary.js";
 import { crossEntropy } from "../../ops/cross-entropy.js";
@@ -10,10 +10,10 @@ import { softmax } from "../../ops/softmax.js";
 import { log, sqrt, square } from "../../ops/unary.js";
 import { reshape } from "../../ops/views.js";
 import { argmax } from "../../ops/choose.js";
-import { noGrad } from "../../autograd.js";
-import { tensor } from "../../creation.js";
-import { scope } from "../../scope.js";
-import type { FloatTensor, IntTensor } from "../../tensor.js";
+import { noGrad } from "../../core/autograd.js";
+import { tensor } from "../../core/creation.js";
+import { scope } from "../../core/scope.js";
+import type { FloatTensor, IntTensor } from "../../core/tensor.js";
 import type { InspectedModel } from "../hook-names.js";
 
 /** Measure of a model's output, which attribution and ablation explain. */

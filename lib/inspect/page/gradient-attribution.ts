@@ -1,10 +1,10 @@
 // Attribution for models in which a part's output goes through norms and other parts before it reaches the logits: value
 // times gradient, which estimates to first order what the part's removal takes away (Nanda 2023, "Attribution patching").
-import { noGrad } from "../../autograd.js";
+import { noGrad } from "../../core/autograd.js";
 import { mul } from "../../ops/binary.js";
 import { sum } from "../../ops/reduce.js";
-import { scope } from "../../scope.js";
-import type { FloatTensor } from "../../tensor.js";
+import { scope } from "../../core/scope.js";
+import type { FloatTensor } from "../../core/tensor.js";
 import { runWithGradients } from "../gradients.js";
 import type { HookName, InspectedModel } from "../hook-names.js";
 import type { InputOf } from "../run.js";

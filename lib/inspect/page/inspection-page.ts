@@ -1,14 +1,14 @@
 // A page about one text in one model: it computes what the page shows and puts it into the file that Vite has built from
 // ../web. The page has everything inside of it and asks nobody for anything.
 import { readFile } from "node:fs/promises";
-import { checkBoolean, checkFunction, checkInteger, checkObject } from "../../check.js";
-import { noGrad } from "../../autograd.js";
-import { HeedError } from "../../errors.js";
+import { checkBoolean, checkFunction, checkInteger, checkObject } from "../../util/check.js";
+import { noGrad } from "../../core/autograd.js";
+import { HeedError } from "../../util/errors.js";
 import { CausalDecoder } from "../../models/causal-decoder.js";
 import { SequenceToSequence } from "../../models/sequence-to-sequence.js";
 import { checkShapeIs, checkTensor } from "../../ops/check.js";
-import { scope } from "../../scope.js";
-import type { IntTensor } from "../../tensor.js";
+import { scope } from "../../core/scope.js";
+import type { IntTensor } from "../../core/tensor.js";
 import { hookNames, type InspectedModel, stackOf } from "../hook-names.js";
 import { type InputOf, runWithCache } from "../run.js";
 import { ablationsOf } from "./ablation.js";

@@ -1,9 +1,9 @@
-import { noGrad } from "../../autograd.js";
+import { noGrad } from "../../core/autograd.js";
 import { topk } from "../../ops/choose.js";
 import { softmax } from "../../ops/softmax.js";
 import { narrow } from "../../ops/views.js";
-import { scope } from "../../scope.js";
-import type { FloatTensor } from "../../tensor.js";
+import { scope } from "../../core/scope.js";
+import type { FloatTensor } from "../../core/tensor.js";
 import type { ActivationCache } from "../activation-cache.js";
 import type { HookName, InspectedDecoder } from "../hook-names.js";
 import type { LensData } from "./data.js";

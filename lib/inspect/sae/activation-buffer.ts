@@ -1,9 +1,9 @@
-import { noGrad } from "../../autograd.js";
-import { ops } from "../../native.js";
+import { noGrad } from "../../core/autograd.js";
+import { ops } from "../../core/native.js";
 import { narrow } from "../../ops/views.js";
-import { Permutation } from "../../permutation.js";
-import { keep, scope } from "../../scope.js";
-import { allocate, type FloatTensor } from "../../tensor.js";
+import { Permutation } from "../../util/permutation.js";
+import { keep, scope } from "../../core/scope.js";
+import { allocate, type FloatTensor } from "../../core/tensor.js";
 import { rowsAt } from "../corpus.js";
 
 /**

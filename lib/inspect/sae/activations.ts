@@ -1,12 +1,12 @@
 // Activations of sparse autoencoders, and their gradients.
-import { detach, noGrad } from "../../autograd.js";
+import { detach, noGrad } from "../../core/autograd.js";
 import { add, greater, less, mul, sub } from "../../ops/binary.js";
 import { topk } from "../../ops/choose.js";
 import { sum } from "../../ops/reduce.js";
 import { abs, relu } from "../../ops/unary.js";
 import { narrow } from "../../ops/views.js";
-import { scope } from "../../scope.js";
-import type { FloatTensor } from "../../tensor.js";
+import { scope } from "../../core/scope.js";
+import type { FloatTensor } from "../../core/tensor.js";
 
 /**
  * Returns relu(pre) where it is among the k largest of its row and 0 elsewhere (Gao et al. 2024, arXiv:2406.04093). If

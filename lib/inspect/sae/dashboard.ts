@@ -1,13 +1,13 @@
-import { noGrad } from "../../autograd.js";
-import { checkArray, checkInteger, checkObject } from "../../check.js";
-import { HeedError } from "../../errors.js";
+import { noGrad } from "../../core/autograd.js";
+import { checkArray, checkInteger, checkObject } from "../../util/check.js";
+import { HeedError } from "../../util/errors.js";
 import { topk } from "../../ops/choose.js";
 import { greater, mul } from "../../ops/binary.js";
 import { matmul } from "../../ops/matmul.js";
 import { sum } from "../../ops/reduce.js";
 import { contiguous } from "../../ops/views.js";
-import { keep, scope } from "../../scope.js";
-import type { FloatTensor } from "../../tensor.js";
+import { keep, scope } from "../../core/scope.js";
+import type { FloatTensor } from "../../core/tensor.js";
 import { activationsOf, type CorpusOptions, rowsAt, type StackHookName, type TokenSequences } from "../corpus.js";
 import type { InspectedDecoder } from "../hook-names.js";
 import { unembeddingMatrix, withNorm } from "../module-weights.js";

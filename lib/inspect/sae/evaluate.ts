@@ -1,14 +1,14 @@
-import { noGrad } from "../../autograd.js";
-import { checkObject } from "../../check.js";
-import { tensor } from "../../creation.js";
-import { HeedError } from "../../errors.js";
+import { noGrad } from "../../core/autograd.js";
+import { checkObject } from "../../util/check.js";
+import { tensor } from "../../core/creation.js";
+import { HeedError } from "../../util/errors.js";
 import type { Hook } from "../../nn/observer.js";
 import { greater, sub } from "../../ops/binary.js";
 import { crossEntropy } from "../../ops/cross-entropy.js";
 import { sum } from "../../ops/reduce.js";
 import { square } from "../../ops/unary.js";
-import { keep, scope } from "../../scope.js";
-import type { FloatTensor, IntTensor } from "../../tensor.js";
+import { keep, scope } from "../../core/scope.js";
+import type { FloatTensor, IntTensor } from "../../core/tensor.js";
 import {
   activationsOf,
   batchesOf,

@@ -1,8 +1,8 @@
 // Reads and writes sparse autoencoders in the layout of SAELens: cfg.json and sae_weights.safetensors.
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
-import { describe, HeedError, oneOf } from "../../errors.js";
-import { inFile, readJsonFile } from "../../files.js";
+import { describe, HeedError, oneOf } from "../../util/errors.js";
+import { inFile, readJsonFile } from "../../util/files.js";
 import { writeTextAtomic } from "../../formats/atomic-file.js";
 import { readSafetensors, type SafetensorsFile, writeSafetensors } from "../../formats/safetensors.js";
 import type { ModelOptions } from "../../models/model.js";

@@ -1,8 +1,8 @@
 import { add, mul, sub } from "../../ops/binary.js";
 import { mean, sum } from "../../ops/reduce.js";
 import { exp, relu, square } from "../../ops/unary.js";
-import { scope } from "../../scope.js";
-import type { FloatTensor } from "../../tensor.js";
+import { scope } from "../../core/scope.js";
+import type { FloatTensor } from "../../core/tensor.js";
 import { countAbove, jumpRelu, topKRelu } from "./activations.js";
 import type { SparseAutoencoder } from "./sparse-autoencoder.js";
 

@@ -1,5 +1,5 @@
 import type { AdamW } from "../../optim/adamw.js";
-import type { FloatTensor } from "../../tensor.js";
+import type { FloatTensor } from "../../core/tensor.js";
 import type { SparseAutoencoder } from "./sparse-autoencoder.js";
 
 /** Inputs from which dead features are made anew, and the state that goes with it. */

@@ -1,7 +1,7 @@
-import { noGrad } from "../../autograd.js";
-import { checkBoolean, checkChoice, checkInteger, checkObject } from "../../check.js";
-import { HeedError } from "../../errors.js";
-import { ops } from "../../native.js";
+import { noGrad } from "../../core/autograd.js";
+import { checkBoolean, checkChoice, checkInteger, checkObject } from "../../util/check.js";
+import { HeedError } from "../../util/errors.js";
+import { ops } from "../../core/native.js";
 import { initializerOf, type ModelOptions } from "../../models/model.js";
 import { Module } from "../../nn/module.js";
 import type { Hook } from "../../nn/observer.js";
@@ -11,9 +11,9 @@ import { l2Normalize } from "../../ops/l2-normalize.js";
 import { linear } from "../../ops/linear.js";
 import { relu } from "../../ops/unary.js";
 import { reshape, transpose } from "../../ops/views.js";
-import { scope } from "../../scope.js";
-import { formatShape } from "../../shape.js";
-import type { FloatTensor } from "../../tensor.js";
+import { scope } from "../../core/scope.js";
+import { formatShape } from "../../core/shape.js";
+import type { FloatTensor } from "../../core/tensor.js";
 import { topKRelu } from "./activations.js";
 
 const architectures = ["standard", "topk", "jumprelu"] as const;

@@ -5,7 +5,7 @@ import type {
   LanguageModelV3ToolChoice,
   SharedV3Warning,
 } from "@ai-sdk/provider";
-import type { JsonSchema } from "../../json-schema.js";
+import type { JsonSchema } from "../../util/json-schema.js";
 import type { ChatGenerationOptions, LanguageModel } from "../../load/language-model.js";
 import { definedOptions } from "../../load/loaded.js";
 import type { OutputFormat } from "../../structured/output-format.js";

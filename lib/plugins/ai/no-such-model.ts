@@ -1,6 +1,6 @@
 // Unknown models, for which the AI SDK has an error of its own.
 import { NoSuchModelError } from "@ai-sdk/provider";
-import { NoSuchModelError as Missing } from "../../no-such-model-error.js";
+import { NoSuchModelError as Missing } from "../../util/no-such-model-error.js";
 import type { LazyModel, PluginKind } from "../lazy-model.js";
 import type { ModelKinds } from "../../load/load.js";
 

@@ -1,6 +1,6 @@
 // Turns a prompt of the AI SDK into the messages of a conversation.
 import type { LanguageModelV3Message, LanguageModelV3Prompt, LanguageModelV3ToolResultPart } from "@ai-sdk/provider";
-import { HeedError } from "../../errors.js";
+import { HeedError } from "../../util/errors.js";
 import type { ChatMessage } from "../../tokenizer/chat-template.js";
 
 type AssistantPart = (LanguageModelV3Message & { role: "assistant" })["content"][number];

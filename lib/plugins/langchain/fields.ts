@@ -1,7 +1,7 @@
 // The fields of LangChain's classes and calls that are not settings of heed. A field that neither knows is a mistake: a
 // setting with a wrong name would have no effect.
 import type { BaseChatModelCallOptions, BaseChatModelParams } from "@langchain/core/language_models/chat_models";
-import { HeedError } from "../../errors.js";
+import { HeedError } from "../../util/errors.js";
 
 /** Fields that the constructors of LangChain's classes have in common. */
 const sharedNames = ["maxConcurrency", "maxRetries", "onFailedAttempt"] as const;

@@ -7,7 +7,7 @@ import {
   ChatMessage as GenericMessage,
   ToolMessage,
 } from "@langchain/core/messages";
-import { HeedError } from "../../errors.js";
+import { HeedError } from "../../util/errors.js";
 import type { GenerationResult } from "../../generate/generation.js";
 import type { ChatMessage } from "../../tokenizer/chat-template.js";
 import type { ToolCallDelta } from "../../tokenizer/tools.js";

@@ -1,8 +1,8 @@
 // Tools and choices of tools in LangChain's forms.
 import type { BindToolsInput, ToolChoice as LangChainToolChoice } from "@langchain/core/language_models/chat_models";
 import { convertToOpenAITool } from "@langchain/core/utils/function_calling";
-import { HeedError } from "../../errors.js";
-import type { JsonSchema } from "../../json-schema.js";
+import { HeedError } from "../../util/errors.js";
+import type { JsonSchema } from "../../util/json-schema.js";
 import type { Tool, ToolChoice } from "../../tokenizer/tools.js";
 
 /**

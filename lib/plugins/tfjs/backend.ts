@@ -1,8 +1,8 @@
-import type { Device } from "../../device.js";
-import { HeedError } from "../../errors.js";
-import { native, ops } from "../../native.js";
-import type { DType } from "../../dtype.js";
-import { allocate, type Tensor } from "../../tensor.js";
+import type { Device } from "../../core/device.js";
+import { HeedError } from "../../util/errors.js";
+import { native, ops } from "../../core/native.js";
+import type { DType } from "../../core/dtype.js";
+import { allocate, type Tensor } from "../../core/tensor.js";
 import { HostKernels } from "./host.js";
 import { deviceType, hostValues, type Stored } from "./stored.js";
 import type { HostValues, TensorFlow, TensorInfo, TensorType } from "./types.js";

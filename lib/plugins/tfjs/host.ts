@@ -1,4 +1,4 @@
-import { HeedError } from "../../errors.js";
+import { HeedError } from "../../util/errors.js";
 import { MathBackendCPU } from "@tensorflow/tfjs-backend-cpu";
 import type { Stored } from "./stored.js";
 import type { Attributes, HostValues, Inputs, Outputs, TensorFlow, TensorInfo, TensorType } from "./types.js";

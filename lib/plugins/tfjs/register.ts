@@ -1,7 +1,7 @@
 import type { KernelFunc } from "@tensorflow/tfjs-core";
-import { checkObject } from "../../check.js";
-import { type Device, device as deviceOf } from "../../device.js";
-import { describe, HeedError } from "../../errors.js";
+import { checkObject } from "../../util/check.js";
+import { type Device, device as deviceOf } from "../../core/device.js";
+import { describe, HeedError } from "../../util/errors.js";
 import { HeedBackend } from "./backend.js";
 import { hostKernels } from "./host.js";
 import { deviceKernels } from "./kernels/index.js";

@@ -1,5 +1,5 @@
-import type { DType } from "../../dtype.js";
-import type { Tensor } from "../../tensor.js";
+import type { DType } from "../../core/dtype.js";
+import type { Tensor } from "../../core/tensor.js";
 import type { HostValues, TensorInfo, TensorType } from "./types.js";
 
 /** Elements behind a data id of TensorFlow.js: in host memory, on the device, or both. They never change. */

@@ -1,6 +1,6 @@
 import type { GradConfig, Tensor } from "@tensorflow/tfjs-core";
-import { checkInteger, checkNumber, largestFloat } from "../../check.js";
-import { describe, HeedError } from "../../errors.js";
+import { checkInteger, checkNumber, largestFloat } from "../../util/check.js";
+import { describe, HeedError } from "../../util/errors.js";
 import type { AttentionAttributes, NormAttributes } from "./kernels/transformer.js";
 import type { TensorFlow } from "./types.js";
 

@@ -1,8 +1,8 @@
-import type { DType } from "../../dtype.js";
-import { native, ops } from "../../native.js";
-import { binaryKinds, reduceKinds, unaryKinds } from "../../native-kinds.js";
-import { broadcastShapes, contiguousStrides, numel, sameShape, type Shape } from "../../shape.js";
-import { allocate, type Tensor } from "../../tensor.js";
+import type { DType } from "../../core/dtype.js";
+import { native, ops } from "../../core/native.js";
+import { binaryKinds, reduceKinds, unaryKinds } from "../../core/native-kinds.js";
+import { broadcastShapes, contiguousStrides, numel, sameShape, type Shape } from "../../core/shape.js";
+import { allocate, type Tensor } from "../../core/tensor.js";
 import type { HeedBackend } from "./backend.js";
 import type { TensorFlow, TensorInfo, TensorType } from "./types.js";
 

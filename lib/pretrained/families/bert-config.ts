@@ -1,5 +1,5 @@
 // Reads and writes the config.json of the members of the BERT family.
-import { describe, HeedError } from "../../errors.js";
+import { describe, HeedError } from "../../util/errors.js";
 import { type BertConfig, bertFamilies, type BertFamily, isRoberta } from "../../models/bert-config.js";
 import {
   activationOf,

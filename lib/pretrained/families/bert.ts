@@ -7,7 +7,7 @@ import { bertTypes, fromHuggingFaceBertConfig, toHuggingFaceBertConfig } from ".
 import { booleanOf, numberOf } from "./huggingface-config.js";
 import { BertForMaskedLM, BertForSequenceClassification } from "../../models/bert-heads.js";
 import { bertFileName, bertPrefix } from "../../models/bert-names.js";
-import { describe, HeedError } from "../../errors.js";
+import { describe, HeedError } from "../../util/errors.js";
 import type { WeightFile } from "../../formats/weights.js";
 import type { Module } from "../../nn/module.js";
 import type { Family } from "./family.js";

@@ -1,7 +1,7 @@
 import type { WeightFile } from "../../formats/weights.js";
 import type { ModelOptions } from "../../models/model.js";
 import type { Module } from "../../nn/module.js";
-import type { Shape } from "../../shape.js";
+import type { Shape } from "../../core/shape.js";
 import type { LoadWeightsOptions } from "../load-weights.js";
 
 /** Rules by which models of one family are loaded from folders in Hugging Face's format and saved in them. */

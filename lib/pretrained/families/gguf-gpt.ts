@@ -1,5 +1,5 @@
 // GPT-2 in GGUF files: the keys of its sizes and the names of its tensors.
-import { HeedError } from "../../errors.js";
+import { HeedError } from "../../util/errors.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
 import { checkGptConfig } from "../../models/gpt-config.js";
 import { toHuggingFaceGptConfig } from "./gpt-config.js";

@@ -1,7 +1,7 @@
 // Llama, Qwen 2 and Qwen 3 in GGUF files: the keys of their sizes, the names of their tensors, and how llama.cpp
 // interprets them. In the architecture llama it rotates pairs of neighbouring dimensions, in the others pairs of
 // halves; when a model is saved, the rows of queries and keys are reordered accordingly.
-import { HeedError } from "../../errors.js";
+import { HeedError } from "../../util/errors.js";
 import type { GgufWeights } from "../../formats/gguf-parts.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
 import { checkLlamaConfig, type LlamaConfig, windowsOf } from "../../models/llama-config.js";

@@ -1,5 +1,5 @@
 // Functions that the readers and writers of all families use for config.json.
-import { describe, HeedError, oneOf } from "../../errors.js";
+import { describe, HeedError, oneOf } from "../../util/errors.js";
 import type { Activation } from "../../ops/activation.js";
 import { noteRead, noting } from "./known-entries.js";
 

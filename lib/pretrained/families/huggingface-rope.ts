@@ -1,6 +1,6 @@
 // Reads and writes rotary positions in config.json: `rope_theta`, `rope_scaling` and `partial_rotary_factor`, or all of
 // them in `rope_parameters`.
-import { describe, HeedError } from "../../errors.js";
+import { describe, HeedError } from "../../util/errors.js";
 import { type RotaryScaling, stretchedBase } from "../../ops/rotary-table.js";
 import { booleanOf, numberOf, positiveInteger } from "./huggingface-config.js";
 import type { LlamaConfig } from "../../models/llama-config.js";

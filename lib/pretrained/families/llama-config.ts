@@ -1,6 +1,6 @@
 // Reads and writes the config.json of Llama, Mistral, Qwen 2 and Qwen 3.
-import { mostLayers } from "../../check.js";
-import { describe, HeedError } from "../../errors.js";
+import { mostLayers } from "../../util/check.js";
+import { describe, HeedError } from "../../util/errors.js";
 import {
   activationOf,
   booleanOf,

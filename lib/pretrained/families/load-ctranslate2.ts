@@ -1,9 +1,9 @@
 // Loads Transformers of CTranslate2 as OpenNMT trained them: with a norm before each part, and sinusoidal positions in
 // halves that begin at position 1.
 import path from "node:path";
-import { checkObject } from "../../check.js";
-import { HeedError, oneOf } from "../../errors.js";
-import { exists, inFile } from "../../files.js";
+import { checkObject } from "../../util/check.js";
+import { HeedError, oneOf } from "../../util/errors.js";
+import { exists, inFile } from "../../util/files.js";
 import { type CTranslate2File, readCTranslate2 } from "../../formats/ctranslate2.js";
 import { EncoderDecoder } from "../../models/encoder-decoder.js";
 import type { EncoderDecoderConfig } from "../../models/encoder-decoder-config.js";

@@ -1,5 +1,5 @@
-import type { Device } from "../../device.js";
-import type { FloatDType } from "../../dtype.js";
+import type { Device } from "../../core/device.js";
+import type { FloatDType } from "../../core/dtype.js";
 import { readLlama2c } from "../../formats/llama2c.js";
 import { Llama } from "../../models/llama.js";
 import { loadFrom } from "../load-weights.js";

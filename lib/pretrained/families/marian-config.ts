@@ -1,5 +1,5 @@
 // Reads and writes the config.json of Marian's models (Junczys-Dowmunt et al. 2018) in Hugging Face's format.
-import { describe, HeedError } from "../../errors.js";
+import { describe, HeedError } from "../../util/errors.js";
 import type { EncoderDecoderConfig } from "../../models/encoder-decoder-config.js";
 import {
   activationOf,

@@ -3,8 +3,8 @@
 // reordered.
 import { readdir } from "node:fs/promises";
 import path from "node:path";
-import { describe, HeedError } from "../../errors.js";
-import { naming } from "../../files.js";
+import { describe, HeedError } from "../../util/errors.js";
+import { naming } from "../../util/files.js";
 import { writeFileAtomic } from "../../formats/atomic-file.js";
 import { isLlama2cTokenizer } from "../../formats/llama2c.js";
 import { writeLlama2c } from "../../formats/write-llama2c.js";
@@ -12,7 +12,7 @@ import type { LlamaConfig } from "../../models/llama-config.js";
 import { Llama } from "../../models/llama.js";
 import { halvesToNeighbours } from "../../models/rotary-pairs.js";
 import type { Module } from "../../nn/module.js";
-import { readPieces } from "../../tensor-pieces.js";
+import { readPieces } from "../../core/tensor-pieces.js";
 import { Llama2cTokenizer, unmergeable } from "../../tokenizer/llama2c-tokenizer.js";
 import { sentencePiecesOf, wordBoundary } from "../../tokenizer/sentencepiece-json.js";
 import { bpeJson, faultOf } from "../../tokenizer/tokenizer-json.js";

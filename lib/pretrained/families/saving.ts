@@ -1,11 +1,11 @@
 // Finds out how a model is saved, and reads its parameters in the form that the file stores.
 import { adapterNames } from "../../adapters/adapters.js";
-import { describe, HeedError } from "../../errors.js";
+import { describe, HeedError } from "../../util/errors.js";
 import { Module } from "../../nn/module.js";
 import { quantizationOf } from "../../nn/quantization.js";
-import type { FloatTensor } from "../../tensor.js";
-import { readPieces } from "../../tensor-pieces.js";
-import { inPieces, joined } from "../../turns.js";
+import type { FloatTensor } from "../../core/tensor.js";
+import { readPieces } from "../../core/tensor-pieces.js";
+import { inPieces, joined } from "../../util/turns.js";
 import type { FamilySaving } from "./family.js";
 import { families } from "./index.js";
 

@@ -1,5 +1,5 @@
 // Reads and writes the config.json of T5, Flan-T5 and mT5.
-import { describe, HeedError } from "../../errors.js";
+import { describe, HeedError } from "../../util/errors.js";
 import type { T5Config } from "../../models/t5-config.js";
 import type { Activation } from "../../ops/activation.js";
 import {

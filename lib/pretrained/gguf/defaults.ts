@@ -1,6 +1,6 @@
 // Reads and writes generation options in the metadata of a GGUF file: the tokens that end a text, and options of
 // sampling.
-import { HeedError } from "../../errors.js";
+import { HeedError } from "../../util/errors.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
 import { isId } from "../../tokenizer/added-tokens.js";
 import type { GenerationDefaults } from "../generation-config.js";

@@ -1,6 +1,6 @@
 // Loads a model, its tokenizer and its generation options from a GGUF file.
 import { type GgufWeights, openGguf } from "../../formats/gguf-parts.js";
-import { inFile } from "../../files.js";
+import { inFile } from "../../util/files.js";
 import type { CausalDecoder } from "../../models/causal-decoder.js";
 import type { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer.js";
 import type { ModelOptions } from "../../models/model.js";

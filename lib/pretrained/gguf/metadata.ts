@@ -1,4 +1,4 @@
-import { describe, HeedError } from "../../errors.js";
+import { describe, HeedError } from "../../util/errors.js";
 import type { GgufValue } from "../../formats/gguf-values.js";
 
 /** Typed access to the metadata of a GGUF file. Keys are given without the prefix of the architecture's name. */

@@ -1,6 +1,6 @@
 // Saves a model, its tokenizer and its generation options as a GGUF file. Matrices may be stored in 16 bits or in blocks
 // of 8 to 4 bits.
-import { describe, HeedError, oneOf } from "../../errors.js";
+import { describe, HeedError, oneOf } from "../../util/errors.js";
 import {
   type GgufInputValue,
   type GgufTensorInput,
@@ -8,12 +8,12 @@ import {
   type GgufWritable,
   writeGguf,
 } from "../../formats/write-gguf.js";
-import { blockFormats, isBlockFormat } from "../../block-formats.js";
+import { blockFormats, isBlockFormat } from "../../core/block-formats.js";
 import type { Module } from "../../nn/module.js";
 import { transposed } from "../../ops/views.js";
-import type { FloatTensor } from "../../tensor.js";
-import { readPieces } from "../../tensor-pieces.js";
-import { inPieces, joined } from "../../turns.js";
+import type { FloatTensor } from "../../core/tensor.js";
+import { readPieces } from "../../core/tensor-pieces.js";
+import { inPieces, joined } from "../../util/turns.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 import { toHuggingFaceTokenizer } from "../to-huggingface-tokenizer.js";
 import type { GgufOutput } from "./architecture.js";

@@ -1,8 +1,8 @@
 // Reads the tokenizer in the metadata of a GGUF file: a SentencePiece vocabulary ("llama") or a byte-level byte-pair
 // encoding ("gpt2").
-import { HeedError } from "../../errors.js";
+import { HeedError } from "../../util/errors.js";
 import type { GgufValue } from "../../formats/gguf-values.js";
-import { inTurns, type Steps } from "../../turns.js";
+import { inTurns, type Steps } from "../../util/turns.js";
 import { mostTokens } from "../../tokenizer/added-tokens.js";
 import { beginsTexts, byteLevelJson } from "../../tokenizer/byte-level-json.js";
 import { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer.js";

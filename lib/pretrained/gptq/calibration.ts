@@ -1,16 +1,16 @@
 // Reads texts through a model, block by block, and quantises each block from what its layers read, before the next block
 // reads: later blocks thus see what earlier ones make of the texts in fewer bits.
-import { noGrad } from "../../autograd.js";
-import { tensor, zeros } from "../../creation.js";
-import { HeedError } from "../../errors.js";
+import { noGrad } from "../../core/autograd.js";
+import { tensor, zeros } from "../../core/creation.js";
+import { HeedError } from "../../util/errors.js";
 import type { CausalDecoder } from "../../models/causal-decoder.js";
 import { Linear, LinearAdapter, type LinearForwardOptions } from "../../nn/linear.js";
 import type { Module } from "../../nn/module.js";
 import { WeightLayer } from "../../nn/weight-layer.js";
-import { ops } from "../../native.js";
-import { scope } from "../../scope.js";
-import type { FloatTensor } from "../../tensor.js";
-import { inTurns } from "../../turns.js";
+import { ops } from "../../core/native.js";
+import { scope } from "../../core/scope.js";
+import type { FloatTensor } from "../../core/tensor.js";
+import { inTurns } from "../../util/turns.js";
 import { type Feedback, feedbackOf } from "./feedback.js";
 
 /** Returns the layers whose weights `quantize` quantises, with their names. */

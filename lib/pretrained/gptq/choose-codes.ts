@@ -1,7 +1,7 @@
 // Chooses the scale and the codes of a group of an output's weights: of several scales, each improved by least squares
 // for the codes that it gives, the one with the least error. Within the group, too, later weights make up for the errors of
 // earlier ones (feedback.ts).
-import { brainBits } from "../../dtype.js";
+import { brainBits } from "../../core/dtype.js";
 import type { QuantizedBits } from "../../ops/quantize.js";
 
 /** Most weights of a group. */

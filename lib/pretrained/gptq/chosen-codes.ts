@@ -1,9 +1,9 @@
-import type { Device } from "../../device.js";
-import { bitsOf } from "../../dtype.js";
+import type { Device } from "../../core/device.js";
+import { bitsOf } from "../../core/dtype.js";
 import { asBytes } from "../../formats/whole-io.js";
 import { codeBytes, setCodeRows, setScaleRows } from "../../ops/code-rows.js";
 import { emptyQuantized, type QuantizedTensors, type QuantizeOptions } from "../../ops/quantize.js";
-import { inPieces } from "../../turns.js";
+import { inPieces } from "../../util/turns.js";
 
 /** Codes and scales of a weight that are chosen on the host, in rows (ops/code-rows.ts). Each group is set once. */
 export class ChosenCodes {

@@ -7,8 +7,8 @@
 //
 // so that ŵ_j is v_j rounded. These are the numbers that GPTQ computes from the Cholesky factor of H⁻¹, which is U⁻¹ up to
 // the scales of its rows, without the inverse (Chee et al. 2023, "QuIP", theorem 6, https://arxiv.org/abs/2307.13304).
-import { HeedError } from "../../errors.js";
-import type { Steps } from "../../turns.js";
+import { HeedError } from "../../util/errors.js";
+import type { Steps } from "../../util/turns.js";
 
 /** Factors of the second moments of a layer's inputs. */
 export interface Feedback {

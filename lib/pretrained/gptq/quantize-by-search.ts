@@ -1,5 +1,5 @@
-import { checkArray, checkObject } from "../../check.js";
-import { describe, HeedError } from "../../errors.js";
+import { checkArray, checkObject } from "../../util/check.js";
+import { describe, HeedError } from "../../util/errors.js";
 import { CausalDecoder } from "../../models/causal-decoder.js";
 import { Linear } from "../../nn/linear.js";
 import { checkModule, type Module } from "../../nn/module.js";

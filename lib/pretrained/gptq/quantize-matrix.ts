@@ -1,14 +1,14 @@
 // Quantises a weight with scales by search and, if the second moments of its inputs are known, by GPTQ. The order of the
 // inputs is that of memory. Products with many weights run on the device, and the choices on the host, in turns.
-import { noGrad } from "../../autograd.js";
-import { zeros } from "../../creation.js";
+import { noGrad } from "../../core/autograd.js";
+import { zeros } from "../../core/creation.js";
 import { matmul } from "../../ops/matmul.js";
 import type { QuantizedTensors, QuantizeOptions } from "../../ops/quantize.js";
 import { narrow, transposed } from "../../ops/views.js";
-import { scope } from "../../scope.js";
-import type { FloatTensor } from "../../tensor.js";
-import { setPart, setPieces } from "../../tensor-pieces.js";
-import { inPieces, inTurns, type Steps } from "../../turns.js";
+import { scope } from "../../core/scope.js";
+import type { FloatTensor } from "../../core/tensor.js";
+import { setPart, setPieces } from "../../core/tensor-pieces.js";
+import { inPieces, inTurns, type Steps } from "../../util/turns.js";
 import { type GroupFeedback, GroupSearch } from "./choose-codes.js";
 import { ChosenCodes } from "./chosen-codes.js";
 import type { Feedback } from "./feedback.js";

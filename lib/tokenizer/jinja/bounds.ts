@@ -2,7 +2,7 @@
 // template could block the event loop or exhaust memory. The interpreter charges for each node that it evaluates and
 // for each value that an operation visits; the unit of work is about one small node (0.1 µs). An operation that makes a
 // text is refused before it runs, or while it runs, if the text becomes too long.
-import { HeedError } from "../../errors.js";
+import { HeedError } from "../../util/errors.js";
 
 /** Maximum depth to which the parts of a template, calls of its macros, and values may be nested. */
 export const maxDepth = 256;

@@ -1,5 +1,5 @@
 // Turns JavaScript's values into those of a template, and back.
-import { HeedError } from "../../errors.js";
+import { HeedError } from "../../util/errors.js";
 import { distrusted, hasUntrusted } from "./untrusted.js";
 import {
   Dict,

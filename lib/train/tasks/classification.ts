@@ -1,8 +1,8 @@
-import { checkObject } from "../../check.js";
-import { tensor } from "../../creation.js";
-import { HeedError } from "../../errors.js";
+import { checkObject } from "../../util/check.js";
+import { tensor } from "../../core/creation.js";
+import { HeedError } from "../../util/errors.js";
 import type { Module } from "../../nn/module.js";
-import type { FloatTensor, IntTensor } from "../../tensor.js";
+import type { FloatTensor, IntTensor } from "../../core/tensor.js";
 import type { Task } from "../task.js";
 import { type Ids, padded } from "./padded.js";
 

@@ -1,7 +1,7 @@
-import { checkBoolean, checkNumber, checkObject } from "../../check.js";
-import { tensor } from "../../creation.js";
-import type { Device } from "../../device.js";
-import { HeedError } from "../../errors.js";
+import { checkBoolean, checkNumber, checkObject } from "../../util/check.js";
+import { tensor } from "../../core/creation.js";
+import type { Device } from "../../core/device.js";
+import { HeedError } from "../../util/errors.js";
 import type { Module } from "../../nn/module.js";
 import { checkPooling, pool, type Pooling } from "../../nn/pooling.js";
 import { add, mul } from "../../ops/binary.js";
@@ -9,8 +9,8 @@ import { crossEntropy } from "../../ops/cross-entropy.js";
 import { l2Normalize } from "../../ops/l2-normalize.js";
 import { matmul } from "../../ops/matmul.js";
 import { narrow, transpose } from "../../ops/views.js";
-import { scope } from "../../scope.js";
-import type { FloatTensor, IntTensor } from "../../tensor.js";
+import { scope } from "../../core/scope.js";
+import type { FloatTensor, IntTensor } from "../../core/tensor.js";
 import type { Task } from "../task.js";
 import { type Ids, padded } from "./padded.js";
 

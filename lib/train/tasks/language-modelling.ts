@@ -1,5 +1,5 @@
-import { tensor } from "../../creation.js";
-import { HeedError } from "../../errors.js";
+import { tensor } from "../../core/creation.js";
+import { HeedError } from "../../util/errors.js";
 import type { TrainingExample } from "../pack-examples.js";
 import type { Task } from "../task.js";
 import type { TrainableModel } from "../trainable-model.js";

@@ -1,5 +1,5 @@
-import { checkArray } from "../../check.js";
-import { HeedError } from "../../errors.js";
+import { checkArray } from "../../util/check.js";
+import { HeedError } from "../../util/errors.js";
 import type { TrainingExample } from "../pack-examples.js";
 import { ignored } from "../sequence-source.js";
 

@@ -1,4 +1,4 @@
-import { checkObject } from "../../check.js";
+import { checkObject } from "../../util/check.js";
 import type { CausalDecoder } from "../../models/causal-decoder.js";
 import { dpoLoss, type PreferencePair } from "../dpo.js";
 import type { Task } from "../task.js";

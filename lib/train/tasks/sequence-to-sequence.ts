@@ -1,6 +1,6 @@
-import { checkInteger, checkNumber, checkObject } from "../../check.js";
-import { tensor } from "../../creation.js";
-import { HeedError } from "../../errors.js";
+import { checkInteger, checkNumber, checkObject } from "../../util/check.js";
+import { tensor } from "../../core/creation.js";
+import { HeedError } from "../../util/errors.js";
 import type { SequenceToSequence } from "../../models/sequence-to-sequence.js";
 import { ignored } from "../sequence-source.js";
 import type { Task } from "../task.js";

@@ -2,7 +2,7 @@
 import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-layers"; // it registers the gradients
 import { beforeAll, describe, expect, test } from "vitest";
-import { device as deviceOf } from "../../../lib/device.js";
+import { device as deviceOf } from "../../../lib/core/device.js";
 import { attention, type HeedBackend, layerNorm, register, rmsNorm } from "../../../lib/plugins/tfjs/index.js";
 import { expectError } from "../../support/errors.js";
 import { devicesTested } from "../../support/targets.js";

@@ -1,6 +1,6 @@
 /** The activations that TensorFlow.js' fused kernels name. */
-import { HeedError } from "../../../errors.js";
-import type { Tensor } from "../../../tensor.js";
+import { HeedError } from "../../../util/errors.js";
+import type { Tensor } from "../../../core/tensor.js";
 import type { TensorInfo } from "../types.js";
 import type { Work } from "../work.js";
 

@@ -1,5 +1,5 @@
 /** Functions of two tensors, or three, element by element; shapes broadcast. */
-import type { binaryKinds } from "../../../native-kinds.js";
+import type { binaryKinds } from "../../../core/native-kinds.js";
 import { deviceType } from "../stored.js";
 import {
   alike,

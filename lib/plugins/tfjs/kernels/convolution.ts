@@ -6,10 +6,10 @@
  * which convolves an image whose channels stand M times beside each other.
  */
 import type { backend_util } from "@tensorflow/tfjs-core";
-import { ops } from "../../../native.js";
-import { nativeActivations } from "../../../native-kinds.js";
-import { numel, sameShape } from "../../../shape.js";
-import type { Tensor } from "../../../tensor.js";
+import { ops } from "../../../core/native.js";
+import { nativeActivations } from "../../../core/native-kinds.js";
+import { numel, sameShape } from "../../../core/shape.js";
+import type { Tensor } from "../../../core/tensor.js";
 import { both, type DeviceKernel, floats, kernel, type KernelTable } from "../table.js";
 import type { Attributes, Inputs, TensorInfo } from "../types.js";
 import type { Work } from "../work.js";

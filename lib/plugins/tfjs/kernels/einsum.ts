@@ -1,7 +1,7 @@
 /** Einstein's sums of one tensor or two: a permutation and a sum, or a batch of matrix products. */
-import { ops } from "../../../native.js";
-import { maxRank, numel } from "../../../shape.js";
-import type { Tensor } from "../../../tensor.js";
+import { ops } from "../../../core/native.js";
+import { maxRank, numel } from "../../../core/shape.js";
+import type { Tensor } from "../../../core/tensor.js";
 import { both, floats, kernel, type KernelTable } from "../table.js";
 import { isEmpty, type Work } from "../work.js";
 

@@ -2,9 +2,9 @@
  * Gathering and scattering of float32 rows. Indices in host memory are checked at the call, as TensorFlow.js does it; an
  * index on the device that is out of range makes the read of the result fail.
  */
-import { ops } from "../../../native.js";
-import { contiguousStrides, numel } from "../../../shape.js";
-import type { Tensor } from "../../../tensor.js";
+import { ops } from "../../../core/native.js";
+import { contiguousStrides, numel } from "../../../core/shape.js";
+import type { Tensor } from "../../../core/tensor.js";
 import { deviceType } from "../stored.js";
 import { both, integers, kernel, type KernelTable } from "../table.js";
 import type { Inputs, TensorInfo, TensorType } from "../types.js";

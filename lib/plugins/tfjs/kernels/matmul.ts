@@ -1,8 +1,8 @@
 /** Matrix products, with a fused bias and activation. */
-import { ops } from "../../../native.js";
-import { nativeActivations } from "../../../native-kinds.js";
-import { broadcastShapes, numel, sameShape } from "../../../shape.js";
-import type { Tensor } from "../../../tensor.js";
+import { ops } from "../../../core/native.js";
+import { nativeActivations } from "../../../core/native-kinds.js";
+import { broadcastShapes, numel, sameShape } from "../../../core/shape.js";
+import type { Tensor } from "../../../core/tensor.js";
 import { floats, kernel, type KernelTable } from "../table.js";
 import type { TensorInfo } from "../types.js";
 import { activated } from "./activations.js";

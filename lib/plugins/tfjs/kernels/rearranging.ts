@@ -1,6 +1,6 @@
 /** Kernels that take elements in another order: backwards, mirrored, or in blocks. */
-import { maxRank } from "../../../shape.js";
-import type { Tensor } from "../../../tensor.js";
+import { maxRank } from "../../../core/shape.js";
+import type { Tensor } from "../../../core/tensor.js";
 import { both, elements, kernel, type KernelTable } from "../table.js";
 import type { Inputs } from "../types.js";
 import { isEmpty, type Work } from "../work.js";

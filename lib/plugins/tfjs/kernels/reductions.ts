@@ -1,7 +1,7 @@
 /** Reductions, cumulative sums and products, softmax, and kernels that find the largest elements. */
-import { ops } from "../../../native.js";
-import { numel } from "../../../shape.js";
-import type { Tensor } from "../../../tensor.js";
+import { ops } from "../../../core/native.js";
+import { numel } from "../../../core/shape.js";
+import type { Tensor } from "../../../core/tensor.js";
 import { both, type DeviceKernel, elements, flags, floats, kernel, type KernelTable } from "../table.js";
 import type { Inputs } from "../types.js";
 import { axesOf, isEmpty, reducedShape, type Work } from "../work.js";

@@ -1,7 +1,7 @@
 /** Kernels that make, move and join elements without computing with them. */
-import { ops } from "../../../native.js";
-import { contiguousStrides, maxRank, numel } from "../../../shape.js";
-import type { Tensor } from "../../../tensor.js";
+import { ops } from "../../../core/native.js";
+import { contiguousStrides, maxRank, numel } from "../../../core/shape.js";
+import type { Tensor } from "../../../core/tensor.js";
 import { alike, anything, both, elements, kernel, type KernelTable } from "../table.js";
 import { deviceType } from "../stored.js";
 import type { TensorInfo, TensorType } from "../types.js";

@@ -1,5 +1,5 @@
 /** heed's own kernels for transformers; transformer-operations.ts has their gradients. */
-import { ops } from "../../../native.js";
+import { ops } from "../../../core/native.js";
 import { floats, kernel, type KernelTable } from "../table.js";
 
 /** Attributes of attention. */

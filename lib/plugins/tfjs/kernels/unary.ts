@@ -1,6 +1,6 @@
 /** Functions of one tensor, element by element. */
-import { ops } from "../../../native.js";
-import { unaryKinds } from "../../../native-kinds.js";
+import { ops } from "../../../core/native.js";
+import { unaryKinds } from "../../../core/native-kinds.js";
 import {
   both,
   type DeviceKernel,
@@ -15,7 +15,7 @@ import {
 } from "../table.js";
 import type { TensorType } from "../types.js";
 import type { Work } from "../work.js";
-import type { Tensor } from "../../../tensor.js";
+import type { Tensor } from "../../../core/tensor.js";
 
 /** Returns the kernel of a function of float32, and of int32 if `ofIntegers` computes it. */
 const of = (

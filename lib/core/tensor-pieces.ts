@@ -3,7 +3,7 @@
 import { Halves } from "./dtype.js";
 import { native, ops } from "./native.js";
 import { allocate, type FloatTensor, type Tensor } from "./tensor.js";
-import { pieceLength } from "./turns.js";
+import { pieceLength } from "../util/turns.js";
 
 /**
  * Bytes on their way to a device above which the next piece waits here, without blocking. At its own limit, `set` would

@@ -9,8 +9,8 @@ import {
   recorded,
   stepsSoFar,
 } from "./autograd.js";
-import { checkArray, checkFunction } from "./check.js";
-import { describe, HeedError } from "./errors.js";
+import { checkArray, checkFunction } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import { scope } from "./scope.js";
 import { sameShape } from "./shape.js";
 import { type FloatTensor, Tensor } from "./tensor.js";

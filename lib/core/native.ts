@@ -1,7 +1,7 @@
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { brotliDecompressSync } from "node:zlib";
-import { HeedError } from "./errors.js";
+import { HeedError } from "../util/errors.js";
 import { type Handle, namedOps, type NativeOps, type Ops } from "./native-ops.js";
 
 export type { Handle } from "./native-ops.js";
@@ -255,7 +255,7 @@ function addonFile(require: NodeJS.Require, root: string): string {
 
 function load(): Native {
   // The root is one level above lib/ (tests) and also one level above dist/ (the package).
-  const root = fileURLToPath(new URL("..", import.meta.url));
+  const root = fileURLToPath(new URL("../..", import.meta.url));
   const require = createRequire(import.meta.url);
   let native: Native;
   try {

@@ -1,5 +1,5 @@
-import { checkObject, checkValues } from "./check.js";
-import { describe, HeedError } from "./errors.js";
+import { checkObject, checkValues } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import { formatShape, sameShape, type Shape } from "./shape.js";
 import type { Tensor } from "./tensor.js";
 

@@ -1,9 +1,9 @@
 /** Loading of the kernels that a model needs on a CUDA device, while the event loop goes round. */
 import { promisify } from "node:util";
 import { brotliDecompress } from "node:zlib";
-import { checkArray, checkChoice, checkFunction, checkObject } from "./check.js";
+import { checkArray, checkChoice, checkFunction, checkObject } from "../util/check.js";
 import { type FloatDType } from "./dtype.js";
-import { describe, HeedError } from "./errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import { native } from "./native.js";
 
 /** Part of a model that `device.warmUp` looks at: every module has it. */

@@ -1,12 +1,12 @@
 import { type DataOf, type DType, dtypeIndex, dtypes, type FloatDType, isFloat } from "./dtype.js";
 import { type Device, device as deviceOf } from "./device.js";
-import { checkValues } from "./check.js";
-import { HeedError } from "./errors.js";
+import { checkValues } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 import { type Handle, native, ops } from "./native.js";
 import { enterScope, leaveScope, type Scope } from "./scope.js";
 import { contiguousStrides, formatShape, isContiguous, numel, type Shape } from "./shape.js";
 import { releasedHandle, SharedHandle, Storage } from "./storage.js";
-import { integersOf } from "./integers.js";
+import { integersOf } from "../util/integers.js";
 
 /** @internal Step of the recorded graph (autograd.ts), as far as a tensor uses it. */
 export interface GraphNode {

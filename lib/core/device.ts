@@ -1,8 +1,8 @@
-import { checkBoolean, checkInteger } from "./check.js";
-import { describe, HeedError } from "./errors.js";
+import { checkBoolean, checkInteger } from "../util/check.js";
+import { describe, HeedError } from "../util/errors.js";
 import { warmUp, type WarmUpModel, type WarmUpOptions } from "./kernel-images.js";
 import { native, type MemoryStats } from "./native.js";
-import { systemMemory } from "./system-memory.js";
+import { systemMemory } from "../util/system-memory.js";
 
 /**
  * Device that holds tensors and runs operations: a queue that runs in order, with its own memory.

@@ -1,4 +1,4 @@
-import { describe, HeedError } from "./errors.js";
+import { describe, HeedError } from "../util/errors.js";
 
 /** Sizes of a tensor's dimensions, outermost first; [] is the shape of a single number. */
 export type Shape = readonly number[];

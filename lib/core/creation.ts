@@ -1,12 +1,12 @@
 /** Functions that create tensors: from values, filled with one value, and random. */
-import { checkInteger, checkNumber, checkObject, checkValues, largestFloat } from "./check.js";
+import { checkInteger, checkNumber, checkObject, checkValues, largestFloat } from "../util/check.js";
 import { type Device, device as deviceOf } from "./device.js";
 import { type DType, type FloatDType, isFloat } from "./dtype.js";
-import { describe, HeedError } from "./errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import { native, ops } from "./native.js";
 import { checkShape, formatShape, maxRank, numel, sameShape, type Shape } from "./shape.js";
 import { allocate, type NestedArray, type Tensor, uploadValues } from "./tensor.js";
-import { integersOf } from "./integers.js";
+import { integersOf } from "../util/integers.js";
 
 /** Options of the functions that create tensors. */
 export interface TensorOptions<D extends DType = DType> {

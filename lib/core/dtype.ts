@@ -1,4 +1,4 @@
-import { describe, HeedError, oneOf } from "./errors.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
 import { dtypes } from "./native-kinds.js";
 
 export { dtypes };

@@ -1,9 +1,9 @@
 /** Tensors over memory that belongs to others: typed arrays, addons with heed's C interface, and libraries with DLPack. */
 import { markAsUntransferable } from "node:worker_threads";
-import { checkBoolean, checkObject } from "./check.js";
+import { checkBoolean, checkObject } from "../util/check.js";
 import { Device } from "./device.js";
 import { type DType, dtypeIndex, dtypes } from "./dtype.js";
-import { describe, HeedError, oneOf } from "./errors.js";
+import { describe, HeedError, oneOf } from "../util/errors.js";
 import { type DescribedTensor, type DLPackTensor, native, type NativeInterface, type NativeTensor } from "./native.js";
 import { checkShape, contiguousStrides, formatShape, numel, type Shape } from "./shape.js";
 import { SharedHandle, Storage } from "./storage.js";

@@ -1,5 +1,5 @@
-import { checkFunction } from "./check.js";
-import { HeedError } from "./errors.js";
+import { checkFunction } from "../util/check.js";
+import { HeedError } from "../util/errors.js";
 
 /** Object that is disposed at the end of the scope it was made in. */
 interface Scoped {

@@ -11,9 +11,9 @@
  * result of a cheap operation (a norm) is not kept for the steps that need it. It is recomputed from what its own step
  * saved (Chen et al. 2016).
  */
-import { checkFunction, checkNumber, largestFloat } from "./check.js";
+import { checkFunction, checkNumber, largestFloat } from "../util/check.js";
 import type { FloatDType } from "./dtype.js";
-import { describe, HeedError } from "./errors.js";
+import { describe, HeedError } from "../util/errors.js";
 import { Finals, leavesIn } from "./final-gradients.js";
 import { ops } from "./native.js";
 import { leaveScope } from "./scope.js";

@@ -71,7 +71,7 @@ function groupFolders(cgroup: string, mountinfo: string): GroupFolder[] {
 function foldersUpTo(at: string, own: string, inner: string): string[] {
   const relative = path.posix.relative(inner, own);
   // A container may see only its own group, and know its path outside.
-  const parts = relative.startsWith("..") ? [] : relative.split("/").filter((part) => part !== "");
+  const parts = relative.startsWith("../..") ? [] : relative.split("/").filter((part) => part !== "");
   return parts.map((_, i) => path.posix.join(at, ...parts.slice(0, i + 1))).concat(at);
 }
 
