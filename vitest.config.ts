@@ -28,7 +28,7 @@ const harmless = ["adapters", "cli", "data", "deploy", "docs", "embed", "engine"
   .concat("structured", "tokenizer", "train")
   .map((folder) => `test/${folder}/**/*.test.ts`)
   .concat("test/formats/!(atomic-file|folder-lock|replace-files).test.ts")
-  .concat("test/{data-sync,elapsed,json,native-ops,rooms,token-data,turns}.test.ts");
+  .concat("test/{data-sync,elapsed,json,native-ops,rooms,turns}.test.ts");
 /** Files that follow each other in one process. */
 const together = { isolate: false, setupFiles: ["test/support/typed-arrays.ts", "test/support/settled-devices.ts"] };
 /**

@@ -261,7 +261,7 @@ export { launched } from "./distributed/launch.js";
 export type { DistributedOptions } from "./distributed/options.js";
 export { PendingCollective } from "./distributed/pending-collective.js";
 
-export { type Batch, Batches, type BatchOptions } from "./train/batches.js";
+export { type Batch, Batches, type BatchOptions } from "./data/batches.js";
 export {
   type Checkpoint,
   type CheckpointContent,
@@ -288,12 +288,13 @@ export type {
   TrainerEvent,
   TrainingResult,
 } from "./train/events.js";
-export { chatExamples, textExample, withChatTemplate } from "./train/chat-examples.js";
-export { dpoLoss, type PreferencePair } from "./train/dpo.js";
-export { type PackedExamples, packExamples, type PackOptions, type TrainingExample } from "./train/pack-examples.js";
+export { chatExamples, textExample, withChatTemplate } from "./data/chat-examples.js";
+export { dpoLoss } from "./train/dpo.js";
+export type { PreferencePair } from "./data/preference-pair.js";
+export { type PackedExamples, packExamples, type PackOptions, type TrainingExample } from "./data/pack-examples.js";
 export { readExamples, type ReadExamplesOptions } from "./data/read-examples.js";
-export type { SequenceSource, TrainingSequence } from "./train/sequence-source.js";
-export { type MaskedTokens, type MaskingOptions, maskTokens } from "./train/mask-tokens.js";
+export type { SequenceSource, TrainingSequence } from "./data/sequence-source.js";
+export { type MaskedTokens, type MaskingOptions, maskTokens } from "./data/mask-tokens.js";
 export {
   sliceSource,
   splitSource,
@@ -301,7 +302,7 @@ export {
   type TokenDType,
   TokenFile,
   type TokenSource,
-} from "./train/token-data.js";
+} from "./data/token-data.js";
 export type { BatchPosition, DataPosition } from "./train/position.js";
 export type { TrainableModel } from "./train/trainable-model.js";
 export { Trainer } from "./train/trainer.js";
@@ -342,7 +343,7 @@ export { shardSequences, type ShardSequenceOptions } from "./data/shard-sequence
 export type { DataStatistics } from "./data/shard-index.js";
 export { TokenShards } from "./data/token-shards.js";
 export { type DataProgress, writeShards, type WriteShardsOptions } from "./data/write-shards.js";
-export type { ExampleRecord } from "./train/example-record.js";
+export type { ExampleRecord } from "./data/example-record.js";
 // Evaluation
 export type { EvaluatedModel, EvaluationSettings } from "./evaluation/engine-options.js";
 export { perplexity, type PerplexityOptions, type PerplexityResult } from "./evaluation/perplexity.js";

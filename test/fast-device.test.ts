@@ -5,7 +5,7 @@
 import { test } from "vitest";
 import { Engine } from "../lib/engine/engine.js";
 import { generateTokens } from "../lib/generate/generate-tokens.js";
-import { tokenData } from "../lib/train/token-data.js";
+import { tokenData } from "../lib/data/token-data.js";
 import { Trainer } from "../lib/train/trainer.js";
 import { smallGpt } from "./generate/models.js";
 import { expectNoPause } from "./support/pauses.js";

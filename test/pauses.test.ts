@@ -31,7 +31,7 @@ import { HuggingFaceTokenizer } from "../lib/tokenizer/huggingface-tokenizer.js"
 import { byteLevel } from "../lib/tokenizer/token-decoder.js";
 import { ByteTokenizer } from "../lib/tokenizer/byte-tokenizer.js";
 import { loadCheckpoint } from "../lib/train/checkpoint.js";
-import { tokenData } from "../lib/train/token-data.js";
+import { tokenData } from "../lib/data/token-data.js";
 import { Trainer } from "../lib/train/trainer.js";
 import { inPieces } from "../lib/util/turns.js";
 import { nightly } from "./support/nightly.js";

@@ -1,6 +1,6 @@
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import type { SequenceSource } from "../train/sequence-source.js";
-import type { TokenSource } from "../train/token-data.js";
+import type { SequenceSource } from "../data/sequence-source.js";
+import type { TokenSource } from "../data/token-data.js";
 import type { PairSource } from "./run-pairs.js";
 
 /** The encoded texts of a training run. `Source` is a stream of tokens, sequences, or pairs of answers. */

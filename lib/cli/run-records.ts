@@ -3,9 +3,9 @@ import { locatedRecords } from "../data/read-records.js";
 import { checkKind } from "../data/records.js";
 import { HeedError } from "../util/errors.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { withChatTemplate } from "../train/chat-examples.js";
-import { type ExampleRecord, recordExamples } from "../train/example-record.js";
-import { packExamples, type PackedExamples, splitExamples, type TrainingExample } from "../train/pack-examples.js";
+import { withChatTemplate } from "../data/chat-examples.js";
+import { type ExampleRecord, recordExamples } from "../data/example-record.js";
+import { packExamples, type PackedExamples, splitExamples, type TrainingExample } from "../data/pack-examples.js";
 import { asUsage, UsageError } from "./failure.js";
 
 /** Record with its place, for messages. */

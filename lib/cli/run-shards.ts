@@ -5,7 +5,7 @@ import { fittingExamples, shardSequences } from "../data/shard-sequences.js";
 import { TokenShards } from "../data/token-shards.js";
 import { Gpt2Tokenizer } from "../tokenizer/gpt2-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import type { SequenceSource } from "../train/sequence-source.js";
+import type { SequenceSource } from "../data/sequence-source.js";
 import { type DataPart, shardParts } from "./data-parts.js";
 import type { RunData } from "./encoded-data.js";
 import { UsageError, usageOf } from "./failure.js";

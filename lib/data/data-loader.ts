@@ -1,9 +1,9 @@
 import { checkObject } from "../util/check.js";
 import { describe, HeedError } from "../util/errors.js";
 import { orderOf, type OrderVersion, orderVersion } from "../util/permutation.js";
-import { type Batch, Batches, type BatchOptions } from "../train/batches.js";
-import type { SequenceSource } from "../train/sequence-source.js";
-import type { TokenSource } from "../train/token-data.js";
+import { type Batch, Batches, type BatchOptions } from "./batches.js";
+import type { SequenceSource } from "./sequence-source.js";
+import type { TokenSource } from "./token-data.js";
 
 /** Place of a loader in its data, a small object that can be saved as JSON. */
 export interface DataLoaderState {

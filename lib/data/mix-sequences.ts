@@ -8,7 +8,7 @@ import { checkArray, checkInteger, checkNumber, checkObject } from "../util/chec
 import { describe, HeedError } from "../util/errors.js";
 import { hash } from "../util/hash.js";
 import { orderOf, Permutation, type OrderVersion, orderVersion } from "../util/permutation.js";
-import type { SequenceSource, TrainingSequence } from "../train/sequence-source.js";
+import type { SequenceSource, TrainingSequence } from "./sequence-source.js";
 
 /** Source of sequences with its share of a mixture. */
 export interface MixturePart {

@@ -1,10 +1,17 @@
-import { chatExamples, textExample } from "../train/chat-examples.js";
-import { asContext, commonBeginning } from "../train/conversation.js";
-import type { PreferencePair } from "../train/dpo.js";
-import type { TrainingExample } from "../train/pack-examples.js";
+import { chatExamples, textExample } from "./chat-examples.js";
+import { asContext, commonBeginning } from "./conversation.js";
+import type { TrainingExample } from "./pack-examples.js";
 import type { ChatMessage } from "../tokenizer/chat-template.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { PreferenceRecord } from "./records.js";
+
+/** Two answers to the same prompt. The tokens of the answers count (`mask`), those of the prompt do not. */
+export interface PreferencePair {
+  /** Conversation with the better answer. */
+  chosen: TrainingExample;
+  /** Conversation with the worse answer. */
+  rejected: TrainingExample;
+}
 
 /**
  * Resolves to the examples of the better and of the worse answer. Of each, the tokens of the answer count. What both

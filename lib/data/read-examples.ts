@@ -8,8 +8,8 @@ import { checkKind, dataRecord } from "./records.js";
 import { HeedError } from "../util/errors.js";
 import { naming } from "../util/files.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { type ExampleRecord, recordExamples } from "../train/example-record.js";
-import type { TrainingExample } from "../train/pack-examples.js";
+import { type ExampleRecord, recordExamples } from "./example-record.js";
+import type { TrainingExample } from "./pack-examples.js";
 
 /** Options of `readExamples`. */
 export interface ReadExamplesOptions {

@@ -1,7 +1,6 @@
 import { HeedError } from "../util/errors.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import type { PreferencePair } from "../train/dpo.js";
-import { preferencePair } from "./preference-pair.js";
+import { type PreferencePair, preferencePair } from "./preference-pair.js";
 import { readRecords, type ReadRecordsOptions } from "./read-records.js";
 
 /**

@@ -2,8 +2,8 @@
 import { isDeepStrictEqual } from "node:util";
 import { describe, HeedError } from "../util/errors.js";
 import type { ChatMessage } from "../tokenizer/chat-template.js";
-import { checkMessages, type Exchange, exchangeOf } from "../train/conversation.js";
-import { exampleRecord, type ExampleRecord, toolsOf } from "../train/example-record.js";
+import { checkMessages, type Exchange, exchangeOf } from "./conversation.js";
+import { exampleRecord, type ExampleRecord, toolsOf } from "./example-record.js";
 
 /**
  * Two answers to a prompt, of which the first is better: as texts, or as messages, perhaps with tools. If the answers are

@@ -11,7 +11,7 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { describe, HeedError } from "../util/errors.js";
-import type { TokenDType } from "../train/token-data.js";
+import type { TokenDType } from "./token-data.js";
 import { type DataKind, dataKinds } from "./records.js";
 
 const version = 1;

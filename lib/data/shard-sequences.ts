@@ -1,8 +1,8 @@
 // Sequences of one length from shards: windows of the stream of tokens, or documents that are packed together.
 import { checkBoolean, checkChoice, checkInteger, checkObject } from "../util/check.js";
 import { HeedError } from "../util/errors.js";
-import { joinExamples, packLengths, type TrainingExample } from "../train/pack-examples.js";
-import { ignored, type SequenceSource, type TrainingSequence } from "../train/sequence-source.js";
+import { joinExamples, packLengths, type TrainingExample } from "./pack-examples.js";
+import { ignored, type SequenceSource, type TrainingSequence } from "./sequence-source.js";
 import type { TokenShards } from "./token-shards.js";
 
 /** Options of `shardSequences`. */

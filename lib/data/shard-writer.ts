@@ -8,7 +8,7 @@ import { naming } from "../util/files.js";
 import { writeFileAtomic } from "../formats/atomic-file.js";
 import type { FolderLock } from "../formats/folder-lock.js";
 import { asBytes, writeFully } from "../formats/whole-io.js";
-import type { TokenDType } from "../train/token-data.js";
+import type { TokenDType } from "./token-data.js";
 import type { InputPlace } from "./blocks.js";
 import type { EncodedBlock } from "./encode-block.js";
 import { type DataStatistics, names, type ShardIndex } from "./shard-index.js";

@@ -5,9 +5,9 @@ import { checkInteger } from "../util/check.js";
 import { HeedError } from "../util/errors.js";
 import { tokenizerFromFile } from "../tokenizer/from-json.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import type { PreferencePair } from "../train/dpo.js";
-import type { TrainingExample } from "../train/pack-examples.js";
-import { TokenFile, type TokenSource } from "../train/token-data.js";
+import type { PreferencePair } from "./preference-pair.js";
+import type { TrainingExample } from "./pack-examples.js";
+import { TokenFile, type TokenSource } from "./token-data.js";
 import type { DataKind } from "./records.js";
 import { type DataStatistics, indexOf, isShardFolder, names, type ShardIndex } from "./shard-index.js";
 

@@ -9,7 +9,7 @@ import { exists, readJsonFile } from "../util/files.js";
 import { writeFileAtomic } from "../formats/atomic-file.js";
 import { type FolderLock, lockFolder } from "../formats/folder-lock.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { withChatTemplate } from "../train/chat-examples.js";
+import { withChatTemplate } from "./chat-examples.js";
 import { type BadLine, tooManyBadLines } from "./bad-lines.js";
 import { valuesOf } from "./block-text.js";
 import { type Block, type BlockOptions, blocksOf, start } from "./blocks.js";

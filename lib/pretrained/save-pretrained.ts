@@ -25,7 +25,7 @@ import type { FamilySaving } from "./families/family.js";
 import { savedPieces, savingOf } from "./families/saving.js";
 import { type GenerationDefaults, toGenerationConfig } from "./generation-config.js";
 import { jsonParts } from "../util/json.js";
-import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
+import { toHuggingFaceTokenizer } from "../tokenizer/to-huggingface-tokenizer.js";
 import type { SaveProgress } from "./save-progress.js";
 import { ofRecipe, poolingFolder, type RecipeFiles, recipeFiles } from "./sentence-transformers.js";
 

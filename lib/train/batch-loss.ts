@@ -1,7 +1,7 @@
 import { tensor } from "../core/creation.js";
 import type { FloatTensor } from "../core/tensor.js";
-import type { Batch } from "./batches.js";
-import { ignored } from "./sequence-source.js";
+import type { Batch } from "../data/batches.js";
+import { ignored } from "../data/sequence-source.js";
 import type { TrainableModel } from "./trainable-model.js";
 
 /**

@@ -13,16 +13,9 @@ import { crossEntropy } from "../ops/cross-entropy.js";
 import { narrow } from "../ops/views.js";
 import { scope } from "../core/scope.js";
 import type { FloatTensor } from "../core/tensor.js";
-import type { TrainingExample } from "./pack-examples.js";
+import type { TrainingExample } from "../data/pack-examples.js";
+import type { PreferencePair } from "../data/preference-pair.js";
 import { paddedExamples } from "./tasks/padded.js";
-
-/** Two answers to the same prompt. The tokens of the answers count (`mask`), those of the prompt do not. */
-export interface PreferencePair {
-  /** Conversation with the better answer. */
-  chosen: TrainingExample;
-  /** Conversation with the worse answer. */
-  rejected: TrainingExample;
-}
 
 /**
  * Returns the mean DPO loss of pairs, −log σ(β · ((c − c₀) − (r − r₀))), f32 []. c and r are the log-probabilities of the

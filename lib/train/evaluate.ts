@@ -1,9 +1,9 @@
 import { checkInteger } from "../ops/check.js";
-import { type Batch, Batches } from "./batches.js";
+import { type Batch, Batches } from "../data/batches.js";
 import { alone, type Share } from "./feed.js";
 import { meanLoss } from "./mean-loss.js";
-import type { SequenceSource } from "./sequence-source.js";
-import type { TokenSource } from "./token-data.js";
+import type { SequenceSource } from "../data/sequence-source.js";
+import type { TokenSource } from "../data/token-data.js";
 import type { TrainableModel } from "./trainable-model.js";
 import { windowTask } from "./window-task.js";
 

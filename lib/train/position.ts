@@ -1,7 +1,7 @@
 import { HeedError } from "../util/errors.js";
 import { describe } from "../ops/check.js";
 import { orderOf, type OrderVersion, orderVersion } from "../util/permutation.js";
-import type { Batches } from "./batches.js";
+import type { Batches } from "../data/batches.js";
 
 /** Position of a run in its data. */
 export interface DataPosition {

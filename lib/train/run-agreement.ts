@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import type { Collectives } from "../distributed/collectives.js";
 import { HeedError } from "../util/errors.js";
 import type { Module } from "../nn/module.js";
-import { dataDigest } from "./data-digest.js";
+import { dataDigest } from "../data/data-digest.js";
 import type { Plan } from "./plan.js";
 
 /** Options of one process as texts, by their names. */

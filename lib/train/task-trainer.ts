@@ -8,7 +8,7 @@ import { alone } from "./feed.js";
 import { isBatchPosition } from "./position.js";
 import type { LossFunction, Task } from "./task.js";
 import type { Plan } from "./plan.js";
-import { checkUndivided } from "./sequence-source.js";
+import { checkUndivided } from "../data/sequence-source.js";
 import { TrainingLoop } from "./training-loop.js";
 import { checkTrainingOptions, expectedOption, type TrainingOptions } from "./training-options.js";
 

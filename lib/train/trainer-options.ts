@@ -1,8 +1,8 @@
 import { Module } from "../nn/module.js";
 import { checkInteger } from "../ops/check.js";
 import { savingOf } from "../pretrained/families/saving.js";
-import type { SequenceSource } from "./sequence-source.js";
-import type { TokenSource } from "./token-data.js";
+import type { SequenceSource } from "../data/sequence-source.js";
+import type { TokenSource } from "../data/token-data.js";
 import type { TrainableModel } from "./trainable-model.js";
 import { expectedOption, type TrainingOptions } from "./training-options.js";
 

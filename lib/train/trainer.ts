@@ -1,11 +1,11 @@
 import { checkDistributed } from "../distributed/options.js";
 import type { FloatTensor } from "../core/tensor.js";
-import { type Batch, Batches } from "./batches.js";
+import { type Batch, Batches } from "../data/batches.js";
 import { spread } from "./evaluate.js";
 import { alone } from "./feed.js";
 import { trainingFlops } from "./flops.js";
 import { batchesOf } from "./position.js";
-import { checkUndivided } from "./sequence-source.js";
+import { checkUndivided } from "../data/sequence-source.js";
 import type { TrainableModel } from "./trainable-model.js";
 import { checkTrainerOptions, type TrainerOptions } from "./trainer-options.js";
 import type { Plan } from "./plan.js";

@@ -1,4 +1,4 @@
-import type { Batch, Batches } from "./batches.js";
+import type { Batch, Batches } from "../data/batches.js";
 import { alone, type Feed, type Share } from "./feed.js";
 import { advanced, type DataPosition, firstPosition, type ResumedRun } from "./position.js";
 

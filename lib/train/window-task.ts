@@ -1,5 +1,5 @@
 import { batchLoss, countedTargets } from "./batch-loss.js";
-import type { Batch } from "./batches.js";
+import type { Batch } from "../data/batches.js";
 import type { Task } from "./task.js";
 import type { TrainableModel } from "./trainable-model.js";
 

@@ -12,7 +12,7 @@ import { AdamW } from "../../lib/optim/adamw.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { loadAdapter, saveAdapter } from "../../lib/pretrained/peft.js";
 import { dpoLoss } from "../../lib/train/dpo.js";
-import type { TrainingExample } from "../../lib/train/pack-examples.js";
+import type { TrainingExample } from "../../lib/data/pack-examples.js";
 import { expectNear, expectWithin } from "../support/close.js";
 import { decode, decodeInts, type FixtureArray, readFixture } from "../support/fixtures.js";
 import { expectError } from "../support/errors.js";

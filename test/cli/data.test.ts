@@ -8,7 +8,7 @@ import { readData } from "../../lib/cli/run-data.js";
 import { defaults } from "../../lib/cli/train-flags.js";
 import { writeShards } from "../../lib/data/write-shards.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
-import type { SequenceSource } from "../../lib/train/sequence-source.js";
+import type { SequenceSource } from "../../lib/data/sequence-source.js";
 import { sharedFolder } from "../support/folder.js";
 import { heed, heedHere } from "./support.js";
 

@@ -9,7 +9,7 @@ import { TokenShards } from "../../lib/data/token-shards.js";
 import { preferencePair } from "../../lib/data/preference-pair.js";
 import { loadTokenizer } from "../../lib/pretrained/load-tokenizer.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
-import type { TrainingExample } from "../../lib/train/pack-examples.js";
+import type { TrainingExample } from "../../lib/data/pack-examples.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { noReference } from "../support/shared.js";

@@ -19,8 +19,8 @@ import { writeShards, type WriteShardsOptions } from "../../lib/data/write-shard
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
 import { Gpt2Tokenizer } from "../../lib/tokenizer/gpt2-tokenizer.js";
-import { textExample, withChatTemplate } from "../../lib/train/chat-examples.js";
-import { recordExamples } from "../../lib/train/example-record.js";
+import { textExample, withChatTemplate } from "../../lib/data/chat-examples.js";
+import { recordExamples } from "../../lib/data/example-record.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { sharedFolder } from "../support/folder.js";
 import { nightly } from "../support/nightly.js";

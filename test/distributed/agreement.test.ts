@@ -2,8 +2,8 @@
 import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
-import { dataDigest } from "../../lib/train/data-digest.js";
-import { tokenData } from "../../lib/train/token-data.js";
+import { dataDigest } from "../../lib/data/data-digest.js";
+import { tokenData } from "../../lib/data/token-data.js";
 import { dist } from "../support/dist.js";
 import { temporaryFolder } from "../support/folder.js";
 import { nightly } from "../support/nightly.js";

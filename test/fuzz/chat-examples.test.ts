@@ -4,10 +4,10 @@ import { expect } from "vitest";
 import { HeedError } from "../../lib/util/errors.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import type { ChatMessage } from "../../lib/tokenizer/chat-template.js";
-import { type AnsweredText, answeredTextsSlowly } from "../../lib/train/chat-answers.js";
+import { type AnsweredText, answeredTextsSlowly } from "../../lib/data/chat-answers.js";
 import { rangesWithin } from "../../lib/tokenizer/jinja/ranges.js";
-import { chatExamples } from "../../lib/train/chat-examples.js";
-import type { TrainingExample } from "../../lib/train/pack-examples.js";
+import { chatExamples } from "../../lib/data/chat-examples.js";
+import type { TrainingExample } from "../../lib/data/pack-examples.js";
 import {
   anyText,
   byteLevelJson,

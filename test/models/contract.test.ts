@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 import { addAdapter, mergeAdapter } from "../../lib/adapters/adapters.js";
 import { noGrad } from "../../lib/core/autograd.js";
 import { tensor } from "../../lib/core/creation.js";
-import { tokenData } from "../../lib/train/token-data.js";
+import { tokenData } from "../../lib/data/token-data.js";
 import { Engine } from "../../lib/engine/engine.js";
 import {
   decomposeResidual,

@@ -20,7 +20,7 @@ import type { Module } from "../../lib/nn/module.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { scope } from "../../lib/core/scope.js";
 import { transpose } from "../../lib/ops/views.js";
-import { tokenData } from "../../lib/train/token-data.js";
+import { tokenData } from "../../lib/data/token-data.js";
 import { dequantize, quantizedBits } from "../../lib/ops/quantize.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";

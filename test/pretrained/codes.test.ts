@@ -29,7 +29,7 @@ import { savePretrained, type SavePretrainedOptions } from "../../lib/pretrained
 import { scope } from "../../lib/core/scope.js";
 import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
 import { Trainer } from "../../lib/train/trainer.js";
-import { tokenData } from "../../lib/train/token-data.js";
+import { tokenData } from "../../lib/data/token-data.js";
 import { someTokens } from "../generate/models.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, it, test } from "vitest";
 import { type ChatMessage, type ChatOptions, ChatTemplate, HuggingFaceTokenizer } from "../../lib/index.js";
-import { chatExamples } from "../../lib/train/chat-examples.js";
+import { chatExamples } from "../../lib/data/chat-examples.js";
 import { noReference, sharedReference } from "../support/shared.js";
 import { testUnless } from "../support/skip.js";
 import { byteLevelJson } from "./fixtures.js";

@@ -4,7 +4,7 @@ import { Best, type BestState } from "../../lib/train/best.js";
 import { loadCheckpoint } from "../../lib/train/checkpoint.js";
 import { evaluate } from "../../lib/train/evaluate.js";
 import type { EvaluationEvent } from "../../lib/train/events.js";
-import { ignored, type SequenceSource } from "../../lib/train/sequence-source.js";
+import { ignored, type SequenceSource } from "../../lib/data/sequence-source.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import { editJson } from "../support/edit-json.js";
 import { temporaryFolder } from "../support/folder.js";

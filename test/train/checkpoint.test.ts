@@ -9,7 +9,7 @@ import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { loadCheckpoint, saveCheckpoint } from "../../lib/train/checkpoint.js";
 import { Trainer } from "../../lib/train/trainer.js";
-import type { TokenSource } from "../../lib/train/token-data.js";
+import type { TokenSource } from "../../lib/data/token-data.js";
 import type { TrainerOptions } from "../../lib/train/trainer-options.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { stepsOfEpochs } from "../../lib/train/epoch-steps.js";
 import { mean } from "../../lib/ops/reduce.js";
 import { TaskTrainer } from "../../lib/train/task-trainer.js";
-import { tokenData } from "../../lib/train/token-data.js";
+import { tokenData } from "../../lib/data/token-data.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import { tinyModel } from "./support.js";
 

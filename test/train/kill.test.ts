@@ -10,7 +10,7 @@ import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { loadCheckpoint } from "../../lib/train/checkpoint.js";
 import type { StepEvent, TrainerEvent } from "../../lib/train/events.js";
-import { tokenData } from "../../lib/train/token-data.js";
+import { tokenData } from "../../lib/data/token-data.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import { heed, main } from "../cli/support.js";
 import { dist } from "../support/dist.js";

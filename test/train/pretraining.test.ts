@@ -14,7 +14,7 @@ import { argmax } from "../../lib/ops/choose.js";
 import { scope } from "../../lib/core/scope.js";
 import { tensor } from "../../lib/core/creation.js";
 import type { FloatTensor, IntTensor } from "../../lib/core/tensor.js";
-import { maskTokens } from "../../lib/train/mask-tokens.js";
+import { maskTokens } from "../../lib/data/mask-tokens.js";
 import { Random } from "../support/random.js";
 import { trainedLosses } from "../support/training.js";
 

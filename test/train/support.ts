@@ -1,5 +1,5 @@
 import { GPT } from "../../lib/models/gpt.js";
-import { type TokenSource, tokenData } from "../../lib/train/token-data.js";
+import { type TokenSource, tokenData } from "../../lib/data/token-data.js";
 import type { TrainerEvent } from "../../lib/train/events.js";
 import { Random } from "../support/random.js";
 

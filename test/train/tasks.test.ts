@@ -18,7 +18,7 @@ import { square } from "../../lib/ops/unary.js";
 import type { FloatTensor } from "../../lib/core/tensor.js";
 import { type BatchData, everyNth } from "../../lib/train/batch-feed.js";
 import { loadCheckpoint } from "../../lib/train/checkpoint.js";
-import type { TrainingExample } from "../../lib/train/pack-examples.js";
+import type { TrainingExample } from "../../lib/data/pack-examples.js";
 import { meanLoss } from "../../lib/train/mean-loss.js";
 import type { LossFunction, Task } from "../../lib/train/task.js";
 import { TaskTrainer, type TaskTrainerOptions } from "../../lib/train/task-trainer.js";

@@ -8,7 +8,7 @@ import { evaluate } from "../../lib/train/evaluate.js";
 import { add, mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { sqrt, square } from "../../lib/ops/unary.js";
-import { sliceSource, tokenData, type TokenSource } from "../../lib/train/token-data.js";
+import { sliceSource, tokenData, type TokenSource } from "../../lib/data/token-data.js";
 import type { StepEvent, TrainerEvent } from "../../lib/train/events.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import type { TrainerOptions } from "../../lib/train/trainer-options.js";

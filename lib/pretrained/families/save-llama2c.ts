@@ -18,7 +18,7 @@ import { sentencePiecesOf, wordBoundary } from "../../tokenizer/sentencepiece-js
 import { bpeJson, faultOf } from "../../tokenizer/tokenizer-json.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 import { checkSavable } from "./saving.js";
-import { toHuggingFaceTokenizer } from "../to-huggingface-tokenizer.js";
+import { toHuggingFaceTokenizer } from "../../tokenizer/to-huggingface-tokenizer.js";
 import type { SaveProgress } from "../save-progress.js";
 
 /** Options of `saveLlama2c`. */

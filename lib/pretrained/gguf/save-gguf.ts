@@ -15,7 +15,7 @@ import type { FloatTensor } from "../../core/tensor.js";
 import { readPieces } from "../../core/tensor-pieces.js";
 import { inPieces, joined } from "../../util/turns.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
-import { toHuggingFaceTokenizer } from "../to-huggingface-tokenizer.js";
+import { toHuggingFaceTokenizer } from "../../tokenizer/to-huggingface-tokenizer.js";
 import type { GgufOutput } from "./architecture.js";
 import type { GenerationDefaults } from "../generation-config.js";
 import { checkSavable } from "../families/saving.js";

@@ -1,6 +1,6 @@
 import { tensor } from "../../core/creation.js";
 import { HeedError } from "../../util/errors.js";
-import type { TrainingExample } from "../pack-examples.js";
+import type { TrainingExample } from "../../data/pack-examples.js";
 import type { Task } from "../task.js";
 import type { TrainableModel } from "../trainable-model.js";
 import { paddedExamples } from "./padded.js";

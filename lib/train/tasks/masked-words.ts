@@ -2,7 +2,7 @@ import { checkInteger, checkNumber, checkObject } from "../../util/check.js";
 import { tensor } from "../../core/creation.js";
 import type { Module } from "../../nn/module.js";
 import type { FloatTensor, IntTensor } from "../../core/tensor.js";
-import { type MaskedTokens, type MaskingOptions, maskTokens } from "../mask-tokens.js";
+import { type MaskedTokens, type MaskingOptions, maskTokens } from "../../data/mask-tokens.js";
 import type { Task, TaskContext } from "../task.js";
 import { type Ids, padded } from "./padded.js";
 

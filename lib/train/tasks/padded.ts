@@ -1,7 +1,7 @@
 import { checkArray } from "../../util/check.js";
 import { HeedError } from "../../util/errors.js";
-import type { TrainingExample } from "../pack-examples.js";
-import { ignored } from "../sequence-source.js";
+import type { TrainingExample } from "../../data/pack-examples.js";
+import { ignored } from "../../data/sequence-source.js";
 
 /** Ids of a text or of a sequence. */
 export type Ids = ArrayLike<number>;

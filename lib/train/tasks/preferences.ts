@@ -1,6 +1,7 @@
 import { checkObject } from "../../util/check.js";
 import type { CausalDecoder } from "../../models/causal-decoder.js";
-import { dpoLoss, type PreferencePair } from "../dpo.js";
+import type { PreferencePair } from "../../data/preference-pair.js";
+import { dpoLoss } from "../dpo.js";
 import type { Task } from "../task.js";
 
 /**

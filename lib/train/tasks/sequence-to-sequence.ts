@@ -2,7 +2,7 @@ import { checkInteger, checkNumber, checkObject } from "../../util/check.js";
 import { tensor } from "../../core/creation.js";
 import { HeedError } from "../../util/errors.js";
 import type { SequenceToSequence } from "../../models/sequence-to-sequence.js";
-import { ignored } from "../sequence-source.js";
+import { ignored } from "../../data/sequence-source.js";
 import type { Task } from "../task.js";
 import { type Ids, padded } from "./padded.js";
 

@@ -1,6 +1,6 @@
 import { HeedError } from "../util/errors.js";
-import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
-import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
+import type { Tokenizer } from "./tokenizer.js";
 
 /**
  * Returns the tokenizer as a `HuggingFaceTokenizer`, the form that other tools read.

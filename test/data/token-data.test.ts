@@ -2,10 +2,10 @@ import { truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Batches } from "../lib/train/batches.js";
-import { Permutation } from "../lib/util/permutation.js";
-import { TokenFile, splitSource, tokenData, type TokenSource } from "../lib/train/token-data.js";
-import { sharedFolder } from "./support/folder.js";
+import { Batches } from "../../lib/data/batches.js";
+import { Permutation } from "../../lib/util/permutation.js";
+import { TokenFile, splitSource, tokenData, type TokenSource } from "../../lib/data/token-data.js";
+import { sharedFolder } from "../support/folder.js";
 
 const folder = sharedFolder();
 

@@ -3,14 +3,14 @@ import { describe, expect, test } from "vitest";
 import { DataLoader } from "../../lib/data/data-loader.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
-import { Batches } from "../../lib/train/batches.js";
+import { Batches } from "../../lib/data/batches.js";
 import { evaluate } from "../../lib/train/evaluate.js";
-import type { SequenceSource } from "../../lib/train/sequence-source.js";
+import type { SequenceSource } from "../../lib/data/sequence-source.js";
 import { Trainer } from "../../lib/train/trainer.js";
-import { tokenData } from "../../lib/train/token-data.js";
+import { tokenData } from "../../lib/data/token-data.js";
 import { Random } from "../support/random.js";
 import { onEachDevice } from "../support/targets.js";
-import { collect, losses, values } from "./support.js";
+import { collect, losses, values } from "../train/support.js";
 
 const size = { vocabularySize: 11, contextLength: 9, layers: 1, heads: 2, width: 8 };
 const start = 0;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { type MaskingOptions, maskTokens } from "../../lib/train/mask-tokens.js";
+import { type MaskingOptions, maskTokens } from "../../lib/data/mask-tokens.js";
 import { expectError } from "../support/errors.js";
 
 const options = { maskToken: 3, vocabularySize: 100, seed: 1, special: [0, 1, 2] };

@@ -1,7 +1,7 @@
 // Turns conversations and texts into examples to train on. Of a conversation, the model learns the assistant's tokens
 // alone.
 import { HeedError } from "../util/errors.js";
-import { toHuggingFaceTokenizer } from "../pretrained/to-huggingface-tokenizer.js";
+import { toHuggingFaceTokenizer } from "../tokenizer/to-huggingface-tokenizer.js";
 import { type ChatMessage, type ChatOptions, type ChatTemplate, renderMarked } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import { rangesWithin } from "../tokenizer/jinja/ranges.js";
