@@ -79,7 +79,7 @@ interface Internals {
 }
 
 async function backward(setting: Setting, rows: number, width: number, residual: boolean): Promise<Prepared> {
-  const { ops } = (await import(new URL("native.js", import.meta.resolve("heed")).href)) as Internals;
+  const { ops } = (await import(new URL("core/native.js", import.meta.resolve("heed")).href)) as Internals;
   const { device } = setting;
   const [x, dout, dsum, dx] = [1, 2, 3, 4].map((seed) => randn([rows, width], { ...setting, seed }));
   const [weight, dweight, dbias] = [5, 6, 7].map((seed) => randn([width], { ...setting, seed, mean: 1 }));

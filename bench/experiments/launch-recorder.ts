@@ -143,7 +143,7 @@ export class LaunchRecorder implements Disposable {
 
   /** Resolves to a recorder of heed's addon. */
   static async start(): Promise<LaunchRecorder> {
-    const file = new URL("native.js", import.meta.resolve("heed")).href;
+    const file = new URL("core/native.js", import.meta.resolve("heed")).href;
     return new LaunchRecorder(((await import(file)) as { native: Exports }).native);
   }
 

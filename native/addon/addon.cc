@@ -11,7 +11,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   try {
     Environment::create(env);
   } catch (const std::exception& error) {
-    // A thread or memory is not available. require() throws this error, and lib/core/native.ts turns it into ERR_NATIVE.
+    // A thread or memory is not available. require() throws this error; lib/core/native.ts turns it into ERR_NATIVE.
     throw Napi::Error::New(env, std::string("the addon could not start: ") + error.what());
   }
   define_memory(env, exports);

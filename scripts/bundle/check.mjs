@@ -105,7 +105,7 @@ async function loading() {
   const program = `
     import { brotliDecompressSync } from "node:zlib";
     import * as heed from "./dist/index.js";
-    import { native } from "./dist/native.js";
+    import { native } from "./dist/core/native.js";
     const seconds = async (work) => {
       const start = performance.now();
       await work();

@@ -99,8 +99,8 @@ const program = (cases: Cases): string => `
   import { tmpdir } from "node:os";
   import { setTimeout as sleep } from "node:timers/promises";
   import { brotliDecompressSync } from "node:zlib";
-  const { native } = await import(${JSON.stringify(pathToFileURL(dist("native.js")).href)});
-  const { Graph } = await import(${JSON.stringify(pathToFileURL(dist("graph.js")).href)});
+  const { native } = await import(${JSON.stringify(pathToFileURL(dist("core/native.js")).href)});
+  const { Graph } = await import(${JSON.stringify(pathToFileURL(dist("core/graph.js")).href)});
   const device = heed.device("cuda");
   const config = { vocabularySize: 11, contextLength: 8, layers: 1, heads: 1, width: 8 };
   const [model, other] = [1, 2].map((seed) => new heed.GPT(config, { device, seed }));

@@ -308,7 +308,7 @@ describeUnless(noCuda)("cuda: a driver that lacks a function which only one feat
     needsSimulator(context);
     const output = await expectChild(
       `${prelude}
-      const { Graph } = await import(${JSON.stringify(pathToFileURL(dist("graph.js")).href)});
+      const { Graph } = await import(${JSON.stringify(pathToFileURL(dist("core/graph.js")).href)});
       const [, cuda] = heed.devices();
       console.log(cuda.available, cuda.description.split("; ")[1]);
       const device = heed.device("cuda");
