@@ -8,7 +8,7 @@ import { dist } from "./support/dist.js";
 import { sharedFolder } from "./support/folder.js";
 
 const folder = sharedFolder();
-const module = pathToFileURL(dist("worker-thread.js")).href;
+const module = pathToFileURL(dist("util/worker-thread.js")).href;
 
 const worker = `
   import { carryOut } from ${JSON.stringify(module)};

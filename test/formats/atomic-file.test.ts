@@ -244,10 +244,7 @@ describe("saveVersion", () => {
 /** Compiles a program that saves versions endlessly, from lib/ as plain JavaScript. */
 function compile(target: string): string {
   for (const file of [
-    "errors",
-    "files",
-    "json",
-    "turns",
+    ...["errors", "files", "json", "turns"].map((name) => `util/${name}`),
     ...["atomic-file", "free-space", "processes", "versioned-folder"].map((name) => `formats/${name}`),
   ]) {
     const source = readFileSync(new URL(`../../lib/${file}.ts`, import.meta.url), "utf8");

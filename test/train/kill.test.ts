@@ -32,10 +32,10 @@ const module = (file: string): string => pathToFileURL(dist(file)).href;
  */
 const program = `
   import { existsSync } from "node:fs";
-  import { setThreads } from "${module("device.js")}";
+  import { setThreads } from "${module("core/device.js")}";
   import { GPT } from "${module("models/gpt.js")}";
   import { loadCheckpoint } from "${module("train/checkpoint.js")}";
-  import { tokenData } from "${module("train/token-data.js")}";
+  import { tokenData } from "${module("data/token-data.js")}";
   import { Trainer } from "${module("train/trainer.js")}";
   const [, folder, log] = process.argv;
   setThreads(1);
