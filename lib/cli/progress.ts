@@ -1,4 +1,3 @@
-import cliProgress from "cli-progress";
 import type {
   CheckpointFailedEvent,
   EvaluationEvent,
@@ -6,6 +5,7 @@ import type {
   StepEvent,
   TrainerEvent,
 } from "../train/events.js";
+import { Bar } from "./bar.js";
 
 /** The display of a training run in progress. */
 export interface Progress {
@@ -33,38 +33,33 @@ export function createProgress({ predicts = true, launched = false } = {}): Prog
   return process.stdout.isTTY && !launched ? bar() : lines(predicts);
 }
 
-/** Number of steps of the bar. */
-const total = 1000;
-
 function bar(): Progress {
-  const view = new cliProgress.SingleBar({
-    format: "{bar} {percentage}%  step {step}  loss {loss}  validation {validation}  {speed} tokens/s  {left} left",
-    barsize: 20,
-    barCompleteChar: "█",
-    barIncompleteChar: "░",
-    stream: process.stdout,
-    // The command handles signals itself.
-    gracefulExit: false,
-  });
-  const state = { step: 0, loss: "…", validation: "…", speed: "…", left: "…" };
+  const view = new Bar();
+  const state = { progress: 0, step: 0, loss: "…", validation: "…", speed: "…", left: "…" };
+  const draw = (): void => {
+    const { progress, step, loss, validation, speed, left } = state;
+    const words = `step ${step}  loss ${loss}  validation ${validation}  ${speed} tokens/s  ${left} left`;
+    view.show(progress, `${Math.floor(100 * progress)}%  ${words}`);
+  };
   return {
     begin(summary) {
       process.stdout.write(`${summary}\n`);
-      view.start(total, 0, state);
+      draw();
     },
     show(event) {
       if (event.type === "step") {
-        Object.assign(state, { step: event.step, loss: event.loss.toFixed(3), ...pace(event) });
-        view.update(Math.floor(event.progress * total), state);
+        const { progress, step, loss } = event;
+        Object.assign(state, { progress, step, loss: loss.toFixed(3), ...pace(event) });
+        draw();
         if (event.skipped) this.note(notUpdated(event));
       } else if (event.type === "evaluation") {
         state.validation = event.loss.toFixed(3);
-        view.update(state);
+        draw();
       } else if (event.type === "checkpoint-failed") this.note(notSaved(event));
       else if (event.type === "returned") this.note(returned(event));
     },
-    note: (text) => process.stdout.write(`\n${text}\n`),
-    end: () => view.stop(),
+    note: (text) => view.note(text),
+    end: () => view.end(),
   };
 }
 
