@@ -1,7 +1,6 @@
 // A service that fine-tunes a model on conversations, evaluates it and serves it, all in one process. Clients choose
 // between the model as it was, "base", and its adapter, "tuned". For the form of the file, see fine-tune.ts.
 //
-//   npm install fastify ajv @fastify/cors @fastify/rate-limit @fastify/swagger prom-client
 //   node examples/tuned-service.ts chats.jsonl HuggingFaceTB/SmolLM2-135M-Instruct 100 8080
 //   curl http://127.0.0.1:8080/v1/chat/completions -H "content-type: application/json" \
 //     -d '{"model": "tuned", "messages": [{"role": "user", "content": "Who are you?"}]}'

@@ -1,5 +1,6 @@
 // Checks the packages as a user gets them: packs heed and the package with this platform's addon, installs both tarballs
-// into an empty project with install scripts blocked, then type-checks and runs the README's first program there. It
+// into an empty project with install scripts blocked, then type-checks and runs the README's first program there, and
+// lets `heed batch`, which answers as `heed serve` does, answer a request. It
 // needs a built addon. It also checks that heed's declarations compile without skipLibCheck (check-declarations.mjs), that
 // heed's install script builds nothing then, and that heed without any binary fails to load, with a HeedError that says
 // how to build.
@@ -59,6 +60,22 @@ try {
   const generated = output.slice(output.indexOf("nats per character"));
   if (generated.length < 100) throw new Error(`expected the README's program to generate text, got:\n${output}`);
 
+  const heed = (...args) => run(process.execPath, [path.join(installed, "dist/cli/main.js"), ...args]);
+  const size = ["--layers", "1", "--heads", "1", "--width", "8", "--context", "16", "--steps", "1"];
+  heed("train", "--data", "book.txt", "--out", "run", ...size);
+  const body = { prompt: "Call me", max_tokens: 2 };
+  const request = { custom_id: "1", method: "POST", url: "/v1/completions", body };
+  writeFileSync(path.join(project, "requests.jsonl"), JSON.stringify(request));
+  heed("batch", "requests.jsonl", "answers.jsonl", "--model", "run");
+  const answer = JSON.parse(readFileSync(path.join(project, "answers.jsonl"), "utf8"));
+  if (answer.response.body.usage.completion_tokens !== 2)
+    throw new Error(`expected an answer of two tokens, got: ${JSON.stringify(answer)}`);
+
+  const megabytes = (...folders) => Math.round(run("du", ["-sck", ...folders]).match(/(\d+)\ttotal/)[1] / 1000);
+  const modulesOf = path.join(project, "node_modules");
+  const addon = megabytes(path.join(modulesOf, "@heed"));
+  const rest = megabytes(modulesOf) - addon;
+
   const entries = checkDeclarations(project);
 
   rmSync(path.join(project, "node_modules/@heed"), { recursive: true });
@@ -70,6 +87,7 @@ try {
   if (!/^ERR_NATIVE .*npm rebuild heed/s.test(refusal))
     throw new Error(`expected ERR_NATIVE that says how to build, got: ${refusal}`);
   console.log(`the declarations of ${entries.length} entries compile without skipLibCheck`);
+  console.log(`heed and the packages it depends on take ${rest} MB, the addon takes ${addon} MB`);
   console.log(`the README's program runs from the package: validation loss ${loss}; without a binary: ERR_NATIVE`);
 } finally {
   rmSync(project, { recursive: true, force: true });

@@ -1,16 +1,16 @@
 import { HeedError } from "../util/errors.js";
-import type { BatchLock } from "../server/batch-output.js";
+import { runBatch } from "../server/batch.js";
+import { type BatchLock, lockBatch } from "../server/batch-output.js";
 import type { BatchFlags } from "./batch-flags.js";
 import { UsageError } from "./failure.js";
 import { engineOptions } from "./inference-options.js";
 import { Interrupt, interrupted } from "./interrupt.js";
 import { complain } from "./output.js";
-import { loadServed, servedNames, serverModule } from "./served-models.js";
+import { loadServed, servedNames } from "./served-models.js";
 
 /** Runs `heed batch`. */
 export async function run(input: string, output: string, flags: BatchFlags): Promise<void> {
   const names = servedNames(flags);
-  const { runBatch, lockBatch } = await serverModule();
   using interrupt = new Interrupt(() => complain("Stopping. Run the same command again to continue."));
   const { signal } = interrupt;
   try {

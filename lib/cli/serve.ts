@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { readTextFile } from "../util/files.js";
-import type { CreateServerOptions } from "../server/app.js";
+import { readApiKeys } from "../server/api-keys.js";
+import { createServer, type CreateServerOptions } from "../server/app.js";
 import { exposedWarning, isExposed } from "../server/exposure.js";
 import type { ServedSummary } from "../server/served-models.js";
 import { chosenLine } from "./chosen.js";
@@ -9,19 +10,18 @@ import { engineOptions } from "./inference-options.js";
 import { Interrupt } from "./interrupt.js";
 import { complain } from "./output.js";
 import type { ServeFlags } from "./serve-flags.js";
-import { loadServed, servedAdapters, servedNames, serverModule } from "./served-models.js";
+import { loadServed, servedAdapters, servedNames } from "./served-models.js";
 
 /** Runs `heed serve` until a signal stops it. */
 export async function run(flags: ServeFlags): Promise<void> {
   const { host, port } = flags;
   const names = servedNames(flags);
-  const server = await serverModule();
-  const options = await optionsOf(flags, server.readApiKeys);
+  const options = await optionsOf(flags);
   using interrupt = new Interrupt(() => complain("Shutting down: waiting for the requests that run."));
   const models = await loadServed(names, flags);
   try {
     const onModels = (chosen: readonly ServedSummary[]): void => chosen.map(chosenLine).forEach(complain);
-    const app = await server.createServer({ models, ...options, onModels }).catch((cause: unknown) => {
+    const app = await createServer({ models, ...options, onModels }).catch((cause: unknown) => {
       throw usageOf(cause);
     });
     const url = await app.listen({ host, port });
@@ -36,10 +36,7 @@ export async function run(flags: ServeFlags): Promise<void> {
 }
 
 /** Resolves to the options of the server, with the content of the files that the flags name. */
-async function optionsOf(
-  flags: ServeFlags,
-  readApiKeys: (file: string) => Promise<string[]>,
-): Promise<Omit<CreateServerOptions, "models">> {
+async function optionsOf(flags: ServeFlags): Promise<Omit<CreateServerOptions, "models">> {
   const { apiKeys, tlsCert, tlsKey, logLevel, maxSequences, maxStepTime, maxQueue } = flags;
   const { bodyLimit, drainSeconds, sendSeconds, maxConnections, trustProxy = false } = flags;
   if ((tlsCert === undefined) !== (tlsKey === undefined))

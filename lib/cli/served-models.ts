@@ -1,6 +1,5 @@
 import path from "node:path";
 import { setThreads } from "../core/device.js";
-import { HeedError } from "../util/errors.js";
 import { LanguageModel } from "../load/language-model.js";
 import { load } from "../load/load.js";
 import { loadAdapter } from "../pretrained/peft.js";
@@ -79,15 +78,4 @@ export async function loadServed(
 
 function isLanguageModel(model: ServableModel): model is LanguageModel {
   return model instanceof LanguageModel;
-}
-
-/** Loads the server, whose packages are optional. */
-export async function serverModule(): Promise<typeof import("../server/index.js")> {
-  try {
-    return await import("../server/index.js");
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw cause;
-    const missing = "npm install fastify ajv @fastify/cors @fastify/rate-limit @fastify/swagger prom-client";
-    throw new HeedError("ERR_IO", `expected the packages of the server to be installed; run ${missing}`, { cause });
-  }
 }

@@ -1,5 +1,4 @@
 // The fastify plugin: serves the endpoints over HTTP.
-import swagger from "@fastify/swagger";
 import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from "fastify";
 import { Readable } from "node:stream";
 import { checkBoolean, checkFunction, checkInteger } from "../util/check.js";
@@ -18,6 +17,7 @@ import { jsonParts } from "./json-parts.js";
 import { type Schema, validator } from "./json-schema.js";
 import { serveMetrics } from "./metrics.js";
 import { type Observer, observers } from "./observer.js";
+import { serveDocument } from "./openapi.js";
 import { servePlayground } from "./playground.js";
 import { refuseUnknown } from "./refusals.js";
 import { ResponseStore } from "./response-store.js";
@@ -112,7 +112,7 @@ export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options
   const responses = new ResponseStore(storedResponses);
   const drain = new Drain(app, options);
   const spans = await tracing();
-  await documentApi(app);
+  serveDocument(app);
   const observer = observers([serveMetrics(app, served), ...(spans ? [spans] : [])]);
   const context = { models: served, limits: { maxTokens, truncate }, observer, responses };
   for (const endpoint of endpoints) serve(app, endpoint, context, { drain, clients, bodyLimit, unread });
@@ -127,15 +127,6 @@ export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options
     throw new ApiError(503, "A model does not compute: its steps fail.", { code: "not_ready", retryAfter: 10 });
   });
 };
-
-async function documentApi(app: FastifyInstance): Promise<void> {
-  // An app that documents its own routes documents these too.
-  if (!app.hasDecorator("swagger")) {
-    const info = { title: "heed", description: "OpenAI's interface to models of heed", version: version() };
-    await app.register(swagger, { openapi: { openapi: "3.1.0", info } });
-  }
-  app.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
-}
 
 /** Parts of a server that all endpoints share. */
 interface Service {

@@ -9,9 +9,8 @@ import { chatModel, start } from "../server/support.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const read = (name: string): string => readFileSync(path.join(root, "examples/deploy", name), "utf8");
-const { bin, peerDependencies } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")) as {
+const { bin } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")) as {
   bin: { heed: string };
-  peerDependencies: Record<string, string>;
 };
 /** The path of the program in a folder in which heed is installed. */
 const program = `node_modules/heed/${bin.heed}`;
@@ -69,11 +68,8 @@ test("the flags exist", async () => {
   for (const flag of flags) expect(help).toContain(`${flag} <`);
 });
 
-test("the Dockerfile installs all packages and starts heed without a shell, not as root", () => {
-  const others = /^(@(opentelemetry|ai-sdk|langchain|tensorflow)\/|csv-parse|hyparquet|ml-matrix|yaml)/;
-  const packages = Object.keys(peerDependencies).filter((name) => !others.test(name));
-  const installed = instructions.find((line) => line.startsWith("RUN npm install"))!.split(" ");
-  expect(installed).toEqual(expect.arrayContaining(["heed", ...packages]));
+test("the Dockerfile installs heed and starts heed without a shell, not as root", () => {
+  expect(instructions.find((line) => line.startsWith("RUN npm install"))!.split(" ")).toContain("heed");
   expect(JSON.parse(instruction("ENTRYPOINT"))).toEqual(expect.arrayContaining(["node", program, "serve"]));
   expect(instruction("USER")).toBe("node");
   expect(instructions.indexOf("USER node")).toBeLessThan(

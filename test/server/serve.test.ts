@@ -1,10 +1,10 @@
 /** `heed serve` as a user runs it. */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { request } from "node:http";
 import path from "node:path";
 import { expect, test } from "vitest";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
-import { heed, main, execute } from "../cli/support.js";
+import { heed } from "../cli/support.js";
 import { sharedFolder } from "../support/folder.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { smallGpt } from "../generate/models.js";
@@ -132,20 +132,3 @@ testUnless(process.platform !== "linux" ? linuxOnly : !stories && noShared)(
     expect((Number(fields[11]) + Number(fields[12])) / 100).toBeLessThan(2);
   },
 );
-
-test("says which packages are missing", async () => {
-  // A copy of the command line, outside of the folder in which fastify is installed.
-  const hook = path.join(folder, "hook.mjs");
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(
-    hook,
-    `import { register } from "node:module";
-    register("data:text/javascript," + encodeURIComponent(\`export async function resolve(name, context, next) {
-      if (name === "fastify") throw Object.assign(new Error("Cannot find package 'fastify'"), { code: "ERR_MODULE_NOT_FOUND" });
-      return next(name, context);
-    }\`));`,
-  );
-  const ended = await execute(process.execPath, ["--import", hook, main, "serve", "--model", "none"]);
-  expect(ended).toMatchObject({ code: 1, stdout: "" });
-  expect(ended.stderr).toMatch(/^error: expected the packages of the server .*npm install fastify [^\n]*\n$/);
-});
