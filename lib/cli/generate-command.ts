@@ -5,8 +5,7 @@ import { type GenerateFlags, samplingDefaults } from "./generate-flags.js";
 import { inferenceOptions } from "./inference-options.js";
 
 export function generateCommand(): Command {
-  const or = (value: number): string => `(default: the model's own, or ${value})`;
-  return new Command("generate")
+  const command = new Command("generate")
     .description("Continue a text with a trained model and print it as it is generated.")
     .argument("[prompt]", 'the text to continue; "-" reads it from stdin')
     .requiredOption(
@@ -25,7 +24,46 @@ export function generateCommand(): Command {
       "largest number of tokens to generate (default: as many as the context has room for, or as it has with --overflow slide)",
       integer(1),
     )
-    .option("--min-tokens <n>", "do not end the text before n tokens have been generated (default: 0)", integer(0))
+    .option("--min-tokens <n>", "do not end the text before n tokens have been generated (default: 0)", integer(0));
+  addSampling(command);
+  return command
+    .option("--stop <text>", "stop before this text; may be given several times", repeatable)
+    .addOption(
+      new Option(
+        "--overflow <what>",
+        "if the text outgrows the context: fail or stop (error), or drop the start of the text (slide)",
+      )
+        .choices(["error", "slide"])
+        .default("error"),
+    )
+    .option("--no-echo", "print the new text only, without the prompt")
+    .addOption(inferenceOptions.context)
+    .addOption(inferenceOptions.kvMemory)
+    .addOption(inferenceOptions.kvType)
+    .addOption(inferenceOptions.dtype)
+    .addOption(inferenceOptions.quantize)
+    .addOption(inferenceOptions.activations)
+    .addOption(inferenceOptions.device)
+    .addOption(inferenceOptions.threads)
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ heed generate --model runs/book "Once upon a time"
+  $ heed generate --model runs/book --max-tokens 500 --temperature 0.7 --top-p 0.9 "It was"
+  $ heed generate --model runs/book --seed 1 --no-echo - < prompt.txt
+  $ heed generate --model runs/book --quantize int8 "It was"
+  $ heed generate --model HuggingFaceTB/SmolLM2-135M-Instruct --chat "Why is the sky blue?"`,
+    )
+    .action(async (prompt: string | undefined, flags: GenerateFlags) =>
+      (await import("./generate.js")).run(prompt, flags),
+    );
+}
+
+/** Adds the options about how each token is chosen. */
+function addSampling(command: Command): void {
+  const or = (value: number): string => `(default: the model's own, or ${value})`;
+  command
     .option(
       "--temperature <x>",
       `how random the choice of tokens is; 0 always takes the likeliest token ${or(samplingDefaults.temperature)}`,
@@ -66,36 +104,5 @@ export function generateCommand(): Command {
       "subtract x from the logit of a token for each time that it was generated before (default: 0)",
       number(-largestFloat),
     )
-    .option("--seed <n>", "the same seed gives the same text (default: a random seed)", integer(0))
-    .option("--stop <text>", "stop before this text; may be given several times", repeatable)
-    .addOption(
-      new Option(
-        "--overflow <what>",
-        "if the text outgrows the context: fail or stop (error), or drop the start of the text (slide)",
-      )
-        .choices(["error", "slide"])
-        .default("error"),
-    )
-    .option("--no-echo", "print the new text only, without the prompt")
-    .addOption(inferenceOptions.context)
-    .addOption(inferenceOptions.kvMemory)
-    .addOption(inferenceOptions.kvType)
-    .addOption(inferenceOptions.dtype)
-    .addOption(inferenceOptions.quantize)
-    .addOption(inferenceOptions.activations)
-    .addOption(inferenceOptions.device)
-    .addOption(inferenceOptions.threads)
-    .addHelpText(
-      "after",
-      `
-Examples:
-  $ heed generate --model runs/book "Once upon a time"
-  $ heed generate --model runs/book --max-tokens 500 --temperature 0.7 --top-p 0.9 "It was"
-  $ heed generate --model runs/book --seed 1 --no-echo - < prompt.txt
-  $ heed generate --model runs/book --quantize int8 "It was"
-  $ heed generate --model HuggingFaceTB/SmolLM2-135M-Instruct --chat "Why is the sky blue?"`,
-    )
-    .action(async (prompt: string | undefined, flags: GenerateFlags) =>
-      (await import("./generate.js")).run(prompt, flags),
-    );
+    .option("--seed <n>", "the same seed gives the same text (default: a random seed)", integer(0));
 }

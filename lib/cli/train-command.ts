@@ -14,12 +14,36 @@ import {
   tunedRates,
 } from "./train-flags.js";
 
+/** Returns a default as the help says it. */
+function or(name: keyof typeof defaults, note = ""): string {
+  return `(default: ${defaults[name]}${note})`;
+}
+
 export function trainCommand(): Command {
-  const or = (name: keyof typeof defaults, note = ""): string => `(default: ${defaults[name]}${note})`;
-  return new Command("train")
-    .description(
-      "Train a GPT or a Llama on a text, or fine-tune a trained model on texts or conversations. Ctrl-C saves the run and stops; --resume continues exactly from there.",
+  const command = new Command("train").description(
+    "Train a GPT or a Llama on a text, or fine-tune a trained model on texts or conversations. Ctrl-C saves the run and stops; --resume continues exactly from there.",
+  );
+  for (const add of [addData, addFineTuning, addModel, addTraining, addProcesses, addEvaluation]) add(command);
+  return command
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ heed train --data book.txt --out runs/book
+  $ heed train --data book.txt --out runs/book --resume --steps 5000
+  $ heed train --data book.txt --out runs/llama --family llama --kv-heads 2 --optimizer muon --ema 0.99
+  $ heed train --from Qwen/Qwen3-0.6B --data chats.jsonl --lora 8 --steps 500 --out runs/tuned
+  $ heed train --from tuned-model --data pairs.jsonl --preference --lora 8 --out runs/preferred
+  $ mpirun -np 2 npx heed train --data book.txt --out runs/two
+  $ heed train --data book.txt --out runs/large --tokenizer gpt2 --layers 8 --heads 8 --width 512 \\
+      --context 256 --batch 8 --accumulate 4 --dropout 0.1 --max-minutes 600`,
     )
+    .action(async (flags: TrainFlags) => (await import("./train.js")).run(flags));
+}
+
+/** Adds the options about the data. */
+function addData(command: Command): void {
+  command
     .optionsGroup("Data:")
     .option(
       "--data <file>",
@@ -46,7 +70,12 @@ export function trainCommand(): Command {
       "--documents",
       "with GPT-2's tokens: <|endoftext|> begins a document, and tokens attend only within their document",
     )
-    .requiredOption("--out <folder>", "folder for checkpoints and the log", text)
+    .requiredOption("--out <folder>", "folder for checkpoints and the log", text);
+}
+
+/** Adds the options about fine-tuning. */
+function addFineTuning(command: Command): void {
+  command
     .optionsGroup("Fine-tuning:")
     .option("--from <model>", "a trained model to continue from, as for heed generate --model", text)
     .option("--lora <rank>", "train an adapter of this rank instead of the model itself", integer(1))
@@ -74,7 +103,12 @@ export function trainCommand(): Command {
       "train on pairs of a chosen and a rejected answer (DPO); the model without its adapter is the reference",
     )
     .option("--beta <x>", `how strongly --preference keeps the model near the reference ${or("beta")}`, number(0))
-    .option("--freeze <names>", "parameters or layers that are not trained, separated by commas", text)
+    .option("--freeze <names>", "parameters or layers that are not trained, separated by commas", text);
+}
+
+/** Adds the options about the model's shape. */
+function addModel(command: Command): void {
+  command
     .optionsGroup("Model:")
     .addOption(
       new Option("--family <name>", `architecture: GPT-2's blocks or Llama's ${or("family")}`).choices(trainFamilies),
@@ -96,7 +130,12 @@ export function trainCommand(): Command {
     )
     .option("--window <n>", `number of last tokens that a token attends to; 0 means all ${or("window")}`, integer(0))
     .option("--context <n>", `largest number of tokens that the model sees at once ${or("context")}`, integer(1))
-    .option("--dropout <x>", `share of activations dropped in training ${or("dropout")}`, number(0, 1))
+    .option("--dropout <x>", `share of activations dropped in training ${or("dropout")}`, number(0, 1));
+}
+
+/** Adds the options about steps, the optimizer and where a run computes. */
+function addTraining(command: Command): void {
+  command
     .optionsGroup("Training:")
     .option(
       "--steps <n>",
@@ -158,7 +197,12 @@ export function trainCommand(): Command {
       "recompute activations in the backward pass instead of storing them: less memory, a third more time",
     )
     .option("--device <name>", "cpu, cuda, cuda:1, … or auto (default: auto, a GPU if there is one)", deviceName)
-    .option("--threads <n>", "number of CPU threads (default: one per core)", integer(1, 256))
+    .option("--threads <n>", "number of CPU threads (default: one per core)", integer(1, 256));
+}
+
+/** Adds the options about several processes. */
+function addProcesses(command: Command): void {
+  command
     .optionsGroup("Several processes (mpirun, srun):")
     .option("--zero", "divide the optimiser's state between the processes, which saves memory (ZeRO-1)")
     .addOption(
@@ -166,7 +210,12 @@ export function trainCommand(): Command {
         "f32",
         "bf16",
       ]),
-    )
+    );
+}
+
+/** Adds the options about evaluation, checkpoints and the log. */
+function addEvaluation(command: Command): void {
+  command
     .optionsGroup("Evaluation and checkpoints:")
     .option("--eval-every <n>", `steps between evaluations ${or("evalEvery")}`, integer(1))
     .option("--eval-batches <n>", `batches in each evaluation ${or("evalBatches")}`, integer(1))
@@ -181,19 +230,9 @@ export function trainCommand(): Command {
     .option("--log <file>", "file for every event as a line of JSON (default: log.jsonl in --out)", text)
     .option("--tensorboard <folder>", "folder for event files, which TensorBoard shows", text)
     .option("--sample <text>", "continue this text after each evaluation, and write it into the log", text)
-    .option("--peak-tflops <x>", "10¹² operations per second that the device can do, for the mfu in the log", number(0))
-    .addHelpText(
-      "after",
-      `
-Examples:
-  $ heed train --data book.txt --out runs/book
-  $ heed train --data book.txt --out runs/book --resume --steps 5000
-  $ heed train --data book.txt --out runs/llama --family llama --kv-heads 2 --optimizer muon --ema 0.99
-  $ heed train --from Qwen/Qwen3-0.6B --data chats.jsonl --lora 8 --steps 500 --out runs/tuned
-  $ heed train --from tuned-model --data pairs.jsonl --preference --lora 8 --out runs/preferred
-  $ mpirun -np 2 npx heed train --data book.txt --out runs/two
-  $ heed train --data book.txt --out runs/large --tokenizer gpt2 --layers 8 --heads 8 --width 512 \\
-      --context 256 --batch 8 --accumulate 4 --dropout 0.1 --max-minutes 600`,
-    )
-    .action(async (flags: TrainFlags) => (await import("./train.js")).run(flags));
+    .option(
+      "--peak-tflops <x>",
+      "10¹² operations per second that the device can do, for the mfu in the log",
+      number(0),
+    );
 }

@@ -51,6 +51,30 @@ struct Columns {
   bool aligned;
 };
 
+// Multiplies what a row takes from the state, and its weights of the rows before it, by their decay until this row.
+// Rows after it have no weight.
+template <class Power>
+__device__ void decay_rows(float (&out)[4][4], float (&weights)[4][4], bool decays, const Power& power) {
+  const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const int r = ty * 4 + i;
+    if (decays) {
+      const float carried = power(r + 1);
+#pragma unroll
+      for (int j = 0; j < 4; j++) out[i][j] *= carried;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      const int before = r - (tx + 16 * j);
+      if (before < 0)
+        weights[i][j] = 0;
+      else if (decays)
+        weights[i][j] *= power(before);
+    }
+  }
+}
+
 template <class T, bool kSharedState>
 __device__ void linear_attention_body(const LinearAttentionParams& p) {
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
@@ -116,23 +140,7 @@ __device__ void linear_attention_body(const LinearAttentionParams& p) {
       multiply_tile<kFmaTile>(out, q, state + piece * kStateFloats, columns);
     }
     if (!p.sums_only) {
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const int r = ty * 4 + i;
-        if (decays) {
-          const float carried = power(r + 1);
-#pragma unroll
-          for (int j = 0; j < 4; j++) out[i][j] *= carried;
-        }
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-          const int before = r - (tx + 16 * j);
-          if (before < 0)
-            weights[i][j] = 0;
-          else if (decays)
-            weights[i][j] *= power(before);
-        }
-      }
+      decay_rows(out, weights, decays, power);
       __syncwarp();  // the warp's own rows of q are no longer read
       store_probs(q, weights);
       __syncwarp();
