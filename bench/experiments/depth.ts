@@ -16,15 +16,22 @@ import {
   TransformerBlock,
 } from "heed";
 import { type Book, mobyDick } from "./book.js";
-import { type Experiment, round, table } from "./experiment.js";
-import { clearSign, meanOf, withMargin } from "./seeds.js";
+import { type Experiment, type Page, round, sections, table } from "./experiment.js";
+import { clearSign, meanOf, minus, withMargin } from "./seeds.js";
 import { evaluateLoss, stepOf } from "./training.js";
 
 const shapes = { pre: "pre-norm", post: "post-norm", straight: "no residuals" } as const;
 type Shape = keyof typeof shapes;
+const shapeNames = Object.keys(shapes) as Shape[];
+
+/** A way to train. */
+interface Way {
+  shape: Shape;
+  warms: boolean;
+}
 
 /** Ways to train that are compared. */
-const ways: readonly { shape: Shape; warms: boolean }[] = [
+const ways: readonly Way[] = [
   { shape: "pre", warms: true },
   { shape: "pre", warms: false },
   { shape: "post", warms: true },
@@ -43,9 +50,7 @@ interface Start {
   own: number[];
 }
 
-interface Run {
-  shape: Shape;
-  warms: boolean;
+interface Run extends Way {
   depth: number;
   seed: number;
   /** Held-out loss at the end, in nats per character; that of even odds if the loss was not finite. */
@@ -161,13 +166,7 @@ function ownShare(values: Float32Array, { batchSize, contextLength, width }: Siz
   return Math.sqrt(rest / all);
 }
 
-async function train(
-  { shape, warms }: (typeof ways)[number],
-  depth: number,
-  seed: number,
-  book: Book,
-  size: Size,
-): Promise<Run> {
+async function train({ shape, warms }: Way, depth: number, seed: number, book: Book, size: Size): Promise<Run> {
   const { steps, warmup, batchSize, contextLength } = size;
   const { vocabularySize } = book.tokenizer;
   using model = new Stack(shape, depth, seed, vocabularySize, size);
@@ -199,12 +198,25 @@ function frequencyLossOf({ train, validation, tokenizer }: Book): number {
   return held.reduce((sum, count, id) => sum - (count / validation.length) * Math.log((known[id]! + 1) / total), 0);
 }
 
+/** Returns the held-out losses of the models that were trained in one way at one depth, one for each seed. */
+function lossesOf({ runs }: Result, { shape, warms }: Way, depth: number): number[] {
+  return runs
+    .filter((run) => run.shape === shape && run.warms === warms && run.depth === depth)
+    .map(({ loss }) => loss);
+}
+
+/** Returns the new models of one shape and one depth, one for each seed. */
+function startsOf({ starts }: Result, shape: Shape, depth: number): Start[] {
+  return starts.filter((start) => start.shape === shape && start.depth === depth);
+}
+
 /** Returns the sentence that says which runs learned no more than how often each character occurs. */
-function stuckOf({ depths, runs, frequencyLoss }: Result): string {
+function stuckOf(result: Result): string {
+  const { depths, frequencyLoss } = result;
   const stuck = ways.flatMap((way) =>
     depths.flatMap((depth) => {
-      const own = runs.filter((run) => run.shape === way.shape && run.warms === way.warms && run.depth === depth);
-      const count = own.filter(({ loss }) => loss > frequencyLoss - 0.03).length;
+      const own = lossesOf(result, way, depth);
+      const count = own.filter((loss) => loss > frequencyLoss - 0.03).length;
       return count === 0 ? [] : [`${count} of ${own.length} with ${depth} blocks (${nameOf(way)})`];
     }),
   );
@@ -214,19 +226,14 @@ function stuckOf({ depths, runs, frequencyLoss }: Result): string {
     : `${known} Runs that learned no more than that: ${stuck.join("; ")}.`;
 }
 
-const nameOf = ({ shape, warms }: (typeof ways)[number]): string =>
-  `${shapes[shape]}, ${warms ? "with" : "without"} warm-up`;
+const nameOf = ({ shape, warms }: Way): string => `${shapes[shape]}, ${warms ? "with" : "without"} warm-up`;
 
 /** Returns the end of the page: what follows from the numbers. */
-function verdict({ depths, runs, starts }: Result): string {
+function verdict(result: Result): string {
+  const { depths } = result;
   const [shallow, deep] = [depths[0]!, depths.at(-1)!];
-  const losses = (shape: Shape, warms: boolean, depth: number): number[] =>
-    runs.filter((run) => run.shape === shape && run.warms === warms && run.depth === depth).map((run) => run.loss);
-  /** Returns the differences of two lists, seed by seed. */
-  const minus = (a: readonly number[], b: readonly number[]): number[] => a.map((value, i) => value - b[i]!);
-  const start = (shape: Shape, value: (start: Start) => number): number =>
-    meanOf(starts.filter((one) => one.shape === shape && one.depth === deep).map(value));
-  const own = (shape: Shape): number => start(shape, (one) => one.own.at(-1)!);
+  const losses = (shape: Shape, warms: boolean, depth: number): number[] => lossesOf(result, { shape, warms }, depth);
+  const own = (shape: Shape): number => meanOf(startsOf(result, shape, deep).map((start) => start.own.at(-1)!));
   const change = (shape: Shape, warms: boolean): string => {
     const [before, after] = [losses(shape, warms, shallow), losses(shape, warms, deep)];
     const verbs = { "-1": "falls", 0: "changes by no clear amount,", 1: "rises" };
@@ -249,9 +256,7 @@ function verdict({ depths, runs, starts }: Result): string {
       : `The tokens of a sequence do not become alike before training, whether there are residuals or not`;
 
   const lastGradient = (shape: Shape, depth: number): number =>
-    meanOf(
-      starts.filter((one) => one.shape === shape && one.depth === depth).map(({ gradients }) => gradients.at(-1)!),
-    );
+    meanOf(startsOf(result, shape, depth).map(({ gradients }) => gradients.at(-1)!));
   const byDepth = (shape: Shape): [number, number] => [lastGradient(shape, shallow), lastGradient(shape, deep)];
   const [post, pre] = [byDepth("post"), byDepth("pre")];
   const gradients =
@@ -288,6 +293,102 @@ In training, the loss of post-norm ${change("post", true)} with warm-up, and ${c
 The loss without warm-up minus that with it is ${gains("post")} for post-norm, and ${gains("pre")} for pre-norm. ${warmUp} ${rescue}`;
 }
 
+/** Sections on the question and the papers, which are the same for every result. */
+const introduction = `## Question
+
+What do the residual connections do for a deep stack of blocks, and does it matter where the norms are?
+
+## What the papers say
+
+He et al. 2015 (arXiv:1512.03385) can train networks of a hundred layers once each layer adds to its input. Dong et al. 2021 ("Attention is not
+all you need", arXiv:2103.03404) show that without residuals attention makes the states of all tokens equal, doubly exponentially with depth.
+The original Transformer normalises after each sum (*post-norm*); Xiong et al. 2020 ("On Layer Normalization in the Transformer
+Architecture", arXiv:2002.04745) find that its gradients are large near the output, so that it needs a warm-up, and that norms before each
+part (*pre-norm*) do not.`;
+
+/** Returns the section on the method. */
+function method({ width, heads, steps, batchSize, contextLength, vocabularySize, lr, warmup, runs }: Result): string {
+  const seeds = new Set(runs.map(({ seed }) => seed)).size;
+  return `## Method
+
+GPTs with a width of ${width} and ${heads} heads learn the characters of Moby Dick (${vocabularySize} of them) for ${steps} steps of ${batchSize} sequences of ${contextLength}, with a learning rate of
+${lr} that is reached at once or, with warm-up, in ${warmup} steps, and then stays (AdamW; gradients are clipped at a norm of 1). Weights of the blocks begin with a variance of 1/inputs at
+every depth, and those of attention's output with a quarter of it. Blocks without residuals have the norms of pre-norm, but what attention and the feed-forward layers return is all that goes on.
+All is repeated with ${seeds} seeds, which set weights and the order of the data.
+
+Before training, one batch tells the norm of the gradient of each block's parameters, and how different the tokens of a sequence still
+are after each block: ‖X − X̄‖ / ‖X‖, where X̄ repeats the mean of the sequence's states. It is 0 if all are equal.`;
+}
+
+/** Returns the section on what was found. */
+function findings(result: Result): string {
+  const { depths, runs } = result;
+  const lossRows = ways.map((way) => [nameOf(way), ...depths.map((depth) => withMargin(lossesOf(result, way, depth)))]);
+  const lost = runs.filter(({ diverged }) => diverged).length;
+  const startRows = shapeNames.flatMap((shape) =>
+    depths.map((depth) => {
+      const chosen = startsOf(result, shape, depth);
+      return [
+        shapes[shape],
+        depth,
+        withMargin(chosen.map(({ gradients }) => gradients[0]!)),
+        withMargin(chosen.map(({ gradients }) => gradients.at(-1)!)),
+        withMargin(chosen.map(({ own }) => own.at(-1)!)),
+      ];
+    }),
+  );
+  return `## What was found
+
+The table has the held-out loss in nats per character, by the number of blocks.
+
+${table(["blocks", ...depths.map(String)], lossRows)}
+
+![Loss against depth](plot:loss)
+
+${stuckOf(result)}
+${lost === 0 ? "No run diverged." : `${lost} of ${runs.length} runs diverged; they count as even odds.`} Before training:
+
+![Difference of tokens after each block](plot:own)
+
+${table(["", "blocks", "gradient of the first block", "gradient of the last block", "difference of tokens at the end"], startRows)}
+
+The values are means over the seeds with 95 % intervals (Student's t).`;
+}
+
+/** Returns the section on where the experiment differs from the papers. */
+function differences({ steps, width }: Result): string {
+  return `## Where it differs from the papers, and why
+
+Dong et al. leave out feed-forward layers too, which slow the collapse down, and norms; here blocks without residuals keep both. Xiong et al. train a
+translator with six layers on each side for 100,000 steps; ${steps} steps at a width of ${width} show the beginning of training only, and a
+model that learns slowly in it may catch up later. Gradients are clipped here, which is a help to training without warm-up.`;
+}
+
+function plotsOf(result: Result): Page["plots"] {
+  const { depths } = result;
+  const deep = depths.at(-1)!;
+  const average = (shape: Shape): [number, number][] => {
+    const chosen = startsOf(result, shape, deep);
+    return chosen[0]!.own.map((_, layer) => [layer + 1, meanOf(chosen.map(({ own }) => own[layer]!))]);
+  };
+  return {
+    loss: {
+      title: "Held-out loss against depth",
+      x: { title: "blocks", log: true },
+      y: { title: "nats per character" },
+      lines: Object.fromEntries(
+        ways.map((way) => [nameOf(way), depths.map((depth) => [depth, meanOf(lossesOf(result, way, depth))])]),
+      ),
+    },
+    own: {
+      title: `Difference of tokens in new models of ${deep} blocks`,
+      x: { title: "block" },
+      y: { title: "‖X − X̄‖ / ‖X‖", domain: [0, 1] },
+      lines: Object.fromEntries(shapeNames.map((shape) => [shapes[shape], average(shape)])),
+    },
+  };
+}
+
 export const depth: Experiment<Result> = {
   name: "depth",
   title: "What lets a transformer be deep?",
@@ -303,7 +404,7 @@ export const depth: Experiment<Result> = {
     const runs: Run[] = [];
     for (const seed of quick ? [1] : seeds)
       for (const depth of size.depths) {
-        for (const shape of Object.keys(shapes) as Shape[]) starts.push(await startOf(shape, depth, seed, book, size));
+        for (const shape of shapeNames) starts.push(await startOf(shape, depth, seed, book, size));
         for (const way of ways) runs.push(await train(way, depth, seed, book, size));
       }
     const { depths, ...sizes } = size;
@@ -316,99 +417,7 @@ export const depth: Experiment<Result> = {
   },
 
   page(result) {
-    const { width, heads, steps, warmup, batchSize, contextLength, vocabularySize, lr, depths, starts, runs } = result;
-    const seeds = [...new Set(runs.map(({ seed }) => seed))];
-    const of = (way: (typeof ways)[number], depth: number): Run[] =>
-      runs.filter((run) => run.shape === way.shape && run.warms === way.warms && run.depth === depth);
-    const lossRows = ways.map((way) => [
-      nameOf(way),
-      ...depths.map((depth) => withMargin(of(way, depth).map(({ loss }) => loss))),
-    ]);
-    const lost = runs.filter(({ diverged }) => diverged).length;
-    const startRows = (Object.keys(shapes) as Shape[]).flatMap((shape) =>
-      depths.map((depth) => {
-        const chosen = starts.filter((one) => one.shape === shape && one.depth === depth);
-        return [
-          shapes[shape],
-          depth,
-          withMargin(chosen.map(({ gradients }) => gradients[0]!)),
-          withMargin(chosen.map(({ gradients }) => gradients.at(-1)!)),
-          withMargin(chosen.map(({ own }) => own.at(-1)!)),
-        ];
-      }),
-    );
-    const deep = depths.at(-1)!;
-    const average = (shape: Shape): [number, number][] => {
-      const chosen = starts.filter((one) => one.shape === shape && one.depth === deep);
-      return chosen[0]!.own.map((_, layer) => [layer + 1, meanOf(chosen.map(({ own }) => own[layer]!))]);
-    };
-    return {
-      text: `## Question
-
-What do the residual connections do for a deep stack of blocks, and does it matter where the norms are?
-
-## What the papers say
-
-He et al. 2015 (arXiv:1512.03385) can train networks of a hundred layers once each layer adds to its input. Dong et al. 2021 ("Attention is not
-all you need", arXiv:2103.03404) show that without residuals attention makes the states of all tokens equal, doubly exponentially with depth.
-The original Transformer normalises after each sum (*post-norm*); Xiong et al. 2020 ("On Layer Normalization in the Transformer
-Architecture", arXiv:2002.04745) find that its gradients are large near the output, so that it needs a warm-up, and that norms before each
-part (*pre-norm*) do not.
-
-## Method
-
-GPTs with a width of ${width} and ${heads} heads learn the characters of Moby Dick (${vocabularySize} of them) for ${steps} steps of ${batchSize} sequences of ${contextLength}, with a learning rate of
-${lr} that is reached at once or, with warm-up, in ${warmup} steps, and then stays (AdamW; gradients are clipped at a norm of 1). Weights of the blocks begin with a variance of 1/inputs at
-every depth, and those of attention's output with a quarter of it. Blocks without residuals have the norms of pre-norm, but what attention and the feed-forward layers return is all that goes on.
-All is repeated with ${seeds.length} seeds, which set weights and the order of the data.
-
-Before training, one batch tells the norm of the gradient of each block's parameters, and how different the tokens of a sequence still
-are after each block: ‖X − X̄‖ / ‖X‖, where X̄ repeats the mean of the sequence's states. It is 0 if all are equal.
-
-## What was found
-
-The table has the held-out loss in nats per character, by the number of blocks.
-
-${table(["blocks", ...depths.map(String)], lossRows)}
-
-![Loss against depth](plot:loss)
-
-${stuckOf(result)}
-${lost === 0 ? "No run diverged." : `${lost} of ${runs.length} runs diverged; they count as even odds.`} Before training:
-
-![Difference of tokens after each block](plot:own)
-
-${table(["", "blocks", "gradient of the first block", "gradient of the last block", "difference of tokens at the end"], startRows)}
-
-The values are means over the seeds with 95 % intervals (Student's t).
-
-${verdict(result)}
-
-## Where it differs from the papers, and why
-
-Dong et al. leave out feed-forward layers too, which slow the collapse down, and norms; here blocks without residuals keep both. Xiong et al. train a
-translator with six layers on each side for 100,000 steps; ${steps} steps at a width of ${width} show the beginning of training only, and a
-model that learns slowly in it may catch up later. Gradients are clipped here, which is a help to training without warm-up.
-`,
-      plots: {
-        loss: {
-          title: "Held-out loss against depth",
-          x: { title: "blocks", log: true },
-          y: { title: "nats per character" },
-          lines: Object.fromEntries(
-            ways.map((way) => [
-              nameOf(way),
-              depths.map((depth): [number, number] => [depth, meanOf(of(way, depth).map(({ loss }) => loss))]),
-            ]),
-          ),
-        },
-        own: {
-          title: `Difference of tokens in new models of ${deep} blocks`,
-          x: { title: "block" },
-          y: { title: "‖X − X̄‖ / ‖X‖", domain: [0, 1] },
-          lines: Object.fromEntries((Object.keys(shapes) as Shape[]).map((shape) => [shapes[shape], average(shape)])),
-        },
-      },
-    };
+    const text = sections(introduction, method(result), findings(result), verdict(result), differences(result));
+    return { text, plots: plotsOf(result) };
   },
 };

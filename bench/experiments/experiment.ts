@@ -25,6 +25,11 @@ export interface Page {
   plots: Record<string, Plot>;
 }
 
+/** Returns the text of a page: its sections with an empty line between them. */
+export function sections(...texts: readonly string[]): string {
+  return `${texts.join("\n\n")}\n`;
+}
+
 /** Returns a table in Markdown. Columns of numbers are aligned to the right. */
 export function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
   const line = (cells: readonly (string | number)[]): string => `| ${cells.join(" | ")} |`;

@@ -1,19 +1,15 @@
 /** Shows when heads that copy from the context form, what a model learns with them, and what is lost without them. */
 import { AdamW, GPT, type IntTensor, logProbabilities, mean, mul, noGrad, randn, reshape, scope, tensor } from "heed";
 import { headScores, type HooksOf, replaceWith, run, runWithCache } from "heed/inspect";
+import { BigramText, common, type Sequences, triggers } from "./bigram-text.js";
 import { bookText } from "./book.js";
-import { type Draw, drawFrom, shuffled } from "./draw.js";
-import { type Experiment, round, table } from "./experiment.js";
-import { intervalOf, meanOf, withMargin } from "./seeds.js";
+import { drawFrom, shuffled } from "./draw.js";
+import { type Experiment, type Page, round, sections, table } from "./experiment.js";
+import { meanOf, withMargin } from "./seeds.js";
 import { stepOf } from "./training.js";
 
 const layerCounts = [1, 2] as const;
 const heads = 4;
-/** Number of characters whose successor is fixed within a sequence. */
-const triggers = 8;
-/** Number of the book's most frequent characters; triggers and their successors are among them. */
-const common = 30;
-
 /** State of a model after some steps. */
 interface Snapshot {
   step: number;
@@ -55,83 +51,6 @@ interface Result {
   /** Loss of the characters that can be copied for the book's true bigrams, in nats. */
   bigramRecall: number;
   runs: Run[];
-}
-
-/** Sequences of characters with their targets, and which targets can be copied. */
-interface Sequences {
-  ids: Int32Array;
-  targets: Int32Array;
-  copyable: Uint8Array;
-}
-
-/** Source of sequences: the book's bigrams, except that some characters have one successor per sequence. */
-class BigramText {
-  readonly vocabularySize: number;
-  /** Cumulative probabilities of the successors of each character. */
-  readonly #cumulative: Float64Array[];
-  readonly #ranked: number[];
-
-  constructor(text: string) {
-    const codes = new Map([...new Set(text)].sort().map((character, id) => [character, id]));
-    const size = codes.size;
-    const counts = Array.from({ length: size }, () => new Float64Array(size));
-    const totals = new Float64Array(size);
-    let before = codes.get(text[0]!)!;
-    for (const character of text.slice(1)) {
-      const id = codes.get(character)!;
-      counts[before]![id]! += 1;
-      totals[before]! += 1;
-      before = id;
-    }
-    this.vocabularySize = size;
-    this.#ranked = [...totals.keys()].sort((a, b) => totals[b]! - totals[a]!);
-    this.#cumulative = counts.map((row, id) => {
-      let sum = 0;
-      return row.map((count) => (sum += count / Math.max(1, totals[id]!)));
-    });
-  }
-
-  /** Returns the book's most frequent characters, among which are the triggers and their successors. */
-  get frequent(): number[] {
-    return this.#ranked.slice(0, common);
-  }
-
-  /** Returns the probability that the book gives to a pair of neighbours, at least that of a rare pair. */
-  probability(before: number, after: number): number {
-    const row = this.#cumulative[before]!;
-    return Math.max(1e-4, row[after]! - (row[after - 1] ?? 0));
-  }
-
-  /** Returns random sequences of `length` characters and their successors. */
-  draw(rows: number, length: number, draw: Draw): Sequences {
-    const ids = new Int32Array(rows * length);
-    const targets = new Int32Array(rows * length);
-    const copyable = new Uint8Array(rows * length);
-    const { frequent } = this;
-    for (let row = 0; row < rows; row++) {
-      const chosen = shuffled(frequent, draw).slice(0, triggers);
-      const successors = new Map(chosen.map((trigger) => [trigger, frequent[draw(common)]!]));
-      const seen = new Set<number>();
-      let id = frequent[draw(common)]!;
-      for (let t = 0; t < length; t++) {
-        const at = row * length + t;
-        const next = successors.get(id) ?? this.#successor(id, draw);
-        ids[at] = id;
-        targets[at] = next;
-        copyable[at] = Number(successors.has(id) && seen.has(id));
-        seen.add(id);
-        id = next;
-      }
-    }
-    return { ids, targets, copyable };
-  }
-
-  #successor(id: number, draw: Draw): number {
-    const row = this.#cumulative[id]!;
-    const at = draw(2 ** 24) / 2 ** 24;
-    const found = row.findIndex((sum) => sum > at);
-    return found === -1 ? this.#ranked[0]! : found;
-  }
 }
 
 /**
@@ -297,8 +216,206 @@ function steepest(curve: readonly Snapshot[], of: (state: Snapshot) => number): 
 /** Number of steps after which the bigrams are learned, and what is still learned is to use the context. */
 const bigramsLearned = 200;
 
-const strongest = (removals: readonly Removal[], layer: number, by: "previousToken" | "induction"): Removal =>
-  removals.filter((one) => one.layer === layer).sort((a, b) => b[by] - a[by])[0]!;
+/** Layer in which a model of two layers has its heads of each kind. Their scores tell how far a head is of a kind. */
+const layerOf = { previousToken: 0, induction: 1 } as const;
+type HeadKind = keyof typeof layerOf;
+
+/** Returns the removal of the strongest head of a kind. */
+function strongest({ removals }: Run, kind: HeadKind): Removal {
+  return removals.filter(({ layer }) => layer === layerOf[kind]).sort((a, b) => b[kind] - a[kind])[0]!;
+}
+
+/** Returns the loss of copyable characters without the strongest head of a kind, and without another head of its layer. */
+function recallWithout(run: Run, kind: HeadKind): { best: number; others: number } {
+  const best = strongest(run, kind);
+  const others = run.removals.filter((one) => one.layer === layerOf[kind] && one !== best);
+  return { best: best.recall, others: meanOf(others.map(({ recall }) => recall)) };
+}
+
+/** Returns the runs of the models with a number of layers, one for each seed. */
+function runsOf(runs: readonly Run[], layers: number): Run[] {
+  return runs.filter((run) => run.layers === layers);
+}
+
+const nameOf = (layers: number): string => (layers === 1 ? "one layer" : "two layers");
+
+const last = ({ curve }: Run): Snapshot => curve.at(-1)!;
+
+/** Sections on the question and the papers, which are the same for every result. */
+const introduction = `## Question
+
+When does a transformer learn to use its context, and which heads do it?
+
+## What the papers say
+
+Elhage et al. 2021 ("A Mathematical Framework for Transformer Circuits") find that models of attention alone need two
+layers to copy from the context: a head of the first layer writes each token's predecessor into its state, and an
+*induction head* of the second layer looks for the place whose predecessor is the present token. Olsson et al. 2022
+("In-context Learning and Induction Heads", arXiv:2209.11895) see these heads form in a short phase of training, in
+which the loss of late tokens falls below that of early ones. Models of one layer have no such phase.`;
+
+/** Returns the section on the method. */
+function method({ steps, batchSize, contextLength, width, parameters, runs }: Result): string {
+  return `## Method
+
+GPTs of attention alone (${width} wide, ${heads} heads in each layer, rotary positions) are trained for ${steps} steps on
+${batchSize} sequences of ${contextLength} characters. Their feed-forward layers are zeros that are not trained, which leaves ${parameters[0]}
+parameters with one layer and ${parameters[1]} with two. The sequences follow the bigrams of Moby Dick, with one exception
+(Bietti et al. 2023, "Birth of a Transformer", arXiv:2306.00802): in each sequence ${triggers} of the ${common} most
+frequent characters always have the same successor, which is drawn anew for every sequence. From the second time on, the context
+tells this successor, and nothing else does. Each model is trained with ${runsOf(runs, 1).length} seeds, which set its weights and its data.
+
+- **Loss of copyable characters**: those whose successor the context has shown.
+- **In-context score**: loss of the last quarter of the positions minus that of the positions from 3 % to 13 %. It is
+  negative if the context helps. (Olsson et al. take token 500 minus token 50.)
+- **Head scores** on random characters that are repeated once: the share of attention that a head pays to the token
+  before, and the share that it pays, in the second half, to the token after the earlier occurrence
+  (\`headScores\` of heed/inspect).
+- **Removal** replaces a head's values by their mean over all texts and positions (\`replaceWith\`).`;
+}
+
+/** Returns the rows of the table of losses, one for each number of layers. */
+function lossRows(runs: readonly Run[]): string[][] {
+  return layerCounts.map((layers) => {
+    const ends = runsOf(runs, layers).map(last);
+    return [
+      nameOf(layers),
+      withMargin(ends.map(({ loss }) => loss)),
+      withMargin(ends.map(({ recall }) => recall)),
+      withMargin(ends.map(({ inContext }) => inContext)),
+      withMargin(ends.map(({ induction }) => Math.max(...induction))),
+    ];
+  });
+}
+
+/** Returns the rows of the table of steps at which things happened in models of two layers, one for each seed. */
+function timingRows(two: readonly Run[], steps: number): number[][] {
+  return two.map(({ seed, curve }) => {
+    const from = curve.findIndex(({ step }) => step >= Math.min(bigramsLearned, steps / 2));
+    const late = curve.slice(from);
+    return [
+      seed,
+      steepest(late, ({ recall }) => recall),
+      halfway(late, ({ previousToken }) => previousToken[0]!),
+      halfway(late, ({ induction }) => induction[1]!),
+      halfway(late, ({ inContext }) => inContext),
+      round(curve.at(-1)!.recall),
+    ];
+  });
+}
+
+/** Returns the rows of the table of heads that are removed from models of two layers. */
+function removalRows(two: readonly Run[]): string[][] {
+  const score = (kind: HeadKind): string => withMargin(two.map((run) => strongest(run, kind)[kind]));
+  const best = (kind: HeadKind): string => withMargin(two.map((run) => recallWithout(run, kind).best));
+  const others = (kind: HeadKind): string => withMargin(two.map((run) => recallWithout(run, kind).others));
+  return [
+    ["nothing", "", withMargin(two.map((run) => last(run).recall))],
+    ["the strongest induction head", score("induction"), best("induction")],
+    ["another head of the second layer (mean)", "", others("induction")],
+    ["the strongest previous-token head", score("previousToken"), best("previousToken")],
+    ["another head of the first layer (mean)", "", others("previousToken")],
+  ];
+}
+
+/** Returns the section on what happened. */
+function findings({ steps, bigramRecall, runs }: Result): string {
+  const two = runsOf(runs, 2);
+  const [before, after] = two[0]!.curve as [Snapshot, Snapshot];
+  const every = after.step - before.step;
+  return `## What happened
+
+![Head scores and the in-context score of two layers, and of one](plot:scores)
+
+![Loss of the characters that can be copied](plot:recall)
+
+${table(["model", "loss", "loss of copyable characters", "in-context score", "best induction head"], lossRows(runs))}
+
+The values are means over the seeds with 95 % intervals (Student's t), in nats per character. The book's own bigrams
+give copyable characters a loss of ${round(bigramRecall)}.
+
+The table below has the steps at which things happened in the models of two layers, counted from step ${bigramsLearned} on, when the
+bigrams are learned; snapshots were taken every ${every} steps.
+
+${table(["seed", "steepest fall of the loss of copyable characters", "previous-token score halfway", "induction score halfway", "in-context score halfway", "loss of copyable characters at the end"], timingRows(two, steps))}
+
+The next table has the loss of copyable characters in trained models of two layers if a head is removed:
+
+${table(["removed", "its score", "loss of copyable characters"], removalRows(two))}`;
+}
+
+/** Returns the sentences on what models of two layers lose without a head. */
+function removalsText(two: readonly Run[]): string {
+  const loss = meanOf(two.map((run) => last(run).recall));
+  const cost = (kind: HeadKind): [number, number] => {
+    const without = two.map((run) => recallWithout(run, kind));
+    return [meanOf(without.map(({ best }) => best)) - loss, meanOf(without.map(({ others }) => others)) - loss];
+  };
+  const [induced, otherSecond] = cost("induction");
+  const [previous, otherFirst] = cost("previousToken");
+  const isMost = induced > otherSecond && previous > otherFirst;
+  return (
+    `Without its strongest induction head the loss of a model rises by ${round(induced)}, without another head of that layer by ` +
+    `${round(otherSecond)}; for the previous-token head and the first layer it is ${round(previous)} and ${round(otherFirst)}. ` +
+    (isMost
+      ? "The heads that the scores find are those that the model needs most, as the papers say."
+      : "So the scores do not always find the heads that the model needs most.")
+  );
+}
+
+/** Returns the section on what follows from the numbers. */
+function conclusion({ steps, runs }: Result): string {
+  const two = runsOf(runs, 2);
+  const lossOf = (of: readonly Run[]): number => meanOf(of.map((run) => last(run).recall));
+  const [lossOne, lossTwo] = [lossOf(runsOf(runs, 1)), lossOf(two)];
+  return `## Conclusion
+
+${
+  lossTwo < 0.75 * lossOne
+    ? `With two layers the loss of what can be copied falls to ${round(lossTwo)}, with one layer only to ${round(lossOne)}. It falls in a short phase, and in the same
+phase the previous-token score of a first-layer head and the induction score of a second-layer head rise: see the table
+of steps. ${removalsText(two)}`
+    : `In ${steps} steps the models of two layers did not learn to copy better than those of one layer (${round(lossTwo)} and ${round(lossOne)} nats).`
+}`;
+}
+
+/** Returns the section on where the experiment differs from the papers. */
+function differences({ steps }: Result): string {
+  return `## Where it differs from the papers, and why
+
+The papers train on natural text and see a phase change after billions of tokens; here the text has bigrams alone, so
+that nothing but copying is left to learn after the first steps. One layer is not quite without in-context learning:
+it can raise the probability of every character that the sequence has contained often, successors among them, without
+knowing after which character they come. The phase comes at a different step for each seed, and
+after ${steps} steps a late one has not ended, which is why the intervals are wide.`;
+}
+
+function plotsOf({ runs }: Result): Page["plots"] {
+  const points = (run: Run, value: (state: Snapshot) => number): [number, number][] =>
+    run.curve.map((state) => [state.step, value(state)]);
+  const [single, first] = [runsOf(runs, 1)[0]!, runsOf(runs, 2)[0]!];
+  return {
+    scores: {
+      title: `In-context learning and heads, seed ${first.seed}`,
+      x: { title: "steps" },
+      y: { title: "score (share of attention; nats)" },
+      lines: {
+        "previous-token head": points(first, (state) => state.previousToken[0]!),
+        "induction head": points(first, (state) => state.induction[1]!),
+        "in-context score, two layers": points(first, (state) => state.inContext),
+        "in-context score, one layer": points(single, (state) => state.inContext),
+      },
+    },
+    recall: {
+      title: "Loss of the characters that can be copied",
+      x: { title: "steps" },
+      y: { title: "nats per character" },
+      lines: Object.fromEntries(
+        runs.map((run) => [`${nameOf(run.layers)}, seed ${run.seed}`, points(run, (state) => state.recall)]),
+      ),
+    },
+  };
+}
 
 export const inductionHeads: Experiment<Result> = {
   name: "induction-heads",
@@ -325,170 +442,8 @@ export const inductionHeads: Experiment<Result> = {
     return { steps, batchSize, contextLength, width, parameters, bigramRecall, runs };
   },
 
-  page({ steps, batchSize, contextLength, width, parameters, bigramRecall, runs }) {
-    const of = (layers: number): Run[] => runs.filter((run) => run.layers === layers);
-    const last = ({ curve }: Run): Snapshot => curve.at(-1)!;
-    const two = of(2);
-    const rows = layerCounts.map((layers) => [
-      layers === 1 ? "one layer" : "two layers",
-      ...[(end: Snapshot) => end.loss, (end: Snapshot) => end.recall, (end: Snapshot) => end.inContext].map((value) =>
-        withMargin(of(layers).map((run) => value(last(run)))),
-      ),
-      withMargin(of(layers).map((run) => Math.max(...last(run).induction))),
-    ]);
-    const recall = (state: Snapshot): number => state.recall;
-    const timing = two.map(({ seed, curve }) => {
-      const from = curve.findIndex(({ step }) => step >= Math.min(bigramsLearned, steps / 2));
-      const late = curve.slice(from);
-      return [
-        seed,
-        steepest(late, recall),
-        halfway(late, (state) => state.previousToken[0]!),
-        halfway(late, (state) => state.induction[1]!),
-        halfway(late, (state) => state.inContext),
-        round(curve.at(-1)!.recall),
-      ];
-    });
-    const others = (run: Run, layer: number, by: "previousToken" | "induction"): number[] => {
-      const best = strongest(run.removals, layer, by);
-      return run.removals.filter((one) => one.layer === layer && one !== best).map((one) => one.recall);
-    };
-    const removal = (name: string, value: (run: Run) => number, score: string): (string | number)[] => [
-      name,
-      score,
-      withMargin(two.map(value)),
-    ];
-    const scoreOf = (layer: number, by: "previousToken" | "induction"): string =>
-      withMargin(two.map((run) => strongest(run.removals, layer, by)[by]));
-    const removed = [
-      removal("nothing", (run) => last(run).recall, ""),
-      removal(
-        "the strongest induction head",
-        (run) => strongest(run.removals, 1, "induction").recall,
-        scoreOf(1, "induction"),
-      ),
-      removal("another head of the second layer (mean)", (run) => meanOf(others(run, 1, "induction")), ""),
-      removal(
-        "the strongest previous-token head",
-        (run) => strongest(run.removals, 0, "previousToken").recall,
-        scoreOf(0, "previousToken"),
-      ),
-      removal("another head of the first layer (mean)", (run) => meanOf(others(run, 0, "previousToken")), ""),
-    ];
-    const [lossOne, lossTwo] = [1, 2].map((layers) => intervalOf(of(layers).map((run) => last(run).recall)).mean) as [
-      number,
-      number,
-    ];
-    const learned = lossTwo < 0.75 * lossOne;
-    const without = (value: (run: Run) => number): number => meanOf(two.map(value));
-    const cost = (layer: number, by: "previousToken" | "induction"): [number, number] => [
-      without((run) => strongest(run.removals, layer, by).recall) - lossTwo,
-      without((run) => meanOf(others(run, layer, by))) - lossTwo,
-    ];
-    const [induced, otherSecond] = cost(1, "induction");
-    const [previous, otherFirst] = cost(0, "previousToken");
-    const isMost = induced > otherSecond && previous > otherFirst;
-    const removalText =
-      `Without its strongest induction head the loss of a model rises by ${round(induced)}, without another head of that layer by ` +
-      `${round(otherSecond)}; for the previous-token head and the first layer it is ${round(previous)} and ${round(otherFirst)}. ` +
-      (isMost
-        ? "The heads that the scores find are those that the model needs most, as the papers say."
-        : "So the scores do not always find the heads that the model needs most.");
-    const points = (run: Run, value: (state: Snapshot) => number): [number, number][] =>
-      run.curve.map((state) => [state.step, value(state)]);
-    const [first, single] = [two[0]!, of(1)[0]!];
-    return {
-      text: `## Question
-
-When does a transformer learn to use its context, and which heads do it?
-
-## What the papers say
-
-Elhage et al. 2021 ("A Mathematical Framework for Transformer Circuits") find that models of attention alone need two
-layers to copy from the context: a head of the first layer writes each token's predecessor into its state, and an
-*induction head* of the second layer looks for the place whose predecessor is the present token. Olsson et al. 2022
-("In-context Learning and Induction Heads", arXiv:2209.11895) see these heads form in a short phase of training, in
-which the loss of late tokens falls below that of early ones. Models of one layer have no such phase.
-
-## Method
-
-GPTs of attention alone (${width} wide, ${heads} heads in each layer, rotary positions) are trained for ${steps} steps on
-${batchSize} sequences of ${contextLength} characters. Their feed-forward layers are zeros that are not trained, which leaves ${parameters[0]}
-parameters with one layer and ${parameters[1]} with two. The sequences follow the bigrams of Moby Dick, with one exception
-(Bietti et al. 2023, "Birth of a Transformer", arXiv:2306.00802): in each sequence ${triggers} of the ${common} most
-frequent characters always have the same successor, which is drawn anew for every sequence. From the second time on, the context
-tells this successor, and nothing else does. Each model is trained with ${of(1).length} seeds, which set its weights and its data.
-
-- **Loss of copyable characters**: those whose successor the context has shown.
-- **In-context score**: loss of the last quarter of the positions minus that of the positions from 3 % to 13 %. It is
-  negative if the context helps. (Olsson et al. take token 500 minus token 50.)
-- **Head scores** on random characters that are repeated once: the share of attention that a head pays to the token
-  before, and the share that it pays, in the second half, to the token after the earlier occurrence
-  (\`headScores\` of heed/inspect).
-- **Removal** replaces a head's values by their mean over all texts and positions (\`replaceWith\`).
-
-## What happened
-
-![Head scores and the in-context score of two layers, and of one](plot:scores)
-
-![Loss of the characters that can be copied](plot:recall)
-
-${table(["model", "loss", "loss of copyable characters", "in-context score", "best induction head"], rows)}
-
-The values are means over the seeds with 95 % intervals (Student's t), in nats per character. The book's own bigrams
-give copyable characters a loss of ${round(bigramRecall)}.
-
-The table below has the steps at which things happened in the models of two layers, counted from step ${bigramsLearned} on, when the
-bigrams are learned; snapshots were taken every ${first.curve[1]!.step - first.curve[0]!.step} steps.
-
-${table(["seed", "steepest fall of the loss of copyable characters", "previous-token score halfway", "induction score halfway", "in-context score halfway", "loss of copyable characters at the end"], timing)}
-
-The next table has the loss of copyable characters in trained models of two layers if a head is removed:
-
-${table(["removed", "its score", "loss of copyable characters"], removed)}
-
-## Conclusion
-
-${
-  learned
-    ? `With two layers the loss of what can be copied falls to ${round(lossTwo)}, with one layer only to ${round(lossOne)}. It falls in a short phase, and in the same
-phase the previous-token score of a first-layer head and the induction score of a second-layer head rise: see the table
-of steps. ${removalText}`
-    : `In ${steps} steps the models of two layers did not learn to copy better than those of one layer (${round(lossTwo)} and ${round(lossOne)} nats).`
-}
-
-## Where it differs from the papers, and why
-
-The papers train on natural text and see a phase change after billions of tokens; here the text has bigrams alone, so
-that nothing but copying is left to learn after the first steps. One layer is not quite without in-context learning:
-it can raise the probability of every character that the sequence has contained often, successors among them, without
-knowing after which character they come. The phase comes at a different step for each seed, and
-after ${steps} steps a late one has not ended, which is why the intervals are wide.
-`,
-      plots: {
-        scores: {
-          title: `In-context learning and heads, seed ${first.seed}`,
-          x: { title: "steps" },
-          y: { title: "score (share of attention; nats)" },
-          lines: {
-            "previous-token head": points(first, (state) => state.previousToken[0]!),
-            "induction head": points(first, (state) => state.induction[1]!),
-            "in-context score, two layers": points(first, (state) => state.inContext),
-            "in-context score, one layer": points(single, (state) => state.inContext),
-          },
-        },
-        recall: {
-          title: "Loss of the characters that can be copied",
-          x: { title: "steps" },
-          y: { title: "nats per character" },
-          lines: Object.fromEntries(
-            runs.map((run) => [
-              `${run.layers === 1 ? "one layer" : "two layers"}, seed ${run.seed}`,
-              points(run, recall),
-            ]),
-          ),
-        },
-      },
-    };
+  page(result) {
+    const text = sections(introduction, method(result), findings(result), conclusion(result), differences(result));
+    return { text, plots: plotsOf(result) };
   },
 };

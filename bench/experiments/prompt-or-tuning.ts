@@ -1,8 +1,9 @@
 /** Compares three ways to learn a task from few examples: in the prompt, with an adapter, and by full fine-tuning. */
 import { AdamW, addAdapter, GPT, mul, noGrad, randn, type SavedTensor, scope, tensor } from "heed";
 import { type Draw, drawFrom, shuffled } from "./draw.js";
-import { type Experiment, round, table } from "./experiment.js";
-import { intervalOf, meanOf, percentWithMargin } from "./seeds.js";
+import { type Experiment, round, sections, table } from "./experiment.js";
+import type { Plot } from "./plot.js";
+import { intervalOf, meanOf, minus, percentWithMargin } from "./seeds.js";
 import { stepOf } from "./training.js";
 
 /** Number of colours, of shapes and of names. */
@@ -273,6 +274,173 @@ async function measure(
 
 const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
 
+/** Returns the accuracies of a method after the number of examples with an index, one for each seed. */
+function accuraciesOf(runs: readonly Run[], kind: Kind, method: string, index: number): number[] {
+  return runs.map(({ accuracies }) => accuracies[kind][method]![index]!);
+}
+
+/** Returns the accuracy of a model that knows the kind of the rule, and guesses where the examples leave a name open. */
+function idealOf(runs: readonly Run[], kind: Kind, index: number): number {
+  const share = meanOf(runs.map(({ determined }) => determined[kind][index]!));
+  return share + chance * (1 - share);
+}
+
+/** Returns the text that says which of two methods is better, if the 95 % interval of their difference tells. */
+function compared(runs: readonly Run[], kind: Kind, index: number, one: string, other: string): string {
+  const [ofOne, ofOther] = [accuraciesOf(runs, kind, one, index), accuraciesOf(runs, kind, other, index)];
+  const { mean, margin } = intervalOf(minus(ofOne, ofOther));
+  const size = Number.isNaN(margin) ? percent(Math.abs(mean)) : `${percent(Math.abs(mean))} ± ${percent(margin)}`;
+  const clear = Math.abs(mean) > margin;
+  const better = mean > 0 ? one : other;
+  return `${percent(meanOf(ofOne))} (${one}) against ${percent(meanOf(ofOther))} (${other}): ${
+    clear ? `${better} is better by ${size}` : `no clear difference (${size})`
+  }`;
+}
+
+/** Sections on the question and the papers, which are the same for every result. */
+const introduction = `## Question
+
+A model has learned to follow examples in its prompt. Is it better to show it the examples of a task, or to train it on
+them, and how much of it has to be trained?
+
+## What the papers say
+
+Brown et al. 2020 ("Language Models are Few-Shot Learners", arXiv:2005.14165) show that a large model does many tasks from
+a few examples in its prompt, and does better with more of them, though fine-tuned models often stay ahead. Hu et al. 2021 ("LoRA",
+arXiv:2106.09685) find that adapters of a very low rank reach the accuracy of full fine-tuning. Liu et al. 2022 ("Few-Shot
+Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning", arXiv:2205.05638) find what their title
+says.`;
+
+/** Returns the section on the method. */
+function method({ size, parameters, runs }: Result): string {
+  const { counts, context, steps, batchSize, tuningSteps, tasks, width } = size;
+  const end = meanOf(runs.map(({ curve }) => curve.at(-1)![1]));
+  return `## Method
+
+The task is made here. There are ${values} colours and ${values} shapes, so ${objects} objects, and ${values} names. A naming gives a name to every object.
+Each object has a token that asks for its name, and a token for each name that it may have, which is an example; what objects have in
+common, the model has to find out.
+
+- In the **familiar** kind, one of the two properties decides the name, and the other says nothing. Which property it is, and
+  which names its values have, is drawn for each task.
+- In the **new** kind, one property decides, but with other names for one half of the other property's values than for the other half.
+
+A GPT with two layers, ${width} wide (${parameters} parameters), is pretrained for ${steps} steps on ${batchSize} sequences of ${context} examples. Each sequence
+has a naming of its own of the familiar kind, so that only the examples before can tell a name, and the model has to learn
+to use them. At the end the loss of a name is ${round(end)} nats on average over all places; a guess has ${round(Math.log(values))}.
+
+Then it meets ${tasks} tasks of each kind, with up to ${counts.at(-1)} examples. **Few-shot** puts the examples before the question, and no
+weight changes. **LoRA** and **full fine-tuning** train on the examples, each of them alone, with
+${tuningSteps} steps of AdamW over all of them, and are asked without a prompt. Adapters are on all linear layers of the blocks, with alpha = 2 · rank.
+The learning rate of each method is the best of ${size.rates.join(", ")} on tasks that are drawn for this choice alone.
+
+Every method is asked for the names of all objects that were not among the examples. All is repeated with ${runs.length} seeds, which
+set the weights, the pretraining and the tasks; the tables have means with 95 % intervals over the seeds (Student's t). The last column
+is the accuracy of somebody who knows the kind of the rule and guesses where the examples leave a name open.`;
+}
+
+/** Returns the rows of the table of a kind, one for each number of examples. */
+function rowsOf({ size, runs }: Result, kind: Kind): (string | number)[][] {
+  return size.counts.map((count, i) => [
+    count,
+    ...methods.map((method) => percentWithMargin(accuraciesOf(runs, kind, method, i))),
+    percent(idealOf(runs, kind, i)),
+  ]);
+}
+
+/** Returns the section on what happened. */
+function findings(result: Result): string {
+  const { parameters, trained, runs } = result;
+  const head = ["examples", ...methods, "determined"];
+  return `## What happened
+
+### A task of the familiar kind
+
+![Accuracy on unseen objects, by the number of examples, for a task of the familiar kind](plot:familiar)
+
+${table(head, rowsOf(result, "familiar"))}
+
+### A task of a new kind
+
+![Accuracy on unseen objects, by the number of examples, for a task of a new kind](plot:new)
+
+${table(head, rowsOf(result, "new"))}
+
+### What is trained
+
+${table(
+  ["method", "trained parameters", "share of the model", "learning rate, by seed"],
+  tuned.map((method) => [
+    method,
+    trained[method]!,
+    `${((100 * trained[method]!) / parameters).toFixed(1)} %`,
+    runs.map((run) => run.rates[method]!).join(", "),
+  ]),
+)}`;
+}
+
+/** Returns the section on what follows from the numbers. */
+function conclusion({ size, runs }: Result): string {
+  const { counts } = size;
+  const [middle, last] = [Math.floor(counts.length / 2), counts.length - 1];
+  const [everything, largest] = [tuned.at(-1)!, tuned.at(-2)!];
+  const mean = (kind: Kind, method: string, index: number): number => meanOf(accuraciesOf(runs, kind, method, index));
+  const bestTuned = (kind: Kind, index: number): string => {
+    const best = [...tuned].sort((a, b) => mean(kind, b, index) - mean(kind, a, index))[0]!;
+    return compared(runs, kind, index, "few-shot", best);
+  };
+  const reached = Math.max(...methods.map((method) => mean("new", method, last)));
+  const ideal = idealOf(runs, "new", last);
+  return `## Conclusion
+
+The prompt and the best trained model compare like this:
+
+- familiar kind, ${counts[middle]} examples: ${bestTuned("familiar", middle)};
+- familiar kind, ${counts[last]} examples: ${bestTuned("familiar", last)};
+- new kind, ${counts[middle]} examples: ${bestTuned("new", middle)};
+- new kind, ${counts[last]} examples: ${bestTuned("new", last)}.
+
+The largest adapter and full fine-tuning, with ${counts[last]} examples:
+
+- familiar kind: ${compared(runs, "familiar", last, largest, everything)};
+- new kind: ${compared(runs, "new", last, largest, everything)}.
+
+${
+  reached < ideal - 0.2
+    ? `On the new kind, no method comes near what ${counts[last]} examples determine (${percent(ideal)}): the pretraining has given the model no reason
+to look for such a rule, and training on so few examples does not find it.`
+    : `On the new kind, ${counts[last]} examples determine ${percent(ideal)} of the names.`
+}`;
+}
+
+/** Section on where the experiment differs from the papers, which is the same for every result. */
+const differences = `## Where it differs from the papers, and why
+
+The papers compare on language, where a pretrained model has seen something like every task; here it is known what the model
+has seen. There full fine-tuning is rarely worse than an adapter. Here an object has rows of its own in the embedding, which
+adapters leave alone; full fine-tuning can change the rows of the seen objects and learn the examples by heart, which says nothing about
+the unseen ones. That is a likely reason, but it is not tested. A prompt costs computation with every answer, but nothing
+before the first one. Nothing is held out of the examples to stop the training early, as one would with more of them.`;
+
+/** Returns the plot of a kind: the accuracy of each method by the number of examples. */
+function plotOf({ size, runs }: Result, kind: Kind): Plot {
+  const { counts } = size;
+  return {
+    title: `A task of ${kind === "new" ? "a new" : "the familiar"} kind`,
+    x: { title: "examples", log: true },
+    y: { title: "right names of unseen objects", domain: [0, 1] },
+    lines: {
+      ...Object.fromEntries(
+        methods.map((method) => [
+          method,
+          counts.map((count, i) => [count, meanOf(accuraciesOf(runs, kind, method, i))]),
+        ]),
+      ),
+      "what the examples determine": counts.map((count, i) => [count, idealOf(runs, kind, i)]),
+    },
+  };
+}
+
 export const promptOrTuning: Experiment<Result> = {
   name: "prompt-or-tuning",
   title: "Show examples, or train on them?",
@@ -299,152 +467,10 @@ export const promptOrTuning: Experiment<Result> = {
     return { size, parameters, trained, runs };
   },
 
-  page({ size, parameters, trained, runs }) {
-    const { counts, context, steps, batchSize, tuningSteps, tasks, width } = size;
-    const known = (kind: Kind, method: string, i: number): number[] =>
-      runs.map(({ accuracies }) => accuracies[kind][method]![i]!);
-    const at = (kind: Kind, method: string, count: number): number =>
-      meanOf(known(kind, method, counts.indexOf(count)));
-    /** Returns the accuracy of a model that knows the kind of the rule, and guesses where the examples leave a name open. */
-    const ideal = (kind: Kind, i: number): number => {
-      const share = meanOf(runs.map(({ determined }) => determined[kind][i]!));
-      return share + chance * (1 - share);
-    };
-    const rows = (kind: Kind): (string | number)[][] =>
-      counts.map((count, i) => [
-        count,
-        ...methods.map((method) => percentWithMargin(known(kind, method, i))),
-        percent(ideal(kind, i)),
-      ]);
-    const lines = (kind: Kind): Record<string, [number, number][]> => ({
-      ...Object.fromEntries(
-        methods.map((method) => [method, counts.map((count): [number, number] => [count, at(kind, method, count)])]),
-      ),
-      "what the examples determine": counts.map((count, i): [number, number] => [count, ideal(kind, i)]),
-    });
-    const head = ["examples", ...methods, "determined"];
-    const most = counts.at(-1)!;
-    const middle = counts[Math.floor(counts.length / 2)]!;
-    const best = (kind: Kind, count: number): string =>
-      [...tuned].sort((a, b) => at(kind, b, count) - at(kind, a, count))[0]!;
-    const percentAt = (kind: Kind, method: string, count: number): string => percent(at(kind, method, count));
-    /** Says which of two methods is better, if the 95 % interval of their difference over the seeds tells. */
-    const verdict = (kind: Kind, one: string, other: string, count: number): string => {
-      const i = counts.indexOf(count);
-      const differences = known(kind, one, i).map((value, run) => value - known(kind, other, i)[run]!);
-      const { mean, margin } = intervalOf(differences);
-      const size = Number.isNaN(margin) ? percent(Math.abs(mean)) : `${percent(Math.abs(mean))} ± ${percent(margin)}`;
-      const clear = Math.abs(mean) > margin;
-      const better = mean > 0 ? one : other;
-      return `${percentAt(kind, one, count)} (${one}) against ${percentAt(kind, other, count)} (${other}): ${
-        clear ? `${better} is better by ${size}` : `no clear difference (${size})`
-      }`;
-    };
-    const [everything, largest] = [tuned.at(-1)!, tuned.at(-2)!];
-    const end = meanOf(runs.map(({ curve }) => curve.at(-1)![1]));
+  page(result) {
     return {
-      text: `## Question
-
-A model has learned to follow examples in its prompt. Is it better to show it the examples of a task, or to train it on
-them, and how much of it has to be trained?
-
-## What the papers say
-
-Brown et al. 2020 ("Language Models are Few-Shot Learners", arXiv:2005.14165) show that a large model does many tasks from
-a few examples in its prompt, and does better with more of them, though fine-tuned models often stay ahead. Hu et al. 2021 ("LoRA",
-arXiv:2106.09685) find that adapters of a very low rank reach the accuracy of full fine-tuning. Liu et al. 2022 ("Few-Shot
-Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning", arXiv:2205.05638) find what their title
-says.
-
-## Method
-
-The task is made here. There are ${values} colours and ${values} shapes, so ${objects} objects, and ${values} names. A naming gives a name to every object.
-Each object has a token that asks for its name, and a token for each name that it may have, which is an example; what objects have in
-common, the model has to find out.
-
-- In the **familiar** kind, one of the two properties decides the name, and the other says nothing. Which property it is, and
-  which names its values have, is drawn for each task.
-- In the **new** kind, one property decides, but with other names for one half of the other property's values than for the other half.
-
-A GPT with two layers, ${width} wide (${parameters} parameters), is pretrained for ${steps} steps on ${batchSize} sequences of ${context} examples. Each sequence
-has a naming of its own of the familiar kind, so that only the examples before can tell a name, and the model has to learn
-to use them. At the end the loss of a name is ${round(end)} nats on average over all places; a guess has ${round(Math.log(values))}.
-
-Then it meets ${tasks} tasks of each kind, with up to ${most} examples. **Few-shot** puts the examples before the question, and no
-weight changes. **LoRA** and **full fine-tuning** train on the examples, each of them alone, with
-${tuningSteps} steps of AdamW over all of them, and are asked without a prompt. Adapters are on all linear layers of the blocks, with alpha = 2 · rank.
-The learning rate of each method is the best of ${size.rates.join(", ")} on tasks that are drawn for this choice alone.
-
-Every method is asked for the names of all objects that were not among the examples. All is repeated with ${runs.length} seeds, which
-set the weights, the pretraining and the tasks; the tables have means with 95 % intervals over the seeds (Student's t). The last column
-is the accuracy of somebody who knows the kind of the rule and guesses where the examples leave a name open.
-
-## What happened
-
-### A task of the familiar kind
-
-![Accuracy on unseen objects, by the number of examples, for a task of the familiar kind](plot:familiar)
-
-${table(head, rows("familiar"))}
-
-### A task of a new kind
-
-![Accuracy on unseen objects, by the number of examples, for a task of a new kind](plot:new)
-
-${table(head, rows("new"))}
-
-### What is trained
-
-${table(
-  ["method", "trained parameters", "share of the model", "learning rate, by seed"],
-  tuned.map((method) => [
-    method,
-    trained[method]!,
-    `${((100 * trained[method]!) / parameters).toFixed(1)} %`,
-    runs.map((run) => run.rates[method]!).join(", "),
-  ]),
-)}
-
-## Conclusion
-
-The prompt and the best trained model compare like this:
-
-- familiar kind, ${middle} examples: ${verdict("familiar", "few-shot", best("familiar", middle), middle)};
-- familiar kind, ${most} examples: ${verdict("familiar", "few-shot", best("familiar", most), most)};
-- new kind, ${middle} examples: ${verdict("new", "few-shot", best("new", middle), middle)};
-- new kind, ${most} examples: ${verdict("new", "few-shot", best("new", most), most)}.
-
-The largest adapter and full fine-tuning, with ${most} examples:
-
-- familiar kind: ${verdict("familiar", largest, everything, most)};
-- new kind: ${verdict("new", largest, everything, most)}.
-
-${
-  Math.max(...methods.map((method) => at("new", method, most))) < ideal("new", counts.length - 1) - 0.2
-    ? `On the new kind, no method comes near what ${most} examples determine (${percent(ideal("new", counts.length - 1))}): the pretraining has given the model no reason
-to look for such a rule, and training on so few examples does not find it.`
-    : `On the new kind, ${most} examples determine ${percent(ideal("new", counts.length - 1))} of the names.`
-}
-
-## Where it differs from the papers, and why
-
-The papers compare on language, where a pretrained model has seen something like every task; here it is known what the model
-has seen. There full fine-tuning is rarely worse than an adapter. Here an object has rows of its own in the embedding, which
-adapters leave alone; full fine-tuning can change the rows of the seen objects and learn the examples by heart, which says nothing about
-the unseen ones. That is a likely reason, but it is not tested. A prompt costs computation with every answer, but nothing
-before the first one. Nothing is held out of the examples to stop the training early, as one would with more of them.
-`,
-      plots: Object.fromEntries(
-        kinds.map((kind) => [
-          kind,
-          {
-            title: `A task of ${kind === "new" ? "a new" : "the familiar"} kind`,
-            x: { title: "examples", log: true },
-            y: { title: "right names of unseen objects", domain: [0, 1] as [number, number] },
-            lines: lines(kind),
-          },
-        ]),
-      ),
+      text: sections(introduction, method(result), findings(result), conclusion(result), differences),
+      plots: { familiar: plotOf(result, "familiar"), new: plotOf(result, "new") },
     };
   },
 };

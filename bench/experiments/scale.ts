@@ -1,7 +1,7 @@
 /** Measures how the loss of language models falls with their size, with data and with compute, and fits power laws. */
 import { AdamW, Batches, GPT, tensor, WeightAverage } from "heed";
 import { type Book, mobyDick } from "./book.js";
-import { type Experiment, percent, round, table } from "./experiment.js";
+import { type Experiment, type Page, percent, round, sections, table } from "./experiment.js";
 import { fitLine, fitLossLaw, lossBy, type LossLaw, type LossPoint } from "./power-law.js";
 import { intervalOf, meanOf, withMargin } from "./seeds.js";
 import { evaluateLoss, stepOf } from "./training.js";
@@ -200,6 +200,141 @@ function dataOf(runs: readonly Run[]): string {
     : "The largest model's loss hardly falls any more with the last doubling of its data.";
 }
 
+/** Returns the lowest and the highest compute of a run's frontier, in 10⁹ operations. */
+function rangeOf(run: Run): [number, number] {
+  const frontier = frontierOf(run);
+  return [frontier[0]!.flops / 1e9, frontier.at(-1)!.flops / 1e9];
+}
+
+/** Sections on the question and the papers, which are the same for every result. */
+const introduction = `## Question
+
+If a model may cost so many operations of training, how large should it be, how many tokens should it see, and how good will it
+get?
+
+## What the papers say
+
+Kaplan et al. 2020 ("Scaling Laws for Neural Language Models", arXiv:2001.08361) find that the loss of the best model falls as a power
+of compute, L ∝ C^−0.05, and that the best size grows fast, N ∝ C^0.73. Hoffmann et al. 2022 ("Training Compute-Optimal Large Language
+Models", arXiv:2203.15556) fit L(N, D) = E + A/N^α + B/D^β and find that size and data should grow alike, N ∝ C^0.5. They explain the
+difference by learning rates whose decay did not fit the length of a run.`;
+
+/** Returns the section on the method. */
+function method({ layers, contextLength, batchSize, vocabularySize, trainTokens, runs }: Result): string {
+  const { models } = runs[0]!;
+  const { tokens } = models[0]!.points.at(-1)!;
+  return `## Method
+
+GPTs with ${layers} layers and widths from ${models[0]!.width} to ${models.at(-1)!.width} (heads of 8, a context of ${contextLength}) learn the characters of Moby Dick (${vocabularySize} of them, ${short(trainTokens)} for
+training), ${batchSize * contextLength} in each step. ${tokens <= trainTokens ? "No character is seen twice. " : ""}The learning rate is 0.2/width, 0.01 at most, and stays the same; the
+loss of held-out text is measured with weights that are averaged over about a tenth of the steps so far. That does what a decay of the
+learning rate would do, so that every length of a run has its own "decay" (Hägele et al. 2024, arXiv:2405.18392), and Hoffmann's
+objection does not apply. All is repeated with ${runs.length} seeds, which set weights and the order of the data.
+
+- **N** is the number of parameters without positions; the token embedding counts once, since it is the output projection as well.
+- **Compute** C is 6 · (N + layers · ${contextLength} · width) for each token: products and attention, forward and backward.
+- The **frontier** has the points that no cheaper point beats. Its power law is a line through the logarithms.
+- **E, A, B, α and β** are fitted to all points of a seed, by least squares of the relative errors.`;
+}
+
+/** Returns the section on what was found. */
+function findings({ runs }: Result, fits: readonly Fits[]): string {
+  const { models } = runs[0]!;
+  const of = (value: (fits: Fits) => number): string => withMargin(fits.map(value));
+  const mean = (value: (fits: Fits) => number): number => meanOf(fits.map(value));
+  const moments = models[0]!.points.map(({ tokens }) => tokens);
+  const lossRows = models.map(({ width, points }, model) => [
+    width,
+    short(points[0]!.parameters),
+    ...moments.map((_, i) => withMargin(runs.map(({ models }) => models[model]!.points[i]!.loss))),
+  ]);
+  const lawRows = [
+    ["exponent of the size, α", of(({ law }) => law.alpha), "0.34", "0.076 (1)"],
+    ["exponent of the tokens, β", of(({ law }) => law.beta), "0.28", "0.095 (1)"],
+    ["irreducible loss E, nats per token", of(({ law }) => law.irreducible), "1.69", "0"],
+    ["exponent of the loss by compute", of(({ exponent }) => exponent), "–", "0.050"],
+    ["growth a of the best size, by the law", of(({ growthByLaw }) => growthByLaw), "0.46", "–"],
+    ["growth a of the best size, along the frontier (2)", of(({ growth }) => growth), "0.50", "0.73"],
+  ];
+  const explained = mean((one) => one.explained);
+  const error = mean(({ law }) => law.error);
+  const miss = mean(({ measured, predicted }) => Math.abs(predicted / measured - 1));
+  return `## What was found
+
+![Loss against compute](plot:compute)
+
+Each line is a size, each point twice the tokens of the one before; the line "power law" is fitted to the frontier of the same seed. The
+table has the held-out loss in nats per character.
+
+${table(["width", "N", ...moments.map((tokens) => `${short(tokens)} tokens`)], lossRows)}
+
+The next table has the fits, and what the papers give for text in subwords.
+
+${table(["", "here", "Hoffmann et al.", "Kaplan et al."], lawRows)}
+
+(1) Kaplan et al. fit size and data without an irreducible loss, which makes exponents smaller.
+(2) Without the points of the smallest and the largest size, since no smaller or larger one could have beaten them.
+
+The power law explains ${percent(explained, 1)} of the variance of the frontier's logarithms, and the law of N and D fits all points
+with a relative error of ${percent(error, 1)}. The values are means over the seeds with 95 % intervals (Student's t).
+
+**A test of the law.** Fitted without the model of width ${models.at(-1)!.width}, it predicts the loss of that model after ${short(moments.at(-1)!)} tokens as ${of(({ predicted }) => predicted)};
+measured were ${of(({ measured }) => measured)}. The predictions are off by ${percent(miss, 1)} on average${miss > 3 * error ? ", several times the error of the fit" : ""}.`;
+}
+
+/** Returns the section on what follows from the numbers. */
+function conclusion({ runs }: Result, fits: readonly Fits[]): string {
+  const mean = (value: (fits: Fits) => number): number => meanOf(fits.map(value));
+  const [least, most] = rangeOf(runs[0]!);
+  const magnitudes = round(Math.log10(most / least));
+  const left = mean(({ exponent }) => 2 ** -exponent);
+  return `## Conclusion
+
+Twice the compute lowers the loss of the best model to ${percent(left, 1)} of what it was. ${
+    mean(({ explained }) => explained) > 0.98
+      ? `That is a power law over the ${magnitudes} orders of magnitude of compute that fit here.`
+      : `A power law describes the ${magnitudes} orders of magnitude of compute that fit here only roughly.`
+  } ${successionOf(runs)}
+
+The best size grows as C^${round(mean(({ growth }) => growth))} along the frontier and as C^${round(mean(({ growthByLaw }) => growthByLaw))} by the law. ${nearerOf(fits)}${endsOf(runs)}`;
+}
+
+/** Returns the section on where the experiment differs from the papers. */
+function differences({ vocabularySize, runs }: Result, fits: readonly Fits[]): string {
+  const [, most] = rangeOf(runs[0]!);
+  const embedded = runs[0]!.models.map(({ width, points }) => (vocabularySize * width) / points[0]!.parameters);
+  return `## Where it differs from the papers, and why
+
+${
+  meanOf(fits.map(({ exponent }) => exponent)) > 0.05
+    ? `The exponent of compute is larger than Kaplan's 0.05. The likely reason is that these runs have far less compute than most of the papers'
+(${round(most / 1e3)} · 10¹² operations at most) and are at the beginning of the curve, where the frequencies of characters and of their neighbours are still being learned.`
+    : `The exponent of compute is no larger than Kaplan's 0.05.`
+} The irreducible loss is that of a character, not of a subword${irreducibleOf(fits)}.
+${dataOf(runs)} Kaplan et al. leave the embedding out of N; here it is ${percent(embedded.at(-1)!)} of the largest model's parameters
+and ${percent(embedded[0]!)} of the smallest's.`;
+}
+
+function plotsOf({ runs: [first] }: Result, [fit]: readonly Fits[]): Page["plots"] {
+  const { models } = first!;
+  const losses = models.flatMap(({ points }) => points.map(({ loss }) => loss));
+  const { intercept, exponent } = fit!;
+  const fitted = rangeOf(first!).map((at) => [at, Math.exp(intercept - exponent * Math.log(at * 1e9))] as const);
+  return {
+    compute: {
+      title: "Held-out loss against training compute (seed 1)",
+      x: { title: "compute, 10⁹ operations", log: true },
+      y: { title: "nats per character", log: true, domain: [0.94 * Math.min(...losses), 1.03 * Math.max(...losses)] },
+      lines: {
+        ...Object.fromEntries(
+          models.map(({ width, points }) => [`width ${width}`, points.map(({ flops, loss }) => [flops / 1e9, loss])]),
+        ),
+        "power law": fitted,
+      },
+    },
+  };
+}
+
 export const scale: Experiment<Result> = {
   name: "scale",
   title: "How does the loss fall with compute?",
@@ -228,132 +363,17 @@ export const scale: Experiment<Result> = {
     return { layers, contextLength, batchSize, vocabularySize, trainTokens: book.train.length, runs };
   },
 
-  page({ layers, contextLength, batchSize, vocabularySize, trainTokens, runs }) {
-    const [first] = runs as [Run];
-    const fits = runs.map(fitsOf);
-    const of = (value: (fits: Fits) => number): string => withMargin(fits.map(value));
-    const mean = (value: (fits: Fits) => number): number => meanOf(fits.map(value));
-    const widths = first.models.map(({ width }) => width);
-    const moments = first.models[0]!.points.map(({ tokens }) => tokens);
-    const lossRows = first.models.map(({ width, points }, model) => [
-      width,
-      short(points[0]!.parameters),
-      ...moments.map((_, i) => withMargin(runs.map(({ models }) => models[model]!.points[i]!.loss))),
-    ]);
-    const lawRows = [
-      ["exponent of the size, α", of(({ law }) => law.alpha), "0.34", "0.076 (1)"],
-      ["exponent of the tokens, β", of(({ law }) => law.beta), "0.28", "0.095 (1)"],
-      ["irreducible loss E, nats per token", of(({ law }) => law.irreducible), "1.69", "0"],
-      ["exponent of the loss by compute", of(({ exponent }) => exponent), "–", "0.050"],
-      ["growth a of the best size, by the law", of(({ growthByLaw }) => growthByLaw), "0.46", "–"],
-      ["growth a of the best size, along the frontier (2)", of(({ growth }) => growth), "0.50", "0.73"],
-    ];
-    const losses = first.models.flatMap(({ points }) => points.map(({ loss }) => loss));
-    const gigaflops = ({ flops }: Point): number => flops / 1e9;
-    const frontier = frontierOf(first);
-    const [fit] = fits as [Fits];
-    const ends = [frontier[0]!, frontier.at(-1)!].map(gigaflops);
-    const fitted = ends.map((at): [number, number] => [
-      at,
-      Math.exp(fit.intercept - fit.exponent * Math.log(at * 1e9)),
-    ]);
-    const explained = mean((one) => one.explained);
-    const error = mean(({ law }) => law.error);
-    const seen = moments.at(-1)!;
-    const embedded = first.models.map(({ width, points }) => (vocabularySize * width) / points[0]!.parameters);
-    const miss = mean(({ measured, predicted }) => Math.abs(predicted / measured - 1));
+  page(result) {
+    const fits = result.runs.map(fitsOf);
     return {
-      text: `## Question
-
-If a model may cost so many operations of training, how large should it be, how many tokens should it see, and how good will it
-get?
-
-## What the papers say
-
-Kaplan et al. 2020 ("Scaling Laws for Neural Language Models", arXiv:2001.08361) find that the loss of the best model falls as a power
-of compute, L ∝ C^−0.05, and that the best size grows fast, N ∝ C^0.73. Hoffmann et al. 2022 ("Training Compute-Optimal Large Language
-Models", arXiv:2203.15556) fit L(N, D) = E + A/N^α + B/D^β and find that size and data should grow alike, N ∝ C^0.5. They explain the
-difference by learning rates whose decay did not fit the length of a run.
-
-## Method
-
-GPTs with ${layers} layers and widths from ${widths[0]} to ${widths.at(-1)} (heads of 8, a context of ${contextLength}) learn the characters of Moby Dick (${vocabularySize} of them, ${short(trainTokens)} for
-training), ${batchSize * contextLength} in each step. ${seen <= trainTokens ? "No character is seen twice. " : ""}The learning rate is 0.2/width, 0.01 at most, and stays the same; the
-loss of held-out text is measured with weights that are averaged over about a tenth of the steps so far. That does what a decay of the
-learning rate would do, so that every length of a run has its own "decay" (Hägele et al. 2024, arXiv:2405.18392), and Hoffmann's
-objection does not apply. All is repeated with ${runs.length} seeds, which set weights and the order of the data.
-
-- **N** is the number of parameters without positions; the token embedding counts once, since it is the output projection as well.
-- **Compute** C is 6 · (N + layers · ${contextLength} · width) for each token: products and attention, forward and backward.
-- The **frontier** has the points that no cheaper point beats. Its power law is a line through the logarithms.
-- **E, A, B, α and β** are fitted to all points of a seed, by least squares of the relative errors.
-
-## What was found
-
-![Loss against compute](plot:compute)
-
-Each line is a size, each point twice the tokens of the one before; the line "power law" is fitted to the frontier of the same seed. The
-table has the held-out loss in nats per character.
-
-${table(["width", "N", ...moments.map((tokens) => `${short(tokens)} tokens`)], lossRows)}
-
-The next table has the fits, and what the papers give for text in subwords.
-
-${table(["", "here", "Hoffmann et al.", "Kaplan et al."], lawRows)}
-
-(1) Kaplan et al. fit size and data without an irreducible loss, which makes exponents smaller.
-(2) Without the points of the smallest and the largest size, since no smaller or larger one could have beaten them.
-
-The power law explains ${percent(explained, 1)} of the variance of the frontier's logarithms, and the law of N and D fits all points
-with a relative error of ${percent(error, 1)}. The values are means over the seeds with 95 % intervals (Student's t).
-
-**A test of the law.** Fitted without the model of width ${widths.at(-1)}, it predicts the loss of that model after ${short(seen)} tokens as ${of(({ predicted }) => predicted)};
-measured were ${of(({ measured }) => measured)}. The predictions are off by ${percent(miss, 1)} on average${miss > 3 * error ? ", several times the error of the fit" : ""}.
-
-## Conclusion
-
-Twice the compute lowers the loss of the best model to ${percent(
-        mean(({ exponent }) => 2 ** -exponent),
-        1,
-      )} of what it was. ${
-        explained > 0.98
-          ? `That is a power law over the ${round(Math.log10(ends[1]! / ends[0]!))} orders of magnitude of compute that fit here.`
-          : `A power law describes the ${round(Math.log10(ends[1]! / ends[0]!))} orders of magnitude of compute that fit here only roughly.`
-      } ${successionOf(runs)}
-
-The best size grows as C^${round(mean(({ growth }) => growth))} along the frontier and as C^${round(mean(({ growthByLaw }) => growthByLaw))} by the law. ${nearerOf(fits)}${endsOf(runs)}
-
-## Where it differs from the papers, and why
-
-${
-  mean(({ exponent }) => exponent) > 0.05
-    ? `The exponent of compute is larger than Kaplan's 0.05. The likely reason is that these runs have far less compute than most of the papers'
-(${round(ends[1]! / 1e3)} · 10¹² operations at most) and are at the beginning of the curve, where the frequencies of characters and of their neighbours are still being learned.`
-    : `The exponent of compute is no larger than Kaplan's 0.05.`
-} The irreducible loss is that of a character, not of a subword${irreducibleOf(fits)}.
-${dataOf(runs)} Kaplan et al. leave the embedding out of N; here it is ${percent(embedded.at(-1)!)} of the largest model's parameters
-and ${percent(embedded[0]!)} of the smallest's.
-`,
-      plots: {
-        compute: {
-          title: "Held-out loss against training compute (seed 1)",
-          x: { title: "compute, 10⁹ operations", log: true },
-          y: {
-            title: "nats per character",
-            log: true,
-            domain: [0.94 * Math.min(...losses), 1.03 * Math.max(...losses)],
-          },
-          lines: {
-            ...Object.fromEntries(
-              first.models.map(({ width, points }) => [
-                `width ${width}`,
-                points.map((point): [number, number] => [gigaflops(point), point.loss]),
-              ]),
-            ),
-            "power law": fitted,
-          },
-        },
-      },
+      text: sections(
+        introduction,
+        method(result),
+        findings(result, fits),
+        conclusion(result, fits),
+        differences(result, fits),
+      ),
+      plots: plotsOf(result, fits),
     };
   },
 };

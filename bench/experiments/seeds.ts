@@ -32,6 +32,11 @@ export function percentWithMargin(values: readonly number[]): string {
   return `${percent(mean, 1).replace(" %", "")} ± ${percent(margin, 1)}`;
 }
 
+/** Returns the differences of two lists of values, seed by seed. */
+export function minus(a: readonly number[], b: readonly number[]): number[] {
+  return a.map((value, i) => value - b[i]!);
+}
+
 /**
  * Returns what one difference per seed tells: 1 if it is above 0, −1 if it is below, and 0 if its 95 % confidence interval
  * contains 0 or there are too few seeds for one.

@@ -3,7 +3,7 @@ import { AdamW, argmax, crossEntropy, type FloatTensor, GPT, type IntTensor, mea
 import { noGrad, reshape, scope, softmax, sum, tensor } from "heed";
 import { addTo, causalTrace, type PatchSite, replaceWith, run, runWithCache, runWithGradients } from "heed/inspect";
 import { type Draw, drawFrom, shuffled } from "./draw.js";
-import { type Experiment, percent, table } from "./experiment.js";
+import { type Experiment, type Page, percent, sections, table } from "./experiment.js";
 import {
   drawBatch,
   type Fact,
@@ -34,10 +34,8 @@ const editPlaces = { subject: lastName, last: lastWord } as const;
 type EditAt = keyof typeof editPlaces;
 const editNames: Record<EditAt, string> = { subject: "last name", last: "last word" };
 
-/** Outcome of edits at one layer and one position, as means over the edited facts. */
-interface Edits {
-  layer: number;
-  at: EditAt;
+/** Outcome of an edit, or the means of several. */
+interface Outcome {
   /** Share of edits after which the model gives the new answer. */
   edited: number;
   /** Share of edits after which it gives the new answer to the other phrasing. */
@@ -48,6 +46,12 @@ interface Edits {
   sameRelation: number;
   /** Share of all other facts whose answer stays. */
   others: number;
+}
+
+/** Outcome of edits at one layer and one position, as means over the edited facts. */
+interface Edits extends Outcome {
+  layer: number;
+  at: EditAt;
 }
 
 interface Run {
@@ -189,9 +193,9 @@ class Editor {
   async try(layer: number, at: EditAt, chosen: readonly number[]): Promise<Edits> {
     this.#before = await this.#answers();
     const moment = await this.#secondMoment(layer);
-    const outcomes: Omit<Edits, "layer" | "at">[] = [];
+    const outcomes: Outcome[] = [];
     for (const index of chosen) outcomes.push(await this.#edit(layer, editPlaces[at], index, moment));
-    const average = (name: Exclude<keyof Edits, "layer" | "at">): number => meanOf(outcomes.map((one) => one[name]));
+    const average = (name: keyof Outcome): number => meanOf(outcomes.map((one) => one[name]));
     return {
       ...{ layer, at, edited: average("edited"), paraphrased: average("paraphrased") },
       ...{ sameSubject: average("sameSubject"), sameRelation: average("sameRelation"), others: average("others") },
@@ -227,12 +231,7 @@ class Editor {
     return moment;
   }
 
-  async #edit(
-    layer: number,
-    position: number,
-    index: number,
-    moment: Float64Array,
-  ): Promise<Omit<Edits, "layer" | "at">> {
+  async #edit(layer: number, position: number, index: number, moment: Float64Array): Promise<Outcome> {
     const { model, facts } = this;
     const fact = facts[index]!;
     const wanted = otherObject(fact, this.draw);
@@ -323,14 +322,38 @@ async function measure(seed: number, size: Size): Promise<{ run: Run; parameters
   };
 }
 
+/** Returns grids as one that has the means of their cells. */
+function averageGrid(grids: readonly number[][][]): number[][] {
+  return grids[0]!.map((row, layer) => row.map((_, place) => meanOf(grids.map((grid) => grid[layer]![place]!))));
+}
+
+/** Returns the share that comes back if a site is restored, as means over the seeds: `[layer][position]`. */
+function restoredAt(runs: readonly Run[], site: Site): number[][] {
+  return averageGrid(runs.map(({ restored }) => restored[site]));
+}
+
+/** Returns the layer and the position of the MLP that brings back most. */
+function bestMlp(runs: readonly Run[]): [layer: number, place: number] {
+  const cells = restoredAt(runs, "hook_mlp_out").flatMap((row, layer) =>
+    row.map((share, place) => ({ layer, place, share })),
+  );
+  const { layer, place } = cells.sort((a, b) => b.share - a.share)[0]!;
+  return [layer, place];
+}
+
+/** Returns a number of the edits at one position and one layer, one for each seed. */
+function editsOf(runs: readonly Run[], at: EditAt, layer: number, name: keyof Outcome): number[] {
+  return runs.map(({ edits }) => edits.find((one) => one.at === at && one.layer === layer)![name]);
+}
+
 /** Returns the end of the page: what follows from the numbers. */
-function conclusion(runs: readonly Run[], layers: number, bestLayer: number, bestPlace: number): string {
+function conclusion({ layers, runs }: Result): string {
+  const [bestLayer, bestPlace] = bestMlp(runs);
   const mean = (value: (run: Run) => number): string => percent(meanOf(runs.map(value)));
-  const edit = (at: EditAt, layer: number, name: Exclude<keyof Edits, "layer" | "at">): number =>
-    meanOf(runs.map(({ edits }) => edits.find((one) => one.at === at && one.layer === layer)![name]));
+  const edit = (at: EditAt, layer: number, name: keyof Outcome): number => meanOf(editsOf(runs, at, layer, name));
   const all = Array.from({ length: layers }, (_, layer) => layer);
-  const restores = (layer: number): number =>
-    meanOf(runs.map(({ restored }) => restored.hook_mlp_out[layer]![bestPlace]!));
+  const restored = restoredAt(runs, "hook_mlp_out");
+  const restores = (layer: number): number => restored[layer]![bestPlace]!;
   const weakest = all.reduce((least, layer) => (restores(layer) < restores(least) ? layer : least));
   const atLast = meanOf(all.map((layer) => edit("last", layer, "edited")));
   const bestAtName = all.reduce((best, layer) =>
@@ -360,6 +383,95 @@ they mostly wait for it. The value for an edit is found without the paper's term
 which may be why other facts of a subject change after edits at its name.`;
 }
 
+/** Sections on the question and the papers, which are the same for every result. */
+const introduction = `## Question
+
+Which values of a trained model carry a fact, and is there a single weight that holds it?
+
+## What the papers say
+
+Meng et al. 2022 ("Locating and Editing Factual Associations in GPT", arXiv:2202.05262) blur the subject of a sentence with
+noise and restore one value of the clean run at a time (*causal tracing*). The MLPs of middle layers at the last token
+of the subject bring most of the answer back. They conclude that these MLPs hold the fact, and change it with an edit of
+rank one to one weight (ROME). Hase et al. 2023 ("Does Localization Inform Editing?", arXiv:2301.04213) find that edits
+succeed as well in layers where tracing finds nothing.`;
+
+/** Returns the section on the method. */
+function method({ subjects, facts, layers, width, parameters, edited, draws, runs }: Result): string {
+  return `## Method
+
+A GPT with ${layers} layers, a width of ${width} and ${parameters} parameters learns ${facts} facts that do not exist anywhere else:
+${subjects} subjects, each with a first and a last name that others share, times 4 relations, each with one of 12 answers
+drawn at random. A sentence is 0 to ${longestPrefix} filler words, the two names, and two words that name the relation in one of two
+phrasings; only the answer after them is trained. Everything is repeated with ${runs.length} seeds, which set facts, weights and
+order; the models then know ${percentWithMargin(runs.map((run) => run.accuracy))} of their facts.
+
+- **Causal tracing** (\`causalTrace\`): both names get normal noise with three times the standard deviation of the
+  embeddings, in ${draws} sentences with one draw each. The value of a cell is the share of the lost probability of the
+  right answer that comes back if one value is restored.
+- **Ablation**: one MLP's output at one position is replaced by its mean over all facts.
+- **ROME**: ${edited} facts for each seed get another answer of the same relation. The key is the mean input of the MLP's second
+  weight over 8 prefixes; the value is found by gradient descent (Adam) on what the MLP adds; the weight gets the update
+  of rank one that maps the key to the value and changes other inputs least, by their second moment. Each edit is made
+  in one layer, at the last name or at the last word, and undone before the next.`;
+}
+
+/** Returns the section on what comes back if values are restored, and on what is lost without them. */
+function traceSection({ runs }: Result): string {
+  const percents = (shares: readonly number[]): string[] => shares.map((share) => percent(share));
+  const traceRows = sites.flatMap((site) =>
+    restoredAt(runs, site).map((row, layer) => [siteNames[site], layer, ...percents(row)]),
+  );
+  const without = averageGrid(runs.map((run) => run.without)).map((row, layer) => [layer, ...percents(row)]);
+  const [bestLayer, bestPlace] = bestMlp(runs);
+  const byLayer = runs.map(({ restored }) => restored.hook_mlp_out.map((row) => row[bestPlace]!));
+  const single = byLayer.map((shares) => Math.max(...shares));
+  const summed = byLayer.map((shares) => shares.reduce((total, share) => total + share, 0));
+  const together = runs.map((run) => run.together[bestPlace]!);
+  return `## What comes back
+
+![What the MLP of one layer brings back](plot:trace)
+
+${table(["restored", "layer", ...places], traceRows)}
+
+The best single MLP is that of layer ${bestLayer} at the ${places[bestPlace]}. The best MLP at this position brings back
+${percentWithMargin(single)}, all MLPs of the position together ${percentWithMargin(together)}, and the sum over single layers is
+${percentWithMargin(summed)}. (Clean probability: ${percentWithMargin(runs.map((run) => run.clean))}; with noise: ${percentWithMargin(runs.map((run) => run.corrupted))}.)
+
+The next table has the share of facts that stay right **without** the MLP of one layer at one position:
+
+${table(["layer", ...places], without)}`;
+}
+
+/** Returns the section on edits. */
+function editSection({ layers, runs }: Result): string {
+  const outcomes = ["edited", "paraphrased", "sameSubject", "sameRelation", "others"] as const;
+  const rows = (Object.keys(editPlaces) as EditAt[]).flatMap((at) =>
+    Array.from({ length: layers }, (_, layer) => [
+      editNames[at],
+      layer,
+      ...outcomes.map((name) => percentWithMargin(editsOf(runs, at, layer, name))),
+    ]),
+  );
+  return `## What an edit changes
+
+${table(["edited at", "layer", "new answer", "in the other phrasing", "same subject stays", "same relation stays", "others stay"], rows)}
+
+All intervals are 95 % intervals over the seeds (Student's t).`;
+}
+
+function plotsOf({ runs }: Result): Page["plots"] {
+  const grid = restoredAt(runs, "hook_mlp_out");
+  return {
+    trace: {
+      title: "Share of the lost probability that one MLP brings back",
+      x: { title: "layer" },
+      y: { title: "share" },
+      lines: Object.fromEntries(places.map((place, i) => [place, grid.map((row, layer) => [layer, row[i]!])])),
+    },
+  };
+}
+
 export const storedFacts: Experiment<Result> = {
   name: "stored-facts",
   title: "Where are facts stored?",
@@ -381,97 +493,8 @@ export const storedFacts: Experiment<Result> = {
     return { subjects, facts, layers, width, parameters, edited, draws, runs };
   },
 
-  page({ subjects, facts, layers, width, parameters, edited, draws, runs }) {
-    const average = (grids: readonly number[][][]): number[][] =>
-      grids[0]!.map((row, layer) => row.map((_, place) => meanOf(grids.map((grid) => grid[layer]![place]!))));
-    const grids = sites.map((site) => [site, average(runs.map(({ restored }) => restored[site]))] as const);
-    const traceRows = grids.flatMap(([site, grid]) =>
-      grid.map((row, layer) => [siteNames[site], layer, ...row.map((share) => percent(share))]),
-    );
-    const mlp = grids.find(([site]) => site === "hook_mlp_out")![1];
-    const [bestLayer, bestPlace] = mlp
-      .flatMap((row, layer) => row.map((share, place) => [layer, place, share] as const))
-      .sort((a, b) => b[2] - a[2])[0]!;
-    const single = runs.map(({ restored }) => Math.max(...restored.hook_mlp_out.map((row) => row[bestPlace]!)));
-    const summed = runs.map(({ restored }) => restored.hook_mlp_out.reduce((total, row) => total + row[bestPlace]!, 0));
-    const together = runs.map((run) => run.together[bestPlace]!);
-    const without = average(runs.map((run) => run.without)).map((row, layer) => [
-      layer,
-      ...row.map((share) => percent(share)),
-    ]);
-    const combined = (at: EditAt, layer: number, name: Exclude<keyof Edits, "layer" | "at">): string =>
-      percentWithMargin(runs.map(({ edits }) => edits.find((one) => one.at === at && one.layer === layer)![name]));
-    const editRows = (Object.keys(editPlaces) as EditAt[]).flatMap((at) =>
-      Array.from({ length: layers }, (_, layer) => [
-        editNames[at],
-        layer,
-        ...(["edited", "paraphrased", "sameSubject", "sameRelation", "others"] as const).map((name) =>
-          combined(at, layer, name),
-        ),
-      ]),
-    );
-    const line = (place: number, grid: number[][]): [number, number][] =>
-      grid.map((row, layer) => [layer, row[place]!] as [number, number]);
-    return {
-      text: `## Question
-
-Which values of a trained model carry a fact, and is there a single weight that holds it?
-
-## What the papers say
-
-Meng et al. 2022 ("Locating and Editing Factual Associations in GPT", arXiv:2202.05262) blur the subject of a sentence with
-noise and restore one value of the clean run at a time (*causal tracing*). The MLPs of middle layers at the last token
-of the subject bring most of the answer back. They conclude that these MLPs hold the fact, and change it with an edit of
-rank one to one weight (ROME). Hase et al. 2023 ("Does Localization Inform Editing?", arXiv:2301.04213) find that edits
-succeed as well in layers where tracing finds nothing.
-
-## Method
-
-A GPT with ${layers} layers, a width of ${width} and ${parameters} parameters learns ${facts} facts that do not exist anywhere else:
-${subjects} subjects, each with a first and a last name that others share, times 4 relations, each with one of 12 answers
-drawn at random. A sentence is 0 to ${longestPrefix} filler words, the two names, and two words that name the relation in one of two
-phrasings; only the answer after them is trained. Everything is repeated with ${runs.length} seeds, which set facts, weights and
-order; the models then know ${percentWithMargin(runs.map((run) => run.accuracy))} of their facts.
-
-- **Causal tracing** (\`causalTrace\`): both names get normal noise with three times the standard deviation of the
-  embeddings, in ${draws} sentences with one draw each. The value of a cell is the share of the lost probability of the
-  right answer that comes back if one value is restored.
-- **Ablation**: one MLP's output at one position is replaced by its mean over all facts.
-- **ROME**: ${edited} facts for each seed get another answer of the same relation. The key is the mean input of the MLP's second
-  weight over 8 prefixes; the value is found by gradient descent (Adam) on what the MLP adds; the weight gets the update
-  of rank one that maps the key to the value and changes other inputs least, by their second moment. Each edit is made
-  in one layer, at the last name or at the last word, and undone before the next.
-
-## What comes back
-
-![What the MLP of one layer brings back](plot:trace)
-
-${table(["restored", "layer", ...places], traceRows)}
-
-The best single MLP is that of layer ${bestLayer} at the ${places[bestPlace]}. The best MLP at this position brings back
-${percentWithMargin(single)}, all MLPs of the position together ${percentWithMargin(together)}, and the sum over single layers is
-${percentWithMargin(summed)}. (Clean probability: ${percentWithMargin(runs.map((run) => run.clean))}; with noise: ${percentWithMargin(runs.map((run) => run.corrupted))}.)
-
-The next table has the share of facts that stay right **without** the MLP of one layer at one position:
-
-${table(["layer", ...places], without)}
-
-## What an edit changes
-
-${table(["edited at", "layer", "new answer", "in the other phrasing", "same subject stays", "same relation stays", "others stay"], editRows)}
-
-All intervals are 95 % intervals over the seeds (Student's t).
-
-${conclusion(runs, layers, bestLayer, bestPlace)}
-`,
-      plots: {
-        trace: {
-          title: "Share of the lost probability that one MLP brings back",
-          x: { title: "layer" },
-          y: { title: "share" },
-          lines: Object.fromEntries(places.map((place, i) => [place, line(i, mlp)])),
-        },
-      },
-    };
+  page(result) {
+    const text = sections(introduction, method(result), traceSection(result), editSection(result), conclusion(result));
+    return { text, plots: plotsOf(result) };
   },
 };

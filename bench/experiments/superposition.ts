@@ -21,8 +21,8 @@ import {
 import { evaluateSparseAutoencoder, trainSparseAutoencoder } from "heed/inspect";
 import { Matrix, SingularValueDecomposition } from "ml-matrix";
 import { type Draw, drawFrom, normalFrom } from "./draw.js";
-import { type Experiment, percent, round, table } from "./experiment.js";
-import { clearSign, meanOf, percentWithMargin, withMargin } from "./seeds.js";
+import { type Experiment, type Page, percent, round, sections, table } from "./experiment.js";
+import { clearSign, meanOf, minus, percentWithMargin, withMargin } from "./seeds.js";
 
 /** Probability that a feature is active in the models that are taken apart. */
 const probed = 0.03;
@@ -262,11 +262,27 @@ async function measure(seed: number, size: Size): Promise<Run> {
   return { seed, toys, ...apart! };
 }
 
+/** Returns the densities of the toy models, from all features active to few. */
+function densitiesOf([first]: readonly Run[]): number[] {
+  return first!.toys.map(({ density }) => density);
+}
+
+/** Returns the toy models of a density, one for each seed. */
+function toysAt(runs: readonly Run[], density: number): Toy[] {
+  return runs.map(({ toys }) => toys.find((toy) => toy.density === density)!);
+}
+
+/** Returns the autoencoders with an index, one for each seed. */
+function autoencodersAt(runs: readonly Run[], index: number): Autoencoder[] {
+  return runs.map(({ autoencoders }) => autoencoders[index]!);
+}
+
+const nameOf = ({ kind, size }: Autoencoder): string => `${kinds[kind]}, ${size} features`;
+
 /** Returns the conclusion: what follows from the numbers. */
-function verdict(runs: readonly Run[], { features, width }: { features: number; width: number }): string {
-  const densities = runs[0]!.toys.map(({ density }) => density);
-  const keptAt = (density: number): number[] =>
-    runs.map(({ toys }) => toys.find((toy) => toy.density === density)!.features);
+function verdict({ features, width, runs }: Result): string {
+  const densities = densitiesOf(runs);
+  const keptAt = (density: number): number[] => toysAt(runs, density).map((toy) => toy.features);
   const [dense, sparse] = [keptAt(densities[0]!), keptAt(densities.at(-1)!)];
   const [few, many] = [meanOf(dense), meanOf(sparse)];
   const packs = clearSign(sparse.map((count) => count - width)) === 1;
@@ -278,40 +294,168 @@ function verdict(runs: readonly Run[], { features, width }: { features: number; 
         : `The intervals do not show that ${width} dimensions hold more than ${width} features.`;
 
   const all = runs[0]!.autoencoders;
-  const of = (index: number, value: (one: Autoencoder) => number): number[] =>
-    runs.map(({ autoencoders }) => value(autoencoders[index]!));
-  const foundBy = (index: number): number[] => of(index, (one) => one.found);
-  const nameOf = (index: number): string => `${kinds[all[index]!.kind]}, ${all[index]!.size} features`;
+  const foundBy = (index: number): number[] => autoencodersAt(runs, index).map((one) => one.found);
   const order = [...all.keys()].sort((a, b) => meanOf(foundBy(b)) - meanOf(foundBy(a)));
   const best = order[0]!;
   const shares = foundBy(best);
-  const beats = (kind: "components" | "random"): boolean =>
-    clearSign(runs.map((run, i) => shares[i]! - run[kind].found)) === 1;
-  const others = (["components", "random"] as const).map((kind) => percent(meanOf(runs.map((run) => run[kind].found))));
-  const recovered =
-    beats("components") && beats("random")
-      ? `The components are at right angles and as many as dimensions, so that they cannot be all features; the autoencoder is told only that few
+  const others = (["components", "random"] as const).map((kind) => runs.map((run) => run[kind].found));
+  const recovered = others.every((other) => clearSign(minus(shares, other)) === 1)
+    ? `The components are at right angles and as many as dimensions, so that they cannot be all features; the autoencoder is told only that few
 features are active at once, and that ${meanOf(shares) > 0.9 ? "is enough to find nearly all of them" : "finds part of them"}.`
-      : "These differences are not clear of the seeds' intervals, so the runs do not show that sparsity tells the features apart.";
+    : "These differences are not clear of the seeds' intervals, so the runs do not show that sparsity tells the features apart.";
   const rest = order.filter((index) => all[index]!.kind !== all[best]!.kind);
   const second = rest[0]!;
-  const matters = clearSign(foundBy(second).map((share, i) => shares[i]! - share)) === 1;
-  const [active, needed] = [meanOf(of(second, (one) => one.active)), meanOf(runs.map((run) => run.active))];
+  const matters = clearSign(minus(shares, foundBy(second))) === 1;
+  const active = meanOf(autoencodersAt(runs, second).map((one) => one.active));
+  const needed = meanOf(runs.map((run) => run.active));
   const kindsText = matters
-    ? `The kind of autoencoder matters: the best of another kind (${nameOf(second)}) finds ${percent(meanOf(foundBy(second)))}. ${
+    ? `The kind of autoencoder matters: the best of another kind (${nameOf(all[second]!)}) finds ${percent(meanOf(foundBy(second)))}. ${
         active > 2 * needed
           ? `It has ${round(active)} active features for each state, where ${round(needed)} are needed. A likely reason is that an encoder is one product: with so
 many directions in ${width} dimensions, a state of one feature also points along its neighbours, and a penalty or a threshold does not silence them as
 TopK does.`
           : ""
       }`
-    : `Between the kinds of autoencoders there is no clear difference: the best of another kind (${nameOf(second)}) finds ${percent(meanOf(foundBy(second)))}.`;
-  return `With all features active the models keep ${round(few)} of ${features}, with a density of ${round(100 * densities.at(-1)!)} % they keep ${round(many)}. ${crowd}
+    : `Between the kinds of autoencoders there is no clear difference: the best of another kind (${nameOf(all[second]!)}) finds ${percent(meanOf(foundBy(second)))}.`;
+  return `## Conclusion
 
-The best autoencoder (${nameOf(best)}) finds ${percent(meanOf(shares))} of the kept features from the states alone, the principal components ${others[0]}, and
-random directions ${others[1]}. ${recovered}
+With all features active the models keep ${round(few)} of ${features}, with a density of ${round(100 * densities.at(-1)!)} % they keep ${round(many)}. ${crowd}
+
+The best autoencoder (${nameOf(all[best]!)}) finds ${percent(meanOf(shares))} of the kept features from the states alone, the principal components ${percent(meanOf(others[0]!))}, and
+random directions ${percent(meanOf(others[1]!))}. ${recovered}
 
 ${kindsText}`;
+}
+
+/** Sections on the question and the papers, which are the same for every result. */
+const introduction = `## Question
+
+Can a layer keep more features than it has dimensions, when does it do so, and can the features be found again from its states alone?
+
+## What the papers say
+
+Elhage et al. 2022 ("Toy Models of Superposition", arXiv:2209.10652) train models that pass many features through few numbers. If all
+features are active at once, the model keeps the most important ones, one for each dimension. The sparser they are, the more of them it
+keeps, in directions that are not at right angles (*superposition*): two that interfere are seldom active together. Bricken et al. 2023
+("Towards Monosemanticity") and Cunningham et al. 2023 (arXiv:2309.08600) take such states apart with sparse autoencoders.`;
+
+/** Returns the section on the method. */
+function method({ features, width, importance, steps, batchSize, samples, autoencoderSteps, runs }: Result): string {
+  return `## Method
+
+The model is x̂ = relu(x·W·Wᵀ + b), with ${features} features x and a W that leaves them ${width} numbers. A feature is 0 or, with a probability that
+is the same for all (its *density*), between 0 and 1. The squared error of feature i counts ${importance}ⁱ. Models for each density are trained for
+${steps} steps of ${batchSize} samples (AdamW), with ${runs.length} seeds.
+
+- A feature is **kept** if its row of W is longer than ${kept}.
+- **Interference** of a kept feature is the sum of its squared cosines with the others.
+- **Loss** is relative to that of an output of 0.
+
+Then the hidden states x·W of ${samples} samples at a density of ${round(100 * probed)} % are taken apart by sparse autoencoders, which see nothing
+of W or x (\`trainSparseAutoencoder\`, ${autoencoderSteps} steps of 512 states): those with an L1 penalty, TopK autoencoders that keep the two largest
+features of a state, and JumpReLU autoencoders, which learn a threshold for each feature. A feature is **found** if a direction of the decoder has
+a cosine of more than ${found} with it.`;
+}
+
+/** Returns the sizes of the autoencoders. */
+function sizesOf([first]: readonly Run[]): number[] {
+  return [...new Set(first!.autoencoders.map(({ size }) => size))];
+}
+
+/** Returns the rows of the table of toy models, one for each density. */
+function toyRows(runs: readonly Run[]): string[][] {
+  return densitiesOf(runs).map((density) => {
+    const toys = toysAt(runs, density);
+    return [
+      `${round(100 * density)} %`,
+      withMargin(toys.map((toy) => toy.features)),
+      withMargin(toys.map(({ interference }) => (interference < 1e-5 ? 0 : interference))),
+      withMargin(toys.map((toy) => toy.loss)),
+    ];
+  });
+}
+
+/** Returns the rows of the table of directions: those of the autoencoders and those that they are compared with. */
+function recoveryRows({ width, runs }: Result): string[][] {
+  const row = (name: string, recoveries: readonly Recovery[], ...rest: string[]): string[] => [
+    name,
+    percentWithMargin(recoveries.map((one) => one.found)),
+    withMargin(recoveries.map((one) => one.cosine)),
+    ...rest,
+  ];
+  const autoencoders = runs[0]!.autoencoders.map((first, i) => {
+    const own = autoencodersAt(runs, i);
+    const [active, explained] = [own.map((one) => one.active), own.map((one) => one.explained)];
+    return row(nameOf(first), own, withMargin(active), percentWithMargin(explained));
+  });
+  const [components, random] = [runs.map((run) => run.components), runs.map((run) => run.random)];
+  return [
+    ...autoencoders,
+    row(`principal components, ${width}`, components, "–", "100.0 %"),
+    row(`random directions, ${sizesOf(runs).at(-1)}`, random, "–", "–"),
+  ];
+}
+
+/** Returns the section on what was found. */
+function findings(result: Result): string {
+  const { width, runs } = result;
+  return `## What was found
+
+![Features kept, against their density](plot:features)
+
+${table(["density", "features kept", "interference", "loss"], toyRows(runs))}
+
+![Squared length of each feature's direction](plot:lengths)
+
+At a density of ${round(100 * probed)} % the models keep ${withMargin(runs.map((run) => run.features))} features in ${width} dimensions, and ${round(meanOf(runs.map(({ active }) => active)))} are active at once on average.
+
+${table(["directions", "features found", "mean of the best cosine", "active at once", "variance explained"], recoveryRows(result))}
+
+The values are means over the seeds with 95 % intervals (Student's t).`;
+}
+
+/** Returns the section on where the experiment differs from the papers. */
+function differences({ features, importance, runs }: Result): string {
+  const penalised = runs.flatMap(({ autoencoders }) => autoencoders.filter(({ kind }) => kind === "standard"));
+  const explained = meanOf(penalised.map((one) => one.explained));
+  const factors = sizesOf(runs).map((size) => round(size / features));
+  return `## Where it differs from the papers, and why
+
+Elhage et al. draw the densities and importances of larger models as a phase diagram; here is one importance, a factor of ${importance} from each
+feature to the next. The autoencoders are told their number of features, ${factors.join(" or ")} times as many as the data have; in a language model nobody knows it. TopK is also told to keep two of them.${
+    explained < 0.995
+      ? " An L1\npenalty also makes activations smaller than they are, which lowers the variance that is explained."
+      : ""
+  }`;
+}
+
+function plotsOf({ features, width, runs }: Result): Page["plots"] {
+  const densities = densitiesOf(runs);
+  return {
+    features: {
+      title: `Features kept in ${width} dimensions`,
+      x: { title: "density, %", log: true, domain: [1, 100] },
+      y: { title: "features", domain: [0, features] },
+      lines: {
+        "features kept (mean of the seeds)": densities.map((density) => [
+          100 * density,
+          meanOf(toysAt(runs, density).map((toy) => toy.features)),
+        ]),
+        dimensions: densities.map((density) => [100 * density, width]),
+      },
+    },
+    lengths: {
+      title: "Squared length of each feature's direction (seed 1)",
+      x: { title: "feature, by falling importance" },
+      y: { title: "squared length" },
+      lines: Object.fromEntries(
+        runs[0]!.toys.map(({ density, lengths }) => [
+          `density ${round(100 * density)} %`,
+          lengths.map((length, i) => [i, length]),
+        ]),
+      ),
+    },
+  };
 }
 
 export const superposition: Experiment<Result> = {
@@ -336,129 +480,8 @@ export const superposition: Experiment<Result> = {
     return { features, width, importance, steps, batchSize, samples, autoencoderSteps, runs };
   },
 
-  page({ features, width, importance, steps, batchSize, samples, autoencoderSteps, runs }) {
-    const [first] = runs as [Run];
-    const densities = first.toys.map(({ density }) => density);
-    const at = (density: number, value: (toy: Toy) => number): number[] =>
-      runs.map(({ toys }) => value(toys.find((toy) => toy.density === density)!));
-    const toyRows = densities.map((density) => [
-      `${round(100 * density)} %`,
-      withMargin(at(density, (toy) => toy.features)),
-      withMargin(at(density, ({ interference }) => (interference < 1e-5 ? 0 : interference))),
-      withMargin(at(density, (toy) => toy.loss)),
-    ]);
-    const sizes = [...new Set(first.autoencoders.map(({ size }) => size))];
-    const recoveryRows = [
-      ...first.autoencoders.map(({ kind, size }, i) => {
-        const of = (value: (one: Autoencoder) => number): number[] =>
-          runs.map(({ autoencoders }) => value(autoencoders[i]!));
-        return [
-          `${kinds[kind]}, ${size} features`,
-          percentWithMargin(of((one) => one.found)),
-          withMargin(of((one) => one.cosine)),
-          withMargin(of((one) => one.active)),
-          percentWithMargin(of((one) => one.explained)),
-        ];
-      }),
-      [
-        `principal components, ${width}`,
-        percentWithMargin(runs.map(({ components }) => components.found)),
-        withMargin(runs.map(({ components }) => components.cosine)),
-        "–",
-        "100.0 %",
-      ],
-      [
-        `random directions, ${sizes.at(-1)}`,
-        percentWithMargin(runs.map(({ random }) => random.found)),
-        withMargin(runs.map(({ random }) => random.cosine)),
-        "–",
-        "–",
-      ],
-    ];
-    const explained = meanOf(
-      runs.flatMap(({ autoencoders }) =>
-        autoencoders.filter(({ kind }) => kind === "standard").map((one) => one.explained),
-      ),
-    );
-    return {
-      text: `## Question
-
-Can a layer keep more features than it has dimensions, when does it do so, and can the features be found again from its states alone?
-
-## What the papers say
-
-Elhage et al. 2022 ("Toy Models of Superposition", arXiv:2209.10652) train models that pass many features through few numbers. If all
-features are active at once, the model keeps the most important ones, one for each dimension. The sparser they are, the more of them it
-keeps, in directions that are not at right angles (*superposition*): two that interfere are seldom active together. Bricken et al. 2023
-("Towards Monosemanticity") and Cunningham et al. 2023 (arXiv:2309.08600) take such states apart with sparse autoencoders.
-
-## Method
-
-The model is x̂ = relu(x·W·Wᵀ + b), with ${features} features x and a W that leaves them ${width} numbers. A feature is 0 or, with a probability that
-is the same for all (its *density*), between 0 and 1. The squared error of feature i counts ${importance}ⁱ. Models for each density are trained for
-${steps} steps of ${batchSize} samples (AdamW), with ${runs.length} seeds.
-
-- A feature is **kept** if its row of W is longer than ${kept}.
-- **Interference** of a kept feature is the sum of its squared cosines with the others.
-- **Loss** is relative to that of an output of 0.
-
-Then the hidden states x·W of ${samples} samples at a density of ${round(100 * probed)} % are taken apart by sparse autoencoders, which see nothing
-of W or x (\`trainSparseAutoencoder\`, ${autoencoderSteps} steps of 512 states): those with an L1 penalty, TopK autoencoders that keep the two largest
-features of a state, and JumpReLU autoencoders, which learn a threshold for each feature. A feature is **found** if a direction of the decoder has
-a cosine of more than ${found} with it.
-
-## What was found
-
-![Features kept, against their density](plot:features)
-
-${table(["density", "features kept", "interference", "loss"], toyRows)}
-
-![Squared length of each feature's direction](plot:lengths)
-
-At a density of ${round(100 * probed)} % the models keep ${withMargin(runs.map((run) => run.features))} features in ${width} dimensions, and ${round(meanOf(runs.map(({ active }) => active)))} are active at once on average.
-
-${table(["directions", "features found", "mean of the best cosine", "active at once", "variance explained"], recoveryRows)}
-
-The values are means over the seeds with 95 % intervals (Student's t).
-
-## Conclusion
-
-${verdict(runs, { features, width })}
-
-## Where it differs from the papers, and why
-
-Elhage et al. draw the densities and importances of larger models as a phase diagram; here is one importance, a factor of ${importance} from each
-feature to the next. The autoencoders are told their number of features, ${sizes.map((size) => `${round(size / features)}`).join(" or ")} times as many as the data have; in a language model nobody knows it. TopK is also told to keep two of them.${
-        explained < 0.995
-          ? " An L1\npenalty also makes activations smaller than they are, which lowers the variance that is explained."
-          : ""
-      }
-`,
-      plots: {
-        features: {
-          title: `Features kept in ${width} dimensions`,
-          x: { title: "density, %", log: true, domain: [1, 100] },
-          y: { title: "features", domain: [0, features] },
-          lines: {
-            "features kept (mean of the seeds)": densities.map((density): [number, number] => [
-              100 * density,
-              meanOf(at(density, (toy) => toy.features)),
-            ]),
-            dimensions: densities.map((density): [number, number] => [100 * density, width]),
-          },
-        },
-        lengths: {
-          title: "Squared length of each feature's direction (seed 1)",
-          x: { title: "feature, by falling importance" },
-          y: { title: "squared length" },
-          lines: Object.fromEntries(
-            first.toys.map(({ density, lengths }) => [
-              `density ${round(100 * density)} %`,
-              lengths.map((length, i): [number, number] => [i, length]),
-            ]),
-          ),
-        },
-      },
-    };
+  page(result) {
+    const text = sections(introduction, method(result), findings(result), verdict(result), differences(result));
+    return { text, plots: plotsOf(result) };
   },
 };

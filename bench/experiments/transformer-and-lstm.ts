@@ -1,7 +1,7 @@
 /** Shows what the Transformer changed: it trains on all positions at once, while an LSTM reads one after the other. */
 import { AdamW, GPT, LstmLanguageModel, tensor } from "heed";
 import { mobyDick, type Book } from "./book.js";
-import { type Experiment, round, table } from "./experiment.js";
+import { type Experiment, type Page, round, sections, table } from "./experiment.js";
 import { LaunchRecorder, type StepPath } from "./launch-recorder.js";
 import { evaluateLoss, type LanguageModel, stepOf, train } from "./training.js";
 
@@ -133,6 +133,142 @@ function speedSizes(quick: boolean): { tokensPerBatch: number; lengths: number[]
   return { tokensPerBatch: 4096, lengths: [16, 32, 64, 128, 256, 512, 1024] };
 }
 
+/** Returns the beginning of the page. */
+function introduction({ parameters }: Result): string {
+  return `Until 2017 most language models were recurrent. An LSTM reads a text token by token and keeps what it has read in a
+state of fixed size, so step t + 1 cannot begin before step t is done. The Transformer has no such state: every
+position sees those before it, and all positions of a sequence are trained at once.
+
+In this experiment heed trains both on the same characters of Moby Dick, with the same optimiser and about as many
+parameters: a GPT of 4 blocks of width 128 (${parameters.Transformer} parameters), and an LSTM of 2 layers of width 224 (${parameters.LSTM}). In
+the LSTM, the products of the inputs are one matrix product over all steps, and each step of the recurrence is one
+product and one elementwise operation, the cell. heed runs all steps of a layer by one call.`;
+}
+
+/** Returns the section on the speed of training. */
+function speedSection({ tokensPerBatch, speed }: Result): string {
+  const ratios = speed.Transformer.map(([, rate], i) => rate / speed.LSTM[i]![1]);
+  return `## Speed against the length of the sequence
+
+Every batch has ${tokensPerBatch} tokens, so if the sequences are twice as long, there are half as many. The work of the LSTM
+is the same at every length, but more and more of it has to wait for the step before. The Transformer's attention
+costs more as the length grows, while its matrix products do not.
+
+The speed is that of the fastest of eight steps.
+
+![Training speed against sequence length](plot:speed)
+
+${table(
+  ["sequence length", "Transformer, tokens/s", "LSTM, tokens/s", "ratio"],
+  speed.Transformer.map(([length, rate], i) => [
+    length,
+    Math.round(rate),
+    Math.round(speed.LSTM[i]![1]),
+    Number(ratios[i]!.toFixed(2)),
+  ]),
+)}
+
+The Transformer trains ${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)} times as fast as the LSTM here. The difference is small because even a
+product of ${tokensPerBatch / speed.LSTM.at(-1)![0]} rows keeps two cores busy. The next section says what it would mean for a device with thousands of
+arithmetic units.`;
+}
+
+/** Returns the section on the operations of a step. */
+function pathSection({ tokensPerBatch, speed, paths }: Result): string {
+  const between = ({ work, path }: StepPath): number => round(work / path / 1e6);
+  const cellsOf = (step: StepPath): number[] => [step.launches, step.path, between(step)];
+  const rows = paths.Transformer.map(([length, step], i) => [length, ...cellsOf(step), ...cellsOf(paths.LSTM[i]![1])]);
+  const ends = (kind: Kind): [StepPath, StepPath] => [paths[kind][0]![1], paths[kind].at(-1)![1]];
+  const [[first, last], [shortest, longest]] = [ends("Transformer"), ends("LSTM")];
+  const [length, rate] = speed.LSTM.at(-1)!;
+  const stepSeconds = tokensPerBatch / rate;
+  const microseconds = 5;
+  const waiting = ({ path }: StepPath): string => ((path * microseconds) / 1000).toFixed(1);
+  return `## Steps that wait for each other
+
+An operation that reads what another one writes has to wait for it. The longest chain of such operations in a step of training (forward,
+backward and optimiser) is its *critical path*: more arithmetic units do not make it shorter. The table has, for both models, the number of
+operations that are launched in a step, the length of the critical path, and the work of the step divided by that length, in millions of
+arithmetic operations: what can be done between two operations that wait for each other. All are counted, not timed: the experiment looks at
+each operation that the addon receives, and which elements of memory it reads and writes. The operation for all steps of
+an LSTM counts as a product and a cell for each of them, which is what it enqueues on a CUDA card.
+
+${table(
+  [
+    "sequence length",
+    "Transformer, launches",
+    "critical path",
+    "work between, 10⁶",
+    "LSTM, launches",
+    "critical path",
+    "work between, 10⁶",
+  ],
+  rows,
+)}
+
+The Transformer's path has ${first.path === last.path ? `${first.path} operations at every length` : `${first.path} to ${last.path} operations`}, because all positions are computed at once. The LSTM's grows with
+the sequence, from ${shortest.path} to ${longest.path} operations, and the work between two of them shrinks to ${between(longest)} million. On two cores that is
+enough: a step took ${round(1000 * stepSeconds)} ms at length ${length}, ${round((1e6 * stepSeconds) / longest.path)} µs for each operation of the path. On a device on which an operation that waits for
+another takes at least ${microseconds} µs, however little it does, a step of the LSTM would take at least ${waiting(longest)} ms at length ${length}, and one of the
+Transformer ${waiting(last)} ms. (Kernels that keep an LSTM's state on the chip shorten the path.) That is what the Transformer
+changed: not the work, but how much of it can be done at once.`;
+}
+
+/** Returns the section on the loss during training. */
+function lossSection({ contextLength, batchSize, seconds, trials, learning, tokens }: Result): string {
+  const best = byKind((kind) => bestOf(trials[kind]));
+  const end = endOf(learning);
+  // The time at which the Transformer was as good as the LSTM at the end.
+  const caught = learning.Transformer.find(([, loss]) => loss <= end.LSTM);
+  const verdict =
+    end.Transformer < end.LSTM && caught
+      ? `The Transformer needs ${round(caught[0])} s to become as good as the LSTM is after ${seconds} s.`
+      : `At this size and in this time, the Transformer's loss does not fall below the LSTM's.`;
+  return `## Loss against time
+
+Each model trains for ${seconds} s on batches of ${batchSize} sequences of ${contextLength} characters. The time of evaluation does
+not count. The models take turns step by step, so that other work on the machine affects both alike. Each has the
+learning rate that was best for it in runs of ${seconds / 5} s:
+
+${table(
+  ["learning rate", ...kinds.map((kind) => `held-out loss of the ${kind}`)],
+  trials.Transformer.map(([lr, loss], i) => [lr, Number(loss.toFixed(3)), Number(trials.LSTM[i]![1].toFixed(3))]),
+)}
+
+![Held-out loss against training time](plot:learning)
+
+${table(
+  ["model", "learning rate", "characters seen", "held-out loss, nats per character"],
+  kinds.map((kind) => [kind, best[kind][0], tokens[kind], Number(end[kind].toFixed(3))]),
+)}
+
+${verdict}`;
+}
+
+/** Returns the held-out losses at the end of training. */
+function endOf(learning: Curves): Record<Kind, number> {
+  return byKind((kind) => learning[kind].at(-1)![1]);
+}
+
+function plotsOf({ speed, learning }: Result): Page["plots"] {
+  const fastest = Math.max(...kinds.flatMap((kind) => speed[kind].map(([, rate]) => rate)));
+  const lowest = Math.min(...Object.values(endOf(learning)));
+  return {
+    speed: {
+      title: "Training speed",
+      x: { title: "sequence length", log: true },
+      y: { title: "tokens a second", domain: [0, 1.1 * fastest] },
+      lines: speed,
+    },
+    learning: {
+      title: "Held-out loss on Moby Dick",
+      x: { title: "seconds of training" },
+      y: { title: "nats per character", domain: [Math.floor(10 * lowest) / 10, 3] },
+      lines: learning,
+    },
+  };
+}
+
 export const transformerAndLstm: Experiment<Result> = {
   name: "transformer-and-lstm",
   title: "What did the Transformer change?",
@@ -175,135 +311,7 @@ export const transformerAndLstm: Experiment<Result> = {
   },
 
   page(result) {
-    const { parameters, tokensPerBatch, speed, paths, contextLength, batchSize, seconds, trials, learning, tokens } =
-      result;
-    const pathRows = paths.Transformer.map(([length, transformer], i) => {
-      const lstm = paths.LSTM[i]![1];
-      const between = ({ work, path }: StepPath): number => round(work / path / 1e6);
-      return [
-        length,
-        transformer.launches,
-        transformer.path,
-        between(transformer),
-        lstm.launches,
-        lstm.path,
-        between(lstm),
-      ];
-    });
-    const [shortest, longest] = [paths.LSTM[0]![1], paths.LSTM.at(-1)![1]];
-    const stepSeconds = tokensPerBatch / speed.LSTM.at(-1)![1];
-    const microseconds = 5;
-    const waiting = ({ path }: StepPath): string => ((path * microseconds) / 1000).toFixed(1);
-    const ratios = speed.Transformer.map(([, rate], i) => rate / speed.LSTM[i]![1]);
-    const lengths = speed.Transformer.map(([length]) => length);
-    const best = byKind((kind) => bestOf(trials[kind]));
-    const end = byKind((kind) => learning[kind].at(-1)![1]);
-    // The time at which the Transformer was as good as the LSTM at the end.
-    const caught = learning.Transformer.find(([, loss]) => loss <= end.LSTM);
-    const verdict =
-      end.Transformer < end.LSTM && caught
-        ? `The Transformer needs ${round(caught[0])} s to become as good as the LSTM is after ${seconds} s.`
-        : `At this size and in this time, the Transformer's loss does not fall below the LSTM's.`;
-    return {
-      text: `Until 2017 most language models were recurrent. An LSTM reads a text token by token and keeps what it has read in a
-state of fixed size, so step t + 1 cannot begin before step t is done. The Transformer has no such state: every
-position sees those before it, and all positions of a sequence are trained at once.
-
-In this experiment heed trains both on the same characters of Moby Dick, with the same optimiser and about as many
-parameters: a GPT of 4 blocks of width 128 (${parameters.Transformer} parameters), and an LSTM of 2 layers of width 224 (${parameters.LSTM}). In
-the LSTM, the products of the inputs are one matrix product over all steps, and each step of the recurrence is one
-product and one elementwise operation, the cell. heed runs all steps of a layer by one call.
-
-## Speed against the length of the sequence
-
-Every batch has ${tokensPerBatch} tokens, so if the sequences are twice as long, there are half as many. The work of the LSTM
-is the same at every length, but more and more of it has to wait for the step before. The Transformer's attention
-costs more as the length grows, while its matrix products do not.
-
-The speed is that of the fastest of eight steps.
-
-![Training speed against sequence length](plot:speed)
-
-${table(
-  ["sequence length", "Transformer, tokens/s", "LSTM, tokens/s", "ratio"],
-  lengths.map((length, i) => [
-    length,
-    Math.round(speed.Transformer[i]![1]),
-    Math.round(speed.LSTM[i]![1]),
-    Number(ratios[i]!.toFixed(2)),
-  ]),
-)}
-
-The Transformer trains ${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)} times as fast as the LSTM here. The difference is small because even a
-product of ${tokensPerBatch / lengths.at(-1)!} rows keeps two cores busy. The next section says what it would mean for a device with thousands of
-arithmetic units.
-
-## Steps that wait for each other
-
-An operation that reads what another one writes has to wait for it. The longest chain of such operations in a step of training (forward,
-backward and optimiser) is its *critical path*: more arithmetic units do not make it shorter. The table has, for both models, the number of
-operations that are launched in a step, the length of the critical path, and the work of the step divided by that length, in millions of
-arithmetic operations: what can be done between two operations that wait for each other. All are counted, not timed: the experiment looks at
-each operation that the addon receives, and which elements of memory it reads and writes. The operation for all steps of
-an LSTM counts as a product and a cell for each of them, which is what it enqueues on a CUDA card.
-
-${table(
-  [
-    "sequence length",
-    "Transformer, launches",
-    "critical path",
-    "work between, 10⁶",
-    "LSTM, launches",
-    "critical path",
-    "work between, 10⁶",
-  ],
-  pathRows,
-)}
-
-The Transformer's path has ${paths.Transformer[0]![1].path === paths.Transformer.at(-1)![1].path ? `${paths.Transformer[0]![1].path} operations at every length` : `${paths.Transformer[0]![1].path} to ${paths.Transformer.at(-1)![1].path} operations`}, because all positions are computed at once. The LSTM's grows with
-the sequence, from ${shortest.path} to ${longest.path} operations, and the work between two of them shrinks to ${round(longest.work / longest.path / 1e6)} million. On two cores that is
-enough: a step took ${round(1000 * stepSeconds)} ms at length ${lengths.at(-1)!}, ${round((1e6 * stepSeconds) / longest.path)} µs for each operation of the path. On a device on which an operation that waits for
-another takes at least ${microseconds} µs, however little it does, a step of the LSTM would take at least ${waiting(longest)} ms at length ${lengths.at(-1)!}, and one of the
-Transformer ${waiting(paths.Transformer.at(-1)![1])} ms. (Kernels that keep an LSTM's state on the chip shorten the path.) That is what the Transformer
-changed: not the work, but how much of it can be done at once.
-
-## Loss against time
-
-Each model trains for ${seconds} s on batches of ${batchSize} sequences of ${contextLength} characters. The time of evaluation does
-not count. The models take turns step by step, so that other work on the machine affects both alike. Each has the
-learning rate that was best for it in runs of ${seconds / 5} s:
-
-${table(
-  ["learning rate", ...kinds.map((kind) => `held-out loss of the ${kind}`)],
-  trials.Transformer.map(([lr, loss], i) => [lr, Number(loss.toFixed(3)), Number(trials.LSTM[i]![1].toFixed(3))]),
-)}
-
-![Held-out loss against training time](plot:learning)
-
-${table(
-  ["model", "learning rate", "characters seen", "held-out loss, nats per character"],
-  kinds.map((kind) => [kind, best[kind][0], tokens[kind], Number(end[kind].toFixed(3))]),
-)}
-
-${verdict}
-`,
-      plots: {
-        speed: {
-          title: "Training speed",
-          x: { title: "sequence length", log: true },
-          y: {
-            title: "tokens a second",
-            domain: [0, 1.1 * Math.max(...kinds.flatMap((kind) => speed[kind].map(([, rate]) => rate)))],
-          },
-          lines: speed,
-        },
-        learning: {
-          title: "Held-out loss on Moby Dick",
-          x: { title: "seconds of training" },
-          y: { title: "nats per character", domain: [Math.floor(10 * Math.min(end.Transformer, end.LSTM)) / 10, 3] },
-          lines: learning,
-        },
-      },
-    };
+    const text = sections(introduction(result), speedSection(result), pathSection(result), lossSection(result));
+    return { text, plots: plotsOf(result) };
   },
 };
