@@ -9,6 +9,7 @@ const interval = 100;
 export class Bar {
   #shown: { share: number; text: string } | null = null;
   #drawn = -Infinity;
+  #width = widest;
 
   constructor(private readonly terminal: NodeJS.WriteStream = process.stdout) {}
 
@@ -39,9 +40,10 @@ export class Bar {
     const { share, text } = this.#shown;
     // A line that wraps could not be drawn again in place. A terminal that does not say its width says 0.
     const room = (this.terminal.columns || 80) - 1;
-    const width = Math.max(narrowest, Math.min(widest, room - 1 - text.length));
-    const full = Math.floor(width * share);
-    this.terminal.write(`${"█".repeat(full)}${"░".repeat(width - full)} ${text}`.slice(0, room));
+    // It does not grow again, so that it does not jump.
+    this.#width = Math.max(narrowest, Math.min(this.#width, room - 1 - text.length));
+    const full = Math.floor(this.#width * share);
+    this.terminal.write(`${"█".repeat(full)}${"░".repeat(this.#width - full)} ${text}`.slice(0, room));
   }
 
   #clear(): void {

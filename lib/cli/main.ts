@@ -5,7 +5,8 @@ import { createProgram } from "./program.js";
 
 quitOnBrokenPipe();
 try {
-  await createProgram().parseAsync();
+  const args = process.argv.slice(2);
+  await (await createProgram(args)).parseAsync(args, { from: "user" });
 } catch (error) {
   process.exitCode = report(error);
 }

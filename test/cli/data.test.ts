@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
-import { run as runData } from "../../lib/cli/data.js";
+import { run as runData } from "../../lib/cli/commands/data.js";
 import { resolveData, shardParts } from "../../lib/cli/data-parts.js";
 import { readData } from "../../lib/cli/run-data.js";
 import { defaults } from "../../lib/cli/train-flags.js";

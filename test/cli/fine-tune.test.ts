@@ -1,10 +1,11 @@
 /** `heed train --from` with an adapter, and what uses its run: generate, merge and --resume. */
+import { Command } from "commander";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
 import { UsageError } from "../../lib/cli/failure.js";
 import { runFlags } from "../../lib/cli/run-flags.js";
-import { trainCommand } from "../../lib/cli/train-command.js";
+import { define } from "../../lib/cli/commands/train.js";
 import type { TrainFlags } from "../../lib/cli/train-flags.js";
 import { GPT } from "../../lib/models/gpt.js";
 import { AdamW } from "../../lib/optim/adamw.js";
@@ -137,7 +138,7 @@ test("AdamW's second decay is the library's for a trained model, and that of the
     0.999, 0.99, 0.99,
   ]);
   expect(() => beta2({ optimizer: "lion", beta2: 0.9 })).toThrow(/--beta2: works only with --optimizer adamw/);
-  const help = trainCommand().helpInformation().replaceAll(/\s+/g, " ");
+  const help = define(new Command("train")).helpInformation().replaceAll(/\s+/g, " ");
   expect(help).toContain("(default: 0.99; 0.999 with --from, as in the library)");
   expect(help).toContain("with --from 0.00002, 0.0002 with --lora, 0.00005 with --preference");
 });

@@ -5,7 +5,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vi
 import { UsageError } from "../../lib/cli/failure.js";
 import { runFlags } from "../../lib/cli/run-flags.js";
 import { pairBatches, type PairSource } from "../../lib/cli/run-pairs.js";
-import { run } from "../../lib/cli/train.js";
+import { run } from "../../lib/cli/commands/train.js";
 import type { TrainFlags } from "../../lib/cli/train-flags.js";
 import { readPairs } from "../../lib/data/read-pairs.js";
 import { writeShards } from "../../lib/data/write-shards.js";

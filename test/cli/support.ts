@@ -63,7 +63,7 @@ export async function heedHere(args: readonly string[], cwd = process.cwd()): Pr
   process.chdir(cwd);
   process.exitCode = undefined;
   try {
-    await createProgram().parseAsync(args, { from: "user" });
+    await (await createProgram(args)).parseAsync(args, { from: "user" });
     return { code: Number(process.exitCode ?? 0), signal: null, ...output };
   } catch (error) {
     return { code: report(error), signal: null, ...output };

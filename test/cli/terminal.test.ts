@@ -57,18 +57,6 @@ describeUnless(noTerminal)("on a terminal", () => {
     expect(shown).not.toMatch(obeyed);
   });
 
-  test("training shows a bar that is drawn again in its line, and ends with the last step", async () => {
-    const cwd = temporaryFolder();
-    writeFileSync(path.join(cwd, "text"), "Call me Ishmael. ".repeat(40));
-    const size = ["--layers", "1", "--heads", "1", "--width", "8", "--context", "16"];
-    const shown = await onTerminal(cwd, ["train", "--data", "text", "--out", "run", "--steps", "40", ...size]);
-    // eslint-disable-next-line no-control-regex
-    const drawn = [...shown.matchAll(/\x1b\[1G\x1b\[2K([^\x1b\n]*)/g)].map(([, line]) => line!);
-    expect(drawn[0]).toMatch(/^░{20} 0% {2}step 0 {2}loss … .* left$/);
-    expect(drawn.at(-1)).toMatch(/^█{4,} 100% {2}step 40 {2}loss \d\.\d{3} .* left$/);
-    expect(Math.max(...drawn.map((line) => line.length))).toBeLessThan(80);
-  });
-
   test("a conversion shows how many tensors are written", async () => {
     const cwd = temporaryFolder();
     writeFileSync(path.join(cwd, "text"), "Call me Ishmael. ".repeat(40));

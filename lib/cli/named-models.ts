@@ -71,7 +71,7 @@ export async function loadServed(
     const model = owner === null ? Object.values(models).find(isLanguageModel) : models[owner];
     if (!model || !isLanguageModel(model))
       throw new UsageError(`--adapter: expected a model that generates for ${name}, got none`);
-    await loadAdapter(model.model, folder, { name, active: false });
+    await loadAdapter(folder, model.model, { name, active: false });
   }
   return models;
 }

@@ -1,26 +1,63 @@
+import type { Command } from "commander";
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
-import { text } from "node:stream/consumers";
-import { tensor } from "../core/creation.js";
-import { setThreads } from "../core/device.js";
-import { HeedError } from "../util/errors.js";
-import { inspectionPage, type InspectionPageOptions } from "../inspect/index.js";
-import { load, type ModelKinds } from "../load/load.js";
-import type { Translator } from "../load/translator.js";
-import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
-import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
-import { createBar } from "./bar.js";
-import { UsageError, usageOf } from "./failure.js";
-import type { InspectFlags } from "./inspect-flags.js";
-import { print } from "./output.js";
+import { text as read } from "node:stream/consumers";
+import { tensor } from "../../core/creation.js";
+import { setThreads } from "../../core/device.js";
+import { inspectionPage, type InspectionPageOptions } from "../../inspect/index.js";
+import { load, type ModelKinds } from "../../load/load.js";
+import type { Translator } from "../../load/translator.js";
+import { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer.js";
+import { encodeText, type Tokenizer } from "../../tokenizer/tokenizer.js";
+import { HeedError } from "../../util/errors.js";
+import { integer, text } from "../arguments.js";
+import { createBar } from "../bar.js";
+import { UsageError, usageOf } from "../failure.js";
+import { type InferenceFlags, inferenceOptions } from "../inference-options.js";
+import { print } from "../output.js";
+
+/** The flags of `heed inspect`. */
+interface InspectFlags extends InferenceFlags {
+  model: string;
+  out: string;
+  ablations: boolean;
+  neurons: number;
+  maxTokens: number;
+}
+
+/** Adds the arguments and the options of `heed inspect`. */
+export function define(command: Command): Command {
+  return command
+    .argument("<text>", 'the text; "-" reads it from stdin')
+    .requiredOption(
+      "--model <name>",
+      "a run's folder, a folder in Hugging Face's or CTranslate2's format, a .gguf file, a llama2.c .bin file, or a model on the hub: owner/name",
+      text,
+    )
+    .requiredOption("--out <file>", "the page to write; it is one HTML file that needs no network", text)
+    .option("--max-tokens <n>", "show at most the first n tokens of the text", integer(1), 512)
+    .option("--neurons <n>", "number of neurons of each layer to show, the most active ones", integer(0, 4096), 32)
+    .option("--no-ablations", "leave out what changes without each part, which takes a pass of the model per part")
+    .addOption(inferenceOptions.dtype)
+    .addOption(inferenceOptions.device)
+    .addOption(inferenceOptions.threads)
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ heed inspect --model runs/book --out page.html "Call me Ishmael."
+  $ heed inspect --model openai-community/gpt2 --no-ablations --out page.html - < text.txt`,
+    )
+    .action(run);
+}
 
 type Options = Omit<InspectionPageOptions, "textOf">;
 
 /** Runs `heed inspect`: writes a page about a text. */
-export async function run(argument: string, flags: InspectFlags): Promise<void> {
+async function run(argument: string, flags: InspectFlags): Promise<void> {
   const { model: name, out, threads, device, dtype, maxTokens, ablations, neurons } = flags;
   if (threads !== undefined) setThreads(threads);
-  const words = argument === "-" ? await text(process.stdin) : argument;
+  const words = argument === "-" ? await read(process.stdin) : argument;
   if (words === "") throw new UsageError("text: expected a text that is not empty");
   using model = await load(name, { device, ...(dtype && { dtype }) });
   const bar = createBar("passes");

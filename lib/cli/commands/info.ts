@@ -1,21 +1,48 @@
+import type { Command } from "commander";
 import { arch, cpus, release } from "node:os";
-import { bytesText } from "../util/bytes-text.js";
-import { devices, threads } from "../core/device.js";
-import { native } from "../core/native.js";
-import { ServedModels } from "../server/served-models.js";
-import { systemMemory } from "../util/system-memory.js";
-import { chosenLine } from "./chosen.js";
-import { usageOf } from "./failure.js";
-import { type EngineFlags, engineOptions } from "./inference-options.js";
-import type { InfoFlags } from "./info-flags.js";
-import { print } from "./output.js";
-import { loadServed, type ServedFlags, servedNames } from "./served-models.js";
-import { version } from "../util/version.js";
+import { devices, threads } from "../../core/device.js";
+import { native } from "../../core/native.js";
+import { ServedModels } from "../../server/served-models.js";
+import { bytesText } from "../../util/bytes-text.js";
+import { systemMemory } from "../../util/system-memory.js";
+import { version } from "../../util/version.js";
+import { repeatable } from "../arguments.js";
+import { chosenLine } from "../chosen.js";
+import { usageOf } from "../failure.js";
+import { type EngineFlags, engineOptions, inferenceOptions } from "../inference-options.js";
+import { print } from "../output.js";
+import { loadServed, type ServedFlags, servedNames } from "../named-models.js";
+
+/** The flags of `heed info`. */
+interface InfoFlags extends Omit<ServedFlags, "model" | "name" | "adapter">, EngineFlags {
+  model?: string[];
+}
+
+/** Adds the arguments and the options of `heed info`. */
+export function define(command: Command): Command {
+  return command
+    .option("--model <name>", "also load a model and print what heed serve would choose for it", repeatable)
+    .addOption(inferenceOptions.context)
+    .addOption(inferenceOptions.kvMemory)
+    .addOption(inferenceOptions.kvType)
+    .addOption(inferenceOptions.dtype)
+    .addOption(inferenceOptions.quantize)
+    .addOption(inferenceOptions.activations)
+    .addOption(inferenceOptions.device)
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ heed info
+  $ heed info --model Qwen/Qwen3-0.6B --kv-memory 2GiB`,
+    )
+    .action(run);
+}
 
 const isas = ["portable", "avx2", "avx512", "avx512vnni", "avx512bf16", "avx512amx"];
 
 /** Runs `heed info`: prints the facts that a bug report should contain, and what is chosen for models. */
-export async function info({ model = [], ...flags }: InfoFlags): Promise<void> {
+async function run({ model = [], ...flags }: InfoFlags): Promise<void> {
   const { total, available } = systemMemory();
   const supported = isas.filter((isa) => native.supportsIsa(isa)).join(", ");
   const rows: [string, string][] = [

@@ -1,19 +1,64 @@
-import { setThreads } from "../core/device.js";
-import { linesOf } from "../util/lines.js";
-import { HeedError } from "../util/errors.js";
-import { DivergedError } from "../generate/diverged.js";
-import type { TranslateOptions } from "../generate/translate.js";
-import { load } from "../load/load.js";
-import type { Translation, Translator } from "../load/translator.js";
-import { UsageError } from "./failure.js";
-import { print } from "./output.js";
-import type { TranslateFlags } from "./translate-flags.js";
+import type { Command } from "commander";
+import { setThreads } from "../../core/device.js";
+import { DivergedError } from "../../generate/diverged.js";
+import type { TranslateOptions } from "../../generate/translate.js";
+import { load } from "../../load/load.js";
+import type { Translation, Translator } from "../../load/translator.js";
+import { HeedError } from "../../util/errors.js";
+import { linesOf } from "../../util/lines.js";
+import { integer, number, text } from "../arguments.js";
+import { UsageError } from "../failure.js";
+import { type InferenceFlags, inferenceOptions } from "../inference-options.js";
+import { print } from "../output.js";
+
+/** The flags of `heed translate`. */
+interface TranslateFlags extends InferenceFlags {
+  model: string;
+  beam: number;
+  nBest: number;
+  lengthPenalty: number;
+  maxTokens: number;
+  batchSize: number;
+}
+
+/** Adds the arguments and the options of `heed translate`. */
+export function define(command: Command): Command {
+  return command
+    .argument("[texts...]", "texts to translate (default: the lines of stdin)")
+    .requiredOption(
+      "--model <folder>",
+      "a CTranslate2 folder, a folder in Hugging Face's format (T5, or Marian in safetensors), or a model on the hub (owner/name)",
+      text,
+    )
+    .option("--beam <n>", "number of hypotheses that the search keeps; 1 means greedy search", integer(1), 4)
+    .option("--n-best <n>", "print the n best translations, one per line: log-probability, tab, text", integer(1), 1)
+    .option(
+      "--length-penalty <x>",
+      "divide log-probabilities by the length to this power when ranking; 0 turns this off",
+      number(-100, 100),
+      1,
+    )
+    .option("--max-tokens <n>", "largest number of tokens in a translation", integer(1), 256)
+    .option("--batch-size <n>", "number of texts that are translated together", integer(1), 32)
+    .addOption(inferenceOptions.dtype)
+    .addOption(inferenceOptions.device)
+    .addOption(inferenceOptions.threads)
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ heed translate --model google-t5/t5-small "translate English to German: Good morning"
+  $ heed translate --model google-t5/t5-small --beam 5 --n-best 5 "translate English to French: Thank you"
+  $ heed translate --model my-ctranslate2-folder < names.txt > translated.txt`,
+    )
+    .action(run);
+}
 
 /**
  * Runs `heed translate`: prints one translation per text, batch by batch. For a text on which the model diverges it
  * prints an empty line, and the error at the end names the first such text.
  */
-export async function run(texts: readonly string[], flags: TranslateFlags): Promise<void> {
+async function run(texts: readonly string[], flags: TranslateFlags): Promise<void> {
   const { model: name, beam, nBest, threads, device, dtype, batchSize, ...search } = flags;
   if (nBest > beam) throw new UsageError(`--n-best: expected at most the value of --beam (${beam}), got ${nBest}`);
   if (threads !== undefined) setThreads(threads);

@@ -1,14 +1,73 @@
-import type { DataStatistics } from "../data/shard-index.js";
-import { TokenShards } from "../data/token-shards.js";
-import { type DataProgress, writeShards } from "../data/write-shards.js";
-import { loadTokenizer } from "../pretrained/load-tokenizer.js";
-import { ByteTokenizer } from "../tokenizer/byte-tokenizer.js";
-import { Gpt2Tokenizer } from "../tokenizer/gpt2-tokenizer.js";
-import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import type { DataFlags } from "./data-flags.js";
-import { UsageError, usageOf } from "./failure.js";
-import { Interrupt, interrupted } from "./interrupt.js";
-import { complain, print } from "./output.js";
+import { type Command, Option } from "commander";
+import type { DataKind } from "../../data/records.js";
+import type { DataStatistics } from "../../data/shard-index.js";
+import { TokenShards } from "../../data/token-shards.js";
+import { type DataProgress, writeShards } from "../../data/write-shards.js";
+import { loadTokenizer } from "../../pretrained/load-tokenizer.js";
+import { ByteTokenizer } from "../../tokenizer/byte-tokenizer.js";
+import { Gpt2Tokenizer } from "../../tokenizer/gpt2-tokenizer.js";
+import type { Tokenizer } from "../../tokenizer/tokenizer.js";
+import { integer, text } from "../arguments.js";
+import { UsageError, usageOf } from "../failure.js";
+import { Interrupt, interrupted } from "../interrupt.js";
+import { complain, print } from "../output.js";
+
+/** The flags of `heed data`. */
+interface DataFlags {
+  out?: string;
+  tokenizer: string;
+  kind?: DataKind;
+  separator?: string;
+  textColumn: string;
+  threads?: number;
+  shardTokens?: number;
+  maxBad: number;
+  revision?: string;
+  show?: number;
+}
+
+/** Adds the arguments and the options of `heed data`. */
+export function define(command: Command): Command {
+  return command
+    .argument(
+      "<inputs...>",
+      "files, folders, patterns or data sets of the hub (owner/name): .txt, .jsonl, .csv and .parquet, also with .gz or .zst; without --out one folder of shards",
+    )
+    .option("--out <folder>", "folder for the shards", text)
+    .option(
+      "--tokenizer <name>",
+      "gpt2, byte, or a model whose tokenizer is used, as for heed generate --model",
+      text,
+      "gpt2",
+    )
+    .addOption(
+      new Option(
+        "--kind <kind>",
+        "texts, examples of which only the answers count, or pairs of answers (default: what the first record is)",
+      ).choices(["text", "examples", "preference"]),
+    )
+    .option(
+      "--separator <text>",
+      "text between the documents of a text file, such as '\\n' (default: a text file is one document)",
+      text,
+    )
+    .option("--text-column <name>", "field or column with texts", text, "text")
+    .option("--threads <n>", "threads that encode (default: the number of CPU cores)", integer(1, 1024))
+    .option("--shard-tokens <n>", "tokens after which a new shard begins (default: 67108864)", integer(1, 2 ** 30))
+    .option("--max-bad <n>", "malformed lines that are reported and left out; one more ends the run", integer(0), 0)
+    .option("--revision <name>", "branch, tag or commit of data sets of the hub (default: main)", text)
+    .option("--show <n>", "show the document with this number, counted from 0; only without --out", integer(0))
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ heed data 'books/*.txt.gz' --out books
+  $ heed data roneneldan/TinyStories --tokenizer Qwen/Qwen3-0.6B --out stories
+  $ heed data chats.jsonl --tokenizer Qwen/Qwen3-0.6B --out chats
+  $ heed data books --show 3`,
+    )
+    .action(run);
+}
 
 /** Number of malformed lines that are shown. */
 const mostShown = 100;

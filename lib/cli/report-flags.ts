@@ -1,4 +1,0 @@
-/** The flags of `heed report`. */
-export interface ReportFlags {
-  out: string;
-}
