@@ -182,7 +182,7 @@ async function withAdapters<P extends LoadedParts[ModelKind]>(
   const { training } = parts.model;
   try {
     for (const [i, folder] of folders.entries())
-      if (folder !== null) await loadAdapter(parts.model, folder, { name: i === 0 ? "default" : "adapter" });
+      if (folder !== null) await loadAdapter(folder, parts.model, { name: i === 0 ? "default" : "adapter" });
   } catch (error) {
     parts.model.dispose();
     throw error;

@@ -117,7 +117,7 @@ export async function saveAdapter(folder: string, model: Module, options: SaveAd
  * @example
  * addAdapter(gpt, { rank: 4 });
  * await saveAdapter("rank-4", gpt);
- * await loadAdapter(gpt, "rank-4", { name: "again" });
+ * await loadAdapter("rank-4", gpt, { name: "again" });
  * setAdapter(gpt, "default"); // back to the first one
  *
  * @throws ERR_IO or ERR_FORMAT if a file is missing, malformed or of another model; the message names it. An adapter that was
@@ -127,8 +127,8 @@ export async function saveAdapter(folder: string, model: Module, options: SaveAd
  * @throws ERR_BUSY if the adapter to be replaced is being unloaded.
  */
 export async function loadAdapter(
-  model: Module,
   folder: string,
+  model: Module,
   options: LoadAdapterOptions = {},
 ): Promise<{ base: string | null }> {
   const op = "loadAdapter";

@@ -11,7 +11,7 @@ import { LogprobRows } from "../generate/logprob-rows.js";
 import type { ToolCall, ToolCallDelta } from "../tokenizer/tools.js";
 import type { Call } from "./endpoint.js";
 import { merge, type Source } from "../generate/merge.js";
-import type { Observation } from "./observer.js";
+import type { Observation } from "./request-observer.js";
 import type { SamplingOptions } from "./sampling.js";
 import type { ServedLanguageModel } from "./served-models.js";
 

@@ -15,7 +15,7 @@ import type { Call, Endpoint } from "./endpoint.js";
 import { endpoints } from "./endpoints.js";
 import { Gate } from "./gate.js";
 import { validator } from "./json-schema.js";
-import { observers } from "./observer.js";
+import { observers } from "./request-observer.js";
 import { ResponseStore } from "./response-store.js";
 import { type ServableModel, ServedModels } from "./served-models.js";
 import type { ServedEngineOptions } from "./shared-memory.js";

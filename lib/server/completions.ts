@@ -7,7 +7,7 @@ import { type Answer, Answers, type Usage } from "./answers.js";
 import { ApiError } from "./api-error.js";
 import { type Call, endpoint, EventStream } from "./endpoint.js";
 import { choiceEvents, doneText, eventText } from "./event-lines.js";
-import type { Items } from "./json-parts.js";
+import type { Items } from "./streamed-json.js";
 import { knownTokens } from "./known-tokens.js";
 import { mostTokens, object, optional, textSchema, tokensSchema, unsupported } from "./json-schema.js";
 import { echoed, textLogprobs, TextOffsets } from "./logprobs.js";

@@ -2,7 +2,7 @@
 import { ApiError } from "./api-error.js";
 import { endpoint } from "./endpoint.js";
 import { embed } from "./embed.js";
-import { MappedArray } from "./json-parts.js";
+import { MappedArray } from "./streamed-json.js";
 import { knownTokens } from "./known-tokens.js";
 import { mostTokens, object, optional, type Schema, textSchema, tokensSchema } from "./json-schema.js";
 import { ignoredSchemas } from "./sampling.js";

@@ -1,6 +1,6 @@
 // An endpoint is a route without HTTP: the plugin serves it, and `heed batch` calls it for each line of a file.
 import type { Schema } from "./json-schema.js";
-import type { Observer } from "./observer.js";
+import type { RequestObserver } from "./request-observer.js";
 import type { ResponseStore } from "./response-store.js";
 import type { ServedModels } from "./served-models.js";
 
@@ -16,7 +16,7 @@ export interface RequestLimits {
 export interface Call {
   readonly models: ServedModels;
   readonly limits: RequestLimits;
-  readonly observer: Observer;
+  readonly observer: RequestObserver;
   /** Client whose request it is: those of others share no cached beginnings with it. Null if all do. */
   readonly tenant: string | null;
   /** Client whose request it is: nobody else can ask for its stored responses. Null if there are no keys. */

@@ -1,7 +1,7 @@
 // Log-probabilities of tokens in OpenAI's forms.
 import type { TokenLogprob, TokenLogprobs } from "../generate/generation.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { type Items, MappedArray } from "./json-parts.js";
+import { type Items, MappedArray } from "./streamed-json.js";
 
 /** Positions of the tokens of an answer in its text, in characters; a token may be a part of one. */
 export class TextOffsets {

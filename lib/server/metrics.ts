@@ -3,7 +3,7 @@ import type { FastifyInstance } from "fastify";
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { EngineMetrics } from "../engine/engine-options.js";
 import { MemoryMeter } from "./memory-parts.js";
-import type { Observer } from "./observer.js";
+import type { RequestObserver } from "./request-observer.js";
 import type { ServedModels } from "./served-models.js";
 
 const seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
@@ -13,7 +13,7 @@ const shortSeconds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25
 let ofProcess: Registry | null = null;
 
 /** Serves /metrics, and returns an observer that counts. */
-export function serveMetrics(app: FastifyInstance, models: ServedModels): Observer {
+export function serveMetrics(app: FastifyInstance, models: ServedModels): RequestObserver {
   const registry = new Registry();
   if (!ofProcess) {
     ofProcess = new Registry();
@@ -53,7 +53,7 @@ function countRequests(app: FastifyInstance, registry: Registry): void {
 
 /** Returns an observer that counts tokens, and a function that forgets those of models that are not among the ones given. */
 function countTokens(registry: Registry): {
-  observer: Observer;
+  observer: RequestObserver;
   forget: (models: ReadonlySet<string>) => Promise<void>;
 } {
   const common = { registers: [registry], labelNames: ["model"] };
@@ -88,7 +88,7 @@ function countTokens(registry: Registry): {
         if (!models.has(model)) metric.remove({ model, ...(reason !== undefined && { finish_reason: reason }) });
       }
   };
-  const observer: Observer = {
+  const observer: RequestObserver = {
     begin(_operation, model) {
       let last = performance.now();
       let begun = false;

@@ -13,10 +13,10 @@ import { type Call, type Endpoint, EventStream, type RequestLimits } from "./end
 import { endpoints } from "./endpoints.js";
 import { EventBody } from "./event-body.js";
 import { eventLines } from "./event-lines.js";
-import { jsonParts } from "./json-parts.js";
+import { streamedJson } from "./streamed-json.js";
 import { type Schema, validator } from "./json-schema.js";
 import { serveMetrics } from "./metrics.js";
-import { type Observer, observers } from "./observer.js";
+import { type RequestObserver, observers } from "./request-observer.js";
 import { serveDocument } from "./openapi.js";
 import { servePlayground } from "./playground.js";
 import { refuseUnknown } from "./refusals.js";
@@ -171,7 +171,7 @@ function clientOf({ tenantOf, ownerOf }: Clients, request: FastifyRequest): Pick
 /** Sends an answer: at once if it is short, and otherwise in parts, of which the next is made when the socket has room. */
 async function sendJson(reply: FastifyReply, answer: object): Promise<FastifyReply> {
   reply.type("application/json; charset=utf-8");
-  const parts = jsonParts(answer);
+  const parts = streamedJson(answer);
   const [first, second] = [await parts.next(), await parts.next()];
   if (second.done) return reply.send(first.value);
   const all = async function* (): AsyncGenerator<string> {
@@ -228,7 +228,7 @@ function log(request: FastifyRequest, cause: unknown, error = apiErrorOf(cause))
 }
 
 /** Returns an observer that writes a line to the log at the end of each request to a model. */
-function logging(log: FastifyBaseLogger): Observer {
+function logging(log: FastifyBaseLogger): RequestObserver {
   return {
     begin(operation, model) {
       const start = performance.now();

@@ -5,7 +5,7 @@ import { ApiError } from "./api-error.js";
 import { classify, embed, embedTokens, type Read } from "./embed.js";
 import { type Encoding, encodingSchema, type Input, inputSchema, textsOf, writerOf } from "./embeddings.js";
 import { type Call, endpoint } from "./endpoint.js";
-import { MappedArray } from "./json-parts.js";
+import { MappedArray } from "./streamed-json.js";
 import { object, optional, unsupported } from "./json-schema.js";
 import { ignoredSchemas } from "./sampling.js";
 import { ServedEmbeddingModel, type ServedRankingModel } from "./served-models.js";

@@ -5,7 +5,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { saltOf } from "./answers.js";
 import { ApiError } from "./api-error.js";
 import type { Call } from "./endpoint.js";
-import { type Items, MappedArray } from "./json-parts.js";
+import { type Items, MappedArray } from "./streamed-json.js";
 import { finite, shownToken } from "./logprobs.js";
 import type { ServedLanguageModel } from "./served-models.js";
 import type { StreamParameters, TokenParameters } from "./shared-parameters.js";

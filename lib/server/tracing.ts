@@ -1,9 +1,9 @@
 // Spans for OpenTelemetry, if the app has its API: one for each request to a model, named and described by the
 // conventions for generative AI, https://opentelemetry.io/docs/specs/semconv/gen-ai/.
-import type { Observer } from "./observer.js";
+import type { RequestObserver } from "./request-observer.js";
 
 /** Resolves to an observer that records spans, or to null if `@opentelemetry/api` is not installed. */
-export async function tracing(): Promise<Observer | null> {
+export async function tracing(): Promise<RequestObserver | null> {
   const api = await import("@opentelemetry/api").catch(() => null);
   if (!api) return null;
   const tracer = api.trace.getTracer("heed");

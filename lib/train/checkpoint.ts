@@ -332,7 +332,7 @@ async function load<M extends Module>(
   try {
     if (filled) await fill(filled, at);
     if (adapter !== null) {
-      await loadAdapter(model, at, { name: adapter });
+      await loadAdapter(at, model, { name: adapter });
       unfreeze(model);
       optimizer.moments = inModelsLayout(optimizer.moments, model, parameterOfState);
       average &&= inModelsLayout(average, model);

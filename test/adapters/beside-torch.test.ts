@@ -36,7 +36,7 @@ describe.each(["llama", "qwen3", "gpt2"])("adapters of %s beside PyTorch", (name
       const base = await modelFolder(fixture);
       const { model } = await loadPretrained(base, { device, dtype });
       const folder = await adapterFolder(adapters[kind], base);
-      expect(await loadAdapter(model, folder)).toEqual({ base });
+      expect(await loadAdapter(folder, model)).toEqual({ base });
       return { model, folder };
     }
 
@@ -83,7 +83,7 @@ describe.each(["llama", "qwen3", "gpt2"])("adapters of %s beside PyTorch", (name
         const { dpo } = adapters;
         const base = await modelFolder(fixture);
         const { model } = await loadPretrained(base, { device });
-        await loadAdapter(model, await adapterFolder({ ...dpo, logits: dpo.losses }, base));
+        await loadAdapter(await adapterFolder({ ...dpo, logits: dpo.losses }, base), model);
         const [ids, mask] = [decode(dpo.ids) as Int32Array, decode(dpo.mask)];
         const width = dpo.ids.shape[1]!;
         const [chosen, rejected, better, worse] = [0, 1, 2, 3].map((row) => ({
@@ -150,7 +150,7 @@ describe.each(["llama", "qwen3", "gpt2"])("adapters of %s beside PyTorch", (name
         expect([...own.tensors.keys()].sort()).toEqual([...given.tensors.keys()].sort());
         for (const tensor of given.tensors.keys())
           expect(await own.readFloats(tensor), tensor).toEqual(await given.readFloats(tensor));
-        expect(await loadAdapter(model, saved, { name: "again" })).toEqual({ base: "somewhere/else" });
+        expect(await loadAdapter(saved, model, { name: "again" })).toEqual({ base: "somewhere/else" });
         expectNear("logits", await logitsOf(model), Float32Array.from(decode(adapters[kind].logits)), 1e-5);
         model.dispose();
       },
@@ -160,7 +160,7 @@ describe.each(["llama", "qwen3", "gpt2"])("adapters of %s beside PyTorch", (name
       const base = await modelFolder(fixture);
       const { model } = await loadPretrained(base, { device });
       const before = await logitsOf(model);
-      for (const kind of kinds) await loadAdapter(model, await adapterFolder(adapters[kind], base), { name: kind });
+      for (const kind of kinds) await loadAdapter(await adapterFolder(adapters[kind], base), model, { name: kind });
       for (const kind of ["dora", "lora", "rslora"] as const) {
         setAdapter(model, kind);
         const expected = decode(adapters[kind].logits);

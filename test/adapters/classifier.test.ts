@@ -112,7 +112,7 @@ describe.each(Object.keys(families) as (keyof typeof families)[])("a %s", (famil
       file.flatMap((layer) => ["bias", "weight"].map((part) => `base_model.model.${layer}.${part}`)).toSorted(),
     );
     using other = classifier(family, 9);
-    await loadAdapter(other, folder);
+    await loadAdapter(folder, other);
     expect(await logitsOf(other)).toEqual(await logitsOf(model));
     expect(other.parameterCount({ trainable: true })).toBe(model.parameterCount({ trainable: true }));
     // As PEFT writes it, with the usual names of heads.
@@ -121,7 +121,7 @@ describe.each(Object.keys(families) as (keyof typeof families)[])("a %s", (famil
       modules_to_save: [...modules, "score"],
     }));
     using third = classifier(family, 8);
-    await loadAdapter(third, folder, { name: "again" });
+    await loadAdapter(folder, third, { name: "again" });
     expect(await logitsOf(third)).toEqual(await logitsOf(model));
     const before = await logitsOf(model);
     mergeAdapter(model);
@@ -203,7 +203,7 @@ testUnless(!reference && noReference)(
     const base = path.join(reference!, "../../families/bert");
     const { model: bert } = await loadParts("load", base, { kind: "encoder", device: "cpu" });
     using model = new BertForSequenceClassification(bert as Bert, { labels: 3 });
-    await loadAdapter(model, reference!);
+    await loadAdapter(reference!, model);
     model.eval();
     const ints = (values: readonly number[], shape: number[]) => tensor(values, shape, { dtype: "i32", device: "cpu" });
     const rows = [0, 1].map((row) => mask!.slice(16 * row, 16 * row + 16).reduce((a, b) => a + b));
@@ -239,12 +239,12 @@ test("a head that does not fit is refused, and changes nothing", async () => {
   using other = classifier("bert", 9);
   const before = await logitsOf(other);
   await expectRejection(
-    loadAdapter(other, folder, { active: false }),
+    loadAdapter(folder, other, { active: false }),
     "ERR_ARGUMENT",
     /active to be true .+ \(classifier\)/,
   );
   using two = new BertForSequenceClassification(other.bert, { labels: 2 });
-  await expectRejection(loadAdapter(two, folder), "ERR_FORMAT", /classifier.weight of shape \[2, 8\], got \[3, 8\]/);
+  await expectRejection(loadAdapter(folder, two), "ERR_FORMAT", /classifier.weight of shape \[2, 8\], got \[3, 8\]/);
   const config = path.join(folder, "adapter_config.json");
   for (const [modules, message] of [
     [["bert.embeddings"], /to name the model's head \(classifier\), got "bert.embeddings"/],
@@ -252,7 +252,7 @@ test("a head that does not fit is refused, and changes nothing", async () => {
     ["classifier", /expected modules_to_save to be a list of names, got "classifier"/],
   ] as const) {
     editJson(config, (json) => ({ ...json, modules_to_save: modules }));
-    await expectRejection(loadAdapter(other, folder), "ERR_FORMAT", message);
+    await expectRejection(loadAdapter(folder, other), "ERR_FORMAT", message);
   }
   expect(await logitsOf(other)).toEqual(before);
 });

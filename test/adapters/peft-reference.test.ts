@@ -122,7 +122,7 @@ describeUnless(!root && noReference)("an adapter of PEFT", () => {
     const model = await baseOf(folder);
     if (!model) return;
     try {
-      await loadAdapter(model, folder);
+      await loadAdapter(folder, model);
     } catch (error) {
       expect(error).toBeInstanceOf(HeedError);
       const { message } = error as HeedError;

@@ -58,11 +58,11 @@ describe.each(models)("an adapter of a %s", (_, make) => {
     const own = await logitsOf(model);
     expectNear("logits", own, expected, 1e-5);
     const { model: saved } = await loadPretrained(folder, { device: "cpu" });
-    await loadAdapter(saved, folder);
+    await loadAdapter(folder, saved);
     expectNear("the saved model's logits", await logitsOf(saved), expected, 1e-5);
     saved.dispose();
     using again = make();
-    await loadAdapter(again, folder);
+    await loadAdapter(folder, again);
     expect(await logitsOf(again)).toEqual(own);
   });
 });
@@ -90,7 +90,7 @@ test("files that do not fit are refused, and leave the model as it was", async (
   const good = JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>;
   const refused = async (changes: object, pattern: RegExp): Promise<void> => {
     writeFileSync(file, JSON.stringify({ ...good, ...changes }));
-    await expectRejection(loadAdapter(model, folder, { name: "other" }), "ERR_FORMAT", pattern);
+    await expectRejection(loadAdapter(folder, model, { name: "other" }), "ERR_FORMAT", pattern);
     expect(adapterNames(model)).toEqual(["default"]);
   };
   await refused({ peft_type: "PREFIX_TUNING" }, /adapter_config.json: config: expected peft_type to be "LORA"/);
@@ -101,12 +101,12 @@ test("files that do not fit are refused, and leave the model as it was", async (
   await refused({ use_dora: true }, /lora_magnitude_vector.* got none/);
   await refused({ lora_alpha: "8" }, /lora_alpha to be a number/);
   writeFileSync(file, "[]");
-  await expectRejection(loadAdapter(model, folder, { name: "other" }), "ERR_FORMAT", /an object/);
+  await expectRejection(loadAdapter(folder, model, { name: "other" }), "ERR_FORMAT", /an object/);
   writeFileSync(file, JSON.stringify(good));
   using gpt = models[2]![1]();
-  await expectRejection(loadAdapter(gpt, folder), "ERR_FORMAT", /linear layers only, got base_model/);
-  await expectRejection(loadAdapter(model, folder), "ERR_ARGUMENT", /new name/);
-  await expectRejection(loadAdapter(model, temporaryFolder(), { name: "none" }), "ERR_IO", /adapter_config.json/);
+  await expectRejection(loadAdapter(folder, gpt), "ERR_FORMAT", /linear layers only, got base_model/);
+  await expectRejection(loadAdapter(folder, model), "ERR_ARGUMENT", /new name/);
+  await expectRejection(loadAdapter(temporaryFolder(), model, { name: "none" }), "ERR_IO", /adapter_config.json/);
   using t5 = new T5({ vocabularySize: 9, layers: 1, heads: 1, headSize: 4, width: 4, hidden: 4 }, { device: "cpu" });
   addAdapter(t5);
   await expectRejection(

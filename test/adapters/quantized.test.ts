@@ -35,7 +35,7 @@ describe.each(["llama", "qwen3"])("adapters of a quantised %s beside PyTorch", (
       const base = await modelFolder(fixture);
       const folder = await adapterFolder(adapters[kind], base);
       const { model } = await loadPretrained(base, { device, quantize: adapters[kind].bits, activations: 24 });
-      await loadAdapter(model, folder);
+      await loadAdapter(folder, model);
       const ids = decodeInts(fixture.inputs.ids, device);
       const options = { keyLengths: decodeInts(fixture.inputs.keyLengths, device) };
       const targets = decodeInts(fixture.targets, device);
@@ -105,13 +105,13 @@ describe.each(["llama", "qwen3"])("adapters of a quantised %s beside PyTorch", (
         const folder = temporaryFolder();
         await saveAdapter(folder, model, { base });
         const { model: full } = await loadPretrained(base, { device });
-        await loadAdapter(full, folder);
+        await loadAdapter(folder, full);
         // The full weights differ by up to half a step.
         const over = await logits(full);
         expect(over).not.toEqual(before);
         expectNear("over the full model", over, before, 0.5);
         const { model: rounded } = await loadPretrained(base, { device, quantize: 4, activations: 24 });
-        await loadAdapter(rounded, folder);
+        await loadAdapter(folder, rounded);
         expect(await logits(rounded)).toEqual(before);
         for (const one of [model, full, rounded]) one.dispose();
       },

@@ -160,7 +160,7 @@ describe("adapters of an engine", () => {
       /one of the model's adapters, which are dora, few, half, or null, got "wide"/,
     );
     await expectRejection(unloadAdapter(model, "wide"), "ERR_BUSY");
-    await loadAdapter(model, folder, { name: "again", active: false });
+    await loadAdapter(folder, model, { name: "again", active: false });
     running.push(ask("again"));
     const results = await Promise.all(running);
     await leaving;

@@ -94,7 +94,7 @@ test("an adapter that is replaced has no request refused, and each has one versi
   const known: string[] = [];
   for (const folder of folders) {
     // The first one replaces nothing.
-    await loadAdapter(model, folder, replacing);
+    await loadAdapter(folder, model, replacing);
     known.push(await ask());
   }
   expect(known[0]).not.toBe(known[1]);
@@ -110,7 +110,7 @@ test("an adapter that is replaced has no request refused, and each has one versi
   const clients = Array.from({ length: 5 }, client);
   for (let i = 0; i < 20; i++) {
     await new Promise((resolve) => setTimeout(resolve, i % 4));
-    await loadAdapter(model, folders[i % 2]!, replacing);
+    await loadAdapter(folders[i % 2]!, model, replacing);
     expect(adapterNames(model)).toEqual(["a"]);
     expect(engine.adapters).toEqual(["a"]);
   }
@@ -129,14 +129,14 @@ test("requests that run when their adapter is replaced end with it, and its memo
   const request = { tokens: prompt, ...settings, maxTokens: 800, adapter: "a" };
   const ask = async () => (await engine.generate(request)).tokens;
   const plain = (await engine.generate({ ...request, adapter: null })).tokens;
-  await loadAdapter(model, folders[1]!, replacing);
+  await loadAdapter(folders[1]!, model, replacing);
   const next = await ask();
-  await loadAdapter(model, folders[0]!, replacing);
+  await loadAdapter(folders[0]!, model, replacing);
   const old = await ask();
   const parameters = [...lorasOf(model, "a").values()].flatMap(({ lora }) => lora.parameters());
   const running = await begun(engine.generate(request));
   const other = await begun(engine.generate({ ...request, adapter: null }));
-  await loadAdapter(model, folders[1]!, replacing);
+  await loadAdapter(folders[1]!, model, replacing);
   const late = ask();
   expect(parameters.some(({ disposed }) => disposed)).toBe(false);
   expect((await running.result).tokens).toEqual(old);
@@ -146,7 +146,7 @@ test("requests that run when their adapter is replaced end with it, and its memo
   expect(await ask()).toEqual(next);
   // One that nobody uses is freed at once.
   const unused = [...lorasOf(model, "a").values()].flatMap(({ lora }) => lora.parameters());
-  await loadAdapter(model, folders[0]!, replacing);
+  await loadAdapter(folders[0]!, model, replacing);
   expect(unused.every(({ disposed }) => disposed)).toBe(true);
   await unloadAdapter(model, "a");
 });
@@ -162,10 +162,10 @@ test("the new version may change other layers than the old one", async () => {
     removeAdapter(model, "a");
   }
   const request = { tokens: prompt, ...settings, maxTokens: 800, adapter: "a" };
-  await loadAdapter(model, path.join(root, "c_attn"), replacing);
+  await loadAdapter(path.join(root, "c_attn"), model, replacing);
   const { tokens } = await engine.generate(request);
   const running = await begun(engine.generate(request));
-  await loadAdapter(model, path.join(root, "mlp"), replacing);
+  await loadAdapter(path.join(root, "mlp"), model, replacing);
   const replaced = await engine.generate(request);
   expect((await running.result).tokens).toEqual(tokens);
   expect(replaced.tokens).not.toEqual(tokens);
@@ -179,21 +179,21 @@ test("an adapter stays if it cannot be replaced", async () => {
   using model = smallGpt("cpu", { contextLength: 1024 });
   await using engine = new Engine(model, { pageSize: 4 });
   const [first, second] = await savedVersions(model);
-  await loadAdapter(model, first!, replacing);
+  await loadAdapter(first!, model, replacing);
   const request = { tokens: prompt, ...settings, adapter: "a" };
   const { tokens } = await engine.generate(request);
-  await expectRejection(loadAdapter(model, path.join(first!, "none"), replacing), "ERR_IO", /ENOENT/);
-  await expectRejection(loadAdapter(model, second!, { ...replacing, replace: false }), "ERR_ARGUMENT", /a new name/);
-  await expectRejection(loadAdapter(model, second!, { ...replacing, replace: 1 as never }), "ERR_ARGUMENT", /replace/);
+  await expectRejection(loadAdapter(path.join(first!, "none"), model, replacing), "ERR_IO", /ENOENT/);
+  await expectRejection(loadAdapter(second!, model, { ...replacing, replace: false }), "ERR_ARGUMENT", /a new name/);
+  await expectRejection(loadAdapter(second!, model, { ...replacing, replace: 1 as never }), "ERR_ARGUMENT", /replace/);
   const running = await begun(engine.generate({ ...request, maxTokens: 800 }));
   const leaving = unloadAdapter(model, "a");
-  await expectRejection(loadAdapter(model, second!, replacing), "ERR_BUSY", /is being unloaded/);
+  await expectRejection(loadAdapter(second!, model, replacing), "ERR_BUSY", /is being unloaded/);
   await expectRejection(unloadAdapter(model, "a"), "ERR_BUSY", /is being unloaded/);
   expect(adapterNames(model)).toEqual(["a"]);
   expect((await running.result).tokens.slice(0, tokens.length)).toEqual(tokens);
   await leaving;
   expect(adapterNames(model)).toEqual([]);
-  await loadAdapter(model, first!, replacing);
+  await loadAdapter(first!, model, replacing);
   expect((await engine.generate(request)).tokens).toEqual(tokens);
 });
 
@@ -202,12 +202,12 @@ test("a version that replaces the active adapter is active", async () => {
   const folders = await savedVersions(model);
   await using engine = new Engine(model, { pageSize: 4 });
   const ask = async (adapter?: string) => (await engine.generate({ tokens: prompt, ...settings, ...(adapter && { adapter }) })).tokens; // prettier-ignore
-  await loadAdapter(model, folders[1]!, { name: "a" });
+  await loadAdapter(folders[1]!, model, { name: "a" });
   const next = await ask("a");
-  await loadAdapter(model, folders[0]!, { name: "a", replace: true });
+  await loadAdapter(folders[0]!, model, { name: "a", replace: true });
   const old = await ask();
   expect(old).not.toEqual(next);
-  await loadAdapter(model, folders[1]!, replacing);
+  await loadAdapter(folders[1]!, model, replacing);
   expect(activeAdapter(model)).toBe("a");
   expect(await ask()).toEqual(next);
   expect(adapterNames(model)).toEqual(["a"]);

@@ -74,7 +74,7 @@ onEachDevice((device) => {
       expect(sae.config.architecture).toBe(kind);
       expect(sae.config.hookName).toBe({ standard: name, topk: "blocks.0.hook_mlp_out", jumprelu: null }[kind]);
       const copy = path.join(temporaryFolder(), "copy");
-      await saveSparseAutoencoder(sae, copy);
+      await saveSparseAutoencoder(copy, sae);
       using again = await loadSparseAutoencoder(copy, { device });
       expect(again.config).toEqual(sae.config);
       using x = decodeFloats(given.x, device);
@@ -110,11 +110,11 @@ onEachDevice((device) => {
     using plain = await loadSparseAutoencoder(folderOf({ config, ...given }), { device });
     // Rows of twice the length and an encoder of half the size are the same autoencoder, if its file says so.
     const folder = temporaryFolder();
-    await saveSparseAutoencoder(plain, folder);
+    await saveSparseAutoencoder(folder, plain);
     using sae = await loadSparseAutoencoder(folder, { device });
     sae.W_dec.set((await sae.W_dec.data()).map((w) => 2 * w));
     for (const part of [sae.W_enc, sae.b_enc]) part.set((await part.data()).map((w) => w / 2));
-    await saveSparseAutoencoder(sae, folder);
+    await saveSparseAutoencoder(folder, sae);
     const file = path.join(folder, "cfg.json");
     const written = JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>;
     writeFileSync(file, JSON.stringify({ ...written, rescale_acts_by_decoder_norm: true }));

@@ -160,7 +160,7 @@ async function tune({ model }: LanguageModel, folder: string): Promise<void> {
 const reloads =
   ({ model }: LanguageModel, folder: string): Fault =>
   async () => {
-    await loadAdapter(model, folder, { name: adapter, active: false, replace: true });
+    await loadAdapter(folder, model, { name: adapter, active: false, replace: true });
     return async () => undefined;
   };
 

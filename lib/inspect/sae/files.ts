@@ -16,13 +16,13 @@ const weightsFile = "sae_weights.safetensors";
  *
  * @example
  * const sae = new SparseAutoencoder({ width: 8, features: 32 }, { seed: 1 });
- * await saveSparseAutoencoder(sae, "sae");
+ * await saveSparseAutoencoder("sae", sae);
  * const same = await loadSparseAutoencoder("sae");
  *
  * @throws ERR_IO if a file cannot be written.
  * @see https://github.com/decoderesearch/SAELens
  */
-export async function saveSparseAutoencoder(sae: SparseAutoencoder, folder: string): Promise<void> {
+export async function saveSparseAutoencoder(folder: string, sae: SparseAutoencoder): Promise<void> {
   await mkdir(folder, { recursive: true });
   const tensors = Object.entries(sae.stateDict()).map(([name, tensor]) => ({
     ...{ name, dtype: "F32" as const, shape: tensor.shape },
@@ -50,7 +50,7 @@ export async function saveSparseAutoencoder(sae: SparseAutoencoder, folder: stri
  * "jumprelu", for activations as they are.
  *
  * @example
- * await saveSparseAutoencoder(new SparseAutoencoder({ width: 8, features: 32 }), "sae");
+ * await saveSparseAutoencoder("sae", new SparseAutoencoder({ width: 8, features: 32 }));
  * const sae = await loadSparseAutoencoder("sae");
  * sae.encode(x).shape; // [2, 32]
  *

@@ -16,13 +16,13 @@ export interface Observation {
 }
 
 /** Observer of all requests to models. */
-export interface Observer {
+export interface RequestObserver {
   /** Is called when a request begins. `operation` is a name of OpenTelemetry's conventions for generative AI. */
   begin(operation: "chat" | "text_completion" | "embeddings", model: string): Observation;
 }
 
 /** Returns an observer that tells several others. */
-export function observers(all: readonly Observer[]): Observer {
+export function observers(all: readonly RequestObserver[]): RequestObserver {
   return {
     begin(operation, model) {
       const each = all.map((observer) => observer.begin(operation, model));

@@ -1,13 +1,13 @@
 /** Large answers, written in parts: their text is that of JSON, and the event loop runs between the parts. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { jsonParts, MappedArray } from "../../lib/server/json-parts.js";
+import { streamedJson, MappedArray } from "../../lib/server/streamed-json.js";
 import { expectNoPause } from "../support/pauses.js";
 import { chatModel, embeddingModel, start } from "./support.js";
 
 async function partsOf(value: unknown): Promise<string[]> {
   const parts: string[] = [];
-  for await (const part of jsonParts(value)) parts.push(part);
+  for await (const part of streamedJson(value)) parts.push(part);
   return parts;
 }
 

@@ -34,7 +34,7 @@ const mostItems = 1024;
  * Yields the JSON of a value in parts of some ten thousand characters, and lets the event loop run between them. The value
  * consists of what JSON knows, and of mapped arrays.
  */
-export async function* jsonParts(value: unknown): AsyncGenerator<string, void, undefined> {
+export async function* streamedJson(value: unknown): AsyncGenerator<string, void, undefined> {
   let part = "";
   for (const piece of pieces(value, 0)) {
     part += piece;
