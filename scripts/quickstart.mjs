@@ -36,7 +36,7 @@ rmSync("runs/quickstart", { recursive: true, force: true });
 
 console.log("\nTraining a GPT on Moby Dick, character by character, for 90 seconds.");
 const size = ["--layers", "4", "--heads", "4", "--width", "128", "--context", "64"];
-const pace = ["--max-minutes", "1.45", "--batch", "16", "--lr", "3e-3", "--min-lr", "1e-4", "--warmup", "50"];
+const pace = ["--max-minutes", "1.45", "--batch-size", "16", "--lr", "3e-3", "--min-lr", "1e-4", "--warmup", "50"];
 const checks = ["--eval-every", "500", "--checkpoint-every", "1000"];
 await heed("train", "--data", "runs/moby-dick.txt", "--out", "runs/quickstart", ...size, ...pace, ...checks);
 

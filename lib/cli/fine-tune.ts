@@ -13,17 +13,17 @@ export interface TunedModel {
   tokenizer: Tokenizer;
 }
 
-/** Loads the model of `--from` and prepares what is trained: an adapter, or the parameters that are not frozen. */
-export async function loadTuned(flags: RunFlags & { from: string }, device: string): Promise<TunedModel> {
-  const { from, seed, quantize } = flags;
+/** Loads the model that `--model` names and prepares what is trained: an adapter, or the parameters that are not frozen. */
+export async function loadTuned(flags: RunFlags & { model: string }, device: string): Promise<TunedModel> {
+  const { model: from, seed, quantize } = flags;
   const bits = quantize && quantizedTypes[quantize];
   // Only adapters can be trained over weights in blocks of a GGUF file.
   const asStored = flags.lora === undefined ? { quantize: false as const } : {};
   const { model, tokenizer } = await loadModel(from, { device, seed, ...(bits ? { quantize: bits } : asStored) });
   try {
     if (adapterNames(model).length > 0)
-      throw new UsageError(`--from ${from}: expected a model without adapters; merge it first with heed merge`);
-    if (!tokenizer) throw new UsageError(`--from ${from}: expected a model with a tokenizer, got one without`);
+      throw new UsageError(`--model ${from}: expected a model without adapters; merge it first with heed merge`);
+    if (!tokenizer) throw new UsageError(`--model ${from}: expected a model with a tokenizer, got one without`);
     asUsage(() => prepare(model, flags));
     return { model, tokenizer };
   } catch (error) {

@@ -20,7 +20,7 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   data: "string",
   validation: "string",
   validationFraction: "number",
-  from: "string",
+  model: "string",
   lora: "number",
   loraAlpha: "number",
   loraDropout: "number",
@@ -46,7 +46,7 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   steps: "number",
   epochs: "number",
   maxMinutes: "number",
-  batch: "number",
+  batchSize: "number",
   accumulate: "number",
   lr: "number",
   minLr: "number",
@@ -58,7 +58,7 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   momentum: "number",
   weightDecay: "number",
   ema: "number",
-  clip: "number",
+  maxNorm: "number",
   spikes: "boolean",
   seed: "number",
   dtype: "string",
@@ -80,7 +80,7 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
 /** The flags that cannot change when a run is resumed. */
 const fixed = [
   ...modelFlags,
-  "from",
+  "model",
   "lora",
   "loraAlpha",
   "loraDropout",
@@ -121,7 +121,7 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
   const { steps = ends ? undefined : defaults.steps } = chosen;
   checkTuning(chosen, given);
   if (data === undefined) throw new UsageError("required option '--data <file>' not specified");
-  const { from } = chosen;
+  const { model: from } = chosen;
   return {
     ...defaults,
     ...(from === undefined ? {} : tunedDefaults),
@@ -131,7 +131,7 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
     steps,
     data: resolveData(data),
     // A model may also be a name on the hub.
-    ...(from === undefined ? {} : { from: existsSync(from) ? path.resolve(from) : from }),
+    ...(from === undefined ? {} : { model: existsSync(from) ? path.resolve(from) : from }),
     ...(chosen.validation === undefined ? {} : { validation: resolveData(chosen.validation) }),
     ...(chosen.log === undefined ? {} : { log: path.resolve(chosen.log) }),
     ...(chosen.tensorboard === undefined ? {} : { tensorboard: path.resolve(chosen.tensorboard) }),
@@ -139,7 +139,7 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
 }
 
 /** Returns AdamW's default learning rate for what a run trains. */
-function rateOf({ from, lora, preference }: Partial<RunFlags>): number {
+function rateOf({ model: from, lora, preference }: Partial<RunFlags>): number {
   if (preference) return preferenceRate;
   if (from === undefined) return defaults.lr;
   return lora === undefined ? tunedRates.model : tunedRates.adapter;
@@ -153,13 +153,13 @@ function optimizerSettings(optimizer: RunFlags["optimizer"], rate: number): Part
 
 /** Checks that flags for a trained model and those for a new one are not combined. */
 function checkTuning(chosen: Partial<RunFlags>, given: TrainFlags): void {
-  if (chosen.from === undefined) {
+  if (chosen.model === undefined) {
     for (const name of ["lora", "freeze"] as const)
-      if (chosen[name] !== undefined) throw new UsageError(`--${name}: works only with --from, on a trained model`);
+      if (chosen[name] !== undefined) throw new UsageError(`--${name}: works only with --model, on a trained model`);
   } else
     for (const name of modelFlags)
       if (given[name] !== undefined)
-        throw new UsageError(`--${dashed(name)}: the model of --from decides it; leave this flag out`);
+        throw new UsageError(`--${dashed(name)}: the model that --model names decides it; leave this flag out`);
   for (const name of ["loraAlpha", "loraDropout", "loraTargets", "dora", "rslora", "quantize"] as const)
     if (given[name] !== undefined && chosen.lora === undefined)
       throw new UsageError(`--${dashed(name)}: works only with --lora`);
@@ -189,7 +189,7 @@ function storedFlags({ path: at, model, state }: Checkpoint): Partial<RunFlags> 
       throw new HeedError("ERR_FORMAT", `${at}: expected ${name} in trainer.json to be a ${type}, got ${typeof value}`);
     Object.assign(stored, { [name]: value });
   }
-  if (stored.from !== undefined) return { ...stored, seed: state.seed };
+  if (stored.model !== undefined) return { ...stored, seed: state.seed };
   const { layers, heads, width, kvHeads, hidden, window, contextLength: context, dropout } = model.config;
   const made = familyOf(model);
   // Positions are a flag only where they can be chosen.

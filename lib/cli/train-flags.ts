@@ -24,7 +24,7 @@ export interface RunFlags {
   data: string;
   validation?: string;
   validationFraction: number;
-  from?: string;
+  model?: string;
   lora?: number;
   loraAlpha?: number;
   loraDropout: number;
@@ -50,7 +50,7 @@ export interface RunFlags {
   steps?: number | undefined;
   epochs?: number;
   maxMinutes?: number;
-  batch: number;
+  batchSize: number;
   accumulate: number;
   lr: number;
   minLr?: number;
@@ -62,7 +62,7 @@ export interface RunFlags {
   momentum?: number;
   weightDecay: number;
   ema?: number;
-  clip: number;
+  maxNorm: number;
   spikes: boolean;
   seed: number;
   dtype: "f32" | "bf16" | "f16";
@@ -108,7 +108,7 @@ export const defaults = {
   context: 128,
   dropout: 0,
   steps: 1000,
-  batch: 16,
+  batchSize: 16,
   accumulate: 1,
   lr: 1e-3,
   warmup: 100,
@@ -117,7 +117,7 @@ export const defaults = {
   // Below the library's 0.999, which suits long runs: small models learn a text in a few hundred steps.
   beta2: 0.99,
   weightDecay: 0.1,
-  clip: 1,
+  maxNorm: 1,
   spikes: false,
   seed: 0,
   dtype: "f32",
@@ -134,7 +134,7 @@ export const defaults = {
 /** Defaults of the flags of a run that continues from a trained model, where they differ. */
 export const tunedDefaults = {
   context: 512,
-  batch: 8,
+  batchSize: 8,
   beta2: 0.999,
   weightDecay: 0.01,
 } as const satisfies Partial<RunFlags>;

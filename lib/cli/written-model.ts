@@ -16,7 +16,7 @@ const types = ["f32", "bf16", "f16", "q8_0", "q4_0", "q4_k", "q5_k", "q6_k"] as 
 
 /** The flags about the model that a command writes. */
 export interface OutputFlags {
-  to: string;
+  out: string;
   dtype: (typeof types)[number];
   force?: boolean;
 }
@@ -25,7 +25,7 @@ export interface OutputFlags {
 export function addOutput(command: Command): Command {
   return command
     .requiredOption(
-      "--to <name>",
+      "--out <name>",
       "a folder in Hugging Face's format, or a file that ends in .gguf or .bin (llama2.c)",
       text,
     )
@@ -39,16 +39,16 @@ export function addOutput(command: Command): Command {
 
 /** Writes the model that a function loads, and disposes it. */
 export async function writeModel(
-  { to, dtype, force = false }: OutputFlags,
+  { out: to, dtype, force = false }: OutputFlags,
   load: () => Promise<LoadedParts["causal"] & { importance?: InputImportance }>,
 ): Promise<void> {
   const format = formatOf(to);
   if (dtype.startsWith("q") && format !== "gguf")
-    throw new UsageError(`--dtype ${dtype}: works only if --to ends in .gguf`);
+    throw new UsageError(`--dtype ${dtype}: works only if --out ends in .gguf`);
   if (dtype !== "f32" && format === "llama2c") throw new UsageError(`--dtype ${dtype}: llama2.c files store f32 only`);
   const written = format === "llama2c" ? [to, path.join(path.dirname(to), "tokenizer.bin")] : [to];
   for (const name of force ? [] : written)
-    if (await isTaken(name)) throw new UsageError(`--to ${to}: ${name} exists already; add --force to replace it`);
+    if (await isTaken(name)) throw new UsageError(`--out ${to}: ${name} exists already; add --force to replace it`);
   await mkdir(path.dirname(path.resolve(to)), { recursive: true });
   const loaded = await load();
   const bar = createBar("tensors");

@@ -28,7 +28,7 @@ describeUnless(!stories && noShared)("stories260K from format to format", () => 
     const notice =
       "stored in f16 instead of q8_0, whose blocks do not fit rows of 172: 5 × blk.*.ffn_down.weight [64, 172]\n";
     const convert = async (from: string, to: string, ...flags: string[]) => {
-      expect(await heed(["convert", "--from", from, "--to", to, ...flags], { cwd })).toEqual({
+      expect(await heed(["convert", "--model", from, "--out", to, ...flags], { cwd })).toEqual({
         code: 0,
         signal: null,
         stdout: `${flags.includes("q8_0") ? notice : ""}saved in ${to}; try: heed generate --model ${to} "…"\n`,
@@ -81,7 +81,7 @@ async function run(cwd: string): Promise<void> {
 test("a run becomes a folder that generates the same", async () => {
   const cwd = temporaryFolder();
   await run(cwd);
-  expect(await heed(["convert", "--from", "run", "--to", "saved"], { cwd })).toMatchObject({ code: 0, stderr: "" });
+  expect(await heed(["convert", "--model", "run", "--out", "saved"], { cwd })).toMatchObject({ code: 0, stderr: "" });
   expect(readdirSync(path.join(cwd, "saved")).sort()).toEqual([
     "config.json",
     "model.safetensors",
@@ -99,7 +99,10 @@ test("a GGUF file keeps the tokens that end a text, and the options of sampling"
   const defaults = { stopTokens: [266, 267], temperature: 0.6, topP: 0.9 };
   const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" } });
   await savePretrained(path.join(cwd, "folder"), model, { tokenizer, defaults });
-  expect(await heed(["convert", "--from", "folder", "--to", "a.gguf"], { cwd })).toMatchObject({ code: 0, stderr: "" });
+  expect(await heed(["convert", "--model", "folder", "--out", "a.gguf"], { cwd })).toMatchObject({
+    code: 0,
+    stderr: "",
+  });
   const loaded = await loadModel(path.join(cwd, "a.gguf"), { device: "cpu" });
   loaded.model.dispose();
   expect(loaded.defaults).toEqual(defaults);
@@ -120,17 +123,17 @@ async function quantizing(sizes: { width: number; hidden: number }) {
 
 test("heed quantize reads a text and writes matrices in blocks", async () => {
   const { cwd, quantize } = await quantizing({ width: 256, hidden: 64 });
-  expect(await quantize("--to", "a.gguf", "--calibrate", "text.txt")).toEqual({
+  expect(await quantize("--out", "a.gguf", "--calibrate", "text.txt")).toEqual({
     ...{ code: 0, signal: null, stderr: "" },
     stdout: `stored in q8_0 instead of q4_k, whose blocks do not fit rows of 64: 2 × blk.*.ffn_down.weight [256, 64]
 saved in a.gguf; try: heed generate --model a.gguf "…"
 `,
   });
-  expect(await quantize("--to", "b.gguf", "--type", "q4_0")).toMatchObject({
+  expect(await quantize("--out", "b.gguf", "--type", "q4_0")).toMatchObject({
     ...{ code: 0, stdout: 'saved in b.gguf; try: heed generate --model b.gguf "…"\n' },
   });
   // With a text, q4_0 has the codes of GPTQ, and so other bytes.
-  const calibrated = await quantize("--to", "c.gguf", "--type", "q4_0", "--calibrate", "text.txt");
+  const calibrated = await quantize("--out", "c.gguf", "--type", "q4_0", "--calibrate", "text.txt");
   expect(calibrated).toMatchObject({ code: 0, stdout: expect.stringContaining("saved in c.gguf") });
   const [plain, chosen] = ["b.gguf", "c.gguf"].map((name) => readFileSync(path.join(cwd, name)));
   expect(chosen!.length).toBe(plain!.length);
@@ -143,7 +146,7 @@ saved in a.gguf; try: heed generate --model a.gguf "…"
   const loaded = await loadModel(path.join(cwd, "a.gguf"), { device: "cpu" });
   expect(loaded.model.isQuantized).toBe(true);
   loaded.model.dispose();
-  expect(await quantize("--to", "folder2")).toMatchObject({
+  expect(await quantize("--out", "folder2")).toMatchObject({
     code: 2,
     stderr: expect.stringContaining("expected the name of a .gguf file"),
   });
@@ -158,7 +161,7 @@ test("heed quantize writes a folder in heed's own codes, which other commands re
   ] as const;
   for (const [to, type, groupSize] of cases) {
     expect(
-      await quantize("--to", to, "--type", type, ...(groupSize === 64 ? ["--group-size", "64"] : [])),
+      await quantize("--out", to, "--type", type, ...(groupSize === 64 ? ["--group-size", "64"] : [])),
     ).toMatchObject({ code: 0, stderr: "", stdout: `saved in ${to}; try: heed generate --model ${to} "…"\n` });
     const loaded = await loadModel(path.join(cwd, to), { device: "cpu" });
     const bits = type === "int8" ? 8 : 4;
@@ -172,21 +175,21 @@ test("heed quantize writes a folder in heed's own codes, which other commands re
     expect(await codesOf(loaded.model)).toEqual(await codesOf(same));
     loaded.model.dispose();
   }
-  expect(await quantize("--to", "d", "--type", "int4", "--calibrate", "text.txt")).toMatchObject({ code: 0 });
+  expect(await quantize("--out", "d", "--type", "int4", "--calibrate", "text.txt")).toMatchObject({ code: 0 });
   const weights = (name: string) => readFileSync(path.join(cwd, name, "model.safetensors"));
   expect(weights("d").length).toBe(weights("b").length);
   expect(weights("d").equals(weights("b"))).toBe(false);
   const generate = ["generate", "--model", "d", "--temperature", "0", "--max-tokens", "4", "ab"];
   expect(await heedHere(generate, cwd)).toMatchObject({ code: 0, stderr: "" });
-  expect(await heedHere(["convert", "--from", "d", "--to", "e"], cwd)).toMatchObject({ code: 0, stderr: "" });
+  expect(await heedHere(["convert", "--model", "d", "--out", "e"], cwd)).toMatchObject({ code: 0, stderr: "" });
   for (const [flags, message] of [
-    [["--to", "d", "--type", "int4"], "d exists already; add --force to replace it"],
-    [["--to", "e.gguf", "--type", "int4"], "--to e.gguf: expected the name of a folder for --type int4"],
-    [["--to", "e.gguf", "--group-size", "64"], "--group-size: works only with --type int8 or int4"],
-    [["--to", "f", "--type", "int4", "--group-size", "16"], "--group-size"],
+    [["--out", "d", "--type", "int4"], "d exists already; add --force to replace it"],
+    [["--out", "e.gguf", "--type", "int4"], "--out e.gguf: expected the name of a folder for --type int4"],
+    [["--out", "e.gguf", "--group-size", "64"], "--group-size: works only with --type int8 or int4"],
+    [["--out", "f", "--type", "int4", "--group-size", "16"], "--group-size"],
   ] as const)
     expect(await quantize(...flags)).toMatchObject({ code: 2, stderr: expect.stringContaining(message) });
-  expect(await quantize("--to", "d", "--type", "int8", "--force")).toMatchObject({ code: 0 });
+  expect(await quantize("--out", "d", "--type", "int8", "--force")).toMatchObject({ code: 0 });
 });
 
 test("existing files are replaced only with --force, and errors take one line", async () => {
@@ -195,22 +198,22 @@ test("existing files are replaced only with --force, and errors take one line", 
   mkdirSync(path.join(cwd, "folder"));
   writeFileSync(path.join(cwd, "folder", "README.md"), "mine");
   for (const name of ["a.gguf", "b.bin", "tokenizer.bin"]) writeFileSync(path.join(cwd, name), "mine");
-  const convert = (...flags: string[]) => heedHere(["convert", "--from", "run", ...flags], cwd);
+  const convert = (...flags: string[]) => heedHere(["convert", "--model", "run", ...flags], cwd);
   for (const [flags, code, message] of [
-    [["--to", "folder"], 2, "--to folder: folder exists already; add --force to replace it"],
-    [["--to", "a.gguf"], 2, "--to a.gguf: a.gguf exists already; add --force to replace it"],
-    [["--to", "c.bin"], 2, "--to c.bin: tokenizer.bin exists already; add --force to replace it"],
-    [["--to", "x", "--dtype", "q8_0"], 2, "--dtype q8_0: works only if --to ends in .gguf"],
-    [["--to", "x.bin", "--dtype", "bf16"], 2, "--dtype bf16: llama2.c files store f32 only"],
+    [["--out", "folder"], 2, "--out folder: folder exists already; add --force to replace it"],
+    [["--out", "a.gguf"], 2, "--out a.gguf: a.gguf exists already; add --force to replace it"],
+    [["--out", "c.bin"], 2, "--out c.bin: tokenizer.bin exists already; add --force to replace it"],
+    [["--out", "x", "--dtype", "q8_0"], 2, "--dtype q8_0: works only if --out ends in .gguf"],
+    [["--out", "x.bin", "--dtype", "bf16"], 2, "--dtype bf16: llama2.c files store f32 only"],
     [
-      ["--to", "x", "--dtype", "f64"],
+      ["--out", "x", "--dtype", "f64"],
       2,
       "argument 'f64' is invalid. Allowed choices are f32, bf16, f16, q8_0, q4_0, q4_k, q5_k, q6_k.",
     ],
-    [[], 2, "required option '--to <name>' not specified"],
-    [["--to", "x.gguf"], 1, "expected a byte-pair tokenizer that a GGUF file can describe, got one that splits text"],
-    [["--to", "b.bin", "--force"], 1, "saveLlama2c: expected a Llama, got an object"],
-    [["--to", "x", "--from", "none"], 1, "none: expected a run of heed"],
+    [[], 2, "required option '--out <name>' not specified"],
+    [["--out", "x.gguf"], 1, "expected a byte-pair tokenizer that a GGUF file can describe, got one that splits text"],
+    [["--out", "b.bin", "--force"], 1, "saveLlama2c: expected a Llama, got an object"],
+    [["--out", "x", "--model", "none"], 1, "none: expected a run of heed"],
   ] as [string[], number, string][]) {
     const ended = await convert(...flags);
     expect(ended.stderr).toContain(message);
@@ -218,6 +221,6 @@ test("existing files are replaced only with --force, and errors take one line", 
     expect({ code: ended.code, stdout: ended.stdout }).toEqual({ code, stdout: "" });
   }
   expect(readFileSync(path.join(cwd, "b.bin"), "utf8")).toBe("mine");
-  expect(await convert("--to", "folder", "--force")).toMatchObject({ code: 0, stderr: "" });
+  expect(await convert("--out", "folder", "--force")).toMatchObject({ code: 0, stderr: "" });
   expect(readdirSync(path.join(cwd, "folder"))).toContain("README.md");
 });

@@ -24,7 +24,7 @@ async function run(...args: string[]): Promise<string> {
   return stdout;
 }
 
-const small = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--batch", "2"];
+const small = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--batch-size", "2"];
 
 test("files become shards, on which a model trains and resumes", { timeout: 120_000 }, async () => {
   mkdirSync(at("texts"));

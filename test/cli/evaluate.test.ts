@@ -6,7 +6,7 @@ import { sharedFolder } from "../support/folder.js";
 import { heed, heedHere } from "./support.js";
 
 const cwd = sharedFolder();
-const size = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--batch", "4"];
+const size = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--batch-size", "4"];
 const train = ["train", "--data", "book.txt", "--out", "runs/book", ...size, "--eval-every", "5"];
 
 beforeAll(async () => {

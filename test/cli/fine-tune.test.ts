@@ -1,4 +1,4 @@
-/** `heed train --from` with an adapter, and what uses its run: generate, merge and --resume. */
+/** `heed train --model` with an adapter, and what uses its run: generate, merge and --resume. */
 import { Command } from "commander";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -35,22 +35,22 @@ testUnless(!stories && noShared)(
       return stdout;
     };
     const trained = await run(
-      ...["train", "--from", stories!, "--data", at("chats.jsonl"), "--out", at("run")],
-      ...["--lora", "4", "--steps", "20", "--batch", "2", "--context", "64", "--lr", "0.02", "--warmup", "2"],
+      ...["train", "--model", stories!, "--data", at("chats.jsonl"), "--out", at("run")],
+      ...["--lora", "4", "--steps", "20", "--batch-size", "2", "--context", "64", "--lr", "0.02", "--warmup", "2"],
     );
     expect(trained).toMatch(/^23,120 parameters, /);
     expect(existsSync(at("run/step-00000020/model.safetensors"))).toBe(false);
     const question = ["--chat", "--temperature", "0", "--max-tokens", "9", "Who are you?"];
     const answer = await run("generate", "--model", at("run"), ...question);
     expect(answer).toContain("I am a whale.");
-    await run("merge", "--model", at("run"), "--to", at("merged"));
+    await run("merge", "--model", at("run"), "--out", at("merged"));
     expect(await run("generate", "--model", at("merged"), ...question)).toBe(answer);
     expect(await run("train", "--out", at("run"), "--resume", "--steps", "21")).toMatch(/continuing from step 20/);
     const config = JSON.parse(readFileSync(at("run/step-00000021/adapter_config.json"), "utf8")) as object;
     expect(config).toMatchObject({ r: 4, base_model_name_or_path: stories });
 
     writeFileSync(at("bad.jsonl"), `${JSON.stringify({ messages })}\n{"text": 3}\n`);
-    const bad = await heed(["train", "--from", stories!, "--data", at("bad.jsonl"), "--out", at("other")], { env });
+    const bad = await heed(["train", "--model", stories!, "--data", at("bad.jsonl"), "--out", at("other")], { env });
     expect(bad.code).toBe(1);
     expect(bad.stderr).toMatch(/bad\.jsonl:2: expected an object with messages/);
   },
@@ -70,25 +70,25 @@ testUnless(!stories && noShared)(
       return stdout;
     };
     await run(
-      ...["train", "--from", stories!, "--data", at("chats.jsonl"), "--out", at("run"), "--quantize", "int4"],
-      ...["--lora", "4", "--steps", "20", "--batch", "2", "--context", "64", "--lr", "0.02", "--warmup", "2"],
+      ...["train", "--model", stories!, "--data", at("chats.jsonl"), "--out", at("run"), "--quantize", "int4"],
+      ...["--lora", "4", "--steps", "20", "--batch-size", "2", "--context", "64", "--lr", "0.02", "--warmup", "2"],
     );
     const question = ["--chat", "--temperature", "0", "--max-tokens", "9", "Who are you?"];
     const generated = (model: string, ...flags: string[]) =>
       run("generate", "--model", at(model), ...flags, ...question);
     const answer = await generated("run", "--quantize", "int4");
     expect(answer).toContain("I am a whale.");
-    const told = await run("merge", "--model", at("run"), "--to", at("merged"));
+    const told = await run("merge", "--model", at("run"), "--out", at("merged"));
     expect(told).toMatch(/trained over weights in 4 bits; it is merged into the model's own weights/);
     expect(existsSync(at("merged/model.safetensors"))).toBe(true);
     // A model that is stored in codes has no other weights.
-    await run("quantize", "--model", stories!, "--to", at("codes"), "--type", "int4");
+    await run("quantize", "--model", stories!, "--out", at("codes"), "--type", "int4");
     await run(
-      ...["train", "--from", at("codes"), "--data", at("chats.jsonl"), "--out", at("over-codes")],
-      ...["--lora", "4", "--steps", "2", "--batch", "2", "--context", "64"],
+      ...["train", "--model", at("codes"), "--data", at("chats.jsonl"), "--out", at("over-codes")],
+      ...["--lora", "4", "--steps", "2", "--batch-size", "2", "--context", "64"],
     );
-    expect(await run("merge", "--model", at("over-codes"), "--to", at("merged-codes"))).not.toMatch(/more precise/);
-    await run("merge", "--model", at("run"), "--to", at("rounded"), "--quantize", "int4");
+    expect(await run("merge", "--model", at("over-codes"), "--out", at("merged-codes"))).not.toMatch(/more precise/);
+    await run("merge", "--model", at("run"), "--out", at("rounded"), "--quantize", "int4");
     expect(await generated("rounded")).toBe(answer);
     expect(await run("train", "--out", at("run"), "--resume", "--steps", "21")).toMatch(/continuing from step 20/);
     const state = JSON.parse(readFileSync(at("run/step-00000021/trainer.json"), "utf8")) as object;
@@ -98,12 +98,12 @@ testUnless(!stories && noShared)(
 );
 
 test.each([
-  [{ lora: 8 }, /--lora: works only with --from/],
-  [{ freeze: "wte" }, /--freeze: works only with --from/],
-  [{ from: "a", layers: 3 }, /--layers: the model of --from decides it/],
-  [{ from: "a", tokenizer: "char" }, /--tokenizer: the model of --from decides it/],
-  [{ from: "a", dora: true }, /--dora: works only with --lora/],
-  [{ from: "a", quantize: "int4" }, /--quantize: works only with --lora/],
+  [{ lora: 8 }, /--lora: works only with --model/],
+  [{ freeze: "wte" }, /--freeze: works only with --model/],
+  [{ model: "a", layers: 3 }, /--layers: the model that --model names decides it/],
+  [{ model: "a", tokenizer: "char" }, /--tokenizer: the model that --model names decides it/],
+  [{ model: "a", dora: true }, /--dora: works only with --lora/],
+  [{ model: "a", quantize: "int4" }, /--quantize: works only with --lora/],
 ] as [Partial<TrainFlags>, RegExp][])("flags that do not fit are refused: %o", (flags, pattern) => {
   const run = () => runFlags({ out: "run", data: "x", ...flags }, null);
   expect(run).toThrow(UsageError);
@@ -111,17 +111,17 @@ test.each([
 });
 
 test("a run from a trained model has defaults of its own", () => {
-  const flags = runFlags({ out: "run", data: "x", from: "owner/name", lora: 8 }, null);
-  expect(flags).toMatchObject({ from: "owner/name", lr: 2e-4, context: 512, batch: 8, lora: 8 });
+  const flags = runFlags({ out: "run", data: "x", model: "owner/name", lora: 8 }, null);
+  expect(flags).toMatchObject({ model: "owner/name", lr: 2e-4, context: 512, batchSize: 8, lora: 8 });
   // The model's own parameters are trained with smaller steps than an adapter, with every optimiser.
   const rate = (more: Partial<TrainFlags>) => runFlags({ out: "run", data: "x", ...more }, null).lr;
   const from = "owner/name";
-  expect([rate({}), rate({ from }), rate({ from, freeze: "wte" })]).toEqual([1e-3, 2e-5, 2e-5]);
+  expect([rate({}), rate({ model: from }), rate({ model: from, freeze: "wte" })]).toEqual([1e-3, 2e-5, 2e-5]);
   for (const optimizer of ["sgd", "lion", "muon"] as const) {
-    expect(rate({ from, optimizer }) / rate({ optimizer })).toBeCloseTo(2e-5 / 1e-3, 12);
-    expect(rate({ from, optimizer, lora: 8 }) / rate({ optimizer })).toBeCloseTo(2e-4 / 1e-3, 12);
+    expect(rate({ model: from, optimizer }) / rate({ optimizer })).toBeCloseTo(2e-5 / 1e-3, 12);
+    expect(rate({ model: from, optimizer, lora: 8 }) / rate({ optimizer })).toBeCloseTo(2e-4 / 1e-3, 12);
   }
-  expect(rate({ from, lr: 0.5 })).toBe(0.5);
+  expect(rate({ model: from, lr: 0.5 })).toBe(0.5);
 });
 
 test("AdamW's second decay is the library's for a trained model, and that of the help for a new one", async () => {
@@ -131,14 +131,14 @@ test("AdamW's second decay is the library's for a trained model, and that of the
   };
   const tiny = { vocabularySize: 5, contextLength: 4, layers: 1, heads: 1, width: 4 };
   using optimizer = new AdamW(new GPT(tiny));
-  expect(beta2({ from: "a" })).toBe(optimizer.beta2);
-  expect([beta2({}), beta2({ beta2: 0.95 }), beta2({ from: "a", beta2: 0.9 })]).toEqual([0.99, 0.95, 0.9]);
+  expect(beta2({ model: "a" })).toBe(optimizer.beta2);
+  expect([beta2({}), beta2({ beta2: 0.95 }), beta2({ model: "a", beta2: 0.9 })]).toEqual([0.99, 0.95, 0.9]);
   // A run keeps its decay when it resumes; earlier versions had 0.99 in all runs.
-  expect([beta2({}, { from: "a", beta2: 0.999 }), beta2({}, { from: "a" }), beta2({}, {})]).toEqual([
+  expect([beta2({}, { model: "a", beta2: 0.999 }), beta2({}, { model: "a" }), beta2({}, {})]).toEqual([
     0.999, 0.99, 0.99,
   ]);
   expect(() => beta2({ optimizer: "lion", beta2: 0.9 })).toThrow(/--beta2: works only with --optimizer adamw/);
   const help = define(new Command("train")).helpInformation().replaceAll(/\s+/g, " ");
-  expect(help).toContain("(default: 0.99; 0.999 with --from, as in the library)");
-  expect(help).toContain("with --from 0.00002, 0.0002 with --lora, 0.00005 with --preference");
+  expect(help).toContain("(default: 0.99; 0.999 with --model, as in the library)");
+  expect(help).toContain("with --model 0.00002, 0.0002 with --lora, 0.00005 with --preference");
 });

@@ -28,8 +28,8 @@ const jsonLines = (records: readonly unknown[]): string => records.map((each) =>
 
 /** Flags of a run whose learning rate does not depend on the number of its steps. */
 const flags = {
-  ...{ from: at("base"), preference: true, beta: 1, lora: 4, lr: 0.05, warmup: 0, decaySteps: 0 },
-  ...{ batch: 2, context: 16, checkpointEvery: 4, device: "cpu", threads: 1, seed: 3 },
+  ...{ model: at("base"), preference: true, beta: 1, lora: 4, lr: 0.05, warmup: 0, decaySteps: 0 },
+  ...{ batchSize: 2, context: 16, checkpointEvery: 4, device: "cpu", threads: 1, seed: 3 },
   schedule: "wsd",
 } as const;
 
@@ -84,7 +84,7 @@ describe("heed train --preference", () => {
 
   test("epochs are counted whole, although their last batches are smaller", async () => {
     // Each epoch of the 10 pairs has batches of 3, 3, 3 and 1.
-    expect(await losses("epochs", { ...flags, data: at("pairs.jsonl"), batch: 3, epochs: 2 })).toHaveLength(8);
+    expect(await losses("epochs", { ...flags, data: at("pairs.jsonl"), batchSize: 3, epochs: 2 })).toHaveLength(8);
   });
 
   test("an answer is cut to the context; a prompt that fills it is reported", async () => {
@@ -119,9 +119,9 @@ describe("heed train --preference", () => {
   });
 
   test.each([
-    [{ preference: true, from: "a" }, /--preference: works only with --lora/],
-    [{ beta: 0.2, from: "a", lora: 4 }, /--beta: works only with --preference/],
-    [{ documents: true, from: "a", lora: 4, preference: true }, /--documents: works only without --preference/],
+    [{ preference: true, model: "a" }, /--preference: works only with --lora/],
+    [{ beta: 0.2, model: "a", lora: 4 }, /--beta: works only with --preference/],
+    [{ documents: true, model: "a", lora: 4, preference: true }, /--documents: works only without --preference/],
   ] as [Partial<TrainFlags>, RegExp][])("flags that do not fit are refused: %o", (given, pattern) => {
     const read = () => runFlags({ out: "run", data: "x", ...given }, null);
     expect(read).toThrow(UsageError);
@@ -130,7 +130,7 @@ describe("heed train --preference", () => {
 
   test("the learning rate is lower than for texts", () => {
     const rate = (more: Partial<TrainFlags>) =>
-      runFlags({ out: "run", data: "x", from: "a", lora: 4, preference: true, ...more }, null).lr;
+      runFlags({ out: "run", data: "x", model: "a", lora: 4, preference: true, ...more }, null).lr;
     expect(rate({})).toBe(5e-5);
     expect(rate({ optimizer: "lion" })).toBeCloseTo(5e-6, 12);
     expect(rate({ lr: 0.1 })).toBe(0.1);

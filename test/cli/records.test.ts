@@ -41,7 +41,7 @@ const files: Record<string, string | Uint8Array> = {
 };
 const marked = Object.keys(files).filter((name) => typeof files[name] === "string");
 
-const tiny = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "32", "--batch", "2", "--steps", "1"];
+const tiny = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "32", "--batch-size", "2", "--steps", "1"];
 const train = (name: string, out: string, ...more: string[]) =>
   heedHere(["train", "--data", name, "--out", out, ...tiny, "--device", "cpu", ...more], folder);
 

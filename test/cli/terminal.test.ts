@@ -62,7 +62,7 @@ describeUnless(noTerminal)("on a terminal", () => {
     writeFileSync(path.join(cwd, "text"), "Call me Ishmael. ".repeat(40));
     const size = ["--layers", "1", "--heads", "1", "--width", "8", "--context", "16"];
     await heed(["train", "--data", "text", "--out", "run", "--steps", "1", ...size], { cwd });
-    const shown = await onTerminal(cwd, ["convert", "--from", "run", "--to", "copy"]);
+    const shown = await onTerminal(cwd, ["convert", "--model", "run", "--out", "copy"]);
     expect(shown).toMatch(/█{20} (\d+) of \1 tensors\n/);
   });
 });

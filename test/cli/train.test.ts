@@ -13,7 +13,7 @@ const text = Array.from({ length: 300 }, (_, i) => `The whale number ${(i * i) %
 function place(): { cwd: string; train: string[] } {
   const cwd = temporaryFolder();
   writeFileSync(path.join(cwd, "book.txt"), text);
-  const size = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--batch", "4"];
+  const size = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--batch-size", "4"];
   return { cwd, train: ["train", "--data", "book.txt", "--out", "run", ...size] };
 }
 
@@ -142,7 +142,7 @@ describe("train and generate", () => {
 
   test("a loss that is not finite is reported in one line, with exit code 1", async () => {
     const { cwd, train } = place();
-    const { code, stderr } = await heedHere([...train, "--lr", "1e38", "--clip", "0", "--steps", "30"], cwd);
+    const { code, stderr } = await heedHere([...train, "--lr", "1e38", "--max-norm", "0", "--steps", "30"], cwd);
     expect(code).toBe(1);
     expect(stderr).toMatch(/^error: Trainer: expected a finite loss, got NaN at step \d+\n$/);
   });
@@ -151,7 +151,7 @@ describe("train and generate", () => {
 test("seven epochs of 29 windows in batches of 7 are 29 steps", async () => {
   const { cwd, train } = place();
   writeFileSync(path.join(cwd, "book.txt"), text.slice(0, 29 * 16 + 1));
-  const flags = ["--batch", "7", "--epochs", "7", "--validation-fraction", "0"];
+  const flags = ["--batch-size", "7", "--epochs", "7", "--validation-fraction", "0"];
   expect(await heedHere([...train, ...flags], cwd)).toMatchObject({ code: 0, stderr: "" });
   // In floating point, 29 / 7 · 7 is more than 29.
   expect(losses(cwd).at(-1)![0]).toBe(29);
@@ -311,7 +311,7 @@ describe("resuming", () => {
     await heedHere([...train, "--steps", "4"], cwd);
     const resume = ["train", "--out", "run", "--resume"];
     const position = async (): Promise<unknown> => (await loadCheckpoint(path.join(cwd, "run"))).state.position;
-    expect(await heedHere([...resume, "--steps", "6", "--batch", "3", "--accumulate", "2"], cwd)).toMatchObject({
+    expect(await heedHere([...resume, "--steps", "6", "--batch-size", "3", "--accumulate", "2"], cwd)).toMatchObject({
       code: 0,
     });
     expect(await position()).toMatchObject({ sequences: 4 * 4 + 2 * 6, microBatches: 8 });
@@ -355,11 +355,11 @@ describe("resuming", () => {
     await heedHere([...train, "--steps", "1"], cwd);
     const file = path.join(cwd, "run", "step-00000001", "trainer.json");
     const state = JSON.parse(readFileSync(file, "utf8")) as { options: Record<string, unknown> };
-    state.options.batch = "4";
+    state.options.batchSize = "4";
     writeFileSync(file, JSON.stringify(state));
     expect(await heedHere(["train", "--out", "run", "--resume"], cwd)).toMatchObject({
       code: 1,
-      stderr: `error: run/step-00000001: expected batch in trainer.json to be a number, got string\n`,
+      stderr: `error: run/step-00000001: expected batchSize in trainer.json to be a number, got string\n`,
     });
   });
 });
@@ -427,7 +427,7 @@ describe("stopping", () => {
     const { cwd, train } = place();
     let sent = 0;
     // Steps take long enough for the second signal to arrive within one.
-    const long = ["--context", "128", "--width", "128", "--layers", "4", "--batch", "8", "--accumulate", "64"];
+    const long = ["--context", "128", "--width", "128", "--layers", "4", "--batch-size", "8", "--accumulate", "64"];
     const { code, stdout } = await heed([...train, ...long], {
       cwd,
       watch: (output, kill) => {

@@ -34,19 +34,19 @@ describe("heed translate", () => {
   });
 
   test("prints the n best with their log-probabilities, in descending order if length does not count", async () => {
-    const args = ["--beam", "4", "--n-best", "3", "--length-penalty", "0", "cab"];
+    const args = ["--beams", "4", "--n-best", "3", "--length-penalty", "0", "cab"];
     const { code, stdout } = await translate(args);
     expect(code).toBe(0);
     expect(stdout).toMatch(/^(-\d+\.\d{4}\t[xyz]*\n){3}$/);
     const values = stdout.split("\n", 3).map((line) => Number(line.split("\t", 1)[0]));
     expect(values).toEqual([...values].sort((a, b) => b - a));
-    const best = await translate(["--beam", "4", "--length-penalty", "0", "cab"]);
+    const best = await translate(["--beams", "4", "--length-penalty", "0", "cab"]);
     expect(stdout.split("\n", 1)[0]!.split("\t")[1]).toBe(best.stdout.trimEnd());
   });
 
   test.each<[string[], number, RegExp]>([
-    [["--n-best", "5", "a"], 2, /--n-best: expected at most the value of --beam \(4\), got 5/],
-    [["--beam", "0", "a"], 2, /Expected an integer of at least 1/],
+    [["--n-best", "5", "a"], 2, /--n-best: expected at most the value of --beams \(4\), got 5/],
+    [["--beams", "0", "a"], 2, /Expected an integer of at least 1/],
     [["--length-penalty", "x", "a"], 2, /Expected a number from -100 to 100/],
     [["a".repeat(600)], 1, /expected texts\[0\] to have 0 to 512 tokens, got 600/],
   ])("%j is refused", async (args, code, message) => {
@@ -89,7 +89,7 @@ describe("a folder in Hugging Face's format", () => {
     const found = await runTranslate(model, sources, { beams: 2, maxTokens: 5 });
     const expected = found.map(([best]) => `${tokenizer.decode(best!.tokens)}\n`).join("");
     expect(expected.trim()).not.toBe("");
-    const args = ["translate", "--model", at, "--device", "cpu", "--beam", "2", "--max-tokens", "5"];
+    const args = ["translate", "--model", at, "--device", "cpu", "--beams", "2", "--max-tokens", "5"];
     expect(await heed([...args, "ab a", "b"])).toMatchObject({ code: 0, stderr: "", stdout: expected });
     rmSync(path.join(at, "tokenizer.json"));
     const without = await heedHere([...args, "b"]);
@@ -104,7 +104,7 @@ const published = sharedModel("ar-en-transliteration");
 describeUnless(!published && noShared)("a published model", () => {
   onEachDevice((device) => {
     test.each(["1", "2"])("with %s beams", { timeout: 60_000 }, async (beams) => {
-      const args = ["translate", "--model", published!, "--device", device, "--beam", beams];
+      const args = ["translate", "--model", published!, "--device", device, "--beams", beams];
       expect(await heed([...args, "آتزمون", "آزا"])).toMatchObject({ code: 0, stderr: "", stdout: "atzmon\nazza\n" });
       expect(await heed(args, { input: "آزا\n" })).toMatchObject({ code: 0, stderr: "", stdout: "azza\n" });
     });

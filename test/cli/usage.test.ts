@@ -115,7 +115,7 @@ describe("errors take one line", () => {
     [2, ["train", "--data", "", ...out], "Expected a text that is not empty."],
     [2, ["train", ...data, "--out", ""], "Expected a text that is not empty."],
     [2, ["generate", "--model", "", "x"], "Expected a text that is not empty."],
-    [2, ["convert", "--from", "none", "--to", ""], "Expected a text that is not empty."],
+    [2, ["convert", "--model", "none", "--out", ""], "Expected a text that is not empty."],
     [2, ["info", "--json"], "error: unknown option '--json'"],
     [1, ["train", "--data", "none.txt", ...out], "none.txt: ENOENT: no such file or directory"],
     [2, ["train", "--data", ".", ...out], "expected a file or a pattern of files, got a folder"],
@@ -162,7 +162,20 @@ describe("errors take one line", () => {
   test("a prompt that the model's tokenizer turns into no tokens", async () => {
     const cwd = temporaryFolder();
     writeFileSync(path.join(cwd, "book.txt"), "All the rest is silence. ".repeat(100));
-    const size = ["--steps", "1", "--layers", "1", "--width", "8", "--heads", "1", "--context", "8", "--batch", "1"];
+    const size = [
+      "--steps",
+      "1",
+      "--layers",
+      "1",
+      "--width",
+      "8",
+      "--heads",
+      "1",
+      "--context",
+      "8",
+      "--batch-size",
+      "1",
+    ];
     expect(await heedHere([...train, ...size], cwd)).toMatchObject({ code: 0 });
     for (const [prompt, message] of [
       ["", "error: generate: expected a prompt that is not empty"],

@@ -63,7 +63,7 @@ onEachLauncher(null, (launcher) => {
     writeFileSync(path.join(folder, "book.txt"), "The whiteness of the whale appalled me. ".repeat(100));
     const main = dist("cli/main.js");
     const flags = ["train", "--data", path.join(folder, "book.txt"), "--layers", "1", "--heads", "1", "--width", "16"];
-    const sizes = ["--context", "16", "--batch", "2", "--steps", "2", "--validation-fraction", "0"];
+    const sizes = ["--context", "16", "--batch-size", "2", "--steps", "2", "--validation-fraction", "0"];
     const first = await start(launcher, 1, [main, ...flags, ...sizes, "--out", shared]).ended;
     expect(first.code, first.errors).toBe(0);
     mkdirSync(own);

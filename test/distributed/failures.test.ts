@@ -25,7 +25,19 @@ function text(folder: string): string {
 /** Flags of an endless run of `heed train` that saves often. */
 const flags = (folder: string): string[] => [
   ...["train", "--data", text(folder), "--out", path.join(folder, "run"), "--layers", "1", "--heads", "1"],
-  ...["--width", "16", "--context", "16", "--batch", "2", "--steps", "1000000", "--checkpoint-every", "5", "--zero"],
+  ...[
+    "--width",
+    "16",
+    "--context",
+    "16",
+    "--batch-size",
+    "2",
+    "--steps",
+    "1000000",
+    "--checkpoint-every",
+    "5",
+    "--zero",
+  ],
   ...["--validation-fraction", "0"],
 ];
 

@@ -107,8 +107,8 @@ async function mixtureRun(folder: string, steps: number): Promise<string[]> {
     await writeShards(at(`${name}.txt`), { tokenizer, out: at(name), threads: 0 });
   }
   return [
-    ...["train", "--from", at("base"), "--data", `${at("whales")}=3,${at("sums")}=1`, "--steps", String(steps)],
-    ...["--optimizer", "muon", "--ema", "0.9", "--schedule", "wsd", "--context", "8", "--batch", "2"],
+    ...["train", "--model", at("base"), "--data", `${at("whales")}=3,${at("sums")}=1`, "--steps", String(steps)],
+    ...["--optimizer", "muon", "--ema", "0.9", "--schedule", "wsd", "--context", "8", "--batch-size", "2"],
     ...["--checkpoint-every", "1", "--eval-every", "50", "--eval-batches", "2", "--device", "cpu", "--threads", "1"],
   ];
 }

@@ -5,13 +5,13 @@ import { addOutput, type OutputFlags, writeModel } from "../written-model.js";
 
 /** The flags of `heed convert`. */
 interface ConvertFlags extends OutputFlags {
-  from: string;
+  model: string;
 }
 
 /** Adds the arguments and the options of `heed convert`. */
 export function define(command: Command): Command {
   command.requiredOption(
-    "--from <name>",
+    "--model <name>",
     "a run's folder, a folder in Hugging Face's format, a .gguf file, a llama2.c .bin file, or a model on the hub (owner/name)",
     text,
   );
@@ -20,9 +20,9 @@ export function define(command: Command): Command {
       "after",
       `
 Examples:
-  $ heed convert --from runs/book --to book-gpt2
-  $ heed convert --from HuggingFaceTB/SmolLM2-135M --to smol.gguf --dtype q8_0
-  $ heed convert --from smol.gguf --to smol --dtype bf16`,
+  $ heed convert --model runs/book --out book-gpt2
+  $ heed convert --model HuggingFaceTB/SmolLM2-135M --out smol.gguf --dtype q8_0
+  $ heed convert --model smol.gguf --out smol --dtype bf16`,
     )
     .action(run);
 }
@@ -30,5 +30,5 @@ Examples:
 /** Runs `heed convert`: writes a model in another format. */
 async function run(flags: ConvertFlags): Promise<void> {
   // The parameters only pass through the host's memory, so no other device is needed.
-  await writeModel(flags, () => loadModel(flags.from, { device: "cpu", quantize: false }));
+  await writeModel(flags, () => loadModel(flags.model, { device: "cpu", quantize: false }));
 }

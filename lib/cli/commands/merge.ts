@@ -32,8 +32,8 @@ export function define(command: Command): Command {
       "after",
       `
 Examples:
-  $ heed merge --model runs/tuned --to tuned
-  $ heed merge --model Qwen/Qwen3-0.6B --adapter my-adapter --to tuned.gguf --dtype q8_0`,
+  $ heed merge --model runs/tuned --out tuned
+  $ heed merge --model Qwen/Qwen3-0.6B --adapter my-adapter --out tuned.gguf --dtype q8_0`,
     )
     .action(run);
 }

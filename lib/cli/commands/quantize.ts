@@ -18,7 +18,7 @@ const types = ["q8_0", "q6_k", "q5_k", "q4_k", "q4_0", "int8", "int4"] as const;
 /** The flags of `heed quantize`. */
 interface QuantizeFlags {
   model: string;
-  to: string;
+  out: string;
   type: (typeof types)[number];
   groupSize?: `${GroupSize}`;
   calibrate?: string;
@@ -29,8 +29,8 @@ interface QuantizeFlags {
 /** Adds the arguments and the options of `heed quantize`. */
 export function define(command: Command): Command {
   return command
-    .requiredOption("--model <name>", "a folder, a file or a model on the hub, as for heed convert --from", text)
-    .requiredOption("--to <name>", "the .gguf file to write, or for int8 and int4 the folder", text)
+    .requiredOption("--model <name>", "a folder, a file or a model on the hub, as for heed generate --model", text)
+    .requiredOption("--out <name>", "the .gguf file to write, or for int8 and int4 the folder", text)
     .addOption(
       new Option(
         "--type <type>",
@@ -55,9 +55,9 @@ export function define(command: Command): Command {
       "after",
       `
 Examples:
-  $ heed quantize --model HuggingFaceTB/SmolLM2-135M --to smol.gguf
-  $ heed quantize --model runs/book --to book.gguf --type q4_0 --calibrate book.txt
-  $ heed quantize --model runs/book --to book-int4 --type int4 --group-size 64 --calibrate book.txt`,
+  $ heed quantize --model HuggingFaceTB/SmolLM2-135M --out smol.gguf
+  $ heed quantize --model runs/book --out book.gguf --type q4_0 --calibrate book.txt
+  $ heed quantize --model runs/book --out book-int4 --type int4 --group-size 64 --calibrate book.txt`,
     )
     .action(run);
 }
@@ -67,15 +67,15 @@ const [calibrated, mostCalibrated] = [512, 32_768];
 
 /** Runs `heed quantize`: writes a model with matrices in fewer bits, as a GGUF file or a folder with heed's codes. */
 async function run(flags: QuantizeFlags): Promise<void> {
-  const { model: from, to, type, groupSize, calibrate, device, force = false } = flags;
+  const { model: from, out: to, type, groupSize, calibrate, device, force = false } = flags;
   const own = isOwn(type);
   if (own && formatOf(to) !== "folder")
-    throw new UsageError(`--to ${to}: expected the name of a folder for --type ${type}`);
-  if (!own && formatOf(to) !== "gguf") throw new UsageError(`--to ${to}: expected the name of a .gguf file`);
+    throw new UsageError(`--out ${to}: expected the name of a folder for --type ${type}`);
+  if (!own && formatOf(to) !== "gguf") throw new UsageError(`--out ${to}: expected the name of a .gguf file`);
   if (!own && groupSize !== undefined) throw new UsageError("--group-size: works only with --type int8 or int4");
   const text = calibrate === undefined ? null : await readTextFile(calibrate);
   // Beside its codes, a folder has the model's other numbers in f32.
-  await writeModel({ to, dtype: own ? "f32" : type, force }, async () => {
+  await writeModel({ out: to, dtype: own ? "f32" : type, force }, async () => {
     const loaded = await loadModel(from, { device, quantize: false });
     const texts = text === null ? null : await calibrationTexts(loaded, text);
     if (own) {

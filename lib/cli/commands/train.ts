@@ -59,11 +59,11 @@ Examples:
   $ heed train --data book.txt --out runs/book
   $ heed train --data book.txt --out runs/book --resume --steps 5000
   $ heed train --data book.txt --out runs/llama --family llama --kv-heads 2 --optimizer muon --ema 0.99
-  $ heed train --from Qwen/Qwen3-0.6B --data chats.jsonl --lora 8 --steps 500 --out runs/tuned
-  $ heed train --from tuned-model --data pairs.jsonl --preference --lora 8 --out runs/preferred
+  $ heed train --model Qwen/Qwen3-0.6B --data chats.jsonl --lora 8 --steps 500 --out runs/tuned
+  $ heed train --model tuned-model --data pairs.jsonl --preference --lora 8 --out runs/preferred
   $ mpirun -np 2 npx heed train --data book.txt --out runs/two
   $ heed train --data book.txt --out runs/large --tokenizer gpt2 --layers 8 --heads 8 --width 512 \\
-      --context 256 --batch 8 --accumulate 4 --dropout 0.1 --max-minutes 600`,
+      --context 256 --batch-size 8 --accumulate 4 --dropout 0.1 --max-minutes 600`,
     )
     .action(run);
 }
@@ -104,7 +104,7 @@ function addData(command: Command): void {
 function addFineTuning(command: Command): void {
   command
     .optionsGroup("Fine-tuning:")
-    .option("--from <model>", "a trained model to continue from, as for heed generate --model", text)
+    .option("--model <model>", "a trained model to continue from, as for heed generate --model", text)
     .option("--lora <rank>", "train an adapter of this rank instead of the model itself", integer(1))
     .option("--lora-alpha <x>", "numerator of the adapter's scale, alpha/rank (default: the rank)", number(0))
     .option(
@@ -171,7 +171,7 @@ function addTraining(command: Command): void {
     )
     .option("--epochs <x>", "number of times that all of --data is read, instead of --steps", number(0))
     .option("--max-minutes <x>", "largest duration of the run; the learning rate falls as time passes", number(0))
-    .option("--batch <n>", `sequences in each micro-batch of each process ${or("batch")}`, integer(1))
+    .option("--batch-size <n>", `sequences in each micro-batch of each process ${or("batchSize")}`, integer(1))
     .option("--accumulate <n>", `micro-batches in each step ${or("accumulate")}`, integer(1))
     .addOption(
       new Option(
@@ -182,12 +182,12 @@ function addTraining(command: Command): void {
     .option("--momentum <x>", "momentum of sgd (default: 0.9) or muon (default: 0.95)", number(0, 1))
     .option(
       "--beta2 <x>",
-      `decay of adamw's second moment ${or("beta2", `; ${tunedDefaults.beta2} with --from, as in the library`)}; the first one's is 0.9`,
+      `decay of adamw's second moment ${or("beta2", `; ${tunedDefaults.beta2} with --model, as in the library`)}; the first one's is 0.9`,
       number(0, 1 - Number.EPSILON),
     )
     .option(
       "--lr <x>",
-      `highest learning rate ${or("lr", `; with --from ${tunedRates.model}, ${tunedRates.adapter} with --lora, ${preferenceRate} with --preference; 100 times as much for sgd, a tenth for lion, 20 times as much for muon`)}`,
+      `highest learning rate ${or("lr", `; with --model ${tunedRates.model}, ${tunedRates.adapter} with --lora, ${preferenceRate} with --preference; 100 times as much for sgd, a tenth for lion, 20 times as much for muon`)}`,
       number(0),
     )
     .option("--min-lr <x>", "learning rate at the end (default: a tenth of --lr for cosine, 0 for others)", number(0))
@@ -209,7 +209,7 @@ function addTraining(command: Command): void {
       "also average the weights over the steps, such as with 0.999, and evaluate the average",
       number(0, 1),
     )
-    .option("--clip <x>", `largest norm of a step's gradients; 0 turns clipping off ${or("clip")}`, number(0))
+    .option("--max-norm <x>", `largest norm of a step's gradients; 0 turns clipping off ${or("maxNorm")}`, number(0))
     .option("--spikes", "after a spike in the loss, return to the last checkpoint and go on with other data")
     .option("--seed <n>", `the same seed gives the same run ${or("seed")}`, integer(0))
     .addOption(
@@ -280,7 +280,9 @@ async function train(given: TrainFlags, processes: Collectives | null): Promise<
   const flags = await ranks.everywhere(() => runFlags(given, checkpoint));
   const expectedHash = given.data === undefined ? checkpoint?.state.options.hash : undefined;
   const tuned =
-    flags.from !== undefined && !checkpoint ? await loadTuned({ ...flags, from: flags.from }, device ?? "auto") : null;
+    flags.model !== undefined && !checkpoint
+      ? await loadTuned({ ...flags, model: flags.model }, device ?? "auto")
+      : null;
   if (tuned && given.context === undefined) flags.context = Math.min(flags.context, tuned.model.config.contextLength);
   const known = checkpoint?.tokenizer ?? tuned?.tokenizer ?? null;
   const data = await ranks.everywhere(() => readData(flags, known, { expectedHash, warn }));
@@ -313,7 +315,7 @@ async function train(given: TrainFlags, processes: Collectives | null): Promise<
   } finally {
     progress.end();
   }
-  const ofText = flags.from === undefined && !("sequence" in data.train);
+  const ofText = flags.model === undefined && !("sequence" in data.train);
   const unit = ofText ? { char: "character", byte: "byte", gpt2: "token" }[flags.tokenizer] : "token";
   if (!aborted && !ranks.first) return;
   if (aborted) {
@@ -381,7 +383,7 @@ function createTrainer(run: {
     schedule: flags.schedule,
     decaySteps: flags.decaySteps,
     seed,
-    maxNorm: flags.clip === 0 ? null : flags.clip,
+    maxNorm: flags.maxNorm === 0 ? null : flags.maxNorm,
     optimizer: optimizerOf(flags),
     ema: flags.ema,
     spikes: flags.spikes ? {} : undefined,
@@ -396,7 +398,7 @@ function createTrainer(run: {
       keep: flags.keep,
       best: flags.best,
       tokenizer: data.tokenizer,
-      base: flags.from ?? null,
+      base: flags.model ?? null,
       options: { ...flags, hash: data.hash },
     },
     resume: checkpoint,
@@ -411,11 +413,11 @@ function createTrainer(run: {
       ...options,
       task: preferences({ beta: flags.beta }),
       data: pairBatches(train, {
-        batch: flags.batch,
+        batch: flags.batchSize,
         seed,
         version: orderVersionOf(checkpoint?.state ?? null, seed),
       }),
-      validation: validation && pairBatches(validation, { batch: flags.batch, seed: null }),
+      validation: validation && pairBatches(validation, { batch: flags.batchSize, seed: null }),
     });
   }
   const { train, validation } = data as RunData<TokenSource | SequenceSource>;
@@ -424,7 +426,7 @@ function createTrainer(run: {
     data: train,
     documentStart: flags.documents ? data.tokenizer.endOfText : null,
     validation,
-    batchSize: flags.batch,
+    batchSize: flags.batchSize,
     contextLength: flags.context,
   });
 }
@@ -436,7 +438,7 @@ function logOf({ log }: RunFlags, folder: string): string {
 
 /** Turns `--epochs` into steps. Without `--warmup`, at most a tenth of them are warm-up. */
 function countEpochs(flags: RunFlags, { train }: RunData, given: TrainFlags, processes: number): void {
-  const { epochs, context, batch, accumulate } = flags;
+  const { epochs, context, batchSize: batch, accumulate } = flags;
   if (epochs === undefined) return;
   const sequences =
     "pair" in train

@@ -14,7 +14,7 @@ import { print } from "../output.js";
 /** The flags of `heed translate`. */
 interface TranslateFlags extends InferenceFlags {
   model: string;
-  beam: number;
+  beams: number;
   nBest: number;
   lengthPenalty: number;
   maxTokens: number;
@@ -30,7 +30,7 @@ export function define(command: Command): Command {
       "a CTranslate2 folder, a folder in Hugging Face's format (T5, or Marian in safetensors), or a model on the hub (owner/name)",
       text,
     )
-    .option("--beam <n>", "number of hypotheses that the search keeps; 1 means greedy search", integer(1), 4)
+    .option("--beams <n>", "number of hypotheses that the search keeps; 1 means greedy search", integer(1), 4)
     .option("--n-best <n>", "print the n best translations, one per line: log-probability, tab, text", integer(1), 1)
     .option(
       "--length-penalty <x>",
@@ -48,7 +48,7 @@ export function define(command: Command): Command {
       `
 Examples:
   $ heed translate --model google-t5/t5-small "translate English to German: Good morning"
-  $ heed translate --model google-t5/t5-small --beam 5 --n-best 5 "translate English to French: Thank you"
+  $ heed translate --model google-t5/t5-small --beams 5 --n-best 5 "translate English to French: Thank you"
   $ heed translate --model my-ctranslate2-folder < names.txt > translated.txt`,
     )
     .action(run);
@@ -59,8 +59,8 @@ Examples:
  * prints an empty line, and the error at the end names the first such text.
  */
 async function run(texts: readonly string[], flags: TranslateFlags): Promise<void> {
-  const { model: name, beam, nBest, threads, device, dtype, batchSize, ...search } = flags;
-  if (nBest > beam) throw new UsageError(`--n-best: expected at most the value of --beam (${beam}), got ${nBest}`);
+  const { model: name, beams: beam, nBest, threads, device, dtype, batchSize, ...search } = flags;
+  if (nBest > beam) throw new UsageError(`--n-best: expected at most the value of --beams (${beam}), got ${nBest}`);
   if (threads !== undefined) setThreads(threads);
   using translator = await load(name, { kind: "encoder-decoder", device, ...(dtype && { dtype }) });
   const options = { ...search, beams: beam, nBest, batchSize };
