@@ -50,7 +50,7 @@ const contextLength = 256;
 using model = new Llama(
   {
     ...{ vocabularySize: teacher.model.config.vocabularySize, contextLength, tied: true },
-    ...{ layers: Number(flags.layers), heads: 8, width: 512, hidden: 1024 },
+    ...{ layers: Number(flags.layers), heads: 8, width: 512, feedForwardWidth: 1024 },
   },
   { device: "cpu", seed: 1 },
 );

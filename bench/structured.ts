@@ -40,7 +40,7 @@ const config = {
   contextLength: 512,
   layers: Number(layers),
   width: 1024,
-  hidden: 3072,
+  feedForwardWidth: 3072,
   heads: 16,
   kvHeads: 8,
 };

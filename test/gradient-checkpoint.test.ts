@@ -156,7 +156,7 @@ onEachDevice(() => {
     GPT: () => new GPT({ ...sizes, positions: "learned" }, { seed: 1 }),
     "GPT of other parts": () =>
       new GPT({ ...sizes, positions: "rotary", normalization: "rms", gated: true, qkNorm: true }, { seed: 1 }),
-    Llama: () => new Llama({ ...sizes, hidden: 40, kvHeads: 1 }, { seed: 1 }),
+    Llama: () => new Llama({ ...sizes, feedForwardWidth: 40, kvHeads: 1 }, { seed: 1 }),
   };
   for (const [name, create] of Object.entries(models))
     for (const dtype of ["f32", "bf16"] as const)

@@ -54,7 +54,7 @@ const sizeOfQ4 = nightly ? size : { ...size, vocabularySize: 6144 };
 const gpt2Shape = { vocabularySize: 50_257, width: 768, layers: 12, heads: 12, contextLength: 1024 };
 const makeGpt = (config = size): GPT => new GPT(config, { seed: 1, device: "cpu" });
 const makeLlama = (): Llama =>
-  new Llama({ ...size, kvHeads: size.heads, hidden: 2 * size.width }, { seed: 1, device: "cpu" });
+  new Llama({ ...size, kvHeads: size.heads, feedForwardWidth: 2 * size.width }, { seed: 1, device: "cpu" });
 
 async function withModel<M extends Module & { device: GPT["device"] }>(model: M, body: (model: M) => Promise<void>) {
   await model.device.synchronize();

@@ -58,7 +58,7 @@ export function decode(
   // Every 32 numbers have a scale of two bytes.
   const bytes = bits ? (bits * 4 + 2) / 32 : bytesOf[setting.dtype];
   const margin = margins[format]!;
-  const { layers, width, hidden = 4 * width, vocabularySize: vocabulary } = subject.config;
+  const { layers, width, feedForwardWidth: hidden = 4 * width, vocabularySize: vocabulary } = subject.config;
   // A step reads the matrices, the output projection, and the keys and values so far.
   const weights = layers * width * (4 * width + 2 * hidden) + vocabulary * width;
   const cache = batch * layers * 2 * width * (prompt + count / 2);

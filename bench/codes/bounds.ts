@@ -13,7 +13,7 @@ export interface Work {
 
 /** Returns the work of a task with a model in a file of so many bytes. */
 export function workOf(config: LlamaConfig, task: Task, bytes: number): Work {
-  const { width, hidden, heads, layers, vocabularySize } = config;
+  const { width, feedForwardWidth: hidden, heads, layers, vocabularySize } = config;
   const [kvHeads, headSize] = [config.kvHeads ?? heads, config.headSize ?? width / heads];
   const layer = width * headSize * (2 * heads + 2 * kvHeads) + 3 * width * hidden;
   const head = vocabularySize * width;

@@ -38,8 +38,8 @@ const { values: flags } = parseArgs({
 
 if (flags.write && flags.only !== "") throw new Error("--write: expected a run of all rows, got --only");
 const layers = Number(flags.layers ?? (flags.smoke ? 1 : 28));
-const large = { vocabularySize: 50257, width: 1024, hidden: 3072, heads: 16, kvHeads: 8, headSize: 128 };
-const small = { vocabularySize: 300, width: 256, hidden: 256, heads: 4, kvHeads: 2, headSize: 64 };
+const large = { vocabularySize: 50257, width: 1024, feedForwardWidth: 3072, heads: 16, kvHeads: 8, headSize: 128 };
+const small = { vocabularySize: 300, width: 256, feedForwardWidth: 256, heads: 4, kvHeads: 2, headSize: 64 };
 const config: LlamaConfig = {
   ...(flags.smoke ? small : large),
   ...{ layers, contextLength: 8192, tied: true, eps: 1e-6, rotaryBase: 1e6 },

@@ -68,7 +68,7 @@ function classifierOf(
   length: number,
   seed: number,
 ): BertForSequenceClassification {
-  const sizes = { vocabularySize, contextLength: length, layers, heads: 1, width, hidden: 2 * width };
+  const sizes = { vocabularySize, contextLength: length, layers, heads: 1, width, feedForwardWidth: 2 * width };
   const bert = new Bert({ ...sizes, tokenTypes: 0, dropout: 0.2 }, { seed });
   return new BertForSequenceClassification(bert, { labels: kindNames, seed });
 }

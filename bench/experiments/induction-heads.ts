@@ -60,7 +60,7 @@ interface Result {
  */
 async function attentionOnly(layers: number, size: Size, vocabularySize: number, seed: number): Promise<GPT> {
   const { contextLength, width } = size;
-  const sizes = { vocabularySize, contextLength, layers, heads, width, hidden: 1 };
+  const sizes = { vocabularySize, contextLength, layers, heads, width, feedForwardWidth: 1 };
   const model = new GPT({ ...sizes, positions: "rotary", tied: false }, { seed });
   for (const [i, [name, parameter]] of [...model.namedParameters()].entries()) {
     if (/\.attn\.\w+\.weight$/.test(name)) {

@@ -217,7 +217,7 @@ class Editor {
     const name = `blocks.${layer}.mlp.hook_post` as const;
     using cache = runWithCache(this.model, input, { names: name });
     const keys = await cache.get(name).data();
-    const { hidden } = this.model.config;
+    const { feedForwardWidth: hidden } = this.model.config;
     const rows = keys.length / hidden;
     const moment = new Float64Array(hidden * hidden);
     for (let row = 0; row < rows; row++) {

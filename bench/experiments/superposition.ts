@@ -209,7 +209,7 @@ async function takeApart(model: ToyModel, seed: number, size: Size): Promise<Omi
 
   const length = 64;
   const sizes = { vocabularySize: samples, contextLength: length, layers: 1, heads: 1, width };
-  using reader = new GPT({ ...sizes, hidden: 1, positions: "none" }, { seed });
+  using reader = new GPT({ ...sizes, feedForwardWidth: 1, positions: "none" }, { seed });
   reader.wte.weight.set(values);
   const corpus = Array.from({ length: samples / length }, (_, i) =>
     Int32Array.from({ length }, (_, t) => i * length + t),

@@ -35,7 +35,7 @@ const stories = fileURLToPath(new URL("../../../../shared/models/stories260K/sto
 const gpt2Config = { vocabularySize: 50257, contextLength: 1024, ...gpt2Sizes.gpt2 };
 /** Qwen 3 0.6B with GPT-2's vocabulary, so that heed's tokenizer fits it: 0.49 billion weights. */
 const qwenConfig: LlamaConfig = {
-  ...{ vocabularySize: 50257, contextLength: 1024, layers: 28, width: 1024, hidden: 3072 },
+  ...{ vocabularySize: 50257, contextLength: 1024, layers: 28, width: 1024, feedForwardWidth: 3072 },
   ...{ heads: 16, kvHeads: 8, headSize: 128, tied: true, qkNorm: true, eps: 1e-6, rotaryBase: 1e6 },
 };
 const tinyConfig = { vocabularySize: 300, contextLength: 256, layers: 2, heads: 2, width: 32 };

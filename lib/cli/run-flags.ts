@@ -38,7 +38,7 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   heads: "number",
   width: "number",
   kvHeads: "number",
-  hidden: "number",
+  feedForwardWidth: "number",
   positions: "string",
   window: "number",
   context: "number",
@@ -190,7 +190,16 @@ function storedFlags({ path: at, model, state }: Checkpoint): Partial<RunFlags> 
     Object.assign(stored, { [name]: value });
   }
   if (stored.model !== undefined) return { ...stored, seed: state.seed };
-  const { layers, heads, width, kvHeads, hidden, window, contextLength: context, dropout } = model.config;
+  const {
+    layers,
+    heads,
+    width,
+    kvHeads,
+    feedForwardWidth: hidden,
+    window,
+    contextLength: context,
+    dropout,
+  } = model.config;
   const made = familyOf(model);
   // Positions are a flag only where they can be chosen.
   const own = made && (decoderFamilies[made.family].fixedPositions ? { family: made.family } : made);
@@ -200,7 +209,7 @@ function storedFlags({ path: at, model, state }: Checkpoint): Partial<RunFlags> 
     heads,
     width,
     kvHeads,
-    hidden,
+    feedForwardWidth: hidden,
     window,
     context,
     dropout,

@@ -42,7 +42,7 @@ export interface RunFlags {
   heads: number;
   width: number;
   kvHeads?: number;
-  hidden?: number;
+  feedForwardWidth?: number;
   positions: Positions;
   window: number;
   context: number;
@@ -166,7 +166,7 @@ export const modelFlags = [
   "heads",
   "width",
   "kvHeads",
-  "hidden",
+  "feedForwardWidth",
   "positions",
   "window",
   "dropout",

@@ -18,7 +18,7 @@ export interface Llama2cConfig {
   /** C, the width of the residual stream. */
   width: number;
   /** Width of the feed-forward layers. */
-  hidden: number;
+  feedForwardWidth: number;
   /** Number of layers. */
   layers: number;
   /** H, the number of query heads. */
@@ -37,7 +37,7 @@ export interface Llama2cConfig {
  * An open file of llama2.c. Close it, or declare it with `await using`.
  *
  * @example
- * const llama = new Llama({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16, hidden: 64 });
+ * const llama = new Llama({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16, feedForwardWidth: 64 });
  * await saveLlama2c("stories.bin", llama);
  * await using file = await readLlama2c("stories.bin");
  * const embedding = await file.readFloats("model.embed_tokens.weight"); // 256 · 16 numbers
@@ -66,7 +66,7 @@ const headerBytes = 28;
  * Opens a file of llama2.c, and checks that the sizes in its header are possible and match the length of the file.
  *
  * @example
- * const llama = new Llama({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16, hidden: 64 });
+ * const llama = new Llama({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16, feedForwardWidth: 64 });
  * await saveLlama2c("llama.bin", llama);
  * await using file = await readLlama2c("llama.bin");
  * const { layers, width } = file.config; // 2 and 16
@@ -96,7 +96,15 @@ function configOf(header: Int32Array, path: string): Llama2cConfig {
     number,
     number,
   ];
-  const config = { width, hidden, layers, heads, kvHeads, vocabularySize: Math.abs(vocabulary), contextLength };
+  const config = {
+    width,
+    feedForwardWidth: hidden,
+    layers,
+    heads,
+    kvHeads,
+    vocabularySize: Math.abs(vocabulary),
+    contextLength,
+  };
   for (const [name, value] of Object.entries(config))
     if (value < 1)
       throw new HeedError("ERR_FORMAT", `${path}: expected ${name} of at least 1, got ${value}: not a llama2.c model`);
@@ -116,7 +124,7 @@ function configOf(header: Int32Array, path: string): Llama2cConfig {
  * name null.
  */
 export function* llama2cOrder(config: Llama2cConfig): Generator<{ name: string | null; shape: number[] }> {
-  const { width, hidden, layers, heads, kvHeads, vocabularySize, contextLength, tied } = config;
+  const { width, feedForwardWidth: hidden, layers, heads, kvHeads, vocabularySize, contextLength, tied } = config;
   const kvWidth = (width / heads) * kvHeads;
   const each = function* (name: string, shape: number[]) {
     for (let layer = 0; layer < layers; layer++) yield { name: `model.layers.${layer}.${name}.weight`, shape };

@@ -18,7 +18,7 @@ export async function writeLlama2c(
   config: Llama2cConfig,
   read: (name: string) => AsyncIterable<Float32Array>,
 ): Promise<void> {
-  const { width, hidden, layers, heads, kvHeads, vocabularySize, contextLength, tied } = config;
+  const { width, feedForwardWidth: hidden, layers, heads, kvHeads, vocabularySize, contextLength, tied } = config;
   const vocabulary = tied ? vocabularySize : -vocabularySize;
   const order = [...llama2cOrder(config)];
   const room = order.reduce((sum, { shape }) => sum + 4 * numel(shape), 0);

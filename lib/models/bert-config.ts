@@ -23,7 +23,7 @@ export interface BertConfig {
   /** C, the width of a token's state; a multiple of `heads`. */
   width: number;
   /** Width between the feed-forward layers. @default 4·width */
-  hidden?: number;
+  feedForwardWidth?: number;
   /** Number of token types, such as first and second text; 0 for a model without types. @default 2; 0 for DistilBERT */
   tokenTypes?: number;
   /** Row of the position embeddings for the first token. @default 0; 2 for RoBERTa (the padding's id + 1) */
@@ -58,7 +58,7 @@ export function checkBertConfig(config: BertConfig): Required<BertConfig> {
   const { family = "bert" } = config;
   const full: Required<BertConfig> = {
     family,
-    hidden: 4 * config.width,
+    feedForwardWidth: 4 * config.width,
     tokenTypes: family === "distilbert" ? 0 : 2,
     firstPosition: isRoberta(family) ? 2 : 0,
     pooler: family !== "distilbert",
@@ -69,7 +69,7 @@ export function checkBertConfig(config: BertConfig): Required<BertConfig> {
     ...config,
   };
   checkChoice("Bert", "family", full.family, bertFamilies);
-  for (const name of ["vocabularySize", "contextLength", "heads", "hidden"] as const)
+  for (const name of ["vocabularySize", "contextLength", "heads", "feedForwardWidth"] as const)
     checkInteger("Bert", name, full[name], 1, 2 ** 31 - 1);
   checkInteger("Bert", "layers", full.layers, 1, mostLayers);
   checkInteger("Bert", "tokenTypes", full.tokenTypes, 0, 2 ** 31 - 1);

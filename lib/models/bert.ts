@@ -140,8 +140,8 @@ class BertLayer extends Module implements Block {
   constructor(config: Required<BertConfig>, init: Initializer, seeds: DropoutSeeds) {
     super();
     this.attention = new BertAttention(config, init, seeds);
-    this.intermediate = new Dense(config.width, config.hidden, init);
-    this.output = new BertOutput(config.hidden, config, init, seeds);
+    this.intermediate = new Dense(config.width, config.feedForwardWidth, init);
+    this.output = new BertOutput(config.feedForwardWidth, config, init, seeds);
     this.activation = config.activation;
   }
 

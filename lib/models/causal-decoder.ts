@@ -29,7 +29,7 @@ export interface DecoderSizes {
   readonly kvHeads: number;
   readonly width: number;
   /** Width of the feed-forward network. */
-  readonly hidden: number;
+  readonly feedForwardWidth: number;
   /** Number of tokens that a token sees back from itself, itself included; 0 means all of them. */
   readonly window: number;
   /** Dropout probability. */

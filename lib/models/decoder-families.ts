@@ -14,7 +14,7 @@ export interface NewDecoderSizes {
   kvHeads: number;
   width: number;
   /** Width of the feed-forward network; undefined means that of the family's published models. */
-  hidden?: number | undefined;
+  feedForwardWidth?: number | undefined;
   window: number;
   dropout: number;
   /** Kind of positions. */
@@ -37,15 +37,16 @@ interface DecoderFamily {
 export const decoderFamilies: Readonly<Record<DecoderFamilyName, DecoderFamily>> = {
   gpt: {
     fixedPositions: null,
-    create: ({ hidden, ...sizes }, options) => new GPT({ ...sizes, hidden: hidden ?? 4 * sizes.width }, options),
+    create: ({ feedForwardWidth: hidden, ...sizes }, options) =>
+      new GPT({ ...sizes, feedForwardWidth: hidden ?? 4 * sizes.width }, options),
     positionsOf: (model) => (model instanceof GPT ? model.config.positions : null),
   },
   llama: {
     fixedPositions: "rotary",
-    create: ({ hidden, positions: _, ...sizes }, options) => {
+    create: ({ feedForwardWidth: hidden, positions: _, ...sizes }, options) => {
       // A gated feed-forward is two thirds as wide as one without a gate, so that both have the same number of
       // parameters (Shazeer 2020). The width is rounded up to whole tiles.
-      return new Llama({ ...sizes, hidden: hidden ?? Math.ceil((8 * sizes.width) / 3 / 32) * 32 }, options);
+      return new Llama({ ...sizes, feedForwardWidth: hidden ?? Math.ceil((8 * sizes.width) / 3 / 32) * 32 }, options);
     },
     positionsOf: (model) => (model instanceof Llama ? "rotary" : null),
   },

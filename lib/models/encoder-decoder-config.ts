@@ -33,7 +33,7 @@ export interface EncoderDecoderConfig {
   /** C, the width of a token's state; a multiple of `heads`. */
   width: number;
   /** Width between the feed-forward layers. @default 4·width */
-  hidden?: number;
+  feedForwardWidth?: number;
   /** Id of the token that stands before every target. */
   startToken: number;
   /** Id of the token that ends a target. */
@@ -82,7 +82,7 @@ export function checkEncoderDecoderConfig(config: EncoderDecoderConfig): Require
     targetVocabularySize,
     shared: sourceVocabularySize === targetVocabularySize,
     decoderLayers: config.layers,
-    hidden: 4 * config.width,
+    feedForwardWidth: 4 * config.width,
     suppressedTokens: [],
     dropout: 0,
     attentionDropout: 0,
@@ -98,7 +98,13 @@ export function checkEncoderDecoderConfig(config: EncoderDecoderConfig): Require
     ...config,
     sinusoids: checkSinusoids(op, config.sinusoids ?? {}),
   } satisfies Required<EncoderDecoderConfig>;
-  for (const name of ["sourceVocabularySize", "targetVocabularySize", "contextLength", "heads", "hidden"] as const)
+  for (const name of [
+    "sourceVocabularySize",
+    "targetVocabularySize",
+    "contextLength",
+    "heads",
+    "feedForwardWidth",
+  ] as const)
     checkInteger(op, name, full[name], 1, 2 ** 31 - 1);
   for (const name of ["layers", "decoderLayers"] as const) checkInteger(op, name, full[name], 1, mostLayers);
   for (const name of ["dropout", "attentionDropout"] as const) checkNumber(op, name, full[name], 0, 1);

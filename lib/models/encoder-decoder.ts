@@ -124,10 +124,10 @@ function replace(x: FloatTensor, next: FloatTensor): FloatTensor {
 }
 
 function blockOf(config: FullConfig, layers: number) {
-  const { width, heads, hidden, activation, bias, norm, eps, dropout, attentionDropout } = config;
+  const { width, heads, feedForwardWidth: hidden, activation, bias, norm, eps, dropout, attentionDropout } = config;
   const std = 1 / Math.sqrt(width);
   return {
-    ...{ width, heads, hidden, activation, bias, norm, eps, std },
+    ...{ width, heads, feedForwardWidth: hidden, activation, bias, norm, eps, std },
     // Scaled so that all additions to the residual stream together have about the variance of one.
     outputStd: std / Math.sqrt(2 * layers),
     dropout: attentionDropout,

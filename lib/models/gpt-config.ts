@@ -34,7 +34,7 @@ export interface GptConfig {
    */
   kvHeads?: number;
   /** Width between the feed-forward layers. @default 4·width */
-  hidden?: number;
+  feedForwardWidth?: number;
   /** Dropout probability of embeddings, attention weights and residual branches without one of their own. @default 0 */
   dropout?: number;
   /** Dropout probability of the sum of embeddings (GPT-2's embd_pdrop). @default dropout */
@@ -124,8 +124,8 @@ export function checkGptConfig(config: GptConfig): Required<GptConfig> {
   checkInteger("GPT", "layers", config.layers, 1, mostLayers);
   const { heads: kvHeads, width, gated = false } = config;
   const activation = gated ? "silu" : "gelu";
-  const full = { ...gptDefaults, kvHeads, hidden: 4 * width, activation, ...config } as Required<GptConfig>;
-  for (const name of ["kvHeads", "hidden"] as const) checkInteger("GPT", name, full[name], 1, most);
+  const full = { ...gptDefaults, kvHeads, feedForwardWidth: 4 * width, activation, ...config } as Required<GptConfig>;
+  for (const name of ["kvHeads", "feedForwardWidth"] as const) checkInteger("GPT", name, full[name], 1, most);
   checkNumber("GPT", "dropout", full.dropout, 0, 1);
   for (const [name, value] of Object.entries(dropoutsOf(full))) checkNumber("GPT", name, value, 0, 1);
   checkNumber("GPT", "eps", full.eps, 0);

@@ -26,7 +26,7 @@ export interface LlamaConfig {
   /** D, the size of a head. @default width / heads */
   headSize?: number;
   /** Width between the feed-forward layers. */
-  hidden: number;
+  feedForwardWidth: number;
   /** Dropout probability of embeddings and residual branches. @default 0 */
   dropout?: number;
   /** Dropout probability of attention weights. @default dropout */
@@ -94,7 +94,7 @@ export function checkLlamaConfig(config: LlamaConfig): Required<LlamaConfig> {
     ...config,
     headSize,
   };
-  for (const name of ["vocabularySize", "contextLength", "kvHeads", "hidden"] as const)
+  for (const name of ["vocabularySize", "contextLength", "kvHeads", "feedForwardWidth"] as const)
     checkInteger("Llama", name, full[name], 1, 2 ** 31 - 1);
   checkInteger("Llama", "layers", full.layers, 1, mostLayers);
   checkNumber("Llama", "dropout", full.dropout, 0, 1);

@@ -24,7 +24,7 @@ export type LlamaForwardOptions = DecoderForwardOptions;
  * Block of a Llama: attention and a gated feed-forward, each with an RMS norm before it and a residual connection.
  *
  * @example
- * const sizes = { vocabularySize: 100, contextLength: 16, layers: 1, heads: 4, width: 16, hidden: 48 };
+ * const sizes = { vocabularySize: 100, contextLength: 16, layers: 1, heads: 4, width: 16, feedForwardWidth: 48 };
  * const { model } = new Llama(sizes);
  * const block: LlamaBlock = model.layers[0]!;
  * block.forward(randn([2, 5, 16], { seed: 1 }), { table: model.table }).shape; // [2, 5, 16]
@@ -41,7 +41,7 @@ export class LlamaBlock extends Module implements Block {
     super();
     const {
       width,
-      hidden,
+      feedForwardWidth: hidden,
       activation,
       eps,
       attentionBias,
@@ -55,7 +55,10 @@ export class LlamaBlock extends Module implements Block {
     this.input_layernorm = new RmsNorm({ width, eps }, init);
     this.self_attn = new GroupedAttention({ ...attention, outputStd }, init, seeds);
     this.post_attention_layernorm = new RmsNorm({ width, eps }, init);
-    this.mlp = new GatedFeedForward({ width, hidden, activation, bias: feedForwardBias, outputStd }, init);
+    this.mlp = new GatedFeedForward(
+      { width, feedForwardWidth: hidden, activation, bias: feedForwardBias, outputStd },
+      init,
+    );
     this.residualDropout = new Dropout(config.dropout, seeds);
   }
 
@@ -111,7 +114,7 @@ class LlamaBackbone extends Module {
  * files.
  *
  * @example
- * const sizes = { vocabularySize: 256, contextLength: 64, layers: 2, heads: 4, kvHeads: 2, width: 32, hidden: 96 };
+ * const sizes = { vocabularySize: 256, contextLength: 64, layers: 2, heads: 4, kvHeads: 2, width: 32, feedForwardWidth: 96 };
  * const llama = new Llama(sizes, { seed: 1 });
  * llama.forward(tensor(tokenizer.encode("Hello"), [1, 5])).shape; // [1, 5, 256]
  *

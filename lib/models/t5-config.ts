@@ -19,7 +19,7 @@ export interface T5Config {
   /** C, the width of a token's state. */
   width: number;
   /** Width between the feed-forward layers. @default 4·width */
-  hidden?: number;
+  feedForwardWidth?: number;
   /** Number of buckets that the relative positions' distances fall into; an even number. @default 32 */
   buckets?: number;
   /** Distance beyond which all distances fall into the last bucket. @default 128 */
@@ -56,7 +56,7 @@ export function checkT5Config(config: T5Config): Required<T5Config> {
   const full: Required<T5Config> = {
     contextLength: 512,
     decoderLayers: config.layers,
-    hidden: 4 * config.width,
+    feedForwardWidth: 4 * config.width,
     buckets: 32,
     furthest: 128,
     eps: 1e-6,
@@ -70,7 +70,7 @@ export function checkT5Config(config: T5Config): Required<T5Config> {
     ...config,
     headSize,
   };
-  for (const name of ["vocabularySize", "contextLength", "hidden"] as const)
+  for (const name of ["vocabularySize", "contextLength", "feedForwardWidth"] as const)
     checkInteger("T5", name, full[name], 1, 2 ** 31 - 1);
   for (const name of ["layers", "decoderLayers"] as const) checkInteger("T5", name, full[name], 1, mostLayers);
   if (!Number.isInteger(headSize))

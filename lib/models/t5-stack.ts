@@ -120,7 +120,7 @@ class T5Dense extends Module {
 
   constructor(config: FullConfig, init: Initializer, seeds: DropoutSeeds) {
     super();
-    const { width, hidden, dropout, activation } = config;
+    const { width, feedForwardWidth: hidden, dropout, activation } = config;
     const up = (): Linear => new Linear({ inputs: width, outputs: hidden, bias: false, std: width ** -0.5 }, init);
     this.wi = config.gated ? null : up();
     this.wi_0 = config.gated ? up() : null;

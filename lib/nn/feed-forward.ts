@@ -14,7 +14,7 @@ export interface FeedForwardConfig {
   /** C, the width of input and output. */
   width: number;
   /** Width between the two layers. @default 4·width */
-  hidden?: number;
+  feedForwardWidth?: number;
   /** Activation between the layers. @default "gelu"; "silu" if gated */
   activation?: Activation;
   /**
@@ -76,7 +76,7 @@ export function gatedLayers(
  * Two linear layers with an activation between them (Vaswani et al. 2017, §3.3).
  *
  * @example
- * const mlp = new FeedForward({ width: 8, hidden: 32 }, new Initializer(1, device()));
+ * const mlp = new FeedForward({ width: 8, feedForwardWidth: 32 }, new Initializer(1, device()));
  * mlp.forward(x).shape; // [2, 8]
  * mlp.parameterCount(); // 552: 8·32 + 32 + 32·8 + 8
  *
@@ -90,7 +90,14 @@ export class FeedForward extends Module {
 
   constructor(config: FeedForwardConfig, init: Initializer) {
     super();
-    const { width, hidden = 4 * width, gated = false, bias = true, layout = "oi", std = 0.02 } = config;
+    const {
+      width,
+      feedForwardWidth: hidden = 4 * width,
+      gated = false,
+      bias = true,
+      layout = "oi",
+      std = 0.02,
+    } = config;
     this.activation = config.activation ?? (gated ? "silu" : "gelu");
     this.gated = gated;
     this.c_fc = new Linear({ inputs: width, outputs: gated ? 2 * hidden : hidden, bias, std, layout }, init);

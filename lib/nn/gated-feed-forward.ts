@@ -13,7 +13,7 @@ export interface GatedFeedForwardConfig {
   /** C, the width of input and output. */
   width: number;
   /** Width between the layers. */
-  hidden: number;
+  feedForwardWidth: number;
   /** Activation of the gate. @default "silu" (SwiGLU) */
   activation?: Activation;
   /** True if the layers have biases. @default false */
@@ -29,7 +29,7 @@ export interface GatedFeedForwardConfig {
  * names of Llama's files.
  *
  * @example
- * const mlp = new GatedFeedForward({ width: 8, hidden: 24 }, new Initializer(1, device()));
+ * const mlp = new GatedFeedForward({ width: 8, feedForwardWidth: 24 }, new Initializer(1, device()));
  * mlp.forward(x).shape; // [2, 8]
  *
  * @see https://arxiv.org/abs/2002.05202
@@ -43,8 +43,8 @@ export class GatedFeedForward extends Module {
   constructor(config: GatedFeedForwardConfig, init: Initializer) {
     super();
     checkObject("GatedFeedForward", "config", config);
-    const { width, hidden, activation = "silu", bias = false, std = 0.02, outputStd = std } = config;
-    checkInteger("GatedFeedForward", "hidden", hidden, 1);
+    const { width, feedForwardWidth: hidden, activation = "silu", bias = false, std = 0.02, outputStd = std } = config;
+    checkInteger("GatedFeedForward", "feedForwardWidth", hidden, 1);
     this.activation = activation;
     this.gate_proj = new Linear({ inputs: width, outputs: hidden, bias, std }, init);
     this.up_proj = new Linear({ inputs: width, outputs: hidden, bias, std }, init);

@@ -32,7 +32,7 @@ import { shakeAdapter } from "./support.js";
 
 const sizes = { vocabularySize: 19, contextLength: 8, layers: 2, heads: 2, width: 8 };
 const pair = { ...sizes, sourceVocabularySize: 19, startToken: 0, endToken: 1 };
-const bert = { ...sizes, tokenTypes: 2, hidden: 16 };
+const bert = { ...sizes, tokenTypes: 2, feedForwardWidth: 16 };
 
 onEachDevice((device) => {
   const ids = () => tensor(Int32Array.of(3, 1, 4, 1, 5, 9), [1, 6], { device });
@@ -46,9 +46,12 @@ onEachDevice((device) => {
       "GPT without biases, with a head",
       () => withIds(new GPT({ ...sizes, bias: false, tied: false }, { device, seed: 1 })),
     ],
-    ["Llama with a head", () => withIds(new Llama({ ...sizes, hidden: 24, tied: false }, { device, seed: 1 }))],
+    [
+      "Llama with a head",
+      () => withIds(new Llama({ ...sizes, feedForwardWidth: 24, tied: false }, { device, seed: 1 })),
+    ],
     ["BERT", () => withIds(new BertForSequenceClassification(new Bert(bert, { device, seed: 1 }), { labels: 3 }))],
-    ["T5", () => withPair(new T5({ ...sizes, headSize: 4, hidden: 16 }, { device, seed: 1 }))],
+    ["T5", () => withPair(new T5({ ...sizes, headSize: 4, feedForwardWidth: 16 }, { device, seed: 1 }))],
     ["encoder-decoder", () => withPair(new EncoderDecoder(pair, { device, seed: 1 }))],
   ];
   function withIds(model: CausalDecoder | BertForSequenceClassification) {

@@ -22,7 +22,15 @@ import { shaken } from "../support/shaken.js";
 import { testUnless } from "../support/skip.js";
 import { shakeAdapter } from "./support.js";
 
-const base = { vocabularySize: 13, contextLength: 16, layers: 2, heads: 4, kvHeads: 2, width: 16, hidden: 24 };
+const base = {
+  vocabularySize: 13,
+  contextLength: 16,
+  layers: 2,
+  heads: 4,
+  kvHeads: 2,
+  width: 16,
+  feedForwardWidth: 24,
+};
 const ids = [3, 1, 4, 1, 5, 9, 2, 6];
 const llama = (options: object) => () => shaken(new Llama({ ...base, ...options }, { device: "cpu" }));
 const models: [string, () => CausalDecoder][] = [
@@ -107,7 +115,10 @@ test("files that do not fit are refused, and leave the model as it was", async (
   await expectRejection(loadAdapter(folder, gpt), "ERR_FORMAT", /linear layers only, got base_model/);
   await expectRejection(loadAdapter(folder, model), "ERR_ARGUMENT", /new name/);
   await expectRejection(loadAdapter(temporaryFolder(), model, { name: "none" }), "ERR_IO", /adapter_config.json/);
-  using t5 = new T5({ vocabularySize: 9, layers: 1, heads: 1, headSize: 4, width: 4, hidden: 4 }, { device: "cpu" });
+  using t5 = new T5(
+    { vocabularySize: 9, layers: 1, heads: 1, headSize: 4, width: 4, feedForwardWidth: 4 },
+    { device: "cpu" },
+  );
   addAdapter(t5);
   await expectRejection(
     saveAdapter(temporaryFolder(), t5),

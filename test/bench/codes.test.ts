@@ -90,7 +90,15 @@ test("the section has tokens a second, ratios and what they should be", () => {
 
 test("a row that misses a goal says what bounds it", () => {
   const times = (median: number): Statistics => ({ median, quartiles: [median, median], min: median, runs: 5 });
-  const sizes = { vocabularySize: 1000, width: 64, hidden: 128, heads: 4, kvHeads: 2, headSize: 16, layers: 3 };
+  const sizes = {
+    vocabularySize: 1000,
+    width: 64,
+    feedForwardWidth: 128,
+    heads: 4,
+    kvHeads: 2,
+    headSize: 16,
+    layers: 3,
+  };
   const config = { ...sizes, contextLength: 64 };
   const layer = 64 * 64 + 2 * 64 * 32 + 64 * 64 + 3 * 64 * 128;
   const decode = { name: "decode", count: 10 } as const;

@@ -109,7 +109,7 @@ test("a GGUF file keeps the tokens that end a text, and the options of sampling"
 });
 
 /** Saves a GPT in a new folder, and a text beside it, and returns how to quantise it. */
-async function quantizing(sizes: { width: number; hidden: number }) {
+async function quantizing(sizes: { width: number; feedForwardWidth: number }) {
   const cwd = temporaryFolder();
   const config = { vocabularySize: 270, contextLength: 8, layers: 2, heads: 4, ...sizes };
   using model = new GPT(config, { device: "cpu", seed: 3 });
@@ -122,7 +122,7 @@ async function quantizing(sizes: { width: number; hidden: number }) {
 }
 
 test("heed quantize reads a text and writes matrices in blocks", async () => {
-  const { cwd, quantize } = await quantizing({ width: 256, hidden: 64 });
+  const { cwd, quantize } = await quantizing({ width: 256, feedForwardWidth: 64 });
   expect(await quantize("--out", "a.gguf", "--calibrate", "text.txt")).toEqual({
     ...{ code: 0, signal: null, stderr: "" },
     stdout: `stored in q8_0 instead of q4_k, whose blocks do not fit rows of 64: 2 × blk.*.ffn_down.weight [256, 64]
@@ -153,7 +153,7 @@ saved in a.gguf; try: heed generate --model a.gguf "…"
 });
 
 test("heed quantize writes a folder in heed's own codes, which other commands read", async () => {
-  const { cwd, tokenizer, quantize } = await quantizing({ width: 64, hidden: 73 });
+  const { cwd, tokenizer, quantize } = await quantizing({ width: 64, feedForwardWidth: 73 });
   const cases = [
     ["a", "int8", 32],
     ["b", "int4", 32],

@@ -192,7 +192,7 @@ describe("a Llama", () => {
       "llama",
       "--kv-heads",
       "1",
-      "--hidden",
+      "--feed-forward-width",
       "24",
       "--dropout",
       "0.1",
@@ -211,7 +211,7 @@ describe("a Llama", () => {
     for (const [flag, value, has] of [
       ["--family", "gpt", "llama"],
       ["--kv-heads", "2", "1"],
-      ["--hidden", "8", "24"],
+      ["--feed-forward-width", "8", "24"],
     ] as const)
       expect(await heedHere([...resume, flag, value], cwd)).toMatchObject({
         code: 2,

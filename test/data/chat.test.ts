@@ -299,7 +299,7 @@ const size = { vocabularySize: 11, contextLength: 8, layers: 2, heads: 2, width:
 onEachDevice((device) => {
   const models = [
     ["GPT", () => new GPT(size, { device, seed: 1 })],
-    ["Llama", () => new Llama({ ...size, hidden: 24 }, { device, seed: 1 })],
+    ["Llama", () => new Llama({ ...size, feedForwardWidth: 24 }, { device, seed: 1 })],
   ] as const;
   const examples = examplesOf([3, 6, 9, 4, 5, 2, 7, 8]);
 
@@ -356,7 +356,7 @@ onEachDevice((device) => {
     [true, "partly trained"],
   ] as const)("a run with an adapter resumes to the bit (reference: %s, model: %s)", async (refers, kind) => {
     const base = temporaryFolder();
-    using source = new Llama({ ...size, hidden: 24, interleaved: true }, { device, seed: 1 });
+    using source = new Llama({ ...size, feedForwardWidth: 24, interleaved: true }, { device, seed: 1 });
     await savePretrained(base, source);
     const prepare = async () => {
       const { model } = await load(base, { device, kind: "causal" });
@@ -387,7 +387,7 @@ onEachDevice((device) => {
 
   test("a run over a quantised model resumes to the bit, and its checkpoints hold the adapter alone", async () => {
     const base = temporaryFolder();
-    using source = new Llama({ ...size, hidden: 24 }, { device, seed: 1 });
+    using source = new Llama({ ...size, feedForwardWidth: 24 }, { device, seed: 1 });
     await savePretrained(base, source);
     const quantize = { bits: 4, groupSize: 64 } as const;
     const prepare = async () => {

@@ -42,7 +42,7 @@ const sources = {
 onEachDevice((device) => {
   const models = [
     ["a GPT, whose learned positions restart", () => new GPT(size, { device, seed: 1 })],
-    ["a Llama", () => new Llama({ ...size, kvHeads: 1, hidden: 12 }, { device, seed: 1 })],
+    ["a Llama", () => new Llama({ ...size, kvHeads: 1, feedForwardWidth: 12 }, { device, seed: 1 })],
   ] as const;
   const all = models.flatMap(([name, make]) =>
     Object.entries(sources).flatMap(([kind, documents]) =>

@@ -7,7 +7,7 @@ export const ids = Uint8Array.from({ length: 700 }, (_, i) => (i * i + (i >> 3))
 
 /** Returns a model by its name. */
 export function make(heed, name, device = "cpu", seed = 1) {
-  if (name === "llama") return new heed.Llama({ ...size, kvHeads: 1, hidden: 32 }, { seed, device });
+  if (name === "llama") return new heed.Llama({ ...size, kvHeads: 1, feedForwardWidth: 32 }, { seed, device });
   const model = new heed.GPT(size, { seed, device });
   if (name === "lora") heed.addAdapter(model, { rank: 2, seed: 3 });
   if (name === "checkpointed") model.gradientCheckpointing = true;

@@ -33,7 +33,14 @@ beforeAll(async () => {
   const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" }, chatTemplate });
   using gpt = smallGpt("cpu", { vocabularySize: 272, contextLength: 8192 });
   await savePretrained(path.join(models, "gpt"), gpt, { tokenizer });
-  const size = { vocabularySize: wordPieces.length, contextLength: 12, layers: 1, heads: 2, width: 8, hidden: 12 };
+  const size = {
+    vocabularySize: wordPieces.length,
+    contextLength: 12,
+    layers: 1,
+    heads: 2,
+    width: 8,
+    feedForwardWidth: 12,
+  };
   using bert = new Bert(size, { device: "cpu", seed: 5 });
   await savePretrained(path.join(models, "bert"), bert, { tokenizer: new HuggingFaceTokenizer(wordPieceJson()) });
   using ranker = rankingModel();

@@ -22,7 +22,7 @@ import { wordPieceJson, wordPieces } from "../tokenizer/fixtures.js";
 const size = { vocabularySize: wordPieces.length, contextLength: 16, layers: 2, heads: 2, width: 16 };
 const tokenizer = new HuggingFaceTokenizer(wordPieceJson());
 const decoders = {
-  llama: () => new Llama({ ...size, hidden: 24, qkNorm: true, tied: true }, { device: "cpu" }),
+  llama: () => new Llama({ ...size, feedForwardWidth: 24, qkNorm: true, tied: true }, { device: "cpu" }),
   gpt: () => new GPT(size, { device: "cpu" }),
 };
 const texts = ["unaffable cafe.", "", "aff", "cafe. cafe. cafe. cafe. cafe. cafe. cafe. cafe.", "affs"];

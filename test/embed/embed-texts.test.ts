@@ -19,7 +19,14 @@ import { Random } from "../support/random.js";
 import { onEachDevice } from "../support/targets.js";
 import { wordPieceJson, wordPieces } from "../tokenizer/fixtures.js";
 
-const size = { vocabularySize: wordPieces.length, contextLength: 12, layers: 1, heads: 2, width: 8, hidden: 12 };
+const size = {
+  vocabularySize: wordPieces.length,
+  contextLength: 12,
+  layers: 1,
+  heads: 2,
+  width: 8,
+  feedForwardWidth: 12,
+};
 const tokenizer = new HuggingFaceTokenizer(wordPieceJson());
 const texts = ["unaffable cafe.", "", "aff", "Cafes unaffable.", "cafe. cafe. cafe. cafe. cafe. cafe.", "affs"];
 

@@ -32,7 +32,15 @@ function adapted<M extends CausalDecoder>(model: M): M {
 }
 
 function smallLlama(device: string): Llama {
-  const size = { vocabularySize: 61, contextLength: 32, layers: 2, heads: 4, kvHeads: 2, width: 32, hidden: 40 };
+  const size = {
+    vocabularySize: 61,
+    contextLength: 32,
+    layers: 2,
+    heads: 4,
+    kvHeads: 2,
+    width: 32,
+    feedForwardWidth: 40,
+  };
   const model = new Llama({ ...size, tied: false }, { device, seed: 3 });
   const random = new Random(8);
   for (const weight of model.parameters())

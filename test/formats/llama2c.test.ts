@@ -29,7 +29,7 @@ test("finds each tensor at its place in the format", async () => {
   await using model = await readLlama2c(file);
   expect(model.config).toEqual({
     width: 8,
-    hidden: 6,
+    feedForwardWidth: 6,
     layers: 2,
     heads: 4,
     kvHeads: 2,
@@ -104,7 +104,7 @@ testUnless(!stories && noShared)("stories260K", async () => {
   await using model = await readLlama2c(path.join(stories!, "stories260K.bin"));
   expect(model.config).toEqual({
     width: 64,
-    hidden: 172,
+    feedForwardWidth: 172,
     layers: 5,
     heads: 8,
     kvHeads: 4,

@@ -28,7 +28,7 @@ const draw = fc.record({
   kvHeads: fc.constantFrom(1, 2),
   group: fc.constantFrom(1, 3),
   headSize: fc.constantFrom(6, 8, 16, 34),
-  hidden: fc.integer({ min: 3, max: 150 }),
+  feedForwardWidth: fc.integer({ min: 3, max: 150 }),
   vocabularySize: fc.integer({ min: 5, max: 100 }),
   positions: fc.constantFrom("learned", "rotary", "alibi"),
   window: fc.constantFrom(0, 0, 5, 70),
@@ -44,14 +44,14 @@ const draw = fc.record({
 type Case = typeof draw extends fc.Arbitrary<infer T> ? T : never;
 
 function modelOf(one: Case, device: string, dtype: FloatDType, most: number): Model {
-  const { kvHeads, group, headSize, layers, hidden, vocabularySize, window, softcap, qkNorm, seed } = one;
+  const { kvHeads, group, headSize, layers, feedForwardWidth, vocabularySize, window, softcap, qkNorm, seed } = one;
   const heads = kvHeads * group;
   const sizes = {
     layers,
     heads,
     kvHeads,
     width: heads * headSize,
-    hidden,
+    feedForwardWidth,
     vocabularySize,
     contextLength: most,
     window,

@@ -37,7 +37,7 @@ const sizes = {
   shared: fc.boolean(),
   contextLength: fc.integer({ min: 2, max: 16 }),
   vocabularySize: fc.integer({ min: 3, max: 40 }),
-  hidden: fc.integer({ min: 1, max: 40 }),
+  feedForwardWidth: fc.integer({ min: 1, max: 40 }),
   window: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 6 })),
   qkNorm: fc.boolean(),
   tied: fc.boolean(),

@@ -62,7 +62,7 @@ function sizesOf(draw: Draw) {
     layers: integer(draw, 1, 3),
     heads,
     width: heads * headSize,
-    hidden: integer(draw, 3, 24),
+    feedForwardWidth: integer(draw, 3, 24),
   };
 }
 

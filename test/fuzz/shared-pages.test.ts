@@ -26,7 +26,7 @@ const families = {
     new GPT({ layers: 2, heads: 2, width: 16, vocabularySize, contextLength, positions: "alibi" }, { device }),
   llama: (device: string) =>
     new Llama(
-      { layers: 1, heads: 4, kvHeads: 2, width: 24, hidden: 20, vocabularySize, contextLength },
+      { layers: 1, heads: 4, kvHeads: 2, width: 24, feedForwardWidth: 20, vocabularySize, contextLength },
       { device, dtype: "bf16" },
     ),
   lstm: (device: string) => new LstmLanguageModel({ layers: 2, width: 12, vocabularySize, contextLength }, { device }),

@@ -126,8 +126,9 @@ function family(
 
 const sizes = { vocabularySize: 300, contextLength: 48, layers: 2, heads: 2, width: 8 };
 const options = { device, seed: 3 };
-const llama = (config: Partial<LlamaConfig> = {}) => new Llama({ ...sizes, hidden: 6, kvHeads: 1, ...config }, options);
-const bert = (config: object = {}) => new Bert({ ...sizes, hidden: 6, ...config }, options);
+const llama = (config: Partial<LlamaConfig> = {}) =>
+  new Llama({ ...sizes, feedForwardWidth: 6, kvHeads: 1, ...config }, options);
+const bert = (config: object = {}) => new Bert({ ...sizes, feedForwardWidth: 6, ...config }, options);
 const pair = { startToken: 0, endToken: 1, suppressedTokens: [0] };
 
 /** Returns a GGUF or llama2.c file. */
@@ -213,7 +214,7 @@ const manyParts = {
 const spaced = () => llama2cTokenizer().toHuggingFace().toJSON().tokenizer as object;
 
 export const subjects: readonly Subject[] = [
-  family("GPT-2", "causal", () => new GPT({ ...sizes, hidden: 6 }, options), byteLevelJson()),
+  family("GPT-2", "causal", () => new GPT({ ...sizes, feedForwardWidth: 6 }, options), byteLevelJson()),
   family(
     "GPT of heed's own",
     "causal",
@@ -243,7 +244,7 @@ export const subjects: readonly Subject[] = [
   family(
     "T5",
     "encoder-decoder",
-    () => new T5({ ...sizes, hidden: 6, buckets: 8, furthest: 16 }, options),
+    () => new T5({ ...sizes, feedForwardWidth: 6, buckets: 8, furthest: 16 }, options),
     unigramJson(),
   ),
   family(
@@ -251,7 +252,7 @@ export const subjects: readonly Subject[] = [
     "encoder-decoder",
     () =>
       new EncoderDecoder(
-        { ...omit(sizes), ...pair, hidden: 6, logitsBias: true, sinusoids: { layout: "halves" } },
+        { ...omit(sizes), ...pair, feedForwardWidth: 6, logitsBias: true, sinusoids: { layout: "halves" } },
         options,
       ),
     unigramJson(),

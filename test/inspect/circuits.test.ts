@@ -69,7 +69,7 @@ onEachDevice((device) => {
   const llamaOf = (): Llama =>
     shaken(
       new Llama(
-        { vocabularySize: 19, contextLength: 9, layers: 2, width: 8, heads: 4, kvHeads: 2, hidden: 12 },
+        { vocabularySize: 19, contextLength: 9, layers: 2, width: 8, heads: 4, kvHeads: 2, feedForwardWidth: 12 },
         { device },
       ),
     );

@@ -28,7 +28,7 @@ const greedy = { maxTokens: 4, temperature: 0 };
 onEachDevice((device) => {
   const makers = {
     gpt: () => shaken(new GPT({ ...sizes, kvHeads: 2, positions: "alibi" }, { device })),
-    llama: () => shaken(new Llama({ ...sizes, kvHeads: 2, hidden: 12 }, { device })),
+    llama: () => shaken(new Llama({ ...sizes, kvHeads: 2, feedForwardWidth: 12 }, { device })),
   };
 
   // The software device is slow, and one model of a kind launches every kernel.

@@ -95,7 +95,7 @@ onEachDevice((device) => {
 
   test("without hooks, the same operations run as before there were any", () => {
     using gpt = gptOf();
-    using llama = shaken(new Llama({ ...size, kvHeads: 2, hidden: 12 }, { device }));
+    using llama = shaken(new Llama({ ...size, kvHeads: 2, feedForwardWidth: 12 }, { device }));
     using bert = shaken(new Bert(size, { device }));
     using t5 = shaken(new T5({ vocabularySize: 11, layers: 1, heads: 2, width: 8 }, { device }));
     using pair = shaken(

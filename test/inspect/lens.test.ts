@@ -19,7 +19,7 @@ const sizes = { vocabularySize: vocabulary, contextLength: 9, layers: 3, width, 
 onEachDevice((device) => {
   test.each([
     ["a GPT", () => new GPT({ ...sizes, tied: false }, { device })],
-    ["a Llama", () => new Llama({ ...sizes, hidden: 8 }, { device })],
+    ["a Llama", () => new Llama({ ...sizes, feedForwardWidth: 8 }, { device })],
   ] as const)("%s: the logits of translated streams", async (_, make) => {
     using model = shaken<GPT | Llama>(make());
     using lens = shaken(new TunedLens(model.config, { device }), { seed: 5 });

@@ -57,7 +57,7 @@ const close = (found: readonly number[], wanted: ArrayLike<number>, tolerance: n
 onEachDevice((device) => {
   test.each([
     ["GPT", () => new GPT({ ...sizes, residualScale: 0.5 }, { device })],
-    ["Llama", () => new Llama({ ...sizes, kvHeads: 2, hidden: 12 }, { device })],
+    ["Llama", () => new Llama({ ...sizes, kvHeads: 2, feedForwardWidth: 12 }, { device })],
   ] as const)("%s", async (_name, make) => {
     using model: CausalDecoder = shaken<CausalDecoder>(make());
     using ids = tensor(tokens, [1, tokens.length], { device });

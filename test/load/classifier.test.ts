@@ -38,7 +38,14 @@ async function folderOf(
   { family = "bert", tokenTypes }: { family?: BertFamily; tokenTypes?: number } = {},
 ): Promise<string> {
   const folder = temporaryFolder();
-  const size = { vocabularySize: wordPieces.length, contextLength: 16, layers: 1, heads: 2, width: 8, hidden: 12 };
+  const size = {
+    vocabularySize: wordPieces.length,
+    contextLength: 16,
+    layers: 1,
+    heads: 2,
+    width: 8,
+    feedForwardWidth: 12,
+  };
   const bert = new Bert({ ...size, family, ...(tokenTypes !== undefined && { tokenTypes }) }, { device: "cpu" });
   using model = new BertForSequenceClassification(bert, { labels });
   const random = new Random(11);

@@ -22,16 +22,16 @@ const device = "cpu";
 
 beforeAll(async () => {
   const sizes = { vocabularySize: 61, contextLength: 32, layers: 2, heads: 2, width: 32 };
-  using llama = new Llama({ ...sizes, hidden: 64 }, { device, seed: 4 });
+  using llama = new Llama({ ...sizes, feedForwardWidth: 64 }, { device, seed: 4 });
   for (const dtype of dtypes) {
     await savePretrained(at(dtype), llama, { dtype });
     await saveGguf(at(`${dtype}.gguf`), llama, { type: dtype.toUpperCase() as "F32" | "BF16" | "F16" });
   }
   await saveGguf(at("q8.gguf"), llama, { type: "Q8_0" });
-  using small = new Llama({ ...sizes, hidden: 64 }, { device, seed: 4 });
+  using small = new Llama({ ...sizes, feedForwardWidth: 64 }, { device, seed: 4 });
   small.quantize({ bits: 8, groupSize: 32 });
   await savePretrained(at("codes"), small);
-  using bert = new Bert({ ...sizes, contextLength: 16, hidden: 64 }, { device, seed: 5 });
+  using bert = new Bert({ ...sizes, contextLength: 16, feedForwardWidth: 64 }, { device, seed: 5 });
   await savePretrained(at("bert"), bert, { dtype: "bf16" });
 });
 

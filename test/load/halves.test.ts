@@ -46,7 +46,7 @@ const files = {
 } as const;
 
 beforeAll(async () => {
-  const sizes = { vocabularySize: 61, contextLength: 24, layers: 2, heads: 2, width: 32, hidden: 80 };
+  const sizes = { vocabularySize: 61, contextLength: 24, layers: 2, heads: 2, width: 32, feedForwardWidth: 80 };
   using llama = new Llama(sizes, { device, seed: 4 });
   using tied = new Llama({ ...sizes, tied: true }, { device, seed: 5 });
   using gpt = smallGpt(device);
@@ -59,7 +59,7 @@ beforeAll(async () => {
   }
   // Rows of 80 do not fill blocks of 32, so that they are stored in F16.
   await saveGguf(at("q8.gguf"), llama, { type: "Q8_0" });
-  using bert = new Bert({ ...sizes, hidden: 64 }, { device, seed: 5 });
+  using bert = new Bert({ ...sizes, feedForwardWidth: 64 }, { device, seed: 5 });
   await savePretrained(at("bert"), bert, { dtype: "bf16" });
 });
 

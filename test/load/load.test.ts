@@ -55,11 +55,11 @@ beforeAll(async () => {
   const state = { step: 1, seconds: 0, seed: 0, dropoutSeed: 0, options: {} };
   await saveCheckpoint(at("run"), { model: gpt, optimizer, tokenizer: chatty, state });
   const sizes = { vocabularySize: 272, contextLength: 32, layers: 2, heads: 2, width: 32 };
-  using llama = new Llama({ ...sizes, hidden: 32 }, { device: "cpu", seed: 4 });
+  using llama = new Llama({ ...sizes, feedForwardWidth: 32 }, { device: "cpu", seed: 4 });
   await saveGguf(at("model.gguf"), llama, { tokenizer: llamas, defaults: { temperature: 0 } });
   await splitGguf(at("model.gguf"), at("parts"), 3);
   await saveLlama2c(at("model.bin"), llama, { tokenizer: llamas });
-  const small = { contextLength: 12, layers: 1, heads: 2, width: 8, hidden: 12 };
+  const small = { contextLength: 12, layers: 1, heads: 2, width: 8, feedForwardWidth: 12 };
   using bert = new Bert({ ...small, vocabularySize: wordPieces.length }, { device: "cpu", seed: 5 });
   const words = new HuggingFaceTokenizer(wordPieceJson());
   await savePretrained(at("bert"), bert, { tokenizer: words });

@@ -17,7 +17,7 @@ import { shaken } from "../support/shaken.js";
 import { onEachDevice } from "../support/targets.js";
 
 const [V, C, T] = [23, 12, 9];
-const base: BertConfig = { vocabularySize: V, contextLength: 11, layers: 2, heads: 2, width: C, hidden: 17 };
+const base: BertConfig = { vocabularySize: V, contextLength: 11, layers: 2, heads: 2, width: C, feedForwardWidth: 17 };
 const roberta: Partial<BertConfig> = { family: "roberta", firstPosition: 2, tokenTypes: 1, eps: 1e-5 };
 const lengths = [T, 1, 4];
 const ids = Array.from({ length: lengths.length * T }, (_, i) => (i * 7 + (i >> 2)) % V);
@@ -231,7 +231,7 @@ describe("configurations", () => {
       layers: 6,
       heads: 12,
       width: 384,
-      hidden: 1536,
+      feedForwardWidth: 1536,
       tokenTypes: 2,
       firstPosition: 0,
       pooler: true,
@@ -258,7 +258,7 @@ describe("configurations", () => {
       layers: 6,
       heads: 12,
       width: 768,
-      hidden: 3072,
+      feedForwardWidth: 3072,
       tokenTypes: 0,
       attentionDropout: 0.2,
     });

@@ -56,7 +56,7 @@ import { shaken } from "../support/shaken.js";
 import { onEachDevice } from "../support/targets.js";
 
 const sizes = { vocabularySize: 61, contextLength: 24, layers: 2, heads: 4, width: 24 };
-const grouped = { ...sizes, kvHeads: 2, hidden: 40 };
+const grouped = { ...sizes, kvHeads: 2, feedForwardWidth: 40 };
 const pair = { ...sizes, sourceVocabularySize: 61, startToken: 0, endToken: 1 };
 
 /** Models of every family whose blocks differ in their parts. */
@@ -134,12 +134,12 @@ class TowerFloor extends Module implements Block {
   readonly thinking: FeedForward;
   readonly drop: Dropout;
 
-  constructor({ width, heads, kvHeads, hidden }: typeof grouped, init: Initializer, seeds: DropoutSeeds) {
+  constructor({ width, heads, kvHeads, feedForwardWidth }: typeof grouped, init: Initializer, seeds: DropoutSeeds) {
     super();
     this.before_looking = new RmsNorm({ width }, init);
     this.looking = new GroupedAttention({ width, heads, kvHeads }, init, seeds);
     this.before_thinking = new RmsNorm({ width }, init);
-    this.thinking = new FeedForward({ width, hidden }, init);
+    this.thinking = new FeedForward({ width, feedForwardWidth }, init);
     this.drop = new Dropout(0, seeds);
   }
 

@@ -111,7 +111,11 @@ describe("config.json", () => {
     for (const name of ["embeddingDropout", "attentionDropout", "residualDropout"])
       for (const value of [-0.1, 1.1, "0.1"])
         expectError(() => new GPT({ ...size, [name]: value }), "ERR_RANGE", new RegExp(name));
-    expectError(() => new Llama({ ...size, hidden: 12, attentionDropout: 2 }), "ERR_RANGE", /attentionDropout/);
+    expectError(
+      () => new Llama({ ...size, feedForwardWidth: 12, attentionDropout: 2 }),
+      "ERR_RANGE",
+      /attentionDropout/,
+    );
     expectError(() => fromHuggingFaceGptConfig({ ...gpt2, embd_pdrop: "0.1" }), "ERR_FORMAT", /embd_pdrop/);
   });
 });
@@ -138,7 +142,7 @@ onEachDevice((device) => {
   };
   const makers = {
     gpt: (dropouts: object) => loud(new GPT({ ...size, ...dropouts }, { seed: 1, device })),
-    llama: (dropouts: object) => loud(new Llama({ ...size, hidden: 32, ...dropouts }, { seed: 1, device })),
+    llama: (dropouts: object) => loud(new Llama({ ...size, feedForwardWidth: 32, ...dropouts }, { seed: 1, device })),
   };
   /** Names of the projections that end attention and the feed-forward. */
   const ends = { attention: /(attn\.c_proj|o_proj)\.weight$/, both: /(c_proj|o_proj|down_proj)\.weight$/ };

@@ -26,7 +26,7 @@ const base: EncoderDecoderConfig = {
   layers: 2,
   heads: 3,
   width: 18,
-  hidden: 31,
+  feedForwardWidth: 31,
   startToken: 1,
   endToken: 2,
 };

@@ -36,7 +36,15 @@ const configs: Options[] = [
   { window: 7, positions: "alibi", softcap: 2 },
   { positions: "none", kvHeads: 1 },
   { positions: "sinusoidal", embeddingScale: 3, residualScale: 0.5 },
-  { positions: "rotary", qkNorm: true, normalization: "rms", gated: true, hidden: 20, bias: false, tied: false },
+  {
+    positions: "rotary",
+    qkNorm: true,
+    normalization: "rms",
+    gated: true,
+    feedForwardWidth: 20,
+    bias: false,
+    tied: false,
+  },
 ];
 
 /** Returns a model with weights that are large enough for attention to matter. */
@@ -135,7 +143,7 @@ describe.each(targets)("a GPT on $name", (target) => {
   test("blocks: hidden tokens change nothing, in a cache too", async () => {
     target.select();
     using gpt = modelOf({}, device);
-    using llama = new Llama({ ...size, layers: 1, kvHeads: 1, hidden: 20 }, { seed: 4, device });
+    using llama = new Llama({ ...size, layers: 1, kvHeads: 1, feedForwardWidth: 20 }, { seed: 4, device });
     // Each block of four tokens sees itself and the block before it.
     const mask = Uint8Array.from({ length: 36 }, (_, i) => Number([0, 1].includes(Math.floor(i / 6) - (i % 6))));
     using visible = tensor(mask, [1, 1, 6, 6], { device, dtype: "u8" });
@@ -260,7 +268,7 @@ test("an invalid configuration, or masks that do not fit, are refused", () => {
     expectError(make({ [name]: 1 }), "ERR_ARGUMENT");
   for (const name of ["embeddingScale", "residualScale"]) expectError(make({ [name]: NaN }), "ERR_RANGE");
   expectError(make({ kvHeads: 2 }), "ERR_SHAPE");
-  for (const name of ["kvHeads", "hidden"]) expectError(make({ [name]: 0 }), "ERR_RANGE");
+  for (const name of ["kvHeads", "feedForwardWidth"]) expectError(make({ [name]: 0 }), "ERR_RANGE");
   for (const window of [-1, 0.5, NaN, null]) expectError(make({ window }), "ERR_RANGE");
   for (const softcap of [-1, NaN, Infinity, "2"]) expectError(make({ softcap }), "ERR_RANGE");
   using model = new GPT(size);

@@ -21,7 +21,7 @@ const base: LlamaConfig = {
   heads: 4,
   kvHeads: 2,
   width: 16,
-  hidden: 24,
+  feedForwardWidth: 24,
 };
 const variants: [string, Partial<LlamaConfig>][] = [
   ["Llama", {}],

@@ -23,7 +23,7 @@ const base: LlamaConfig = {
   heads: 4,
   kvHeads: 2,
   width: 16,
-  hidden: 24,
+  feedForwardWidth: 24,
 };
 const variants: [string, Partial<LlamaConfig>][] = [
   ["Llama", {}],
@@ -168,7 +168,7 @@ describe("configurations", () => {
       kvHeads: 8,
       width: 4096,
       headSize: 128,
-      hidden: 14336,
+      feedForwardWidth: 14336,
       dropout: 0,
       eps: 1e-5,
       tied: false,

@@ -91,7 +91,7 @@ onEachDevice((device) => {
   }
 
   function llama(): Subject {
-    const config = { ...tiny, heads: 4, kvHeads: 2, hidden: 12, window: 2, qkNorm: true };
+    const config = { ...tiny, heads: 4, kvHeads: 2, feedForwardWidth: 12, window: 2, qkNorm: true };
     const model = shaken(new Llama(config, { device }));
     const { input_layernorm: norm, self_attn: attn } = model.model.layers[0]!;
     return {
@@ -155,7 +155,7 @@ onEachDevice((device) => {
   }
 
   function t5(): Subject {
-    const config = { ...tiny, heads: 2, headSize: 5, hidden: 12, buckets: 8, furthest: 6 };
+    const config = { ...tiny, heads: 2, headSize: 5, feedForwardWidth: 12, buckets: 8, furthest: 6 };
     const model = shaken(new T5(config, { device }), { std: (name) => (name.includes("relative") ? 1 : 0.3) });
     const { q, k, v, relative_attention_bias: bias } = model.encoder.block[0]!.layer[0].SelfAttention;
     let positions: Float32Array;

@@ -36,7 +36,15 @@ import { devices, smallGpt, someTokens } from "../generate/models.js";
 import { testUnless } from "../support/skip.js";
 
 const small = { vocabularySize: 61, contextLength: 24, layers: 2, heads: 4, width: 40 };
-const llamaSize = { vocabularySize: 61, contextLength: 24, layers: 2, heads: 4, kvHeads: 2, width: 40, hidden: 72 };
+const llamaSize = {
+  vocabularySize: 61,
+  contextLength: 24,
+  layers: 2,
+  heads: 4,
+  kvHeads: 2,
+  width: 40,
+  feedForwardWidth: 72,
+};
 
 const ids = (device: string, seed: number): IntTensor =>
   tensor(Int32Array.from(someTokens(20, seed)), [2, 10], { device });
@@ -67,13 +75,13 @@ const kinds: Kind[] = [
   },
   {
     name: "BERT",
-    make: (device) => new BertForMaskedLM(new Bert({ ...small, hidden: 72 }, { device, seed: 4 })).eval(),
+    make: (device) => new BertForMaskedLM(new Bert({ ...small, feedForwardWidth: 72 }, { device, seed: 4 })).eval(),
     run: (model: BertForMaskedLM, device) => {
       using tokens = ids(device, 3);
       return model.forward(tokens);
     },
   },
-  pair("T5", (device) => new T5({ ...small, hidden: 72, gated: true }, { device, seed: 4 }).eval()),
+  pair("T5", (device) => new T5({ ...small, feedForwardWidth: 72, gated: true }, { device, seed: 4 }).eval()),
   pair("EncoderDecoder", (device) => {
     const { vocabularySize: sourceVocabularySize, ...rest } = small;
     const ends = { startToken: 1, endToken: 2 };

@@ -29,7 +29,7 @@ const base: T5Config = {
   heads: 2,
   headSize: 5,
   width: 8,
-  hidden: 11,
+  feedForwardWidth: 11,
   buckets: 8,
   furthest: 6,
 };
@@ -209,7 +209,7 @@ describe("configurations", () => {
       heads: 8,
       headSize: 64,
       width: 512,
-      hidden: 2048,
+      feedForwardWidth: 2048,
       buckets: 32,
       furthest: 128,
       eps: 1e-6,

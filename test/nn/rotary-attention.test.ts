@@ -160,7 +160,7 @@ test.for(targets)("a gated feed-forward follows the definition on $name", async 
   select();
   const hidden = 16;
   const init = new Initializer(5, deviceOf(device));
-  using module = new FeedForward({ width: C, hidden, gated: true, std: 0.3 }, init);
+  using module = new FeedForward({ width: C, feedForwardWidth: hidden, gated: true, std: 0.3 }, init);
   const weights = await weightsOf(module);
   const exact = (input: Nd): Nd => {
     const both = project(input, weights, "c_fc");

@@ -86,8 +86,8 @@ describe.each(targets)("TransformerBlock on $name", (target) => {
     { norm: "pre", normalization: "rms", bias: false },
     { norm: "post", normalization: "rms", residualScale: 0.5 },
     { kvHeads: 1 },
-    { gated: true, hidden: 20 },
-    { normalization: "rms", kvHeads: 1, gated: true, hidden: 33, bias: false, residualScale: -2 },
+    { gated: true, feedForwardWidth: 20 },
+    { normalization: "rms", kvHeads: 1, gated: true, feedForwardWidth: 33, bias: false, residualScale: -2 },
   ])("%j equals the block made of plain operations", async (config) => {
     target.select();
     using block = blockOf(config, target.device);

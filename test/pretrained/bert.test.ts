@@ -22,7 +22,7 @@ import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { instanceOf } from "../support/instance.js";
 
-const size: BertConfig = { vocabularySize: 17, contextLength: 8, layers: 2, heads: 2, width: 8, hidden: 12 };
+const size: BertConfig = { vocabularySize: 17, contextLength: 8, layers: 2, heads: 2, width: 8, feedForwardWidth: 12 };
 const relatives: Partial<BertConfig>[] = [
   {},
   { family: "roberta", firstPosition: 2, tokenTypes: 1 },

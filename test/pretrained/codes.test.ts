@@ -47,7 +47,7 @@ beforeEach(() => {
 
 /** Widths and vocabularies that fill neither panels of 16 outputs nor groups nor, with odd inputs, bytes. */
 const size = { vocabularySize: 61, contextLength: 24, layers: 2, heads: 4, width: 40 };
-const llamaSize = { ...size, kvHeads: 2, hidden: 73 };
+const llamaSize = { ...size, kvHeads: 2, feedForwardWidth: 73 };
 
 interface Kind<K extends keyof PretrainedKinds = keyof PretrainedKinds> {
   name: string;
@@ -71,10 +71,10 @@ const kinds: Kind[] = [
   {
     name: "BERT",
     kind: "encoder",
-    make: (device) => new Bert({ ...size, hidden: 72 }, { device }),
+    make: (device) => new Bert({ ...size, feedForwardWidth: 72 }, { device }),
     run: (model: Bert, ids) => model.forward(ids),
   },
-  pair("T5", (device) => new T5({ ...size, hidden: 72, gated: true }, { device })),
+  pair("T5", (device) => new T5({ ...size, feedForwardWidth: 72, gated: true }, { device })),
   pair("Marian, whose files cut projections into parts", (device) => {
     const { vocabularySize: sourceVocabularySize, ...rest } = size;
     const ends = { startToken: 1, endToken: 2 };

@@ -38,7 +38,7 @@ beforeEach(() => {
 });
 
 const config: LlamaConfig = {
-  ...{ vocabularySize: 17, contextLength: 16, layers: 1, heads: 4, kvHeads: 2, width: 256, hidden: 256 },
+  ...{ vocabularySize: 17, contextLength: 16, layers: 1, heads: 4, kvHeads: 2, width: 256, feedForwardWidth: 256 },
 };
 const ids = Array.from({ length: 9 }, (_, i) => (i * 5 + 2) % 17);
 
@@ -85,7 +85,7 @@ const mixed: Record<string, BlockFormat> = {
 /** Writes a model with random blocks in place of matrices, in parts, and returns the path of one of them. */
 async function withBlocks(model: Llama, formats: Record<string, BlockFormat>, parts: number): Promise<string> {
   await saveGguf(file, model);
-  const { heads, kvHeads, headSize, width, hidden } = model.config;
+  const { heads, kvHeads, headSize, width, feedForwardWidth: hidden } = model.config;
   const rows = (name: string): number =>
     name.includes("attn_q")
       ? heads * headSize
@@ -155,7 +155,7 @@ test("a part that is cut or missing is an ERR_FORMAT or ERR_IO", async () => {
 });
 
 test("GPT-2's matrices, which a file has transposed, stay in blocks too", async () => {
-  const size = { vocabularySize: 17, contextLength: 16, layers: 1, heads: 2, width: 64, hidden: 96 };
+  const size = { vocabularySize: 17, contextLength: 16, layers: 1, heads: 2, width: 64, feedForwardWidth: 96 };
   using model = shaken(new GPT(size, { device: "cpu" }));
   await saveGguf(file, model, { type: "Q8_0" });
   const { model: stored } = await loadGguf(file, { device: "cpu", activations: 24 });
@@ -166,7 +166,7 @@ test("GPT-2's matrices, which a file has transposed, stay in blocks too", async 
 });
 
 test("matrices whose rows do not fill the blocks are stored in another type, which the caller hears of", async () => {
-  const size = { vocabularySize: 17, contextLength: 16, layers: 2, heads: 2, width: 64, hidden: 72 };
+  const size = { vocabularySize: 17, contextLength: 16, layers: 2, heads: 2, width: 64, feedForwardWidth: 72 };
   using model = shaken(new GPT(size, { device: "cpu" }));
   const fallbacksOf = async (type: GgufWritable): Promise<GgufFallback[]> => {
     const fallbacks: GgufFallback[] = [];

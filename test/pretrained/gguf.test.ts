@@ -53,12 +53,23 @@ const base: LlamaConfig = {
   heads: 4,
   kvHeads: 2,
   width: 32,
-  hidden: 64,
+  feedForwardWidth: 64,
 };
 
 /** Returns the weights of a Llama under Hugging Face's names, large enough for every part of it to matter. */
 function llamaWeights(config: Required<LlamaConfig>): Weights {
-  const { vocabularySize, layers, heads, kvHeads, headSize, width, hidden, tied, attentionBias, qkNorm } = config;
+  const {
+    vocabularySize,
+    layers,
+    heads,
+    kvHeads,
+    headSize,
+    width,
+    feedForwardWidth: hidden,
+    tied,
+    attentionBias,
+    qkNorm,
+  } = config;
   const weights: Weights = {};
   const put = (name: string, ...shape: number[]) => {
     const middle = name.includes("norm") ? 1 : 0;
@@ -123,7 +134,7 @@ function llamaMetadata(architecture: string, config: Required<LlamaConfig>, more
     [of("context_length"), u32(config.contextLength)],
     [of("embedding_length"), u32(config.width)],
     [of("block_count"), u32(config.layers)],
-    [of("feed_forward_length"), u32(config.hidden)],
+    [of("feed_forward_length"), u32(config.feedForwardWidth)],
     [of("attention.head_count"), u32(config.heads)],
     [of("attention.head_count_kv"), u32(config.kvHeads)],
     [of("attention.layer_norm_rms_epsilon"), f32(config.eps)],
@@ -169,7 +180,7 @@ onEachDevice((device) => {
   });
 
   test("quantised weights equal the values of the blocks", async () => {
-    const config = checkLlamaConfig({ ...base, width: 256, hidden: 256, heads: 4, layers: 1 });
+    const config = checkLlamaConfig({ ...base, width: 256, feedForwardWidth: 256, heads: 4, layers: 1 });
     const weights = llamaWeights(config);
     const metadata = llamaMetadata("qwen2", config);
     const tensors = llamaTensors("qwen2", config, weights).map((input, i) => {
@@ -287,7 +298,7 @@ describeUnless(noLlamaCpp)("llama.cpp computes the same from heed's files", () =
   });
 
   test("GPT-2, except for the error of its 16-bit table of GELUs", async () => {
-    const size = { vocabularySize: 17, contextLength: 16, layers: 2, heads: 2, width: 12, hidden: 20 };
+    const size = { vocabularySize: 17, contextLength: 16, layers: 2, heads: 2, width: 12, feedForwardWidth: 20 };
     using model = shaken(new GPT(size, { device: "cpu" }));
     await saveGguf(file, model);
     const expected = logProbabilities(await logits(model, "cpu"));
@@ -391,7 +402,7 @@ describe("refusals", () => {
     await expectRejection(loadGguf(file), "ERR_FORMAT", /got none for output_norm\.weight/);
     put(llamaMetadata("llama", config), [...tensors, { ...tensors[0]!, name: "more" }]);
     await expectRejection(loadGguf(file), "ERR_FORMAT", /only the model's parameters, got more/);
-    put(llamaMetadata("llama", { ...config, hidden: 63 }));
+    put(llamaMetadata("llama", { ...config, feedForwardWidth: 63 }));
     await expectRejection(loadGguf(file), "ERR_FORMAT", /of shape \[63, 32\], got \[64, 32\]/);
   });
 

@@ -196,8 +196,8 @@ describe.each(devices)("on %s", (device) => {
 
   const sizes = { vocabularySize: 61, contextLength: 24, layers: 2, heads: 4, width: 64 };
   const kinds = {
-    Llama: () => new Llama({ ...sizes, kvHeads: 2, hidden: 96 }, { device, seed: 4 }),
-    "Llama, tied": () => new Llama({ ...sizes, kvHeads: 2, hidden: 96, tied: true }, { device, seed: 4 }),
+    Llama: () => new Llama({ ...sizes, kvHeads: 2, feedForwardWidth: 96 }, { device, seed: 4 }),
+    "Llama, tied": () => new Llama({ ...sizes, kvHeads: 2, feedForwardWidth: 96, tied: true }, { device, seed: 4 }),
     GPT: () => new GPT(sizes, { device, seed: 4 }),
     "GPT, its head apart": () => new GPT({ ...sizes, tied: false }, { device, seed: 4 }),
   };
@@ -262,7 +262,7 @@ describe.each(devices)("on %s", (device) => {
   });
 
   test("models that read no texts have their scales searched; bad input is an error", async () => {
-    using bert = new Bert({ ...sizes, hidden: 96 }, { device, seed: 4 });
+    using bert = new Bert({ ...sizes, feedForwardWidth: 96 }, { device, seed: 4 });
     const texts = [Int32Array.of(1, 2, 3)];
     await expectRejection(
       quantizeBySearch(bert, { texts }),

@@ -19,7 +19,7 @@ test("the sizes are those of the file's tensors", async () => {
       sourceVocabularySize: 10,
       targetVocabularySize: 7,
       width: 16,
-      hidden: 12,
+      feedForwardWidth: 12,
       heads: 8,
       layers: 2,
       decoderLayers: 1,

@@ -33,7 +33,7 @@ const llamaConfig = {
   rms_norm_eps: 1e-5,
 };
 const size = { vocabularySize: 300, contextLength: 16, layers: 2, heads: 4, width: 16 };
-const llama = new Llama({ ...size, kvHeads: 2, hidden: 24 }, { device: "cpu", seed: 1 });
+const llama = new Llama({ ...size, kvHeads: 2, feedForwardWidth: 24 }, { device: "cpu", seed: 1 });
 const gpt = new GPT(size, { device: "cpu", seed: 2 });
 
 const tensorsOf = (model: Module, prefix = "") =>
@@ -95,7 +95,7 @@ test("a GPT-2, with the prefix and the masks that its files have", async () => {
 });
 
 test("a GPT-2 with a separate head, which never has a prefix in files", async () => {
-  using untied = new GPT({ ...size, tied: false, hidden: 40 }, { device: "cpu", seed: 3 });
+  using untied = new GPT({ ...size, tied: false, feedForwardWidth: 40 }, { device: "cpu", seed: 3 });
   write("config.json", toHuggingFaceGptConfig(untied.config));
   const tensors = tensorsOf(untied, "transformer.").map((one) =>
     one.name === "transformer.lm_head.weight" ? { ...one, name: "lm_head.weight" } : one,
@@ -112,7 +112,7 @@ test("a Llama whose weights are quantised", async () => {
   await save("model.safetensors", tensorsOf(llama));
   for (const quantize of [8, { bits: 4, groupSize: 64 }] as const) {
     const { model } = await loadPretrained(folder, { device: "cpu", quantize });
-    using own = new Llama({ ...size, kvHeads: 2, hidden: 24 }, { device: "cpu", seed: 1 });
+    using own = new Llama({ ...size, kvHeads: 2, feedForwardWidth: 24 }, { device: "cpu", seed: 1 });
     own.quantize(typeof quantize === "number" ? { bits: quantize } : quantize);
     expect(model.isQuantized).toBe(true);
     expect(await logits(model)).toEqual(await logits(own));

@@ -102,7 +102,7 @@ describe("weights that are quantised as they arrive equal those quantised afterw
   }
 
   // Matrices are larger than a piece, and their sizes are not multiples of a part.
-  const size = { vocabularySize: 1501, contextLength: 8, layers: 1, heads: 4, width: 520, hidden: 1300 };
+  const size = { vocabularySize: 1501, contextLength: 8, layers: 1, heads: 4, width: 520, feedForwardWidth: 1300 };
 
   test("of a folder, in f32, bf16 and shards", async () => {
     const folder = temporaryFolder();
@@ -129,7 +129,7 @@ describe("weights that are quantised as they arrive equal those quantised afterw
 
   test("of a checkpoint of llama2.c", async () => {
     const file = path.join(temporaryFolder(), "model.bin");
-    using llama = new Llama({ ...size, kvHeads: 2, width: 64, hidden: 72 }, { seed: 1, device: "cpu" });
+    using llama = new Llama({ ...size, kvHeads: 2, width: 64, feedForwardWidth: 72 }, { seed: 1, device: "cpu" });
     await saveLlama2c(file, llama);
     await expectSame(async (options) => (await loadModel(file, { device: "cpu", ...options })).model, ["f32"], [32]);
   });
@@ -140,7 +140,7 @@ describe("weights that are quantised as they arrive equal those quantised afterw
     const config = {
       ...sizes,
       width: 440,
-      hidden: 50,
+      feedForwardWidth: 50,
       heads: 4,
       layers: 1,
       contextLength: 8,

@@ -112,7 +112,7 @@ onEachDevice((device) => {
 
   beforeAll(async () => {
     using gpt = new GPT(small, { seed: 1 });
-    using llama = new Llama({ ...small, kvHeads: 2, hidden: 128 }, { seed: 1 });
+    using llama = new Llama({ ...small, kvHeads: 2, feedForwardWidth: 128 }, { seed: 1 });
     await savePretrained(files[0]!, gpt);
     await saveGguf(files[1]!, gpt, { type: "F16" });
     await saveLlama2c(files[2]!, llama);

@@ -126,7 +126,7 @@ test("a config.json is interpreted correctly, or refused if it is not understood
       layers: 2,
       decoderLayers: 1,
     },
-    ...{ heads: 2, width: 12, hidden: 17, startToken: 1, endToken: 0, suppressedTokens: [1], dropout: 0.1 },
+    ...{ heads: 2, width: 12, feedForwardWidth: 17, startToken: 1, endToken: 0, suppressedTokens: [1], dropout: 0.1 },
     ...{ attentionDropout: 0.2, activation: "silu", sinusoids: { layout: "halves" }, scaleEmbeddings: true },
     ...{ tied: true, logitsBias: true },
   });

@@ -40,7 +40,7 @@ describe("Hugging Face's tokenizers read", () => {
   });
 });
 
-const size = { vocabularySize: 280, contextLength: 16, layers: 1, heads: 2, width: 32, hidden: 32 };
+const size = { vocabularySize: 280, contextLength: 16, layers: 1, heads: 2, width: 32, feedForwardWidth: 32 };
 
 describeUnless(noLlamaCpp)("llama.cpp", () => {
   test("loads a model with more rows than tokens, and its logits are the same", async () => {

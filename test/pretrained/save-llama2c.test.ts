@@ -25,7 +25,7 @@ const base: LlamaConfig = {
   heads: 4,
   kvHeads: 2,
   width: 16,
-  hidden: 11,
+  feedForwardWidth: 11,
 };
 const llama = (options: Partial<LlamaConfig> = {}) => new Llama({ ...base, ...options }, { device: "cpu", seed: 2 });
 

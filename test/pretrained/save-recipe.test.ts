@@ -102,7 +102,7 @@ test("decoders keep their recipes; other models and wrong recipes are refused", 
     const saved = savePretrained(other, gpt, { recipe: recipe as EmbeddingRecipe });
     await expect(saved, JSON.stringify(recipe)).rejects.toThrow(message);
   }
-  const t5 = { vocabularySize: 12, layers: 1, heads: 1, width: 8, hidden: 8, headSize: 8 };
+  const t5 = { vocabularySize: 12, layers: 1, heads: 1, width: 8, feedForwardWidth: 8, headSize: 8 };
   using translator = new T5(t5, { device: "cpu", seed: 1 });
   await expectRejection(
     savePretrained(other, translator, { recipe: {} }),

@@ -332,7 +332,7 @@ describe("a tokenizer larger than its model", () => {
   const tokens = Object.fromEntries(["[UNK]", "a", "b", "c", "d"].map((token, id) => [token, id]));
   const wordPiece = { model: { type: "WordPiece", unk_token: "[UNK]", vocab: tokens } };
   const small = { device: "cpu", seed: 1 };
-  const sizes = { vocabularySize: 4, contextLength: 8, layers: 1, heads: 1, width: 8, hidden: 4 };
+  const sizes = { vocabularySize: 4, contextLength: 8, layers: 1, heads: 1, width: 8, feedForwardWidth: 4 };
 
   test.each<[keyof PretrainedKinds, () => Module]>([
     ["causal", () => new Llama(sizes, small)],

@@ -85,7 +85,7 @@ test("a folder is warned of once, and what heed saves itself never", async () =>
   const warned: string[] = [];
   vi.spyOn(process, "emitWarning").mockImplementation((warning) => void warned.push(String(warning)));
   const folder = path.join(temporaryFolder(), "llama");
-  using model = new Llama({ vocabularySize: 8, contextLength: 8, layers: 1, heads: 1, width: 4, hidden: 4 }, { device: "cpu" }); // prettier-ignore
+  using model = new Llama({ vocabularySize: 8, contextLength: 8, layers: 1, heads: 1, width: 4, feedForwardWidth: 4 }, { device: "cpu" }); // prettier-ignore
   await savePretrained(folder, model);
   const load = async () => (await loadPretrained(folder, { device: "cpu" })).model.dispose();
   await load();

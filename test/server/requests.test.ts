@@ -95,7 +95,7 @@ async function servedModels(): Promise<
     const tokenizer = new HuggingFaceTokenizer(definition, { config: config ?? {}, ...chatTemplate });
     return new LanguageModel({ model, tokenizer, defaults: { stopTokens: [tokenizer.endOfText!] } });
   };
-  const size = { vocabularySize: 100, contextLength: 128, layers: 1, heads: 2, width: 32, hidden: 12 };
+  const size = { vocabularySize: 100, contextLength: 128, layers: 1, heads: 2, width: 32, feedForwardWidth: 12 };
   const bert = new Bert(size, { device: "cpu", seed: 5 });
   const tokenizer = new HuggingFaceTokenizer(wordPieceJson());
   return {

@@ -25,7 +25,14 @@ export function chatModel(): LanguageModel {
 
 /** Returns a random BERT for WordPieces. */
 export function embeddingModel(): EmbeddingModel {
-  const size = { vocabularySize: wordPieces.length, contextLength: 12, layers: 1, heads: 2, width: 8, hidden: 12 };
+  const size = {
+    vocabularySize: wordPieces.length,
+    contextLength: 12,
+    layers: 1,
+    heads: 2,
+    width: 8,
+    feedForwardWidth: 12,
+  };
   const model = new Bert(size, { device: "cpu", seed: 5 });
   return new EmbeddingModel({
     model,
@@ -36,7 +43,14 @@ export function embeddingModel(): EmbeddingModel {
 
 /** Returns a random cross-encoder for WordPieces, with a context of so many tokens. */
 export function rankingModel(contextLength = 16): ClassifierModel {
-  const size = { vocabularySize: wordPieces.length, contextLength, layers: 1, heads: 2, width: 8, hidden: 12 };
+  const size = {
+    vocabularySize: wordPieces.length,
+    contextLength,
+    layers: 1,
+    heads: 2,
+    width: 8,
+    feedForwardWidth: 12,
+  };
   const bert = new Bert(size, { device: "cpu", seed: 5 });
   const model = new BertForSequenceClassification(bert, { labels: 1, seed: 2 });
   const token = (id: string, type_id: number): unknown => ({ SpecialToken: { id, type_id } });

@@ -63,7 +63,14 @@ function languageModel(on: string): LanguageModel {
 }
 
 function encoder(): EmbeddingModel {
-  const size = { vocabularySize: wordPieces.length, contextLength: 12, layers: 1, heads: 2, width: 8, hidden: 12 };
+  const size = {
+    vocabularySize: wordPieces.length,
+    contextLength: 12,
+    layers: 1,
+    heads: 2,
+    width: 8,
+    feedForwardWidth: 12,
+  };
   const tokenizer = new HuggingFaceTokenizer(wordPieceJson());
   return new EmbeddingModel({
     model: new Bert(size, { device: "cpu", seed: 5 }),

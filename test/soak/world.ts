@@ -81,7 +81,7 @@ export async function learn(on: Device | string): Promise<number[]> {
 
 export const newSpeaker = (on: Device | string): Llama =>
   new Llama(
-    { vocabularySize: 96, contextLength: 24, layers: 2, heads: 2, width: 32, hidden: 64 },
+    { vocabularySize: 96, contextLength: 24, layers: 2, heads: 2, width: 32, feedForwardWidth: 64 },
     { device: on, seed: 2 },
   );
 

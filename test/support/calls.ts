@@ -310,7 +310,7 @@ export function callsOn(device: string): readonly Call[] {
         {
           ...config,
           width: 8,
-          hidden: 6,
+          feedForwardWidth: 6,
           kvHeads: 1,
           dropout: 0.1,
           qkNorm: true,

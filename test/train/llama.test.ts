@@ -18,7 +18,7 @@ import { temporaryFolder } from "../support/folder.js";
 import { onEachDevice } from "../support/targets.js";
 import { collect, losses, tinyModel, tokens, values } from "./support.js";
 
-const size = { vocabularySize: 11, contextLength: 8, layers: 2, heads: 4, kvHeads: 2, width: 16, hidden: 24 };
+const size = { vocabularySize: 11, contextLength: 8, layers: 2, heads: 4, kvHeads: 2, width: 16, feedForwardWidth: 24 };
 const llama = (options: Partial<ConstructorParameters<typeof Llama>[0]> = {}, device = "auto") =>
   new Llama({ ...size, ...options }, { device, seed: 1 });
 const run = { data: tokens(), validation: tokens(200, 4), batchSize: 3, gradientAccumulation: 2, lr: 0.01, seed: 9 };

@@ -155,7 +155,11 @@ onEachDevice((device) => {
   describe("each task trains, and resumes to the bit with Muon and an average", () => {
     test("language modelling and instruction tuning of a Llama", async () => {
       const data = [[example(1, 2, 3, 4), example(5, 6, 7)], [example(2, 3, 4)]];
-      const [loss] = await resumes(() => new Llama({ ...sizes, hidden: 16 }, { seed: 1 }), languageModelling(), data);
+      const [loss] = await resumes(
+        () => new Llama({ ...sizes, feedForwardWidth: 16 }, { seed: 1 }),
+        languageModelling(),
+        data,
+      );
       expect(loss).toBeCloseTo(Math.log(11), 0);
     });
 

@@ -145,7 +145,7 @@ function addModel(command: Command): void {
     .option("--width <n>", `size of the residual stream, a multiple of --heads ${or("width")}`, integer(1))
     .option("--kv-heads <n>", "heads of keys and values, a divisor of --heads (default: --heads)", integer(1))
     .option(
-      "--hidden <n>",
+      "--feed-forward-width <n>",
       "width of the feed-forward network (default: 4 × --width; 8/3 × --width for a Llama)",
       integer(1),
     )
@@ -346,14 +346,25 @@ async function openRun(
 
 function createModel(flags: RunFlags, { tokenizer }: RunData, device = "auto"): CausalDecoder {
   const { layers, heads, width, context: contextLength, dropout, seed, family } = flags;
-  const { kvHeads = heads, hidden, positions, window } = flags;
+  const { kvHeads = heads, feedForwardWidth: hidden, positions, window } = flags;
   const { fixedPositions, create } = decoderFamilies[family];
   if (fixedPositions && positions !== defaults.positions)
     throw new UsageError(
       `--positions ${positions}: positions of the family ${family} are always ${fixedPositions}; leave this flag out`,
     );
   const { vocabularySize } = tokenizer;
-  const sizes = { vocabularySize, contextLength, layers, heads, kvHeads, width, hidden, window, dropout, positions };
+  const sizes = {
+    vocabularySize,
+    contextLength,
+    layers,
+    heads,
+    kvHeads,
+    width,
+    feedForwardWidth: hidden,
+    window,
+    dropout,
+    positions,
+  };
   return create(sizes, { seed, device });
 }
 

@@ -79,7 +79,7 @@ function familyOf<M extends BertModel>({ ending, owns, make, more, adapted = fal
     types: bertTypes,
     fromConfig(json) {
       const config = checkBertConfig(fromHuggingFaceBertConfig(json));
-      const { family, vocabularySize, layers, width, hidden } = config;
+      const { family, vocabularySize, layers, width, feedForwardWidth: hidden } = config;
       return {
         make: (options, file) =>
           make((pooler) => new Bert({ ...config, pooler }, options), json as Record<string, unknown>, file),

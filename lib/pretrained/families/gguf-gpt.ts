@@ -36,7 +36,7 @@ export const gptArchitecture: GgufArchitecture<GPT> = {
       layers: metadata.size("block_count"),
       heads: metadata.size("attention.head_count"),
       width,
-      hidden: metadata.size("feed_forward_length", 4 * width),
+      feedForwardWidth: metadata.size("feed_forward_length", 4 * width),
       eps: metadata.number("attention.layer_norm_epsilon"),
     });
     return (options) => new GPT(config, options);
@@ -63,7 +63,7 @@ export const gptArchitecture: GgufArchitecture<GPT> = {
         ["vocab_size", size(config.vocabularySize)],
         ["context_length", size(config.contextLength)],
         ["embedding_length", size(config.width)],
-        ["feed_forward_length", size(config.hidden)],
+        ["feed_forward_length", size(config.feedForwardWidth)],
         ["block_count", size(config.layers)],
         ["attention.head_count", size(config.heads)],
         ["attention.layer_norm_epsilon", { type: "f32", value: config.eps }],

@@ -17,7 +17,7 @@ export const gptFamily: Family<GPT> = {
   types: gptTypes,
   fromConfig(json) {
     const config = checkGptConfig(fromHuggingFaceGptConfig(json));
-    const { vocabularySize, contextLength, layers, width, hidden, gated, positions } = config;
+    const { vocabularySize, contextLength, layers, width, feedForwardWidth: hidden, gated, positions } = config;
     return {
       make: (options) => new GPT(config, options),
       sizes(file) {

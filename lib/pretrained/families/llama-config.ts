@@ -57,7 +57,7 @@ export function fromHuggingFaceLlamaConfig(json: unknown): LlamaConfig {
     kvHeads: optional("num_key_value_heads", usual.kvHeads ?? heads, heads),
     width,
     headSize,
-    hidden: integer("intermediate_size"),
+    feedForwardWidth: integer("intermediate_size"),
     ...dropoutOf(config),
     eps: numberOf(config, "rms_norm_eps", 1e-6),
     tied: booleanOf(config, "tie_word_embeddings", false),
@@ -146,7 +146,7 @@ function typesOf(config: Entries, layers: number, window: number): LayerType[] {
  * of queries and keys must then be reordered into halves, as `savePretrained` does.
  *
  * @example
- * const llama = new Llama({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16, hidden: 64 });
+ * const llama = new Llama({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16, feedForwardWidth: 64 });
  * const json = toHuggingFaceLlamaConfig(llama.config); // { model_type: "llama", vocab_size: 256, … }
  *
  * @throws ERR_ARGUMENT if no family has these options together.
@@ -164,7 +164,7 @@ export function toHuggingFaceLlamaConfig(config: Required<LlamaConfig>): Record<
     num_key_value_heads: config.kvHeads,
     hidden_size: config.width,
     head_dim: headSize,
-    intermediate_size: config.hidden,
+    intermediate_size: config.feedForwardWidth,
     hidden_act: nameOfActivation(config.activation),
     rms_norm_eps: config.eps,
     attention_dropout: config.attentionDropout ?? dropout,

@@ -18,7 +18,7 @@ export const llamaFamily: Family<Llama> = {
   types: llamaTypes,
   fromConfig(json) {
     const config = checkLlamaConfig(fromHuggingFaceLlamaConfig(json));
-    const { vocabularySize, layers, width, hidden, heads, headSize } = config;
+    const { vocabularySize, layers, width, feedForwardWidth: hidden, heads, headSize } = config;
     const last = `model.layers.${layers - 1}`;
     return {
       make: (options) => new Llama(config, options),

@@ -104,7 +104,7 @@ function configOf({ spec, tensors }: CTranslate2File) {
   const [targetVocabularySize] = shapeOf("decoder/embeddings/weight");
   const [hidden] = shapeOf("encoder/layer_0/ffn/linear_0/weight");
   return {
-    ...{ sourceVocabularySize, targetVocabularySize, shared: false, width, heads, hidden },
+    ...{ sourceVocabularySize, targetVocabularySize, shared: false, width, heads, feedForwardWidth: hidden },
     layers: layersOf("encoder"),
     decoderLayers: layersOf("decoder"),
     norm: "pre",

@@ -9,7 +9,7 @@ import { type LoadQuantizedOptions, quantizeOptionsOf } from "../quantize-option
  * Loads a model of llama2.c for inference. Its tokenizer is a separate file: see `Llama2cTokenizer.fromFile`.
  *
  * @example
- * const llama = new Llama({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16, hidden: 64 });
+ * const llama = new Llama({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16, feedForwardWidth: 64 });
  * await saveLlama2c("tiny-llama.bin", llama);
  * using same = await loadLlama2c("tiny-llama.bin", { device: "cpu" });
  *

@@ -58,7 +58,7 @@ export function fromHuggingFaceMarianConfig(json: unknown): EncoderDecoderConfig
     decoderLayers: integer("decoder_layers"),
     heads: same("attention_heads"),
     width: integer("d_model"),
-    hidden: same("ffn_dim"),
+    feedForwardWidth: same("ffn_dim"),
     startToken: token("decoder_start_token_id"),
     endToken: token("eos_token_id"),
     // Marian begins targets with the padding token, which it never generates.
@@ -114,7 +114,7 @@ export function toHuggingFaceMarianConfig(config: Required<EncoderDecoderConfig>
     encoder_layers: config.layers,
     decoder_layers: config.decoderLayers,
     ...both("attention_heads", config.heads),
-    ...both("ffn_dim", config.hidden),
+    ...both("ffn_dim", config.feedForwardWidth),
     d_model: config.width,
     activation_function: nameOfActivation(config.activation),
     dropout: config.dropout,

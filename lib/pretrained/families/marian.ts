@@ -29,7 +29,7 @@ export const marianFamily: Family<EncoderDecoder> = {
   types: ["marian"],
   fromConfig(json) {
     const config = checkEncoderDecoderConfig(fromHuggingFaceMarianConfig(json));
-    const { width, layers, hidden, sourceVocabularySize, shared } = config;
+    const { width, layers, feedForwardWidth: hidden, sourceVocabularySize, shared } = config;
     return {
       make: (options) => new EncoderDecoder(config, options),
       sizes: (file) => [

@@ -33,7 +33,7 @@ export interface SaveLlama2cOptions {
  * Saves a Llama as a file of llama2.c.
  *
  * @example
- * const llama = new Llama({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16, hidden: 64 });
+ * const llama = new Llama({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16, feedForwardWidth: 64 });
  * await saveLlama2c("saved-llama.bin", llama);
  *
  * @throws ERR_ARGUMENT if llama2.c's program does not support an option of the model, or the tokenizer is not a
